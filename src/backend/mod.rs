@@ -1,0 +1,144 @@
+//! What carries the I/O thread's writes and syncs to the files.
+//!
+//! 1. Operations are pushed, then submitted together; each ends in one completion for each part.
+//! 2. Completions come in any order and are reaped by the I/O thread only.
+//! 3. A sync that is linked to a write starts after that write has ended in full; if it did not,
+//!    the sync fails as cancelled.
+//! 4. No operation is retried here.
+
+mod choose;
+mod std_fs;
+#[cfg(all(target_os = "linux", feature = "uring"))]
+mod uring;
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub(crate) use choose::{Ask, choose};
+
+use crate::ring::Wake;
+use crate::storage::File;
+
+/// Files that can be attached at a time: at most two segments are unsynced, one is being left.
+pub(crate) const SLOTS: usize = 4;
+
+/// How a write is made durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Method {
+    /// Not by itself: a sync of its own follows at some time.
+    Plain,
+    /// By a linked sync of the file's data.
+    Linked,
+    /// By the write's own flag.
+    Dsync,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Write {
+    /// Comes back in the completions. Below 2^61.
+    pub(crate) token: u64,
+    pub(crate) slot: usize,
+    pub(crate) offset: u64,
+    pub(crate) start: *const u8,
+    pub(crate) len: u32,
+    /// Which of the ring's buffers `start` lies in.
+    pub(crate) buffer: usize,
+    pub(crate) method: Method,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    Write,
+    Sync,
+}
+
+#[derive(Debug)]
+pub(crate) struct Completion {
+    pub(crate) token: u64,
+    pub(crate) part: Part,
+    /// Bytes written; 0 for a sync.
+    pub(crate) result: io::Result<u32>,
+}
+
+pub(crate) trait Backend {
+    /// Makes the file known as `slot`. The slot is free.
+    fn attach(&mut self, slot: usize, file: &Arc<dyn File>) -> io::Result<()>;
+    /// Forgets the slot's file. No operation on it is in flight.
+    fn detach(&mut self, slot: usize);
+    /// Queues a write.
+    ///
+    /// # Safety
+    ///
+    /// - `start..start + len` is initialised memory inside ring buffer `buffer`;
+    /// - nobody writes to it and it is not freed until the write's completion has been reaped, or
+    ///   the backend has been dropped.
+    unsafe fn write(&mut self, write: Write);
+    /// Queues a sync of the slot's data: it covers every write that completed before.
+    fn sync(&mut self, token: u64, slot: usize);
+    /// Hands what is queued to the system, without waiting for it if the system allows.
+    fn submit(&mut self) -> io::Result<()>;
+    /// Submits, and sleeps until there is a completion, the waker is called, or the time is over.
+    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()>;
+    fn reap(&mut self) -> Option<Completion>;
+    fn waker(&self) -> Box<dyn Wake>;
+}
+
+/// Which backend runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BackendKind {
+    /// io_uring.
+    IoUring,
+    /// `std::fs`.
+    Std,
+}
+
+impl fmt::Display for BackendKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            BackendKind::IoUring => "io_uring",
+            BackendKind::Std => "std",
+        })
+    }
+}
+
+/// What does a log's I/O, and why that.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct BackendInfo {
+    /// The backend.
+    pub kind: BackendKind,
+    /// Why this one; for the fallback, what to do about it.
+    pub reason: String,
+    /// How a group is made durable: `linked-fsync`, `dsync` or `write-fsync`.
+    pub commit_method: &'static str,
+    /// Why that one.
+    pub commit_method_reason: String,
+    /// Whether writes go past the page cache.
+    pub direct_io: bool,
+    /// Whether the ring's buffers are registered with the kernel.
+    pub registered_buffers: bool,
+    /// Bytes that groups are aligned to.
+    pub block_size: u32,
+    /// Groups in flight at most.
+    pub depth: usize,
+}
+
+impl fmt::Display for BackendInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} ({}), {} ({}), {}, {} buffers, block {}, depth {}",
+            self.kind,
+            self.reason,
+            self.commit_method,
+            self.commit_method_reason,
+            if self.direct_io { "direct I/O" } else { "buffered I/O" },
+            if self.registered_buffers { "registered" } else { "plain" },
+            self.block_size,
+            self.depth,
+        )
+    }
+}

@@ -1,0 +1,301 @@
+//! The io_uring backend.
+//!
+//! 1. The ring is made, used and dropped by one thread (SINGLE_ISSUER, where the kernel knows it).
+//! 2. A write and its linked sync enter the kernel in one submission: a chain that is cut there
+//!    would let the sync run early. Room for both is made before the first is pushed.
+//! 3. `in_flight` counts completions still to come, but for the eventfd's read. Drop waits for all
+//!    of them: the ring's memory outlives every operation.
+//! 4. The lock file is a registered file: the kernel keeps it open, and so locked, until the last
+//!    operation of a killed process has ended.
+
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use io_uring::squeue::Flags;
+use io_uring::types::{Fd, Fixed, FsyncFlags, SubmitArgs, Timespec};
+use io_uring::{IoUring, opcode, squeue};
+use nix::libc;
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+use super::{Backend, Completion, Method, Part, SLOTS, Write};
+use crate::ring::{Memory, Wake};
+use crate::storage::File;
+
+const PART_WRITE: u64 = 0;
+const PART_SYNC: u64 = 1;
+const BELL: u64 = 2;
+const PART_BITS: u32 = 2;
+const LOCK_SLOT: usize = SLOTS;
+
+pub(crate) struct UringBackend {
+    ring: IoUring,
+    files: [Option<Arc<dyn File>>; SLOTS],
+    registered_files: bool,
+    registered_buffers: bool,
+    memory: Arc<Memory>,
+    in_flight: usize,
+    bell: Arc<EventFd>,
+    /// Where the kernel puts the eventfd's counter; boxed, as its address is the kernel's while
+    /// `bell_armed`.
+    bell_count: Box<u64>,
+    bell_armed: bool,
+}
+
+#[derive(Debug)]
+struct Ring(Arc<EventFd>);
+
+impl Wake for Ring {
+    fn wake(&self) {
+        // Fails only when the counter is full, and then the read is ready all the same.
+        let _ = self.0.write(1);
+    }
+}
+
+impl UringBackend {
+    /// Makes a ring for the thread that calls this. `buffers`: of the ring, each so many bytes.
+    pub(crate) fn new(
+        depth: usize,
+        memory: Arc<Memory>,
+        buffers: usize,
+        buffer: usize,
+        lock: Option<RawFd>,
+    ) -> io::Result<Self> {
+        let entries = (depth * 2 + 8).next_power_of_two() as u32;
+        let ring = IoUring::builder()
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .build(entries)
+            // Kernels before 6.1 refuse the flags.
+            .or_else(|e| match e.raw_os_error() {
+                Some(libc::EINVAL) => IoUring::new(entries),
+                _ => Err(e),
+            })?;
+        if !ring.params().is_feature_ext_arg() {
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "the kernel is older than 5.11; upgrade it",
+            ));
+        }
+        let mut table = [-1; SLOTS + 1];
+        table[LOCK_SLOT] = lock.unwrap_or(-1);
+        let registered_files = ring.submitter().register_files(&table).is_ok();
+        let bell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC).map_err(io::Error::from)?;
+        let mut backend = UringBackend {
+            ring,
+            files: [const { None }; SLOTS],
+            registered_files,
+            registered_buffers: false,
+            memory,
+            in_flight: 0,
+            bell: Arc::new(bell),
+            bell_count: Box::new(0),
+            bell_armed: false,
+        };
+        backend.register_buffers(buffers, buffer);
+        Ok(backend)
+    }
+
+    fn register_buffers(&mut self, buffers: usize, buffer: usize) {
+        let memory = &self.memory;
+        let vectors: Vec<_> = (0..buffers)
+            .map(|i| libc::iovec { iov_base: memory.buffer(i).cast(), iov_len: buffer })
+            .collect();
+        // SAFETY: the vectors describe the ring's buffers, which live as long as self.memory, and
+        // so longer than the ring. A refusal (ENOMEM over RLIMIT_MEMLOCK) leaves plain writes.
+        let registered = unsafe { self.ring.submitter().register_buffers(&vectors) };
+        self.registered_buffers = !vectors.is_empty() && registered.is_ok();
+    }
+
+    pub(crate) fn registered_buffers(&self) -> bool {
+        self.registered_buffers
+    }
+
+    fn room_for(&mut self, entries: usize) {
+        let sq = self.ring.submission();
+        if sq.capacity() - sq.len() < entries {
+            drop(sq);
+            // Refusals (EBUSY, EAGAIN) leave the queue as it is; it holds twice what is in flight.
+            let _ = self.ring.submit();
+        }
+    }
+
+    fn push(&mut self, entry: &squeue::Entry) {
+        // SAFETY: what an entry points to lives until its completion: the ring's memory by the
+        // contract of Backend::write and by self.memory, the files by self.files, the eventfd and
+        // its counter by self, which drop() keeps until they are done with.
+        let pushed = unsafe { self.ring.submission().push(entry) };
+        debug_assert!(pushed.is_ok(), "room was made before");
+    }
+
+    /// The fd of a slot, registered or plain, applied to a builder of each kind.
+    fn with_file<T>(
+        &self,
+        slot: usize,
+        fixed: impl FnOnce(Fixed) -> T,
+        plain: impl FnOnce(Fd) -> T,
+    ) -> T {
+        if self.registered_files {
+            fixed(Fixed(slot as u32))
+        } else {
+            let file = self.files.get(slot).and_then(Option::as_ref);
+            plain(Fd(file.and_then(|f| f.raw_fd()).unwrap_or(-1)))
+        }
+    }
+
+    fn write_entry(&self, w: &Write) -> squeue::Entry {
+        let flags = if w.method == Method::Dsync { libc::RWF_DSYNC } else { 0 };
+        if let (true, Ok(buffer)) = (self.registered_buffers, u16::try_from(w.buffer)) {
+            self.with_file(
+                w.slot,
+                |f| opcode::WriteFixed::new(f, w.start, w.len, buffer).offset(w.offset).rw_flags(flags).build(),
+                |f| opcode::WriteFixed::new(f, w.start, w.len, buffer).offset(w.offset).rw_flags(flags).build(),
+            )
+        } else {
+            self.with_file(
+                w.slot,
+                |f| opcode::Write::new(f, w.start, w.len).offset(w.offset).rw_flags(flags).build(),
+                |f| opcode::Write::new(f, w.start, w.len).offset(w.offset).rw_flags(flags).build(),
+            )
+        }
+    }
+
+    fn sync_entry(&self, slot: usize) -> squeue::Entry {
+        self.with_file(
+            slot,
+            |f| opcode::Fsync::new(f).flags(FsyncFlags::DATASYNC).build(),
+            |f| opcode::Fsync::new(f).flags(FsyncFlags::DATASYNC).build(),
+        )
+    }
+
+    fn arm_bell(&mut self) {
+        if !self.bell_armed {
+            self.room_for(1);
+            let fd = Fd(self.bell.as_raw_fd());
+            let entry = opcode::Read::new(fd, std::ptr::from_mut(&mut *self.bell_count).cast(), 8)
+                .build()
+                .user_data(BELL);
+            self.push(&entry);
+            self.bell_armed = true;
+        }
+    }
+
+    fn enter(&mut self, want: usize, timeout: Option<Duration>) -> io::Result<()> {
+        let spec = timeout
+            .map(|d| Timespec::new().sec(d.as_secs().min(1 << 30)).nsec(d.subsec_nanos()));
+        let mut args = SubmitArgs::new();
+        if let Some(spec) = &spec {
+            args = args.timespec(spec);
+        }
+        match self.ring.submitter().submit_with_args(want, &args) {
+            Ok(_) => Ok(()),
+            Err(e) => match e.raw_os_error() {
+                // Time over; a signal; completions to be reaped first; memory short for a moment.
+                Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
+                // EBADR, a lost completion, and everything else: nothing can be trusted any more.
+                _ => Err(e),
+            },
+        }
+    }
+}
+
+impl Backend for UringBackend {
+    fn attach(&mut self, slot: usize, file: &Arc<dyn File>) -> io::Result<()> {
+        let fd = file.raw_fd().ok_or(io::ErrorKind::Unsupported)?;
+        if self.registered_files {
+            self.ring.submitter().register_files_update(slot as u32, &[fd])?;
+        }
+        self.files[slot] = Some(Arc::clone(file));
+        Ok(())
+    }
+
+    fn detach(&mut self, slot: usize) {
+        if self.registered_files {
+            // A refusal keeps the file open a little longer, until the slot's next file.
+            let _ = self.ring.submitter().register_files_update(slot as u32, &[-1]);
+        }
+        self.files[slot] = None;
+    }
+
+    unsafe fn write(&mut self, w: Write) {
+        let linked = w.method == Method::Linked;
+        self.room_for(2);
+        let mut entry = self.write_entry(&w).user_data(w.token << PART_BITS | PART_WRITE);
+        if linked {
+            entry = entry.flags(Flags::IO_LINK);
+        }
+        self.push(&entry);
+        self.in_flight += 1;
+        if linked {
+            let entry = self.sync_entry(w.slot).user_data(w.token << PART_BITS | PART_SYNC);
+            self.push(&entry);
+            self.in_flight += 1;
+        }
+    }
+
+    fn sync(&mut self, token: u64, slot: usize) {
+        self.room_for(1);
+        let entry = self.sync_entry(slot).user_data(token << PART_BITS | PART_SYNC);
+        self.push(&entry);
+        self.in_flight += 1;
+    }
+
+    fn submit(&mut self) -> io::Result<()> {
+        if self.ring.submission().is_empty() { Ok(()) } else { self.enter(0, None) }
+    }
+
+    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        self.arm_bell();
+        let want = usize::from(self.ring.completion().is_empty());
+        self.enter(want, timeout)
+    }
+
+    fn reap(&mut self) -> Option<Completion> {
+        loop {
+            let entry = self.ring.completion().next()?;
+            let result = match u32::try_from(entry.result()) {
+                Ok(n) => Ok(n),
+                Err(_) => Err(io::Error::from_raw_os_error(-entry.result())),
+            };
+            let token = entry.user_data() >> PART_BITS;
+            let part = match entry.user_data() & ((1 << PART_BITS) - 1) {
+                PART_WRITE => Part::Write,
+                PART_SYNC => Part::Sync,
+                _ => {
+                    self.bell_armed = false;
+                    continue;
+                }
+            };
+            self.in_flight -= 1;
+            return Some(Completion { token, part, result });
+        }
+    }
+
+    fn waker(&self) -> Box<dyn Wake> {
+        Box::new(Ring(Arc::clone(&self.bell)))
+    }
+}
+
+impl Drop for UringBackend {
+    fn drop(&mut self) {
+        let _ = self.bell.write(1);
+        let mut tries = 0;
+        while (self.in_flight > 0 || self.bell_armed) && tries < 10_000 {
+            tries += 1;
+            let want = usize::from(self.ring.completion().is_empty());
+            if self.enter(want, Some(Duration::from_millis(10))).is_err() {
+                break;
+            }
+            while self.reap().is_some() {}
+        }
+        if self.in_flight > 0 {
+            // A device that does not answer: better lose the memory than let the kernel read or
+            // write what somebody else owns by then.
+            self.memory.leak();
+        }
+        if self.bell_armed {
+            std::mem::forget(std::mem::take(&mut self.bell_count));
+        }
+    }
+}

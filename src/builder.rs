@@ -1,0 +1,121 @@
+//! The builder: one method an option.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::error::Result;
+use crate::options::{BackendChoice, CommitMethod, Durability, Options};
+use crate::wal::Wal;
+
+/// Settings of a log, from [`Wal::builder`]. Each method takes the place of a default; all are
+/// checked together by [`WalBuilder::open`].
+#[derive(Debug, Clone)]
+#[must_use = "a builder does nothing until open() is called"]
+pub struct WalBuilder {
+    dir: PathBuf,
+    options: Options,
+}
+
+impl WalBuilder {
+    pub(crate) fn new(dir: &Path) -> Self {
+        WalBuilder { dir: dir.into(), options: Options::default() }
+    }
+
+    fn with(mut self, set: impl FnOnce(&mut Options)) -> Self {
+        set(&mut self.options);
+        self
+    }
+
+    /// Start of the file names, which lets several logs share a directory. Default `wal`; 1 to 200
+    /// bytes, no path separator, no control character, no leading dot, no `..`.
+    pub fn prefix(self, prefix: impl Into<String>) -> Self {
+        self.with(|o| o.prefix = prefix.into())
+    }
+
+    /// Bytes of a segment file. Default 64 MiB; a multiple of the filesystem's block (4096 as a
+    /// rule), from four blocks to 1 TiB. Large segments rotate less often; opening reads up to the
+    /// last two and those prepared ahead.
+    pub fn segment_size(self, bytes: u64) -> Self {
+        self.with(|o| o.segment_size = bytes)
+    }
+
+    /// Bytes of the ring, which is all that is ever buffered. Default 8 MiB, less for small segments
+    /// and more for large records; at least two buffers, at most 64 GiB. The ring is split into
+    /// equal buffers, each the most that one commit writes: an eighth of the ring, at most a quarter
+    /// of a segment.
+    pub fn ring_capacity(self, bytes: usize) -> Self {
+        self.with(|o| o.ring_capacity = Some(bytes))
+    }
+
+    /// Bytes of the largest payload. Default: what one buffer of the ring holds (a little under
+    /// 1 MiB); at most what a segment holds, and at most 256 MiB. For a batch it bounds the batch.
+    pub fn max_record_size(self, bytes: usize) -> Self {
+        self.with(|o| o.max_record_size = Some(bytes))
+    }
+
+    /// Commits in flight at most. Default 4; 1 to 256. The std backend has one.
+    pub fn depth(self, groups: usize) -> Self {
+        self.with(|o| o.depth = groups)
+    }
+
+    /// When records become durable without being asked for. Default [`Durability::EveryGroup`].
+    pub fn durability(self, durability: Durability) -> Self {
+        self.with(|o| o.durability = durability)
+    }
+
+    /// How long a commit waits for company after its first record while nothing is in flight.
+    /// Default zero, which is best or nearly so for every load that was measured; at most a second.
+    pub fn commit_delay(self, delay: Duration) -> Self {
+        self.with(|o| o.commit_delay = delay)
+    }
+
+    /// How long the log is idle, with everything durable, until it writes a block that says so.
+    /// From then on no damage to what was acknowledged can pass for a torn write. Default 20 ms; at
+    /// least 1 ms.
+    pub fn idle_seal(self, after: Duration) -> Self {
+        self.with(|o| o.idle_seal = after)
+    }
+
+    /// Segment files to keep at most, with the active one and those prepared ahead; the oldest go
+    /// first. Default: no limit. At least 2. What is not durable, or is being read, stays.
+    pub fn max_segments(self, segments: usize) -> Self {
+        self.with(|o| o.max_segments = Some(segments))
+    }
+
+    /// Bytes of all segment files at most, counted as for [`WalBuilder::max_segments`]. Default: no
+    /// limit. At least two segments.
+    pub fn max_total_bytes(self, bytes: u64) -> Self {
+        self.with(|o| o.max_total_bytes = Some(bytes))
+    }
+
+    /// Removes a segment when its last record is older than this. Default: never. Longer than zero;
+    /// looked at ten times in that time, at most every 10 ms and at least every minute.
+    pub fn max_age(self, age: Duration) -> Self {
+        self.with(|o| o.max_age = Some(age))
+    }
+
+    /// Which backend does the I/O. Default [`BackendChoice::Auto`].
+    pub fn backend(self, choice: BackendChoice) -> Self {
+        self.with(|o| o.backend = choice)
+    }
+
+    /// How the io_uring backend makes a group durable. Default [`CommitMethod::Auto`].
+    pub fn commit_method(self, method: CommitMethod) -> Self {
+        self.with(|o| o.commit_method = method)
+    }
+
+    /// Opens the log, or makes it, and recovers what is in it. Blocks: a new log writes its first
+    /// segment from end to end, an old one reads its last.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Options`](crate::Error::Options) for a setting out of range, `Locked` if a writer has
+    /// it open, `Corruption`, `Unsupported` or `ForeignSegment` for what is found in the directory,
+    /// `NoSpace` if there is no room for the first segment, `BackendUnavailable` if io_uring was asked
+    /// for and cannot run, `Io` for anything that the system refuses. Nothing is changed on disk
+    /// before the log has been judged sound.
+    pub fn open(self) -> Result<Wal> {
+        self.options.validate()?;
+        crate::open::open(&self.dir, &self.options)
+    }
+}

@@ -1,0 +1,344 @@
+//! How far the log is durable, who waits for it, and the latch that a failure sets.
+//!
+//! Invariants:
+//! 1. The durable end never goes back. Only the I/O thread moves it.
+//! 2. A waiter for `lsn` belongs to the bucket of its block. Groups are block-aligned, so that all
+//!    waiters of one block wait for the same group: each is woken once, when its own group is
+//!    durable (or when another 64 blocks away in the same bucket is).
+//! 3. A waiter enters its bucket and then looks at the end; the I/O thread moves the end and then
+//!    looks at the bucket. All four are sequentially consistent: no wake-up is lost.
+//! 4. The status leaves RUNNING once, for CLOSED or POISONED; the failure is set before POISONED
+//!    is. In a child of fork() it reads as 0.
+//! 5. User code (wakers) runs with no lock held.
+
+use std::sync::{Arc, OnceLock};
+use std::task::Waker;
+
+use crossbeam::utils::CachePadded;
+
+use crate::error::{Error, Failure};
+use crate::ring::wake_quietly;
+use crate::sync::{AtomicU32, AtomicU64, Futex, Mutex, Ordering, lock};
+
+const BUCKETS: usize = 64;
+const BLOCK_BITS: u32 = crate::format::MIN_BLOCK.trailing_zeros();
+
+const FORKED: u32 = 0;
+const RUNNING: u32 = 1;
+const CLOSED: u32 = 2;
+const POISONED: u32 = 3;
+
+#[derive(Debug)]
+struct Bucket {
+    /// Threads asleep, or about to be, on `changed`.
+    threads: AtomicU32,
+    tasks: AtomicU32,
+    changed: Futex,
+    list: Mutex<Vec<Task>>,
+}
+
+#[derive(Debug)]
+struct Task {
+    lsn: u64,
+    id: u64,
+    waker: Waker,
+}
+
+#[derive(Debug)]
+pub(crate) struct Durable {
+    end: CachePadded<AtomicU64>,
+    status: Status,
+    failure: OnceLock<Arc<Failure>>,
+    /// Positions below this are to be synced although the mode would not sync them yet.
+    demand: CachePadded<AtomicU64>,
+    buckets: Box<[CachePadded<Bucket>]>,
+    ids: AtomicU64,
+}
+
+/// Whether everything below a position is durable.
+#[derive(Debug)]
+pub(crate) enum Verdict {
+    Durable,
+    NotYet,
+    Failed(Error),
+}
+
+impl Durable {
+    pub(crate) fn new(end: u64) -> Self {
+        let bucket = || {
+            CachePadded::new(Bucket {
+                threads: AtomicU32::new(0),
+                tasks: AtomicU32::new(0),
+                changed: Futex::new(0),
+                list: Mutex::new(Vec::new()),
+            })
+        };
+        Durable {
+            end: CachePadded::new(AtomicU64::new(end)),
+            status: Status::new(RUNNING),
+            failure: OnceLock::new(),
+            demand: CachePadded::new(AtomicU64::new(0)),
+            buckets: (0..BUCKETS).map(|_| bucket()).collect(),
+            ids: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn end(&self) -> u64 {
+        self.end.load(Ordering::SeqCst)
+    }
+
+    /// `Ok` while the log takes appends.
+    #[inline]
+    pub(crate) fn check_running(&self) -> Result<(), Error> {
+        if self.status.load() == RUNNING { Ok(()) } else { Err(self.why_not_running()) }
+    }
+
+    #[cold]
+    fn why_not_running(&self) -> Error {
+        match (self.status.load(), self.failure.get()) {
+            (FORKED, _) => Error::Forked,
+            (POISONED, Some(cause)) => Error::Poisoned { cause: Arc::clone(cause) },
+            _ => Error::Closed,
+        }
+    }
+
+    pub(crate) fn is_poisoned(&self) -> bool {
+        self.status.load() == POISONED
+    }
+
+    /// In a child of fork(), where the I/O thread does not exist.
+    pub(crate) fn is_forked(&self) -> bool {
+        self.status.load() == FORKED
+    }
+
+    /// Sets the latch. The first failure stays. The caller then wakes everybody.
+    pub(crate) fn poison(&self, failure: Failure) {
+        if self.failure.set(Arc::new(failure)).is_ok() {
+            self.status.store(POISONED);
+        }
+    }
+
+    /// Takes no more appends. A poisoned log stays poisoned.
+    pub(crate) fn close(&self) {
+        self.status.change(RUNNING, CLOSED);
+    }
+
+    pub(crate) fn verdict(&self, lsn: u64) -> Verdict {
+        if self.end() > lsn {
+            Verdict::Durable
+        } else if self.is_poisoned() || self.is_forked() {
+            Verdict::Failed(self.why_not_running())
+        } else {
+            Verdict::NotYet
+        }
+    }
+
+    /// Asks for everything below `end` to be synced, whatever the mode. True: somebody must tell the
+    /// I/O thread.
+    pub(crate) fn demand(&self, end: u64) -> bool {
+        self.demand.fetch_max(end, Ordering::SeqCst) < end
+    }
+
+    pub(crate) fn demanded(&self) -> u64 {
+        self.demand.load(Ordering::SeqCst)
+    }
+
+    fn bucket(&self, lsn: u64) -> &Bucket {
+        &self.buckets[(lsn >> BLOCK_BITS) as usize % BUCKETS]
+    }
+
+    /// Sleeps until `lsn` is durable or the log has failed.
+    pub(crate) fn wait(&self, lsn: u64) -> Result<(), Error> {
+        let bucket = self.bucket(lsn);
+        loop {
+            bucket.threads.fetch_add(1, Ordering::SeqCst);
+            let seen = bucket.changed.load();
+            #[cfg(ringwal_loom)]
+            loom::sync::atomic::fence(Ordering::SeqCst);
+            let verdict = self.verdict(lsn);
+            if matches!(verdict, Verdict::NotYet) {
+                bucket.changed.wait(seen, None);
+            }
+            bucket.threads.fetch_sub(1, Ordering::SeqCst);
+            match verdict {
+                Verdict::Durable => return Ok(()),
+                Verdict::Failed(e) => return Err(e),
+                Verdict::NotYet => {}
+            }
+        }
+    }
+
+    /// Registers a task to be woken when `lsn` is durable or the log has failed, and says how it
+    /// stands after that. `NotYet` comes with the ticket to [`Durable::forget`].
+    pub(crate) fn register(&self, lsn: u64, waker: &Waker) -> (Verdict, u64) {
+        let bucket = self.bucket(lsn);
+        let id = self.ids.fetch_add(1, Ordering::Relaxed);
+        {
+            let mut list = lock(&bucket.list);
+            list.push(Task { lsn, id, waker: waker.clone() });
+            bucket.tasks.store(list.len() as u32, Ordering::SeqCst);
+        }
+        #[cfg(ringwal_loom)]
+        loom::sync::atomic::fence(Ordering::SeqCst);
+        let verdict = self.verdict(lsn);
+        if !matches!(verdict, Verdict::NotYet) {
+            self.forget(lsn, id);
+        }
+        (verdict, id)
+    }
+
+    /// Replaces the waker of a registered task. False: it has been woken already.
+    pub(crate) fn update(&self, lsn: u64, id: u64, waker: &Waker) -> bool {
+        let mut list = lock(&self.bucket(lsn).list);
+        match list.iter_mut().find(|t| t.id == id) {
+            Some(task) => {
+                task.waker.clone_from(waker);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Removes a task that does not wait any more.
+    pub(crate) fn forget(&self, lsn: u64, id: u64) {
+        let bucket = self.bucket(lsn);
+        let mut list = lock(&bucket.list);
+        let removed = list.iter().position(|t| t.id == id).map(|at| list.swap_remove(at));
+        bucket.tasks.store(list.len() as u32, Ordering::SeqCst);
+        drop(list);
+        // A waker's drop is user code too.
+        drop(removed);
+    }
+
+    /// Moves the durable end. Waiters are woken by [`Durable::wake`], later.
+    pub(crate) fn advance(&self, to: u64) {
+        debug_assert!(to >= self.end());
+        self.end.store(to, Ordering::SeqCst);
+        #[cfg(ringwal_loom)]
+        loom::sync::atomic::fence(Ordering::SeqCst);
+    }
+
+    /// Whether anybody waits for a position in `[from, to)`.
+    pub(crate) fn has_waiters(&self, from: u64, to: u64) -> bool {
+        self.touched(from, to).any(|bucket| {
+            bucket.threads.load(Ordering::SeqCst) != 0 || bucket.tasks.load(Ordering::SeqCst) != 0
+        })
+    }
+
+    fn touched(&self, from: u64, to: u64) -> impl Iterator<Item = &Bucket> {
+        let first = from >> BLOCK_BITS;
+        let count = (to.saturating_sub(1) >> BLOCK_BITS).saturating_sub(first) + 1;
+        (first..first + count.min(BUCKETS as u64))
+            .map(|block| &*self.buckets[block as usize % BUCKETS])
+    }
+
+    /// Wakes whoever waits for a position in `[from, to)`. `ready` is kept by the caller, so that
+    /// waking allocates nothing.
+    pub(crate) fn wake(&self, from: u64, to: u64, ready: &mut Vec<Waker>) {
+        let failed = !matches!(self.status.load(), RUNNING | CLOSED);
+        for bucket in self.touched(from, to) {
+            if bucket.threads.load(Ordering::SeqCst) != 0 {
+                bucket.changed.bump();
+                bucket.changed.wake_all();
+            }
+            if bucket.tasks.load(Ordering::SeqCst) != 0 {
+                let end = self.end();
+                let mut list = lock(&bucket.list);
+                ready.extend(list.extract_if(.., |t| failed || t.lsn < end).map(|t| t.waker));
+                bucket.tasks.store(list.len() as u32, Ordering::SeqCst);
+            }
+        }
+        for waker in ready.drain(..) {
+            wake_quietly(waker);
+        }
+    }
+
+    /// Wakes everybody, after a failure.
+    pub(crate) fn wake_all(&self) {
+        self.wake(0, u64::MAX, &mut Vec::new());
+    }
+}
+
+/// The status word. Where the system can, it lies in a page that a child of fork() sees as zeros.
+#[derive(Debug)]
+struct Status {
+    #[cfg(not(all(target_os = "linux", feature = "uring", not(ringwal_loom))))]
+    word: AtomicU32,
+    #[cfg(all(target_os = "linux", feature = "uring", not(ringwal_loom)))]
+    page: std::ptr::NonNull<AtomicU32>,
+}
+
+impl Status {
+    fn load(&self) -> u32 {
+        self.word().load(Ordering::SeqCst)
+    }
+
+    fn store(&self, value: u32) {
+        self.word().store(value, Ordering::SeqCst);
+    }
+
+    fn change(&self, from: u32, to: u32) {
+        let _ = self.word().compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst);
+    }
+}
+
+#[cfg(not(all(target_os = "linux", feature = "uring", not(ringwal_loom))))]
+impl Status {
+    fn new(value: u32) -> Self {
+        Status { word: AtomicU32::new(value) }
+    }
+
+    fn word(&self) -> &AtomicU32 {
+        &self.word
+    }
+}
+
+#[cfg(all(target_os = "linux", feature = "uring", not(ringwal_loom)))]
+mod wiped {
+    use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+    use std::ptr::NonNull;
+
+    use nix::libc;
+
+    use super::{AtomicU32, Ordering, Status};
+
+    const PAGE: Layout = match Layout::from_size_align(4096, 4096) {
+        Ok(page) => page,
+        Err(_) => panic!("a page is a valid layout"),
+    };
+
+    // SAFETY: the page holds one atomic word, which may be used from every thread.
+    unsafe impl Send for Status {}
+    // SAFETY: as above.
+    unsafe impl Sync for Status {}
+
+    impl Status {
+        pub(super) fn new(value: u32) -> Self {
+            // SAFETY: the layout's size is not zero.
+            let page = unsafe { alloc_zeroed(PAGE) };
+            let Some(page) = NonNull::new(page) else { handle_alloc_error(PAGE) };
+            // SAFETY: the range is one page of ours, whole and aligned; a refusal (kernels before
+            // 4.14) only loses the check for fork.
+            unsafe { libc::madvise(page.as_ptr().cast(), PAGE.size(), libc::MADV_WIPEONFORK) };
+            let status = Status { page: page.cast() };
+            status.word().store(value, Ordering::SeqCst);
+            status
+        }
+
+        #[inline]
+        pub(super) fn word(&self) -> &AtomicU32 {
+            // SAFETY: page-aligned, initialised as zeros, freed only in drop.
+            unsafe { self.page.as_ref() }
+        }
+    }
+
+    impl Drop for Status {
+        fn drop(&mut self) {
+            // SAFETY: as in new(): our page, allocated with this layout, and this is its last user.
+            unsafe {
+                libc::madvise(self.page.as_ptr().cast(), PAGE.size(), libc::MADV_KEEPONFORK);
+                dealloc(self.page.as_ptr().cast(), PAGE);
+            }
+        }
+    }
+}

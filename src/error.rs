@@ -1,0 +1,238 @@
+//! What can go wrong, as types.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::lsn::Lsn;
+
+/// The result of most operations on a log.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why an operation on a log failed. Cheap to clone: one failure is handed to every waiter.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The ring has no room at the moment and the call must not block. Nothing was appended; try
+    /// again once the device has caught up, or call the blocking form.
+    #[error("the ring is full: retry later, use the blocking append, or raise ring_capacity")]
+    RingFull,
+    /// The record does not fit. Nothing was appended.
+    #[error("a record of {len} bytes is larger than max_record_size, {max} bytes")]
+    RecordTooLarge {
+        /// Bytes that the record (for a batch: all of it with its item headers) would take.
+        len: usize,
+        /// The largest that this log takes.
+        max: usize,
+    },
+    /// A batch must hold at least one record. Nothing was appended.
+    #[error("a batch must hold at least one record")]
+    EmptyBatch,
+    /// A write or a sync failed earlier, or the I/O thread panicked. Nothing is retried: what was
+    /// not acknowledged by then is indeterminate until the log is opened again.
+    #[error("the log is poisoned ({cause}): close it, mend the cause and open it again")]
+    Poisoned {
+        /// The first failure.
+        cause: Arc<Failure>,
+    },
+    /// The log was closed.
+    #[error("the log is closed")]
+    Closed,
+    /// There is no room for the next segment. Nothing was appended and nothing is lost; appends
+    /// work again by themselves once there is room.
+    #[error(
+        "no space for the next segment: free space in the log's filesystem or allow retention to \
+         remove old segments; appending resumes by itself"
+    )]
+    NoSpace,
+    /// Another writer has this directory and prefix open.
+    #[error("{path} is locked by {}", holder(.pid))]
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+        /// The holder's process id, where it could be read.
+        pid: Option<u32>,
+    },
+    /// Durable data was damaged, or a file that must be there is not.
+    #[error("corruption in {segment} at offset {offset} (LSN {lsn}): {reason}")]
+    Corruption {
+        /// Name of the segment file.
+        segment: String,
+        /// Bytes from the start of the file.
+        offset: u64,
+        /// The same place as a position in the log.
+        lsn: Lsn,
+        /// What was found.
+        reason: &'static str,
+    },
+    /// The position lies below the oldest that is still kept.
+    #[error("that position was removed by retention; the oldest kept is {oldest}")]
+    Pruned {
+        /// The oldest position that can be read.
+        oldest: Lsn,
+    },
+    /// The position was never given to a record: waiting for it would never end.
+    #[error("nothing was appended at {lsn}; the log ends at {end}")]
+    NotAppended {
+        /// The position asked for.
+        lsn: Lsn,
+        /// The first position not yet given out.
+        end: Lsn,
+    },
+    /// The position is not yet durable, so that it cannot be read.
+    #[error("{lsn} is not durable yet; the durable end is {durable_end}")]
+    NotDurable {
+        /// The position asked for.
+        lsn: Lsn,
+        /// The first position that is not durable.
+        durable_end: Lsn,
+    },
+    /// No record starts at that position.
+    #[error("no record starts at {lsn}")]
+    NoRecord {
+        /// The position asked for.
+        lsn: Lsn,
+    },
+    /// The segment was written by a newer version, or with features this one does not know.
+    #[error("{segment} cannot be read by this version: {what}; use a newer ringwal")]
+    Unsupported {
+        /// Name of the segment file.
+        segment: String,
+        /// What is not known.
+        what: String,
+    },
+    /// The segment belongs to another log: its id differs from that of the segments before it.
+    #[error("{segment} belongs to another log; move it out of the directory")]
+    ForeignSegment {
+        /// Name of the segment file.
+        segment: String,
+    },
+    /// An option is out of its range.
+    #[error("invalid options: {0}")]
+    Options(#[from] OptionsError),
+    /// The backend that was asked for cannot run here.
+    #[error("the {backend} backend cannot run here: {reason}")]
+    BackendUnavailable {
+        /// The backend asked for.
+        backend: &'static str,
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// An operating system call failed before the log was running, or while reading.
+    #[error("cannot {op} {path}: {source}")]
+    Io {
+        /// What was tried.
+        op: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// The system's answer.
+        source: Arc<io::Error>,
+    },
+    /// The call would wait for the thread that it was made from: it came from a waker or from a
+    /// callback on the I/O thread.
+    #[error("a blocking call on the I/O thread would wait for itself; move it to another thread")]
+    WouldDeadlock,
+    /// The call came from inside the closure of `append_with`.
+    #[error("the log was called from inside append_with's closure")]
+    Reentrant,
+    /// The process was forked after the log was opened; only the parent may use it.
+    #[error("this log was opened before fork(); open another in the child")]
+    Forked,
+}
+
+fn holder(pid: &Option<u32>) -> String {
+    match pid {
+        Some(pid) => format!("process {pid}; stop it or use another directory or prefix"),
+        None => "another process; stop it or use another directory or prefix".into(),
+    }
+}
+
+impl Error {
+    pub(crate) fn io(op: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
+        Error::Io { op, path: path.into(), source: Arc::new(source) }
+    }
+
+    /// Whether the same call may succeed later without anything being changed by the caller.
+    ///
+    /// ```
+    /// assert!(ringwal::Error::RingFull.is_transient());
+    /// assert!(!ringwal::Error::Closed.is_transient());
+    /// ```
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Error::RingFull | Error::NoSpace | Error::NotDurable { .. })
+    }
+}
+
+/// The failure that poisoned a log.
+#[derive(Debug)]
+pub struct Failure {
+    /// What failed.
+    pub op: &'static str,
+    /// The system's error number, where there was one.
+    pub os_error: Option<i32>,
+    /// The error in words.
+    pub detail: String,
+}
+
+impl Failure {
+    pub(crate) fn from_io(op: &'static str, e: &io::Error) -> Self {
+        Failure { op, os_error: e.raw_os_error(), detail: e.to_string() }
+    }
+
+    pub(crate) fn new(op: &'static str, detail: impl Into<String>) -> Self {
+        Failure { op, os_error: None, detail: detail.into() }
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} failed: {}", self.op, self.detail)
+    }
+}
+
+/// An option, or two options together, that cannot work.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OptionsError {
+    /// The prefix would not make a plain file name.
+    #[error("prefix {prefix:?} {why}")]
+    Prefix {
+        /// As given.
+        prefix: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// A number is out of its range.
+    #[error("{option} is {value}, but must be {must}")]
+    Range {
+        /// The builder method.
+        option: &'static str,
+        /// As given.
+        value: u64,
+        /// The range in words.
+        must: String,
+    },
+    /// A duration that must not be zero is zero.
+    #[error("{option} must be longer than zero; use Durability::Manual for no background sync")]
+    ZeroDuration {
+        /// The builder method.
+        option: &'static str,
+    },
+}
+
+/// Why a replay ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError<E> {
+    /// The log could not be read.
+    #[error(transparent)]
+    Log(#[from] Error),
+    /// The function that was called for each record refused one.
+    #[error("the record at {lsn} was refused: {error}")]
+    Apply {
+        /// The record.
+        lsn: Lsn,
+        /// What the function returned.
+        error: E,
+    },
+}

@@ -1,0 +1,48 @@
+//! The on-disk format: encode and decode, nothing else. No I/O, no clock, no allocation.
+//!
+//! Byte diagrams and the "valid if and only if" lists are in `docs/format.md`; each file repeats
+//! the part that it implements.
+//!
+//! 1. All-zero bytes are never valid.
+//! 2. A length is bounded by what surrounds it before it is used.
+//! 3. Decoding never panics and never reads outside the slice that it was given.
+
+mod group;
+mod record;
+mod segment;
+
+pub(crate) use group::{EpochId, Flags, GROUP_HEADER, GroupHeader, GroupInvalid, Link};
+pub(crate) use record::{
+    BATCH_HEADER, ITEM_HEADER, KIND_ABORT, KIND_BATCH, KIND_DATA, PayloadSum, RECORD_HEADER,
+    RecordInvalid, Records, Seed, decode_record, item_size, locate_item, stored_size, write_item,
+};
+pub(crate) use segment::{HeaderInvalid, SEGMENT_HEADER, SegmentHeader};
+
+/// The largest group, and so the largest ring buffer: 28 bits, so that the sum of the bytes of one
+/// extent, and the number of its records, each fit a half of the extent's completion counter.
+pub(crate) const MAX_GROUP: u32 = 256 << 20;
+
+/// Blocks are at least this large, and groups start on a multiple of it.
+pub(crate) const MIN_BLOCK: u32 = 4096;
+/// And at most this large.
+pub(crate) const MAX_BLOCK: u32 = 65536;
+
+const _: () = assert!(MIN_BLOCK.is_power_of_two() && MAX_BLOCK.is_power_of_two());
+const _: () = assert!(GROUP_HEADER <= 512, "a group header lies within one sector");
+const _: () = assert!(SEGMENT_HEADER as u32 <= MIN_BLOCK);
+
+fn u16_at(b: &[u8], at: usize) -> u16 {
+    u16::from_le_bytes([b[at], b[at + 1]])
+}
+
+fn u32_at(b: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes([b[at], b[at + 1], b[at + 2], b[at + 3]])
+}
+
+fn u64_at(b: &[u8], at: usize) -> u64 {
+    u64::from(u32_at(b, at)) | u64::from(u32_at(b, at + 4)) << 32
+}
+
+fn put(b: &mut [u8], at: usize, bytes: &[u8]) {
+    b[at..at + bytes.len()].copy_from_slice(bytes);
+}

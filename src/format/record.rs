@@ -1,0 +1,411 @@
+//! Records: the parts of a group.
+//!
+//! ```text
+//!  0 length 4 | 4 CRC 4 | 8 kind 1 | 9 flags 1 | 10 epoch tag 2 | 12 payload | zeros to 8
+//! ```
+//!
+//! CRC: log id, payload, then LSN 8, length 4, kind 1, flags 1, epoch tag 2. Valid if and only if:
+//! kind known or skippable, flags zero, tag as expected, end inside the group, CRC, padding zero.
+//!
+//! A batch's payload: `count` 4, then `count` items at multiples of 8, each `length` 4, distance
+//! back to the batch's LSN 4, payload, zeros to 8. The items tile the payload.
+
+use super::{put, u16_at, u32_at};
+
+/// Bytes before a record's payload.
+pub(crate) const RECORD_HEADER: usize = 12;
+/// Bytes before a batch item's payload.
+pub(crate) const ITEM_HEADER: usize = 8;
+/// Bytes of a batch record before its first item.
+pub(crate) const BATCH_HEADER: usize = RECORD_HEADER + 4;
+
+pub(crate) const KIND_DATA: u8 = 0x01;
+pub(crate) const KIND_BATCH: u8 = 0x02;
+pub(crate) const KIND_ABORT: u8 = 0x83;
+const SKIPPABLE: u8 = 0x80;
+
+const _: () = assert!(BATCH_HEADER.is_multiple_of(8), "items are aligned as records are");
+
+/// Bytes that a record with this payload takes in its group.
+pub(crate) const fn stored_size(payload: usize) -> usize {
+    (RECORD_HEADER + payload + 7) & !7
+}
+
+/// Bytes that an item with this payload takes in its batch.
+pub(crate) const fn item_size(payload: usize) -> usize {
+    (ITEM_HEADER + payload + 7) & !7
+}
+
+/// The checksum's start: the log id is summed once, not for each record.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Seed(u32);
+
+/// A checksum over log id and payload, to which the position is still to be added.
+#[derive(Debug, Clone)]
+pub(crate) struct PayloadSum {
+    sum: crc32fast::Hasher,
+    length: u32,
+}
+
+impl Seed {
+    pub(crate) fn new(log_id: &[u8; 16]) -> Self {
+        Seed(crc32fast::hash(log_id))
+    }
+
+    /// Sums a payload, before its place in the log is known. `payload` is at most `MAX_GROUP` long.
+    #[inline]
+    pub(crate) fn sum(self, payload: &[u8]) -> PayloadSum {
+        let mut sum = crc32fast::Hasher::new_with_initial(self.0);
+        sum.update(payload);
+        PayloadSum { sum, length: payload.len() as u32 }
+    }
+}
+
+impl PayloadSum {
+    #[inline]
+    fn finish(mut self, lsn: u64, kind: u8, tag: u16) -> u32 {
+        let mut place = [0; 16];
+        place[..8].copy_from_slice(&lsn.to_le_bytes());
+        place[8..12].copy_from_slice(&self.length.to_le_bytes());
+        place[12] = kind;
+        place[14..].copy_from_slice(&tag.to_le_bytes());
+        self.sum.update(&place);
+        self.sum.finalize()
+    }
+
+    /// Writes the header of the record that stands at `lsn`.
+    #[inline]
+    pub(crate) fn write_header(self, out: &mut [u8], lsn: u64, kind: u8, tag: u16) {
+        let length = self.length;
+        let crc = self.finish(lsn, kind, tag);
+        let mut head = [0; RECORD_HEADER];
+        head[..4].copy_from_slice(&length.to_le_bytes());
+        head[4..8].copy_from_slice(&crc.to_le_bytes());
+        head[8] = kind;
+        head[10..].copy_from_slice(&tag.to_le_bytes());
+        out[..RECORD_HEADER].copy_from_slice(&head);
+    }
+}
+
+/// Writes one item of a batch at `at` in the batch's record and returns where the next one goes.
+/// Padding is written too. The record's length is the caller's to have computed with [`item_size`].
+pub(crate) fn write_item(record: &mut [u8], at: usize, payload: &[u8]) -> usize {
+    let end = at + item_size(payload.len());
+    let item = &mut record[at..end];
+    put(item, 0, &(payload.len() as u32).to_le_bytes());
+    put(item, 4, &(at as u32).to_le_bytes());
+    put(item, ITEM_HEADER, payload);
+    item[ITEM_HEADER + payload.len()..].fill(0);
+    end
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RecordInvalid {
+    /// The bytes end before the record does.
+    Length,
+    Kind(u8),
+    Fields,
+    Checksum,
+    Padding,
+    Batch,
+}
+
+impl RecordInvalid {
+    pub(crate) fn reason(self) -> &'static str {
+        match self {
+            RecordInvalid::Length => "record length",
+            RecordInvalid::Kind(_) => "record kind",
+            RecordInvalid::Fields => "record fields",
+            RecordInvalid::Checksum => "record checksum",
+            RecordInvalid::Padding => "record padding",
+            RecordInvalid::Batch => "batch items",
+        }
+    }
+}
+
+/// A record that passed every check.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Decoded<'a> {
+    pub(crate) lsn: u64,
+    pub(crate) kind: u8,
+    pub(crate) payload: &'a [u8],
+    /// Bytes to the next record.
+    pub(crate) stored: usize,
+}
+
+/// Decodes the record at the start of `b`, which stands at `lsn` and ends where its group ends.
+/// `tag`: the epoch tag that it must carry; `None` takes the one it has.
+#[inline]
+pub(crate) fn decode_record(
+    b: &[u8],
+    lsn: u64,
+    seed: Seed,
+    tag: Option<u16>,
+) -> Result<Decoded<'_>, RecordInvalid> {
+    let Some((head, rest)) = b.split_at_checked(RECORD_HEADER) else {
+        return Err(RecordInvalid::Length);
+    };
+    let length = u32_at(head, 0) as usize;
+    let kind = head[8];
+    let found_tag = u16_at(head, 10);
+    if !matches!(kind, KIND_DATA | KIND_BATCH) && kind & SKIPPABLE == 0 {
+        return Err(RecordInvalid::Kind(kind));
+    }
+    if head[9] != 0 || tag.is_some_and(|t| t != found_tag) {
+        return Err(RecordInvalid::Fields);
+    }
+    let Some((payload, rest)) = rest.split_at_checked(length) else {
+        return Err(RecordInvalid::Length);
+    };
+    let stored = stored_size(length);
+    let Some(padding) = rest.get(..stored - RECORD_HEADER - length) else {
+        return Err(RecordInvalid::Length);
+    };
+    if seed.sum(payload).finish(lsn, kind, found_tag) != u32_at(head, 4) {
+        return Err(RecordInvalid::Checksum);
+    }
+    if padding.iter().any(|&x| x != 0) {
+        return Err(RecordInvalid::Padding);
+    }
+    Ok(Decoded { lsn, kind, payload, stored })
+}
+
+/// One application record: a data record, or an item of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Item<'a> {
+    pub(crate) lsn: u64,
+    pub(crate) payload: &'a [u8],
+}
+
+/// The items of a batch's payload.
+fn batch_items<'a>(
+    payload: &'a [u8],
+    record_lsn: u64,
+) -> impl Iterator<Item = Result<Item<'a>, RecordInvalid>> {
+    let count = payload.first_chunk().map_or(0, |c| u32::from_le_bytes(*c));
+    let mut left = count;
+    let mut at = BATCH_HEADER;
+    let mut failed = count == 0;
+    std::iter::from_fn(move || {
+        if failed {
+            failed = false;
+            left = 0;
+            at = payload.len() + RECORD_HEADER;
+            return Some(Err(RecordInvalid::Batch));
+        }
+        let rest = payload.get(at - RECORD_HEADER..).unwrap_or_default();
+        if left == 0 {
+            // The items must tile the payload, or it was not this count.
+            if rest.is_empty() {
+                return None;
+            }
+            at = payload.len() + RECORD_HEADER;
+            return Some(Err(RecordInvalid::Batch));
+        }
+        left -= 1;
+        let item = (|| {
+            let head = rest.get(..ITEM_HEADER)?;
+            let length = u32_at(head, 0) as usize;
+            let whole = rest.get(..item_size(length))?;
+            let padded_right = whole[ITEM_HEADER + length..].iter().all(|&x| x == 0);
+            if u32_at(head, 4) as usize != at || !padded_right {
+                return None;
+            }
+            let lsn = record_lsn + at as u64;
+            at += whole.len();
+            Some(Item { lsn, payload: &whole[ITEM_HEADER..ITEM_HEADER + length] })
+        })();
+        if item.is_none() {
+            left = 0;
+            at = payload.len() + RECORD_HEADER;
+        }
+        Some(item.ok_or(RecordInvalid::Batch))
+    })
+}
+
+/// If the 8 bytes at some LSN are an item's header: how far back its batch begins.
+pub(crate) fn locate_item(head: &[u8; ITEM_HEADER]) -> u64 {
+    u64::from(u32_at(head, 4))
+}
+
+impl<'a> Decoded<'a> {
+    /// The application records in this record.
+    pub(crate) fn items(&self) -> impl Iterator<Item = Result<Item<'a>, RecordInvalid>> + use<'a> {
+        let single = (self.kind == KIND_DATA)
+            .then_some(Ok(Item { lsn: self.lsn, payload: self.payload }));
+        let batch = (self.kind == KIND_BATCH).then(|| batch_items(self.payload, self.lsn));
+        single.into_iter().chain(batch.into_iter().flatten())
+    }
+}
+
+/// The records of a group: `b` is the group's used bytes behind its header, which stand at `lsn`.
+/// After an error the iterator ends.
+#[derive(Debug, Clone)]
+pub(crate) struct Records<'a> {
+    rest: &'a [u8],
+    lsn: u64,
+    seed: Seed,
+    tag: u16,
+}
+
+impl<'a> Records<'a> {
+    pub(crate) fn new(b: &'a [u8], lsn: u64, seed: Seed, tag: u16) -> Self {
+        Records { rest: b, lsn, seed, tag }
+    }
+
+    /// Checks that the records tile the bytes and sum to `count`; says where not, and why.
+    pub(crate) fn verify(self, count: u32) -> Result<(), (u64, RecordInvalid)> {
+        let start = self.lsn;
+        let mut found = 0_u64;
+        for record in self {
+            let record = record?;
+            if record.kind == KIND_DATA {
+                found += 1;
+            } else {
+                for item in record.items() {
+                    item.map_err(|e| (record.lsn, e))?;
+                    found += 1;
+                }
+            }
+        }
+        if found == u64::from(count) { Ok(()) } else { Err((start, RecordInvalid::Fields)) }
+    }
+}
+
+impl<'a> Iterator for Records<'a> {
+    type Item = Result<Decoded<'a>, (u64, RecordInvalid)>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let at = self.lsn;
+        match decode_record(self.rest, at, self.seed, Some(self.tag)) {
+            Ok(record) => {
+                self.rest = &self.rest[record.stored..];
+                self.lsn += record.stored as u64;
+                Some(Ok(record))
+            }
+            Err(e) => {
+                self.rest = &[];
+                Some(Err((at, e)))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: [u8; 16] = [3; 16];
+
+    fn data(payload: &[u8], lsn: u64, kind: u8, tag: u16) -> Vec<u8> {
+        let mut b = vec![0; stored_size(payload.len())];
+        b[RECORD_HEADER..RECORD_HEADER + payload.len()].copy_from_slice(payload);
+        Seed::new(&ID).sum(payload).write_header(&mut b, lsn, kind, tag);
+        b
+    }
+
+    fn batch(items: &[&[u8]], lsn: u64, tag: u16) -> Vec<u8> {
+        let len = BATCH_HEADER + items.iter().map(|i| item_size(i.len())).sum::<usize>();
+        let mut b = vec![0; len];
+        put(&mut b, RECORD_HEADER, &(items.len() as u32).to_le_bytes());
+        let mut at = BATCH_HEADER;
+        for i in items {
+            at = write_item(&mut b, at, i);
+        }
+        let sum = Seed::new(&ID).sum(&b[RECORD_HEADER..]);
+        sum.write_header(&mut b, lsn, KIND_BATCH, tag);
+        b
+    }
+
+    #[test]
+    fn records_of_every_small_length_survive_and_no_flipped_bit_passes() {
+        for len in 0..40_usize {
+            let payload: Vec<u8> = (0..len as u8).map(|i| i.wrapping_mul(37) ^ 0x5A).collect();
+            let mut b = data(&payload, 4224, KIND_DATA, 9);
+            let r = decode_record(&b, 4224, Seed::new(&ID), Some(9)).unwrap();
+            assert_eq!((r.payload, r.stored), (&payload[..], b.len()));
+            for bit in 0..b.len() * 8 {
+                b[bit / 8] ^= 1 << (bit % 8);
+                let found = decode_record(&b, 4224, Seed::new(&ID), Some(9));
+                assert!(found.is_err(), "length {len}, bit {bit}");
+                b[bit / 8] ^= 1 << (bit % 8);
+            }
+        }
+    }
+
+    #[test]
+    fn the_checksum_covers_position_epoch_and_log() {
+        let b = data(b"hello", 4224, KIND_DATA, 9);
+        assert!(decode_record(&b, 4224, Seed::new(&ID), Some(9)).is_ok());
+        assert!(decode_record(&b, 4232, Seed::new(&ID), Some(9)).is_err());
+        assert!(decode_record(&b, 4224, Seed::new(&ID), Some(8)).is_err());
+        assert!(decode_record(&b, 4224, Seed::new(&[4; 16]), Some(9)).is_err());
+    }
+
+    #[test]
+    fn zeros_short_bytes_and_huge_lengths_are_refused() {
+        let seed = Seed::new(&ID);
+        assert!(decode_record(&[0; 64], 0, seed, None).is_err());
+        assert!(decode_record(&[], 0, seed, None).is_err());
+        let mut b = data(b"x", 0, KIND_DATA, 0);
+        b[..4].copy_from_slice(&u32::MAX.to_le_bytes());
+        assert_eq!(decode_record(&b, 0, seed, None).unwrap_err(), RecordInvalid::Length);
+    }
+
+    #[test]
+    fn unknown_kinds_are_skipped_only_when_they_say_so() {
+        let seed = Seed::new(&ID);
+        let skippable = data(b"later", 0, 0xF0, 1);
+        assert_eq!(decode_record(&skippable, 0, seed, Some(1)).unwrap().items().count(), 0);
+        let critical = data(b"later", 0, 0x70, 1);
+        let found = decode_record(&critical, 0, seed, Some(1)).unwrap_err();
+        assert_eq!(found, RecordInvalid::Kind(0x70));
+    }
+
+    #[test]
+    fn a_batch_yields_its_items_with_their_own_positions() {
+        let b = batch(&[b"one", b"", b"three is longer"], 4224, 2);
+        let r = decode_record(&b, 4224, Seed::new(&ID), Some(2)).unwrap();
+        let items: Vec<_> = r.items().map(|i| i.unwrap()).collect();
+        assert_eq!(items.len(), 3);
+        assert_eq!(items[0], Item { lsn: 4224 + 16, payload: b"one" });
+        assert_eq!(items[1], Item { lsn: 4224 + 32, payload: b"" });
+        assert_eq!(items[2].payload, b"three is longer");
+        let head = b[16 + 16..][..8].first_chunk().unwrap();
+        assert_eq!(locate_item(head), 32);
+    }
+
+    #[test]
+    fn a_malformed_batch_behind_a_right_checksum_is_an_error_and_ends() {
+        let good = batch(&[b"one", b"two"], 0, 2);
+        for (at, value) in [(12, 0), (12, 1), (12, 3), (16, 200), (20, 99), (28, 1), (16, 1)] {
+            let mut b = good.clone();
+            b[at] = value;
+            let sum = Seed::new(&ID).sum(&b[RECORD_HEADER..]);
+            sum.write_header(&mut b, 0, KIND_BATCH, 2);
+            let records = Records::new(&b, 0, Seed::new(&ID), 2);
+            assert!(records.clone().verify(2).is_err(), "byte {at} = {value}");
+            let r = decode_record(&b, 0, Seed::new(&ID), Some(2)).unwrap();
+            assert!(r.items().take(10).count() < 10);
+        }
+    }
+
+    #[test]
+    fn a_group_must_be_tiled_and_counted() {
+        let mut b = data(b"first", 4224, KIND_DATA, 1);
+        let second = 4224 + b.len() as u64;
+        b.extend(batch(&[b"x", b"y"], second, 1));
+        b.extend(data(b"", 4224 + b.len() as u64, KIND_ABORT, 1));
+        let seed = Seed::new(&ID);
+        assert_eq!(Records::new(&b, 4224, seed, 1).verify(3), Ok(()));
+        assert!(Records::new(&b, 4224, seed, 1).verify(4).is_err());
+        assert!(Records::new(&b[..b.len() - 8], 4224, seed, 1).verify(3).is_err());
+        b.extend([0; 8]);
+        assert!(Records::new(&b, 4224, seed, 1).verify(3).is_err());
+        assert_eq!(Records::new(&[], 4224, seed, 1).verify(0), Ok(()));
+    }
+}

@@ -1,0 +1,136 @@
+//! The futures: durable, and appended. Neither needs a particular executor.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use crate::durable::Verdict;
+use crate::error::{Error, Result};
+use crate::lsn::Lsn;
+use crate::ring::PendingReservation;
+use crate::wal::Core;
+
+/// Resolves when a record is durable. From [`Wal::when_durable`](crate::Wal::when_durable).
+#[derive(Debug)]
+#[must_use = "a future does nothing until it is polled"]
+pub struct DurableFuture {
+    core: Core,
+    lsn: u64,
+    /// Registered to be woken, under this ticket.
+    ticket: Option<u64>,
+}
+
+impl DurableFuture {
+    pub(crate) fn new(core: Core, lsn: u64) -> Self {
+        DurableFuture { core, lsn, ticket: None }
+    }
+}
+
+impl Future for DurableFuture {
+    type Output = Result<()>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let durable = &this.core.shared.durable;
+        if let Some(ticket) = this.ticket {
+            let verdict = durable.verdict(this.lsn);
+            if matches!(verdict, Verdict::NotYet) && durable.update(this.lsn, ticket, cx.waker()) {
+                return Poll::Pending;
+            }
+            this.ticket = None;
+            durable.forget(this.lsn, ticket);
+        }
+        let mut verdict = this.core.ask_durable(this.lsn);
+        if matches!(verdict, Verdict::NotYet) {
+            let (registered, ticket) = durable.register(this.lsn, cx.waker());
+            verdict = registered;
+            if matches!(verdict, Verdict::NotYet) {
+                this.ticket = Some(ticket);
+            }
+        }
+        match verdict {
+            Verdict::Durable => Poll::Ready(Ok(())),
+            Verdict::Failed(e) => Poll::Ready(Err(e)),
+            Verdict::NotYet => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for DurableFuture {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            self.core.shared.durable.forget(self.lsn, ticket);
+        }
+    }
+}
+
+/// Resolves when a record has its place in the log. From
+/// [`Wal::append_async`](crate::Wal::append_async).
+#[derive(Debug)]
+#[must_use = "a future does nothing until it is polled"]
+pub struct AppendFuture<'a> {
+    core: &'a Core,
+    payload: &'a [u8],
+    pending: Option<PendingReservation>,
+    done: bool,
+}
+
+impl<'a> AppendFuture<'a> {
+    pub(crate) fn new(core: &'a Core, payload: &'a [u8]) -> Self {
+        AppendFuture { core, payload, pending: None, done: false }
+    }
+
+    fn attempt(&mut self, cx: &Context<'_>) -> Poll<Result<Lsn>> {
+        let ring = &self.core.shared.ring;
+        let room = if let Some(pending) = &self.pending {
+            match pending.poll(ring, cx.waker()) {
+                None => return Poll::Pending,
+                Some(room) => {
+                    self.pending = None;
+                    room
+                }
+            }
+        } else {
+            let len = self.core.check_append(self.payload)?;
+            match ring.try_reserve(len) {
+                Ok(room) => Ok(room),
+                Err(_) => match ring.reserve_later(len, cx.waker()) {
+                    Ok(Ok(room)) => Ok(room),
+                    Ok(Err(pending)) => {
+                        self.pending = Some(pending);
+                        return Poll::Pending;
+                    }
+                    Err(refused) => Err(refused),
+                },
+            }
+        };
+        match room {
+            Ok(room) => Poll::Ready(Ok(self.core.put_polled(room, self.payload))),
+            Err(refused) => Poll::Ready(Err(self.core.refused(refused))),
+        }
+    }
+}
+
+impl Future for AppendFuture<'_> {
+    type Output = Result<Lsn>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.done {
+            // Polled after it was ready: nothing is appended twice.
+            return Poll::Ready(Err(Error::Closed));
+        }
+        let polled = self.attempt(cx);
+        self.done = polled.is_ready();
+        polled
+    }
+}
+
+impl Drop for AppendFuture<'_> {
+    fn drop(&mut self) {
+        if let Some(pending) = self.pending.take()
+            && let Some(room) = pending.cancel(&self.core.shared.ring)
+        {
+            self.core.abort(room);
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! The segment helper: prepares segments ahead of need and carries out retention. Stepped, like the
+//! I/O loop; its thread is a thin shell.
+//!
+//! Invariants:
+//! 1. Segments are removed oldest first, each followed by a directory sync, and only once a durable
+//!    group header states an oldest LSN at or above their end.
+//! 2. The segment with the newest durable group, and everything at or above a pin, stays.
+//! 3. A segment is recycled only if it has one link and loses its name, durably, before it is
+//!    written to.
+//! 4. Limits bend only when the log could not go on otherwise.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::Failure;
+use crate::format::SegmentHeader;
+use crate::io_loop::Clock;
+use crate::segment::{Found, Preparation, zeroes};
+use crate::shared::Shared;
+use crate::storage::{Access, AlignedBuf, is_no_space};
+
+/// What the segments of this log are to be like, and how many may stay.
+#[derive(Debug, Clone)]
+pub(crate) struct Policy {
+    pub(crate) log_id: [u8; 16],
+    pub(crate) segment_size: u64,
+    pub(crate) block: u32,
+    pub(crate) max_group: u32,
+    pub(crate) max_segments: Option<usize>,
+    pub(crate) max_total_bytes: Option<u64>,
+    pub(crate) max_age: Option<Duration>,
+}
+
+impl Policy {
+    /// Segments to keep prepared: two, so that one is at hand while the next is made; one where the
+    /// limits are tight.
+    fn spares(&self) -> usize {
+        let tight = self.max_segments.is_some_and(|n| n < 4)
+            || self.max_total_bytes.is_some_and(|n| n / self.segment_size < 4);
+        if tight { 1 } else { 2 }
+    }
+
+    pub(crate) fn header(&self, base: u64, now: u64) -> SegmentHeader {
+        SegmentHeader {
+            log_id: self.log_id,
+            block: self.block,
+            size: self.segment_size,
+            base,
+            max_group: self.max_group,
+            created_at: now,
+        }
+    }
+
+    /// Whether this log can go on writing into such a segment.
+    pub(crate) fn fits(&self, header: &SegmentHeader) -> bool {
+        header.block == self.block && header.max_group >= self.max_group
+    }
+}
+
+/// When to step again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// After this pause, whatever happens meanwhile.
+    After(Duration),
+    /// When nudged, or after this time.
+    OnNudge(Option<Duration>),
+    Finished,
+}
+
+const RETRY: Duration = Duration::from_millis(100);
+/// Between two pieces of a segment that nobody waits for: 1 MiB each.
+const PACE: Duration = Duration::from_millis(2);
+
+#[derive(Debug)]
+pub(crate) struct Helper {
+    shared: Arc<Shared>,
+    clock: Arc<dyn Clock>,
+    policy: Policy,
+    preparation: Option<Preparation>,
+    recycling: bool,
+    zeroes: Option<AlignedBuf>,
+    /// A removed segment under a temporary name, to be used again.
+    pool: Option<String>,
+    out_of_space: bool,
+}
+
+impl Helper {
+    pub(crate) fn new(shared: Arc<Shared>, clock: Arc<dyn Clock>, policy: Policy) -> Self {
+        Helper {
+            shared,
+            clock,
+            policy,
+            preparation: None,
+            recycling: false,
+            zeroes: None,
+            pool: None,
+            out_of_space: false,
+        }
+    }
+
+    /// A bounded piece of work.
+    pub(crate) fn step(&mut self) -> Next {
+        if self.shared.durable.is_poisoned() || self.shared.is_closing() {
+            self.clean_up();
+            self.shared.helper_rounds.bump();
+            self.shared.helper_rounds.wake_all();
+            return Next::Finished;
+        }
+        let stepped = self.retain().and_then(|()| self.prepare());
+        stepped.unwrap_or_else(|e| self.failed(&e))
+    }
+
+    fn failed(&mut self, e: &std::io::Error) -> Next {
+        self.preparation = None;
+        // Out of memory or of descriptors: passes, and nothing was lost.
+        let passing = matches!(e.raw_os_error(), Some(12 | 23 | 24)) && cfg!(unix);
+        if is_no_space(e) {
+            if !self.out_of_space {
+                tracing::warn!(error = %e, "no space for the next segment; trying on");
+            }
+            self.out_of_space = true;
+            self.shared.ring.set_no_space();
+        } else if passing {
+            tracing::warn!(error = %e, "cannot prepare a segment now; trying on");
+        } else {
+            self.shared.fail(Failure::from_io("preparing or removing a segment", e));
+        }
+        Next::OnNudge(Some(RETRY))
+    }
+
+    fn clean_up(&mut self) {
+        // Left-overs do no harm: open removes them too.
+        if let Some(p) = self.preparation.take() {
+            let _ = self.shared.dir.remove(&self.shared.names.temporary(p.base()));
+        }
+        if let Some(name) = self.pool.take() {
+            let _ = self.shared.dir.remove(&name);
+        }
+    }
+
+    /// The LSN below which segments are to go.
+    fn retention_target(&self) -> u64 {
+        let table = &self.shared.table;
+        let (live, _) = table.counts();
+        let (_, bytes) = table.extent();
+        let newest = self.shared.durable.end().saturating_sub(1);
+        let newest = match table.find(newest) {
+            Found::In(header) => header.base,
+            Found::Pruned(_) | Found::Beyond => return 0,
+        };
+        let limit = table.oldest_pin().map_or(newest, |pin| pin.min(newest));
+        let now = self.clock.wall();
+        let truncate_to = self.shared.truncate_to.load(crate::sync::Ordering::SeqCst);
+        let (_, spares) = table.counts();
+        let missing = self.policy.spares().saturating_sub(spares);
+        let mut left = live;
+        let mut bytes = bytes + missing as u64 * self.policy.segment_size;
+        let mut target = 0;
+        for (header, closed_at) in table.closed() {
+            let old = self.policy.max_age.zip(closed_at).is_some_and(|(age, at)| {
+                now.saturating_sub(at) > u64::try_from(age.as_nanos()).unwrap_or(u64::MAX)
+            });
+            let too_many = self.policy.max_segments.is_some_and(|n| left + self.policy.spares() > n);
+            let too_large = self.policy.max_total_bytes.is_some_and(|n| bytes > n);
+            let goes = old || too_many || too_large || header.end() <= truncate_to;
+            if !goes || header.end() > limit {
+                break;
+            }
+            left -= 1;
+            bytes -= header.size;
+            target = header.end();
+        }
+        target
+    }
+
+    fn retain(&mut self) -> std::io::Result<()> {
+        let truncate_to = self.shared.truncate_to.load(crate::sync::Ordering::SeqCst);
+        let target = self.retention_target();
+        self.shared.want_retired(target);
+        while let Some(header) = self.shared.table.take_oldest(self.shared.retired().min(target)) {
+            self.remove(&header)?;
+        }
+        if self.shared.table.oldest() >= target {
+            self.shared.truncated.store(truncate_to, crate::sync::Ordering::SeqCst);
+            self.shared.helper_rounds.bump();
+            self.shared.helper_rounds.wake_all();
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, header: &SegmentHeader) -> std::io::Result<()> {
+        let shared = &self.shared;
+        let name = shared.names.segment(header.base);
+        let same = header.size == self.policy.segment_size && self.pool.is_none();
+        let single =
+            same && shared.dir.open(&name, Access::Read).and_then(|f| f.links()).is_ok_and(|n| n == 1);
+        if single {
+            let temporary = shared.names.temporary(header.base);
+            shared.dir.rename(&name, &temporary)?;
+            self.pool = Some(temporary);
+        } else {
+            match shared.dir.remove(&name) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
+                _ => {}
+            }
+        }
+        shared.counters.segments_removed.add(1);
+        tracing::debug!(segment = %name, recycled = single, "segment removed by retention");
+        shared.dir.sync()
+    }
+
+    fn prepare(&mut self) -> std::io::Result<Next> {
+        let table = &self.shared.table;
+        let (live, spares) = table.counts();
+        let (end, bytes) = table.extent();
+        if self.preparation.is_none() {
+            if spares >= self.policy.spares() {
+                self.zeroes = None;
+                return Ok(Next::OnNudge(self.next_expiry()));
+            }
+            let over = self.policy.max_segments.is_some_and(|n| live + spares + 1 > n)
+                || self
+                    .policy
+                    .max_total_bytes
+                    .is_some_and(|n| bytes + self.policy.segment_size > n);
+            if over && !(spares == 0 && self.shared.ring.waits_for_segment()) {
+                // Retention makes room first; a pinned or unsynced segment may keep it from that.
+                let look_again = (spares == 0).then_some(Duration::from_millis(1));
+                return Ok(Next::OnNudge(look_again.or(self.next_expiry())));
+            }
+            let header = self.policy.header(end, self.clock.wall());
+            let recycle = self.pool.take();
+            self.recycling = recycle.is_some();
+            self.preparation = Some(Preparation::new(&self.shared.names, header, recycle));
+        }
+        let zeroes = self.zeroes.get_or_insert_with(zeroes);
+        let Some(preparation) = &mut self.preparation else { return Ok(Next::OnNudge(None)) };
+        match preparation.step(&*self.shared.dir, &self.shared.names, zeroes)? {
+            None => Ok(Next::After(if spares == 0 { Duration::ZERO } else { PACE })),
+            Some(spare) => {
+                let counters = &self.shared.counters;
+                if self.recycling {
+                    counters.segments_recycled.add(1);
+                } else {
+                    counters.segments_prepared.add(1);
+                }
+                self.preparation = None;
+                if std::mem::take(&mut self.out_of_space) {
+                    tracing::info!("there is space for segments again");
+                }
+                let end = spare.header.end();
+                self.shared.table.add_spare(spare);
+                self.shared.ring.prepared(end);
+                Ok(Next::After(Duration::ZERO))
+            }
+        }
+    }
+
+    /// Retention by age is looked at ten times in the age, at least every minute.
+    fn next_expiry(&self) -> Option<Duration> {
+        let every = self.policy.max_age? / 10;
+        Some(every.clamp(Duration::from_millis(10), Duration::from_secs(60)))
+    }
+}
+
+/// Steps the helper until the log is closed or has failed. A panic in it poisons the log.
+pub(crate) fn run(shared: &Arc<Shared>, mut helper: Helper) {
+    let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        loop {
+            let seen = shared.helper.load();
+            match helper.step() {
+                Next::Finished => return,
+                Next::After(pause) if pause.is_zero() => {}
+                Next::After(pause) => std::thread::sleep(pause),
+                Next::OnNudge(timeout) => shared.helper.wait(seen, timeout),
+            }
+        }
+    }));
+    if ran.is_err() {
+        shared.fail(Failure::new("the segment helper", "it panicked"));
+    }
+}

@@ -1,0 +1,590 @@
+//! The commit path: seal, submit, complete, publish. A state machine that is stepped.
+//!
+//! Time, completions and files come in from outside, so that a simulated disk can drive the whole
+//! of it on one thread; `thread.rs` is the shell that runs it for real.
+//!
+//! Invariants:
+//! 1. Groups are submitted in the order of their sequences. `groups` holds those that are not
+//!    durable yet, in that order; a group's token is its sequence.
+//! 2. A group is durable when its own write completed in full before a sync was submitted that
+//!    succeeded (a linked sync starts after its write; a DSYNC write is both), and every group before
+//!    it is durable. Only then does the durable end pass it.
+//! 3. A buffer is released when its write and those of all groups before it are complete.
+//! 4. After the first failed write or sync nothing is submitted any more.
+//! 5. The first group of a segment is submitted only when everything before the previous segment is
+//!    durable: at most two segments are ever unsynced.
+//! 6. A control group is submitted only when every group before it is durable: its durable end is
+//!    its own LSN.
+//! 7. In a step: completions, then the durable end, then the next submissions, then the wake-ups.
+
+mod groups;
+mod thread;
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Duration;
+
+pub(crate) use thread::{SystemClock, run};
+
+use crate::backend::{Backend, Completion, Method, Part, SLOTS, Write};
+use crate::error::Failure;
+use crate::format::{EpochId, Flags, GROUP_HEADER, GroupHeader, Link, SegmentHeader};
+use crate::lsn::align_up;
+use crate::options::Durability;
+use crate::ring::{Poll, Sealed, WakeOn};
+use crate::shared::Shared;
+use crate::storage::File;
+use groups::{Group, Groups};
+
+/// Tokens of syncs of their own; those of groups are below.
+const SYNC_TOKEN: u64 = 1 << 60;
+/// A reservation that is filled for longer is told of.
+const SLOW_RESERVATION: u64 = 10_000_000;
+
+pub(crate) trait Clock: Send + Sync + Debug {
+    /// Nanoseconds that never go back.
+    fn now(&self) -> u64;
+    /// Nanoseconds since 1970.
+    fn wall(&self) -> u64;
+}
+
+/// What the loop is told once, at open.
+#[derive(Debug)]
+pub(crate) struct Setup {
+    pub(crate) log_id: [u8; 16],
+    pub(crate) epoch: EpochId,
+    /// The last group on the chain.
+    pub(crate) link: Link,
+    pub(crate) active: SegmentHeader,
+    pub(crate) active_file: Arc<dyn File>,
+    pub(crate) oldest: u64,
+    pub(crate) block: u32,
+    pub(crate) depth: usize,
+    pub(crate) durability: Durability,
+    pub(crate) commit_delay: Duration,
+    pub(crate) idle_seal: Duration,
+    pub(crate) method: Method,
+}
+
+/// What a step came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Step {
+    pub(crate) progress: bool,
+    pub(crate) finished: bool,
+    /// What the sleeper must be woken for, beside completions.
+    pub(crate) wake_on: Option<WakeOn>,
+    /// When to step again at the latest, by the clock.
+    pub(crate) deadline: Option<u64>,
+}
+
+pub(crate) struct IoLoop {
+    shared: Arc<Shared>,
+    clock: Arc<dyn Clock>,
+    backend: Box<dyn Backend>,
+    setup: Setup,
+    /// The segment that groups go to, and its slot.
+    current: SegmentHeader,
+    slot: usize,
+    /// Attached files: base of the segment.
+    slots: [Option<u64>; SLOTS],
+    groups: Groups,
+    /// Sequence of the next group to be submitted, and of the next buffer to be released.
+    next: u64,
+    next_release: u64,
+    link: Link,
+    /// End of the last submitted group.
+    submitted_end: u64,
+    /// Completions still to come.
+    outstanding: usize,
+    /// The sync of its own that is in flight.
+    syncing: Option<u64>,
+    sync_ids: u64,
+    /// Syncs of their own are wanted up to here.
+    sync_until: u64,
+    interval_due: Option<u64>,
+    delay_due: Option<u64>,
+    idle_due: Option<u64>,
+    /// The last group is a control group, so that its mark covers everything.
+    marked: bool,
+    filling_since: Option<u64>,
+    started: bool,
+    closing: Closing,
+    failed: bool,
+    /// Positions that became durable and whose waiters are still to be woken.
+    to_wake: Option<(u64, u64)>,
+    ready: Vec<Waker>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Closing {
+    No,
+    /// The ring is stopped and sealed; what is in it is being written.
+    Draining,
+    /// The clean-close group has been taken, or there was no room for it.
+    Marked,
+    Finished,
+}
+
+impl IoLoop {
+    /// Takes the epoch group as its first; [`IoLoop::step`] submits it.
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        clock: Arc<dyn Clock>,
+        mut backend: Box<dyn Backend>,
+        setup: Setup,
+    ) -> Result<Self, Failure> {
+        shared.ring.doorbell.connect(backend.waker());
+        backend
+            .attach(0, &setup.active_file)
+            .map_err(|e| Failure::from_io("attaching the active segment", &e))?;
+        if shared.ring.take_private().is_none() {
+            return Err(Failure::new("opening", "no block is left for the epoch group"));
+        }
+        let mut slots = [None; SLOTS];
+        slots[0] = Some(setup.active.base);
+        Ok(IoLoop {
+            clock,
+            backend,
+            current: setup.active,
+            slot: 0,
+            slots,
+            groups: Groups::new(),
+            next: 0,
+            next_release: 0,
+            link: setup.link,
+            submitted_end: shared.durable.end(),
+            outstanding: 0,
+            syncing: None,
+            sync_ids: SYNC_TOKEN,
+            sync_until: 0,
+            interval_due: None,
+            delay_due: None,
+            idle_due: None,
+            marked: true,
+            filling_since: None,
+            started: false,
+            closing: Closing::No,
+            failed: false,
+            to_wake: None,
+            ready: Vec::new(),
+            shared,
+            setup,
+        })
+    }
+
+    /// Does all that can be done without waiting.
+    pub(crate) fn step(&mut self) -> Step {
+        let mut progress = false;
+        while let Some(completion) = self.backend.reap() {
+            self.complete(completion);
+            progress = true;
+        }
+        if self.failed {
+            return self.failing_step(progress);
+        }
+        progress |= self.advance();
+        if !self.failed {
+            self.heed_requests();
+            progress |= self.submit_groups();
+            progress |= self.submit_sync();
+        }
+        if let Some((from, to)) = self.to_wake.take() {
+            if self.shared.durable.has_waiters(from, to) {
+                // The device works on the next group while the waiters are woken.
+                if let Err(e) = self.backend.submit() {
+                    self.fail(&Failure::from_io("submitting", &e));
+                }
+                self.shared.durable.wake(from, to, &mut self.ready);
+            }
+            progress = true;
+        }
+        let finished = self.closing == Closing::Finished;
+        let (wake_on, deadline) = self.sleep_until();
+        Step { progress: progress || self.failed, finished, wake_on, deadline }
+    }
+
+    /// Submits what is queued and sleeps until there may be something to do.
+    pub(crate) fn wait(&mut self, deadline: Option<u64>) {
+        let timeout = deadline.map(|d| Duration::from_nanos(d.saturating_sub(self.clock.now())));
+        if let Err(e) = self.backend.wait(timeout) {
+            self.fail(&Failure::from_io("waiting for completions", &e));
+            // Without completions nothing in flight is ever known to be done.
+            self.shared.ring.memory.leak();
+            self.outstanding = 0;
+        }
+    }
+
+    fn fail(&mut self, failure: &Failure) {
+        if !self.failed {
+            self.failed = true;
+            self.shared.fail(Failure {
+                op: failure.op,
+                os_error: failure.os_error,
+                detail: failure.detail.clone(),
+            });
+        }
+    }
+
+    /// After a failure: only waits for what is in flight.
+    fn failing_step(&mut self, progress: bool) -> Step {
+        let finished = self.outstanding == 0;
+        if finished {
+            self.closing = Closing::Finished;
+        }
+        Step { progress, finished, wake_on: None, deadline: None }
+    }
+
+    fn complete(&mut self, completion: Completion) {
+        self.outstanding = self.outstanding.saturating_sub(1);
+        let Completion { token, part, result } = completion;
+        if token >= SYNC_TOKEN {
+            self.syncing = None;
+            match result {
+                Ok(_) => self.groups.synced_by(token),
+                Err(e) => self.fail(&Failure::from_io("fdatasync", &e)),
+            }
+            return;
+        }
+        match (part, result) {
+            (Part::Write, Ok(n)) if n == self.groups.expected_len(token) => {
+                self.groups.complete(token, |group| {
+                    group.written = true;
+                    group.synced |= group.method == Method::Dsync;
+                });
+            }
+            (Part::Write, Ok(n)) => {
+                let detail = format!("{n} of {} bytes", self.groups.expected_len(token));
+                self.fail(&Failure::new("short write", detail));
+            }
+            (Part::Write, Err(e)) => self.fail(&Failure::from_io("write", &e)),
+            (Part::Sync, Ok(_)) => self.groups.complete(token, |group| group.synced = true),
+            (Part::Sync, Err(e)) => self.fail(&Failure::from_io("fdatasync", &e)),
+        }
+    }
+
+    /// Releases buffers and moves the durable end.
+    fn advance(&mut self) -> bool {
+        let mut moved = false;
+        while self.groups.is_written(self.next_release) {
+            self.shared.ring.release(self.next_release);
+            self.next_release += 1;
+            moved = true;
+        }
+        let from = self.shared.durable.end();
+        let mut durable = None;
+        while let Some(group) = self.groups.pop_durable() {
+            durable = Some((group.end, group.oldest));
+        }
+        if let Some((end, oldest)) = durable {
+            self.shared.durable.advance(end);
+            self.shared.set_retired(oldest);
+            let from = self.to_wake.map_or(from, |(first, _)| first);
+            self.to_wake = Some((from, end));
+            self.detach_left_segments();
+            if !self.started {
+                // The epoch group is durable: producers may come.
+                self.started = true;
+                self.shared.ring.start();
+            }
+            moved = true;
+        }
+        moved
+    }
+
+    fn detach_left_segments(&mut self) {
+        for slot in 0..SLOTS {
+            if self.slots[slot].is_some() && slot != self.slot && !self.groups.uses(slot) {
+                self.backend.detach(slot);
+                self.slots[slot] = None;
+                self.shared.nudge_helper();
+            }
+        }
+    }
+
+    fn heed_requests(&mut self) {
+        if self.closing == Closing::No && self.started && self.shared.is_closing() {
+            self.shared.ring.stop();
+            self.shared.ring.seal(true);
+            self.closing = Closing::Draining;
+        }
+        if self.closing == Closing::Draining
+            && self.groups.is_empty()
+            && self.shared.ring.opened() == self.next
+        {
+            let taken = !self.marked && self.shared.ring.take_private().is_some();
+            self.closing = if taken { Closing::Marked } else { Closing::Finished };
+        }
+        if self.closing == Closing::Marked
+            && self.groups.is_empty()
+            && self.shared.ring.opened() == self.next
+        {
+            self.closing = Closing::Finished;
+        }
+    }
+
+    fn submit_groups(&mut self) -> bool {
+        let mut progress = false;
+        loop {
+            let flying = self.groups.flying();
+            if flying >= self.setup.depth
+                || self.next >= self.next_release + self.shared.ring.buffers() as u64
+            {
+                return progress;
+            }
+            match self.shared.ring.poll(self.next) {
+                Poll::Complete(sealed) => {
+                    self.filling_since = None;
+                    if !self.submit_group(sealed) {
+                        return progress;
+                    }
+                    progress = true;
+                }
+                Poll::Open if flying < EAGER && self.delay_is_over() => {
+                    self.shared.ring.seal(false);
+                }
+                Poll::Filling => {
+                    self.note_filling();
+                    return progress;
+                }
+                Poll::Empty if self.control_is_due() => self.shared.ring.seal(true),
+                Poll::Open | Poll::Empty | Poll::Unopened => return progress,
+            }
+        }
+    }
+
+    fn delay_is_over(&mut self) -> bool {
+        let delay = self.setup.commit_delay.as_nanos() as u64;
+        if delay == 0 || self.shared.is_closing() {
+            return true;
+        }
+        let now = self.clock.now();
+        let due = *self.delay_due.get_or_insert(now + delay);
+        now >= due
+    }
+
+    fn note_filling(&mut self) {
+        let now = self.clock.now();
+        let since = *self.filling_since.get_or_insert(now);
+        if since != u64::MAX && now.saturating_sub(since) > SLOW_RESERVATION {
+            self.shared.counters.slow_reservations.add(1);
+            tracing::warn!("a producer has not filled its reservation for more than 10 ms");
+            self.filling_since = Some(u64::MAX);
+        }
+    }
+
+    /// Whether the log is idle and wants a control group.
+    fn control_is_due(&mut self) -> bool {
+        if !self.groups.is_empty() || self.closing != Closing::No {
+            return false;
+        }
+        if self.shared.retire_wanted() > self.setup.oldest {
+            return true;
+        }
+        if self.marked {
+            return false;
+        }
+        let now = self.clock.now();
+        let due = *self.idle_due.get_or_insert(now + self.setup.idle_seal.as_nanos() as u64);
+        now >= due
+    }
+
+    /// False: the group has to wait.
+    fn submit_group(&mut self, sealed: Sealed) -> bool {
+        let control = sealed.used == GROUP_HEADER;
+        if control && !self.groups.is_empty() {
+            return false;
+        }
+        if sealed.lsn >= self.current.end() && !self.enter_next_segment(sealed.lsn) {
+            return false;
+        }
+        let len = align_up(u64::from(sealed.used), u64::from(self.setup.block)) as u32;
+        let wanted = self.shared.retire_wanted();
+        let mut flags = Flags::NONE;
+        if control {
+            flags = match self.closing {
+                _ if self.next == 0 => Flags::EPOCH,
+                Closing::No if wanted > self.setup.oldest => Flags::RETENTION,
+                Closing::No => Flags::IDLE_SEAL,
+                _ => Flags::CLEAN_CLOSE,
+            };
+        }
+        if wanted > self.setup.oldest {
+            self.setup.oldest = wanted;
+            // The helper waits until this header is durable, in every mode.
+            self.sync_until = self.sync_until.max(sealed.lsn + u64::from(len));
+        }
+        let header = GroupHeader {
+            lsn: sealed.lsn,
+            log_id: self.setup.log_id,
+            epoch: self.setup.epoch,
+            durable_end: self.shared.durable.end(),
+            prev: self.link.lsn,
+            prev_hash: self.link.hash,
+            used: sealed.used,
+            records: sealed.records,
+            first_ordinal: self.link.next_ordinal,
+            wall: self.clock.wall(),
+            oldest: self.setup.oldest,
+            flags,
+        };
+        let buffer = self.shared.ring.index(self.next);
+        let start = self.finish_buffer(buffer, &header, len);
+        let synced_alone = control || self.setup.durability == Durability::EveryGroup;
+        let method = if synced_alone { self.setup.method } else { Method::Plain };
+        // SAFETY: the extent is complete, so that nobody writes to its buffer before release(),
+        // which comes after the write's completion (invariant 3). finish_buffer has initialised
+        // start..start + len. The ring's memory outlives the backend, or is leaked.
+        unsafe {
+            self.backend.write(Write {
+                token: self.next,
+                slot: self.slot,
+                offset: sealed.lsn - self.current.base,
+                start,
+                len,
+                buffer,
+                method,
+            });
+        }
+        self.outstanding += if method == Method::Linked { 2 } else { 1 };
+        self.groups.push(Group {
+            sequence: self.next,
+            lsn: sealed.lsn,
+            end: sealed.lsn + u64::from(len),
+            len,
+            slot: self.slot,
+            method,
+            oldest: self.setup.oldest,
+            written: false,
+            synced: false,
+            covered_by: 0,
+        });
+        self.link = header.link();
+        self.next += 1;
+        self.submitted_end = sealed.lsn + u64::from(len);
+        self.marked = control;
+        self.idle_due = None;
+        self.delay_due = None;
+        self.count(&sealed, control, len, method);
+        true
+    }
+
+    /// Writes the header and the zero padding around what the producers wrote.
+    fn finish_buffer(&self, buffer: usize, header: &GroupHeader, len: u32) -> *const u8 {
+        let start = self.shared.ring.memory.buffer(buffer);
+        let mut bytes = [0; GROUP_HEADER as usize];
+        header.encode(&mut bytes);
+        let used = header.used as usize;
+        // SAFETY: the extent is complete and not released: the buffer is the I/O thread's alone
+        // (ring invariant 6). len is at most a buffer, which is a multiple of the block, and used is
+        // from the header's size to len.
+        unsafe {
+            start.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
+            start.add(used).write_bytes(0, len as usize - used);
+        }
+        start
+    }
+
+    fn count(&self, sealed: &Sealed, control: bool, len: u32, method: Method) {
+        let counters = &self.shared.counters;
+        if control {
+            counters.control_groups.add(1);
+        } else {
+            counters.groups.add(1);
+            counters.records.add(u64::from(sealed.records));
+            counters.record_bytes.add(u64::from(sealed.used - GROUP_HEADER));
+        }
+        counters.group_bytes.add(u64::from(len));
+        if method != Method::Plain {
+            counters.syncs.add(1);
+        }
+    }
+
+    /// Goes on to the segment that starts before `lsn`. False: it has to wait.
+    fn enter_next_segment(&mut self, lsn: u64) -> bool {
+        if self.shared.durable.end() < self.current.base {
+            self.sync_until = self.sync_until.max(self.current.base);
+            return false;
+        }
+        let Some(slot) = self.slots.iter().position(Option::is_none) else { return false };
+        let base = self.current.end();
+        let Some(spare) = self.shared.table.activate(base, self.clock.wall()) else {
+            let detail = format!("no prepared segment at {base} for a group at {lsn}");
+            self.fail(&Failure::new("rotation", detail));
+            return false;
+        };
+        if let Err(e) = self.backend.attach(slot, &spare.file) {
+            self.fail(&Failure::from_io("attaching a segment", &e));
+            return false;
+        }
+        self.sync_until = self.sync_until.max(self.submitted_end);
+        self.slots[slot] = Some(base);
+        self.slot = slot;
+        self.current = spare.header;
+        self.shared.counters.rotations.add(1);
+        self.shared.nudge_helper();
+        self.detach_left_segments();
+        true
+    }
+
+    /// In the modes that do not sync every group: starts a sync if one is due.
+    fn submit_sync(&mut self) -> bool {
+        let Some(first) = self.groups.first_plain() else {
+            self.interval_due = None;
+            return false;
+        };
+        match self.setup.durability {
+            Durability::Interval(every) => {
+                let now = self.clock.now();
+                let due = *self.interval_due.get_or_insert(now + every.as_nanos() as u64);
+                if now >= due {
+                    self.sync_until = self.sync_until.max(self.submitted_end);
+                    self.interval_due = None;
+                }
+            }
+            Durability::EveryGroup | Durability::Manual => {}
+        }
+        let closing = self.closing != Closing::No;
+        let wanted = self.sync_until.max(self.shared.durable.demanded());
+        if self.syncing.is_some() || !(closing || wanted > first.lsn) || !first.written {
+            return false;
+        }
+        let slot = first.slot;
+        self.sync_ids += 1;
+        self.groups.cover(slot, self.sync_ids);
+        self.backend.sync(self.sync_ids, slot);
+        self.syncing = Some(self.sync_ids);
+        self.outstanding += 1;
+        self.shared.counters.syncs.add(1);
+        true
+    }
+
+    fn sleep_until(&self) -> (Option<WakeOn>, Option<u64>) {
+        let flying = self.groups.flying();
+        let wake_on = if flying >= self.setup.depth && self.outstanding > 0 {
+            None
+        } else if flying >= EAGER && self.filling_since.is_none() {
+            Some(WakeOn::Sealed)
+        } else {
+            Some(WakeOn::Any)
+        };
+        let slow = self.filling_since.filter(|&s| s != u64::MAX).map(|s| s + SLOW_RESERVATION + 1);
+        let due = [self.interval_due, self.delay_due, self.idle_due, slow];
+        (wake_on, due.into_iter().flatten().min())
+    }
+}
+
+/// With fewer groups than this in flight, an extent is sealed as soon as it holds anything; with
+/// more, it is left to fill. The ablation stands in ARCHITECTURE.md.
+const EAGER: usize = 1;
+
+impl Debug for IoLoop {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("IoLoop")
+            .field("next", &self.next)
+            .field("flying", &self.groups.flying())
+            .field("closing", &self.closing)
+            .field("failed", &self.failed)
+            .finish_non_exhaustive()
+    }
+}

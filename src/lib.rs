@@ -1,0 +1,55 @@
+//! A write-ahead log for servers on Linux: producers append to a lock-free ring, one I/O thread turns
+//! it into group commits through io_uring, and what was acknowledged survives power loss.
+//!
+//! ```
+//! use ringwal::Wal;
+//! # let dir = std::env::temp_dir().join(format!("ringwal-doc-lib-{}", std::process::id()));
+//! let wal = Wal::open(&dir)?;
+//! wal.append_durable(b"survives power loss from here on")?;
+//! # wal.close()?; std::fs::remove_dir_all(&dir).unwrap();
+//! # Ok::<(), ringwal::Error>(())
+//! ```
+//!
+//! What each call promises when it returns:
+//!
+//! | call | its place in the log is fixed | survives kill -9 and power loss |
+//! |---|---|---|
+//! | [`Wal::append`], [`Wal::try_append`], [`Wal::append_with`], [`Wal::append_batch`] | yes | not yet |
+//! | [`Wal::append_async`]`.await` | yes | not yet |
+//! | [`Wal::append_durable`] | yes | yes |
+//! | [`Wal::wait_durable`], [`Wal::when_durable`]`.await` | | yes, and every earlier record |
+//! | [`Wal::sync`] | | yes, everything appended before |
+//! | [`Wal::close`] | | yes, everything |
+
+mod backend;
+mod builder;
+mod context;
+mod durable;
+mod error;
+mod format;
+mod futures;
+mod helper;
+mod io_loop;
+mod lsn;
+mod open;
+mod options;
+mod reader;
+mod recovery;
+mod ring;
+mod segment;
+mod shared;
+mod stats;
+mod storage;
+mod sync;
+mod wal;
+
+pub use backend::{BackendInfo, BackendKind};
+pub use builder::WalBuilder;
+pub use error::{Error, Failure, OptionsError, ReplayError, Result};
+pub use futures::{AppendFuture, DurableFuture};
+pub use lsn::Lsn;
+pub use options::{BackendChoice, CommitMethod, Durability};
+pub use reader::{Reader, Record, RecordRef};
+pub use recovery::{RecoveryCase, RecoveryReport};
+pub use stats::Stats;
+pub use wal::Wal;

@@ -1,0 +1,67 @@
+//! Positions in the log.
+//!
+//! 1. An [`Lsn`] is an address in the log's 64-bit address space, not a counter: it names a segment
+//!    and an offset in it by subtraction.
+//! 2. Later records have greater LSNs. A position is never given to a second record, except that
+//!    positions of records that were never acknowledged may be given out again after a crash.
+
+use std::fmt;
+
+/// The address of a record in the log.
+///
+/// Strictly increasing in the order of the log. Not dense: two neighbours differ by the size that
+/// the first takes on disk, more at the start of a group or of a segment.
+///
+/// ```
+/// use ringwal::Lsn;
+/// assert!(Lsn::new(4224) > Lsn::ZERO);
+/// assert_eq!(Lsn::new(4224).to_string(), "4224");
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Lsn(u64);
+
+impl Lsn {
+    /// The position before every record. Readers take it for "from the oldest record on".
+    pub const ZERO: Lsn = Lsn(0);
+
+    /// The position with this address, as stored by the caller earlier. Range: all of `u64`.
+    #[must_use]
+    pub const fn new(address: u64) -> Self {
+        Lsn(address)
+    }
+
+    /// The address as a number, to be stored elsewhere.
+    #[must_use]
+    pub const fn as_u64(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Debug for Lsn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Lsn({})", self.0)
+    }
+}
+
+impl fmt::Display for Lsn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl From<u64> for Lsn {
+    fn from(address: u64) -> Self {
+        Lsn(address)
+    }
+}
+
+impl From<Lsn> for u64 {
+    fn from(lsn: Lsn) -> u64 {
+        lsn.0
+    }
+}
+
+/// `n` rounded up to a multiple of `a`, a power of two. Callers bound `n` far below `u64::MAX`.
+pub(crate) const fn align_up(n: u64, a: u64) -> u64 {
+    (n + a - 1) & !(a - 1)
+}

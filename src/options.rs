@@ -1,0 +1,303 @@
+//! Settings of a log, and the one place where they are checked.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::error::OptionsError;
+use crate::format::{GROUP_HEADER, MAX_GROUP, RECORD_HEADER};
+use crate::lsn::align_up;
+
+/// When appended records are made durable without being asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// Every group commit is synced. The default.
+    EveryGroup,
+    /// Groups are written at once and synced together, once in this time. Longer than zero.
+    Interval(Duration),
+    /// Groups are written at once and synced when `sync`, `wait_durable` or `append_durable` ask
+    /// for it, when a segment is full, and at close.
+    Manual,
+}
+
+/// Which backend does the I/O.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BackendChoice {
+    /// io_uring where it works in the log's directory, `std::fs` elsewhere. The default.
+    Auto,
+    /// io_uring, or an error that says why not.
+    IoUring,
+    /// `std::fs`: `pwrite` and `fdatasync` on the I/O thread.
+    Std,
+}
+
+/// How a group is made durable on the io_uring backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CommitMethod {
+    /// Let the log choose; today the linked fsync, which is right on every device. The default.
+    Auto,
+    /// A write with a linked `fdatasync`.
+    LinkedFsync,
+    /// One write with `RWF_DSYNC`.
+    Dsync,
+}
+
+impl fmt::Display for CommitMethod {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            CommitMethod::Auto => "auto",
+            CommitMethod::LinkedFsync => "linked-fsync",
+            CommitMethod::Dsync => "dsync",
+        })
+    }
+}
+
+impl FromStr for CommitMethod {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        match s {
+            "auto" => Ok(CommitMethod::Auto),
+            "linked-fsync" => Ok(CommitMethod::LinkedFsync),
+            "dsync" => Ok(CommitMethod::Dsync),
+            _ => Err(format!("{s:?} is none of auto, linked-fsync, dsync")),
+        }
+    }
+}
+
+/// As the builder collects them. `None`: derived from the others.
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    pub(crate) prefix: String,
+    pub(crate) segment_size: u64,
+    pub(crate) ring_capacity: Option<usize>,
+    pub(crate) max_record_size: Option<usize>,
+    pub(crate) depth: usize,
+    pub(crate) durability: Durability,
+    pub(crate) commit_delay: Duration,
+    pub(crate) idle_seal: Duration,
+    pub(crate) max_segments: Option<usize>,
+    pub(crate) max_total_bytes: Option<u64>,
+    pub(crate) max_age: Option<Duration>,
+    pub(crate) backend: BackendChoice,
+    pub(crate) commit_method: CommitMethod,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            prefix: "wal".into(),
+            segment_size: 64 << 20,
+            ring_capacity: None,
+            max_record_size: None,
+            depth: 4,
+            durability: Durability::EveryGroup,
+            commit_delay: Duration::ZERO,
+            idle_seal: Duration::from_millis(20),
+            max_segments: None,
+            max_total_bytes: None,
+            max_age: None,
+            backend: BackendChoice::Auto,
+            commit_method: CommitMethod::Auto,
+        }
+    }
+}
+
+/// Sizes that follow from the options and from the block size of the log's filesystem.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Geometry {
+    pub(crate) block: u32,
+    pub(crate) segment_size: u64,
+    /// Bytes of one ring buffer, and so of the largest group.
+    pub(crate) buffer: u32,
+    /// Number of ring buffers, a power of two.
+    pub(crate) buffers: usize,
+    pub(crate) max_record: usize,
+}
+
+const DEFAULT_RING: usize = 8 << 20;
+const DEFAULT_BUFFERS: usize = 8;
+const MAX_BUFFERS: usize = 1024;
+const MAX_SEGMENT: u64 = 1 << 40;
+const MAX_PREFIX: usize = 200;
+
+/// What a record takes beside its payload, at most, in a group of its own.
+pub(crate) const RECORD_OVERHEAD: usize = GROUP_HEADER as usize + RECORD_HEADER + 7;
+
+fn range(option: &'static str, value: u64, must: impl Into<String>) -> OptionsError {
+    OptionsError::Range { option, value, must: must.into() }
+}
+
+impl Options {
+    /// Checks what does not depend on the filesystem.
+    pub(crate) fn validate(&self) -> Result<(), OptionsError> {
+        validate_prefix(&self.prefix)?;
+        if !(1..=256).contains(&self.depth) {
+            return Err(range("depth", self.depth as u64, "1 to 256 groups in flight"));
+        }
+        if self.durability == Durability::Interval(Duration::ZERO) {
+            return Err(OptionsError::ZeroDuration { option: "durability(Interval)" });
+        }
+        if self.commit_delay > Duration::from_secs(1) {
+            let ms = self.commit_delay.as_millis() as u64;
+            return Err(range("commit_delay (ms)", ms, "at most one second"));
+        }
+        if self.idle_seal < Duration::from_millis(1) {
+            let us = self.idle_seal.as_micros() as u64;
+            return Err(range("idle_seal (us)", us, "at least one millisecond"));
+        }
+        if let Some(n) = self.max_segments
+            && n < 2
+        {
+            let must = "at least 2: the active segment and the one prepared ahead";
+            return Err(range("max_segments", n as u64, must));
+        }
+        if let Some(n) = self.max_total_bytes
+            && n < 2 * self.segment_size
+        {
+            let must = format!("at least two segments, {} bytes", 2 * self.segment_size);
+            return Err(range("max_total_bytes", n, must));
+        }
+        if self.max_age == Some(Duration::ZERO) {
+            return Err(OptionsError::ZeroDuration { option: "max_age" });
+        }
+        self.geometry(4096).map(|_| ())
+    }
+
+    /// The sizes for a filesystem with this block size.
+    pub(crate) fn geometry(&self, block: u32) -> Result<Geometry, OptionsError> {
+        let b = u64::from(block);
+        let size = self.segment_size;
+        if size == 0 || !size.is_multiple_of(b) || !(4 * b..=MAX_SEGMENT).contains(&size) {
+            let must = format!("a multiple of {b} from {} to {MAX_SEGMENT} bytes", 4 * b);
+            return Err(range("segment_size", size, must));
+        }
+        let room = size - b;
+        let needed = match self.max_record_size {
+            None => b,
+            Some(n) => {
+                let most = room.min(u64::from(MAX_GROUP)) - RECORD_OVERHEAD as u64;
+                if n == 0 || n as u64 > most {
+                    let must = format!(
+                        "1 to {most} bytes: a record must fit in one segment of {size} bytes"
+                    );
+                    return Err(range("max_record_size", n as u64, must));
+                }
+                align_up((n + RECORD_OVERHEAD) as u64, b)
+            }
+        };
+        let ring = self.ring_capacity.unwrap_or(DEFAULT_RING) as u64;
+        if ring > 1 << 36 {
+            return Err(range("ring_capacity", ring, "at most 64 GiB"));
+        }
+        // A segment is left when less than a whole buffer remains: small buffers waste less of it.
+        let by_segment = room / 4 / b * b;
+        let by_ring = ring / DEFAULT_BUFFERS as u64 / b * b;
+        let buffer = by_segment.min(by_ring).min(u64::from(MAX_GROUP)).max(b).max(needed);
+        let buffers = match self.ring_capacity {
+            Some(n) => {
+                let fit = n as u64 / buffer;
+                if fit < 2 {
+                    let must = format!("at least two buffers of {buffer} bytes");
+                    return Err(range("ring_capacity", n as u64, must));
+                }
+                let fit = usize::try_from(fit).unwrap_or(MAX_BUFFERS).min(MAX_BUFFERS);
+                1 << fit.ilog2()
+            }
+            None => {
+                let fit = usize::try_from(ring / buffer).unwrap_or(MAX_BUFFERS).min(MAX_BUFFERS);
+                (1usize << fit.max(1).ilog2()).clamp(4, 64)
+            }
+        };
+        let largest = (buffer as usize - RECORD_OVERHEAD) & !7;
+        Ok(Geometry {
+            block,
+            segment_size: size,
+            buffer: buffer as u32,
+            buffers,
+            max_record: self.max_record_size.unwrap_or(largest),
+        })
+    }
+}
+
+fn validate_prefix(prefix: &str) -> Result<(), OptionsError> {
+    let why = if prefix.is_empty() {
+        "is empty"
+    } else if prefix.len() > MAX_PREFIX {
+        "is longer than 200 bytes"
+    } else if prefix.contains(['/', '\\']) {
+        "contains a path separator"
+    } else if prefix.contains("..") || prefix.starts_with('.') {
+        "starts with a dot or contains '..'"
+    } else if prefix.chars().any(char::is_control) {
+        "contains a control character"
+    } else {
+        return Ok(());
+    };
+    Err(OptionsError::Prefix { prefix: prefix.into(), why })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(f: impl FnOnce(&mut Options)) -> Result<Geometry, OptionsError> {
+        let mut o = Options::default();
+        f(&mut o);
+        o.validate()?;
+        o.geometry(4096)
+    }
+
+    #[test]
+    fn defaults_give_eight_buffers_of_a_mebibyte() {
+        let g = with(|_| ()).unwrap();
+        assert_eq!((g.buffer, g.buffers, g.segment_size), (1 << 20, 8, 64 << 20));
+        assert!(g.max_record + RECORD_OVERHEAD <= g.buffer as usize);
+    }
+
+    #[test]
+    fn small_segments_get_small_buffers() {
+        let g = with(|o| o.segment_size = 64 << 10).unwrap();
+        assert_eq!(g.buffer, 12 << 10);
+        let g = with(|o| o.segment_size = 16 << 10).unwrap();
+        assert_eq!(g.buffer, 4096);
+    }
+
+    #[test]
+    fn a_large_record_makes_large_buffers() {
+        let g = with(|o| o.max_record_size = Some(5 << 20)).unwrap();
+        assert_eq!(g.buffer, (5 << 20) + 4096);
+        assert!(g.buffers >= 4);
+        let g = with(|o| {
+            o.max_record_size = Some(100_000);
+            o.segment_size = 128 << 10;
+        });
+        assert_eq!(g.unwrap().max_record, 100_000);
+    }
+
+    #[test]
+    fn sizes_out_of_range_are_refused() {
+        for size in [0, 1, 4096, 8192, 20_000, (64 << 20) + 1, u64::MAX] {
+            assert!(with(|o| o.segment_size = size).is_err(), "{size}");
+        }
+        assert!(with(|o| o.max_record_size = Some(64 << 20)).is_err());
+        assert!(with(|o| o.max_record_size = Some(0)).is_err());
+        assert!(with(|o| o.ring_capacity = Some(0)).is_err());
+        assert!(with(|o| o.ring_capacity = Some(4096)).is_err());
+        assert!(with(|o| o.depth = 0).is_err());
+        assert!(with(|o| o.max_segments = Some(1)).is_err());
+        assert!(with(|o| o.max_total_bytes = Some(1)).is_err());
+        assert!(with(|o| o.durability = Durability::Interval(Duration::ZERO)).is_err());
+    }
+
+    #[test]
+    fn prefixes_that_make_no_plain_name_are_refused() {
+        for bad in ["", "/", "a/b", "..", "../x", ".", ".hidden", "a..b", "nul\0", "\n", "a\\b"] {
+            assert!(with(|o| o.prefix = bad.into()).is_err(), "{bad:?}");
+        }
+        assert!(with(|o| o.prefix = "x".repeat(300)).is_err());
+        for good in ["wal", "a.b.c", "no-dot", "with space", "über"] {
+            assert!(with(|o| o.prefix = good.into()).is_ok(), "{good:?}");
+        }
+    }
+}

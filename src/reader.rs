@@ -1,0 +1,450 @@
+//! Reading records back: in order, or one by its position.
+//!
+//! 1. Nothing at or above the durable end is ever returned.
+//! 2. A group is verified as a whole before its first record is returned.
+//! 3. The segment being read is pinned: retention removes it only after the reader has left it.
+//! 4. A group that does not follow its predecessor below the durable end is read once more, and is
+//!    then `Corruption`: it never ends the log.
+
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::format::{
+    BATCH_HEADER, GROUP_HEADER, GroupHeader, ITEM_HEADER, KIND_BATCH, KIND_DATA, Link,
+    RECORD_HEADER, Seed, SegmentHeader, decode_record, item_size, locate_item, stored_size,
+};
+use crate::lsn::Lsn;
+use crate::recovery::Walker;
+use crate::segment::{Found, Pin};
+use crate::shared::Shared;
+use crate::storage::{Access, File, read_full};
+
+/// Bytes read at once.
+const CHUNK: usize = 512 << 10;
+
+/// A record with its position.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// Where it is in the log.
+    pub lsn: Lsn,
+    /// What was appended.
+    pub payload: Vec<u8>,
+}
+
+impl Record {
+    /// Where it is in the log.
+    #[must_use]
+    pub fn lsn(&self) -> Lsn {
+        self.lsn
+    }
+
+    /// What was appended.
+    #[must_use]
+    pub fn payload(&self) -> &[u8] {
+        &self.payload
+    }
+}
+
+/// A record in the reader's own memory, valid until the reader goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecordRef<'a> {
+    /// Where it is in the log.
+    pub lsn: Lsn,
+    /// What was appended.
+    pub payload: &'a [u8],
+}
+
+/// Reads durable records in order, from [`Wal::reader`](crate::Wal::reader).
+///
+/// It ends at the end that was durable when it was made. While it is in a segment, retention leaves
+/// that segment and later ones alone: drop readers that are done with. After an error it ends.
+#[derive(Debug)]
+pub struct Reader {
+    shared: Arc<Shared>,
+    from: u64,
+    end: u64,
+    state: State,
+    place: Option<Place>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Unopened,
+    Reading,
+    Ended,
+}
+
+/// Where the reader is: in a verified group of a pinned segment.
+#[derive(Debug)]
+struct Place {
+    pin: Pin,
+    walker: Walker,
+    /// Address of the next group.
+    next_group: u64,
+    link: Option<Link>,
+    group: GroupHeader,
+    /// Address of the next record, or of the next item while `batch_end` is ahead of it.
+    cursor: u64,
+    records_end: u64,
+    batch_end: u64,
+}
+
+/// A record found: its address, that of its payload, and the payload's length.
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    lsn: u64,
+    payload: u64,
+    len: usize,
+}
+
+impl Reader {
+    pub(crate) fn new(shared: Arc<Shared>, from: u64, end: u64) -> Self {
+        Reader { shared, from, end, state: State::Unopened, place: None }
+    }
+
+    /// The next record, in place. `None` at the end. Costs no allocation and no copy.
+    ///
+    /// # Errors
+    ///
+    /// As the iterator's.
+    ///
+    /// ```
+    /// # let dir = std::env::temp_dir().join(format!("ringwal-doc-ref-{}", std::process::id()));
+    /// # let wal = ringwal::Wal::open(&dir)?;
+    /// wal.append_durable(b"in place")?;
+    /// let mut reader = wal.reader(ringwal::Lsn::ZERO);
+    /// let mut bytes = 0;
+    /// while let Some(record) = reader.next_ref()? {
+    ///     bytes += record.payload.len();
+    /// }
+    /// assert_eq!(bytes, 8);
+    /// # wal.close()?; std::fs::remove_dir_all(&dir).unwrap();
+    /// # Ok::<(), ringwal::Error>(())
+    /// ```
+    pub fn next_ref(&mut self) -> Result<Option<RecordRef<'_>>> {
+        let found = self.advance();
+        let span = match found {
+            Ok(Some(span)) => span,
+            Ok(None) => {
+                self.finish();
+                return Ok(None);
+            }
+            Err(e) => {
+                self.finish();
+                return Err(e);
+            }
+        };
+        let Some(place) = &self.place else { return Ok(None) };
+        match place.walker.held(span.payload, span.len) {
+            Some(payload) => Ok(Some(RecordRef { lsn: Lsn::new(span.lsn), payload })),
+            None => Err(self.corruption(&place.pin.header, span.lsn, "record length")),
+        }
+    }
+
+    fn finish(&mut self) {
+        self.state = State::Ended;
+        self.place = None;
+    }
+
+    fn advance(&mut self) -> Result<Option<Span>> {
+        if self.state == State::Ended {
+            return Ok(None);
+        }
+        if self.state == State::Unopened {
+            self.state = State::Reading;
+            self.open()?;
+        }
+        loop {
+            let Some(place) = &mut self.place else { return Ok(None) };
+            if let Some(span) = place.next_in_group() {
+                if span.lsn >= self.from {
+                    return Ok(Some(span));
+                }
+            } else if !self.next_group()? {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn open(&mut self) -> Result<()> {
+        let oldest = self.shared.table.oldest();
+        let from = if self.from == 0 { oldest } else { self.from };
+        if from >= self.end {
+            return if from < oldest { Err(Error::Pruned { oldest: Lsn::new(oldest) }) } else { Ok(()) };
+        }
+        let pin = match self.shared.table.pin(from) {
+            Ok(pin) => pin,
+            Err(Found::Pruned(oldest)) => return Err(Error::Pruned { oldest: Lsn::new(oldest) }),
+            Err(_) => return Ok(()),
+        };
+        let walker = Walker::new(self.open_segment(&pin.header)?, pin.header, CHUNK);
+        let first = pin.header.first_group();
+        let nothing = GroupHeader::nothing(first);
+        self.place = Some(Place {
+            pin,
+            walker,
+            next_group: first,
+            link: None,
+            group: nothing,
+            cursor: first,
+            records_end: first,
+            batch_end: 0,
+        });
+        Ok(())
+    }
+
+    fn open_segment(&self, header: &SegmentHeader) -> Result<Arc<dyn File>> {
+        let name = self.shared.names.segment(header.base);
+        let opened = self.shared.dir.open(&name, Access::Read);
+        opened.map_err(|e| Error::io("open", self.shared.dir.path_of(&name), e))
+    }
+
+    /// Goes on to the next group that holds anything at or after `from`. False: the end.
+    fn next_group(&mut self) -> Result<bool> {
+        loop {
+            let Some(place) = &mut self.place else { return Ok(false) };
+            if place.next_group >= self.end {
+                return Ok(false);
+            }
+            let group = match self.find_group()? {
+                Some(group) => group,
+                None => return Ok(false),
+            };
+            let Some(place) = &mut self.place else { return Ok(false) };
+            let header = place.walker.header;
+            let end = group.padded_end(header.block);
+            place.link = Some(group.link());
+            place.next_group = end;
+            place.group = group;
+            if end <= self.from || group.used == GROUP_HEADER {
+                continue;
+            }
+            place.cursor = group.lsn + u64::from(GROUP_HEADER);
+            place.records_end = group.lsn + u64::from(group.used);
+            place.batch_end = 0;
+            for again in [true, false] {
+                let read = place.walker.verify(&group);
+                let name = || self.shared.names.segment(header.base);
+                let verdict =
+                    read.map_err(|e| Error::io("read", self.shared.dir.path_of(&name()), e))?;
+                match verdict {
+                    Ok(()) => break,
+                    Err(_) if again => place.walker.forget(),
+                    Err((lsn, e)) => return Err(self.corruption(&header, lsn, e.reason())),
+                }
+            }
+            return Ok(true);
+        }
+    }
+
+    /// The header of the next group: here, or at the start of the next segment.
+    fn find_group(&mut self) -> Result<Option<GroupHeader>> {
+        for again in [true, false] {
+            let Some(place) = &mut self.place else { return Ok(None) };
+            let (header, at) = (place.walker.header, place.next_group);
+            let name = self.shared.names.segment(header.base);
+            let read = place.walker.group(at);
+            let here = read.map_err(|e| Error::io("read", self.shared.dir.path_of(&name), e))?;
+            let link = place.link;
+            let follows = |g: &GroupHeader| link.is_none_or(|l| g.follows(&l));
+            if let Ok(group) = here
+                && follows(&group)
+            {
+                return Ok(Some(group));
+            }
+            if link.is_some() && header.end() < self.end {
+                // The writer may have left this segment here. Pinned before the old pin goes.
+                if let Ok(pin) = self.shared.table.pin(header.end()) {
+                    let next = pin.header;
+                    let mut walker = Walker::new(self.open_segment(&next)?, next, CHUNK);
+                    let name = self.shared.names.segment(next.base);
+                    let there = walker
+                        .group(next.first_group())
+                        .map_err(|e| Error::io("read", self.shared.dir.path_of(&name), e))?;
+                    if let Ok(group) = there
+                        && follows(&group)
+                        && let Some(place) = &mut self.place
+                    {
+                        place.pin = pin;
+                        place.walker = walker;
+                        return Ok(Some(group));
+                    }
+                }
+            } else if at + u64::from(header.block) > header.end() && header.end() >= self.end {
+                return Ok(None);
+            }
+            if again {
+                if let Some(place) = &mut self.place {
+                    place.walker.forget();
+                }
+            } else {
+                let reason = here.err().map_or("a group that does not follow", |e| e.reason());
+                return Err(self.corruption(&header, at, reason));
+            }
+        }
+        Ok(None)
+    }
+
+    fn corruption(&self, header: &SegmentHeader, lsn: u64, reason: &'static str) -> Error {
+        Error::Corruption {
+            segment: self.shared.names.segment(header.base),
+            offset: lsn.saturating_sub(header.base),
+            lsn: Lsn::new(lsn),
+            reason,
+        }
+    }
+}
+
+impl Place {
+    /// The next record of the group, which has been verified.
+    fn next_in_group(&mut self) -> Option<Span> {
+        loop {
+            let at = self.cursor;
+            if at < self.batch_end {
+                let head = self.walker.held(at, ITEM_HEADER)?;
+                let len = u32::from_le_bytes(*head.first_chunk()?) as usize;
+                self.cursor = at + item_size(len) as u64;
+                return Some(Span { lsn: at, payload: at + ITEM_HEADER as u64, len });
+            }
+            if at >= self.records_end {
+                return None;
+            }
+            let head = self.walker.held(at, RECORD_HEADER)?;
+            let len = u32::from_le_bytes(*head.first_chunk()?) as usize;
+            let kind = head[8];
+            let end = at + stored_size(len) as u64;
+            match kind {
+                KIND_DATA => {
+                    self.cursor = end;
+                    return Some(Span { lsn: at, payload: at + RECORD_HEADER as u64, len });
+                }
+                KIND_BATCH => {
+                    self.cursor = at + BATCH_HEADER as u64;
+                    self.batch_end = end;
+                }
+                _ => self.cursor = end,
+            }
+        }
+    }
+}
+
+impl Iterator for Reader {
+    type Item = Result<Record>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self.next_ref() {
+            Ok(Some(r)) => Some(Ok(Record { lsn: r.lsn, payload: r.payload.to_vec() })),
+            Ok(None) => None,
+            Err(e) => Some(Err(e)),
+        }
+    }
+}
+
+/// The record at exactly `lsn`, which lies below the durable end.
+pub(crate) fn read_one(shared: &Arc<Shared>, lsn: u64) -> Result<Record> {
+    let pin = match shared.table.pin(lsn) {
+        Ok(pin) => pin,
+        Err(Found::Pruned(oldest)) => return Err(Error::Pruned { oldest: Lsn::new(oldest) }),
+        Err(_) => return Err(Error::NoRecord { lsn: Lsn::new(lsn) }),
+    };
+    let header = pin.header;
+    let name = shared.names.segment(header.base);
+    let io = |op, e| Error::io(op, shared.dir.path_of(&name), e);
+    let file = shared
+        .table
+        .reader(header.base, || shared.dir.open(&name, Access::Read))
+        .map_err(|e| io("open", e))?;
+    let used_end = used_end(shared, &header)?;
+    if lsn >= header.first_group() && lsn < used_end && lsn.is_multiple_of(8) {
+        let seed = Seed::new(&header.log_id);
+        let found = read_record_at(&*file, &header, used_end, lsn, seed);
+        if let Some(record) = found.map_err(|e| io("read", e))? {
+            return Ok(record);
+        }
+    }
+    // Not a sound record: damaged, or not a record's position. The group that it lies in tells.
+    let mut reader = Reader::new(Arc::clone(shared), lsn, shared.durable.end());
+    match reader.next() {
+        Some(Ok(record)) if record.lsn.as_u64() == lsn => Ok(record),
+        Some(Err(e)) => Err(e),
+        _ => Err(Error::NoRecord { lsn: Lsn::new(lsn) }),
+    }
+}
+
+/// Where the groups of a segment end: what lies behind may be older than the log's last cut.
+fn used_end(shared: &Arc<Shared>, header: &SegmentHeader) -> Result<u64> {
+    let found = shared.table.used_end(header.base, |next| {
+        let name = shared.names.segment(next.base);
+        let io = |e| Error::io("read", shared.dir.path_of(&name), e);
+        let open = |h: &SegmentHeader| {
+            shared.dir.open(&shared.names.segment(h.base), Access::Read).map_err(io)
+        };
+        let damaged = |h: &SegmentHeader, lsn: u64| Error::Corruption {
+            segment: shared.names.segment(h.base),
+            offset: lsn - h.base,
+            lsn: Lsn::new(lsn),
+            reason: "no group header",
+        };
+        let block = header.block as usize;
+        let first = Walker::new(open(&next)?, next, next.block as usize)
+            .group(next.first_group())
+            .map_err(io)?
+            .map_err(|_| damaged(&next, next.first_group()))?;
+        if !(header.first_group()..header.end()).contains(&first.prev) {
+            return Err(damaged(&next, next.first_group()));
+        }
+        let last = Walker::new(open(header)?, *header, block)
+            .group(first.prev)
+            .map_err(io)?
+            .map_err(|_| damaged(header, first.prev))?;
+        Ok(last.padded_end(header.block))
+    })?;
+    Ok(found.unwrap_or(header.end()).min(shared.durable.end()))
+}
+
+fn read_record_at(
+    file: &dyn File,
+    header: &SegmentHeader,
+    end: u64,
+    lsn: u64,
+    seed: Seed,
+) -> std::io::Result<Option<Record>> {
+    let bytes = read_bytes(file, header, end, lsn)?;
+    if let Ok(record) = decode_record(&bytes, lsn, seed, None) {
+        let payload = record.payload.to_vec();
+        let is_data = record.kind == KIND_DATA;
+        return Ok(is_data.then_some(Record { lsn: Lsn::new(lsn), payload }));
+    }
+    let Some(back) = bytes.first_chunk().map(locate_item) else { return Ok(None) };
+    let Some(start) = lsn.checked_sub(back).filter(|&s| s >= header.first_group() && s < lsn) else {
+        return Ok(None);
+    };
+    let bytes = read_bytes(file, header, end, start)?;
+    let Ok(batch) = decode_record(&bytes, start, seed, None) else { return Ok(None) };
+    let item = batch.items().flatten().find(|item| item.lsn == lsn);
+    Ok(item.map(|item| Record { lsn: Lsn::new(lsn), payload: item.payload.to_vec() }))
+}
+
+/// The bytes from `lsn` on, as many as the record that may start there says it has, within `end`.
+fn read_bytes(
+    file: &dyn File,
+    header: &SegmentHeader,
+    end: u64,
+    lsn: u64,
+) -> std::io::Result<Vec<u8>> {
+    const FIRST: usize = 4096;
+    let room = (end - lsn) as usize;
+    let offset = lsn - header.base;
+    let mut bytes = vec![0; room.min(FIRST)];
+    let n = read_full(file, &mut bytes, offset)?;
+    bytes.truncate(n);
+    let len = bytes.first_chunk().map_or(0, |b| u32::from_le_bytes(*b) as usize);
+    let whole = stored_size(len.min(crate::format::MAX_GROUP as usize));
+    if whole > bytes.len() && whole <= room && whole <= header.max_group as usize {
+        let have = bytes.len();
+        bytes.resize(whole, 0);
+        let n = read_full(file, &mut bytes[have..], offset + have as u64)?;
+        bytes.truncate(have + n);
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,17 @@
+//! Opening what a writer left behind, whatever stopped it.
+//!
+//! `scan` finds the segments and checks their headers; `walk` reads groups; `judge` follows the
+//! chain to its end and decides between a torn tail and damaged data; `settle` makes what was found
+//! durable. Only `settle` writes, and it only syncs and removes files that hold nothing.
+
+mod judge;
+mod report;
+mod scan;
+mod settle;
+mod walk;
+
+pub(crate) use judge::{Judgement, judge};
+pub use report::{RecoveryCase, RecoveryReport};
+pub(crate) use scan::scan;
+pub(crate) use settle::settle;
+pub(crate) use walk::Walker;

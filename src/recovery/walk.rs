@@ -1,0 +1,139 @@
+//! Reading groups of one segment through a window.
+//!
+//! 1. The window holds bytes of the file from an aligned offset on; it grows only to hold one group,
+//!    and so at most to the largest that the segment's header allows, which the file can hold.
+//! 2. Every read error is an error; only the end of the file is an end.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::format::{
+    GROUP_HEADER, GroupHeader, GroupInvalid, RecordInvalid, Records, Seed, SegmentHeader,
+};
+use crate::lsn::align_up;
+use crate::storage::{AlignedBuf, File, read_full};
+
+#[derive(Debug)]
+pub(crate) struct Walker {
+    file: Arc<dyn File>,
+    pub(crate) header: SegmentHeader,
+    seed: Seed,
+    window: AlignedBuf,
+    chunk: usize,
+    /// Offset in the file of the window's first byte, and the valid bytes from there.
+    start: u64,
+    filled: usize,
+}
+
+impl Walker {
+    /// `chunk`: bytes that are read at once, a multiple of the block.
+    pub(crate) fn new(file: Arc<dyn File>, header: SegmentHeader, chunk: usize) -> Self {
+        let chunk = chunk.min(header.size as usize);
+        Walker {
+            file,
+            header,
+            seed: Seed::new(&header.log_id),
+            window: AlignedBuf::new(chunk),
+            chunk,
+            start: 0,
+            filled: 0,
+        }
+    }
+
+    /// Goes on with another segment of the same log, in the same memory.
+    pub(crate) fn move_to(&mut self, file: Arc<dyn File>, header: SegmentHeader) {
+        self.file = file;
+        self.header = header;
+        self.forget();
+    }
+
+    /// Drops what was read, so that it is read again.
+    pub(crate) fn forget(&mut self) {
+        self.filled = 0;
+    }
+
+    /// The bytes from `lsn` on, `len` of them or what the file has.
+    fn bytes(&mut self, lsn: u64, len: usize) -> io::Result<&[u8]> {
+        let offset = lsn - self.header.base;
+        let held = offset >= self.start
+            && offset + len as u64 <= self.start + self.filled as u64
+            && self.filled > 0;
+        if !held {
+            self.load(offset, len)?;
+        }
+        let from = ((offset - self.start) as usize).min(self.filled);
+        let to = (from + len).min(self.filled);
+        Ok(&self.window[from..to])
+    }
+
+    /// Bytes that the last group call has left in the window.
+    #[inline]
+    pub(crate) fn held(&self, lsn: u64, len: usize) -> Option<&[u8]> {
+        let from = usize::try_from((lsn - self.header.base).checked_sub(self.start)?).ok()?;
+        self.window[..self.filled].get(from..from.checked_add(len)?)
+    }
+
+    #[cold]
+    fn load(&mut self, offset: u64, len: usize) -> io::Result<()> {
+        let block = u64::from(self.header.block);
+        let start = offset / block * block;
+        let want = align_up(offset + len as u64 - start, block) as usize;
+        let want = want.max(self.chunk);
+        if self.window.len() < want {
+            self.window = AlignedBuf::new(want);
+            self.filled = 0;
+        }
+        // What is already there moves to the front; only the rest is read.
+        let kept = if self.filled > 0 && start >= self.start {
+            let from = (start - self.start) as usize;
+            if from < self.filled && from.is_multiple_of(block as usize) {
+                let kept = (self.filled - from) / block as usize * block as usize;
+                self.window.copy_within(from..from + kept, 0);
+                kept
+            } else {
+                0
+            }
+        } else {
+            0
+        };
+        self.filled = 0;
+        let end = (start + want as u64).min(self.header.size);
+        let room = (end - start) as usize;
+        let kept = kept.min(room);
+        let n = read_full(&*self.file, &mut self.window[kept..room], start + kept as u64)?;
+        self.start = start;
+        self.filled = kept + n;
+        Ok(())
+    }
+
+    /// The header at `lsn`, if a valid one stands there.
+    pub(crate) fn group(&mut self, lsn: u64) -> io::Result<Result<GroupHeader, GroupInvalid>> {
+        if lsn + u64::from(GROUP_HEADER) > self.header.end() {
+            return Ok(Err(GroupInvalid::NoHeader));
+        }
+        let header = self.header;
+        let bytes = self.bytes(lsn, GROUP_HEADER as usize)?;
+        Ok(GroupHeader::decode(bytes, lsn, &header))
+    }
+
+    /// The used bytes of a group behind its header.
+    pub(crate) fn records(&mut self, group: &GroupHeader) -> io::Result<Records<'_>> {
+        let (seed, tag) = (self.seed, group.epoch.tag());
+        let bytes = self.bytes(group.lsn, group.used as usize)?;
+        let body = bytes.get(GROUP_HEADER as usize..).unwrap_or_default();
+        Ok(Records::new(body, group.lsn + u64::from(GROUP_HEADER), seed, tag))
+    }
+
+    /// Whether the group's records tile it; if not, where and why not.
+    pub(crate) fn verify(
+        &mut self,
+        group: &GroupHeader,
+    ) -> io::Result<Result<(), (u64, RecordInvalid)>> {
+        let expected = (group.used - GROUP_HEADER) as usize;
+        let bytes = self.bytes(group.lsn, group.used as usize)?;
+        if bytes.len() != expected + GROUP_HEADER as usize {
+            return Ok(Err((group.lsn, RecordInvalid::Length)));
+        }
+        Ok(self.records(group)?.verify(group.records))
+    }
+}

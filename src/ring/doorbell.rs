@@ -1,0 +1,74 @@
+//! How producers wake the I/O thread, and how it lets them know when they need not.
+//!
+//! 1. The state is AWAKE, or what the sleeper wants to be woken for: a filled extent (SEALED) or any
+//!    published record (ANY).
+//! 2. The I/O thread arms the bell, looks for work once more, and only then sleeps; a producer
+//!    publishes, and only then looks at the bell. All four are sequentially consistent, so that at
+//!    least one of the two sees the other (Dekker).
+//! 3. Whoever finds the bell armed takes it down and wakes: one wake-up per sleep.
+
+use std::sync::OnceLock;
+
+use crate::sync::{AtomicU32, Ordering};
+
+/// Ends the I/O thread's sleep. May be called from any thread and at any time.
+pub(crate) trait Wake: Send + Sync + std::fmt::Debug {
+    fn wake(&self);
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WakeOn {
+    Sealed = 1,
+    Any = 2,
+}
+
+const AWAKE: u32 = 0;
+
+#[derive(Debug)]
+pub(crate) struct Doorbell {
+    state: AtomicU32,
+    waker: OnceLock<Box<dyn Wake>>,
+}
+
+impl Doorbell {
+    pub(crate) fn new() -> Self {
+        Doorbell { state: AtomicU32::new(AWAKE), waker: OnceLock::new() }
+    }
+
+    /// Sets who is woken. Once.
+    pub(crate) fn connect(&self, waker: Box<dyn Wake>) {
+        let _ = self.waker.set(waker);
+    }
+
+    pub(crate) fn arm(&self, on: WakeOn) {
+        self.state.store(on as u32, Ordering::SeqCst);
+        #[cfg(ringwal_loom)]
+        loom::sync::atomic::fence(Ordering::SeqCst);
+    }
+
+    pub(crate) fn disarm(&self) {
+        self.state.store(AWAKE, Ordering::SeqCst);
+    }
+
+    /// A record was published.
+    #[inline]
+    pub(crate) fn published(&self) {
+        #[cfg(ringwal_loom)]
+        loom::sync::atomic::fence(Ordering::SeqCst);
+        if self.state.load(Ordering::SeqCst) == WakeOn::Any as u32 {
+            self.ring();
+        }
+    }
+
+    /// Something happened that the I/O thread must see, whatever it sleeps for.
+    pub(crate) fn ring(&self) {
+        #[cfg(ringwal_loom)]
+        loom::sync::atomic::fence(Ordering::SeqCst);
+        if self.state.load(Ordering::SeqCst) != AWAKE
+            && self.state.swap(AWAKE, Ordering::SeqCst) != AWAKE
+            && let Some(waker) = self.waker.get()
+        {
+            waker.wake();
+        }
+    }
+}

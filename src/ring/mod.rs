@@ -1,0 +1,427 @@
+//! The ring of extents: where producers put their records, and where the I/O thread takes groups.
+//!
+//! The ring is K equal buffers, used in turn. The *open extent* owns one whole buffer; producers
+//! reserve inside it; when it is closed it becomes one group.
+//!
+//! Invariants:
+//! 1. At most one extent is open. Its sequence and the reserved offset are one word, the tail.
+//! 2. A reservation is one `fetch_add` on the tail. It is valid if and only if what it got ends at
+//!    or below the limit, the same for every extent; then its owner alone may write those bytes,
+//!    until it publishes. A void reservation owns nothing and touches nothing.
+//! 3. Exactly one party first takes the offset past the limit: a producer whose reservation does not
+//!    fit, or the seal. It alone is the *crosser*: it fixes the extent's end, which is the offset it
+//!    found, and asks for the next extent.
+//! 4. Extents are opened under one lock, by whoever has last made it possible: the crosser, who set
+//!    `pending`, or the one who freed a buffer or prepared a segment. Each sets its condition before
+//!    it takes the lock or in it, so that the later of the two sees both.
+//! 5. An extent's base, end and completion counter are stable from its opening until its release.
+//!    Whoever owns a part of an extent that is not yet published keeps it from being released.
+//! 6. An extent is complete when the bytes published equal its end less the header. Only then, and
+//!    only by the I/O thread, is its buffer touched as a whole.
+//! 7. The opener stores base before it publishes the tail; a reservation reads it afterwards.
+//! 8. Producers that wait for room are granted it in order when the next extent opens, before anyone
+//!    can take it on the fast path: none starves, however large its record.
+
+mod doorbell;
+mod memory;
+mod request;
+mod reserve;
+mod word;
+
+#[cfg(ringwal_loom)]
+mod loom_tests;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::Waker;
+
+use crossbeam::utils::CachePadded;
+
+pub(crate) use doorbell::{Doorbell, Wake, WakeOn};
+pub(crate) use memory::Memory;
+pub(crate) use reserve::{PendingReservation, Refused, Reservation};
+
+use crate::format::GROUP_HEADER;
+use crate::lsn::align_up;
+use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering, Tracker, lock};
+use request::Request;
+use word::{SEAL, Tail};
+
+const HEADER: u64 = GROUP_HEADER as u64;
+/// In the completion counter: one record. Bytes are in the lower half.
+const ONE_RECORD: u64 = 1 << 32;
+
+#[derive(Debug)]
+struct Extent {
+    /// Address of the group in the log.
+    base: AtomicU64,
+    /// 0 until the end is fixed.
+    end: AtomicU64,
+    /// `{ records: 32 | bytes: 32 }` published so far.
+    done: CachePadded<AtomicU64>,
+    tracker: Tracker,
+}
+
+/// Where the ring may place its next extents.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Placement {
+    /// Address of the next group.
+    pub(crate) next: u64,
+    /// End of the segment that it lies in.
+    pub(crate) segment_end: u64,
+    /// End of the last prepared segment.
+    pub(crate) prepared_end: u64,
+    /// Size of the segments that follow.
+    pub(crate) segment_size: u64,
+    pub(crate) block: u64,
+}
+
+#[derive(Debug)]
+struct Opening {
+    /// Sequence of the extent to be opened next.
+    next: u64,
+    /// The extent before `next` has its end, and `next` is to be opened.
+    pending: bool,
+    /// Extents released, in order: buffer `next % K` is free when `next < released + K`.
+    released: u64,
+    placement: Placement,
+    /// End, with padding, of the last extent that was closed.
+    last_end: u64,
+    queue: VecDeque<Arc<Request>>,
+    /// Tasks that were granted room or refused: user code, woken after the lock is let go.
+    wakers: Vec<Waker>,
+    /// No more extents are opened for producers.
+    stopped: bool,
+    /// The next segment cannot be prepared for want of space.
+    no_space: bool,
+}
+
+impl Opening {
+    fn fail_all(&mut self) {
+        for request in self.queue.drain(..) {
+            self.wakers.extend(request.fail());
+        }
+    }
+}
+
+/// Lets go of the lock and then wakes the tasks that were served or refused under it.
+fn unlock(mut opening: MutexGuard<'_, Opening>) {
+    if opening.wakers.is_empty() {
+        return;
+    }
+    let wakers = std::mem::take(&mut opening.wakers);
+    drop(opening);
+    for waker in wakers {
+        wake_quietly(waker);
+    }
+}
+
+/// Wakes a task. A waker is user code: a panic in it must not take the ring's user down.
+pub(crate) fn wake_quietly(waker: Waker) {
+    let woken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| waker.wake()));
+    drop(woken);
+}
+
+/// A complete extent, as the I/O thread takes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sealed {
+    pub(crate) lsn: u64,
+    pub(crate) used: u32,
+    pub(crate) records: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Poll {
+    /// Not yet opened: it waits for a buffer or a segment.
+    Unopened,
+    /// Open, nothing reserved.
+    Empty,
+    /// Open, with reservations.
+    Open,
+    /// Closed; some reservations are not published yet.
+    Filling,
+    Complete(Sealed),
+}
+
+#[derive(Debug)]
+pub(crate) struct Ring {
+    tail: CachePadded<AtomicU64>,
+    extents: Box<[CachePadded<Extent>]>,
+    limit: u64,
+    pub(crate) memory: Arc<Memory>,
+    opening: CachePadded<Mutex<Opening>>,
+    pub(crate) doorbell: CachePadded<Doorbell>,
+    /// Producers that had to wait for room.
+    pub(crate) full_waits: AtomicU64,
+}
+
+impl Ring {
+    /// A ring with no extent open and none pending: the I/O thread takes extent 0 by
+    /// [`Ring::take_private`] and then calls [`Ring::start`].
+    pub(crate) fn new(buffer: u32, buffers: usize, placement: Placement) -> Self {
+        debug_assert!(buffers.is_power_of_two() && buffers <= 1 << 16);
+        let extent = || {
+            CachePadded::new(Extent {
+                base: AtomicU64::new(0),
+                end: AtomicU64::new(0),
+                done: CachePadded::new(AtomicU64::new(0)),
+                tracker: Tracker::new(),
+            })
+        };
+        Ring {
+            tail: CachePadded::new(AtomicU64::new(Tail::closed_before(0).0)),
+            extents: (0..buffers).map(|_| extent()).collect(),
+            limit: u64::from(buffer),
+            memory: Arc::new(Memory::new(buffer as usize, buffers)),
+            opening: CachePadded::new(Mutex::new(Opening {
+                next: 0,
+                pending: false,
+                released: 0,
+                placement,
+                last_end: placement.next,
+                queue: VecDeque::new(),
+                wakers: Vec::new(),
+                stopped: false,
+                no_space: false,
+            })),
+            doorbell: CachePadded::new(Doorbell::new()),
+            full_waits: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn buffers(&self) -> usize {
+        self.extents.len()
+    }
+
+    pub(crate) fn index(&self, sequence: u64) -> usize {
+        sequence as usize & (self.extents.len() - 1)
+    }
+
+    /// The crosser's duty (invariant 3): fix the end and open the next extent if that is possible.
+    fn cross(&self, index: usize, end: u64) {
+        let extent = &self.extents[index];
+        let mut opening = lock(&self.opening);
+        let base = extent.base.load(Ordering::Relaxed);
+        opening.placement.next = base + align_up(end, opening.placement.block);
+        opening.last_end = opening.placement.next;
+        extent.end.store(end, Ordering::Release);
+        opening.pending = true;
+        self.try_open(&mut opening);
+        unlock(opening);
+    }
+
+    fn try_open(&self, opening: &mut Opening) {
+        let k = self.extents.len() as u64;
+        if !opening.pending || opening.stopped || opening.next >= opening.released + k {
+            return;
+        }
+        let mut to = opening.placement;
+        if to.segment_end - to.next < self.limit {
+            to.next = to.segment_end + to.block;
+            to.segment_end += to.segment_size;
+        }
+        if to.segment_end > to.prepared_end {
+            if opening.no_space {
+                opening.fail_all();
+            }
+            return;
+        }
+        let sequence = opening.next;
+        let index = self.index(sequence);
+        self.extents[index].base.store(to.next, Ordering::Relaxed);
+        let mut offset = HEADER;
+        while let Some(request) = opening.queue.front()
+            && offset + request.len() <= self.limit
+        {
+            opening.wakers.extend(request.grant(index, offset));
+            offset += request.len();
+            opening.queue.pop_front();
+        }
+        opening.placement = to;
+        opening.pending = false;
+        opening.next += 1;
+        self.tail.store(Tail::new(sequence, offset).0, Ordering::SeqCst);
+    }
+
+    /// The first address that no reservation holds: every record appended so far lies below it,
+    /// and once the durable end reaches it, all of them are durable.
+    pub(crate) fn reserved_end(&self) -> u64 {
+        loop {
+            let before = Tail(self.tail.load(Ordering::Acquire));
+            let base = self.extents[before.index(self.extents.len())].base.load(Ordering::Acquire);
+            let after = Tail(self.tail.load(Ordering::Acquire));
+            let open = after.offset() <= self.limit;
+            if open && after.offset() > HEADER {
+                if before.same_extent(after) {
+                    return base + after.offset();
+                }
+            } else {
+                let opening = lock(&self.opening);
+                let now = Tail(self.tail.load(Ordering::Acquire));
+                let empty = now.offset() == HEADER;
+                // Closed, the end is exact once the crosser has been here.
+                let settled = now.offset() > self.limit && (opening.pending || opening.stopped);
+                if empty || settled {
+                    return opening.last_end;
+                }
+            }
+            crate::sync::spin_loop();
+            #[cfg(ringwal_loom)]
+            loom::thread::yield_now();
+        }
+    }
+
+    // What follows is called by the I/O thread alone, in the order of sequences, but for `prepared`,
+    // `set_no_space` and `placement`, which the segment helper calls.
+
+    /// Where the extent with this sequence stands.
+    pub(crate) fn poll(&self, sequence: u64) -> Poll {
+        let extent = &self.extents[self.index(sequence)];
+        let end = extent.end.load(Ordering::Acquire);
+        if end != 0 {
+            let done = extent.done.load(Ordering::SeqCst);
+            if done % ONE_RECORD != end - HEADER {
+                return Poll::Filling;
+            }
+            extent.tracker.take();
+            return Poll::Complete(Sealed {
+                lsn: extent.base.load(Ordering::Relaxed),
+                used: end as u32,
+                records: (done / ONE_RECORD) as u32,
+            });
+        }
+        let tail = Tail(self.tail.load(Ordering::SeqCst));
+        if !tail.is_extent(sequence) {
+            Poll::Unopened
+        } else if tail.offset() > self.limit {
+            Poll::Filling
+        } else if tail.offset() > HEADER {
+            Poll::Open
+        } else {
+            Poll::Empty
+        }
+    }
+
+    /// Closes the open extent, whichever it is by now. An extent that proves empty is opened again,
+    /// unless `even_empty`: then it is the caller's, for a control group.
+    pub(crate) fn seal(&self, even_empty: bool) {
+        let old = Tail(self.tail.fetch_add(SEAL, Ordering::SeqCst));
+        if old.offset() > self.limit {
+            // Closed already. The crosser, if it is still on its way, does not read the offset.
+            return;
+        }
+        let index = old.index(self.extents.len());
+        if old.offset() == HEADER && !even_empty {
+            let mut opening = lock(&self.opening);
+            // We are the crosser, and its own bytes are all free: the same extent again.
+            opening.next -= 1;
+            opening.pending = true;
+            opening.placement.next = self.extents[index].base.load(Ordering::Relaxed);
+            self.try_open(&mut opening);
+            unlock(opening);
+        } else {
+            self.cross(index, old.offset());
+        }
+    }
+
+    /// Takes the next extent for a control group while none is open or pending for producers:
+    /// before [`Ring::start`] and after [`Ring::stop`]. `None`: no block is left for it.
+    pub(crate) fn take_private(&self) -> Option<u64> {
+        let mut opening = lock(&self.opening);
+        let mut to = opening.placement;
+        if to.segment_end - to.next < to.block {
+            to.next = to.segment_end + to.block;
+            to.segment_end += to.segment_size;
+        }
+        if to.segment_end > to.prepared_end {
+            return None;
+        }
+        let sequence = opening.next;
+        let extent = &self.extents[self.index(sequence)];
+        extent.base.store(to.next, Ordering::Relaxed);
+        extent.end.store(HEADER, Ordering::Release);
+        to.next += to.block;
+        opening.placement = to;
+        opening.last_end = to.next;
+        opening.next += 1;
+        Some(sequence)
+    }
+
+    /// Opens the first extent for producers.
+    pub(crate) fn start(&self) {
+        let mut opening = lock(&self.opening);
+        opening.pending = true;
+        self.try_open(&mut opening);
+        unlock(opening);
+    }
+
+    /// Opens no more extents and fails whoever waits for one. The open extent, if any, stays: seal
+    /// it and take it as ever.
+    pub(crate) fn stop(&self) {
+        let mut opening = lock(&self.opening);
+        opening.stopped = true;
+        opening.fail_all();
+        unlock(opening);
+    }
+
+    /// Releases the extent's buffer. Called in the order of sequences, once its write is complete.
+    pub(crate) fn release(&self, sequence: u64) {
+        let extent = &self.extents[self.index(sequence)];
+        extent.tracker.take();
+        extent.done.store(0, Ordering::Relaxed);
+        extent.end.store(0, Ordering::Relaxed);
+        let mut opening = lock(&self.opening);
+        debug_assert_eq!(opening.released, sequence);
+        opening.released += 1;
+        self.try_open(&mut opening);
+        unlock(opening);
+    }
+
+    /// Segments are prepared up to this address.
+    pub(crate) fn prepared(&self, end: u64) {
+        let mut opening = lock(&self.opening);
+        opening.placement.prepared_end = end;
+        opening.no_space = false;
+        self.try_open(&mut opening);
+        unlock(opening);
+    }
+
+    /// There is no space to prepare a segment: whoever needs one fails until [`Ring::prepared`].
+    pub(crate) fn set_no_space(&self) {
+        let mut opening = lock(&self.opening);
+        opening.no_space = true;
+        if self.starved(&opening) {
+            opening.fail_all();
+        }
+        unlock(opening);
+    }
+
+    /// Whether the next extent waits for a segment for which there is no space.
+    fn starved(&self, opening: &Opening) -> bool {
+        opening.no_space && self.lacks_segment(opening)
+    }
+
+    /// Whether the next extent waits for a segment.
+    pub(crate) fn waits_for_segment(&self) -> bool {
+        self.lacks_segment(&lock(&self.opening))
+    }
+
+    fn lacks_segment(&self, opening: &Opening) -> bool {
+        let p = opening.placement;
+        let needed = if p.segment_end - p.next < self.limit {
+            p.segment_end + p.segment_size
+        } else {
+            p.segment_end
+        };
+        opening.pending && needed > p.prepared_end
+    }
+
+    /// Sequence of the extent that is opened next.
+    pub(crate) fn opened(&self) -> u64 {
+        lock(&self.opening).next
+    }
+
+    pub(crate) fn placement(&self) -> Placement {
+        lock(&self.opening).placement
+    }
+}

@@ -1,0 +1,225 @@
+//! The producers' side: reserve, fill, publish; wait for room.
+
+use std::sync::Arc;
+use std::task::Waker;
+
+use super::request::{Outcome, Request};
+use super::word::Tail;
+use super::{ONE_RECORD, Ring};
+use crate::sync::{Ordering, lock, spin_loop};
+
+/// Looks at a closed tail that a producer takes before it sleeps: opening the next extent takes a
+/// crosser well under a microsecond when a buffer is free.
+#[cfg(not(ringwal_loom))]
+const SPINS: u32 = 64;
+#[cfg(ringwal_loom)]
+const SPINS: u32 = 0;
+
+/// Bytes of the open extent that one producer owns, until it publishes them.
+#[must_use = "a reservation that is not published stops the log"]
+#[derive(Debug)]
+pub(crate) struct Reservation<'a> {
+    ring: &'a Ring,
+    index: usize,
+    offset: u64,
+    len: u64,
+}
+
+/// Why no reservation was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// No room now.
+    Full,
+    /// No space for the next segment.
+    NoSpace,
+    /// The ring was stopped: the log is closed or poisoned.
+    Stopped,
+}
+
+thread_local! {
+    /// The thread's place in a queue: it can wait in only one, so that waiting allocates once.
+    static REQUEST: Arc<Request> = Arc::new(Request::new());
+}
+
+impl Ring {
+    /// Reserves `len` bytes, a multiple of 8 that with the group header is at most a buffer.
+    #[inline]
+    pub(crate) fn try_reserve(&self, len: u64) -> Result<Reservation<'_>, Refused> {
+        loop {
+            // Look first: once the word is closed it is not added to, so that overshoot is bounded.
+            let seen = Tail(self.tail.load(Ordering::Relaxed));
+            if seen.offset() > self.limit {
+                return Err(Refused::Full);
+            }
+            let old = Tail(self.tail.fetch_add(len, Ordering::AcqRel));
+            let (index, offset) = (old.index(self.extents.len()), old.offset());
+            if offset + len <= self.limit {
+                return Ok(Reservation { ring: self, index, offset, len });
+            }
+            if offset <= self.limit {
+                self.cross(index, offset);
+                self.doorbell.ring();
+            }
+        }
+    }
+
+    /// The same, after a refusal, for a caller that must not sleep.
+    #[cold]
+    pub(crate) fn reserve_or_refuse(&self, len: u64) -> Result<Reservation<'_>, Refused> {
+        for _ in 0..SPINS {
+            if let Ok(r) = self.try_reserve(len) {
+                return Ok(r);
+            }
+            spin_loop();
+        }
+        let opening = lock(&self.opening);
+        let refused = if opening.stopped {
+            Refused::Stopped
+        } else if self.starved(&opening) {
+            Refused::NoSpace
+        } else {
+            Refused::Full
+        };
+        drop(opening);
+        self.try_reserve(len).map_err(|_| refused)
+    }
+
+    /// The same, asleep until it is granted.
+    #[cold]
+    pub(crate) fn reserve_or_wait(&self, len: u64) -> Result<Reservation<'_>, Refused> {
+        for _ in 0..SPINS {
+            if let Ok(r) = self.try_reserve(len) {
+                return Ok(r);
+            }
+            spin_loop();
+        }
+        #[cfg(not(ringwal_loom))]
+        let request = REQUEST.try_with(Arc::clone).unwrap_or_else(|_| Arc::new(Request::new()));
+        #[cfg(ringwal_loom)]
+        let request = Arc::new(Request::new());
+        if let Some(r) = self.enqueue(&request, len, None)? {
+            return Ok(r);
+        }
+        self.full_waits.fetch_add(1, Ordering::Relaxed);
+        match request.wait() {
+            Outcome::Granted { index, offset } => {
+                Ok(Reservation { ring: self, index, offset, len })
+            }
+            Outcome::Failed => Err(self.why_failed()),
+        }
+    }
+
+    fn why_failed(&self) -> Refused {
+        if lock(&self.opening).stopped { Refused::Stopped } else { Refused::NoSpace }
+    }
+
+    /// Queues the request, or reserves after all if an extent has opened meanwhile.
+    fn enqueue(
+        &self,
+        request: &Arc<Request>,
+        len: u64,
+        waker: Option<Waker>,
+    ) -> Result<Option<Reservation<'_>>, Refused> {
+        loop {
+            if let Ok(r) = self.try_reserve(len) {
+                return Ok(Some(r));
+            }
+            let mut opening = lock(&self.opening);
+            if opening.stopped {
+                return Err(Refused::Stopped);
+            }
+            if self.starved(&opening) {
+                return Err(Refused::NoSpace);
+            }
+            // Extents open only under this lock: closed now, it opens after we are in the queue.
+            if Tail(self.tail.load(Ordering::Acquire)).offset() > self.limit {
+                request.prepare(len, waker);
+                opening.queue.push_back(Arc::clone(request));
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Queues a request on behalf of a task.
+    pub(crate) fn reserve_later(
+        &self,
+        len: u64,
+        waker: &Waker,
+    ) -> Result<Result<Reservation<'_>, PendingReservation>, Refused> {
+        let request = Arc::new(Request::new());
+        Ok(match self.enqueue(&request, len, Some(waker.clone()))? {
+            Some(r) => Ok(r),
+            None => {
+                self.full_waits.fetch_add(1, Ordering::Relaxed);
+                Err(PendingReservation { request })
+            }
+        })
+    }
+}
+
+/// A task's place in the queue for room. Must be polled to its end or cancelled.
+#[derive(Debug)]
+pub(crate) struct PendingReservation {
+    request: Arc<Request>,
+}
+
+impl PendingReservation {
+    /// The reservation once it is granted; until then `waker` is woken when it is.
+    pub(crate) fn poll<'r>(
+        &self,
+        ring: &'r Ring,
+        waker: &Waker,
+    ) -> Option<Result<Reservation<'r>, Refused>> {
+        if self.request.outcome().is_none() {
+            self.request.set_waker(waker);
+        }
+        self.take(ring)
+    }
+
+    fn take<'r>(&self, ring: &'r Ring) -> Option<Result<Reservation<'r>, Refused>> {
+        Some(match self.request.outcome()? {
+            Outcome::Granted { index, offset } => {
+                Ok(Reservation { ring, index, offset, len: self.request.len() })
+            }
+            Outcome::Failed => Err(ring.why_failed()),
+        })
+    }
+
+    /// Leaves the queue. If the room was granted already it is returned, and must be published.
+    pub(crate) fn cancel(self, ring: &Ring) -> Option<Reservation<'_>> {
+        let mut opening = lock(&ring.opening);
+        opening.queue.retain(|queued| !Arc::ptr_eq(queued, &self.request));
+        drop(opening);
+        self.take(ring).and_then(Result::ok)
+    }
+}
+
+impl Reservation<'_> {
+    /// The record's address in the log.
+    #[inline]
+    pub(crate) fn lsn(&self) -> u64 {
+        let base = &self.ring.extents[self.index].base;
+        base.load(Ordering::Relaxed) + self.offset
+    }
+
+    /// The reserved bytes. They may hold anything that was in the ring before.
+    #[inline]
+    pub(crate) fn bytes(&mut self) -> &mut [u8] {
+        self.ring.extents[self.index].tracker.fill();
+        let start = self.ring.memory.buffer(self.index).wrapping_add(self.offset as usize);
+        // SAFETY: [offset, offset + len) of this buffer lies inside the allocation (offset + len is
+        // at most the limit, a buffer's size) and is initialised (zeroed at allocation). It is ours
+        // alone until publish(), which takes self (ring invariants 2, 5 and 6): reservations do not
+        // overlap, as each got its own range from one fetch_add or grant, and the I/O thread
+        // touches the buffer only when all are published. &mut self excludes a second slice.
+        unsafe { std::slice::from_raw_parts_mut(start, self.len as usize) }
+    }
+
+    /// Hands the bytes over, as `records` application records.
+    #[inline]
+    pub(crate) fn publish(self, records: u32) {
+        let extent = &self.ring.extents[self.index];
+        extent.done.fetch_add(u64::from(records) * ONE_RECORD + self.len, Ordering::SeqCst);
+        self.ring.doorbell.published();
+    }
+}

@@ -1,0 +1,17 @@
+//! Segment files: their names, their preparation, which of them there are, and the writer's lock.
+//!
+//! 1. A file has a segment's name only once its content and header are durable, and loses it before
+//!    anything in it is overwritten.
+//! 2. The bases of the named segments follow each other without a gap: segments are added in
+//!    ascending order behind the last and removed in ascending order from the first, with a
+//!    directory sync between any two.
+
+mod lock;
+mod name;
+mod prepare;
+mod table;
+
+pub(crate) use lock::DirLock;
+pub(crate) use name::{Names, SegmentName};
+pub(crate) use prepare::{Preparation, zeroes};
+pub(crate) use table::{Found, Pin, Spare, Table};

@@ -1,0 +1,93 @@
+//! File names: `<prefix>.<20-digit base LSN>.wal`, `<prefix>.lock`, `<prefix>.<base>.tmp`.
+
+const DIGITS: usize = 20;
+
+/// The names of one log's files. The prefix has been validated with the options.
+#[derive(Debug, Clone)]
+pub(crate) struct Names {
+    prefix: String,
+}
+
+/// What a name in the directory means to the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SegmentName {
+    Segment(u64),
+    /// A file whose preparation was cut short, or that waits to be recycled.
+    Temporary,
+    Foreign,
+}
+
+impl Names {
+    pub(crate) fn new(prefix: &str) -> Self {
+        Names { prefix: prefix.into() }
+    }
+
+    pub(crate) fn segment(&self, base: u64) -> String {
+        format!("{}.{base:020}.wal", self.prefix)
+    }
+
+    pub(crate) fn temporary(&self, base: u64) -> String {
+        format!("{}.{base:020}.tmp", self.prefix)
+    }
+
+    pub(crate) fn lock(&self) -> String {
+        format!("{}.lock", self.prefix)
+    }
+
+    /// A file that the backends are probed with.
+    pub(crate) fn probe(&self) -> String {
+        self.temporary(u64::MAX)
+    }
+
+    pub(crate) fn parse(&self, name: &str) -> SegmentName {
+        let digits = |ending: &str| {
+            let rest = name.strip_prefix(&self.prefix)?.strip_prefix('.')?.strip_suffix(ending)?;
+            let plain = rest.len() == DIGITS && rest.bytes().all(|b| b.is_ascii_digit());
+            if plain { rest.parse::<u64>().ok() } else { None }
+        };
+        if let Some(base) = digits(".wal") {
+            SegmentName::Segment(base)
+        } else if digits(".tmp").is_some() {
+            SegmentName::Temporary
+        } else {
+            SegmentName::Foreign
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_with_any_number_of_dots_find_their_segments() {
+        for prefix in ["wal", "a.b.c", "with space", "x.00000000000000000001.wal"] {
+            let names = Names::new(prefix);
+            for base in [0, 1, 67_108_864, u64::MAX] {
+                assert_eq!(names.parse(&names.segment(base)), SegmentName::Segment(base));
+                assert_eq!(names.parse(&names.temporary(base)), SegmentName::Temporary);
+            }
+            assert_eq!(names.parse(&names.lock()), SegmentName::Foreign);
+        }
+    }
+
+    #[test]
+    fn foreign_names_are_foreign() {
+        let names = Names::new("wal");
+        for name in [
+            "",
+            "wal",
+            "wal.wal",
+            "wal.1.wal",
+            "wal.0000000000000000000a.wal",
+            "wal.000000000000000000001.wal",
+            "wal.+0000000000000000001.wal",
+            "wal.99999999999999999999.wal",
+            "other.00000000000000000001.wal",
+            "wal.00000000000000000001.wal.bak",
+            "wal2.00000000000000000001.wal",
+        ] {
+            assert_eq!(names.parse(name), SegmentName::Foreign, "{name}");
+        }
+    }
+}

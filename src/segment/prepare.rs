@@ -1,0 +1,116 @@
+//! Making a segment file ready: content, header, sync, name, directory sync, in that order.
+//!
+//! A prepared file is written from end to end. Space that is only allocated would be turned into
+//! written extents by the first commits, at the price of a filesystem journal commit in each sync.
+
+use std::io;
+use std::sync::Arc;
+
+use super::{Names, Spare};
+use crate::format::{SEGMENT_HEADER, SegmentHeader};
+use crate::storage::{Access, AlignedBuf, Dir, File, write_full};
+
+/// Bytes written in one step.
+const CHUNK: u64 = 1 << 20;
+
+#[derive(Debug)]
+enum Stage {
+    Start { recycle: Option<String> },
+    Zero { file: Arc<dyn File>, at: u64 },
+    Header { file: Arc<dyn File> },
+}
+
+/// A segment on its way; [`Preparation::step`] until it returns the spare.
+#[derive(Debug)]
+pub(crate) struct Preparation {
+    header: SegmentHeader,
+    temporary: String,
+    stage: Stage,
+}
+
+impl Preparation {
+    /// `recycle`: a file of the same size to be used again, already under a temporary name.
+    pub(crate) fn new(names: &Names, header: SegmentHeader, recycle: Option<String>) -> Self {
+        let temporary = names.temporary(header.base);
+        Preparation { header, temporary, stage: Stage::Start { recycle } }
+    }
+
+    /// One bounded piece of the work. After an error the temporary file is removed and the
+    /// preparation may be begun anew.
+    pub(crate) fn step(
+        &mut self,
+        dir: &dyn Dir,
+        names: &Names,
+        zeroes: &AlignedBuf,
+    ) -> io::Result<Option<Spare>> {
+        let done = self.advance(dir, names, zeroes);
+        if done.is_err() {
+            // What it took must not keep the space that is wanted elsewhere.
+            let _ = dir.remove(&self.temporary);
+            self.stage = Stage::Start { recycle: None };
+        }
+        done
+    }
+
+    fn advance(
+        &mut self,
+        dir: &dyn Dir,
+        names: &Names,
+        zeroes: &AlignedBuf,
+    ) -> io::Result<Option<Spare>> {
+        match &mut self.stage {
+            Stage::Start { recycle: Some(name) } => {
+                if *name != self.temporary {
+                    dir.rename(name, &self.temporary)?;
+                }
+                let file = dir.open(&self.temporary, Access::Write)?;
+                self.stage = if file.len()? == self.header.size {
+                    Stage::Header { file }
+                } else {
+                    Stage::Zero { file, at: 0 }
+                };
+            }
+            Stage::Start { recycle: None } => {
+                match dir.remove(&self.temporary) {
+                    Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                    _ => {}
+                }
+                let file = dir.open(&self.temporary, Access::Create)?;
+                self.stage = match file.write_zeroes(self.header.size) {
+                    Ok(()) => Stage::Header { file },
+                    Err(e) if crate::storage::is_no_space(&e) => return Err(e),
+                    Err(_) => Stage::Zero { file, at: 0 },
+                };
+            }
+            Stage::Zero { file, at } => {
+                let len = CHUNK.min(self.header.size - *at).min(zeroes.len() as u64);
+                write_full(&**file, &zeroes[..len as usize], *at)?;
+                *at += len;
+                if *at == self.header.size {
+                    self.stage = Stage::Header { file: Arc::clone(file) };
+                }
+            }
+            Stage::Header { file } => {
+                let mut block = AlignedBuf::new(self.header.block as usize);
+                let mut header = [0; SEGMENT_HEADER];
+                self.header.encode(&mut header);
+                block[..SEGMENT_HEADER].copy_from_slice(&header);
+                write_full(&**file, &block, 0)?;
+                file.sync_data()?;
+                dir.rename(&self.temporary, &names.segment(self.header.base))?;
+                dir.sync()?;
+                return Ok(Some(Spare { header: self.header, file: Arc::clone(file) }));
+            }
+        }
+        Ok(None)
+    }
+
+    pub(crate) fn base(&self) -> u64 {
+        self.header.base
+    }
+}
+
+/// Zeroed bytes for [`Preparation::step`].
+pub(crate) fn zeroes() -> AlignedBuf {
+    AlignedBuf::new(CHUNK as usize)
+}

@@ -1,0 +1,285 @@
+//! Which segments there are: the live ones, oldest first, and the spares prepared ahead.
+//!
+//! 1. Bases follow each other without a gap, from the oldest live segment to the last spare.
+//! 2. The last live segment is the active one. The I/O thread makes the first spare live when it
+//!    writes the first group into it.
+//! 3. A pinned segment, and everything above it, is not taken by [`Table::take_oldest`].
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::format::SegmentHeader;
+use crate::storage::File;
+use crate::sync::{Mutex, lock};
+
+/// A prepared segment that holds no group yet.
+#[derive(Debug, Clone)]
+pub(crate) struct Spare {
+    pub(crate) header: SegmentHeader,
+    pub(crate) file: Arc<dyn File>,
+}
+
+#[derive(Debug)]
+struct Live {
+    header: SegmentHeader,
+    pins: u32,
+    /// Opened by the first `read`.
+    reader: Option<Arc<dyn File>>,
+    /// Where its groups end, once that was looked up.
+    used_end: Option<u64>,
+    /// Wall clock of the last group in it, once a later segment is live.
+    closed_at: Option<u64>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    live: VecDeque<Live>,
+    spares: VecDeque<Spare>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Table {
+    inner: Mutex<Inner>,
+}
+
+/// Where a position lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Found {
+    In(SegmentHeader),
+    /// Below the oldest segment, whose base this is.
+    Pruned(u64),
+    Beyond,
+}
+
+impl Table {
+    /// `live`: the segments that hold groups, and for each when it was left (where known).
+    pub(crate) fn new(
+        live: impl IntoIterator<Item = (SegmentHeader, Option<u64>)>,
+        spares: impl IntoIterator<Item = Spare>,
+    ) -> Self {
+        let live = live.into_iter().map(|(header, closed_at)| Live {
+            header,
+            pins: 0,
+            reader: None,
+            used_end: None,
+            closed_at,
+        });
+        Table {
+            inner: Mutex::new(Inner {
+                live: live.collect(),
+                spares: spares.into_iter().collect(),
+            }),
+        }
+    }
+
+    pub(crate) fn add_spare(&self, spare: Spare) {
+        lock(&self.inner).spares.push_back(spare);
+    }
+
+    /// Makes the first spare the active segment. `now`: the wall clock.
+    pub(crate) fn activate(&self, base: u64, now: u64) -> Option<Spare> {
+        let mut inner = lock(&self.inner);
+        if inner.spares.front()?.header.base != base {
+            return None;
+        }
+        let spare = inner.spares.pop_front()?;
+        if let Some(last) = inner.live.back_mut() {
+            last.closed_at = Some(now);
+        }
+        inner.live.push_back(Live {
+            header: spare.header,
+            pins: 0,
+            reader: None,
+            used_end: None,
+            closed_at: None,
+        });
+        Some(spare)
+    }
+
+    pub(crate) fn oldest(&self) -> u64 {
+        lock(&self.inner).live.front().map_or(0, |s| s.header.base)
+    }
+
+    /// End of the last prepared segment, and the size of all.
+    pub(crate) fn extent(&self) -> (u64, u64) {
+        let inner = lock(&self.inner);
+        let last = inner.spares.back().map(|s| s.header);
+        let last = last.or(inner.live.back().map(|s| s.header));
+        let bytes = inner.live.iter().map(|s| s.header.size).sum::<u64>()
+            + inner.spares.iter().map(|s| s.header.size).sum::<u64>();
+        (last.map_or(0, |h| h.end()), bytes)
+    }
+
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        let inner = lock(&self.inner);
+        (inner.live.len(), inner.spares.len())
+    }
+
+    pub(crate) fn find(&self, lsn: u64) -> Found {
+        let inner = lock(&self.inner);
+        match inner.live.front() {
+            Some(first) if lsn < first.header.base => Found::Pruned(first.header.base),
+            _ => inner.position(lsn).map_or(Found::Beyond, |at| Found::In(inner.live[at].header)),
+        }
+    }
+
+    /// The segment's handle for reads, opened by `open` if there is none yet.
+    pub(crate) fn reader(
+        &self,
+        base: u64,
+        open: impl FnOnce() -> std::io::Result<Arc<dyn File>>,
+    ) -> std::io::Result<Arc<dyn File>> {
+        if let Some(file) = lock(&self.inner).at(base).and_then(|s| s.reader.clone()) {
+            return Ok(file);
+        }
+        let file = open()?;
+        if let Some(segment) = lock(&self.inner).at(base) {
+            segment.reader = Some(Arc::clone(&file));
+        }
+        Ok(file)
+    }
+
+    /// Where the groups of a segment end, found by `find` the first time. The active segment's end
+    /// moves: it is not kept.
+    pub(crate) fn used_end<E>(
+        &self,
+        base: u64,
+        find: impl FnOnce(SegmentHeader) -> Result<u64, E>,
+    ) -> Result<Option<u64>, E> {
+        let next = {
+            let inner = lock(&self.inner);
+            let Some(at) = inner.position(base) else { return Ok(None) };
+            if let Some(end) = inner.live[at].used_end {
+                return Ok(Some(end));
+            }
+            match inner.live.get(at + 1) {
+                None => return Ok(None),
+                Some(next) => next.header,
+            }
+        };
+        let end = find(next)?;
+        if let Some(segment) = lock(&self.inner).at(base) {
+            segment.used_end = Some(end);
+        }
+        Ok(Some(end))
+    }
+
+    /// Keeps the segment that holds `lsn`, and all above it, from being removed.
+    pub(crate) fn pin(self: &Arc<Self>, lsn: u64) -> Result<Pin, Found> {
+        let mut inner = lock(&self.inner);
+        let found = match inner.live.front() {
+            Some(first) if lsn < first.header.base => Err(Found::Pruned(first.header.base)),
+            _ => inner.position(lsn).ok_or(Found::Beyond),
+        }?;
+        inner.live[found].pins += 1;
+        let header = inner.live[found].header;
+        drop(inner);
+        Ok(Pin { table: Arc::clone(self), header })
+    }
+
+    /// Each live segment but the active one, oldest first: header, and when it was left.
+    pub(crate) fn closed(&self) -> Vec<(SegmentHeader, Option<u64>)> {
+        let inner = lock(&self.inner);
+        let closed = inner.live.len().saturating_sub(1);
+        inner.live.iter().take(closed).map(|s| (s.header, s.closed_at)).collect()
+    }
+
+    /// The base of the oldest pinned segment.
+    pub(crate) fn oldest_pin(&self) -> Option<u64> {
+        lock(&self.inner).live.iter().find(|s| s.pins > 0).map(|s| s.header.base)
+    }
+
+    /// Takes the oldest segment out, if it ends at or below `limit` and is not pinned.
+    pub(crate) fn take_oldest(&self, limit: u64) -> Option<SegmentHeader> {
+        let mut inner = lock(&self.inner);
+        let first = inner.live.front()?;
+        if inner.live.len() < 2 || first.pins > 0 || first.header.end() > limit {
+            return None;
+        }
+        inner.live.pop_front().map(|s| s.header)
+    }
+}
+
+impl Inner {
+    /// In constant time when the segments are of one size.
+    fn position(&self, lsn: u64) -> Option<usize> {
+        let first = self.live.front()?.header;
+        let holds = |at: usize| {
+            self.live.get(at).is_some_and(|s| (s.header.base..s.header.end()).contains(&lsn))
+        };
+        let guess = usize::try_from(lsn.checked_sub(first.base)? / first.size).ok()?;
+        if holds(guess) {
+            return Some(guess);
+        }
+        let at = self.live.partition_point(|s| s.header.end() <= lsn);
+        holds(at).then_some(at)
+    }
+
+    fn at(&mut self, base: u64) -> Option<&mut Live> {
+        self.position(base).map(|at| &mut self.live[at])
+    }
+}
+
+/// A segment that retention leaves alone while this lives.
+#[derive(Debug)]
+pub(crate) struct Pin {
+    table: Arc<Table>,
+    pub(crate) header: SegmentHeader,
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        if let Some(segment) = lock(&self.table.inner).at(self.header.base) {
+            segment.pins -= 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(base: u64, size: u64) -> SegmentHeader {
+        SegmentHeader { log_id: [0; 16], block: 4096, size, base, max_group: 4096, created_at: 0 }
+    }
+
+    fn table(sizes: &[u64]) -> Arc<Table> {
+        let mut base = 1 << 20;
+        let live = sizes.iter().map(|&size| {
+            let h = header(base, size);
+            base += size;
+            (h, None)
+        });
+        Arc::new(Table::new(live.collect::<Vec<_>>(), []))
+    }
+
+    #[test]
+    fn positions_are_found_among_equal_and_unequal_sizes() {
+        for sizes in [[1 << 20, 1 << 20, 1 << 20], [1 << 16, 1 << 20, 1 << 18]] {
+            let t = table(&sizes);
+            let mut base = 1 << 20;
+            for size in sizes {
+                for lsn in [base, base + size / 2, base + size - 1] {
+                    assert_eq!(t.find(lsn), Found::In(header(base, size)));
+                }
+                base += size;
+            }
+            assert_eq!(t.find(base), Found::Beyond);
+            assert_eq!(t.find((1 << 20) - 1), Found::Pruned(1 << 20));
+        }
+    }
+
+    #[test]
+    fn a_pinned_segment_and_the_active_one_stay() {
+        let t = table(&[4096, 4096, 4096]);
+        let second = (1 << 20) + 4096;
+        let pin = t.pin(second + 5).unwrap();
+        assert_eq!(t.take_oldest(u64::MAX).unwrap().base, 1 << 20);
+        assert!(t.take_oldest(u64::MAX).is_none());
+        drop(pin);
+        assert!(t.take_oldest(second + 4095).is_none());
+        assert_eq!(t.take_oldest(u64::MAX).unwrap().base, second);
+        assert!(t.take_oldest(u64::MAX).is_none(), "the active segment");
+        assert!(matches!(t.pin(0), Err(Found::Pruned(_))));
+    }
+}

@@ -1,0 +1,81 @@
+//! Counters of a running log.
+//!
+//! Each is written by one thread (the I/O thread or the segment helper) and read by anybody.
+
+use crate::lsn::Lsn;
+use crate::sync::{AtomicU64, Ordering};
+
+#[derive(Debug)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    fn new() -> Self {
+        Counter(AtomicU64::new(0))
+    }
+
+    pub(crate) fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// What a log has done since it was opened. All counts; read one by one, not as one
+        /// snapshot.
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct Stats {
+            $($(#[$doc])* pub $name: u64,)*
+            /// Appends that had to wait for room in the ring.
+            pub ring_full_waits: u64,
+            /// The first position that is not durable yet.
+            pub durable_end: Lsn,
+        }
+
+        #[derive(Debug)]
+        pub(crate) struct Counters {
+            $(pub(crate) $name: Counter,)*
+        }
+
+        impl Counters {
+            pub(crate) fn new() -> Self {
+                Counters { $($name: Counter::new(),)* }
+            }
+
+            pub(crate) fn read(&self, ring_full_waits: u64, durable_end: Lsn) -> Stats {
+                Stats { $($name: self.$name.get(),)* ring_full_waits, durable_end }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Application records in submitted groups; a batch counts its items.
+    records,
+    /// Bytes of those records with their headers and padding to 8, without group headers.
+    record_bytes,
+    /// Submitted groups that hold records.
+    groups,
+    /// Submitted control groups: epoch, idle seal, retention, close.
+    control_groups,
+    /// Bytes written for groups of both kinds, with headers and padding to the block.
+    group_bytes,
+    /// Durability barriers that were submitted: linked syncs, synced writes, syncs of their own.
+    syncs,
+    /// Times that the log went on to the next segment.
+    rotations,
+    /// Segments written from end to end by the helper.
+    segments_prepared,
+    /// Segments reused after retention.
+    segments_recycled,
+    /// Segments removed by retention.
+    segments_removed,
+    /// Groups that waited more than 10 ms for a producer to fill its reservation.
+    slow_reservations,
+    /// Times that the I/O thread went to sleep.
+    io_sleeps,
+}

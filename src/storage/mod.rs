@@ -1,0 +1,96 @@
+//! Files of one directory, as the segments, recovery and the readers use them.
+//!
+//! 1. Every call is synchronous; what the commit path does goes through a backend instead.
+//! 2. A name is a plain file name; no call follows a symbolic link.
+//! 3. Nothing here is durable before `sync_data` (content) or `Dir::sync` (names) has returned.
+
+mod buffer;
+mod os;
+
+use std::fmt::Debug;
+use std::io;
+use std::sync::Arc;
+
+pub(crate) use buffer::AlignedBuf;
+pub(crate) use os::OsDir;
+
+/// What a handle is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Reads through the page cache.
+    Read,
+    /// Reads past the page cache where the system can.
+    ReadDevice,
+    /// Writes, past the page cache where the system can; reads too.
+    Write,
+    /// The same, of a new file that must not exist yet.
+    Create,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) name: String,
+    /// Not a directory, link, pipe or socket.
+    pub(crate) regular: bool,
+    pub(crate) len: u64,
+}
+
+pub(crate) trait Dir: Send + Sync + Debug {
+    fn list(&self) -> io::Result<Vec<Entry>>;
+    fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn File>>;
+    /// Replaces nothing: the caller has made sure that `to` does not exist.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    fn remove(&self, name: &str) -> io::Result<()>;
+    fn sync(&self) -> io::Result<()>;
+    /// What direct I/O and the device ask writes to be aligned to; a power of two.
+    fn block_size(&self) -> u32;
+    /// The name in words, for errors.
+    fn path_of(&self, name: &str) -> std::path::PathBuf;
+}
+
+pub(crate) trait File: Send + Sync + Debug {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
+    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize>;
+    fn sync_data(&self) -> io::Result<()>;
+    fn len(&self) -> io::Result<u64>;
+    fn links(&self) -> io::Result<u64>;
+    /// Allocates and zeroes the first `len` bytes at once, where the system can do that without
+    /// leaving extents that must be converted at the first write.
+    fn write_zeroes(&self, len: u64) -> io::Result<()>;
+    fn is_direct(&self) -> bool;
+    /// The descriptor, for a backend that submits by descriptor.
+    fn raw_fd(&self) -> Option<i32>;
+}
+
+/// Reads until `buf` is full or the file ends; returns the bytes read.
+pub(crate) fn read_full(file: &dyn File, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut done = 0;
+    while done < buf.len() {
+        match file.read_at(&mut buf[done..], offset + done as u64) {
+            Ok(0) => break,
+            Ok(n) => done += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(done)
+}
+
+/// Writes all of `buf`. An interrupted call wrote nothing and is made again; a short one goes on.
+pub(crate) fn write_full(file: &dyn File, buf: &[u8], offset: u64) -> io::Result<()> {
+    let mut done = 0;
+    while done < buf.len() {
+        match file.write_at(&buf[done..], offset + done as u64) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) => done += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+/// Whether an error means that the filesystem, or the user's share of it, is full.
+pub(crate) fn is_no_space(e: &io::Error) -> bool {
+    matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}

@@ -1,0 +1,299 @@
+//! The operating system's files: std, and on Linux the flags that std has no word for.
+//!
+//! 1. Files are created with mode 0600; the directory, if it is made here, with 0700.
+//! 2. A name that is no regular file is refused before it is opened, and again by the flags of the
+//!    open itself (no link is followed, no pipe blocks), as it might change in between.
+
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use super::{Access, Dir, Entry, File};
+use crate::format::{MAX_BLOCK, MIN_BLOCK};
+
+#[derive(Debug)]
+pub(crate) struct OsDir {
+    path: PathBuf,
+    block: OnceLock<u32>,
+}
+
+#[derive(Debug)]
+struct OsFile {
+    file: fs::File,
+    direct: bool,
+}
+
+impl OsDir {
+    /// Opens the directory, and makes it and its parents if they are missing.
+    pub(crate) fn open_or_create(path: &Path) -> io::Result<Self> {
+        if !path.is_dir() {
+            let mut builder = fs::DirBuilder::new();
+            builder.recursive(true);
+            #[cfg(unix)]
+            std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+            builder.create(path)?;
+            // The new name must survive a crash as surely as what is written below it.
+            if let Some(parent) = path.parent() {
+                let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+                sync_directory(parent)?;
+            }
+        }
+        // Later calls must not depend on the process's working directory.
+        let path = fs::canonicalize(path)?;
+        Ok(OsDir { path, block: OnceLock::new() })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Opens or creates the lock file. As the directory's first regular file it also answers which
+    /// alignment direct I/O asks for here.
+    pub(crate) fn open_lock_file(&self, name: &str) -> io::Result<fs::File> {
+        let path = self.path.join(name);
+        match fs::symlink_metadata(&path) {
+            Ok(meta) if !meta.is_file() => return Err(not_regular()),
+            _ => {}
+        }
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        owner_only(&mut options, false);
+        let file = options.open(&path)?;
+        if !file.metadata()?.is_file() {
+            return Err(not_regular());
+        }
+        let _ = self.block.set(block_size_of(&self.path, &file));
+        Ok(file)
+    }
+}
+
+fn not_regular() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "not a regular file; move it away")
+}
+
+/// Sets the creation mode and the flags that keep links and pipes out.
+fn owner_only(options: &mut OpenOptions, direct: bool) {
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
+    #[cfg(all(target_os = "linux", feature = "uring"))]
+    {
+        use nix::libc;
+        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | if direct { libc::O_DIRECT } else { 0 };
+        std::os::unix::fs::OpenOptionsExt::custom_flags(options, flags);
+    }
+    let _ = direct;
+}
+
+const CAN_BE_DIRECT: bool = cfg!(all(target_os = "linux", feature = "uring"));
+
+fn sync_directory(path: &Path) -> io::Result<()> {
+    // Windows has no such call: there the filesystem's journal orders names.
+    if cfg!(unix) { fs::File::open(path)?.sync_all() } else { Ok(()) }
+}
+
+impl Dir for OsDir {
+    fn list(&self) -> io::Result<Vec<Entry>> {
+        let mut entries = Vec::new();
+        for entry in fs::read_dir(&self.path)? {
+            let entry = entry?;
+            // A name that is not UTF-8 cannot be one of ours.
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            match entry.metadata() {
+                Ok(meta) => {
+                    entries.push(Entry { name, regular: meta.is_file(), len: meta.len() });
+                }
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(entries)
+    }
+
+    fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn File>> {
+        let path = self.path.join(name);
+        if access != Access::Create && !fs::symlink_metadata(&path)?.is_file() {
+            return Err(not_regular());
+        }
+        let open = |direct: bool| {
+            let mut options = OpenOptions::new();
+            options.read(true);
+            match access {
+                Access::Read | Access::ReadDevice => {}
+                Access::Write => {
+                    options.write(true);
+                }
+                Access::Create => {
+                    options.write(true).create_new(true);
+                }
+            }
+            owner_only(&mut options, direct);
+            options.open(&path)
+        };
+        let wants_direct = CAN_BE_DIRECT && access != Access::Read;
+        let (file, direct) = if wants_direct {
+            match open(true) {
+                Ok(file) => (file, true),
+                // The filesystem has no direct I/O. A file that was created on the way is empty.
+                Err(e) if e.kind() == io::ErrorKind::InvalidInput => {
+                    if access == Access::Create {
+                        let _ = fs::remove_file(&path);
+                    }
+                    (open(false)?, false)
+                }
+                Err(e) => return Err(e),
+            }
+        } else {
+            (open(false)?, false)
+        };
+        if !file.metadata()?.is_file() {
+            return Err(not_regular());
+        }
+        if access == Access::ReadDevice && !direct {
+            drop_cached_pages(&file);
+        }
+        Ok(Arc::new(OsFile { file, direct }))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.path.join(from), self.path.join(to))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.path.join(name))
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        sync_directory(&self.path)
+    }
+
+    fn block_size(&self) -> u32 {
+        *self.block.get_or_init(|| MIN_BLOCK)
+    }
+
+    fn path_of(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+}
+
+impl File for OsFile {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        #[cfg(unix)]
+        return std::os::unix::fs::FileExt::read_at(&self.file, buf, offset);
+        #[cfg(windows)]
+        return std::os::windows::fs::FileExt::seek_read(&self.file, buf, offset);
+    }
+
+    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
+        #[cfg(unix)]
+        return std::os::unix::fs::FileExt::write_at(&self.file, buf, offset);
+        #[cfg(windows)]
+        return std::os::windows::fs::FileExt::seek_write(&self.file, buf, offset);
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    fn links(&self) -> io::Result<u64> {
+        #[cfg(unix)]
+        return Ok(std::os::unix::fs::MetadataExt::nlink(&self.file.metadata()?));
+        #[cfg(not(unix))]
+        return Ok(1);
+    }
+
+    fn write_zeroes(&self, len: u64) -> io::Result<()> {
+        #[cfg(all(target_os = "linux", feature = "uring"))]
+        {
+            use std::os::fd::AsRawFd;
+            /// Since Linux 6.17: allocates written extents if the device can zero without writing.
+            const FALLOC_FL_WRITE_ZEROES: i32 = 0x80;
+            let len = i64::try_from(len).map_err(|_| io::ErrorKind::InvalidInput)?;
+            // SAFETY: a system call on a descriptor that self.file keeps open; no pointers.
+            let rc = unsafe {
+                nix::libc::fallocate(self.file.as_raw_fd(), FALLOC_FL_WRITE_ZEROES, 0, len)
+            };
+            return if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) };
+        }
+        #[cfg(not(all(target_os = "linux", feature = "uring")))]
+        {
+            let _ = len;
+            Err(io::ErrorKind::Unsupported.into())
+        }
+    }
+
+    fn is_direct(&self) -> bool {
+        self.direct
+    }
+
+    fn raw_fd(&self) -> Option<i32> {
+        #[cfg(unix)]
+        return Some(std::os::fd::AsRawFd::as_raw_fd(&self.file));
+        #[cfg(not(unix))]
+        return None;
+    }
+}
+
+/// Without direct reads: what was cached, by a writer whose sync failed for one, is not trusted.
+fn drop_cached_pages(file: &fs::File) {
+    #[cfg(all(target_os = "linux", feature = "uring"))]
+    {
+        use nix::libc;
+        use std::os::fd::AsRawFd;
+        // Dirty pages are not dropped: written back first, so that only the device's bytes are read.
+        let _ = file.sync_data();
+        // SAFETY: a system call on an open descriptor; no pointers. It is advice: errors do no harm.
+        unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+    }
+    let _ = file;
+}
+
+/// max(4096, the device's physical block, the alignment that direct I/O asks for).
+#[cfg(all(target_os = "linux", feature = "uring"))]
+fn block_size_of(path: &Path, file: &fs::File) -> u32 {
+    let device = physical_block(path).unwrap_or(0).max(direct_alignment(file).unwrap_or(0));
+    device.next_power_of_two().clamp(MIN_BLOCK, MAX_BLOCK)
+}
+
+#[cfg(not(all(target_os = "linux", feature = "uring")))]
+fn block_size_of(_: &Path, _: &fs::File) -> u32 {
+    MIN_BLOCK.min(MAX_BLOCK)
+}
+
+#[cfg(all(target_os = "linux", feature = "uring"))]
+fn direct_alignment(file: &fs::File) -> Option<u32> {
+    use std::os::fd::AsRawFd;
+
+    use nix::libc;
+    // SAFETY: all-zero is a valid value of this plain C structure.
+    let mut stat: libc::statx = unsafe { std::mem::zeroed() };
+    // SAFETY: an open descriptor, an empty path that AT_EMPTY_PATH asks for, and a structure that
+    // outlives the call.
+    let rc = unsafe {
+        libc::statx(
+            file.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            libc::STATX_DIOALIGN,
+            &raw mut stat,
+        )
+    };
+    (rc == 0 && stat.stx_mask & libc::STATX_DIOALIGN != 0).then_some(stat.stx_dio_offset_align)
+}
+
+#[cfg(all(target_os = "linux", feature = "uring"))]
+fn physical_block(path: &Path) -> Option<u32> {
+    use std::os::unix::fs::MetadataExt;
+    let device = fs::metadata(path).ok()?.dev();
+    let (major, minor) = (nix::sys::stat::major(device), nix::sys::stat::minor(device));
+    let node = PathBuf::from(format!("/sys/dev/block/{major}:{minor}"));
+    // A partition's queue is its disk's. Logical blocks bound what direct I/O may write.
+    [node.join("queue"), node.join("../queue")].iter().find_map(|queue| {
+        let read = |name| fs::read_to_string(queue.join(name)).ok()?.trim().parse::<u32>().ok();
+        Some(read("physical_block_size")?.max(read("logical_block_size")?))
+    })
+}

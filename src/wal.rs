@@ -1,0 +1,602 @@
+//! The handle: append, wait, read, close.
+//!
+//! 1. Handles are cheap clones of one `Inner`; the I/O thread and the helper hold none, so that the
+//!    last handle's drop closes the log.
+//! 2. Payload bytes are summed and user code is run before the reservation, except for the closure of
+//!    `append_with`: between reservation and publication nothing may wait.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use crate::backend::BackendInfo;
+use crate::builder::WalBuilder;
+use crate::context::{self, Filling};
+use crate::durable::Verdict;
+use crate::error::{Error, ReplayError, Result};
+use crate::format::{
+    BATCH_HEADER, KIND_ABORT, KIND_BATCH, KIND_DATA, RECORD_HEADER, Seed, item_size, stored_size,
+    write_item,
+};
+use crate::futures::{AppendFuture, DurableFuture};
+use crate::lsn::Lsn;
+use crate::options::Geometry;
+use crate::reader::{Reader, Record, read_one};
+use crate::recovery::RecoveryReport;
+use crate::ring::{Refused, Reservation};
+use crate::segment::DirLock;
+use crate::shared::Shared;
+use crate::stats::Stats;
+use crate::sync::{Mutex, Ordering, lock};
+
+/// A write-ahead log that is open for appending. Clones are cheap and stand for the same log.
+///
+/// ```
+/// use ringwal::{Lsn, Wal};
+/// # let dir = std::env::temp_dir().join(format!("ringwal-doc-wal-{}", std::process::id()));
+/// let wal = Wal::open(&dir)?;
+/// let lsn = wal.append(b"enqueued")?; // its place in the log is fixed
+/// wal.wait_durable(lsn)?; // it survives power loss from here on
+/// wal.append_durable(b"both in one call")?;
+/// let n = wal.replay(|lsn, payload| {
+///     println!("{lsn}: {} bytes", payload.len());
+///     Ok::<(), std::convert::Infallible>(())
+/// });
+/// assert_eq!(n.unwrap(), 2);
+/// wal.close()?;
+/// # std::fs::remove_dir_all(&dir).unwrap();
+/// # Ok::<(), ringwal::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Wal {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    core: Core,
+    report: RecoveryReport,
+    info: BackendInfo,
+    process: u32,
+    threads: Mutex<Option<Threads>>,
+}
+
+#[derive(Debug)]
+struct Threads {
+    io: JoinHandle<()>,
+    helper: JoinHandle<()>,
+    lock: DirLock,
+}
+
+/// What an append needs, without the threads: the simulation appends through it too.
+#[derive(Debug, Clone)]
+pub(crate) struct Core {
+    pub(crate) shared: Arc<Shared>,
+    seed: Seed,
+    tag: u16,
+    max_record: usize,
+}
+
+impl Core {
+    pub(crate) fn new(shared: Arc<Shared>, log_id: &[u8; 16], epoch: u64, max: usize) -> Self {
+        let tag = crate::format::EpochId { counter: epoch, nonce: 0 }.tag();
+        Core { shared, seed: Seed::new(log_id), tag, max_record: max }
+    }
+
+    #[inline]
+    fn check_len(&self, len: usize) -> Result<()> {
+        if len <= self.max_record {
+            Ok(())
+        } else {
+            Err(Error::RecordTooLarge { len, max: self.max_record })
+        }
+    }
+
+    /// Why a reservation was refused, in the log's terms.
+    #[cold]
+    pub(crate) fn refused(&self, refused: Refused) -> Error {
+        match refused {
+            Refused::Full => Error::RingFull,
+            Refused::NoSpace => Error::NoSpace,
+            Refused::Stopped => self.shared.durable.check_running().err().unwrap_or(Error::Closed),
+        }
+    }
+
+    /// Fills a reservation with one data record.
+    #[inline]
+    fn put(&self, mut room: Reservation<'_>, payload: &[u8], sum: crate::format::PayloadSum) -> Lsn {
+        let lsn = room.lsn();
+        let bytes = room.bytes();
+        // The last 8 bytes hold the padding; the payload overwrites what is its own.
+        if let Some(last) = bytes.last_chunk_mut::<8>() {
+            *last = [0; 8];
+        }
+        bytes[RECORD_HEADER..RECORD_HEADER + payload.len()].copy_from_slice(payload);
+        sum.write_header(bytes, lsn, KIND_DATA, self.tag);
+        room.publish(1);
+        Lsn::new(lsn)
+    }
+
+    #[inline]
+    pub(crate) fn append(&self, payload: &[u8]) -> Result<Lsn> {
+        self.shared.durable.check_running()?;
+        context::check_may_wait()?;
+        self.check_len(payload.len())?;
+        let sum = self.seed.sum(payload);
+        let len = stored_size(payload.len()) as u64;
+        let room = match self.shared.ring.try_reserve(len) {
+            Ok(room) => room,
+            Err(_) => self.shared.ring.reserve_or_wait(len).map_err(|r| self.refused(r))?,
+        };
+        Ok(self.put(room, payload, sum))
+    }
+
+    #[inline]
+    pub(crate) fn try_append(&self, payload: &[u8]) -> Result<Lsn> {
+        self.shared.durable.check_running()?;
+        context::check_not_filling()?;
+        self.check_len(payload.len())?;
+        let sum = self.seed.sum(payload);
+        let len = stored_size(payload.len()) as u64;
+        let room = match self.shared.ring.try_reserve(len) {
+            Ok(room) => room,
+            Err(_) => self.shared.ring.reserve_or_refuse(len).map_err(|r| self.refused(r))?,
+        };
+        Ok(self.put(room, payload, sum))
+    }
+
+    /// Checks an append that is to be polled, and the bytes that it needs.
+    pub(crate) fn check_append(&self, payload: &[u8]) -> Result<u64> {
+        self.shared.durable.check_running()?;
+        context::check_not_filling()?;
+        self.check_len(payload.len())?;
+        Ok(stored_size(payload.len()) as u64)
+    }
+
+    pub(crate) fn put_polled(&self, room: Reservation<'_>, payload: &[u8]) -> Lsn {
+        self.put(room, payload, self.seed.sum(payload))
+    }
+
+    /// Gives a reservation up: its bytes become an abort record.
+    pub(crate) fn abort(&self, mut room: Reservation<'_>) {
+        let lsn = room.lsn();
+        let bytes = room.bytes();
+        bytes.fill(0);
+        let body = &bytes[RECORD_HEADER..];
+        let sum = self.seed.sum(body);
+        sum.write_header(bytes, lsn, KIND_ABORT, self.tag);
+        room.publish(0);
+    }
+
+    pub(crate) fn append_with(&self, len: usize, fill: impl FnOnce(&mut [u8])) -> Result<Lsn> {
+        self.shared.durable.check_running()?;
+        context::check_may_wait()?;
+        self.check_len(len)?;
+        let stored = stored_size(len) as u64;
+        let room = match self.shared.ring.try_reserve(stored) {
+            Ok(room) => room,
+            Err(_) => self.shared.ring.reserve_or_wait(stored).map_err(|r| self.refused(r))?,
+        };
+        // A panic in `fill` must not leave a hole: dropped on the way out, this aborts.
+        let mut room = AbortOnDrop { core: self, room: Some(room) };
+        let Some(reserved) = &mut room.room else { return Err(Error::Closed) };
+        let lsn = reserved.lsn();
+        let bytes = reserved.bytes();
+        bytes.fill(0);
+        {
+            let _inside = Filling::enter();
+            fill(&mut bytes[RECORD_HEADER..RECORD_HEADER + len]);
+        }
+        let sum = self.seed.sum(&bytes[RECORD_HEADER..RECORD_HEADER + len]);
+        sum.write_header(bytes, lsn, KIND_DATA, self.tag);
+        if let Some(reserved) = room.room.take() {
+            reserved.publish(1);
+        }
+        Ok(Lsn::new(lsn))
+    }
+
+    pub(crate) fn append_batch<T: AsRef<[u8]>>(&self, records: &[T]) -> Result<Lsn> {
+        self.shared.durable.check_running()?;
+        context::check_may_wait()?;
+        // as_ref() is user code: called once for each, before anything is reserved.
+        let slices: Vec<&[u8]> = records.iter().map(AsRef::as_ref).collect();
+        if slices.is_empty() {
+            return Err(Error::EmptyBatch);
+        }
+        // A sum that overflows is too large in any case.
+        let total = slices
+            .iter()
+            .map(|s| s.len().saturating_add(item_size(7)))
+            .fold(0, usize::saturating_add);
+        self.check_len(total / 2)?;
+        let total = BATCH_HEADER + slices.iter().map(|s| item_size(s.len())).sum::<usize>();
+        self.check_len(total.saturating_sub(RECORD_HEADER))?;
+        let room = match self.shared.ring.try_reserve(total as u64) {
+            Ok(room) => room,
+            Err(_) => {
+                let waited = self.shared.ring.reserve_or_wait(total as u64);
+                waited.map_err(|r| self.refused(r))?
+            }
+        };
+        Ok(self.put_batch(room, &slices))
+    }
+
+    fn put_batch(&self, mut room: Reservation<'_>, slices: &[&[u8]]) -> Lsn {
+        let lsn = room.lsn();
+        let bytes = room.bytes();
+        bytes[RECORD_HEADER..BATCH_HEADER].copy_from_slice(&(slices.len() as u32).to_le_bytes());
+        let mut at = BATCH_HEADER;
+        for slice in slices {
+            at = write_item(bytes, at, slice);
+        }
+        let sum = self.seed.sum(&bytes[RECORD_HEADER..]);
+        sum.write_header(bytes, lsn, KIND_BATCH, self.tag);
+        room.publish(slices.len() as u32);
+        Lsn::new(lsn + BATCH_HEADER as u64)
+    }
+
+    /// Refuses positions that were never given out: waiting for one would not end.
+    fn check_appended(&self, lsn: u64) -> Result<()> {
+        let end = self.shared.ring.reserved_end();
+        if lsn < end {
+            return Ok(());
+        }
+        Err(Error::NotAppended { lsn: Lsn::new(lsn), end: Lsn::new(end) })
+    }
+
+    /// How it stands with `lsn`, after a sync of it has been asked for.
+    pub(crate) fn ask_durable(&self, lsn: u64) -> Verdict {
+        match self.shared.durable.verdict(lsn) {
+            Verdict::NotYet => {}
+            settled => return settled,
+        }
+        if let Err(e) = self.check_appended(lsn) {
+            return Verdict::Failed(e);
+        }
+        if self.shared.durable.demand(lsn + 1) {
+            self.shared.ring.doorbell.ring();
+        }
+        Verdict::NotYet
+    }
+
+    pub(crate) fn wait_durable(&self, lsn: u64) -> Result<()> {
+        match self.ask_durable(lsn) {
+            Verdict::Durable => Ok(()),
+            Verdict::Failed(e) => Err(e),
+            Verdict::NotYet => {
+                context::check_may_wait()?;
+                self.shared.durable.wait(lsn)
+            }
+        }
+    }
+
+    pub(crate) fn sync(&self) -> Result<Lsn> {
+        let end = self.shared.ring.reserved_end();
+        if end > self.shared.durable.end() {
+            self.wait_durable(end - 1)?;
+        }
+        Ok(self.durable_end())
+    }
+
+    pub(crate) fn durable_end(&self) -> Lsn {
+        Lsn::new(self.shared.durable.end())
+    }
+}
+
+struct AbortOnDrop<'a> {
+    core: &'a Core,
+    room: Option<Reservation<'a>>,
+}
+
+impl Drop for AbortOnDrop<'_> {
+    fn drop(&mut self) {
+        if let Some(room) = self.room.take() {
+            self.core.abort(room);
+        }
+    }
+}
+
+impl Wal {
+    /// Opens the log in `dir` with the defaults, or makes it. See [`WalBuilder`] for the options and
+    /// [`WalBuilder::open`] for the errors.
+    pub fn open(dir: impl AsRef<Path>) -> Result<Wal> {
+        Wal::builder(dir).open()
+    }
+
+    /// A builder, to open the log in `dir` with other settings than the defaults.
+    pub fn builder(dir: impl AsRef<Path>) -> WalBuilder {
+        WalBuilder::new(dir.as_ref())
+    }
+
+    pub(crate) fn assemble(
+        shared: Arc<Shared>,
+        report: RecoveryReport,
+        info: BackendInfo,
+        geometry: Geometry,
+        log_id: &[u8; 16],
+        handles: (JoinHandle<()>, JoinHandle<()>, DirLock),
+    ) -> Wal {
+        let (io, helper, lock) = handles;
+        let core = Core::new(shared, log_id, report.epoch, geometry.max_record);
+        let threads = Mutex::new(Some(Threads { io, helper, lock }));
+        Wal { inner: Arc::new(Inner { core, report, info, process: std::process::id(), threads }) }
+    }
+
+    pub(crate) fn wait_until_started(&self, epoch_group: u64) -> Result<()> {
+        self.core().shared.durable.wait(epoch_group)
+    }
+
+    pub(crate) fn core(&self) -> &Core {
+        &self.inner.core
+    }
+
+    /// Appends a record: its place in the log is fixed when this returns, and it becomes durable with
+    /// its group. Blocks only while the ring is full. Copies the payload; allocates nothing.
+    ///
+    /// # Errors
+    ///
+    /// `RecordTooLarge`, `NoSpace`, `Closed`, `Poisoned`; `WouldDeadlock` on the log's own threads,
+    /// `Reentrant` inside [`Wal::append_with`], `Forked` in a child process. Nothing was appended.
+    #[inline]
+    pub fn append(&self, payload: &[u8]) -> Result<Lsn> {
+        self.core().append(payload)
+    }
+
+    /// The same, but never blocks.
+    ///
+    /// # Errors
+    ///
+    /// `RingFull` where [`Wal::append`] would wait; otherwise as there.
+    #[inline]
+    pub fn try_append(&self, payload: &[u8]) -> Result<Lsn> {
+        self.core().try_append(payload)
+    }
+
+    /// The same, as a future that waits while the ring is full. Works on any executor. Dropped before
+    /// it has returned, the record was not appended.
+    ///
+    /// # Errors
+    ///
+    /// As [`Wal::append`].
+    pub fn append_async<'a>(&'a self, payload: &'a [u8]) -> AppendFuture<'a> {
+        AppendFuture::new(self.core(), payload)
+    }
+
+    /// Appends a record and waits until it is durable, in every mode of [`crate::Durability`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Wal::append`] and [`Wal::wait_durable`]. After `Poisoned` it is not known whether the
+    /// record will be there when the log is opened again.
+    pub fn append_durable(&self, payload: &[u8]) -> Result<Lsn> {
+        let lsn = self.core().append(payload)?;
+        self.core().wait_durable(lsn.as_u64())?;
+        Ok(lsn)
+    }
+
+    /// Appends several records that survive a crash all together or not at all. Returns the LSN of
+    /// the first; the others follow it directly, each with its own LSN. Blocks as [`Wal::append`].
+    /// `as_ref` is called once for each record.
+    ///
+    /// # Errors
+    ///
+    /// `EmptyBatch`; `RecordTooLarge` if the records, each with 8 bytes and padding to 8, exceed
+    /// `max_record_size`; otherwise as [`Wal::append`].
+    pub fn append_batch<T: AsRef<[u8]>>(&self, records: &[T]) -> Result<Lsn> {
+        self.core().append_batch(records)
+    }
+
+    /// Appends a record of `len` bytes that `fill` writes in place, into zeroed memory. The log waits
+    /// for `fill`: it must be quick, and a call of the same log from inside it is refused.
+    ///
+    /// # Errors
+    ///
+    /// As [`Wal::append`].
+    ///
+    /// # Panics
+    ///
+    /// If `fill` panics: the reservation becomes a record that readers skip, the log goes on, and the
+    /// panic with it.
+    pub fn append_with(&self, len: usize, fill: impl FnOnce(&mut [u8])) -> Result<Lsn> {
+        self.core().append_with(len, fill)
+    }
+
+    /// Waits until the record at `lsn`, and with it every earlier one, is durable. In the modes that
+    /// do not sync every group it asks for a sync.
+    ///
+    /// # Errors
+    ///
+    /// `NotAppended` for a position that was never given out, `Poisoned` if the log failed before,
+    /// `WouldDeadlock` on the log's own threads. What is durable already is `Ok`, come what may.
+    pub fn wait_durable(&self, lsn: Lsn) -> Result<()> {
+        self.core().wait_durable(lsn.as_u64())
+    }
+
+    /// The same, as a future for any executor. It may be dropped at any time.
+    ///
+    /// # Errors
+    ///
+    /// As [`Wal::wait_durable`].
+    pub fn when_durable(&self, lsn: Lsn) -> DurableFuture {
+        DurableFuture::new(self.core().clone(), lsn.as_u64())
+    }
+
+    /// Waits until everything appended before this call is durable, and returns the durable end.
+    ///
+    /// # Errors
+    ///
+    /// As [`Wal::wait_durable`].
+    pub fn sync(&self) -> Result<Lsn> {
+        self.core().sync()
+    }
+
+    /// The first position that is not durable yet: a record is durable when its LSN is below it. One
+    /// atomic load.
+    #[must_use]
+    pub fn durable_end(&self) -> Lsn {
+        self.core().durable_end()
+    }
+
+    /// Calls `apply` with every record that was appended before this call, oldest first, and returns
+    /// how many there were. What is not durable yet is synced first; on a log that is closed or
+    /// poisoned, it ends at the durable end. Others may append meanwhile: they are not seen.
+    ///
+    /// # Errors
+    ///
+    /// [`ReplayError::Log`] if the log cannot be read (`Corruption` names the place),
+    /// [`ReplayError::Apply`] with the first error that `apply` returns.
+    pub fn replay<E>(
+        &self,
+        mut apply: impl FnMut(Lsn, &[u8]) -> Result<(), E>,
+    ) -> Result<u64, ReplayError<E>> {
+        match self.sync() {
+            Ok(_) | Err(Error::Closed | Error::Poisoned { .. }) => {}
+            Err(e) => return Err(e.into()),
+        }
+        let mut reader = self.reader(Lsn::ZERO);
+        let mut records = 0;
+        while let Some(record) = reader.next_ref()? {
+            let lsn = record.lsn;
+            apply(lsn, record.payload).map_err(|error| ReplayError::Apply { lsn, error })?;
+            records += 1;
+        }
+        Ok(records)
+    }
+
+    /// Reads durable records from the first one at or after `from` to the end that is durable now.
+    /// [`Lsn::ZERO`] is the oldest record. A position below the oldest makes the first call to `next`
+    /// return `Pruned`.
+    #[must_use]
+    pub fn reader(&self, from: Lsn) -> Reader {
+        let shared = &self.core().shared;
+        Reader::new(Arc::clone(shared), from.as_u64(), shared.durable.end())
+    }
+
+    /// Reads the record at exactly `lsn`. Takes time that depends on the record's size only.
+    ///
+    /// # Errors
+    ///
+    /// `Pruned` below the oldest, `NotDurable` at or above the durable end, `NotAppended` above the
+    /// log's end, `NoRecord` for a position that is no record's, `Corruption`, `Io`.
+    pub fn read(&self, lsn: Lsn) -> Result<Record> {
+        let core = self.core();
+        let durable_end = core.durable_end();
+        if lsn >= durable_end {
+            core.check_appended(lsn.as_u64())?;
+            return Err(Error::NotDurable { lsn, durable_end });
+        }
+        read_one(&core.shared, lsn.as_u64())
+    }
+
+    /// The oldest position that is kept: the base of the oldest segment, from which
+    /// [`Wal::reader`] finds the oldest record.
+    #[must_use]
+    pub fn oldest_lsn(&self) -> Lsn {
+        Lsn::new(self.core().shared.table.oldest())
+    }
+
+    /// Removes the segments that hold only records below `lsn`, and returns the oldest position that
+    /// is kept afterwards: at most `lsn`, as segments go whole, and the newest durable one stays.
+    /// Blocks until the files are gone; what is being read stays until the reader has left it.
+    ///
+    /// # Errors
+    ///
+    /// `Closed`, `Poisoned`, `WouldDeadlock`.
+    pub fn truncate_before(&self, lsn: Lsn) -> Result<Lsn> {
+        let shared = &self.core().shared;
+        shared.durable.check_running()?;
+        context::check_may_wait()?;
+        let wanted = lsn.as_u64();
+        shared.truncate_to.fetch_max(wanted, Ordering::SeqCst);
+        shared.nudge_helper();
+        loop {
+            let seen = shared.helper_rounds.load();
+            if shared.truncated.load(Ordering::SeqCst) >= wanted {
+                return Ok(self.oldest_lsn());
+            }
+            shared.durable.check_running()?;
+            shared.helper_rounds.wait(seen, None);
+        }
+    }
+
+    /// What opening the log found.
+    #[must_use]
+    pub fn recovery(&self) -> &RecoveryReport {
+        &self.inner.report
+    }
+
+    /// What the log has done since it was opened. Some twenty atomic loads.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let core = self.core();
+        let waits = core.shared.ring.full_waits.load(Ordering::Relaxed);
+        core.shared.counters.read(waits, core.durable_end())
+    }
+
+    /// Which backend runs, how it commits, and why.
+    #[must_use]
+    pub fn backend(&self) -> BackendInfo {
+        self.inner.info.clone()
+    }
+
+    /// Makes everything durable, marks the log as cleanly closed, and releases it for the next
+    /// opener. Appends through any clone fail with `Closed` from now on; what is durable can still be
+    /// read. Closing again does nothing.
+    ///
+    /// # Errors
+    ///
+    /// `Poisoned` if the log failed at any time: what was not acknowledged may be lost.
+    /// `WouldDeadlock` on the log's own threads.
+    pub fn close(&self) -> Result<()> {
+        if self.core().shared.durable.is_forked() {
+            return Err(Error::Forked);
+        }
+        context::check_may_wait()?;
+        self.inner.close();
+        match self.core().shared.durable.verdict(u64::MAX) {
+            Verdict::Failed(e) => Err(e),
+            Verdict::Durable | Verdict::NotYet => Ok(()),
+        }
+    }
+}
+
+impl Inner {
+    fn close(&self) {
+        self.core.shared.begin_close();
+        // The lock is held over the joins: whoever closes second returns when the log is closed.
+        let mut threads = lock(&self.threads);
+        if let Some(Threads { io, helper, lock }) = threads.take() {
+            let _ = io.join();
+            let _ = helper.join();
+            drop(lock);
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let forked =
+            self.core.shared.durable.is_forked() || self.process != std::process::id();
+        if forked {
+            // The threads are the parent's, and so are the lock and the files.
+            if let Some(threads) = lock(&self.threads).take() {
+                std::mem::forget(threads);
+            }
+            std::mem::forget(Arc::clone(&self.core.shared));
+        } else if context::is_serving() {
+            // Dropped by user code on the I/O thread, which cannot wait for itself: it ends alone,
+            // and lets go of the lock when it has.
+            self.core.shared.begin_close();
+            if let Some(Threads { io, helper, lock }) = lock(&self.threads).take() {
+                let ended = move || {
+                    let _ = io.join();
+                    let _ = helper.join();
+                    drop(lock);
+                };
+                let _ = std::thread::Builder::new().name("ringwal-close".into()).spawn(ended);
+            }
+        } else {
+            self.close();
+        }
+    }
+}
