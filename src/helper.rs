@@ -178,7 +178,10 @@ impl Helper {
         let target = self.retention_target();
         self.shared.want_retired(target);
         while let Some(header) = self.shared.table.take_oldest(self.shared.retired().min(target)) {
-            self.remove(&header)?;
+            if let Err(e) = self.remove(&header) {
+                self.shared.table.put_back(header);
+                return Err(e);
+            }
         }
         if self.shared.table.oldest() >= target {
             self.shared.truncated.store(truncate_to, crate::sync::Ordering::SeqCst);
@@ -206,7 +209,9 @@ impl Helper {
         }
         shared.counters.segments_removed.add(1);
         tracing::debug!(segment = %name, recycled = single, "segment removed by retention");
-        shared.dir.sync()
+        // The name is gone, and perhaps not durably so: not an error that may be tried again.
+        let synced = shared.dir.sync();
+        synced.map_err(|e| std::io::Error::other(format!("directory sync: {e}")))
     }
 
     fn prepare(&mut self) -> std::io::Result<Next> {

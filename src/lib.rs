@@ -38,6 +38,8 @@ mod recovery;
 mod ring;
 mod segment;
 mod shared;
+#[cfg(all(test, not(ringwal_loom)))]
+mod simulation;
 mod stats;
 mod storage;
 mod sync;

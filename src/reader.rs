@@ -373,7 +373,8 @@ pub(crate) fn read_one(shared: &Arc<Shared>, lsn: u64) -> Result<Record> {
 
 /// Where the groups of a segment end: what lies behind may be older than the log's last cut.
 fn used_end(shared: &Arc<Shared>, header: &SegmentHeader) -> Result<u64> {
-    let found = shared.table.used_end(header.base, |next| {
+    let durable_end = shared.durable.end();
+    let found = shared.table.used_end(header.base, durable_end, |next| {
         let name = shared.names.segment(next.base);
         let io = |e| Error::io("read", shared.dir.path_of(&name), e);
         let open = |h: &SegmentHeader| {
@@ -399,7 +400,7 @@ fn used_end(shared: &Arc<Shared>, header: &SegmentHeader) -> Result<u64> {
             .map_err(|_| damaged(header, first.prev))?;
         Ok(last.padded_end(header.block))
     })?;
-    Ok(found.unwrap_or(header.end()).min(shared.durable.end()))
+    Ok(found.unwrap_or(header.end()).min(durable_end))
 }
 
 fn read_record_at(

@@ -83,6 +83,11 @@ impl Core {
         Core { shared, seed: Seed::new(log_id), tag, max_record: max }
     }
 
+    #[cfg(all(test, not(ringwal_loom)))]
+    pub(crate) fn max_record(&self) -> usize {
+        self.max_record
+    }
+
     #[inline]
     fn check_len(&self, len: usize) -> Result<()> {
         if len <= self.max_record {
@@ -195,7 +200,7 @@ impl Core {
         Ok(Lsn::new(lsn))
     }
 
-    pub(crate) fn append_batch<T: AsRef<[u8]>>(&self, records: &[T]) -> Result<Lsn> {
+    pub(crate) fn append_batch<T: AsRef<[u8]>>(&self, records: &[T], wait: bool) -> Result<Lsn> {
         self.shared.durable.check_running()?;
         context::check_may_wait()?;
         // as_ref() is user code: called once for each, before anything is reserved.
@@ -213,6 +218,7 @@ impl Core {
         self.check_len(total.saturating_sub(RECORD_HEADER))?;
         let room = match self.shared.ring.try_reserve(total as u64) {
             Ok(room) => room,
+            Err(refused) if !wait => return Err(self.refused(refused)),
             Err(_) => {
                 let waited = self.shared.ring.reserve_or_wait(total as u64);
                 waited.map_err(|r| self.refused(r))?
@@ -383,7 +389,7 @@ impl Wal {
     /// `EmptyBatch`; `RecordTooLarge` if the records, each with 8 bytes and padding to 8, exceed
     /// `max_record_size`; otherwise as [`Wal::append`].
     pub fn append_batch<T: AsRef<[u8]>>(&self, records: &[T]) -> Result<Lsn> {
-        self.core().append_batch(records)
+        self.core().append_batch(records, true)
     }
 
     /// Appends a record of `len` bytes that `fill` writes in place, into zeroed memory. The log waits

@@ -7,6 +7,8 @@
 //! 4. No operation is retried here.
 
 mod choose;
+#[cfg(all(test, not(ringwal_loom)))]
+pub(crate) mod sim;
 mod std_fs;
 #[cfg(all(target_os = "linux", feature = "uring"))]
 mod uring;

@@ -180,6 +180,8 @@ impl IoLoop {
             self.complete(completion);
             progress = true;
         }
+        // The helper may have failed too.
+        self.failed |= self.shared.durable.is_poisoned();
         if self.failed {
             return self.failing_step(progress);
         }

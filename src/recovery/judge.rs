@@ -89,7 +89,8 @@ impl Judge<'_> {
         let Some((newest, first_group)) = self.newest_written()? else {
             return self.unwritten();
         };
-        let from = self.segment_of(first_group.durable_end).min(newest);
+        // The mark is an end: what is durable lies before it, perhaps in the segment before.
+        let from = self.segment_of(first_group.durable_end.saturating_sub(1)).min(newest);
         let chain = self.follow(from, newest)?;
         let Some(last) = &chain.last else {
             return Err(self.corruption(chain.end, chain.segment, "no group header"));

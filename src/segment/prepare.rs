@@ -61,6 +61,7 @@ impl Preparation {
         match &mut self.stage {
             Stage::Start { recycle: Some(name) } => {
                 if *name != self.temporary {
+                    remove_if_there(dir, &self.temporary)?;
                     dir.rename(name, &self.temporary)?;
                 }
                 let file = dir.open(&self.temporary, Access::Write)?;
@@ -71,10 +72,7 @@ impl Preparation {
                 };
             }
             Stage::Start { recycle: None } => {
-                match dir.remove(&self.temporary) {
-                    Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-                    _ => {}
-                }
+                remove_if_there(dir, &self.temporary)?;
                 let file = dir.open(&self.temporary, Access::Create)?;
                 self.stage = match file.write_zeroes(self.header.size) {
                     Ok(()) => Stage::Header { file },
@@ -98,7 +96,9 @@ impl Preparation {
                 write_full(&**file, &block, 0)?;
                 file.sync_data()?;
                 dir.rename(&self.temporary, &names.segment(self.header.base))?;
-                dir.sync()?;
+                // Named, and perhaps not durably so: whatever the error is, it is not one that may
+                // be tried again.
+                dir.sync().map_err(|e| io::Error::other(format!("directory sync: {e}")))?;
                 return Ok(Some(Spare { header: self.header, file: Arc::clone(file) }));
             }
         }
@@ -107,6 +107,14 @@ impl Preparation {
 
     pub(crate) fn base(&self) -> u64 {
         self.header.base
+    }
+}
+
+/// A preparation that was given up may have left its file.
+fn remove_if_there(dir: &dyn Dir, name: &str) -> io::Result<()> {
+    match dir.remove(name) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
     }
 }
 

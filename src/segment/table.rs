@@ -139,11 +139,12 @@ impl Table {
         Ok(file)
     }
 
-    /// Where the groups of a segment end, found by `find` the first time. The active segment's end
-    /// moves: it is not kept.
+    /// Where the groups of a segment end, found by `find` the first time in the segment after it.
+    /// `None` while that one holds nothing below `durable_end`: then this one ends there.
     pub(crate) fn used_end<E>(
         &self,
         base: u64,
+        durable_end: u64,
         find: impl FnOnce(SegmentHeader) -> Result<u64, E>,
     ) -> Result<Option<u64>, E> {
         let next = {
@@ -153,8 +154,8 @@ impl Table {
                 return Ok(Some(end));
             }
             match inner.live.get(at + 1) {
-                None => return Ok(None),
-                Some(next) => next.header,
+                Some(next) if next.header.first_group() < durable_end => next.header,
+                _ => return Ok(None),
             }
         };
         let end = find(next)?;
@@ -197,6 +198,14 @@ impl Table {
             return None;
         }
         inner.live.pop_front().map(|s| s.header)
+    }
+}
+
+impl Table {
+    /// Returns what [`Table::take_oldest`] took and could not be removed.
+    pub(crate) fn put_back(&self, header: SegmentHeader) {
+        let segment = Live { header, pins: 0, reader: None, used_end: None, closed_at: None };
+        lock(&self.inner).live.push_front(segment);
     }
 }
 

@@ -6,6 +6,8 @@
 
 mod buffer;
 mod os;
+#[cfg(all(test, not(ringwal_loom)))]
+pub(crate) mod sim;
 
 use std::fmt::Debug;
 use std::io;
@@ -60,6 +62,11 @@ pub(crate) trait File: Send + Sync + Debug {
     fn is_direct(&self) -> bool;
     /// The descriptor, for a backend that submits by descriptor.
     fn raw_fd(&self) -> Option<i32>;
+    /// For the simulated backend.
+    #[cfg(all(test, not(ringwal_loom)))]
+    fn as_sim(&self) -> Option<&sim::SimFile> {
+        None
+    }
 }
 
 /// Reads until `buf` is full or the file ends; returns the bytes read.
