@@ -202,7 +202,7 @@ fn closing_times(
             let name = names.segment(next.base);
             let io = |e| Error::io("read", dir.path_of(&name), e);
             let file = dir.open(&name, Access::Read).map_err(io)?;
-            let mut walker = crate::recovery::Walker::new(file, *next, next.block as usize);
+            let mut walker = crate::recovery::Walker::new(file, *next);
             *time = walker.group(next.first_group()).map_err(io)?.ok().map(|g| g.wall);
         }
     }

@@ -177,7 +177,7 @@ impl Reader {
             Err(Found::Pruned(oldest)) => return Err(Error::Pruned { oldest: Lsn::new(oldest) }),
             Err(_) => return Ok(()),
         };
-        let walker = Walker::new(self.open_segment(&pin.header)?, pin.header, CHUNK);
+        let walker = Walker::with_chunk(self.open_segment(&pin.header)?, pin.header, CHUNK);
         let first = pin.header.first_group();
         let nothing = GroupHeader::nothing(first);
         self.place = Some(Place {
@@ -256,7 +256,7 @@ impl Reader {
                 // The writer may have left this segment here. Pinned before the old pin goes.
                 if let Ok(pin) = self.shared.table.pin(header.end()) {
                     let next = pin.header;
-                    let mut walker = Walker::new(self.open_segment(&next)?, next, CHUNK);
+                    let mut walker = Walker::with_chunk(self.open_segment(&next)?, next, CHUNK);
                     let name = self.shared.names.segment(next.base);
                     let there = walker
                         .group(next.first_group())
@@ -386,15 +386,14 @@ fn used_end(shared: &Arc<Shared>, header: &SegmentHeader) -> Result<u64> {
             lsn: Lsn::new(lsn),
             reason: "no group header",
         };
-        let block = header.block as usize;
-        let first = Walker::new(open(&next)?, next, next.block as usize)
+        let first = Walker::new(open(&next)?, next)
             .group(next.first_group())
             .map_err(io)?
             .map_err(|_| damaged(&next, next.first_group()))?;
         if !(header.first_group()..header.end()).contains(&first.prev) {
             return Err(damaged(&next, next.first_group()));
         }
-        let last = Walker::new(open(header)?, *header, block)
+        let last = Walker::new(open(header)?, *header)
             .group(first.prev)
             .map_err(io)?
             .map_err(|_| damaged(header, first.prev))?;

@@ -3,26 +3,30 @@
 //! 1. The walk starts in the segment of the durable mark of the newest segment's first group: what
 //!    lies before it was durable when that group was written.
 //! 2. It follows headers along the chain to the break: the first place without a successor.
-//! 3. It looks at every block behind the break for headers that count as evidence (docs/format.md)
-//!    and takes the highest durable mark of all.
+//! 3. Behind the break it looks for headers that count as evidence (docs/format.md), and takes the
+//!    highest durable mark of all: at every block of the rest of that segment, and in each later one
+//!    at every block of the space of its first four groups and along the chain from each it finds.
 //! 4. A mark above the break: durable data is damaged there, `Corruption`. Otherwise groups from
 //!    the highest mark on are checked in full; the first bad one is where the log is cut, unless a
 //!    mark lies above it.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::report::RecoveryCase;
 use super::walk::Walker;
 use crate::error::{Error, Result};
-use crate::format::{Flags, GroupHeader, Link, SegmentHeader};
+use crate::format::{EpochId, Flags, GroupHeader, Link, SegmentHeader};
 use crate::lsn::Lsn;
 use crate::segment::Names;
 use crate::storage::{Access, Dir, File};
 
-/// Read at once while judging: large enough for the device's speed.
+/// Read at once where every block is looked at.
 const CHUNK: usize = 1 << 20;
-/// And while only headers are looked at, far apart.
-const HOP: usize = 64 << 10;
+/// Of a segment behind the one with the break, so many of its largest groups are looked through
+/// block by block. The first group of a used segment is found there even if three before it are
+/// damaged too; a segment that was never used costs no more.
+const GROUPS_BEYOND: u64 = 4;
 
 #[derive(Debug)]
 pub(crate) struct Judgement {
@@ -65,18 +69,25 @@ struct Judge<'a> {
     segments: &'a [SegmentHeader],
 }
 
-/// A group on the chain, as the walk saw it.
-struct Seen {
-    header: GroupHeader,
-    segment: usize,
-}
-
+/// The chain, as far as headers go.
 struct Chain {
-    last: Option<Seen>,
+    /// From the last group that begins at or before the highest mark on: what may have to be cut, and
+    /// what it would be cut back to. Empty if there is no chain.
+    tail: VecDeque<GroupHeader>,
     /// The break, and the segment that it lies in.
     end: u64,
     segment: usize,
     mark: u64,
+}
+
+impl Chain {
+    fn push(&mut self, group: GroupHeader) {
+        self.mark = self.mark.max(group.durable_end);
+        self.tail.push_back(group);
+        while self.tail.get(1).is_some_and(|second| second.lsn < self.mark) {
+            self.tail.pop_front();
+        }
+    }
 }
 
 /// Judges segments that `scan` has found sound. There is at least one.
@@ -92,10 +103,10 @@ impl Judge<'_> {
         // The mark is an end: what is durable lies before it, perhaps in the segment before.
         let from = self.segment_of(first_group.durable_end.saturating_sub(1)).min(newest);
         let chain = self.follow(from, newest)?;
-        let Some(last) = &chain.last else {
+        let Some(last) = chain.tail.back() else {
             return Err(self.corruption(chain.end, chain.segment, "no group header"));
         };
-        let evidence = self.evidence(&chain, last.header.epoch)?;
+        let evidence = self.evidence(chain.end, chain.segment, last.epoch)?;
         let mark = chain.mark.max(evidence.mark);
         if mark > chain.end {
             return Err(self.corruption(chain.end, chain.segment, "no group header"));
@@ -116,7 +127,7 @@ impl Judge<'_> {
     /// The newest segment whose first group has a valid header.
     fn newest_written(&self) -> Result<Option<(usize, GroupHeader)>> {
         for (at, header) in self.segments.iter().enumerate().rev() {
-            let mut walker = self.walker(at, header.block as usize)?;
+            let mut walker = self.walker(at)?;
             if let Ok(group) = self.read(at, walker.group(header.first_group()))? {
                 return Ok(Some((at, group)));
             }
@@ -127,8 +138,7 @@ impl Judge<'_> {
     /// No first group anywhere. If any other group claims that something was durable, it was.
     fn unwritten(&self) -> Result<Judgement> {
         let first = self.segments[0].first_group();
-        let chain = Chain { last: None, end: first, segment: 0, mark: 0 };
-        let evidence = self.evidence(&chain, Default::default())?;
+        let evidence = self.evidence(first, 0, EpochId::default())?;
         if evidence.mark > first {
             return Err(self.corruption(first, 0, "no group header"));
         }
@@ -148,21 +158,19 @@ impl Judge<'_> {
     /// Follows headers from the first group of segment `from` to the break.
     fn follow(&self, from: usize, newest: usize) -> Result<Chain> {
         let mut at = from;
-        let mut walker = self.walker(at, HOP)?;
+        let mut walker = self.walker(at)?;
         let start = self.segments[at].first_group();
-        let mut chain = Chain { last: None, end: start, segment: at, mark: 0 };
-        let Ok(first) = self.read(at, walker.group(start))? else {
-            // `newest` has a first group whose mark lies at or behind this segment.
+        let mut chain = Chain { tail: VecDeque::new(), end: start, segment: at, mark: 0 };
+        let Ok(mut group) = self.read(at, walker.group(start))? else {
+            // `newest` has a first group whose mark lies in or behind this segment.
             debug_assert!(from < newest);
             return Ok(chain);
         };
-        let mut group = first;
         loop {
-            chain.mark = chain.mark.max(group.durable_end);
+            let link = group.link();
             chain.end = group.padded_end(self.segments[at].block);
             chain.segment = at;
-            let link = group.link();
-            chain.last = Some(Seen { header: group, segment: at });
+            chain.push(group);
             if let Ok(next) = self.read(at, walker.group(chain.end))?
                 && next.follows(&link)
             {
@@ -170,7 +178,7 @@ impl Judge<'_> {
                 continue;
             }
             let Some(following) = self.segments.get(at + 1) else { return Ok(chain) };
-            let mut ahead = self.walker(at + 1, HOP)?;
+            let mut ahead = self.walker(at + 1)?;
             match self.read(at + 1, ahead.group(following.first_group()))? {
                 Ok(next) if next.follows(&link) => {
                     at += 1;
@@ -182,98 +190,103 @@ impl Judge<'_> {
         }
     }
 
-    /// What valid headers behind the break tell.
-    fn evidence(&self, chain: &Chain, last: crate::format::EpochId) -> Result<Evidence> {
+    /// What valid headers behind the break at `end` tell, when the last group before it is of epoch
+    /// `last`.
+    fn evidence(&self, end: u64, segment: usize, last: EpochId) -> Result<Evidence> {
         let mut found = Evidence { mark: 0, highest_epoch: last.counter, reach: 0 };
-        for (at, header) in self.segments.iter().enumerate().skip(chain.segment) {
+        for (at, header) in self.segments.iter().enumerate().skip(segment) {
             let block = u64::from(header.block);
-            let mut lsn = if at == chain.segment { chain.end } else { header.first_group() };
-            let mut walker = self.walker(at, CHUNK)?;
-            while lsn < header.end() {
+            let beyond = at > segment;
+            let mut lsn = if beyond { header.first_group() } else { end };
+            let mut stop = header.end();
+            if beyond {
+                let looked_through = GROUPS_BEYOND * u64::from(header.max_group);
+                stop = stop.min(header.first_group() + looked_through);
+            }
+            let mut walker = Walker::with_chunk(self.open(at)?, *header, CHUNK);
+            while lsn < stop {
                 if let Ok(group) = self.read(at, walker.group(lsn))? {
-                    found.highest_epoch = found.highest_epoch.max(group.epoch.counter);
-                    if group.epoch == last || group.epoch.counter > last.counter {
-                        found.mark = found.mark.max(group.durable_end);
-                        found.reach = found.reach.max(group.padded_end(header.block));
+                    let counts = found.add(&group, header, last);
+                    let next = group.padded_end(header.block);
+                    if beyond && next >= stop {
+                        self.along(at, &group, &mut found, last)?;
                     }
+                    // Groups of one epoch do not overlap; one that was cut may lie across others.
+                    lsn = if counts { next } else { lsn + block };
+                } else {
+                    lsn += block;
                 }
-                lsn += block;
             }
         }
         Ok(found)
     }
 
+    /// Follows the chain from a group found behind the break to the end of its segment.
+    fn along(
+        &self,
+        at: usize,
+        first: &GroupHeader,
+        found: &mut Evidence,
+        last: EpochId,
+    ) -> Result<()> {
+        let header = &self.segments[at];
+        let mut walker = self.walker(at)?;
+        let mut group = *first;
+        while let Ok(next) = self.read(at, walker.group(group.padded_end(header.block)))?
+            && next.follows(&group.link())
+        {
+            found.add(&next, header, last);
+            group = next;
+        }
+        Ok(())
+    }
+
     /// Checks in full what no mark proves, and finds the cut.
     fn check_tail(&self, chain: &Chain, evidence: &Evidence, mark: u64) -> Result<Judgement> {
-        let mut verdict = None;
-        let mut before: Option<Seen> = None;
-        // The walk again, from the segment of the mark on: at most two are unsynced.
-        let mut at = self.segment_of(mark).min(chain.segment);
-        if at > 0 && self.segments[at].first_group() >= mark {
-            // The predecessor of the segment's first group may be what is cut back to.
-            at -= 1;
-        }
-        let mut walker = self.walker(at, CHUNK)?;
-        let mut lsn = self.segments[at].first_group();
-        while lsn < chain.end || at < chain.segment {
-            let group = match self.read(at, walker.group(lsn))? {
-                Ok(group) if before.as_ref().is_none_or(|b| group.follows(&b.header.link())) => {
-                    group
+        let mut last: Option<&GroupHeader> = None;
+        let mut torn = evidence.reach > chain.end;
+        let mut walker: Option<(usize, Walker)> = None;
+        for group in &chain.tail {
+            if group.lsn >= mark {
+                let at = self.segment_of(group.lsn);
+                let walker = match &mut walker {
+                    Some((open, walker)) if *open == at => walker,
+                    other => &mut other.insert((at, self.walker(at)?)).1,
+                };
+                if self.read(at, walker.verify(group))?.is_err() {
+                    torn = true;
+                    break;
                 }
-                _ if at < chain.segment => {
-                    at += 1;
-                    lsn = self.segments[at].first_group();
-                    walker.move_to(self.open(at)?, self.segments[at]);
-                    continue;
-                }
-                _ => break,
-            };
-            if group.lsn >= mark
-                && let Err((bad, reason)) = self.read(at, walker.verify(&group))?
-            {
-                verdict = Some((group.lsn, bad, reason));
-                break;
             }
-            lsn = group.padded_end(self.segments[at].block);
-            before = Some(Seen { header: group, segment: at });
+            last = Some(group);
         }
-        let (end, torn) = match verdict {
-            // Checked from the mark on, so that nothing durable lies behind the cut.
-            Some((cut, _, _)) => (cut, true),
-            None => (chain.end, evidence.reach > chain.end),
+        let Some(last) = last else {
+            // The oldest group that there is: its predecessor was removed because it was durable.
+            let segment = chain.segment;
+            return Err(self.corruption(self.segments[segment].first_group(), segment, "records"));
         };
-        let Some(last) = before.or(if verdict.is_none() {
-            chain.last.as_ref().map(|s| Seen { header: s.header, segment: s.segment })
-        } else {
-            None
-        }) else {
-            // The very first group, the epoch group, was torn: it holds no records to be torn in.
-            let (lsn, segment) = (end, self.segment_of(end));
-            return Err(self.corruption(lsn, segment, "no group before the cut"));
-        };
-        let link = last.header.link();
-        let end_segment = last.segment;
-        let end_lsn = last.header.padded_end(self.segments[end_segment].block);
-        let marked = !torn && last.header.flags.has(Flags(Flags::IDLE_SEAL.0 | Flags::CLEAN_CLOSE.0));
+        let active = self.segment_of(last.lsn);
+        let end = last.padded_end(self.segments[active].block);
+        let marked = last.flags.has(Flags::IDLE_SEAL) || last.flags.has(Flags::CLEAN_CLOSE);
         Ok(Judgement {
             case: match (torn, marked) {
                 (true, _) => RecoveryCase::Torn,
                 (false, true) => RecoveryCase::Marked,
                 (false, false) => RecoveryCase::Whole,
             },
-            end: end_lsn,
-            active: end_segment,
-            link,
+            end,
+            active,
+            link: last.link(),
             highest_epoch: evidence.highest_epoch,
-            clean: !torn && last.header.flags.has(Flags::CLEAN_CLOSE),
-            discarded: if torn { evidence.reach.max(chain.end).saturating_sub(end) } else { 0 },
+            clean: !torn && last.flags.has(Flags::CLEAN_CLOSE),
+            discarded: evidence.reach.max(chain.end).saturating_sub(end),
             proven: mark,
-            stated_oldest: last.header.oldest,
+            stated_oldest: last.oldest,
         })
     }
 
-    fn walker(&self, at: usize, chunk: usize) -> Result<Walker> {
-        Ok(Walker::new(self.open(at)?, self.segments[at], chunk))
+    fn walker(&self, at: usize) -> Result<Walker> {
+        Ok(Walker::new(self.open(at)?, self.segments[at]))
     }
 
     fn open(&self, at: usize) -> Result<Arc<dyn File>> {
@@ -315,4 +328,17 @@ struct Evidence {
     highest_epoch: u64,
     /// End of the last group that was written behind the break.
     reach: u64,
+}
+
+impl Evidence {
+    /// True if the group counts as evidence.
+    fn add(&mut self, group: &GroupHeader, header: &SegmentHeader, last: EpochId) -> bool {
+        self.highest_epoch = self.highest_epoch.max(group.epoch.counter);
+        let counts = group.epoch == last || group.epoch.counter > last.counter;
+        if counts {
+            self.mark = self.mark.max(group.durable_end);
+            self.reach = self.reach.max(group.padded_end(header.block));
+        }
+        counts
+    }
 }

@@ -13,21 +13,34 @@ use crate::format::{
 use crate::lsn::align_up;
 use crate::storage::{AlignedBuf, File, read_full};
 
+/// Bytes of the first read, and of one after a hop.
+const FEW: usize = 16 << 10;
+/// Bytes of a read at most, unless a group is larger: where the device's speed is reached.
+const MOST: usize = 1 << 20;
+
 #[derive(Debug)]
 pub(crate) struct Walker {
     file: Arc<dyn File>,
     pub(crate) header: SegmentHeader,
     seed: Seed,
     window: AlignedBuf,
+    /// Bytes read at once now, and at most: doubled while reads follow each other, so that a walk over
+    /// small groups reads at the device's speed and one over large groups reads headers only.
     chunk: usize,
+    most: usize,
     /// Offset in the file of the window's first byte, and the valid bytes from there.
     start: u64,
     filled: usize,
 }
 
 impl Walker {
-    /// `chunk`: bytes that are read at once, a multiple of the block.
-    pub(crate) fn new(file: Arc<dyn File>, header: SegmentHeader, chunk: usize) -> Self {
+    /// For one look at a place or for hops; reads little at first.
+    pub(crate) fn new(file: Arc<dyn File>, header: SegmentHeader) -> Self {
+        Walker::with_chunk(file, header, FEW)
+    }
+
+    /// For reading everything: `chunk` bytes at once, a multiple of the block.
+    pub(crate) fn with_chunk(file: Arc<dyn File>, header: SegmentHeader, chunk: usize) -> Self {
         let chunk = chunk.min(header.size as usize);
         Walker {
             file,
@@ -35,16 +48,10 @@ impl Walker {
             seed: Seed::new(&header.log_id),
             window: AlignedBuf::new(chunk),
             chunk,
+            most: MOST.max(chunk),
             start: 0,
             filled: 0,
         }
-    }
-
-    /// Goes on with another segment of the same log, in the same memory.
-    pub(crate) fn move_to(&mut self, file: Arc<dyn File>, header: SegmentHeader) {
-        self.file = file;
-        self.header = header;
-        self.forget();
     }
 
     /// Drops what was read, so that it is read again.
@@ -77,6 +84,11 @@ impl Walker {
     fn load(&mut self, offset: u64, len: usize) -> io::Result<()> {
         let block = u64::from(self.header.block);
         let start = offset / block * block;
+        if self.filled > 0 {
+            let next = self.start + self.filled as u64;
+            let follows = start >= self.start && start <= next;
+            self.chunk = if follows { (self.chunk * 2).min(self.most) } else { self.chunk.min(FEW) };
+        }
         let want = align_up(offset + len as u64 - start, block) as usize;
         let want = want.max(self.chunk);
         if self.window.len() < want {
