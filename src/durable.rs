@@ -49,6 +49,8 @@ pub(crate) struct Durable {
     end: CachePadded<AtomicU64>,
     status: Status,
     failure: OnceLock<Arc<Failure>>,
+    /// Whether groups are left unsynced until somebody asks, or until a time.
+    on_demand: bool,
     /// Positions below this are to be synced although the mode would not sync them yet.
     demand: CachePadded<AtomicU64>,
     buckets: Box<[CachePadded<Bucket>]>,
@@ -64,7 +66,8 @@ pub(crate) enum Verdict {
 }
 
 impl Durable {
-    pub(crate) fn new(end: u64) -> Self {
+    /// `on_demand`: see [`Durable::demand`].
+    pub(crate) fn new(end: u64, on_demand: bool) -> Self {
         let bucket = || {
             CachePadded::new(Bucket {
                 threads: AtomicU32::new(0),
@@ -77,6 +80,7 @@ impl Durable {
             end: CachePadded::new(AtomicU64::new(end)),
             status: Status::new(RUNNING),
             failure: OnceLock::new(),
+            on_demand,
             demand: CachePadded::new(AtomicU64::new(0)),
             buckets: (0..BUCKETS).map(|_| bucket()).collect(),
             ids: AtomicU64::new(0),
@@ -134,9 +138,9 @@ impl Durable {
     }
 
     /// Asks for everything below `end` to be synced, whatever the mode. True: somebody must tell the
-    /// I/O thread.
+    /// I/O thread. Where every group is synced anyway there is nothing to ask for.
     pub(crate) fn demand(&self, end: u64) -> bool {
-        self.demand.fetch_max(end, Ordering::SeqCst) < end
+        self.on_demand && self.demand.fetch_max(end, Ordering::SeqCst) < end
     }
 
     pub(crate) fn demanded(&self) -> u64 {

@@ -10,7 +10,7 @@ use crate::format::{EpochId, Link, SegmentHeader};
 use crate::helper::{self, Helper, Policy};
 use crate::io_loop::{self, Clock, IoLoop, Setup, SystemClock};
 use crate::lsn::Lsn;
-use crate::options::{Geometry, Options};
+use crate::options::{Durability, Geometry, Options};
 use crate::recovery::{Judgement, RecoveryCase, RecoveryReport, judge, scan, settle};
 use crate::ring::{Placement, Ring};
 use crate::segment::{DirLock, Names, Preparation, Spare, Table, zeroes};
@@ -154,7 +154,7 @@ pub(crate) fn recover(
     let ring = Ring::new(geometry.buffer, geometry.buffers, placement);
     let shared = Shared::new(
         ring,
-        Durable::new(judged.end),
+        Durable::new(judged.end, options.durability != Durability::EveryGroup),
         Table::new(live.iter().copied().zip(closed_at), spares),
         Arc::clone(dir),
         names.clone(),

@@ -83,6 +83,7 @@ pub(crate) struct IoLoop {
     clock: Arc<dyn Clock>,
     backend: Box<dyn Backend>,
     setup: Setup,
+    eager: usize,
     /// The segment that groups go to, and its slot.
     current: SegmentHeader,
     slot: usize,
@@ -146,6 +147,7 @@ impl IoLoop {
         Ok(IoLoop {
             clock,
             backend,
+            eager: eager(&setup),
             current: setup.active,
             slot: 0,
             slots,
@@ -342,7 +344,7 @@ impl IoLoop {
                     }
                     progress = true;
                 }
-                Poll::Open if flying < EAGER && self.delay_is_over() => {
+                Poll::Open if flying < self.eager && self.delay_is_over() => {
                     self.shared.ring.seal(false);
                 }
                 Poll::Filling => {
@@ -565,7 +567,8 @@ impl IoLoop {
         let flying = self.groups.flying();
         let wake_on = if flying >= self.setup.depth && self.outstanding > 0 {
             None
-        } else if flying >= EAGER && self.filling_since.is_none() {
+        } else if flying >= self.eager || self.filling_since.is_some() {
+            // A closed extent is next: what is published into the one after it changes nothing.
             Some(WakeOn::Sealed)
         } else {
             Some(WakeOn::Any)
@@ -577,8 +580,12 @@ impl IoLoop {
 }
 
 /// With fewer groups than this in flight, an extent is sealed as soon as it holds anything; with
-/// more, it is left to fill. The ablation stands in ARCHITECTURE.md.
-const EAGER: usize = 1;
+/// more, it is left to fill. A linked sync is a second trip to the device, which a second group can
+/// overlap; a DSYNC write is one trip, and smaller groups only cost. ARCHITECTURE.md has the figures.
+fn eager(setup: &Setup) -> usize {
+    let two_trips = setup.durability == Durability::EveryGroup && setup.method == Method::Linked;
+    if two_trips { 2.min(setup.depth) } else { 1 }
+}
 
 impl Debug for IoLoop {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

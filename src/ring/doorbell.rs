@@ -1,7 +1,7 @@
 //! How producers wake the I/O thread, and how it lets them know when they need not.
 //!
-//! 1. The state is AWAKE, or what the sleeper wants to be woken for: a filled extent (SEALED) or any
-//!    published record (ANY).
+//! 1. The state is AWAKE, or what the sleeper wants to be woken for: an extent that is closed and
+//!    complete (SEALED) or any published record (ANY).
 //! 2. The I/O thread arms the bell, looks for work once more, and only then sleeps; a producer
 //!    publishes, and only then looks at the bell. All four are sequentially consistent, so that at
 //!    least one of the two sees the other (Dekker).
@@ -50,12 +50,14 @@ impl Doorbell {
         self.state.store(AWAKE, Ordering::SeqCst);
     }
 
-    /// A record was published.
+    /// A record was published. `completes` tells whether it was the last of a closed extent; it is
+    /// asked only when that matters.
     #[inline]
-    pub(crate) fn published(&self) {
+    pub(crate) fn published(&self, completes: impl FnOnce() -> bool) {
         #[cfg(ringwal_loom)]
         loom::sync::atomic::fence(Ordering::SeqCst);
-        if self.state.load(Ordering::SeqCst) == WakeOn::Any as u32 {
+        let state = self.state.load(Ordering::SeqCst);
+        if state != AWAKE && (state == WakeOn::Any as u32 || completes()) {
             self.ring();
         }
     }

@@ -5,7 +5,7 @@ use std::task::Waker;
 
 use super::request::{Outcome, Request};
 use super::word::Tail;
-use super::{ONE_RECORD, Ring};
+use super::{HEADER, ONE_RECORD, Ring};
 use crate::sync::{Ordering, lock, spin_loop};
 
 /// Looks at a closed tail that a producer takes before it sleeps: opening the next extent takes a
@@ -219,7 +219,13 @@ impl Reservation<'_> {
     #[inline]
     pub(crate) fn publish(self, records: u32) {
         let extent = &self.ring.extents[self.index];
-        extent.done.fetch_add(u64::from(records) * ONE_RECORD + self.len, Ordering::SeqCst);
-        self.ring.doorbell.published();
+        let mine = u64::from(records) * ONE_RECORD + self.len;
+        let before = extent.done.fetch_add(mine, Ordering::SeqCst);
+        // From here on the extent may be released: what is read of it only decides on a wake-up, and
+        // one that was released needs none.
+        self.ring.doorbell.published(|| {
+            let published = (before + mine) % ONE_RECORD;
+            extent.end.load(Ordering::SeqCst) == published + HEADER
+        });
     }
 }
