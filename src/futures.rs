@@ -8,7 +8,7 @@ use crate::durable::Verdict;
 use crate::error::{Error, Result};
 use crate::lsn::Lsn;
 use crate::ring::PendingReservation;
-use crate::wal::Core;
+use crate::core::Core;
 
 /// Resolves when a record is durable. From [`Wal::when_durable`](crate::Wal::when_durable).
 #[derive(Debug)]

@@ -24,6 +24,7 @@
 mod backend;
 mod builder;
 mod context;
+mod core;
 mod durable;
 mod error;
 mod format;

@@ -46,6 +46,7 @@ pub(crate) struct Write {
     pub(crate) start: *const u8,
     pub(crate) len: u32,
     /// Which of the ring's buffers `start` lies in.
+    #[cfg_attr(not(feature = "uring"), allow(dead_code, reason = "for registered buffers"))]
     pub(crate) buffer: usize,
     pub(crate) method: Method,
 }

@@ -421,7 +421,4 @@ impl Ring {
         lock(&self.opening).next
     }
 
-    pub(crate) fn placement(&self) -> Placement {
-        lock(&self.opening).placement
-    }
 }

@@ -60,6 +60,7 @@ pub(crate) trait File: Send + Sync + Debug {
     /// leaving extents that must be converted at the first write.
     fn write_zeroes(&self, len: u64) -> io::Result<()>;
     fn is_direct(&self) -> bool;
+    #[cfg_attr(not(feature = "uring"), allow(dead_code, reason = "std submits by handle"))]
     /// The descriptor, for a backend that submits by descriptor.
     fn raw_fd(&self) -> Option<i32>;
     /// For the simulated backend.

@@ -217,7 +217,7 @@ impl File for OsFile {
             let rc = unsafe {
                 nix::libc::fallocate(self.file.as_raw_fd(), FALLOC_FL_WRITE_ZEROES, 0, len)
             };
-            return if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) };
+            if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
         }
         #[cfg(not(all(target_os = "linux", feature = "uring")))]
         {

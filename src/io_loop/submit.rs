@@ -1,0 +1,252 @@
+//! Sealing and submitting: groups, the segments they go to, and syncs of their own.
+
+use super::Closing;
+use super::IoLoop;
+use super::groups::Group;
+use crate::backend::{Method, Write};
+use crate::error::Failure;
+use crate::format::{Flags, GROUP_HEADER, GroupHeader};
+use crate::lsn::align_up;
+use crate::options::Durability;
+use crate::ring::{Poll, Sealed};
+
+/// A reservation that is filled for longer is told of.
+pub(super) const SLOW_RESERVATION: u64 = 10_000_000;
+
+impl IoLoop {
+    pub(super) fn submit_groups(&mut self) -> bool {
+        let mut progress = false;
+        loop {
+            let flying = self.groups.flying();
+            if flying >= self.setup.depth
+                || self.next >= self.next_release + self.shared.ring.buffers() as u64
+            {
+                return progress;
+            }
+            match self.shared.ring.poll(self.next) {
+                Poll::Complete(sealed) => {
+                    self.filling_since = None;
+                    if !self.submit_group(sealed) {
+                        return progress;
+                    }
+                    progress = true;
+                }
+                Poll::Open if flying < self.eager && self.delay_is_over() => {
+                    self.shared.ring.seal(false);
+                }
+                Poll::Filling => {
+                    self.note_filling();
+                    return progress;
+                }
+                Poll::Empty if self.control_is_due() => self.shared.ring.seal(true),
+                Poll::Open | Poll::Empty | Poll::Unopened => return progress,
+            }
+        }
+    }
+
+    fn delay_is_over(&mut self) -> bool {
+        let delay = self.setup.commit_delay.as_nanos() as u64;
+        if delay == 0 || self.shared.is_closing() {
+            return true;
+        }
+        let now = self.clock.now();
+        let due = *self.delay_due.get_or_insert(now + delay);
+        now >= due
+    }
+
+    fn note_filling(&mut self) {
+        let now = self.clock.now();
+        let since = *self.filling_since.get_or_insert(now);
+        if since != u64::MAX && now.saturating_sub(since) > SLOW_RESERVATION {
+            self.shared.counters.slow_reservations.add(1);
+            tracing::warn!("a producer has not filled its reservation for more than 10 ms");
+            self.filling_since = Some(u64::MAX);
+        }
+    }
+
+    /// Whether the log is idle and wants a control group.
+    fn control_is_due(&mut self) -> bool {
+        if !self.groups.is_empty() || self.closing != Closing::No {
+            return false;
+        }
+        if self.shared.retire_wanted() > self.setup.oldest {
+            return true;
+        }
+        if self.marked {
+            return false;
+        }
+        let now = self.clock.now();
+        let due = *self.idle_due.get_or_insert(now + self.setup.idle_seal.as_nanos() as u64);
+        now >= due
+    }
+
+    /// False: the group has to wait.
+    fn submit_group(&mut self, sealed: Sealed) -> bool {
+        let control = sealed.used == GROUP_HEADER;
+        if control && !self.groups.is_empty() {
+            return false;
+        }
+        if sealed.lsn >= self.current.end() && !self.enter_next_segment(sealed.lsn) {
+            return false;
+        }
+        let len = align_up(u64::from(sealed.used), u64::from(self.setup.block)) as u32;
+        let wanted = self.shared.retire_wanted();
+        let mut flags = Flags::NONE;
+        if control {
+            flags = match self.closing {
+                _ if self.next == 0 => Flags::EPOCH,
+                Closing::No if wanted > self.setup.oldest => Flags::RETENTION,
+                Closing::No => Flags::IDLE_SEAL,
+                _ => Flags::CLEAN_CLOSE,
+            };
+        }
+        if wanted > self.setup.oldest {
+            self.setup.oldest = wanted;
+            // The helper waits until this header is durable, in every mode.
+            self.sync_until = self.sync_until.max(sealed.lsn + u64::from(len));
+        }
+        let header = GroupHeader {
+            lsn: sealed.lsn,
+            log_id: self.setup.log_id,
+            epoch: self.setup.epoch,
+            durable_end: self.shared.durable.end(),
+            prev: self.link.lsn,
+            prev_hash: self.link.hash,
+            used: sealed.used,
+            records: sealed.records,
+            first_ordinal: self.link.next_ordinal,
+            wall: self.clock.wall(),
+            oldest: self.setup.oldest,
+            flags,
+        };
+        let buffer = self.shared.ring.index(self.next);
+        let start = self.finish_buffer(buffer, &header, len);
+        let synced_alone = control || self.setup.durability == Durability::EveryGroup;
+        let method = if synced_alone { self.setup.method } else { Method::Plain };
+        // SAFETY: the extent is complete, so that nobody writes to its buffer before release(),
+        // which comes after the write's completion (invariant 3). finish_buffer has initialised
+        // start..start + len. The ring's memory outlives the backend, or is leaked.
+        unsafe {
+            self.backend.write(Write {
+                token: self.next,
+                slot: self.slot,
+                offset: sealed.lsn - self.current.base,
+                start,
+                len,
+                buffer,
+                method,
+            });
+        }
+        self.outstanding += if method == Method::Linked { 2 } else { 1 };
+        self.groups.push(Group {
+            sequence: self.next,
+            lsn: sealed.lsn,
+            end: sealed.lsn + u64::from(len),
+            len,
+            slot: self.slot,
+            method,
+            oldest: self.setup.oldest,
+            written: false,
+            synced: false,
+            covered_by: 0,
+        });
+        self.link = header.link();
+        self.next += 1;
+        self.submitted_end = sealed.lsn + u64::from(len);
+        self.marked = control;
+        self.idle_due = None;
+        self.delay_due = None;
+        self.count(&sealed, control, len, method);
+        true
+    }
+
+    /// Writes the header and the zero padding around what the producers wrote.
+    fn finish_buffer(&self, buffer: usize, header: &GroupHeader, len: u32) -> *const u8 {
+        let start = self.shared.ring.memory.buffer(buffer);
+        let mut bytes = [0; GROUP_HEADER as usize];
+        header.encode(&mut bytes);
+        let used = header.used as usize;
+        // SAFETY: the extent is complete and not released: the buffer is the I/O thread's alone
+        // (ring invariant 6). len is at most a buffer, which is a multiple of the block, and used is
+        // from the header's size to len.
+        unsafe {
+            start.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
+            start.add(used).write_bytes(0, len as usize - used);
+        }
+        start
+    }
+
+    fn count(&self, sealed: &Sealed, control: bool, len: u32, method: Method) {
+        let counters = &self.shared.counters;
+        if control {
+            counters.control_groups.add(1);
+        } else {
+            counters.groups.add(1);
+            counters.records.add(u64::from(sealed.records));
+            counters.record_bytes.add(u64::from(sealed.used - GROUP_HEADER));
+        }
+        counters.group_bytes.add(u64::from(len));
+        if method != Method::Plain {
+            counters.syncs.add(1);
+        }
+    }
+
+    /// Goes on to the segment that starts before `lsn`. False: it has to wait.
+    fn enter_next_segment(&mut self, lsn: u64) -> bool {
+        if self.shared.durable.end() < self.current.base {
+            self.sync_until = self.sync_until.max(self.current.base);
+            return false;
+        }
+        let Some(slot) = self.slots.iter().position(Option::is_none) else { return false };
+        let base = self.current.end();
+        let Some(spare) = self.shared.table.activate(base, self.clock.wall()) else {
+            let detail = format!("no prepared segment at {base} for a group at {lsn}");
+            self.fail(&Failure::new("rotation", detail));
+            return false;
+        };
+        if let Err(e) = self.backend.attach(slot, &spare.file) {
+            self.fail(&Failure::from_io("attaching a segment", &e));
+            return false;
+        }
+        self.sync_until = self.sync_until.max(self.submitted_end);
+        self.slots[slot] = Some(base);
+        self.slot = slot;
+        self.current = spare.header;
+        self.shared.counters.rotations.add(1);
+        self.shared.nudge_helper();
+        self.detach_left_segments();
+        true
+    }
+
+    /// In the modes that do not sync every group: starts a sync if one is due.
+    pub(super) fn submit_sync(&mut self) -> bool {
+        let Some(first) = self.groups.first_plain() else {
+            self.interval_due = None;
+            return false;
+        };
+        match self.setup.durability {
+            Durability::Interval(every) => {
+                let now = self.clock.now();
+                let due = *self.interval_due.get_or_insert(now + every.as_nanos() as u64);
+                if now >= due {
+                    self.sync_until = self.sync_until.max(self.submitted_end);
+                    self.interval_due = None;
+                }
+            }
+            Durability::EveryGroup | Durability::Manual => {}
+        }
+        let closing = self.closing != Closing::No;
+        let wanted = self.sync_until.max(self.shared.durable.demanded());
+        if self.syncing.is_some() || !(closing || wanted > first.lsn) || !first.written {
+            return false;
+        }
+        let slot = first.slot;
+        self.sync_ids += 1;
+        self.groups.cover(slot, self.sync_ids);
+        self.backend.sync(self.sync_ids, slot);
+        self.syncing = Some(self.sync_ids);
+        self.outstanding += 1;
+        self.shared.counters.syncs.add(1);
+        true
+    }
+}
