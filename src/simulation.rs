@@ -371,11 +371,11 @@ fn run_seed(seed: u64, sabotage: Sabotage) -> Result<(), String> {
     std::panic::catch_unwind(run).unwrap_or_else(|_| Err("it panicked".into()))
 }
 
-/// Seeds to run: 2,000, or `RINGWAL_SIM_SEEDS` from `RINGWAL_SIM_FIRST` on.
+/// Seeds to run: 1,000, or `RINGWAL_SIM_SEEDS` from `RINGWAL_SIM_FIRST` on.
 fn seeds() -> std::ops::Range<u64> {
     let number = |name| std::env::var(name).ok().and_then(|s| s.parse::<u64>().ok());
     let first = number("RINGWAL_SIM_FIRST").unwrap_or(0);
-    first..first + number("RINGWAL_SIM_SEEDS").unwrap_or(2000)
+    first..first + number("RINGWAL_SIM_SEEDS").unwrap_or(1000)
 }
 
 #[test]
