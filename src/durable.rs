@@ -18,7 +18,7 @@ use crossbeam::utils::CachePadded;
 
 use crate::error::{Error, Failure};
 use crate::ring::wake_quietly;
-use crate::sync::{AtomicU32, AtomicU64, Futex, Mutex, Ordering, lock};
+use crate::sync::{AtomicU32, AtomicU64, Futex, Mutex, Ordering, lock, model_fence};
 
 const BUCKETS: usize = 64;
 const BLOCK_BITS: u32 = crate::format::MIN_BLOCK.trailing_zeros();
@@ -157,8 +157,7 @@ impl Durable {
         loop {
             bucket.threads.fetch_add(1, Ordering::SeqCst);
             let seen = bucket.changed.load();
-            #[cfg(ringwal_loom)]
-            loom::sync::atomic::fence(Ordering::SeqCst);
+            model_fence();
             let verdict = self.verdict(lsn);
             if matches!(verdict, Verdict::NotYet) {
                 bucket.changed.wait(seen, None);
@@ -182,8 +181,7 @@ impl Durable {
             list.push(Task { lsn, id, waker: waker.clone() });
             bucket.tasks.store(list.len() as u32, Ordering::SeqCst);
         }
-        #[cfg(ringwal_loom)]
-        loom::sync::atomic::fence(Ordering::SeqCst);
+        model_fence();
         let verdict = self.verdict(lsn);
         if !matches!(verdict, Verdict::NotYet) {
             self.forget(lsn, id);
@@ -218,8 +216,7 @@ impl Durable {
     pub(crate) fn advance(&self, to: u64) {
         debug_assert!(to >= self.end());
         self.end.store(to, Ordering::SeqCst);
-        #[cfg(ringwal_loom)]
-        loom::sync::atomic::fence(Ordering::SeqCst);
+        model_fence();
     }
 
     /// Whether anybody waits for a position in `[from, to)`.
@@ -239,6 +236,7 @@ impl Durable {
     /// Wakes whoever waits for a position in `[from, to)`. `ready` is kept by the caller, so that
     /// waking allocates nothing.
     pub(crate) fn wake(&self, from: u64, to: u64, ready: &mut Vec<Waker>) {
+        model_fence();
         let failed = !matches!(self.status.load(), RUNNING | CLOSED);
         for bucket in self.touched(from, to) {
             if bucket.threads.load(Ordering::SeqCst) != 0 {
@@ -344,5 +342,124 @@ mod wiped {
                 dealloc(self.page.as_ptr().cast(), PAGE);
             }
         }
+    }
+}
+
+/// Models of the waiters.
+#[cfg(all(test, ringwal_loom))]
+mod loom_tests {
+    use std::task::{RawWaker, RawWakerVTable, Waker};
+
+    use loom::sync::Arc;
+    use loom::thread;
+
+    use super::{Durable, Verdict};
+    use crate::error::Failure;
+
+    fn model(f: impl Fn() + Sync + Send + 'static) {
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = builder.preemption_bound.or(Some(3));
+        builder.check(f);
+    }
+
+    /// A waker that sets loom's own kind of flag.
+    fn waker(notify: &Arc<loom::sync::Notify>) -> Waker {
+        unsafe fn clone(p: *const ()) -> RawWaker {
+            // SAFETY: made by Arc::into_raw below; the clone has its own count.
+            let notify = unsafe { Arc::from_raw(p.cast::<loom::sync::Notify>()) };
+            let raw = Arc::into_raw(Arc::clone(&notify)).cast();
+            std::mem::forget(notify);
+            RawWaker::new(raw, &TABLE)
+        }
+        unsafe fn wake(p: *const ()) {
+            // SAFETY: as above; this takes the count over.
+            unsafe { Arc::from_raw(p.cast::<loom::sync::Notify>()) }.notify();
+        }
+        unsafe fn wake_by_ref(p: *const ()) {
+            // SAFETY: as above; the count stays.
+            unsafe { &*p.cast::<loom::sync::Notify>() }.notify();
+        }
+        unsafe fn drop_it(p: *const ()) {
+            // SAFETY: as above; this gives the count back.
+            drop(unsafe { Arc::from_raw(p.cast::<loom::sync::Notify>()) });
+        }
+        static TABLE: RawWakerVTable = RawWakerVTable::new(clone, wake, wake_by_ref, drop_it);
+        let raw = RawWaker::new(Arc::into_raw(Arc::clone(notify)).cast(), &TABLE);
+        // SAFETY: the table's functions keep the Arc's count as a waker's contract wants it.
+        unsafe { Waker::from_raw(raw) }
+    }
+
+    /// 3: a thread that waits while the end moves is woken.
+    #[test]
+    fn loom_a_waiting_thread_is_woken() {
+        model(|| {
+            let durable = Arc::new(Durable::new(0, false));
+            let waiter = {
+                let durable = Arc::clone(&durable);
+                thread::spawn(move || durable.wait(100).is_ok())
+            };
+            durable.advance(4096);
+            durable.wake(0, 4096, &mut Vec::new());
+            assert!(waiter.join().unwrap());
+        });
+    }
+
+    /// 3: a task that registers while the end moves is woken, or told at once.
+    #[test]
+    fn loom_a_registered_task_is_woken() {
+        model(|| {
+            let durable = Arc::new(Durable::new(0, false));
+            let publisher = {
+                let durable = Arc::clone(&durable);
+                thread::spawn(move || {
+                    durable.advance(4096);
+                    durable.wake(0, 4096, &mut Vec::new());
+                })
+            };
+            let notify = Arc::new(loom::sync::Notify::new());
+            if let (Verdict::NotYet, _) = durable.register(100, &waker(&notify)) {
+                // The model's flag may also wake for no reason.
+                while matches!(durable.verdict(100), Verdict::NotYet) {
+                    notify.wait();
+                }
+            }
+            publisher.join().unwrap();
+        });
+    }
+
+    /// 3, 4: a failure lets every waiter go.
+    #[test]
+    fn loom_a_failure_wakes_the_waiting() {
+        model(|| {
+            let durable = Arc::new(Durable::new(0, false));
+            let waiter = {
+                let durable = Arc::clone(&durable);
+                thread::spawn(move || durable.wait(100).is_err())
+            };
+            durable.poison(Failure::new("model", "broken"));
+            durable.wake_all();
+            assert!(waiter.join().unwrap());
+        });
+    }
+
+    /// A task that forgets its place while it is being woken leaves nothing behind.
+    #[test]
+    fn loom_forgetting_races_with_waking() {
+        model(|| {
+            let durable = Arc::new(Durable::new(0, false));
+            let notify = Arc::new(loom::sync::Notify::new());
+            let (verdict, ticket) = durable.register(100, &waker(&notify));
+            assert!(matches!(verdict, Verdict::NotYet));
+            let publisher = {
+                let durable = Arc::clone(&durable);
+                thread::spawn(move || {
+                    durable.advance(4096);
+                    durable.wake(0, 4096, &mut Vec::new());
+                })
+            };
+            durable.forget(100, ticket);
+            publisher.join().unwrap();
+            assert!(crate::sync::lock(&durable.bucket(100).list).is_empty());
+        });
     }
 }

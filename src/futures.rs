@@ -4,11 +4,11 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use crate::core::Core;
 use crate::durable::Verdict;
 use crate::error::{Error, Result};
 use crate::lsn::Lsn;
 use crate::ring::PendingReservation;
-use crate::core::Core;
 
 /// Resolves when a record is durable. From [`Wal::when_durable`](crate::Wal::when_durable).
 #[derive(Debug)]

@@ -160,7 +160,8 @@ impl Helper {
             let old = self.policy.max_age.zip(closed_at).is_some_and(|(age, at)| {
                 now.saturating_sub(at) > u64::try_from(age.as_nanos()).unwrap_or(u64::MAX)
             });
-            let too_many = self.policy.max_segments.is_some_and(|n| left + self.policy.spares() > n);
+            let too_many =
+                self.policy.max_segments.is_some_and(|n| left + self.policy.spares() > n);
             let too_large = self.policy.max_total_bytes.is_some_and(|n| bytes > n);
             let goes = old || too_many || too_large || header.end() <= truncate_to;
             if !goes || header.end() > limit {
@@ -195,8 +196,8 @@ impl Helper {
         let shared = &self.shared;
         let name = shared.names.segment(header.base);
         let same = header.size == self.policy.segment_size && self.pool.is_none();
-        let single =
-            same && shared.dir.open(&name, Access::Read).and_then(|f| f.links()).is_ok_and(|n| n == 1);
+        let single = same
+            && shared.dir.open(&name, Access::Read).and_then(|f| f.links()).is_ok_and(|n| n == 1);
         if single {
             let temporary = shared.names.temporary(header.base);
             shared.dir.rename(&name, &temporary)?;

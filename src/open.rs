@@ -66,8 +66,7 @@ pub(crate) fn recover(
         true => None,
         false => Some(judge(&**dir, names, &found.segments)?),
     };
-    let removed =
-        settle(&**dir, names, &found.segments, judged.as_ref(), &found.temporaries)?;
+    let removed = settle(&**dir, names, &found.segments, judged.as_ref(), &found.temporaries)?;
     let log_id = match found.segments.first() {
         Some(header) => header.log_id,
         None => *random.last_chunk().unwrap_or(&[0; 16]),
@@ -306,10 +305,7 @@ fn begin(
     Ok((io_loop, chosen.info))
 }
 
-fn spawn(
-    name: &str,
-    work: impl FnOnce() + Send + 'static,
-) -> Result<std::thread::JoinHandle<()>> {
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<std::thread::JoinHandle<()>> {
     let body = move || {
         block_signals();
         crate::context::serve();

@@ -170,7 +170,11 @@ impl Reader {
         let oldest = self.shared.table.oldest();
         let from = if self.from == 0 { oldest } else { self.from };
         if from >= self.end {
-            return if from < oldest { Err(Error::Pruned { oldest: Lsn::new(oldest) }) } else { Ok(()) };
+            return if from < oldest {
+                Err(Error::Pruned { oldest: Lsn::new(oldest) })
+            } else {
+                Ok(())
+            };
         }
         let pin = match self.shared.table.pin(from) {
             Ok(pin) => pin,
@@ -416,7 +420,8 @@ fn read_record_at(
         return Ok(is_data.then_some(Record { lsn: Lsn::new(lsn), payload }));
     }
     let Some(back) = bytes.first_chunk().map(locate_item) else { return Ok(None) };
-    let Some(start) = lsn.checked_sub(back).filter(|&s| s >= header.first_group() && s < lsn) else {
+    let Some(start) = lsn.checked_sub(back).filter(|&s| s >= header.first_group() && s < lsn)
+    else {
         return Ok(None);
     };
     let bytes = read_bytes(file, header, end, start)?;

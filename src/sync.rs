@@ -11,6 +11,10 @@ mod imp {
     #[derive(Debug)]
     pub(crate) struct Tracker(loom::cell::UnsafeCell<()>);
 
+    // SAFETY: loom checks every access to the cell, which holds nothing, and fails the model on an
+    // overlap: finding one is what the tracker is for.
+    unsafe impl Sync for Tracker {}
+
     impl Tracker {
         pub(crate) fn new() -> Self {
             Tracker(loom::cell::UnsafeCell::new(()))
@@ -49,6 +53,14 @@ mod imp {
 }
 
 pub(crate) use imp::*;
+
+/// Loom knows sequential consistency of fences only: this makes it of the accesses around it. Nothing
+/// outside the models.
+#[inline(always)]
+pub(crate) fn model_fence() {
+    #[cfg(ringwal_loom)]
+    loom::sync::atomic::fence(Ordering::SeqCst);
+}
 
 /// Locks, whether or not a thread panicked while it held the lock: the states behind our locks are
 /// valid between any two statements, and a panic of the I/O thread poisons the log by itself.

@@ -342,8 +342,7 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        let forked =
-            self.core.shared.durable.is_forked() || self.process != std::process::id();
+        let forked = self.core.shared.durable.is_forked() || self.process != std::process::id();
         if forked {
             // The threads are the parent's, and so are the lock and the files.
             if let Some(threads) = lock(&self.threads).take() {

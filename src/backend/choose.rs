@@ -33,10 +33,7 @@ pub(crate) struct Chosen {
 }
 
 /// Makes the backend, for the thread that calls this.
-pub(crate) fn choose(
-    ask: &Ask<'_>,
-    memory: Arc<Memory>,
-) -> Result<Chosen> {
+pub(crate) fn choose(ask: &Ask<'_>, memory: Arc<Memory>) -> Result<Chosen> {
     if ask.choice == BackendChoice::Std {
         return Ok(portable(ask, "chosen by option".into()));
     }
@@ -74,10 +71,7 @@ fn portable(ask: &Ask<'_>, reason: String) -> Chosen {
 mod linux {
     use super::{Arc, Ask, Chosen, Memory};
 
-    pub(super) fn uring(
-        ask: &Ask<'_>,
-        _: Arc<Memory>,
-    ) -> Result<Chosen, String> {
+    pub(super) fn uring(ask: &Ask<'_>, _: Arc<Memory>) -> Result<Chosen, String> {
         let _ = (ask.method, ask.probe, ask.buffers, ask.buffer, ask.lock_fd);
         Err("compiled without it; build on Linux with the feature `uring`".into())
     }
@@ -95,10 +89,7 @@ mod linux {
     use super::*;
     use crate::storage::{Access, AlignedBuf};
 
-    pub(super) fn uring(
-        ask: &Ask<'_>,
-        memory: Arc<Memory>,
-    ) -> Result<Chosen, String> {
+    pub(super) fn uring(ask: &Ask<'_>, memory: Arc<Memory>) -> Result<Chosen, String> {
         let mut backend =
             UringBackend::new(ask.depth, memory, ask.buffers, ask.buffer, ask.lock_fd)
                 .map_err(|e| explain(&e))?;

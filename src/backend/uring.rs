@@ -149,8 +149,18 @@ impl UringBackend {
         if let (true, Ok(buffer)) = (self.registered_buffers, u16::try_from(w.buffer)) {
             self.with_file(
                 w.slot,
-                |f| opcode::WriteFixed::new(f, w.start, w.len, buffer).offset(w.offset).rw_flags(flags).build(),
-                |f| opcode::WriteFixed::new(f, w.start, w.len, buffer).offset(w.offset).rw_flags(flags).build(),
+                |f| {
+                    opcode::WriteFixed::new(f, w.start, w.len, buffer)
+                        .offset(w.offset)
+                        .rw_flags(flags)
+                        .build()
+                },
+                |f| {
+                    opcode::WriteFixed::new(f, w.start, w.len, buffer)
+                        .offset(w.offset)
+                        .rw_flags(flags)
+                        .build()
+                },
             )
         } else {
             self.with_file(
@@ -182,8 +192,8 @@ impl UringBackend {
     }
 
     fn enter(&mut self, want: usize, timeout: Option<Duration>) -> io::Result<()> {
-        let spec = timeout
-            .map(|d| Timespec::new().sec(d.as_secs().min(1 << 30)).nsec(d.subsec_nanos()));
+        let spec =
+            timeout.map(|d| Timespec::new().sec(d.as_secs().min(1 << 30)).nsec(d.subsec_nanos()));
         let mut args = SubmitArgs::new();
         if let Some(spec) = &spec {
             args = args.timespec(spec);

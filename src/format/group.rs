@@ -125,7 +125,11 @@ impl GroupHeader {
     }
 
     /// Decodes the header of the group that should stand at address `lsn` of that segment.
-    pub(crate) fn decode(b: &[u8], lsn: u64, segment: &SegmentHeader) -> Result<Self, GroupInvalid> {
+    pub(crate) fn decode(
+        b: &[u8],
+        lsn: u64,
+        segment: &SegmentHeader,
+    ) -> Result<Self, GroupInvalid> {
         let b: &[u8; LEN] = b.first_chunk().ok_or(GroupInvalid::NoHeader)?;
         if b[..4] != MAGIC {
             return Err(GroupInvalid::NoHeader);

@@ -231,8 +231,8 @@ pub(crate) fn locate_item(head: &[u8; ITEM_HEADER]) -> u64 {
 impl<'a> Decoded<'a> {
     /// The application records in this record.
     pub(crate) fn items(&self) -> impl Iterator<Item = Result<Item<'a>, RecordInvalid>> + use<'a> {
-        let single = (self.kind == KIND_DATA)
-            .then_some(Ok(Item { lsn: self.lsn, payload: self.payload }));
+        let single =
+            (self.kind == KIND_DATA).then_some(Ok(Item { lsn: self.lsn, payload: self.payload }));
         let batch = (self.kind == KIND_BATCH).then(|| batch_items(self.payload, self.lsn));
         single.into_iter().chain(batch.into_iter().flatten())
     }

@@ -60,9 +60,8 @@ impl SegmentHeader {
 
     pub(crate) fn decode(b: &[u8]) -> Result<Self, HeaderInvalid> {
         use HeaderInvalid::Damaged;
-        let b: &[u8; SEGMENT_HEADER] = b
-            .first_chunk()
-            .ok_or(Damaged("the file is shorter than a segment header"))?;
+        let b: &[u8; SEGMENT_HEADER] =
+            b.first_chunk().ok_or(Damaged("the file is shorter than a segment header"))?;
         if b[..8] != MAGIC {
             return Err(Damaged("no segment header"));
         }

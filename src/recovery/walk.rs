@@ -87,7 +87,8 @@ impl Walker {
         if self.filled > 0 {
             let next = self.start + self.filled as u64;
             let follows = start >= self.start && start <= next;
-            self.chunk = if follows { (self.chunk * 2).min(self.most) } else { self.chunk.min(FEW) };
+            self.chunk =
+                if follows { (self.chunk * 2).min(self.most) } else { self.chunk.min(FEW) };
         }
         let want = align_up(offset + len as u64 - start, block) as usize;
         let want = want.max(self.chunk);

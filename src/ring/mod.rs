@@ -28,7 +28,7 @@ mod request;
 mod reserve;
 mod word;
 
-#[cfg(ringwal_loom)]
+#[cfg(all(test, ringwal_loom))]
 mod loom_tests;
 
 use std::collections::VecDeque;
@@ -240,7 +240,9 @@ impl Ring {
         opening.placement = to;
         opening.pending = false;
         opening.next += 1;
-        self.tail.store(Tail::new(sequence, offset).0, Ordering::SeqCst);
+        // A swap, which costs what a sequentially consistent store does, and has its place among the
+        // additions of producers that found the word closed.
+        self.tail.swap(Tail::new(sequence, offset).0, Ordering::SeqCst);
     }
 
     /// The first address that no reservation holds: every record appended so far lies below it,
@@ -420,5 +422,4 @@ impl Ring {
     pub(crate) fn opened(&self) -> u64 {
         lock(&self.opening).next
     }
-
 }

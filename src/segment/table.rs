@@ -65,10 +65,7 @@ impl Table {
             closed_at,
         });
         Table {
-            inner: Mutex::new(Inner {
-                live: live.collect(),
-                spares: spares.into_iter().collect(),
-            }),
+            inner: Mutex::new(Inner { live: live.collect(), spares: spares.into_iter().collect() }),
         }
     }
 

@@ -163,7 +163,11 @@ impl State {
     }
 
     fn allocated(&self) -> u64 {
-        self.names.values().filter_map(|id| self.files.get(id)).map(|c| c.current.len() as u64).sum()
+        self.names
+            .values()
+            .filter_map(|id| self.files.get(id))
+            .map(|c| c.current.len() as u64)
+            .sum()
     }
 }
 
