@@ -587,7 +587,7 @@ fn a_full_disk_refuses_appends_and_loses_nothing() {
         Options { segment_size: 16 << 10, ring_capacity: Some(32 << 10), ..Options::default() };
     world.disk.set_capacity(4 * (16 << 10));
     let mut life = world.open().unwrap().unwrap();
-    let mut turn = |world: &mut World, life: &mut Life| {
+    let turn = |world: &mut World, life: &mut Life| {
         life.io.step();
         life.io.wait(None);
         life.helper.step();

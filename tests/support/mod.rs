@@ -1,0 +1,89 @@
+//! What several test files share.
+#![allow(dead_code)]
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use ringwal::{BackendChoice, Lsn, Wal, WalBuilder};
+
+/// A directory of its own, removed when the test is over.
+#[derive(Debug)]
+pub struct Temp(PathBuf);
+
+impl Temp {
+    pub fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let n = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("ringwal-test-{}-{n}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Temp(path)
+    }
+
+    /// A log's directory in it, not made yet.
+    pub fn log(&self) -> PathBuf {
+        self.0.join("log")
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Temp {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Both backends, or the one that runs here.
+pub fn backends() -> Vec<BackendChoice> {
+    let temp = Temp::new();
+    let uring = Wal::builder(temp.log()).segment_size(64 << 10).backend(BackendChoice::IoUring);
+    match uring.open() {
+        Ok(_) => vec![BackendChoice::IoUring, BackendChoice::Std],
+        Err(e) => {
+            eprintln!("only the std backend is tested here: {e}");
+            vec![BackendChoice::Std]
+        }
+    }
+}
+
+/// Small segments, so that rotation always happens.
+pub fn small(dir: &Path) -> WalBuilder {
+    Wal::builder(dir).segment_size(64 << 10)
+}
+
+pub fn read_all(wal: &Wal) -> Vec<(Lsn, Vec<u8>)> {
+    let mut all = Vec::new();
+    wal.replay(|lsn, payload| {
+        all.push((lsn, payload.to_vec()));
+        Ok::<(), ()>(())
+    })
+    .unwrap();
+    all
+}
+
+/// Copies the files of a directory.
+pub fn copy_dir(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
+
+/// The segment files, oldest first.
+pub fn segments(dir: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<_> = std::fs::read_dir(dir)
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .filter(|p| p.extension().is_some_and(|e| e == "wal"))
+        .collect();
+    files.sort();
+    files
+}
+
+/// More rounds, on request.
+pub fn long() -> bool {
+    std::env::var_os("RINGWAL_LONG").is_some()
+}
