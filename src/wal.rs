@@ -47,6 +47,10 @@ pub struct Wal {
     inner: Arc<Inner>,
 }
 
+// A panic in the caller's code, also inside `append_with`, leaves the log as valid as an error does.
+impl std::panic::UnwindSafe for Wal {}
+impl std::panic::RefUnwindSafe for Wal {}
+
 #[derive(Debug)]
 struct Inner {
     core: Core,
