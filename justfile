@@ -1,0 +1,14 @@
+# The gate: what a change must pass.
+gate:
+    bash .ci/run
+
+# The long forms of the tests: hours if you let them.
+long seeds="1000000":
+    RINGWAL_LONG=1 cargo test --release --workspace
+    RINGWAL_SIM_SEEDS={{ seeds }} cargo test --release --lib simulation
+
+loom:
+    RUSTFLAGS="--cfg ringwal_loom" CARGO_TARGET_DIR=target/loom cargo test -p ringwal --lib --release loom
+
+bench:
+    cargo run --release -p loadgen
