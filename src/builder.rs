@@ -77,7 +77,8 @@ impl WalBuilder {
     }
 
     /// Segment files to keep at most, with the active one and those prepared ahead; the oldest go
-    /// first. Default: no limit. At least 2. What is not durable, or is being read, stays.
+    /// first. Default: no limit. At least 2. What is not durable, or is being read, stays; where the
+    /// log could not go on otherwise there is one file more for a moment.
     pub fn max_segments(self, segments: usize) -> Self {
         self.with(|o| o.max_segments = Some(segments))
     }

@@ -100,14 +100,30 @@ impl Helper {
 
     /// A bounded piece of work.
     pub(crate) fn step(&mut self) -> Next {
-        if self.shared.durable.is_poisoned() || self.shared.is_closing() {
-            self.clean_up();
-            self.shared.helper_rounds.bump();
-            self.shared.helper_rounds.wake_all();
-            return Next::Finished;
+        if self.shared.durable.is_poisoned() {
+            return self.finish();
+        }
+        if self.shared.is_closing() {
+            // The last groups may have made retention durable: carry it out before the end.
+            let ended = self.shared.has_io_ended();
+            return match self.retain() {
+                Ok(()) if ended => self.finish(),
+                Ok(()) => Next::OnNudge(None),
+                Err(e) => {
+                    let next = self.failed(&e);
+                    if ended { self.finish() } else { next }
+                }
+            };
         }
         let stepped = self.retain().and_then(|()| self.prepare());
         stepped.unwrap_or_else(|e| self.failed(&e))
+    }
+
+    fn finish(&mut self) -> Next {
+        self.clean_up();
+        self.shared.helper_rounds.bump();
+        self.shared.helper_rounds.wake_all();
+        Next::Finished
     }
 
     fn failed(&mut self, e: &std::io::Error) -> Next {

@@ -31,6 +31,7 @@ pub(crate) struct Shared {
     /// Changes whenever the helper has gone round once.
     pub(crate) helper_rounds: Futex,
     closing: AtomicU32,
+    io_ended: AtomicU32,
 }
 
 impl Shared {
@@ -56,6 +57,7 @@ impl Shared {
             helper: Futex::new(0),
             helper_rounds: Futex::new(0),
             closing: AtomicU32::new(0),
+            io_ended: AtomicU32::new(0),
         }
     }
 
@@ -83,6 +85,16 @@ impl Shared {
 
     pub(crate) fn is_closing(&self) -> bool {
         self.closing.load(Ordering::SeqCst) != 0
+    }
+
+    /// The I/O thread's last word: nothing becomes durable any more.
+    pub(crate) fn set_io_ended(&self) {
+        self.io_ended.store(1, Ordering::SeqCst);
+        self.nudge_helper();
+    }
+
+    pub(crate) fn has_io_ended(&self) -> bool {
+        self.io_ended.load(Ordering::SeqCst) != 0
     }
 
     /// The helper's wish: segments below `oldest` are to go.

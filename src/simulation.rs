@@ -637,3 +637,32 @@ fn every_failed_operation_either_heals_or_stops_the_log_for_good() {
         }
     }
 }
+
+#[test]
+fn no_mode_stops_at_a_segments_end() {
+    let modes = [
+        Durability::EveryGroup,
+        Durability::Interval(Duration::from_secs(1000)),
+        Durability::Manual,
+    ];
+    for (durability, max_segments) in modes.into_iter().flat_map(|d| [(d, None), (d, Some(2))]) {
+        let mut world = World::new(1, Sabotage::None);
+        world.options = Options {
+            segment_size: 16 << 10,
+            ring_capacity: Some(16 << 10),
+            durability,
+            max_segments,
+            ..Options::default()
+        };
+        let mut life = world.open().unwrap().unwrap();
+        let mut appended = 0;
+        for _ in 0..20_000 {
+            appended += u32::from(life.core.try_append(&[7; 1500]).is_ok());
+            life.io.step();
+            life.io.wait(None);
+            life.helper.step();
+        }
+        // Some six records to a segment, and nobody has asked for a sync.
+        assert!(appended > 1000, "{durability:?}, {max_segments:?}: {appended}");
+    }
+}

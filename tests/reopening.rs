@@ -99,8 +99,7 @@ fn closing_one_handle_closes_all_and_leaves_what_is_durable_readable() {
 fn reopening_often_deletes_nothing() {
     let temp = Temp::new();
     for n in 0..20_u8 {
-        let wal =
-            Wal::builder(temp.log()).segment_size(1 << 20).max_segments(2).open().unwrap();
+        let wal = Wal::builder(temp.log()).segment_size(1 << 20).max_segments(2).open().unwrap();
         assert_eq!(read_all(&wal).len(), usize::from(n));
         wal.append_durable(&[n]).unwrap();
     }
@@ -154,7 +153,8 @@ fn reads_are_exact_and_refuse_what_is_no_records_position() {
 fn several_logs_share_a_directory_with_foreign_files() {
     let temp = Temp::new();
     std::fs::create_dir_all(temp.log()).unwrap();
-    let foreign = ["wal.wal", "notes.txt", "a.b.lock.old", "wal.1.wal", "a.00000000000000000000.wax"];
+    let foreign =
+        ["wal.wal", "notes.txt", "a.b.lock.old", "wal.1.wal", "a.00000000000000000000.wax"];
     for name in foreign {
         std::fs::write(temp.log().join(name), name).unwrap();
     }

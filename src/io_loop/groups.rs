@@ -38,6 +38,11 @@ impl Groups {
         self.list.is_empty()
     }
 
+    /// Where the first group that is not durable begins.
+    pub(super) fn first_lsn(&self) -> Option<u64> {
+        self.list.front().map(|g| g.lsn)
+    }
+
     pub(super) fn push(&mut self, group: Group) {
         self.flying += 1;
         self.list.push_back(group);

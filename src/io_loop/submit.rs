@@ -193,7 +193,8 @@ impl IoLoop {
 
     /// Goes on to the segment that starts before `lsn`. False: it has to wait.
     fn enter_next_segment(&mut self, lsn: u64) -> bool {
-        if self.shared.durable.end() < self.current.base {
+        // Not the durable end: it stops where the previous segment was left, short of this base.
+        if self.groups.first_lsn().is_some_and(|first| first < self.current.base) {
             self.sync_until = self.sync_until.max(self.current.base);
             return false;
         }

@@ -1,0 +1,178 @@
+//! What retention removes, what it never removes, and what readers are told of it.
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use ringwal::{Durability, Error, Lsn, Wal};
+use support::{Temp, backends, read_all, segments, small};
+
+fn fill(wal: &Wal, from: u32, count: u32) -> Vec<(Lsn, u32)> {
+    (from..from + count)
+        .map(|n| {
+            let payload = [&n.to_le_bytes()[..], &[0xAB; 700]].concat();
+            (wal.append(&payload).unwrap(), n)
+        })
+        .collect()
+}
+
+fn numbers(wal: &Wal) -> Vec<u32> {
+    read_all(wal).iter().map(|(_, p)| u32::from_le_bytes(p[..4].try_into().unwrap())).collect()
+}
+
+/// A suffix without gaps that ends with the last.
+fn assert_suffix(found: &[u32], total: u32) {
+    assert_eq!(found.last(), Some(&(total - 1)));
+    assert_suffix_or_nothing(found, total);
+}
+
+/// The same, or nothing: the segment with the newest durable group may hold no record yet.
+fn assert_suffix_or_nothing(found: &[u32], total: u32) {
+    assert!(found.last().is_none_or(|last| *last == total - 1));
+    assert!(found.windows(2).all(|w| w[1] == w[0] + 1), "no gap");
+}
+
+fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !done() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn nothing_is_ever_deleted_unasked() {
+    let temp = Temp::new();
+    for round in 0..3 {
+        let wal = small(&temp.log()).open().unwrap();
+        fill(&wal, round * 500, 500);
+        assert_eq!(numbers(&wal).len(), (round as usize + 1) * 500);
+        assert_eq!(wal.stats().segments_removed, 0);
+    }
+}
+
+#[test]
+fn the_number_of_files_stays_within_the_limit_and_the_suffix_is_whole() {
+    for backend in backends() {
+        for durability in [Durability::EveryGroup, Durability::Manual] {
+            let temp = Temp::new();
+            let builder = || small(&temp.log()).backend(backend).durability(durability);
+            let wal = builder().max_segments(5).open().unwrap();
+            for chunk in 0..20 {
+                fill(&wal, chunk * 100, 100);
+                // One more for a moment, where the log could not go on otherwise.
+                assert!(segments(&temp.log()).len() <= 6);
+            }
+            let found = numbers(&wal);
+            assert_suffix(&found, 2000);
+            assert!(found.len() < 2000 && wal.stats().segments_recycled > 0);
+            assert!(wal.oldest_lsn() > Lsn::ZERO);
+            wal.close().unwrap();
+            assert!(segments(&temp.log()).len() <= 5);
+            let wal = builder().max_segments(5).open().unwrap();
+            assert_suffix(&numbers(&wal), 2000);
+        }
+    }
+}
+
+#[test]
+fn total_bytes_stay_within_the_limit() {
+    let temp = Temp::new();
+    let wal = small(&temp.log()).max_total_bytes(400 << 10).open().unwrap();
+    for chunk in 0..20 {
+        fill(&wal, chunk * 100, 100);
+        let sizes = segments(&temp.log()).into_iter().filter_map(|p| p.metadata().ok());
+        // One segment more for a moment, where the log could not go on otherwise.
+        assert!(sizes.map(|m| m.len()).sum::<u64>() <= 464 << 10);
+    }
+    assert_suffix(&numbers(&wal), 2000);
+}
+
+#[test]
+fn old_segments_go_by_age() {
+    let temp = Temp::new();
+    let wal = small(&temp.log()).max_age(Duration::from_millis(200)).open().unwrap();
+    fill(&wal, 0, 500);
+    wal.sync().unwrap();
+    eventually("old segments go", || segments(&temp.log()).len() <= 3);
+    assert_suffix_or_nothing(&numbers(&wal), 500);
+}
+
+#[test]
+fn truncating_removes_whole_segments_and_says_what_is_left() {
+    for durability in [Durability::EveryGroup, Durability::Manual] {
+        let temp = Temp::new();
+        let wal = small(&temp.log()).durability(durability).open().unwrap();
+        let lsns = fill(&wal, 0, 600);
+        wal.sync().unwrap();
+        let (middle, _) = lsns[300];
+        let oldest = wal.truncate_before(middle).unwrap();
+        assert!(oldest <= middle && oldest > Lsn::ZERO && oldest == wal.oldest_lsn());
+        let found = numbers(&wal);
+        assert_suffix(&found, 600);
+        assert!(found[0] <= 300 && found[0] > 200, "{}", found[0]);
+        assert_eq!(wal.read(middle).unwrap().payload[..4], 300_u32.to_le_bytes());
+        for below in [lsns[0].0, lsns[10].0] {
+            assert!(matches!(wal.read(below), Err(Error::Pruned { oldest: o }) if o == oldest));
+            let first = wal.reader(below).next();
+            assert!(matches!(first, Some(Err(Error::Pruned { oldest: o })) if o == oldest));
+        }
+        // Again, further than the end: the newest durable segment stays.
+        let oldest = wal.truncate_before(Lsn::new(u64::MAX)).unwrap();
+        assert!(oldest < wal.durable_end());
+        wal.close().unwrap();
+        let wal = small(&temp.log()).open().unwrap();
+        assert_suffix_or_nothing(&numbers(&wal), 600);
+        assert_eq!(wal.oldest_lsn(), oldest);
+    }
+}
+
+#[test]
+fn a_reader_keeps_its_segment_until_it_goes_on() {
+    let temp = Temp::new();
+    let wal = small(&temp.log()).max_segments(4).open().unwrap();
+    fill(&wal, 0, 50);
+    wal.sync().unwrap();
+    let mut reader = wal.reader(Lsn::ZERO);
+    let first = reader.next().unwrap().unwrap();
+    fill(&wal, 50, 1000);
+    wal.sync().unwrap();
+    assert_eq!(wal.oldest_lsn(), Lsn::ZERO, "pinned");
+    assert_eq!(wal.read(first.lsn).unwrap(), first);
+    assert_eq!(reader.count(), 49, "to the end that was durable when it was made");
+    fill(&wal, 1050, 200);
+    wal.sync().unwrap();
+    eventually("retention goes on", || segments(&temp.log()).len() <= 4);
+    assert_suffix(&numbers(&wal), 1250);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_hard_linked_segment_is_removed_and_not_written_over() {
+    let temp = Temp::new();
+    let wal = small(&temp.log()).max_segments(4).open().unwrap();
+    fill(&wal, 0, 60);
+    wal.sync().unwrap();
+    let first = segments(&temp.log())[0].clone();
+    let backup = temp.path().join("backup");
+    std::fs::hard_link(&first, &backup).unwrap();
+    let before = std::fs::read(&backup).unwrap();
+    fill(&wal, 60, 1500);
+    wal.sync().unwrap();
+    assert!(wal.stats().segments_recycled > 0 && wal.oldest_lsn() > Lsn::ZERO);
+    assert!(std::fs::read(&backup).unwrap() == before);
+}
+
+#[test]
+fn recycled_bytes_never_come_back_after_a_reopening() {
+    let temp = Temp::new();
+    let mut total = 0;
+    for _ in 0..15 {
+        let wal = small(&temp.log()).max_segments(3).open().unwrap();
+        if total > 0 {
+            assert_suffix(&numbers(&wal), total);
+        }
+        fill(&wal, total, 130);
+        total += 130;
+    }
+}
