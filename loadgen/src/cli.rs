@@ -1,0 +1,296 @@
+//! The command line, checked as far as it can be before anything is opened.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+use ringwal::{BackendChoice, CommitMethod, Durability};
+
+use crate::error::Error;
+use crate::units::{
+    SizeRange, parse_bytes, parse_duration, parse_positive_duration, parse_size_range,
+};
+use crate::workload::Mode;
+
+/// Drives a ringwal log and says how fast it is on this disk.
+///
+/// Without arguments: one producer, 100-byte records, pipelined, every group durable, for ten
+/// seconds, in a fresh directory under the current one that is removed at the end.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "loadgen", version, max_term_width = 100)]
+pub struct Args {
+    /// Threads that append; with --tasks, worker threads of the runtime
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub threads: usize,
+    /// Async tasks that append, instead of the threads
+    #[arg(long, value_name = "N")]
+    pub tasks: Option<usize>,
+    /// Bytes of a record, or a range to draw from: 100, 64-4k [default: 100]
+    #[arg(long, value_name = "N|A-B", value_parser = parse_size_range, conflicts_with = "input")]
+    pub size: Option<SizeRange>,
+    /// Stop after this time: 10, 500ms, 2m [default: 10s; with --records or --input, none]
+    #[arg(long, value_name = "TIME", value_parser = parse_positive_duration)]
+    pub duration: Option<Duration>,
+    /// Run this long before anything is measured, so that segments are reused from the start
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, conflicts_with = "input")]
+    pub warm_up: Option<Duration>,
+    /// Stop after this many records
+    #[arg(long, value_name = "N")]
+    pub records: Option<u64>,
+    /// Wait for each record, or for all at the end [default: pipelined; with --tasks, blocking]
+    #[arg(long, value_enum, value_name = "MODE")]
+    pub mode: Option<ModeArg>,
+    /// When records become durable: group, interval:TIME or manual
+    #[arg(long, value_name = "WHEN", default_value = "group", value_parser = parse_durability)]
+    pub durability: Durability,
+    /// What does the I/O
+    #[arg(long, value_enum, value_name = "NAME", default_value = "auto")]
+    pub backend: BackendArg,
+    /// How a group is made durable: auto, linked-fsync or dsync
+    #[arg(long, value_name = "HOW", default_value = "auto")]
+    pub commit_method: CommitMethod,
+    /// Groups in flight at most [default: the log's own]
+    #[arg(long, value_name = "N")]
+    pub depth: Option<usize>,
+    /// Directory of the log. An existing log is appended to and loses nothing; a missing directory
+    /// is created, and removed at the end
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Do not remove the directory at the end
+    #[arg(long)]
+    pub keep: bool,
+    /// Append each line of this file, without its newline, as a record
+    #[arg(long, value_name = "FILE")]
+    pub input: Option<PathBuf>,
+    /// At the end open the log again, replay it, and compare every acknowledged record
+    #[arg(long)]
+    pub verify: bool,
+    /// Write the figures as JSON; - for stdout, the table then goes to stderr
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Write the latencies in HdrHistogram's percentile format, in microseconds
+    #[arg(long, value_name = "FILE")]
+    pub hgrm: Option<PathBuf>,
+    /// No progress and no table
+    #[arg(long)]
+    pub quiet: bool,
+    /// Bytes of a segment file [default: 64m, less on a small disk]
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    pub segment_size: Option<u64>,
+    /// Bytes of the log's ring [default: the log's own]
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    pub ring: Option<u64>,
+    /// Largest record, for --input with long lines
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    pub max_record: Option<u64>,
+    /// Bytes on disk at most: the oldest segments are reused [default: 1g, less on a full disk]
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    pub max_disk: Option<u64>,
+    /// Reuse nothing; stop when --max-disk [default: 4g] is nearly reached
+    #[arg(long)]
+    pub no_recycle: bool,
+    /// Measure the raw device for this long, to compare; 0 for not at all
+    #[arg(long, value_name = "TIME", default_value = "1", value_parser = parse_duration)]
+    pub baseline: Duration,
+}
+
+/// `--mode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ModeArg {
+    /// Each producer waits until its record is durable
+    Blocking,
+    /// Producers append without waiting
+    Pipelined,
+}
+
+/// `--backend`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum BackendArg {
+    /// io_uring where it works
+    Auto,
+    /// io_uring or an error
+    Uring,
+    /// pwrite and fdatasync
+    Std,
+}
+
+impl From<BackendArg> for BackendChoice {
+    fn from(arg: BackendArg) -> Self {
+        match arg {
+            BackendArg::Auto => BackendChoice::Auto,
+            BackendArg::Uring => BackendChoice::IoUring,
+            BackendArg::Std => BackendChoice::Std,
+        }
+    }
+}
+
+fn parse_durability(text: &str) -> Result<Durability, String> {
+    match text.split_once(':') {
+        None if text == "group" => Ok(Durability::EveryGroup),
+        None if text == "manual" => Ok(Durability::Manual),
+        Some(("interval", every)) => parse_positive_duration(every).map(Durability::Interval),
+        _ => Err(format!("{text:?} is none of group, interval:20ms, manual")),
+    }
+}
+
+/// As `--durability` takes it.
+#[must_use]
+pub fn durability_name(durability: Durability) -> String {
+    match durability {
+        Durability::EveryGroup => "group".into(),
+        Durability::Interval(every) => format!("interval:{}us", every.as_micros()),
+        Durability::Manual => "manual".into(),
+    }
+}
+
+const MAX_THREADS: usize = 4096;
+const MAX_TASKS: usize = 1 << 20;
+const DEFAULT_SIZE: SizeRange = SizeRange { min: 100, max: 100 };
+const DEFAULT_LONGEST_LINE: usize = 1 << 20;
+const DEFAULT_DURATION: Duration = Duration::from_secs(10);
+
+impl Args {
+    /// Checks what clap cannot.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`], with what to write instead.
+    pub fn check(&self) -> Result<(), Error> {
+        let usage = |text: String| Err(Error::Usage(text));
+        if !(1..=MAX_THREADS).contains(&self.threads) {
+            return usage(format!("--threads is {}, but must be 1 to {MAX_THREADS}", self.threads));
+        }
+        if let Some(tasks) = self.tasks
+            && !(1..=MAX_TASKS).contains(&tasks)
+        {
+            return usage(format!("--tasks is {tasks}, but must be 1 to {MAX_TASKS}"));
+        }
+        if self.records == Some(0) {
+            return usage("--records is 0, but must be at least 1".into());
+        }
+        if let (Some(max), Some(size)) = (self.max_record, self.size)
+            && size.max as u64 > max
+        {
+            let size = size.max;
+            return usage(format!("--size goes up to {size} bytes, --max-record is {max}"));
+        }
+        if usize::try_from(self.ring.unwrap_or(0)).is_err() {
+            return usage("--ring is larger than this machine's memory can be".into());
+        }
+        if usize::try_from(self.max_record.unwrap_or(0)).is_err() {
+            return usage("--max-record is larger than this machine's memory can be".into());
+        }
+        if self.json.is_some() && self.json == self.hgrm {
+            return usage("--json and --hgrm name the same file; give two".into());
+        }
+        if self.hgrm.as_ref().is_some_and(|path| path.as_os_str() == "-") {
+            return usage("--hgrm goes to a file, not to stdout; give its name".into());
+        }
+        Ok(())
+    }
+
+    /// `--mode`, or its default.
+    #[must_use]
+    pub fn workload_mode(&self) -> Mode {
+        match self.mode {
+            Some(ModeArg::Blocking) => Mode::Blocking,
+            Some(ModeArg::Pipelined) => Mode::Pipelined,
+            None if self.tasks.is_some() => Mode::Blocking,
+            None => Mode::Pipelined,
+        }
+    }
+
+    /// `--duration`, or its default.
+    #[must_use]
+    pub fn time_limit(&self) -> Option<Duration> {
+        let unlimited = self.records.is_some() || self.input.is_some();
+        self.duration.or((!unlimited).then_some(DEFAULT_DURATION))
+    }
+
+    /// `--size`, or its default.
+    #[must_use]
+    pub fn record_size(&self) -> SizeRange {
+        self.size.unwrap_or(DEFAULT_SIZE)
+    }
+
+    /// Bytes of a line of the input at most.
+    #[must_use]
+    pub fn longest_line(&self) -> usize {
+        self.max_record.map_or(DEFAULT_LONGEST_LINE, |n| usize::try_from(n).unwrap_or(usize::MAX))
+    }
+
+    /// Whether `--json -` has stdout for itself.
+    #[must_use]
+    pub fn json_on_stdout(&self) -> bool {
+        self.json.as_ref().is_some_and(|path| path.as_os_str() == "-")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn parse(line: &str) -> Result<Args, clap::Error> {
+        Args::try_parse_from(std::iter::once("loadgen").chain(line.split_whitespace()))
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn defaults_run_ten_seconds_of_one_pipelined_producer() {
+        let args = parse("").unwrap();
+        args.check().unwrap();
+        assert_eq!((args.threads, args.workload_mode()), (1, Mode::Pipelined));
+        assert_eq!(args.time_limit(), Some(Duration::from_secs(10)));
+        assert_eq!(parse("--records 5").unwrap().time_limit(), None);
+        assert_eq!(parse("--tasks 5").unwrap().workload_mode(), Mode::Blocking);
+        assert_eq!(parse("--tasks 5 --mode pipelined").unwrap().workload_mode(), Mode::Pipelined);
+    }
+
+    #[test]
+    fn durabilities_are_parsed() {
+        assert_eq!(parse_durability("group"), Ok(Durability::EveryGroup));
+        let every = Duration::from_millis(20);
+        assert_eq!(parse_durability("interval:20ms"), Ok(Durability::Interval(every)));
+        for durability in [Durability::EveryGroup, Durability::Interval(every), Durability::Manual]
+        {
+            assert_eq!(parse_durability(&durability_name(durability)), Ok(durability));
+        }
+        for bad in ["", "interval", "interval:", "interval:0", "manual:1", "never"] {
+            assert!(parse_durability(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn arguments_that_cannot_work_are_refused() {
+        for bad in [
+            "--size 9-1",
+            "--size x",
+            "--duration 0",
+            "--duration -1",
+            "--mode both",
+            "--backend tape",
+            "--commit-method hope",
+            "--input a --size 1",
+            "--depth x",
+            "--unknown",
+        ] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+        for bad in [
+            "--threads 0",
+            "--threads 9999999",
+            "--tasks 0",
+            "--records 0",
+            "--size 2k --max-record 1k",
+            "--json x --hgrm x",
+        ] {
+            let e = parse(bad).unwrap().check().unwrap_err();
+            assert_eq!(e.exit_status(), 2, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! The one error of loadgen, and the exit status that it means.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What ended a run, or kept it from starting. Each says what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An argument, or two together, that cannot work.
+    #[error("{0}")]
+    Usage(String),
+    /// The input file cannot be used.
+    #[error("cannot use --input {}: {why}", path.display())]
+    Input {
+        /// As given.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A line of the input, or a record of --size, does not fit in the log.
+    #[error("{what} is larger than the log's largest record, {max} bytes; {hint}")]
+    TooLarge {
+        /// Which record.
+        what: String,
+        /// The log's limit.
+        max: u64,
+        /// How to raise it.
+        hint: &'static str,
+    },
+    /// A file to be written cannot be.
+    #[error("cannot write {option} {}: {source}; give a path that can be written", path.display())]
+    Output {
+        /// Which option named it.
+        option: &'static str,
+        /// As given.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The directory of the log cannot be used.
+    #[error("cannot use the directory {}: {why}", path.display())]
+    Directory {
+        /// Where the log was to be.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The filesystem has too little room.
+    #[error(
+        "{} has {free} bytes free, a run needs {needed}; free some, or give another --dir or a smaller --segment-size",
+        path.display()
+    )]
+    NoRoom {
+        /// Where the log was to be.
+        path: PathBuf,
+        /// What is there.
+        free: u64,
+        /// What is needed.
+        needed: u64,
+    },
+    /// The log refused or failed.
+    #[error("the log failed: {0}")]
+    Log(ringwal::Error),
+    /// The log does not hold what it acknowledged.
+    #[error("verification failed: {0}")]
+    Verify(String),
+    /// The raw device could not be measured.
+    #[error("the baseline failed: {0}; switch it off with --baseline 0")]
+    Baseline(String),
+    /// The system refused something that loadgen itself needs.
+    #[error("cannot {what}: {source}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// The system's answer.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    pub(crate) fn directory(path: &Path, why: impl ToString) -> Self {
+        Error::Directory { path: path.into(), why: why.to_string() }
+    }
+
+    pub(crate) fn input(path: &Path, why: impl ToString) -> Self {
+        Error::Input { path: path.into(), why: why.to_string() }
+    }
+
+    /// 2 for arguments and files that were given wrongly, 1 for a log or a machine that failed.
+    ///
+    /// ```
+    /// assert_eq!(loadgen::Error::Usage("--threads is 0".into()).exit_status(), 2);
+    /// assert_eq!(loadgen::Error::Verify("a record is missing".into()).exit_status(), 1);
+    /// ```
+    #[must_use]
+    pub fn exit_status(&self) -> u8 {
+        match self {
+            Error::Usage(_)
+            | Error::Input { .. }
+            | Error::TooLarge { .. }
+            | Error::Output { .. }
+            | Error::Directory { .. } => 2,
+            Error::Log(ringwal::Error::Options(_)) => 2,
+            Error::NoRoom { .. }
+            | Error::Log(_)
+            | Error::Verify(_)
+            | Error::Baseline(_)
+            | Error::System { .. } => 1,
+        }
+    }
+}
+
+impl From<ringwal::Error> for Error {
+    fn from(e: ringwal::Error) -> Self {
+        Error::Log(e)
+    }
+}

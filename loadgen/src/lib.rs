@@ -1,0 +1,32 @@
+//! Drives a [`ringwal`] log, measures it beside the raw device, and verifies what it kept.
+//!
+//! The binary is a thin shell around this library; other suites use its parts:
+//!
+//! - [`workload`]: threads or tasks that append to an open log, with latencies worth trusting;
+//! - [`baseline`]: the same writes without an engine;
+//! - [`ledger`] and [`verify`](mod@verify): a replay held against what was acknowledged;
+//! - [`bars`] and [`hgrm`]: latencies for people and for plotters.
+
+pub mod bars;
+pub mod baseline;
+pub mod cli;
+pub mod device;
+pub mod directory;
+mod error;
+pub mod hgrm;
+pub mod input;
+mod latency;
+pub mod ledger;
+pub mod output;
+pub mod payload;
+pub mod progress;
+pub mod report;
+pub mod run;
+pub mod settings;
+pub mod stop;
+pub mod units;
+pub mod verify;
+pub mod workload;
+
+pub use error::Error;
+pub use latency::Latencies;

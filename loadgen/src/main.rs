@@ -1,0 +1,76 @@
+//! Drives a ringwal log and says how fast it is on this disk. See `--help`.
+
+use std::io;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser;
+use loadgen::cli::Args;
+use loadgen::output::{OutputFile, print};
+use loadgen::run::{Report, run};
+use loadgen::stop::Stop;
+use loadgen::{Error, hgrm, report};
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    match go(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            let _ = print(io::stderr(), &format!("loadgen: {e}\n"));
+            ExitCode::from(e.exit_status())
+        }
+    }
+}
+
+fn go(args: &Args) -> Result<(), Error> {
+    args.check()?;
+    let open = |option, path: &Option<_>| {
+        path.as_deref().map(|path| OutputFile::open(option, path)).transpose()
+    };
+    let json_file = if args.json_on_stdout() { None } else { open("--json", &args.json)? };
+    let hgrm_file = open("--hgrm", &args.hgrm)?;
+    let stop = Arc::new(Stop::default());
+    listen(&stop)?;
+    let report = run(args, &stop)?;
+    publish(args, &report, json_file, hgrm_file)?;
+    match report.verified {
+        Some(Err(what)) => Err(Error::Verify(what)),
+        _ => Ok(()),
+    }
+}
+
+/// SIGINT, SIGTERM and SIGHUP end the run with its table; a second one ends the process.
+fn listen(stop: &Arc<Stop>) -> Result<(), Error> {
+    const INTERRUPTED: i32 = 130;
+    let stop = Arc::clone(stop);
+    let handled = ctrlc::set_handler(move || {
+        if stop.signal() {
+            #[allow(clippy::exit, reason = "the user has asked twice")]
+            std::process::exit(INTERRUPTED);
+        }
+    });
+    handled.map_err(|e| Error::System { what: "listen for signals", source: io::Error::other(e) })
+}
+
+fn publish(
+    args: &Args,
+    report: &Report,
+    json_file: Option<OutputFile>,
+    hgrm_file: Option<OutputFile>,
+) -> Result<(), Error> {
+    let json = format!("{:#}\n", report::json(report));
+    if let Some(file) = json_file {
+        file.write(&json)?;
+    }
+    if let Some(file) = hgrm_file {
+        file.write(&hgrm::render(&report.outcome.latencies))?;
+    }
+    if args.json_on_stdout() {
+        print(io::stdout(), &json)?;
+    }
+    match (args.quiet, args.json_on_stdout()) {
+        (true, _) => Ok(()),
+        (false, true) => print(io::stderr(), &report::table(report)),
+        (false, false) => print(io::stdout(), &report::table(report)),
+    }
+}

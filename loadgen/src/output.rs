@@ -1,0 +1,95 @@
+//! Files that are written at the end, but tried before the run.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use crate::error::Error;
+
+/// A file to be written at the end. If it never is, and was not there before, it goes again.
+#[derive(Debug)]
+pub struct OutputFile {
+    option: &'static str,
+    path: PathBuf,
+    file: Option<File>,
+    existed: bool,
+}
+
+impl OutputFile {
+    /// Opens the file; what is in it stays until something is written.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Output`], named after the option.
+    pub fn open(option: &'static str, path: &Path) -> Result<Self, Error> {
+        let existed = path.exists();
+        let opened = OpenOptions::new().write(true).create(true).truncate(false).open(path);
+        let wrong = |source| Error::Output { option, path: path.into(), source };
+        let file = opened.map_err(wrong)?;
+        Ok(OutputFile { option, path: path.into(), file: Some(file), existed })
+    }
+
+    /// Writes the whole content.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Output`].
+    pub fn write(mut self, content: &str) -> Result<(), Error> {
+        let written = self.file.take().map_or(Ok(()), |mut file| {
+            // Pipes and devices have no length.
+            if file.metadata()?.is_file() {
+                file.set_len(0)?;
+            }
+            file.write_all(content.as_bytes())
+        });
+        let (option, path) = (self.option, self.path.clone());
+        written.map_err(|source| Error::Output { option, path, source })
+    }
+}
+
+impl Drop for OutputFile {
+    fn drop(&mut self) {
+        if self.file.take().is_some() && !self.existed {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Writes to stdout or stderr. A reader that has gone away is no error.
+///
+/// # Errors
+///
+/// [`Error::System`].
+pub fn print(mut stream: impl Write, text: &str) -> Result<(), Error> {
+    match stream.write_all(text.as_bytes()).and_then(|()| stream.flush()) {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Error::System { what: "write the result", source: e })
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_only_when_written() {
+        let path = std::env::temp_dir().join(format!("loadgen-out-{}", std::process::id()));
+        drop(OutputFile::open("--json", &path).unwrap());
+        assert!(!path.exists());
+        std::fs::write(&path, "a longer text").unwrap();
+        drop(OutputFile::open("--json", &path).unwrap());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "a longer text");
+        OutputFile::open("--json", &path).unwrap().write("new").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "new");
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn a_path_that_cannot_be_written_is_named_with_its_option() {
+        let e = OutputFile::open("--hgrm", Path::new("/no/such/dir/x")).unwrap_err();
+        assert!(e.to_string().contains("--hgrm /no/such/dir/x"), "{e}");
+        assert_eq!(e.exit_status(), 2);
+    }
+}

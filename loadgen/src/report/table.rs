@@ -1,0 +1,204 @@
+//! The report as a table and a histogram.
+
+use std::fmt::Write;
+
+use crate::bars;
+use crate::ledger::Verified;
+use crate::run::Report;
+use crate::units::{bytes, grouped, nanos, rate, si};
+use crate::workload::Mode;
+
+/// The report as text, ended by a newline.
+#[must_use]
+pub fn table(report: &Report) -> String {
+    let mut out = format!("{}\n\n", headline(report));
+    let mut row = |name: &str, value: String| {
+        let _ = writeln!(out, "  {name:<15} {value}");
+    };
+    throughput(report, &mut row);
+    latency(report, &mut row);
+    circumstances(report, &mut row);
+    comparison(report, &mut row);
+    verdict(report, &mut row);
+    let histogram = bars::render(&report.outcome.latencies);
+    if !histogram.is_empty() {
+        let _ = write!(out, "\nlatency: {}\n{histogram}", report.meaning.describe());
+    }
+    out
+}
+
+fn headline(report: &Report) -> String {
+    let args = &report.args;
+    let mode = match args.workload_mode() {
+        Mode::Blocking => "blocking",
+        Mode::Pipelined => "pipelined",
+    };
+    let plural = |n: usize| if n == 1 { "" } else { "s" };
+    let producers = match args.tasks {
+        Some(n) => {
+            format!("{n} task{} on {} thread{}", plural(n), args.threads, plural(args.threads))
+        }
+        None => format!("{} producer{}", args.threads, plural(args.threads)),
+    };
+    let size = args.record_size();
+    let records = match &args.input {
+        Some(path) => format!("lines of {}", path.display()),
+        None if size.min == size.max => format!("records of {} bytes", size.max),
+        None => format!("records of {} to {} bytes", size.min, size.max),
+    };
+    let ended = report.ended_by.map(|why| format!(", ended by {why}")).unwrap_or_default();
+    let seconds = report.outcome.seconds;
+    format!("ringwal loadgen: {mode}, {producers}, {records}, {seconds:.2} s{ended}")
+}
+
+type Row<'a> = &'a mut dyn FnMut(&str, String);
+
+fn throughput(report: &Report, row: Row<'_>) {
+    let (outcome, work) = (&report.outcome, &report.work);
+    let per_s = |n: u64| n as f64 / outcome.seconds;
+    let each = |n: f64| if work.groups == 0 { 0.0 } else { n / work.groups as f64 };
+    row(
+        "records/s",
+        format!("{:<14} {} records", si(per_s(outcome.records)), grouped(outcome.records)),
+    );
+    row(
+        "MB/s",
+        format!(
+            "{:<14.1} payload; {} written with headers and padding",
+            per_s(outcome.bytes) / 1e6,
+            rate(per_s(work.group_bytes))
+        ),
+    );
+    row("groups/s", format!("{:<14} {} groups", si(per_s(work.groups)), grouped(work.groups)));
+    let (records, size) = (each(outcome.records as f64), each(work.group_bytes as f64));
+    row("per group", format!("{records:.1} records, {} written", bytes(size)));
+    let flushes = match work.flushes {
+        Some(n) => format!("; the device counted {} flushes, anybody's", grouped(n)),
+        None => String::new(),
+    };
+    row("fsyncs", format!("{:<14} {}/s{flushes}", grouped(work.syncs), si(per_s(work.syncs))));
+}
+
+fn latency(report: &Report, row: Row<'_>) {
+    let latencies = &report.outcome.latencies;
+    let q = |quantile: f64| nanos(latencies.quantile_ns(quantile));
+    row("latency", report.meaning.describe().into());
+    row(
+        "",
+        format!(
+            "p50 {}, p90 {}, p99 {}, p99.9 {}, p99.99 {}, max {}",
+            q(0.5),
+            q(0.9),
+            q(0.99),
+            q(0.999),
+            q(0.9999),
+            nanos(latencies.max_ns())
+        ),
+    );
+    let skipped = match report.outcome.skipped {
+        0 => String::new(),
+        n => format!(", {} more left out as their reader was behind", grouped(n)),
+    };
+    row("", format!("{} latencies{skipped}", grouped(latencies.count())));
+}
+
+fn circumstances(report: &Report, row: Row<'_>) {
+    let (backend, device, settings) = (&report.backend, &report.device, &report.settings);
+    row("backend", format!("{}: {}", backend.kind, backend.reason));
+    row("commit method", format!("{}: {}", backend.commit_method, backend.commit_method_reason));
+    row(
+        "",
+        format!(
+            "{}, {} buffers, depth {}, block {}",
+            if backend.direct_io { "direct I/O" } else { "buffered I/O" },
+            if backend.registered_buffers { "registered" } else { "plain" },
+            backend.depth,
+            backend.block_size
+        ),
+    );
+    let known = |text: &Option<String>| text.clone().unwrap_or_else(|| "unknown".into());
+    row(
+        "device",
+        format!(
+            "{} {}, {}, write cache: {}, FUA: {}",
+            known(&device.number),
+            known(&device.name),
+            known(&device.filesystem),
+            known(&device.write_cache),
+            match device.fua {
+                Some(true) => "yes",
+                Some(false) => "no",
+                None => "unknown",
+            }
+        ),
+    );
+    let work = &report.work;
+    let limit = match settings.retention {
+        Some(limit) => format!("{} at most", bytes(limit as f64)),
+        None => "nothing is removed".into(),
+    };
+    row(
+        "log",
+        format!(
+            "{} ({})",
+            report.directory.display(),
+            if report.stays { "stays" } else { "removed" }
+        ),
+    );
+    row(
+        "",
+        format!(
+            "segments of {}, {limit}; {} written in advance, {} reused",
+            bytes(settings.segment_size as f64),
+            work.prepared,
+            work.recycled
+        ),
+    );
+    if let Some(peak) = report.peak_memory {
+        row("memory", format!("{} resident at most", bytes(peak as f64)));
+    }
+}
+
+fn comparison(report: &Report, row: Row<'_>) {
+    let Some(comparison) = &report.baseline else { return };
+    let raw = &comparison.raw;
+    row(
+        "raw device",
+        format!(
+            "{}, p50 {}: {} at {}, depth {}, no engine",
+            rate(raw.bytes_per_s),
+            nanos(raw.latencies.quantile_ns(0.5)),
+            raw.method.name(),
+            bytes(raw.group as f64),
+            raw.depth
+        ),
+    );
+    if let Some(eta) = comparison.eta {
+        row("eta", format!("{eta:.2} of the raw device's bandwidth, written by written byte"));
+    }
+    if let Some(ratio) = comparison.p50_ratio {
+        row("p50 ratio", format!("{ratio:.2} times the raw device's p50 for one block"));
+    }
+}
+
+fn verdict(report: &Report, row: Row<'_>) {
+    let Some(verified) = &report.verified else { return };
+    let text = match verified {
+        Ok(Verified { records, removed, uncompared }) => {
+            let mut text = format!("{} records in order, count and content", grouped(*records));
+            if *removed > 0 {
+                let _ = write!(
+                    text,
+                    ": the retained suffix; retention removed {} before",
+                    grouped(*removed)
+                );
+            }
+            if *uncompared > 0 {
+                let _ = write!(text, "; {} in a half removed segment not compared", uncompared);
+            }
+            text
+        }
+        Err(what) => format!("FAILED: {what}"),
+    };
+    row("verified", text);
+}

@@ -1,0 +1,286 @@
+//! The whole of a run: open, drive, close, measure the raw device, verify.
+
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex};
+
+use ringwal::{BackendInfo, BackendKind, Durability, Stats, Wal};
+
+use crate::baseline::{self, Baseline, Method};
+use crate::cli::Args;
+use crate::device::Device;
+use crate::directory::RunDir;
+use crate::error::Error;
+use crate::input::Lines;
+use crate::ledger::{Stretches, Verified};
+use crate::payload::Pool;
+use crate::progress::Progress;
+use crate::settings::Settings;
+use crate::stop::Stop;
+use crate::verify::verify;
+use crate::workload::{self, Meaning, Mode, Outcome, Plan, Source};
+
+/// Everything that a run has found out.
+#[derive(Debug)]
+pub struct Report {
+    /// What was asked for.
+    pub args: Args,
+    /// What the workload did.
+    pub outcome: Outcome,
+    /// What a latency is.
+    pub meaning: Meaning,
+    /// What the log did for it.
+    pub work: Work,
+    /// What did the I/O.
+    pub backend: BackendInfo,
+    /// Where the log was.
+    pub directory: std::path::PathBuf,
+    /// Whether it is still there.
+    pub stays: bool,
+    /// How the disk was used.
+    pub settings: Settings,
+    /// What is under it.
+    pub device: Device,
+    /// The raw device, if it was measured.
+    pub baseline: Option<Comparison>,
+    /// The verdict, if there was to be one.
+    pub verified: Option<Result<Verified, String>>,
+    /// Why the run ended before its time, if it did.
+    pub ended_by: Option<&'static str>,
+    /// The most memory that the process had, in bytes.
+    pub peak_memory: Option<u64>,
+}
+
+/// What a log did during a run.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Work {
+    /// Groups with records.
+    pub groups: u64,
+    /// Bytes of all groups, with headers and padding.
+    pub group_bytes: u64,
+    /// Durability barriers.
+    pub syncs: u64,
+    /// Rotations to the next segment.
+    pub rotations: u64,
+    /// Segments written in advance.
+    pub prepared: u64,
+    /// Segments reused.
+    pub recycled: u64,
+    /// Appends that waited for room in the ring.
+    pub full_waits: u64,
+    /// Flushes of the disk, by everybody.
+    pub flushes: Option<u64>,
+}
+
+/// The raw device beside the log.
+#[derive(Debug, Clone)]
+pub struct Comparison {
+    /// What was measured.
+    pub raw: Baseline,
+    /// The log's written bytes per second by the device's, at the same group size and depth.
+    pub eta: Option<f64>,
+    /// The log's median latency by that of a raw write of one block.
+    pub p50_ratio: Option<f64>,
+}
+
+impl Work {
+    fn between(before: &Stats, after: &Stats, flushes: (Option<u64>, Option<u64>)) -> Work {
+        Work {
+            groups: after.groups - before.groups,
+            group_bytes: after.group_bytes - before.group_bytes,
+            syncs: after.syncs - before.syncs,
+            rotations: after.rotations - before.rotations,
+            prepared: after.segments_prepared - before.segments_prepared,
+            recycled: after.segments_recycled - before.segments_recycled,
+            full_waits: after.ring_full_waits - before.ring_full_waits,
+            flushes: flushes.0.zip(flushes.1).and_then(|(a, b)| b.checked_sub(a)),
+        }
+    }
+
+    /// Mean bytes of a group; 0 without groups.
+    #[must_use]
+    pub fn mean_group(&self) -> f64 {
+        if self.groups == 0 { 0.0 } else { self.group_bytes as f64 / self.groups as f64 }
+    }
+}
+
+/// Runs what the arguments say, in a directory that is gone afterwards unless it is to stay.
+///
+/// # Errors
+///
+/// Any. A log that fails its verification is not one here: the report says so.
+pub fn run(args: &Args, stop: &Arc<Stop>) -> Result<Report, Error> {
+    args.check()?;
+    // The input is tried before a directory is made for nothing.
+    let source = match &args.input {
+        Some(path) => {
+            let lines = Lines::open(path, args.longest_line())?;
+            Source::Lines(Arc::new(Mutex::new(lines)))
+        }
+        None => Source::Generated(Arc::new(Pool::new(args.record_size(), SEED))),
+    };
+    let dir = match &args.dir {
+        Some(path) => RunDir::given(path, args.keep, stop)?,
+        None => RunDir::fresh(args.keep, stop)?,
+    };
+    let settings = Settings::new(args, &dir)?;
+    let progress = Progress::new(args.quiet);
+    progress.step("opening the log");
+    let ran = measured(args, stop, &dir, &settings, source, progress);
+    drop(dir);
+    ran
+}
+
+const SEED: u64 = 0x7269_6e67;
+
+fn measured(
+    args: &Args,
+    stop: &Arc<Stop>,
+    dir: &RunDir,
+    settings: &Settings,
+    source: Source,
+    mut progress: Progress,
+) -> Result<Report, Error> {
+    let wal = settings.builder().open()?;
+    let from = wal.recovery().durable_end;
+    let plan = plan(args, settings, source, &wal);
+    let device = Device::under(dir.path());
+    let opened = wal.stats();
+    let warm = match args.warm_up {
+        Some(time) if !time.is_zero() => {
+            progress.step("warming up");
+            let plan = Plan { duration: Some(time), records: None, ..plan.clone() };
+            let watch = |_| {
+                let spent = settings.budget_is_spent(wal.stats().group_bytes - opened.group_bytes);
+                if spent || stop.is_set() {
+                    ControlFlow::Break(())
+                } else {
+                    ControlFlow::Continue(())
+                }
+            };
+            workload::run(&wal, &plan, &Arc::new(Stop::default()), watch)?.ledger
+        }
+        _ => None,
+    };
+    let (before, flushes_before) = (wal.stats(), device.flushes());
+    let mut spent = false;
+    let outcome = workload::run(&wal, &plan, stop, |passed| {
+        let stats = wal.stats();
+        let (records, written) = (stats.records - before.records, stats.group_bytes);
+        progress.tick(passed, records, written - before.group_bytes);
+        spent = settings.budget_is_spent(written - opened.group_bytes);
+        if spent { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    progress.clear();
+    let mut outcome = outcome?;
+    if let (Some(ledger), Some(warm)) = (&mut outcome.ledger, &warm) {
+        ledger.merge(warm);
+    }
+    let work = Work::between(&before, &wal.stats(), (flushes_before, device.flushes()));
+    let backend = wal.backend();
+    wal.close()?;
+    drop(wal);
+    let baseline = if args.baseline.is_zero() || stop.was_signalled() || work.groups == 0 {
+        None
+    } else {
+        progress.step("measuring the raw device");
+        Some(compare(args, dir, settings, &backend, &work, &outcome)?)
+    };
+    let verified = outcome.ledger.take().map(|ledger| {
+        progress.step("verifying");
+        verify(settings.builder_keeping_all(), from, ledger)
+    });
+    progress.clear();
+    let verified = match verified {
+        None => None,
+        Some(Ok(verified)) => Some(Ok(verified)),
+        Some(Err(Error::Verify(what))) => Some(Err(what)),
+        Some(Err(e)) => return Err(e),
+    };
+    Ok(Report {
+        args: args.clone(),
+        outcome,
+        meaning: plan.meaning,
+        work,
+        backend,
+        directory: dir.path().into(),
+        stays: dir.stays(),
+        settings: settings.clone(),
+        device,
+        baseline,
+        verified,
+        ended_by: if stop.was_signalled() {
+            Some("a signal")
+        } else {
+            spent.then_some("its disk budget")
+        },
+        peak_memory: peak_memory(),
+    })
+}
+
+fn plan(args: &Args, settings: &Settings, source: Source, wal: &Wal) -> Plan {
+    let mode = args.workload_mode();
+    Plan {
+        mode,
+        threads: args.threads,
+        tasks: args.tasks.unwrap_or(0),
+        source,
+        duration: args.time_limit(),
+        records: args.records,
+        meaning: Meaning::of(mode, args.durability),
+        ledger: args.verify.then(|| Stretches {
+            from: wal.recovery().durable_end.as_u64(),
+            origin: wal.oldest_lsn().as_u64(),
+            len: settings.segment_size,
+            kept: settings.kept_segments(),
+        }),
+    }
+}
+
+/// The raw device in the way that this run used it: pipelined, its mean group at its depth; blocking,
+/// one block at a time.
+fn compare(
+    args: &Args,
+    dir: &RunDir,
+    settings: &Settings,
+    backend: &BackendInfo,
+    work: &Work,
+    outcome: &Outcome,
+) -> Result<Comparison, Error> {
+    let block = backend.block_size as usize;
+    let blocking = args.workload_mode() == Mode::Blocking;
+    let request = baseline::Request {
+        method: method(backend, args.durability, blocking),
+        group: if blocking { block } else { work.mean_group() as usize },
+        depth: if blocking { 1 } else { backend.depth },
+        direct: backend.direct_io,
+        block,
+        time: args.baseline,
+        area: settings.baseline_area,
+    };
+    let raw = baseline::measure(dir.path(), &request)?;
+    let alone = args.threads == 1 && args.tasks.is_none_or(|tasks| tasks == 1);
+    let p50_ratio = (blocking && alone).then(|| {
+        outcome.latencies.quantile_ns(0.5) as f64 / raw.latencies.quantile_ns(0.5).max(1) as f64
+    });
+    let written = work.group_bytes as f64 / outcome.seconds;
+    let eta = (!blocking && raw.bytes_per_s > 0.0).then(|| written / raw.bytes_per_s);
+    Ok(Comparison { raw, eta, p50_ratio })
+}
+
+fn method(backend: &BackendInfo, durability: Durability, blocking: bool) -> Method {
+    let synced = blocking || durability == Durability::EveryGroup;
+    match (backend.kind, synced) {
+        (BackendKind::IoUring, false) => Method::Write,
+        (BackendKind::IoUring, true) if backend.commit_method == "dsync" => Method::Dsync,
+        (BackendKind::IoUring, true) => Method::LinkedFsync,
+        (_, false) => Method::PlainWrite,
+        (_, true) => Method::WriteFsync,
+    }
+}
+
+/// `VmHWM` of this process.
+fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}

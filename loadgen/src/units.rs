@@ -1,0 +1,233 @@
+//! Sizes and durations, in and out of text.
+
+use std::time::Duration;
+
+/// Bytes of a record: one size, or a range that is drawn from uniformly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SizeRange {
+    /// The smallest.
+    pub min: usize,
+    /// The largest, itself included.
+    pub max: usize,
+}
+
+/// Largest payload that any log takes.
+const MAX_RECORD: u64 = 256 << 20;
+
+/// Parses a number of bytes: digits, with `k`, `m` or `g` for powers of 1024.
+///
+/// ```
+/// assert_eq!(loadgen::units::parse_bytes("64k"), Ok(65_536));
+/// assert!(loadgen::units::parse_bytes("64q").is_err());
+/// ```
+///
+/// # Errors
+///
+/// What is wrong with the text, in words.
+pub fn parse_bytes(text: &str) -> Result<u64, String> {
+    let lower = text.trim().to_ascii_lowercase();
+    let bare = lower.strip_suffix("ib").or_else(|| lower.strip_suffix('b')).unwrap_or(&lower);
+    let (digits, shift) = match bare.as_bytes().last() {
+        Some(b'k') => (&bare[..bare.len() - 1], 10),
+        Some(b'm') => (&bare[..bare.len() - 1], 20),
+        Some(b'g') => (&bare[..bare.len() - 1], 30),
+        _ => (bare, 0),
+    };
+    let wrong = || format!("{text:?} is not a size; write bytes, or a number with k, m or g");
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(wrong());
+    }
+    let number: u64 = digits.parse().map_err(|_| wrong())?;
+    number.checked_mul(1 << shift).ok_or_else(|| format!("{text:?} is too large a size"))
+}
+
+/// Parses `--size`: `N` or `A-B`.
+///
+/// # Errors
+///
+/// What is wrong with the text, in words.
+pub fn parse_size_range(text: &str) -> Result<SizeRange, String> {
+    let (low, high) = text.split_once('-').unwrap_or((text, text));
+    let (min, max) = (parse_bytes(low)?, parse_bytes(high)?);
+    if min > max {
+        return Err(format!("the range {text} is reversed; write {high}-{low}"));
+    }
+    if max > MAX_RECORD {
+        return Err(format!("{max} bytes are more than any log takes, {MAX_RECORD}"));
+    }
+    Ok(SizeRange { min: min as usize, max: max as usize })
+}
+
+/// Parses a duration: seconds, or a number with `us`, `ms`, `s`, `m` or `h`. Fractions are fine.
+///
+/// ```
+/// use std::time::Duration;
+/// assert_eq!(loadgen::units::parse_duration("1.5s"), Ok(Duration::from_millis(1500)));
+/// assert_eq!(loadgen::units::parse_duration("2m"), Ok(Duration::from_secs(120)));
+/// ```
+///
+/// # Errors
+///
+/// What is wrong with the text, in words.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let trimmed = text.trim();
+    let split = trimmed.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(trimmed.len());
+    let (number, unit) = trimmed.split_at(split);
+    let wrong =
+        || format!("{text:?} is not a duration; write seconds, or a number with us, ms, s, m or h");
+    let scale = match unit {
+        "us" => 1e-6,
+        "ms" => 1e-3,
+        "" | "s" => 1.0,
+        "m" | "min" => 60.0,
+        "h" => 3600.0,
+        _ => return Err(wrong()),
+    };
+    let value: f64 = number.parse().map_err(|_| wrong())?;
+    let long = || format!("{text:?} is too long a duration; a year is the most");
+    let seconds = value * scale;
+    if seconds > 31_557_600.0 {
+        return Err(long());
+    }
+    Duration::try_from_secs_f64(seconds).map_err(|_| long())
+}
+
+/// The same, but zero is an error.
+///
+/// # Errors
+///
+/// What is wrong with the text, in words.
+pub fn parse_positive_duration(text: &str) -> Result<Duration, String> {
+    match parse_duration(text)? {
+        Duration::ZERO => Err("must be longer than zero".into()),
+        d => Ok(d),
+    }
+}
+
+/// A count with thousands separated: `1,234,567`.
+#[must_use]
+pub fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::with_capacity(digits.len() * 4 / 3);
+    for (i, c) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(c);
+    }
+    out
+}
+
+/// A number of bytes in the largest binary unit that keeps it above one.
+#[must_use]
+pub fn bytes(n: f64) -> String {
+    scaled(n, 1024.0, &[" B", " KiB", " MiB", " GiB", " TiB"])
+}
+
+/// A count or a rate with a decimal unit: `28.1 M`.
+#[must_use]
+pub fn si(n: f64) -> String {
+    scaled(n, 1000.0, &["", " k", " M", " G", " T"])
+}
+
+/// A rate in bytes, decimal, as disks are sold: `3.12 GB/s`.
+#[must_use]
+pub fn rate(bytes_per_s: f64) -> String {
+    scaled(bytes_per_s, 1000.0, &[" B/s", " kB/s", " MB/s", " GB/s", " TB/s"])
+}
+
+/// Nanoseconds in the unit that reads best.
+#[must_use]
+pub fn nanos(ns: u64) -> String {
+    let ns = ns as f64;
+    if ns < 1e3 {
+        format!("{ns:.0} ns")
+    } else if ns < 1e6 {
+        format!("{} us", three(ns / 1e3))
+    } else if ns < 1e9 {
+        format!("{} ms", three(ns / 1e6))
+    } else {
+        format!("{} s", three(ns / 1e9))
+    }
+}
+
+fn scaled(n: f64, base: f64, units: &[&str]) -> String {
+    let mut value = n;
+    let mut unit = 0;
+    while value >= base && unit + 1 < units.len() {
+        value /= base;
+        unit += 1;
+    }
+    let name = units.get(unit).unwrap_or(&"");
+    if unit == 0 && value.fract() == 0.0 {
+        format!("{value:.0}{name}")
+    } else {
+        format!("{}{name}", three(value))
+    }
+}
+
+/// About three significant digits.
+fn three(value: f64) -> String {
+    if value >= 100.0 {
+        format!("{value:.0}")
+    } else if value >= 10.0 {
+        format!("{value:.1}")
+    } else {
+        format!("{value:.2}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_take_suffixes() {
+        for (text, n) in [("0", 0), ("100", 100), ("4k", 4096), ("4K", 4096), ("2MiB", 2 << 20)] {
+            assert_eq!(parse_bytes(text), Ok(n), "{text}");
+        }
+        assert_eq!(parse_bytes("1g"), Ok(1 << 30));
+        assert_eq!(parse_bytes("7b"), Ok(7));
+        for bad in ["", "k", "-1", "1.5k", "1kk", "ten", "0x10", "99999999999g", "ü", "1ü"] {
+            assert!(parse_bytes(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn ranges_are_ordered_and_bounded() {
+        assert_eq!(parse_size_range("64"), Ok(SizeRange { min: 64, max: 64 }));
+        assert_eq!(parse_size_range("0-1k"), Ok(SizeRange { min: 0, max: 1024 }));
+        assert!(parse_size_range("1k-64").unwrap_err().contains("reversed"));
+        for bad in ["", "-", "1-", "-1", "1-2-3", "1g"] {
+            assert!(parse_size_range(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn durations_take_units_and_fractions() {
+        for (text, ms) in [("10", 10_000), ("10s", 10_000), ("500ms", 500), ("2m", 120_000)] {
+            assert_eq!(parse_duration(text), Ok(Duration::from_millis(ms)), "{text}");
+        }
+        assert_eq!(parse_duration("0.25"), Ok(Duration::from_millis(250)));
+        assert_eq!(parse_duration("50us"), Ok(Duration::from_micros(50)));
+        for bad in ["", "s", "-1", "1x", "1.2.3", "99999999999h", ".", "1 0", "NaN", "inf"] {
+            assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+        assert!(parse_positive_duration("0ms").is_err());
+        assert!(parse_positive_duration("1ms").is_ok());
+    }
+
+    #[test]
+    fn numbers_read_well() {
+        assert_eq!(grouped(0), "0");
+        assert_eq!(grouped(999), "999");
+        assert_eq!(grouped(1_234_567), "1,234,567");
+        assert_eq!(bytes(100.0), "100 B");
+        assert_eq!(bytes(4096.0), "4.00 KiB");
+        assert_eq!(si(28_100_000.0), "28.1 M");
+        assert_eq!(rate(3.12e9), "3.12 GB/s");
+        assert_eq!(nanos(999), "999 ns");
+        assert_eq!(nanos(109_400), "109 us");
+        assert_eq!(nanos(2_500_000_000), "2.50 s");
+    }
+}

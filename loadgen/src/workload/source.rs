@@ -1,0 +1,66 @@
+//! Where records come from: made, or read from a file that all producers share.
+
+use std::sync::{Arc, Mutex};
+
+use crate::error::Error;
+use crate::input::Lines;
+use crate::payload::{Generator, Pool};
+use crate::stop::lock;
+
+/// Where records come from.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// Made from a pool.
+    Generated(Arc<Pool>),
+    /// The lines of a file, once, in order. Several producers share them.
+    Lines(Arc<Mutex<Lines>>),
+}
+
+impl Source {
+    pub(super) fn producer(&self, number: usize) -> Producer {
+        match self {
+            Source::Generated(pool) => {
+                Producer::Generated(Generator::new(Arc::clone(pool), number))
+            }
+            Source::Lines(lines) => Producer::Lines(Arc::clone(lines), Vec::new()),
+        }
+    }
+
+    /// Says a refusal of the log in terms of the source.
+    pub(super) fn explain(&self, e: ringwal::Error) -> Error {
+        let ringwal::Error::RecordTooLarge { max, .. } = e else { return e.into() };
+        let max = max as u64;
+        match self {
+            Source::Generated(_) => Error::TooLarge {
+                what: "a record of --size".into(),
+                max,
+                hint: "give a smaller --size",
+            },
+            Source::Lines(lines) => Error::TooLarge {
+                what: format!("line {} of the input", lock(lines).count()),
+                max,
+                hint: "raise it with --max-record, or split the line",
+            },
+        }
+    }
+}
+
+/// One producer's end of the source.
+#[derive(Debug)]
+pub(super) enum Producer {
+    Generated(Generator),
+    Lines(Arc<Mutex<Lines>>, Vec<u8>),
+}
+
+impl Producer {
+    /// The next payload; `None` at the end.
+    #[inline]
+    pub(super) fn next_payload(&mut self) -> Result<Option<&[u8]>, Error> {
+        match self {
+            Producer::Generated(generator) => Ok(Some(generator.next_payload())),
+            Producer::Lines(lines, line) => {
+                Ok(if lock(lines).next_line(line)? { Some(line) } else { None })
+            }
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Producers that are async tasks.
+//!
+//! 1. What a task records goes to its worker thread's tally, so that thousands of tasks need no more
+//!    memory than their workers, and no lock is ever contended.
+//! 2. Nothing is held across an await but the payload.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
+
+use ringwal::{Lsn, Wal};
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinSet;
+
+use super::sampler::{Sample, Sampler};
+use super::source::Source;
+use super::threads::rising;
+use super::{Mode, Plan, Tally, quota};
+use crate::error::Error;
+use crate::stop::{Stop, lock};
+
+thread_local! {
+    /// Which tally is this worker's.
+    static WORKER: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Records that a pipelined task appends until it lets others run.
+const TURN: u32 = 256;
+
+/// What all tasks share.
+struct Shared {
+    wal: Wal,
+    source: Source,
+    stop: Arc<Stop>,
+    tallies: Vec<Mutex<Tally>>,
+}
+
+impl Shared {
+    fn tally(&self) -> MutexGuard<'_, Tally> {
+        lock(&self.tallies[WORKER.get() % self.tallies.len()])
+    }
+}
+
+/// The whole work of the runtime.
+pub(super) fn produce(
+    wal: &Wal,
+    plan: &Plan,
+    stop: &Arc<Stop>,
+    samples: Option<SyncSender<Sample>>,
+) -> Result<Tally, Error> {
+    let runtime = runtime(plan.threads)
+        .map_err(|source| Error::System { what: "start the async runtime", source })?;
+    let shared = Arc::new(Shared {
+        wal: wal.clone(),
+        source: plan.source.clone(),
+        stop: Arc::clone(stop),
+        tallies: (0..plan.threads).map(|_| Mutex::new(Tally::new(plan.ledger))).collect(),
+    });
+    let worked = runtime.block_on(async {
+        let mut tasks = JoinSet::new();
+        for number in 0..plan.tasks {
+            let shared = Arc::clone(&shared);
+            let left = quota(plan.records, plan.tasks, number);
+            match plan.mode {
+                Mode::Blocking => tasks.spawn(blocking(shared, number, left)),
+                Mode::Pipelined => tasks.spawn(pipelined(shared, number, left, samples.clone())),
+            };
+        }
+        drop(samples);
+        let mut worked = Ok(());
+        while let Some(joined) = tasks.join_next().await {
+            let done = joined.unwrap_or_else(|e| match e.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => Ok(()),
+            });
+            if done.is_err() {
+                stop.set();
+                worked = worked.and(done);
+            }
+        }
+        worked
+    });
+    drop(runtime);
+    worked?;
+    let mut total = Tally::new(plan.ledger);
+    shared.tallies.iter().for_each(|tally| total.merge(&lock(tally)));
+    Ok(total)
+}
+
+fn runtime(workers: usize) -> std::io::Result<Runtime> {
+    if workers <= 1 {
+        return Builder::new_current_thread().build();
+    }
+    let next = AtomicUsize::new(0);
+    let number = move || WORKER.set(next.fetch_add(1, Ordering::Relaxed));
+    Builder::new_multi_thread().worker_threads(workers).on_thread_start(number).build()
+}
+
+async fn blocking(shared: Arc<Shared>, number: usize, mut left: u64) -> Result<(), Error> {
+    let mut source = shared.source.producer(number);
+    let mut last = Lsn::ZERO;
+    // The end of one record is the beginning of the next: one look at the clock for each.
+    let mut begun = Instant::now();
+    while left > 0 && !shared.stop.is_set() {
+        let Some(payload) = source.next_payload()? else { break };
+        let appended = shared.wal.append_async(payload).await;
+        let lsn = appended.map_err(|e| shared.source.explain(e))?;
+        shared.wal.when_durable(lsn).await?;
+        let now = Instant::now();
+        {
+            let mut tally = shared.tally();
+            tally.latencies.record(now.duration_since(begun));
+            tally.count(lsn, payload);
+        }
+        begun = now;
+        rising(&mut last, lsn)?;
+        left -= 1;
+    }
+    Ok(())
+}
+
+async fn pipelined(
+    shared: Arc<Shared>,
+    number: usize,
+    mut left: u64,
+    samples: Option<SyncSender<Sample>>,
+) -> Result<(), Error> {
+    let mut source = shared.source.producer(number);
+    let mut sampler = Sampler::new(samples, number);
+    let mut last = Lsn::ZERO;
+    let mut turn = TURN;
+    while left > 0 && !shared.stop.is_set() {
+        let Some(payload) = source.next_payload()? else { break };
+        let timed = sampler.begin();
+        let appended = shared.wal.append_async(payload).await;
+        let lsn = appended.map_err(|e| shared.source.explain(e))?;
+        {
+            let mut tally = shared.tally();
+            if let Some(begun) = timed {
+                sampler.end(begun, lsn, &mut tally.latencies);
+            }
+            tally.count(lsn, payload);
+        }
+        rising(&mut last, lsn)?;
+        left -= 1;
+        turn -= 1;
+        if turn == 0 {
+            turn = TURN;
+            tokio::task::yield_now().await;
+        }
+    }
+    shared.tally().skipped += sampler.skipped;
+    Ok(())
+}

@@ -1,0 +1,332 @@
+//! The command as its users meet it: arguments in; files, figures and an exit status out.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use ringwal::{Lsn, Wal};
+use serde_json::Value;
+
+/// A directory of its own for each test, and the command to be run in it.
+struct Place(PathBuf);
+
+impl Place {
+    fn new(name: &str) -> Self {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR"))
+            .join(format!("loadgen-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).unwrap();
+        Place(path)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    fn command(&self, line: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
+        command.current_dir(&self.0).args(line.split_whitespace());
+        command
+    }
+
+    fn run(&self, line: &str) -> Output {
+        self.command(line).output().unwrap()
+    }
+
+    /// Runs, and returns the JSON on stdout.
+    fn json(&self, line: &str) -> Value {
+        let output = self.run(&format!("{line} --json - --quiet"));
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{line}: {stderr}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    fn entries(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(&self.0).unwrap();
+        entries.map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Small segments and a small disk, so that a short run goes through retention.
+const SMALL: &str = "--segment-size 1m --max-disk 12m";
+
+fn records_in(dir: &Path) -> Vec<Vec<u8>> {
+    let wal = Wal::builder(dir).segment_size(1 << 20).open().unwrap();
+    let records = wal.reader(Lsn::ZERO).map(|r| r.unwrap().payload).collect();
+    wal.close().unwrap();
+    records
+}
+
+#[test]
+fn a_run_reports_every_figure_and_verifies_on_both_backends() {
+    for backend in ["auto", "std"] {
+        let place = Place::new(&format!("figures-{backend}"));
+        let line = format!(
+            "--warm-up 100ms --duration 500ms --verify --baseline 50ms --backend {backend} {SMALL}"
+        );
+        let json = place.json(&line);
+        for key in ["records", "records_per_s", "bytes_per_s", "groups", "fsyncs"] {
+            assert!(json[key].as_f64().unwrap() > 0.0, "{key} in {json:#}");
+        }
+        let quantiles = ["p50", "p90", "p99", "p99_9", "p99_99", "max"];
+        let values = quantiles.map(|key| json["latency_us"][key].as_f64().unwrap());
+        assert!(values[0] > 0.0 && values.is_sorted(), "{values:?}");
+        assert_eq!(json["verified"], true);
+        let known = match json["backend"].as_str().unwrap() {
+            "io_uring" => ["linked-fsync", "dsync"].as_slice(),
+            "std" => ["write-fsync"].as_slice(),
+            other => panic!("{other}"),
+        };
+        assert!(known.contains(&json["commit_method"].as_str().unwrap()), "{json:#}");
+        if backend == "std" {
+            assert_eq!(json["backend"], "std");
+        }
+        assert!(json["eta"].as_f64().unwrap() > 0.0);
+        assert!(json["baseline"]["bytes_per_s"].as_f64().unwrap() > 0.0);
+        let of = |key: &str| json["verification"][key].as_u64().unwrap();
+        // The records of the warm-up are verified too, but are no figure.
+        let verified = of("compared") + of("removed") + of("uncompared");
+        assert!(verified > json["records"].as_u64().unwrap(), "{json:#}");
+        assert_eq!(json["retained_only"], of("removed") > 0);
+        assert!(place.entries().is_empty(), "{:?} left", place.entries());
+    }
+}
+
+#[test]
+fn threads_and_tasks_reach_the_number_asked_for() {
+    let place = Place::new("producers");
+    for producers in [
+        "--threads 3 --mode blocking",
+        "--threads 2 --mode pipelined",
+        "--tasks 20",
+        "--tasks 20 --threads 2",
+        "--tasks 5 --mode pipelined",
+        "--mode pipelined --durability interval:5ms",
+        "--mode pipelined --durability manual",
+        "--mode blocking --durability manual",
+    ] {
+        let line = format!("{producers} --records 301 --size 0-700 --verify --baseline 0 {SMALL}");
+        let json = place.json(&line);
+        assert_eq!(json["records"], 301, "{producers}");
+        assert_eq!(json["verified"], true, "{producers}");
+        assert_eq!(json["verification"]["compared"], 301, "{producers}");
+        assert_eq!(json["eta"], Value::Null);
+        assert!(json["latency_us"]["count"].as_u64().unwrap() > 0, "{producers}");
+    }
+}
+
+#[test]
+fn a_lone_blocking_producer_waits_for_a_group_of_each_records_own() {
+    let place = Place::new("lone");
+    for producer in ["--threads 1", "--tasks 1"] {
+        let line = format!("{producer} --mode blocking --records 60 --baseline 0 {SMALL}");
+        let json = place.json(&line);
+        assert_eq!((&json["groups"], &json["fsyncs"]), (&60.into(), &60.into()), "{producer}");
+    }
+}
+
+#[test]
+fn without_recycling_the_run_ends_before_the_disk_is_used_up() {
+    let place = Place::new("budget");
+    let line = "--no-recycle --max-disk 64m --segment-size 1m --size 4k --duration 5s";
+    let json = place.json(&format!("{line} --verify --baseline 0"));
+    assert_eq!(json["ended_by"], "its disk budget");
+    assert_eq!((&json["verified"], &json["retained_only"]), (&true.into(), &false.into()));
+    assert_eq!(json["segments"]["recycled"], 0);
+}
+
+#[test]
+fn blocking_is_compared_with_one_raw_block() {
+    let place = Place::new("blocking");
+    let line = "--mode blocking --size 128 --duration 200ms --baseline 50ms --hgrm latency.hgrm";
+    let json = place.json(&format!("{line} {SMALL}"));
+    assert_eq!(json["baseline"]["depth"], 1);
+    assert!(json["p50_ratio"].as_f64().unwrap() > 0.1);
+    let hgrm = std::fs::read_to_string(place.path("latency.hgrm")).unwrap();
+    assert!(hgrm.contains("1/(1-Percentile)"));
+    let count = format!("Total count    = {:12}]", json["records"].as_u64().unwrap());
+    assert!(hgrm.contains(&count), "{hgrm}");
+}
+
+#[test]
+fn every_line_of_a_real_file_comes_back_in_order() {
+    let text: Vec<u8> = (0..2000u32)
+        .flat_map(|i| match i % 4 {
+            0 => b"\n".to_vec(),
+            1 => [&[0xff, 0xfe, b'\r', 0, (i >> 8) as u8 | 0x80][..], b"\n"].concat(),
+            2 => format!("line {i}\n").into_bytes(),
+            _ => [vec![b'x'; i as usize], b"\n".to_vec()].concat(),
+        })
+        .chain(*b"without a newline")
+        .collect();
+    let lines: Vec<&[u8]> = text.split(|&b| b == b'\n').collect();
+    for backend in ["auto", "std"] {
+        for mode in ["pipelined", "blocking --records 300"] {
+            let place = Place::new(&format!("input-{backend}-{}", &mode[..5]));
+            std::fs::write(place.path("lines"), &text).unwrap();
+            let json = place.json(&format!(
+                "--input lines --dir log --keep --verify --baseline 0 --segment-size 1m \
+                 --backend {backend} --mode {mode}"
+            ));
+            let expected = &lines[..if mode == "pipelined" { lines.len() } else { 300 }];
+            assert_eq!(json["records"], expected.len());
+            assert_eq!(json["verified"], true);
+            assert!(records_in(&place.path("log")) == expected, "{backend} {mode}");
+        }
+    }
+}
+
+#[test]
+fn a_log_that_was_there_before_loses_nothing() {
+    let place = Place::new("existing");
+    let log = place.path("log");
+    std::fs::create_dir(&log).unwrap();
+    let wal = Wal::builder(&log).segment_size(1 << 20).open().unwrap();
+    for i in 0..50u8 {
+        wal.append_durable(&[i; 9]).unwrap();
+    }
+    wal.close().unwrap();
+    let refused = place.run(&format!("--dir log --records 10 {SMALL}"));
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("would delete"));
+    let json =
+        place.json("--dir log --records 5000 --size 1k --verify --baseline 0 --segment-size 1m");
+    assert_eq!((&json["verified"], &json["retained_only"]), (&true.into(), &false.into()));
+    let records = records_in(&log);
+    assert_eq!(records.len(), 5050);
+    assert!(records[..50].iter().zip(0u8..).all(|(r, i)| *r == [i; 9]));
+}
+
+#[test]
+fn a_directory_is_removed_only_if_it_was_created() {
+    let place = Place::new("dirs");
+    place.json(&format!("--dir new/below --records 10 --baseline 0 {SMALL}"));
+    assert!(!place.path("new/below").exists());
+    place.json(&format!("--dir kept --keep --records 10 --baseline 0 {SMALL}"));
+    assert_eq!(records_in(&place.path("kept")).len(), 10);
+    std::fs::create_dir(place.path("mine")).unwrap();
+    place.json(&format!("--dir mine --records 10 --baseline 0 {SMALL}"));
+    assert_eq!(records_in(&place.path("mine")).len(), 10);
+}
+
+#[test]
+fn bad_arguments_and_files_end_with_status_two_and_one_clear_line() {
+    let place = Place::new("bad");
+    std::fs::write(place.path("empty"), b"").unwrap();
+    std::fs::write(place.path("long"), vec![b'x'; 5000]).unwrap();
+    for (line, says) in [
+        ("--threads 0", "--threads"),
+        ("--tasks 0", "--tasks"),
+        ("--duration 0", "longer than zero"),
+        ("--durability interval:0", "longer than zero"),
+        ("--size 9-1", "reversed"),
+        ("--size 4g", "more than any log takes"),
+        ("--size 2m --segment-size 1m --max-disk 12m", "must fit in one segment"),
+        ("--records 0", "--records"),
+        ("--depth 0", "depth"),
+        ("--ring 1", "ring_capacity"),
+        ("--segment-size 5000", "segment_size"),
+        ("--max-disk 12m --segment-size 12m", "max_total_bytes"),
+        ("--input missing", "missing"),
+        ("--input .", "directory"),
+        ("--input empty", "no records"),
+        ("--input long --max-record 4k", "line 1"),
+        ("--input empty --size 4", "--size"),
+        ("--json no/such/dir", "--json"),
+        ("--hgrm .", "--hgrm"),
+        ("--hgrm -", "--hgrm"),
+        ("--input long --warm-up 1s", "--warm-up"),
+        ("--dir empty", "it is a file"),
+        ("--dir empty/below", "empty/below"),
+        ("--backend tape", "tape"),
+    ] {
+        let output = place.run(line);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{line}: {stderr}");
+        assert!(stderr.contains(says), "{line}: {stderr}");
+        assert!(!stderr.contains("panicked"), "{line}: {stderr}");
+        let mut left = place.entries();
+        left.sort();
+        assert_eq!(left, ["empty", "long"], "{line}");
+    }
+}
+
+#[test]
+fn a_log_that_is_in_use_ends_with_status_one() {
+    let place = Place::new("locked");
+    let wal = Wal::builder(place.path("log")).segment_size(1 << 20).open().unwrap();
+    let output = place.run("--dir log --records 10 --segment-size 1m");
+    assert_eq!(output.status.code(), Some(1));
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(stderr.contains(&std::process::id().to_string()), "{stderr}");
+    wal.close().unwrap();
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_panic() {
+    let place = Place::new("pipe");
+    let line = format!("--records 10 --baseline 0 {SMALL}");
+    let mut child =
+        place.command(&line).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_signal_ends_the_run_with_its_table_and_leaves_nothing() {
+    use nix::sys::signal::{Signal, kill};
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let place = Place::new(&format!("signal-{signal}"));
+        let mut command = place.command(&format!("--duration 60s --verify {SMALL}"));
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while place.entries().is_empty() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        std::thread::sleep(Duration::from_millis(300));
+        kill(nix::unistd::Pid::from_raw(child.id() as i32), signal).unwrap();
+        let output = child.wait_with_output().unwrap();
+        let table = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{output:?}");
+        assert!(table.contains("ended by a signal"), "{table}");
+        assert!(table.contains("records in order, count and content"), "{table}");
+        assert!(place.entries().is_empty(), "{:?} left", place.entries());
+    }
+}
+
+#[test]
+fn the_table_names_every_figure() {
+    let place = Place::new("table");
+    let output = place.run(&format!("--duration 200ms --baseline 50ms {SMALL}"));
+    assert!(output.status.success());
+    let table = String::from_utf8(output.stdout).unwrap();
+    for name in [
+        "records/s",
+        "MB/s",
+        "groups/s",
+        "per group",
+        "fsyncs",
+        "p50",
+        "p90",
+        "p99",
+        "p99.9",
+        "p99.99",
+        "max",
+        "commit method",
+        "backend",
+        "device",
+        "raw device",
+        "eta",
+        "█",
+    ] {
+        assert!(table.contains(name), "{name} is not in\n{table}");
+    }
+}
