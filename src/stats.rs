@@ -64,6 +64,9 @@ counters! {
     control_groups,
     /// Bytes written for groups of both kinds, with headers and padding to the block.
     group_bytes,
+    /// Groups in flight when a group was submitted, itself included, summed over `groups`: divided by
+    /// them, the depth that was really used.
+    depth_sum,
     /// Durability barriers that were submitted: linked syncs, synced writes, syncs of their own.
     syncs,
     /// Times that the log went on to the next segment.

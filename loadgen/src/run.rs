@@ -57,6 +57,8 @@ pub struct Work {
     pub groups: u64,
     /// Bytes of all groups, with headers and padding.
     pub group_bytes: u64,
+    /// Groups in flight on average, the one just submitted included.
+    pub mean_depth: f64,
     /// Durability barriers.
     pub syncs: u64,
     /// Rotations to the next segment.
@@ -87,6 +89,8 @@ impl Work {
         Work {
             groups: after.groups - before.groups,
             group_bytes: after.group_bytes - before.group_bytes,
+            mean_depth: (after.depth_sum - before.depth_sum) as f64
+                / (after.groups - before.groups).max(1) as f64,
             syncs: after.syncs - before.syncs,
             rotations: after.rotations - before.rotations,
             prepared: after.segments_prepared - before.segments_prepared,
@@ -236,8 +240,8 @@ fn plan(args: &Args, settings: &Settings, source: Source, wal: &Wal) -> Plan {
     }
 }
 
-/// The raw device in the way that this run used it: pipelined, its mean group at its depth; blocking,
-/// one block at a time.
+/// The raw device in the way that this run used it: pipelined, its mean group at its mean depth;
+/// blocking, one block at a time.
 fn compare(
     args: &Args,
     dir: &RunDir,
@@ -251,7 +255,7 @@ fn compare(
     let request = baseline::Request {
         method: method(backend, args.durability, blocking),
         group: if blocking { block } else { work.mean_group() as usize },
-        depth: if blocking { 1 } else { backend.depth },
+        depth: if blocking { 1 } else { (work.mean_depth.round() as usize).max(1) },
         direct: backend.direct_io,
         block,
         time: args.baseline,

@@ -182,6 +182,7 @@ impl IoLoop {
             counters.control_groups.add(1);
         } else {
             counters.groups.add(1);
+            counters.depth_sum.add(self.groups.flying() as u64);
             counters.records.add(u64::from(sealed.records));
             counters.record_bytes.add(u64::from(sealed.used - GROUP_HEADER));
         }

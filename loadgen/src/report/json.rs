@@ -91,6 +91,7 @@ fn circumstances(report: &Report) -> Value {
         "registered_buffers": backend.registered_buffers,
         "block_size": backend.block_size,
         "depth": backend.depth,
+        "mean_depth": work.mean_depth,
         "segments": {
             "size": settings.segment_size,
             "rotations": work.rotations,

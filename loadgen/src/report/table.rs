@@ -71,7 +71,9 @@ fn throughput(report: &Report, row: Row<'_>) {
     );
     row("groups/s", format!("{:<14} {} groups", si(per_s(work.groups)), grouped(work.groups)));
     let (records, size) = (each(outcome.records as f64), each(work.group_bytes as f64));
-    row("per group", format!("{records:.1} records, {} written", bytes(size)));
+    let depth = work.mean_depth;
+    let group = format!("{records:.1} records, {} written, {depth:.1} in flight", bytes(size));
+    row("per group", group);
     let flushes = match work.flushes {
         Some(n) => format!("; the device counted {} flushes, anybody's", grouped(n)),
         None => String::new(),
