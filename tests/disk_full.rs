@@ -1,0 +1,85 @@
+//! The filesystem is full, and later is not: appends are refused, nothing is lost, and they work again
+//! by themselves. Needs root, for a small filesystem of its own; skipped with a message elsewhere.
+#![cfg(target_os = "linux")]
+
+mod support;
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use ringwal::{Error, Wal};
+use support::{Temp, backends, read_all};
+
+struct Mounted<'a>(&'a std::path::Path);
+
+impl Drop for Mounted<'_> {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(self.0).output();
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_and_heals_without_reopening() {
+    for backend in backends() {
+        let temp = Temp::new();
+        let mount = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=3m", "tmpfs"])
+            .arg(temp.path())
+            .output();
+        if !mount.is_ok_and(|m| m.status.success()) {
+            eprintln!("skipped: a small filesystem can only be mounted by root");
+            return;
+        }
+        let _mounted = Mounted(temp.path());
+        let filler = temp.path().join("filler");
+        std::fs::write(&filler, vec![1; 1 << 20]).unwrap();
+
+        let builder = || Wal::builder(temp.log()).segment_size(256 << 10).backend(backend);
+        let wal = builder().open().unwrap();
+        let mut expected = Vec::new();
+        let refused = loop {
+            let payload = vec![expected.len() as u8; 3000];
+            match wal.append(&payload) {
+                Ok(lsn) => expected.push((lsn, payload)),
+                Err(e) => break e,
+            }
+            assert!(expected.len() < 10_000, "it never fills up");
+        };
+        assert!(matches!(refused, Error::NoSpace), "{refused:?}");
+        assert!(matches!(wal.append(&[0; 3000]), Err(Error::NoSpace)));
+        // What was accepted is durable and readable meanwhile.
+        wal.sync().unwrap();
+        assert_eq!(read_all(&wal), expected);
+
+        std::fs::remove_file(&filler).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            let payload = vec![expected.len() as u8; 3000];
+            match wal.append_durable(&payload) {
+                Ok(lsn) => break expected.push((lsn, payload)),
+                Err(Error::NoSpace) => assert!(Instant::now() < deadline, "it never heals"),
+                Err(e) => panic!("{e}"),
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert_eq!(read_all(&wal), expected);
+        wal.close().unwrap();
+        assert_eq!(read_all(&builder().open().unwrap()), expected);
+    }
+}
+
+#[test]
+fn a_new_log_on_a_full_disk_says_so() {
+    let temp = Temp::new();
+    let mount = Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"])
+        .arg(temp.path())
+        .output();
+    if !mount.is_ok_and(|m| m.status.success()) {
+        eprintln!("skipped: a small filesystem can only be mounted by root");
+        return;
+    }
+    let _mounted = Mounted(temp.path());
+    let opened = Wal::builder(temp.log()).segment_size(256 << 10).open();
+    assert!(matches!(opened, Err(Error::NoSpace)), "{opened:?}");
+}
