@@ -2,6 +2,7 @@
 //! thousand requests at a time share their group commits, on one thread of the runtime.
 //!
 //! `cargo run --release --example async_tokio`
+#![allow(clippy::print_stdout, reason = "an example prints")]
 
 use std::time::Instant;
 

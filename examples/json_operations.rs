@@ -1,6 +1,7 @@
 //! Create, update and delete operations are logged as JSON; replay rebuilds the map they made.
 //!
 //! `cargo run --example json_operations`
+#![allow(clippy::print_stdout, reason = "an example prints")]
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;

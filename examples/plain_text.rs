@@ -1,6 +1,7 @@
 //! Eleven strings are written, made durable, and read back.
 //!
 //! `cargo run --example plain_text`
+#![allow(clippy::print_stdout, reason = "an example prints")]
 
 use ringwal::{Lsn, Wal};
 

@@ -27,6 +27,9 @@ use crate::segment::Names;
 use crate::shared::Shared;
 use crate::storage::sim::{Fault, SimDisk};
 
+/// Records as the oracle keeps them: position and payload.
+type Records = Vec<(u64, Vec<u8>)>;
+
 #[derive(Debug, Default)]
 struct SimClock(AtomicU64);
 
@@ -49,7 +52,7 @@ impl Clock for SimClock {
 /// What was appended, in order, as far as it may still be there.
 #[derive(Debug, Default)]
 struct Oracle {
-    records: Vec<(u64, Vec<u8>)>,
+    records: Records,
     /// Positions at which a batch goes on: the log may not end before one of them.
     inside_batch: Vec<u64>,
     /// Everything below was acknowledged.
@@ -59,7 +62,7 @@ struct Oracle {
 }
 
 impl Oracle {
-    fn check(&mut self, found: Vec<(u64, Vec<u8>)>, report: &RecoveryReport) -> Result<(), String> {
+    fn check(&mut self, found: Records, report: &RecoveryReport) -> Result<(), String> {
         let oldest = report.oldest.as_u64();
         if oldest > self.may_be_gone {
             return Err(format!("removed up to {oldest}, allowed {}", self.may_be_gone));
@@ -353,7 +356,7 @@ impl World {
 }
 
 /// `None`: the machine went off meanwhile.
-fn read_all(shared: &Arc<Shared>) -> Result<Option<Vec<(u64, Vec<u8>)>>, String> {
+fn read_all(shared: &Arc<Shared>) -> Result<Option<Records>, String> {
     let reader = Reader::new(Arc::clone(shared), Lsn::ZERO.as_u64(), shared.durable.end());
     let mut found = Vec::new();
     for record in reader {
@@ -435,7 +438,7 @@ fn the_oracle_finds_a_sync_that_does_not_wait_for_its_write() {
 /// What can be said of a log after damage.
 #[derive(Debug, PartialEq, Eq)]
 enum Seen {
-    Records(Vec<(u64, Vec<u8>)>),
+    Records(Records),
     Corruption,
     /// Unsupported, foreign, or another typed refusal to open.
     Refused,
@@ -477,7 +480,7 @@ fn settle(life: &mut Life) {
 }
 
 /// A log of a few small segments: its disk, its records, and whether it was closed.
-fn reference(close: bool) -> (SimDisk, Options, Vec<(u64, Vec<u8>)>) {
+fn reference(close: bool) -> (SimDisk, Options, Records) {
     let mut world = World::new(5, Sabotage::None);
     world.options = Options {
         segment_size: 16 << 10,

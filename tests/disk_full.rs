@@ -1,6 +1,7 @@
 //! The filesystem is full, and later is not: appends are refused, nothing is lost, and they work again
 //! by themselves. Needs root, for a small filesystem of its own; skipped with a message elsewhere.
 #![cfg(target_os = "linux")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "tests say what they did")]
 
 mod support;
 

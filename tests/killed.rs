@@ -4,6 +4,7 @@
 //!
 //! The writer is this test binary itself, run with `RINGWAL_KILL_DIR` set; its acknowledgements go
 //! through a pipe to the parent, which outlives it.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "tests say what they did")]
 
 mod support;
 

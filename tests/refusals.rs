@@ -1,5 +1,6 @@
 //! Bad options, bad directories, second openers: each gets a typed error that says what to do, and
 //! nothing on disk is changed or lost.
+#![allow(clippy::print_stderr, reason = "tests say what they skip")]
 
 mod support;
 

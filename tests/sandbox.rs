@@ -3,6 +3,7 @@
 //!
 //! Each case runs in a process of its own: this test binary, with `RINGWAL_CASE` set.
 #![cfg(target_os = "linux")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "tests say what they did")]
 
 mod support;
 
