@@ -6,9 +6,9 @@ use crate::format::SegmentHeader;
 use crate::segment::Names;
 use crate::storage::{Access, Dir};
 
-/// Syncs every file that holds groups from the last proven mark on, and the directory, before
-/// anything in them is believed: they may have been read from a cache that the device has not seen.
-/// Returns how many temporary files were removed.
+/// Syncs every file from the last proven mark on, and the directory, before anything in them is
+/// believed: they may have been read from a cache that the device has not seen. So are the segments
+/// behind the end: a write of the last writer's must not reach them after one of the next. Returns how many temporary files were removed.
 pub(crate) fn settle(
     dir: &dyn Dir,
     names: &Names,
@@ -17,7 +17,7 @@ pub(crate) fn settle(
     temporaries: &[String],
 ) -> Result<usize> {
     if let Some(judgement) = judgement {
-        let unproven = segments[..=judgement.active].iter().filter(|s| s.end() > judgement.proven);
+        let unproven = segments.iter().filter(|s| s.end() > judgement.proven);
         for header in unproven {
             let name = names.segment(header.base);
             let synced = dir.open(&name, Access::Write).and_then(|f| f.sync_data());

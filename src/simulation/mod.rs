@@ -1,7 +1,7 @@
 //! The whole engine on a simulated disk, on one thread, from a seed.
 //!
-//! A *life* opens the log, works, and ends: by a close, by a crash at some operation, or by an
-//! injected error and a crash. After each, the oracle compares what is read back with what was
+//! A *life* opens the log, works, and ends: by a close, by a crash at some operation, by the death of
+//! the process alone, or by an injected error and one of these. After each, the oracle compares what is read back with what was
 //! appended: exact content and positions, every acknowledged record, no gap, nothing resurrected,
 //! whole batches. A seed that fails is replayed with
 //! `RINGWAL_SIM_SEED=<seed> cargo test --lib simulation::replay_one_seed -- --nocapture`.
@@ -197,6 +197,8 @@ impl World {
             Some(found) => self.oracle.check(found, &report)?,
             None => return Ok(None),
         }
+        // What open returns is durable.
+        self.note(&life);
         Ok(Some(life))
     }
 
@@ -344,7 +346,10 @@ impl World {
                 _ => self.disk.crash_at(now + self.rng.u64(..300)),
             }
             let ending = self.live(actions)?;
-            if ending == Ending::Stopped || self.rng.bool() {
+            if ending == Ending::Stopped && !self.disk.is_off() && self.rng.bool() {
+                // Only the process: what it wrote and did not sync is still there, for a while.
+                self.disk.kill(&mut self.rng);
+            } else if ending == Ending::Stopped || self.rng.bool() {
                 self.disk.crash(&mut self.rng);
             }
             self.disk.heal();

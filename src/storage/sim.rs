@@ -245,6 +245,27 @@ impl SimDisk {
         state.faults.clear();
     }
 
+    /// The process is gone and the machine goes on: what was in flight ends, or never began.
+    pub(crate) fn kill(&self, rng: &mut Rng) {
+        let mut state = self.state();
+        let mut ids: Vec<u64> = state.files.keys().copied().collect();
+        ids.sort_unstable();
+        for id in ids {
+            let Some(content) = state.files.get_mut(&id) else { continue };
+            content.unsynced.retain(|w| w.completed || rng.bool());
+            for w in content.unsynced.iter_mut().filter(|w| !w.completed) {
+                w.completed = true;
+                Content::apply(&mut content.current, w.offset, &w.bytes);
+            }
+        }
+    }
+
+    /// Whether the machine went off.
+    pub(crate) fn is_off(&self) -> bool {
+        let state = self.state();
+        state.operations >= state.crash_at
+    }
+
     /// Changes durable bytes behind everybody's back.
     pub(crate) fn damage(&self, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
         let mut state = self.state();
@@ -296,7 +317,12 @@ impl SimFile {
             Content::apply(&mut content.current, w.offset, &w.bytes);
         }
         if durable {
-            content.make_durable(&[id]);
+            // An older write to the same place cannot come out on top of this one any more.
+            let place = |w: &Unsynced| (w.offset, w.offset + w.bytes.len() as u64);
+            let new = content.unsynced.iter().find(|w| w.id == id).map_or((0, 0), place);
+            let over = |w: &&Unsynced| place(w).0 < new.1 && new.0 < place(w).1 && w.id <= id;
+            let ids: Vec<u64> = content.unsynced.iter().filter(over).map(|w| w.id).collect();
+            content.make_durable(&ids);
         }
         Ok(())
     }
