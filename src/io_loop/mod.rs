@@ -82,7 +82,8 @@ pub(crate) struct IoLoop {
     clock: Arc<dyn Clock>,
     backend: Box<dyn Backend>,
     setup: Setup,
-    eager: usize,
+    /// Bytes of the last submitted group.
+    last_len: u32,
     /// The segment that groups go to, and its slot.
     current: SegmentHeader,
     slot: usize,
@@ -146,7 +147,7 @@ impl IoLoop {
         Ok(IoLoop {
             clock,
             backend,
-            eager: eager(&setup),
+            last_len: 0,
             current: setup.active,
             slot: 0,
             slots,
@@ -326,11 +327,21 @@ impl IoLoop {
         }
     }
 
+    /// With fewer groups than this in flight, an extent is sealed as soon as it holds anything; with
+    /// more, it is left to fill. A linked sync is a second trip to the device, which a second group can
+    /// overlap, as long as groups are small; a DSYNC write is one trip. ARCHITECTURE.md has the figures.
+    fn eager(&self) -> usize {
+        let two_trips = self.setup.durability == Durability::EveryGroup
+            && self.setup.method == Method::Linked
+            && self.last_len <= SMALL_GROUP;
+        if two_trips { 2.min(self.setup.depth) } else { 1 }
+    }
+
     fn sleep_until(&self) -> (Option<WakeOn>, Option<u64>) {
         let flying = self.groups.flying();
         let wake_on = if flying >= self.setup.depth && self.outstanding > 0 {
             None
-        } else if flying >= self.eager || self.filling_since.is_some() {
+        } else if flying >= self.eager() || self.filling_since.is_some() {
             // A closed extent is next: what is published into the one after it changes nothing.
             Some(WakeOn::Sealed)
         } else {
@@ -342,13 +353,8 @@ impl IoLoop {
     }
 }
 
-/// With fewer groups than this in flight, an extent is sealed as soon as it holds anything; with
-/// more, it is left to fill. A linked sync is a second trip to the device, which a second group can
-/// overlap; a DSYNC write is one trip, and smaller groups only cost. ARCHITECTURE.md has the figures.
-fn eager(setup: &Setup) -> usize {
-    let two_trips = setup.durability == Durability::EveryGroup && setup.method == Method::Linked;
-    if two_trips { 2.min(setup.depth) } else { 1 }
-}
+/// Bytes up to which a group's time on the device is its sync's, not its transfer's.
+const SMALL_GROUP: u32 = 64 << 10;
 
 impl Debug for IoLoop {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

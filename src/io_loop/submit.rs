@@ -31,7 +31,7 @@ impl IoLoop {
                     }
                     progress = true;
                 }
-                Poll::Open if flying < self.eager && self.delay_is_over() => {
+                Poll::Open if flying < self.eager() && self.delay_is_over() => {
                     self.shared.ring.seal(false);
                 }
                 Poll::Filling => {
@@ -154,6 +154,7 @@ impl IoLoop {
         self.next += 1;
         self.submitted_end = sealed.lsn + u64::from(len);
         self.marked = control;
+        self.last_len = len;
         self.idle_due = None;
         self.delay_due = None;
         self.count(&sealed, control, len, method);
