@@ -56,3 +56,8 @@ pub use reader::{Reader, Record, RecordRef};
 pub use recovery::{RecoveryCase, RecoveryReport};
 pub use stats::Stats;
 pub use wal::Wal;
+
+/// The README's code compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
