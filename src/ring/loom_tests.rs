@@ -281,3 +281,46 @@ fn loom_no_publication_is_slept_through() {
     });
     assert!(WOKEN.load(Std::Relaxed) > 0, "some interleaving sleeps");
 }
+
+/// 8, and the doorbell's 2: an extent that the helper opens for a waiting producer is not slept through,
+/// although the I/O side was asleep when it could not be opened.
+#[test]
+fn loom_a_granted_record_is_not_slept_through() {
+    #[derive(Debug)]
+    struct Notify(Arc<loom::sync::Notify>);
+    impl super::Wake for Notify {
+        fn wake(&self) {
+            self.0.notify();
+        }
+    }
+    model(|| {
+        let ring = started(BLOCK, 4, 4 * BLOCK);
+        let notify = Arc::new(loom::sync::Notify::new());
+        ring.doorbell.connect(Box::new(Notify(Arc::clone(&notify))));
+        assert!(put(&ring, BLOCK).is_some());
+        // The next extent waits for a segment.
+        assert!(put(&ring, BLOCK).is_none());
+        let producer = {
+            let ring = Arc::clone(&ring);
+            thread::spawn(move || put_waiting(&ring, BLOCK))
+        };
+        let helper = {
+            let ring = Arc::clone(&ring);
+            thread::spawn(move || ring.prepared(8 * BLOCK))
+        };
+        assert_eq!(take(&ring, 0).records, 1);
+        loop {
+            ring.doorbell.arm(super::WakeOn::Any);
+            match ring.poll(1) {
+                Poll::Unopened | Poll::Empty | Poll::Filling => {
+                    notify.wait();
+                    ring.doorbell.disarm();
+                }
+                Poll::Open => ring.seal(false),
+                Poll::Complete(sealed) => break assert_eq!(sealed.records, 1),
+            }
+        }
+        producer.join().unwrap();
+        helper.join().unwrap();
+    });
+}

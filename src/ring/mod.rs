@@ -19,8 +19,8 @@
 //! 6. An extent is complete when the bytes published equal its end less the header. Only then, and
 //!    only by the I/O thread, is its buffer touched as a whole.
 //! 7. The opener stores base before it publishes the tail; a reservation reads it afterwards.
-//! 8. Producers that wait for room are granted it in order when the next extent opens, before anyone
-//!    can take it on the fast path: none starves, however large its record.
+//! 8. Producers that wait for room are granted the first bytes of the next extent, in order: none
+//!    starves, however large its record. The tail is published before they are told.
 
 mod doorbell;
 mod memory;
@@ -229,20 +229,28 @@ impl Ring {
         let sequence = opening.next;
         let index = self.index(sequence);
         self.extents[index].base.store(to.next, Ordering::Relaxed);
-        let mut offset = HEADER;
-        while let Some(request) = opening.queue.front()
-            && offset + request.len() <= self.limit
-        {
-            opening.wakers.extend(request.grant(index, offset));
-            offset += request.len();
-            opening.queue.pop_front();
-        }
+        // Who waits gets the first bytes. The tail is published before anybody is told: whoever fills
+        // a grant and rings the bell must find the I/O thread able to see the extent.
+        let fits = |offset: &mut u64, request: &Arc<Request>| {
+            let end = *offset + request.len();
+            (end <= self.limit).then(|| *offset = end)
+        };
+        let mut end = HEADER;
+        let granted = opening.queue.iter().map_while(|r| fits(&mut end, r)).count();
         opening.placement = to;
         opening.pending = false;
         opening.next += 1;
         // A swap, which costs what a sequentially consistent store does, and has its place among the
         // additions of producers that found the word closed.
-        self.tail.swap(Tail::new(sequence, offset).0, Ordering::SeqCst);
+        self.tail.swap(Tail::new(sequence, end).0, Ordering::SeqCst);
+        let mut offset = HEADER;
+        for _ in 0..granted {
+            if let Some(request) = opening.queue.pop_front() {
+                let len = request.len();
+                opening.wakers.extend(request.grant(index, offset));
+                offset += len;
+            }
+        }
     }
 
     /// The first address that no reservation holds: every record appended so far lies below it,
