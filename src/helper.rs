@@ -106,6 +106,10 @@ impl Helper {
         if self.shared.is_closing() {
             // The last groups may have made retention durable: carry it out before the end.
             let ended = self.shared.has_io_ended();
+            if !ended && self.shared.ring.waits_for_segment() {
+                // The mark of a clean close needs a block.
+                return self.prepare().unwrap_or_else(|e| self.failed(&e));
+            }
             return match self.retain() {
                 Ok(()) if ended => self.finish(),
                 Ok(()) => Next::OnNudge(None),
@@ -136,6 +140,7 @@ impl Helper {
             }
             self.out_of_space = true;
             self.shared.ring.set_no_space();
+            self.shared.ring.doorbell.ring();
         } else if passing {
             tracing::warn!(error = %e, "cannot prepare a segment now; trying on");
         } else {
@@ -273,6 +278,7 @@ impl Helper {
                 let end = spare.header.end();
                 self.shared.table.add_spare(spare);
                 self.shared.ring.prepared(end);
+                self.shared.ring.doorbell.ring();
                 Ok(Next::After(Duration::ZERO))
             }
         }

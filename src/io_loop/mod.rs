@@ -316,8 +316,14 @@ impl IoLoop {
             && self.groups.is_empty()
             && self.shared.ring.opened() == self.next
         {
-            let taken = !self.marked && self.shared.ring.take_private().is_some();
-            self.closing = if taken { Closing::Marked } else { Closing::Finished };
+            if self.marked || self.shared.ring.is_out_of_space() {
+                self.closing = Closing::Finished;
+            } else if self.shared.ring.take_private().is_some() {
+                self.closing = Closing::Marked;
+            } else {
+                // No block is left for the mark: the helper prepares a segment and rings.
+                self.shared.nudge_helper();
+            }
         }
         if self.closing == Closing::Marked
             && self.groups.is_empty()

@@ -94,6 +94,8 @@ struct Opening {
     stopped: bool,
     /// The next segment cannot be prepared for want of space.
     no_space: bool,
+    /// A control group found no block left.
+    private_waits: bool,
 }
 
 impl Opening {
@@ -183,6 +185,7 @@ impl Ring {
                 wakers: Vec::new(),
                 stopped: false,
                 no_space: false,
+                private_waits: false,
             })),
             doorbell: CachePadded::new(Doorbell::new()),
             full_waits: AtomicU64::new(0),
@@ -343,7 +346,8 @@ impl Ring {
             to.next = to.segment_end + to.block;
             to.segment_end += to.segment_size;
         }
-        if to.segment_end > to.prepared_end {
+        opening.private_waits = to.segment_end > to.prepared_end;
+        if opening.private_waits {
             return None;
         }
         let sequence = opening.next;
@@ -413,7 +417,12 @@ impl Ring {
 
     /// Whether the next extent waits for a segment.
     pub(crate) fn waits_for_segment(&self) -> bool {
-        self.lacks_segment(&lock(&self.opening))
+        let opening = lock(&self.opening);
+        opening.private_waits || self.lacks_segment(&opening)
+    }
+
+    pub(crate) fn is_out_of_space(&self) -> bool {
+        lock(&self.opening).no_space
     }
 
     fn lacks_segment(&self, opening: &Opening) -> bool {
