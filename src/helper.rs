@@ -250,7 +250,7 @@ impl Helper {
                     .policy
                     .max_total_bytes
                     .is_some_and(|n| bytes + self.policy.segment_size > n);
-            if over && !(spares == 0 && self.shared.ring.waits_for_segment()) {
+            if over && !(spares == 0 && self.only_more_space_helps()) {
                 // Retention makes room first; a pinned or unsynced segment may keep it from that.
                 let look_again = (spares == 0).then_some(Duration::from_millis(1));
                 return Ok(Next::OnNudge(look_again.or(self.next_expiry())));
@@ -282,6 +282,22 @@ impl Helper {
                 Ok(Next::After(Duration::ZERO))
             }
         }
+    }
+
+    /// Whether the log stands still for want of a segment, and making what it holds durable, so that
+    /// retention can go on, would change nothing.
+    fn only_more_space_helps(&self) -> bool {
+        if !self.shared.ring.waits_for_segment() {
+            return false;
+        }
+        let end = self.shared.ring.reserved_end();
+        if self.shared.durable.end() >= end {
+            return true;
+        }
+        if self.shared.durable.demand(end) {
+            self.shared.ring.doorbell.ring();
+        }
+        false
     }
 
     /// Retention by age is looked at ten times in the age, at least every minute.

@@ -50,7 +50,10 @@ impl Request {
     }
 
     pub(super) fn set_waker(&self, waker: &Waker) {
-        *lock(&self.waker) = Some(waker.clone());
+        let waker = Some(waker.clone());
+        let old = std::mem::replace(&mut *lock(&self.waker), waker);
+        // Its drop is user code, and the lock is let go by now.
+        drop(old);
     }
 
     /// Grants the room. Returns the waker of a task, to be woken once the queue's lock is let go; a
