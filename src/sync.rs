@@ -3,92 +3,9 @@
 
 #[cfg(ringwal_loom)]
 mod imp {
-    use std::cell::Cell;
-
     pub(crate) use loom::hint::spin_loop;
-    pub(crate) use loom::sync::atomic::Ordering;
-    use loom::sync::atomic::{self, fence};
+    pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering};
     pub(crate) use loom::sync::{Mutex, MutexGuard};
-
-    /// Loom gives sequentially consistent loads, stores and additions no more than acquire and
-    /// release; it knows the order of fences only. A fence behind every such write, or one before
-    /// every such read, makes up for it, as compilers do it for machines that have only fences. Each
-    /// way also orders weaker accesses on its own side, and so hides that they are too weak; a model
-    /// that needs sequential consistency is checked both ways, one that does not with no fences.
-    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-    pub(crate) enum Fences {
-        None,
-        BehindWrites,
-        BeforeReads,
-    }
-
-    thread_local! {
-        // All threads of a model are one thread of the system.
-        static FENCES: Cell<Fences> = const { Cell::new(Fences::None) };
-    }
-
-    pub(crate) fn set_fences(fences: Fences) {
-        FENCES.set(fences);
-    }
-
-    fn fence_if(when: Fences, order: Ordering) {
-        if order == Ordering::SeqCst && FENCES.get() == when {
-            fence(Ordering::SeqCst);
-        }
-    }
-
-    macro_rules! atomic {
-        ($name:ident, $int:ty) => {
-            #[derive(Debug)]
-            pub(crate) struct $name {
-                value: atomic::$name,
-                /// Changed by every load. Loom tries both orders of a write and the latest access
-                /// before it only; a thread that looks before it writes hides from it what others
-                /// have loaded. Two loads that conflict have their orders tried.
-                looks: atomic::AtomicU32,
-            }
-
-            #[allow(dead_code, reason = "both types have the same")]
-            impl $name {
-                pub(crate) fn new(value: $int) -> Self {
-                    $name { value: atomic::$name::new(value), looks: atomic::AtomicU32::new(0) }
-                }
-                pub(crate) fn load(&self, order: Ordering) -> $int {
-                    fence_if(Fences::BeforeReads, order);
-                    self.looks.fetch_add(1, Ordering::Relaxed);
-                    self.value.load(order)
-                }
-                pub(crate) fn store(&self, value: $int, order: Ordering) {
-                    self.value.store(value, order);
-                    fence_if(Fences::BehindWrites, order);
-                }
-                pub(crate) fn compare_exchange(
-                    &self,
-                    current: $int,
-                    new: $int,
-                    success: Ordering,
-                    failure: Ordering,
-                ) -> Result<$int, $int> {
-                    fence_if(Fences::BeforeReads, success);
-                    let done = self.value.compare_exchange(current, new, success, failure);
-                    fence_if(Fences::BehindWrites, success);
-                    done
-                }
-                atomic!(@rmw $int, swap, fetch_add, fetch_sub, fetch_max);
-            }
-        };
-        (@rmw $int:ty, $($op:ident),*) => {
-            $(pub(crate) fn $op(&self, value: $int, order: Ordering) -> $int {
-                fence_if(Fences::BeforeReads, order);
-                let old = self.value.$op(value, order);
-                fence_if(Fences::BehindWrites, order);
-                old
-            })*
-        };
-    }
-
-    atomic!(AtomicU32, u32);
-    atomic!(AtomicU64, u64);
 
     /// Lets loom see that memory is written by one side and taken by the other without overlap.
     #[derive(Debug)]
@@ -136,6 +53,14 @@ mod imp {
 }
 
 pub(crate) use imp::*;
+
+/// Loom knows sequential consistency of fences only: this makes it of the accesses around it. Nothing
+/// outside the models.
+#[inline(always)]
+pub(crate) fn model_fence() {
+    #[cfg(ringwal_loom)]
+    loom::sync::atomic::fence(Ordering::SeqCst);
+}
 
 /// Locks, whether or not a thread panicked while it held the lock: the states behind our locks are
 /// valid between any two statements, and a panic of the I/O thread poisons the log by itself.

@@ -9,7 +9,7 @@
 
 use std::sync::OnceLock;
 
-use crate::sync::{AtomicU32, Ordering};
+use crate::sync::{AtomicU32, Ordering, model_fence};
 
 /// Ends the I/O thread's sleep. May be called from any thread and at any time.
 pub(crate) trait Wake: Send + Sync + std::fmt::Debug {
@@ -42,6 +42,7 @@ impl Doorbell {
 
     pub(crate) fn arm(&self, on: WakeOn) {
         self.state.store(on as u32, Ordering::SeqCst);
+        model_fence();
     }
 
     pub(crate) fn disarm(&self) {
@@ -52,6 +53,7 @@ impl Doorbell {
     /// asked only when that matters.
     #[inline]
     pub(crate) fn published(&self, completes: impl FnOnce() -> bool) {
+        model_fence();
         let state = self.state.load(Ordering::SeqCst);
         if state != AWAKE && (state == WakeOn::Any as u32 || completes()) {
             self.ring();
@@ -60,6 +62,7 @@ impl Doorbell {
 
     /// Something happened that the I/O thread must see, whatever it sleeps for.
     pub(crate) fn ring(&self) {
+        model_fence();
         if self.state.load(Ordering::SeqCst) != AWAKE
             && self.state.swap(AWAKE, Ordering::SeqCst) != AWAKE
             && let Some(waker) = self.waker.get()

@@ -8,7 +8,6 @@ use loom::sync::Arc;
 use loom::thread;
 
 use super::{HEADER, Placement, Poll, Ring, Sealed};
-use crate::sync::{Fences, set_fences};
 
 const BLOCK: u64 = 4096;
 
@@ -26,30 +25,11 @@ fn started(room: u64, buffers: usize, prepared: u64) -> Arc<Ring> {
     Arc::new(ring)
 }
 
-/// Every interleaving up to a bound, and no more order than acquire and release give.
 fn model(f: impl Fn() + Sync + Send + 'static) {
-    check(3, Fences::None, std::sync::Arc::new(f));
-}
-
-/// The same with one preemption less, for models of many steps.
-fn model_of_many(f: impl Fn() + Sync + Send + 'static) {
-    check(2, Fences::None, std::sync::Arc::new(f));
-}
-
-/// The same for what rests on sequential consistency.
-fn model_ordered(f: impl Fn() + Sync + Send + 'static) {
-    let f = std::sync::Arc::new(f);
-    for fences in [Fences::BehindWrites, Fences::BeforeReads] {
-        check(3, fences, std::sync::Arc::clone(&f));
-    }
-}
-
-fn check(preemptions: usize, fences: Fences, f: std::sync::Arc<impl Fn() + Sync + Send + 'static>) {
-    set_fences(fences);
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = builder.preemption_bound.or(Some(preemptions));
+    builder.preemption_bound = builder.preemption_bound.or(Some(2));
     builder.max_branches = 20_000;
-    builder.check(move || f());
+    builder.check(f);
 }
 
 /// Reserves, fills and publishes one record; returns its address.
@@ -77,16 +57,6 @@ fn take(ring: &Ring, sequence: u64) -> Sealed {
             Poll::Open => ring.seal(false),
             Poll::Empty | Poll::Filling | Poll::Unopened => thread::yield_now(),
         }
-    }
-}
-
-/// A sleeper that loom knows.
-#[derive(Debug)]
-struct Flag(Arc<loom::sync::Notify>);
-
-impl super::Wake for Flag {
-    fn wake(&self) {
-        self.0.notify();
     }
 }
 
@@ -201,7 +171,7 @@ fn loom_a_stopped_ring_lets_its_waiters_go() {
 /// 8: two wait, of which one needs a whole extent; both get theirs from the I/O side's releases.
 #[test]
 fn loom_blocked_producers_are_all_served() {
-    model_of_many(|| {
+    model(|| {
         let ring = started(16, 2, 8 * BLOCK);
         assert!(put(&ring, 16).is_some());
         assert!(put(&ring, 16).is_some());
@@ -246,22 +216,6 @@ fn loom_a_seal_that_lands_on_the_next_extent_leaves_it_usable() {
     });
 }
 
-/// 2, 3: a seal of an empty extent opens it again, at the same place, and loses no producer that comes
-/// before, while or after it is closed.
-#[test]
-fn loom_a_seal_of_an_empty_extent_opens_it_again() {
-    model(|| {
-        let ring = started(16, 2, 4 * BLOCK);
-        let producer = {
-            let ring = Arc::clone(&ring);
-            thread::spawn(move || put_waiting(&ring, 16))
-        };
-        ring.seal(false);
-        assert_eq!(producer.join().unwrap(), BLOCK + HEADER);
-        assert_eq!(take(&ring, 0), Sealed { lsn: BLOCK, used: HEADER as u32 + 16, records: 1 });
-    });
-}
-
 /// What was appended lies below `reserved_end`, whatever happens at the same time.
 #[test]
 fn loom_the_reserved_end_covers_what_was_published() {
@@ -283,11 +237,18 @@ fn loom_the_reserved_end_covers_what_was_published() {
 /// The doorbell's 2: the sleeper misses no publication.
 #[test]
 fn loom_no_publication_is_slept_through() {
+    #[derive(Debug)]
+    struct Notify(Arc<loom::sync::Notify>);
+    impl super::Wake for Notify {
+        fn wake(&self) {
+            self.0.notify();
+        }
+    }
     static WOKEN: AtomicUsize = AtomicUsize::new(0);
-    model_ordered(|| {
+    model(|| {
         let ring = started(64, 2, 4 * BLOCK);
         let notify = Arc::new(loom::sync::Notify::new());
-        ring.doorbell.connect(Box::new(Flag(Arc::clone(&notify))));
+        ring.doorbell.connect(Box::new(Notify(Arc::clone(&notify))));
         let producer = {
             let ring = Arc::clone(&ring);
             thread::spawn(move || put(&ring, 16).unwrap())
@@ -321,278 +282,45 @@ fn loom_no_publication_is_slept_through() {
     assert!(WOKEN.load(Std::Relaxed) > 0, "some interleaving sleeps");
 }
 
-/// `reserved_end` against the closing of the log, from the ring's stop to the close of its extent: what
-/// is in that extent was appended, and is not to be taken for unused.
+/// 8, and the doorbell's 2: an extent that the helper opens for a waiting producer is not slept through,
+/// although the I/O side was asleep when it could not be opened.
 #[test]
-fn loom_the_reserved_end_covers_what_a_closing_ring_still_holds() {
-    model(|| {
-        let ring = started(64, 2, 4 * BLOCK);
-        let closer = {
-            let ring = Arc::clone(&ring);
-            thread::spawn(move || {
-                ring.stop();
-                ring.seal(true);
-            })
-        };
-        if let Some(lsn) = put(&ring, 16) {
-            assert!(ring.reserved_end() > lsn);
+fn loom_a_granted_record_is_not_slept_through() {
+    #[derive(Debug)]
+    struct Notify(Arc<loom::sync::Notify>);
+    impl super::Wake for Notify {
+        fn wake(&self) {
+            self.0.notify();
         }
-        closer.join().unwrap();
-    });
-}
-
-/// `reserved_end` never exceeds what the log will reach: a sync that waits for more waits for ever.
-#[test]
-fn loom_the_reserved_end_is_not_made_of_two_extents() {
-    model(|| {
-        let ring = started(16, 2, 4 * BLOCK);
-        let writer = {
-            let ring = Arc::clone(&ring);
-            thread::spawn(move || {
-                for sequence in 0..2 {
-                    assert!(put(&ring, 16).is_some());
-                    ring.seal(false);
-                    assert_eq!(take(&ring, sequence).records, 1);
-                    ring.release(sequence);
-                }
-            })
-        };
-        // Two groups of one block each, from BLOCK on; the third extent is opened, and empty.
-        assert!(ring.reserved_end() <= 3 * BLOCK);
-        writer.join().unwrap();
-        assert_eq!(ring.reserved_end(), 3 * BLOCK);
-    });
-}
-
-/// 4: who waits for a segment is refused when there is no space for one, be it known before or after
-/// the last extent is crossed; nobody hangs.
-#[test]
-fn loom_no_space_lets_who_waits_for_a_segment_go() {
+    }
     model(|| {
         let ring = started(BLOCK, 4, 4 * BLOCK);
+        let notify = Arc::new(loom::sync::Notify::new());
+        ring.doorbell.connect(Box::new(Notify(Arc::clone(&notify))));
         assert!(put(&ring, BLOCK).is_some());
+        // The next extent waits for a segment.
+        assert!(put(&ring, BLOCK).is_none());
         let producer = {
             let ring = Arc::clone(&ring);
-            thread::spawn(move || ring.reserve_or_wait(BLOCK).map(fill))
+            thread::spawn(move || put_waiting(&ring, BLOCK))
         };
-        ring.set_no_space();
-        assert_eq!(producer.join().unwrap(), Err(super::Refused::NoSpace));
-    });
-}
-
-/// 4: the same, with space found in the end: refused before, or granted after, never neither.
-#[test]
-fn loom_no_space_and_then_space_leaves_nobody() {
-    model(|| {
-        let ring = started(BLOCK, 4, 4 * BLOCK);
-        assert!(put(&ring, BLOCK).is_some());
-        let producer = {
+        let helper = {
             let ring = Arc::clone(&ring);
-            thread::spawn(move || ring.reserve_or_wait(BLOCK).map(fill))
-        };
-        ring.set_no_space();
-        ring.prepared(8 * BLOCK);
-        match producer.join().unwrap() {
-            Ok(lsn) => assert_eq!(lsn, 5 * BLOCK + HEADER),
-            Err(refused) => {
-                assert_eq!(refused, super::Refused::NoSpace);
-                // It crossed before it was refused, so that the next extent is open by now.
-                assert_eq!(put(&ring, BLOCK), Some(5 * BLOCK + HEADER));
-            }
-        }
-    });
-}
-
-/// 8: a record that takes a whole extent, and waits first, is granted it first, though a small one
-/// would have fitted anywhere.
-#[test]
-fn loom_a_large_record_does_not_starve() {
-    model(|| {
-        let ring = started(24, 2, 8 * BLOCK);
-        assert!(put(&ring, 16).is_some() && put(&ring, 24).is_some());
-        let queue = |len, waiting| {
-            let producer = {
-                let ring = Arc::clone(&ring);
-                thread::spawn(move || fill(ring.reserve_or_wait(len).unwrap()))
-            };
-            while crate::sync::lock(&ring.opening).queue.len() < waiting {
-                thread::yield_now();
-            }
-            producer
-        };
-        let large = queue(24, 1);
-        let small = queue(8, 2);
-        for sequence in 0..4 {
-            assert!(take(&ring, sequence).records > 0);
-            ring.release(sequence);
-        }
-        assert!(large.join().unwrap() < small.join().unwrap());
-    });
-}
-
-/// Request's 1, 2: a task that leaves the queue while it is being granted room either was not in time
-/// and owns the room, or leaves nothing behind. The log goes on either way.
-#[test]
-fn loom_leaving_the_queue_races_with_a_grant() {
-    model(|| {
-        let ring = started(16, 2, 8 * BLOCK);
-        assert!(put(&ring, 16).is_some() && put(&ring, 16).is_some());
-        let waker = std::task::Waker::noop();
-        let Ok(Err(pending)) = ring.reserve_later(16, waker) else { panic!("the ring is full") };
-        let task = {
-            let ring = Arc::clone(&ring);
-            thread::spawn(move || {
-                let room = pending.cancel(&ring);
-                room.map(|room| room.publish(0)).is_some()
-            })
+            thread::spawn(move || ring.prepared(8 * BLOCK))
         };
         assert_eq!(take(&ring, 0).records, 1);
-        ring.release(0);
-        assert_eq!(take(&ring, 1).records, 1);
-        ring.release(1);
-        let granted = task.join().unwrap();
-        if granted {
-            assert_eq!(take(&ring, 2).records, 0);
-            ring.release(2);
-        } else {
-            assert_eq!(ring.poll(2), Poll::Empty);
-        }
-        assert!(put(&ring, 16).is_some());
-    });
-}
-
-/// Doorbell's 2, with a sleeper that wants closed extents only: it is woken by who closes the extent,
-/// if not by who completes it.
-#[test]
-fn loom_no_crossing_is_slept_through() {
-    model_ordered(|| {
-        let ring = started(16, 2, 4 * BLOCK);
-        let notify = Arc::new(loom::sync::Notify::new());
-        ring.doorbell.connect(Box::new(Flag(Arc::clone(&notify))));
-        let filler = {
-            let ring = Arc::clone(&ring);
-            thread::spawn(move || put(&ring, 16))
-        };
-        let crosser = {
-            let ring = Arc::clone(&ring);
-            thread::spawn(move || put(&ring, 16))
-        };
         loop {
-            ring.doorbell.arm(super::WakeOn::Sealed);
-            if matches!(ring.poll(0), Poll::Complete(_)) {
-                break;
-            }
-            notify.wait();
-            ring.doorbell.disarm();
-        }
-        assert!(filler.join().unwrap().is_some() && crosser.join().unwrap().is_some());
-    });
-}
-
-/// A replaced waker is dropped with no lock held: its drop may drop a task that waits for room too,
-/// while room is granted.
-#[test]
-fn loom_a_replaced_waker_may_leave_the_queue() {
-    struct Owner {
-        ring: Arc<Ring>,
-        pending: std::sync::Mutex<Option<super::PendingReservation>>,
-    }
-    impl std::task::Wake for Owner {
-        fn wake(self: std::sync::Arc<Self>) {}
-    }
-    impl Drop for Owner {
-        fn drop(&mut self) {
-            let pending = self.pending.lock().unwrap().take();
-            if let Some(room) = pending.and_then(|p| p.cancel(&self.ring)) {
-                room.publish(0);
-            }
-        }
-    }
-    model(|| {
-        let ring = started(16, 2, 8 * BLOCK);
-        assert!(put(&ring, 16).is_some() && put(&ring, 16).is_some());
-        let noop = std::task::Waker::noop();
-        let Ok(Err(pending)) = ring.reserve_later(8, noop) else { panic!("the ring is full") };
-        let Ok(Err(owned)) = ring.reserve_later(16, noop) else { panic!("the ring is full") };
-        let owner = Owner { ring: Arc::clone(&ring), pending: Some(owned).into() };
-        let owner = std::task::Waker::from(std::sync::Arc::new(owner));
-        assert!(pending.poll(&ring, &owner).is_none());
-        drop(owner);
-        let task = {
-            let ring = Arc::clone(&ring);
-            thread::spawn(move || {
-                let polled = pending.poll(&ring, std::task::Waker::noop());
-                if let Some(room) = polled.map(Result::unwrap).or_else(|| pending.cancel(&ring)) {
-                    room.publish(0);
+            ring.doorbell.arm(super::WakeOn::Any);
+            match ring.poll(1) {
+                Poll::Unopened | Poll::Empty | Poll::Filling => {
+                    notify.wait();
+                    ring.doorbell.disarm();
                 }
-            })
-        };
-        for sequence in 0..2 {
-            assert_eq!(take(&ring, sequence).records, 1);
-            ring.release(sequence);
-        }
-        task.join().unwrap();
-    });
-}
-
-/// The same with no buffer free: the crosser opens nothing, so that only the end it fixes is there to
-/// be seen.
-#[test]
-fn loom_no_crossing_of_a_full_ring_is_slept_through() {
-    model_ordered(|| {
-        let ring = started(16, 2, 4 * BLOCK);
-        assert!(put(&ring, 16).is_some() && put(&ring, 16).is_some());
-        let notify = Arc::new(loom::sync::Notify::new());
-        ring.doorbell.connect(Box::new(Flag(Arc::clone(&notify))));
-        let crosser = {
-            let ring = Arc::clone(&ring);
-            thread::spawn(move || put(&ring, 16))
-        };
-        loop {
-            ring.doorbell.arm(super::WakeOn::Sealed);
-            if matches!(ring.poll(1), Poll::Complete(_)) {
-                break;
+                Poll::Open => ring.seal(false),
+                Poll::Complete(sealed) => break assert_eq!(sealed.records, 1),
             }
-            notify.wait();
-            ring.doorbell.disarm();
         }
-        assert_eq!(crosser.join().unwrap(), None);
-    });
-}
-
-/// 4: that there is no space may become known after one producer has queued up and before the crosser
-/// has said what is missing: then it is the crosser who refuses the other.
-#[test]
-fn loom_no_space_lets_all_who_wait_go() {
-    model(|| {
-        let ring = started(BLOCK, 4, 4 * BLOCK);
-        assert!(put(&ring, BLOCK).is_some());
-        let producers = [(); 2].map(|()| {
-            let ring = Arc::clone(&ring);
-            thread::spawn(move || ring.reserve_or_wait(BLOCK).map(fill))
-        });
-        ring.set_no_space();
-        for producer in producers {
-            assert_eq!(producer.join().unwrap(), Err(super::Refused::NoSpace));
-        }
-    });
-}
-
-/// `reserved_end` never adds the offset of one extent to the address of another.
-#[test]
-fn loom_the_reserved_end_never_falls_short() {
-    model(|| {
-        let ring = started(64, 4, 8 * BLOCK);
-        assert!(put(&ring, 16).is_some());
-        let last = put(&ring, 16).unwrap();
-        let writer = {
-            let ring = Arc::clone(&ring);
-            thread::spawn(move || {
-                ring.seal(false);
-                assert!(put(&ring, 16).is_some());
-            })
-        };
-        assert!(ring.reserved_end() > last);
-        writer.join().unwrap();
+        producer.join().unwrap();
+        helper.join().unwrap();
     });
 }

@@ -19,8 +19,8 @@
 //! 6. An extent is complete when the bytes published equal its end less the header. Only then, and
 //!    only by the I/O thread, is its buffer touched as a whole.
 //! 7. The opener stores base before it publishes the tail; a reservation reads it afterwards.
-//! 8. Producers that wait for room are granted it in order when the next extent opens, before anyone
-//!    can take it on the fast path: none starves, however large its record.
+//! 8. Producers that wait for room are granted the first bytes of the next extent, in order: none
+//!    starves, however large its record. The tail is published before they are told.
 
 mod doorbell;
 mod memory;
@@ -90,12 +90,12 @@ struct Opening {
     queue: VecDeque<Arc<Request>>,
     /// Tasks that were granted room or refused: user code, woken after the lock is let go.
     wakers: Vec<Waker>,
-    /// Producers have been let in: since then, what is closed and not `pending` has a crosser on its way.
-    started: bool,
     /// No more extents are opened for producers.
     stopped: bool,
     /// The next segment cannot be prepared for want of space.
     no_space: bool,
+    /// A control group found no block left.
+    private_waits: bool,
 }
 
 impl Opening {
@@ -183,9 +183,9 @@ impl Ring {
                 last_end: placement.next,
                 queue: VecDeque::new(),
                 wakers: Vec::new(),
-                started: false,
                 stopped: false,
                 no_space: false,
+                private_waits: false,
             })),
             doorbell: CachePadded::new(Doorbell::new()),
             full_waits: AtomicU64::new(0),
@@ -207,8 +207,7 @@ impl Ring {
         let base = extent.base.load(Ordering::Relaxed);
         opening.placement.next = base + align_up(end, opening.placement.block);
         opening.last_end = opening.placement.next;
-        // Half of the doorbell's pair: the crosser looks at the bell next, the sleeper here.
-        extent.end.store(end, Ordering::SeqCst);
+        extent.end.store(end, Ordering::Release);
         opening.pending = true;
         self.try_open(&mut opening);
         unlock(opening);
@@ -232,22 +231,29 @@ impl Ring {
         }
         let sequence = opening.next;
         let index = self.index(sequence);
-        // Released: whoever reads it finds the tail no older than this (`reserved_end`).
-        self.extents[index].base.store(to.next, Ordering::Release);
-        let mut offset = HEADER;
-        while let Some(request) = opening.queue.front()
-            && offset + request.len() <= self.limit
-        {
-            opening.wakers.extend(request.grant(index, offset));
-            offset += request.len();
-            opening.queue.pop_front();
-        }
+        self.extents[index].base.store(to.next, Ordering::Relaxed);
+        // Who waits gets the first bytes. The tail is published before anybody is told: whoever fills
+        // a grant and rings the bell must find the I/O thread able to see the extent.
+        let fits = |offset: &mut u64, request: &Arc<Request>| {
+            let end = *offset + request.len();
+            (end <= self.limit).then(|| *offset = end)
+        };
+        let mut end = HEADER;
+        let granted = opening.queue.iter().map_while(|r| fits(&mut end, r)).count();
         opening.placement = to;
         opening.pending = false;
         opening.next += 1;
         // A swap, which costs what a sequentially consistent store does, and has its place among the
         // additions of producers that found the word closed.
-        self.tail.swap(Tail::new(sequence, offset).0, Ordering::SeqCst);
+        self.tail.swap(Tail::new(sequence, end).0, Ordering::SeqCst);
+        let mut offset = HEADER;
+        for _ in 0..granted {
+            if let Some(request) = opening.queue.pop_front() {
+                let len = request.len();
+                opening.wakers.extend(request.grant(index, offset));
+                offset += len;
+            }
+        }
     }
 
     /// The first address that no reservation holds: every record appended so far lies below it,
@@ -267,7 +273,7 @@ impl Ring {
                 let now = Tail(self.tail.load(Ordering::Acquire));
                 let empty = now.offset() == HEADER;
                 // Closed, the end is exact once the crosser has been here.
-                let settled = now.offset() > self.limit && (opening.pending || !opening.started);
+                let settled = now.offset() > self.limit && (opening.pending || opening.stopped);
                 if empty || settled {
                     return opening.last_end;
                 }
@@ -284,7 +290,7 @@ impl Ring {
     /// Where the extent with this sequence stands.
     pub(crate) fn poll(&self, sequence: u64) -> Poll {
         let extent = &self.extents[self.index(sequence)];
-        let end = extent.end.load(Ordering::SeqCst);
+        let end = extent.end.load(Ordering::Acquire);
         if end != 0 {
             let done = extent.done.load(Ordering::SeqCst);
             if done % ONE_RECORD != end - HEADER {
@@ -340,12 +346,13 @@ impl Ring {
             to.next = to.segment_end + to.block;
             to.segment_end += to.segment_size;
         }
-        if to.segment_end > to.prepared_end {
+        opening.private_waits = to.segment_end > to.prepared_end;
+        if opening.private_waits {
             return None;
         }
         let sequence = opening.next;
         let extent = &self.extents[self.index(sequence)];
-        extent.base.store(to.next, Ordering::Release);
+        extent.base.store(to.next, Ordering::Relaxed);
         extent.end.store(HEADER, Ordering::Release);
         to.next += to.block;
         opening.placement = to;
@@ -357,7 +364,6 @@ impl Ring {
     /// Opens the first extent for producers.
     pub(crate) fn start(&self) {
         let mut opening = lock(&self.opening);
-        opening.started = true;
         opening.pending = true;
         self.try_open(&mut opening);
         unlock(opening);
@@ -411,7 +417,12 @@ impl Ring {
 
     /// Whether the next extent waits for a segment.
     pub(crate) fn waits_for_segment(&self) -> bool {
-        self.lacks_segment(&lock(&self.opening))
+        let opening = lock(&self.opening);
+        opening.private_waits || self.lacks_segment(&opening)
+    }
+
+    pub(crate) fn is_out_of_space(&self) -> bool {
+        lock(&self.opening).no_space
     }
 
     fn lacks_segment(&self, opening: &Opening) -> bool {

@@ -50,10 +50,7 @@ impl Request {
     }
 
     pub(super) fn set_waker(&self, waker: &Waker) {
-        let waker = Some(waker.clone());
-        let old = std::mem::replace(&mut *lock(&self.waker), waker);
-        // Its drop is user code, and the lock is let go by now.
-        drop(old);
+        *lock(&self.waker) = Some(waker.clone());
     }
 
     /// Grants the room. Returns the waker of a task, to be woken once the queue's lock is let go; a
