@@ -1,14 +1,30 @@
-//! Logs written by released versions stay readable, byte for byte.
+//! Logs written by released versions stay readable, byte for byte, and the files are what
+//! docs/format.md says.
 //!
-//! `tests/golden/v1` was written by version 0.1.0 with `RINGWAL_GOLDEN_WRITE=1 cargo test --test
-//! golden_format`, which writes it anew: only for a new format version, into a new directory.
+//! `tests/golden/v1` was written by version 0.1.0, `tests/golden/v1.records` lists what it holds:
+//! position, length and CRC-32 of each record. Neither is ever written again. A new format version
+//! gets its own, into directories that do not exist yet:
+//!
+//! `RINGWAL_GOLDEN_WRITE=tests/golden/v2 cargo test --test golden_format -- --ignored`
+//!
+//! The second decoder, `tests/golden/decoder.rs`, knows the document and not the library. It reads
+//! what the library writes today, and both must say the same of files that were damaged.
 
 mod support;
 
-use std::path::{Path, PathBuf};
+#[allow(unreachable_pub, reason = "a module of one test")]
+#[path = "golden/decoder.rs"]
+mod decoder;
 
-use ringwal::{Error, Wal};
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use decoder::{Header, Log, Records, crc32, hash};
+use ringwal::{BackendChoice, CommitMethod, Durability, Error, Lsn, Wal, WalBuilder};
 use support::{Temp, backends, copy_dir, read_all, segments};
+
+const PREFIX: &str = "golden";
 
 fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1")
@@ -26,38 +42,64 @@ fn expected() -> Vec<Vec<u8>> {
     all
 }
 
-fn builder(dir: &Path) -> ringwal::WalBuilder {
-    Wal::builder(dir).segment_size(16 << 10).prefix("golden")
+fn builder(dir: &Path) -> WalBuilder {
+    Wal::builder(dir).segment_size(16 << 10).prefix(PREFIX)
 }
 
-fn write(dir: &Path) {
-    let _ = std::fs::remove_dir_all(dir);
-    let wal = builder(dir).open().unwrap();
+fn aborted_append(wal: &Wal, len: usize) {
+    let outcome = std::panic::catch_unwind(|| wal.append_with(len, |_| panic!("on purpose")));
+    assert!(outcome.is_err());
+}
+
+/// Until an idle log has had time for its seal.
+fn idle() {
+    std::thread::sleep(Duration::from_millis(200));
+}
+
+/// One line a record: position, length, CRC-32.
+fn listing(records: &Records) -> String {
+    records.iter().fold(String::new(), |mut text, (lsn, payload)| {
+        writeln!(text, "{lsn} {} {:08x}", payload.len(), crc32(&[payload])).unwrap();
+        text
+    })
+}
+
+fn plain(records: Vec<(Lsn, Vec<u8>)>) -> Records {
+    records.into_iter().map(|(lsn, payload)| (lsn.as_u64(), payload)).collect()
+}
+
+fn payloads(records: &Records) -> Vec<Vec<u8>> {
+    records.iter().map(|(_, payload)| payload.clone()).collect()
+}
+
+#[test]
+#[ignore = "writes golden files, into the directory that RINGWAL_GOLDEN_WRITE names"]
+fn write_golden_files_of_a_new_format_version() {
+    let Some(dir) = std::env::var_os("RINGWAL_GOLDEN_WRITE").map(PathBuf::from) else { return };
+    std::fs::create_dir(&dir).expect("a directory that does not exist yet");
+    let wal = builder(&dir).open().unwrap();
     for n in 0..6 {
         wal.append_durable(&payload(n)).unwrap();
     }
-    // Long enough for an idle seal, then a second epoch.
-    std::thread::sleep(std::time::Duration::from_millis(200));
+    idle();
     wal.close().unwrap();
-    let wal = builder(dir).open().unwrap();
+    let wal = builder(&dir).open().unwrap();
     for n in 6..12 {
         wal.append(&payload(n)).unwrap();
     }
     wal.append_batch(&expected()[12..15]).unwrap();
-    let aborted = std::panic::catch_unwind(|| wal.append_with(50, |_| panic!("on purpose")));
-    assert!(aborted.is_err());
+    aborted_append(&wal, 50);
     for n in 20..30 {
         wal.append(&payload(n)).unwrap();
     }
     wal.close().unwrap();
     std::fs::remove_file(dir.join("golden.lock")).unwrap();
+    let records = Log::decode(&dir, PREFIX).unwrap().records;
+    std::fs::write(dir.with_extension("records"), listing(&records)).unwrap();
 }
 
 #[test]
 fn the_golden_log_reads_as_it_was_written() {
-    if std::env::var_os("RINGWAL_GOLDEN_WRITE").is_some() {
-        write(&golden());
-    }
     for backend in backends() {
         let temp = Temp::new();
         copy_dir(&golden(), &temp.log());
@@ -65,152 +107,398 @@ fn the_golden_log_reads_as_it_was_written() {
         assert!(wal.recovery().clean);
         assert_eq!(wal.recovery().epoch, 3);
         assert_eq!(wal.recovery().next_ordinal, expected().len() as u64);
-        let found = read_all(&wal);
-        assert_eq!(found.iter().map(|(_, p)| p.clone()).collect::<Vec<_>>(), expected());
+        let found = plain(read_all(&wal));
+        assert_eq!(payloads(&found), expected());
+        assert_eq!(listing(&found), include_str!("golden/v1.records"));
         for (lsn, payload) in &found {
-            assert_eq!(wal.read(*lsn).unwrap().payload, *payload);
+            assert_eq!(wal.read(Lsn::new(*lsn)).unwrap().payload, *payload);
         }
         // The position of the first record, as docs/format.md makes it: a header block, an epoch
         // group's block, a group header.
-        assert_eq!(found[0].0.as_u64(), 4096 + 4096 + 128);
+        assert_eq!(found[0].0, 4096 + 4096 + 128);
     }
 }
 
-fn crc32(bytes: &[u8]) -> u32 {
-    let mut crc = !0_u32;
-    for &b in bytes {
-        crc ^= u32::from(b);
-        for _ in 0..8 {
-            crc = (crc >> 1) ^ (0xEDB8_8320 & (crc & 1).wrapping_neg());
-        }
-    }
-    !crc
-}
-
-fn u32_at(b: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes(b[at..at + 4].try_into().unwrap())
-}
-
-fn u64_at(b: &[u8], at: usize) -> u64 {
-    u64::from_le_bytes(b[at..at + 8].try_into().unwrap())
-}
-
-/// A second decoder, from docs/format.md alone: it must find the same records in the same places.
 #[test]
-fn an_independent_decoder_agrees_with_the_document() {
-    let mut records = Vec::new();
-    let (mut previous, mut hash, mut ordinal) = (0, 0, 0);
-    let (mut epoch, mut flags_seen) = (0, 0);
-    let files = segments(&golden());
-    for (index, path) in files.iter().enumerate() {
-        let file = std::fs::read(path).unwrap();
-        assert_eq!(&file[..8], b"ringwal\x1a");
-        assert_eq!((file[8], file[9], file[10], file[11]), (1, 0, 1, 0));
-        let mut header = file[..128].to_vec();
-        header[12..16].fill(0);
-        assert_eq!(crc32(&header), u32_at(&file, 12));
-        let log_id = &file[32..48];
-        let base = u64_at(&file, 56);
-        assert_eq!((u32_at(&file, 28), u32_at(&file, 68)), (4096, 4096));
-        assert_eq!(u64_at(&file, 48), file.len() as u64);
-        let name = path.file_name().unwrap().to_str().unwrap();
-        assert_eq!(name, format!("golden.{base:020}.wal"));
-        assert_eq!(base, index as u64 * (16 << 10));
+fn an_independent_decoder_reads_the_golden_log() {
+    let log = Log::decode(&golden(), PREFIX).unwrap();
+    log.check_what_a_writer_promises().unwrap();
+    assert_eq!(payloads(&log.records), expected());
+    assert_eq!(listing(&log.records), include_str!("golden/v1.records"));
+    assert_eq!(log.flags() & 7, 7, "an epoch, an idle seal and a clean close");
+    assert_eq!(log.chain.last().unwrap().epoch, 2);
+    assert!(log.kinds.contains(&2) && log.kinds.contains(&0x83), "a batch and an abort");
+}
 
-        let mut at = 4096;
-        while at + 128 <= file.len() && &file[at..at + 4] == b"RWGp" {
-            let group = &file[at..at + 128];
-            let mut summed = group[..4].to_vec();
-            summed.extend(&group[8..]);
-            assert_eq!(crc32(&summed), u32_at(group, 4));
-            let lsn = u64_at(group, 8);
-            assert_eq!(lsn, base + at as u64);
-            assert_eq!(&group[16..32], log_id);
-            assert_eq!((u64_at(group, 56), u64_at(group, 64)), (previous, hash), "the chain");
-            let (used, count) = (u32_at(group, 72) as usize, u32_at(group, 76));
-            assert_eq!(u64_at(group, 80), ordinal);
-            let flags = u32_at(group, 104);
-            assert!(u64_at(group, 48) <= lsn && group[108..].iter().all(|&b| b == 0));
-            if flags != 0 {
-                assert_eq!((used, count), (128, 0));
-                flags_seen |= flags;
-            }
-            if flags & 1 != 0 {
-                assert!(u64_at(group, 32) > epoch);
-                epoch = u64_at(group, 32);
-            }
-            assert_eq!(u64_at(group, 32), epoch);
-            previous = lsn;
-            hash = group.chunks(8).fold(0x9E37_79B9_7F4A_7C15_u64, |h, w| {
-                let h = (h ^ u64_at(w, 0)).wrapping_mul(0xD6E8_FEB8_6659_FD93);
-                h ^ h >> 32
-            });
-            let before = records.len();
-            let mut r = at + 128;
-            while r < at + used {
-                let length = u32_at(&file, r) as usize;
-                let payload = &file[r + 12..r + 12 + length];
-                let place = base + r as u64;
-                let mut summed = log_id.to_vec();
-                summed.extend(payload);
-                summed.extend(place.to_le_bytes());
-                summed.extend(&file[r..r + 4]);
-                summed.extend(&file[r + 8..r + 12]);
-                assert_eq!(crc32(&summed), u32_at(&file, r + 4), "record at {place}");
-                assert_eq!(u16::from_le_bytes([file[r + 10], file[r + 11]]), epoch as u16);
-                match file[r + 8] {
-                    1 => records.push((place, payload.to_vec())),
-                    2 => {
-                        let mut i = r + 16;
-                        for _ in 0..u32_at(&file, r + 12) {
-                            let len = u32_at(&file, i) as usize;
-                            assert_eq!(u32_at(&file, i + 4) as usize, i - r);
-                            let item = file[i + 8..i + 8 + len].to_vec();
-                            records.push((base + i as u64, item));
-                            i += (8 + len).next_multiple_of(8);
-                        }
-                        assert_eq!(i, r + 12 + length);
-                    }
-                    0x83 => {}
-                    kind => panic!("kind {kind}"),
-                }
-                let end = r + (12 + length).next_multiple_of(8);
-                assert!(file[r + 12 + length..end].iter().all(|&b| b == 0));
-                r = end;
-            }
-            assert_eq!(r, at + used, "records tile the group");
-            assert_eq!(records.len() - before, count as usize);
-            ordinal += u64::from(count);
-            let end = (at + used).next_multiple_of(4096);
-            assert!(file[at + used..end].iter().all(|&b| b == 0));
-            at = end;
+/// A log as it is written, and what must be in it.
+struct Written {
+    wal: Wal,
+    records: Records,
+}
+
+impl Written {
+    fn open(builder: WalBuilder) -> Self {
+        Written { wal: builder.open().unwrap(), records: Vec::new() }
+    }
+
+    fn reopen(self, builder: WalBuilder) -> Self {
+        self.wal.close().unwrap();
+        Written { wal: builder.open().unwrap(), records: self.records }
+    }
+
+    fn append(&mut self, payload: Vec<u8>) {
+        let lsn = self.wal.append(&payload).unwrap();
+        self.records.push((lsn.as_u64(), payload));
+    }
+
+    fn batch(&mut self, payloads: &[Vec<u8>]) {
+        let mut lsn = self.wal.append_batch(payloads).unwrap().as_u64();
+        for payload in payloads {
+            self.records.push((lsn, payload.clone()));
+            lsn += (8 + payload.len() as u64).next_multiple_of(8);
         }
     }
-    assert_eq!(epoch, 2);
-    assert_eq!(flags_seen & 7, 7, "an epoch, an idle seal and a clean close");
-    assert_eq!(records.iter().map(|(_, p)| p.clone()).collect::<Vec<_>>(), expected());
+
+    fn every_size(&mut self, seed: u32) {
+        let max = match self.wal.append(&vec![0; 300 << 20]) {
+            Err(Error::RecordTooLarge { max, .. }) => max,
+            other => panic!("{other:?}"),
+        };
+        for len in [0, 1, 3, 4, 5, 8, 12, 100, 1000, max - 1, max, 3000, 0] {
+            self.append((0..len as u32).map(|i| (i.wrapping_mul(31) ^ seed) as u8).collect());
+            if len % 3 == 0 {
+                self.wal.sync().unwrap();
+            }
+        }
+        self.batch(&[vec![1], vec![], vec![2; 12], vec![3; 777]]);
+        aborted_append(&self.wal, 50 + seed as usize);
+        self.batch(&[vec![]]);
+        self.append(b"behind the batches".to_vec());
+    }
+}
+
+#[test]
+fn an_independent_decoder_reads_what_is_written_today() {
+    for backend in backends() {
+        for (size, method) in
+            [(16 << 10, CommitMethod::LinkedFsync), (64 << 10, CommitMethod::Dsync)]
+        {
+            let temp = Temp::new();
+            let open = || {
+                let builder = Wal::builder(temp.log()).segment_size(size).backend(backend);
+                if backend == BackendChoice::Std { builder } else { builder.commit_method(method) }
+            };
+            let mut written = Written::open(open());
+            written.every_size(1);
+            written.wal.sync().unwrap();
+            idle();
+            let mut written = written.reopen(open().durability(Durability::Manual));
+            written.every_size(2);
+            let mut written = written.reopen(open().depth(1));
+            (0..40).for_each(|n| written.append(payload(n)));
+            written.wal.close().unwrap();
+
+            let log = Log::decode(&temp.log(), "wal").unwrap();
+            log.check_what_a_writer_promises().unwrap();
+            assert_eq!(log.records, written.records);
+            assert_eq!(log.flags() & 7, 7, "an epoch, an idle seal and a clean close");
+            let last = log.chain.last().unwrap();
+            assert_eq!((last.epoch, last.flags & 4), (3, 4));
+            assert!(log.segment_count_on_chain() > 1, "rotation");
+            let mut kinds = log.kinds.clone();
+            kinds.sort_unstable();
+            kinds.dedup();
+            assert_eq!(kinds, [1, 2, 0x83]);
+            assert_eq!(plain(read_all(&open().open().unwrap())), log.records);
+        }
+    }
+}
+
+#[test]
+fn an_independent_decoder_reads_recycled_segments() {
+    for backend in backends() {
+        let temp = Temp::new();
+        let open = || Wal::builder(temp.log()).segment_size(16 << 10).backend(backend);
+        let mut written = Written::open(open().max_segments(4));
+        for n in 0..120 {
+            written.append(payload(n));
+            written.wal.sync().unwrap();
+        }
+        written.wal.close().unwrap();
+        let log = Log::decode(&temp.log(), "wal").unwrap();
+        log.check_what_a_writer_promises().unwrap();
+        assert!(log.segments[0].base > 0, "retention");
+        assert!(log.chain.iter().all(|h| h.oldest <= log.segments[0].base), "stated before done");
+        assert!(!log.records.is_empty() && written.records.ends_with(&log.records));
+        assert_eq!(plain(read_all(&open().open().unwrap())), log.records);
+    }
+}
+
+/// The segment files of a log that is open, as a crash of the machine would leave them: those of
+/// others in use are of no interest.
+fn snapshot(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for path in segments(from) {
+        std::fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+    }
+}
+
+fn write_at(dir: &Path, prefix: &str, log: &Log, lsn: u64, bytes: &[u8]) {
+    let segment = log.segments.iter().rfind(|s| s.base <= lsn).unwrap();
+    let path = dir.join(format!("{prefix}.{:020}.wal", segment.base));
+    let mut file = std::fs::read(&path).unwrap();
+    let at = (lsn - segment.base) as usize;
+    file[at..at + bytes.len()].copy_from_slice(bytes);
+    std::fs::write(path, file).unwrap();
+}
+
+/// A log whose last group holds one record, neither sealed nor closed.
+fn crashed(temp: &Temp) -> (PathBuf, Records) {
+    let open = Wal::builder(temp.log()).segment_size(64 << 10).idle_seal(Duration::from_secs(600));
+    let mut written = Written::open(open);
+    for n in 1..5 {
+        written.append(payload(n));
+        written.wal.sync().unwrap();
+    }
+    let copy = temp.path().join("crashed");
+    snapshot(&temp.log(), &copy);
+    (copy, written.records)
+}
+
+fn open_crashed(dir: &Path) -> Wal {
+    Wal::builder(dir).segment_size(64 << 10).open().unwrap()
+}
+
+#[test]
+fn an_independent_decoder_reads_past_a_torn_tail_and_the_epoch_behind_it() {
+    let temp = Temp::new();
+    let (dir, mut records) = crashed(&temp);
+    let log = Log::decode(&dir, "wal").unwrap();
+    log.check_what_a_writer_promises().unwrap();
+    assert_eq!(log.records, records);
+    let torn = *log.chain.last().unwrap();
+    write_at(&dir, "wal", &log, torn.lsn + torn.used - 8, &[0xFF; 8]);
+    records.pop();
+    assert_eq!(Log::decode(&dir, "wal").unwrap().records, records);
+
+    let wal = open_crashed(&dir);
+    assert!(wal.recovery().cut);
+    let mut written = Written { wal, records };
+    written.append(b"in the torn one's place".to_vec());
+    written.wal.close().unwrap();
+    let log = Log::decode(&dir, "wal").unwrap();
+    log.check_what_a_writer_promises().unwrap();
+    assert_eq!(log.records, written.records);
+    let cut = log.chain.iter().find(|h| h.epoch == 2).unwrap();
+    assert_eq!((cut.lsn, cut.flags), (torn.lsn, 1), "an epoch group at the cut");
+}
+
+/// The last group's record is given another kind, everything that sums it is put right.
+fn with_last_kind(dir: &Path, kind: u8) -> Log {
+    let log = Log::decode(dir, "wal").unwrap();
+    let last = *log.chain.last().unwrap();
+    let segment = log.segments.iter().rfind(|s| s.base <= last.lsn).unwrap();
+    let mut group = segment.at(last.lsn, last.end).to_vec();
+    let at = 128;
+    let length = u32::from_le_bytes(group[at..at + 4].try_into().unwrap()) as usize;
+    group[at + 8] = kind;
+    let lsn = last.lsn + at as u64;
+    let payload = &group[at + 12..at + 12 + length];
+    let position = [&lsn.to_le_bytes()[..], &group[at..at + 4], &group[at + 8..at + 12]].concat();
+    let crc = crc32(&[&segment.log_id, payload, &position]);
+    group[at + 4..at + 8].copy_from_slice(&crc.to_le_bytes());
+    group[76..80].fill(0);
+    let crc = crc32(&[&group[..4], &group[8..128]]);
+    group[4..8].copy_from_slice(&crc.to_le_bytes());
+    write_at(dir, "wal", &log, last.lsn, &group);
+    log
+}
+
+#[test]
+fn records_of_an_unknown_kind_are_skipped_where_the_kind_says_so() {
+    for (kind, kept) in [(0x85, true), (0xFF, true), (0x05, false), (0, false)] {
+        let temp = Temp::new();
+        let (dir, mut records) = crashed(&temp);
+        let last = *with_last_kind(&dir, kind).chain.last().unwrap();
+        records.pop();
+        let log = Log::decode(&dir, "wal").unwrap();
+        assert_eq!(log.end, if kept { last.end } else { last.lsn }, "kind {kind:#x}");
+        assert_eq!(log.records, records);
+        let wal = open_crashed(&dir);
+        assert_eq!(wal.recovery().cut, !kept, "kind {kind:#x}");
+        assert_eq!(plain(read_all(&wal)), records);
+    }
+}
+
+/// What the library makes of a directory: all records, or the error.
+fn library(dir: &Path) -> Result<Records, Error> {
+    let wal = builder(dir).backend(BackendChoice::Std).open()?;
+    let mut all = Records::new();
+    for record in wal.reader(Lsn::ZERO) {
+        let record = record?;
+        all.push((record.lsn.as_u64(), record.payload));
+    }
+    Ok(all)
+}
+
+/// Both decoders on the golden log with some bytes changed.
+fn both(change: impl FnOnce(&Path)) -> (Result<Records, &'static str>, Result<Records, Error>) {
     let temp = Temp::new();
     copy_dir(&golden(), &temp.log());
-    let wal = builder(&temp.log()).open().unwrap();
-    let found: Vec<_> = read_all(&wal).into_iter().map(|(l, p)| (l.as_u64(), p)).collect();
-    assert_eq!(found, records);
+    change(&temp.log());
+    let document = Log::decode(&temp.log(), PREFIX).map(|log| log.records);
+    (document, library(&temp.log()))
+}
+
+#[test]
+fn damage_to_any_group_of_a_closed_log_is_seen_by_both_decoders() {
+    let log = Log::decode(&golden(), PREFIX).unwrap();
+    let (last, chain) = log.chain.split_last().unwrap();
+    for group in chain {
+        let mut places: Vec<u64> = (0..16).map(|word| group.lsn + word * 8).collect();
+        places.extend((group.lsn + 128..group.lsn + group.used).step_by(509));
+        for lsn in places {
+            let segment = log.segments.iter().rfind(|s| s.base <= lsn).unwrap();
+            let flipped = segment.at(lsn, lsn + 1)[0] ^ 0x10;
+            let (document, library) = both(|dir| write_at(dir, PREFIX, &log, lsn, &[flipped]));
+            assert!(document.is_err(), "the document lets {lsn} pass: {group:?}");
+            match library {
+                Err(Error::Corruption { lsn: at, .. }) => {
+                    // The group, or the record in it; a first group's segment.
+                    let first = group.lsn == segment.base + segment.block;
+                    let from = if first { segment.base } else { group.lsn };
+                    assert!((from..=lsn).contains(&at.as_u64()), "{lsn}: {at} is named");
+                }
+                other => panic!("{lsn} in {group:?}: {other:?}"),
+            }
+        }
+    }
+    // The mark of the close itself is not acknowledged to anybody.
+    let (document, library) = both(|dir| write_at(dir, PREFIX, &log, last.lsn, &[0]));
+    assert_eq!(payloads(&document.unwrap()), expected());
+    assert_eq!(payloads(&library.unwrap()), expected());
+}
+
+#[test]
+fn both_decoders_say_the_same_of_random_damage() {
+    let rounds = if support::long() { 20_000 } else { 150 };
+    let log = Log::decode(&golden(), PREFIX).unwrap();
+    let seed = std::env::var("RINGWAL_GOLDEN_SEED").map_or(1, |s| s.parse().expect("a number"));
+    for round in seed..seed + rounds {
+        let mut random = fastrand::Rng::with_seed(round);
+        let segment = random.choice(&log.segments).unwrap();
+        let len = *random.choice(&[1, 8, 512, 4096]).unwrap();
+        let lsn = segment.base + random.u64(..(segment.size / len as u64)) * len as u64;
+        let any = random.u8(..);
+        let fill = *random.choice(&[0, 0xFF, any]).unwrap();
+        let change = |dir: &Path| write_at(dir, PREFIX, &log, lsn, &vec![fill; len]);
+        let (document, library) = both(change);
+        match (document, library) {
+            (Ok(document), Ok(library)) => assert_eq!(document, library, "seed {round}"),
+            (
+                Err(_),
+                Err(
+                    Error::Corruption { .. }
+                    | Error::Unsupported { .. }
+                    | Error::ForeignSegment { .. },
+                ),
+            ) => {}
+            // A spare and the chain's next segment look the same once the header is gone, and only the
+            // library must say which it is: it takes the worse.
+            (Ok(_), Err(Error::Corruption { offset: 0, reason, .. }))
+                if lsn < segment.base + 128 =>
+            {
+                assert!(reason.contains("segment header"), "seed {round}: {reason}");
+            }
+            (d, l) => {
+                let (d, l) = (d.map(|r| r.len()), l.map(|r| r.len()));
+                panic!("seed {round}: {len} bytes of {fill:#x} at {lsn}: {d:?}, but {l:?}")
+            }
+        }
+    }
+}
+
+#[test]
+fn the_decoder_itself_sees_each_field_that_is_wrong() {
+    // With every checksum put right, so that the field's own rule is what fails. The offset, a value
+    // for its byte, and the rule.
+    let wrong = [
+        (8, 1, "LSN is the position"),
+        (16, 0x5A, "log id is the segment's"),
+        (32, 9, "epoch tag"),
+        (40, 0x5A, "the predecessor's epoch, or a greater one begins"),
+        (50, 0xFF, "durable end is not above the LSN"),
+        (56, 1, "previous is the predecessor"),
+        (64, 0x5A, "previous hash is the predecessor's"),
+        (72, 1, "a record inside the used length"),
+        (74, 0xFF, "used length"),
+        (76, 77, "items sum to the record count"),
+        (80, 99, "ordinals follow"),
+        (98, 0xFF, "oldest is not above the LSN"),
+        (104, 32, "flags known"),
+        (108, 1, "group reserved fields are zero"),
+        (120, 1, "group reserved fields are zero"),
+    ];
+    for (offset, value, name) in wrong {
+        let temp = Temp::new();
+        let (dir, _) = crashed(&temp);
+        let log = Log::decode(&dir, "wal").unwrap();
+        let [.., before, last] = &log.chain[..] else { panic!("a chain") };
+        let mut header = log.segments[0].at(last.lsn, last.lsn + 128).to_vec();
+        header[offset] = value;
+        let crc = crc32(&[&header[..4], &header[8..]]);
+        header[4..8].copy_from_slice(&crc.to_le_bytes());
+        write_at(&dir, "wal", &log, last.lsn, &header);
+        let changed = Log::decode(&dir, "wal").unwrap();
+        assert_eq!(changed.end, last.lsn, "{name}: the group is not on the chain");
+        assert_eq!(changed.why_not(before, last.lsn), Err(name), "offset {offset}");
+        assert_ne!(hash(&header), last.hash);
+        // And the library ends in the same place.
+        assert_eq!(plain(read_all(&open_crashed(&dir))), changed.records, "{name}");
+    }
 }
 
 #[test]
 fn newer_versions_and_unknown_features_are_refused_as_such() {
-    for (at, value) in [(8, 2_u8), (16, 1), (20, 1)] {
-        let temp = Temp::new();
-        copy_dir(&golden(), &temp.log());
-        let path = segments(&temp.log())[0].clone();
-        let mut file = std::fs::read(&path).unwrap();
-        file[at] = value;
-        file[12..16].fill(0);
-        let crc = crc32(&file[..128]);
-        file[12..16].copy_from_slice(&crc.to_le_bytes());
-        std::fs::write(&path, &file).unwrap();
-        match builder(&temp.log()).open() {
-            Err(e @ Error::Unsupported { .. }) => assert!(e.to_string().contains("newer")),
-            other => panic!("{other:?}"),
+    let on_chain = Log::decode(&golden(), PREFIX).unwrap().segment_count_on_chain();
+    for (at, value) in [(8, 2_u8), (9, 1), (16, 1), (16, 4), (19, 0x80), (20, 1), (23, 0x80)] {
+        for index in 0..on_chain {
+            let (_, library) = both(|dir| patch_header(&segments(dir)[index], at, value));
+            match library {
+                Err(e @ Error::Unsupported { .. }) => assert!(e.to_string().contains("newer")),
+                other => panic!("offset {at}, segment {index}: {other:?}"),
+            }
         }
+    }
+}
+
+#[test]
+fn a_compatible_feature_that_is_not_known_is_ignored() {
+    for (at, value) in [(24, 1_u8), (27, 0x80)] {
+        let (document, library) = both(|dir| {
+            segments(dir).iter().for_each(|path| patch_header(path, at, value));
+        });
+        assert_eq!(payloads(&document.unwrap()), expected());
+        assert_eq!(payloads(&library.unwrap()), expected());
+    }
+}
+
+fn patch_header(path: &Path, at: usize, value: u8) {
+    let mut file = std::fs::read(path).unwrap();
+    file[at] = value;
+    let crc = crc32(&[&file[..12], &[0; 4], &file[16..128]]);
+    file[12..16].copy_from_slice(&crc.to_le_bytes());
+    std::fs::write(path, &file).unwrap();
+}
+
+impl Log {
+    fn segment_count_on_chain(&self) -> usize {
+        let last = self.chain.last().unwrap().lsn;
+        self.segments.iter().filter(|s| s.base <= last).count()
+    }
+
+    /// Why what stands at `lsn` does not follow `before`.
+    fn why_not(&self, before: &Header, lsn: u64) -> Result<(), &'static str> {
+        self.group(lsn).and_then(|(header, ..)| header.follows(before))
     }
 }
