@@ -23,6 +23,8 @@
 
 mod backend;
 mod builder;
+#[cfg(all(target_os = "linux", feature = "uring"))]
+mod calibrate;
 mod context;
 mod core;
 mod durable;
@@ -41,12 +43,13 @@ mod segment;
 mod shared;
 #[cfg(all(test, not(ringwal_loom)))]
 mod simulation;
+mod start;
 mod stats;
 mod storage;
 mod sync;
 mod wal;
 
-pub use backend::{BackendInfo, BackendKind};
+pub use backend::{BackendInfo, BackendKind, MethodReason};
 pub use builder::WalBuilder;
 pub use error::{Error, Failure, OptionsError, ReplayError, Result};
 pub use futures::{AppendFuture, DurableFuture};

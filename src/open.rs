@@ -1,20 +1,20 @@
-//! Putting a log together: lock, recover, prepare, start the threads.
+//! Putting a log together: lock, recover, prepare. `start.rs` starts the threads.
 
 use std::path::Path;
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 
-use crate::backend::{Ask, BackendInfo, choose};
 use crate::durable::Durable;
-use crate::error::{Error, Failure, Result};
+use crate::error::{Error, Result};
 use crate::format::{EpochId, Link, SegmentHeader};
-use crate::helper::{self, Helper, Policy};
-use crate::io_loop::{self, Clock, IoLoop, Setup, SystemClock};
+use crate::helper::Policy;
+use crate::io_loop::{Clock, SystemClock};
 use crate::lsn::Lsn;
 use crate::options::{Durability, Geometry, Options};
 use crate::recovery::{Judgement, RecoveryCase, RecoveryReport, judge, scan, settle};
 use crate::ring::{Placement, Ring};
 use crate::segment::{DirLock, Names, Preparation, Spare, Table, zeroes};
 use crate::shared::Shared;
+use crate::start::start;
 use crate::storage::{Access, Dir, File, OsDir, is_no_space};
 use crate::wal::Wal;
 
@@ -206,132 +206,6 @@ fn closing_times(
         }
     }
     Ok(times)
-}
-
-fn start(
-    recovered: Recovered,
-    options: &Options,
-    lock: DirLock,
-    clock: Arc<dyn Clock>,
-) -> Result<Wal> {
-    let Recovered { shared, policy, report, start, geometry } = recovered;
-    let log_id = start.log_id;
-    let (send, receive) = mpsc::sync_channel(1);
-    let io = {
-        let (shared, clock, options) = (Arc::clone(&shared), Arc::clone(&clock), options.clone());
-        let lock_fd = lock_fd(&lock);
-        spawn("ringwal-io", move || {
-            match begin(&shared, &clock, &options, start, geometry, lock_fd) {
-                Ok((io_loop, info)) => {
-                    let _ = send.send(Ok(info));
-                    io_loop::run(&shared, io_loop);
-                }
-                Err(e) => {
-                    let _ = send.send(Err(e));
-                }
-            }
-        })?
-    };
-    let info = match receive.recv() {
-        Ok(Ok(info)) => info,
-        Ok(Err(e)) => {
-            let _ = io.join();
-            return Err(e);
-        }
-        Err(_) => {
-            let failure = Failure::new("the I/O thread", "it ended before it began");
-            return Err(Error::Poisoned { cause: Arc::new(failure) });
-        }
-    };
-    let helper = {
-        let (shared, clock) = (Arc::clone(&shared), Arc::clone(&clock));
-        spawn("ringwal-segments", move || {
-            let helper = Helper::new(Arc::clone(&shared), clock, policy);
-            helper::run(&shared, helper);
-        })
-    };
-    let helper = match helper {
-        Ok(helper) => helper,
-        Err(e) => {
-            shared.begin_close();
-            let _ = io.join();
-            return Err(e);
-        }
-    };
-    let epoch_group = report.durable_end.as_u64();
-    let wal = Wal::assemble(shared, report, info, geometry, &log_id, (io, helper, lock));
-    // The epoch is durable before anybody can append to it.
-    wal.wait_until_started(epoch_group)?;
-    Ok(wal)
-}
-
-fn begin(
-    shared: &Arc<Shared>,
-    clock: &Arc<dyn Clock>,
-    options: &Options,
-    start: Start,
-    geometry: Geometry,
-    lock_fd: Option<i32>,
-) -> Result<(IoLoop, BackendInfo)> {
-    let probe = shared.names.probe();
-    let ask = Ask {
-        dir: &*shared.dir,
-        probe: &probe,
-        choice: options.backend,
-        method: options.commit_method,
-        depth: options.depth,
-        buffers: geometry.buffers,
-        buffer: geometry.buffer as usize,
-        lock_fd,
-        direct_io: start.active_file.is_direct(),
-    };
-    let chosen = choose(&ask, Arc::clone(&shared.ring.memory))?;
-    let setup = Setup {
-        log_id: start.log_id,
-        epoch: start.epoch,
-        link: start.link,
-        active: start.active,
-        active_file: start.active_file,
-        oldest: start.oldest,
-        block: geometry.block,
-        depth: chosen.info.depth,
-        durability: options.durability,
-        commit_delay: options.commit_delay,
-        idle_seal: options.idle_seal,
-        method: chosen.method,
-    };
-    let io_loop = IoLoop::new(Arc::clone(shared), Arc::clone(clock), chosen.backend, setup)
-        .map_err(|failure| Error::Poisoned { cause: Arc::new(failure) })?;
-    Ok((io_loop, chosen.info))
-}
-
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<std::thread::JoinHandle<()>> {
-    let body = move || {
-        block_signals();
-        crate::context::serve();
-        work();
-    };
-    let spawned = std::thread::Builder::new().name(name.into()).spawn(body);
-    spawned.map_err(|e| Error::io("start thread", name, e))
-}
-
-/// Signals are the program's own business: its handlers must not run on the log's threads.
-fn block_signals() {
-    #[cfg(all(target_os = "linux", feature = "uring"))]
-    {
-        use nix::sys::signal::SigSet;
-        let _ = SigSet::all().thread_block();
-    }
-}
-
-fn lock_fd(lock: &DirLock) -> Option<i32> {
-    #[cfg(unix)]
-    return Some(lock.raw_fd());
-    #[cfg(not(unix))]
-    {
-        let _ = lock;
-        None
-    }
 }
 
 /// Bytes for the log id and the epoch's nonce. They need to differ, not to be secret.

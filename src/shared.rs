@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::backend::Commit;
 use crate::durable::Durable;
 use crate::error::Failure;
 use crate::ring::Ring;
@@ -16,6 +17,7 @@ pub(crate) struct Shared {
     pub(crate) durable: Durable,
     pub(crate) table: Arc<Table>,
     pub(crate) counters: Counters,
+    pub(crate) commit: Commit,
     pub(crate) dir: Arc<dyn Dir>,
     pub(crate) names: Names,
     /// Retention: the helper wants this to be the oldest LSN...
@@ -48,6 +50,7 @@ impl Shared {
             durable,
             table: Arc::new(table),
             counters: Counters::new(),
+            commit: Commit::new(),
             dir,
             names,
             retire_wanted: AtomicU64::new(oldest),

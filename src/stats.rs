@@ -2,6 +2,7 @@
 //!
 //! Each is written by one thread (the I/O thread or the segment helper) and read by anybody.
 
+use crate::backend::MethodReason;
 use crate::lsn::Lsn;
 use crate::sync::{AtomicU64, Ordering};
 
@@ -34,6 +35,11 @@ macro_rules! counters {
             pub ring_full_waits: u64,
             /// The first position that is not durable yet.
             pub durable_end: Lsn,
+            /// How groups are made durable at the moment, as in
+            /// [`BackendInfo::commit_method`](crate::BackendInfo::commit_method).
+            pub commit_method: &'static str,
+            /// Why so.
+            pub commit_method_reason: MethodReason,
         }
 
         #[derive(Debug)]
@@ -46,8 +52,9 @@ macro_rules! counters {
                 Counters { $($name: Counter::new(),)* }
             }
 
-            pub(crate) fn read(&self, ring_full_waits: u64, durable_end: Lsn) -> Stats {
-                Stats { $($name: self.$name.get(),)* ring_full_waits, durable_end }
+            /// The counters; what is not counted is left for the caller to fill in.
+            pub(crate) fn read(&self) -> Stats {
+                Stats { $($name: self.$name.get(),)* ..Stats::default() }
             }
         }
     };
@@ -69,6 +76,8 @@ counters! {
     depth_sum,
     /// Durability barriers that were submitted: linked syncs, synced writes, syncs of their own.
     syncs,
+    /// Groups among them that were made durable by their own write (`dsync`).
+    dsync_groups,
     /// Times that the log went on to the next segment.
     rotations,
     /// Segments written from end to end by the helper.

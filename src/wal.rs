@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use crate::backend::BackendInfo;
+use crate::backend::{BackendInfo, BackendKind, Method};
 use crate::builder::WalBuilder;
 use crate::context;
 use crate::core::Core;
@@ -62,9 +62,18 @@ struct Inner {
 
 #[derive(Debug)]
 struct Threads {
-    io: JoinHandle<()>,
-    helper: JoinHandle<()>,
+    handles: Vec<JoinHandle<()>>,
     lock: DirLock,
+}
+
+impl Threads {
+    /// Waits for all of them; then the next opener may come.
+    fn end(self) {
+        for handle in self.handles {
+            let _ = handle.join();
+        }
+        drop(self.lock);
+    }
 }
 
 impl Wal {
@@ -85,11 +94,10 @@ impl Wal {
         info: BackendInfo,
         geometry: Geometry,
         log_id: &[u8; 16],
-        handles: (JoinHandle<()>, JoinHandle<()>, DirLock),
+        (handles, lock): (Vec<JoinHandle<()>>, DirLock),
     ) -> Wal {
-        let (io, helper, lock) = handles;
         let core = Core::new(shared, log_id, report.epoch, geometry.max_record);
-        let threads = Mutex::new(Some(Threads { io, helper, lock }));
+        let threads = Mutex::new(Some(Threads { handles, lock }));
         Wal { inner: Arc::new(Inner { core, report, info, process: std::process::id(), threads }) }
     }
 
@@ -296,18 +304,31 @@ impl Wal {
         &self.inner.report
     }
 
-    /// What the log has done since it was opened. Some twenty atomic loads.
+    /// What the log has done since it was opened. Some twenty atomic loads and a short lock that the
+    /// hot path does not use.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let core = self.core();
-        let waits = core.shared.ring.full_waits.load(Ordering::Relaxed);
-        core.shared.counters.read(waits, core.durable_end())
+        let commit = core.shared.commit.chosen();
+        Stats {
+            ring_full_waits: core.shared.ring.full_waits.load(Ordering::Relaxed),
+            durable_end: core.durable_end(),
+            commit_method: method_name(self.inner.info.kind, commit.method),
+            commit_method_reason: commit.reason,
+            ..core.shared.counters.read()
+        }
     }
 
     /// Which backend runs, how it commits, and why.
     #[must_use]
     pub fn backend(&self) -> BackendInfo {
-        self.inner.info.clone()
+        let commit = self.core().shared.commit.chosen();
+        BackendInfo {
+            commit_method: method_name(self.inner.info.kind, commit.method),
+            commit_method_reason: commit.reason,
+            commit_method_detail: commit.detail,
+            ..self.inner.info.clone()
+        }
     }
 
     /// Makes everything durable, marks the log as cleanly closed, and releases it for the next
@@ -331,15 +352,21 @@ impl Wal {
     }
 }
 
+fn method_name(kind: BackendKind, method: Method) -> &'static str {
+    match (kind, method) {
+        (BackendKind::Std, _) => "write-fsync",
+        (BackendKind::IoUring, Method::Dsync) => "dsync",
+        (BackendKind::IoUring, _) => "linked-fsync",
+    }
+}
+
 impl Inner {
     fn close(&self) {
         self.core.shared.begin_close();
         // The lock is held over the joins: whoever closes second returns when the log is closed.
         let mut threads = lock(&self.threads);
-        if let Some(Threads { io, helper, lock }) = threads.take() {
-            let _ = io.join();
-            let _ = helper.join();
-            drop(lock);
+        if let Some(threads) = threads.take() {
+            threads.end();
         }
     }
 }
@@ -357,12 +384,8 @@ impl Drop for Inner {
             // Dropped by user code on the I/O thread, which cannot wait for itself: it ends alone,
             // and lets go of the lock when it has.
             self.core.shared.begin_close();
-            if let Some(Threads { io, helper, lock }) = lock(&self.threads).take() {
-                let ended = move || {
-                    let _ = io.join();
-                    let _ = helper.join();
-                    drop(lock);
-                };
+            if let Some(threads) = lock(&self.threads).take() {
+                let ended = move || threads.end();
                 let _ = std::thread::Builder::new().name("ringwal-close".into()).spawn(ended);
             }
         } else {

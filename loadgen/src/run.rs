@@ -2,8 +2,9 @@
 
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use ringwal::{BackendInfo, BackendKind, Durability, Stats, Wal};
+use ringwal::{BackendInfo, BackendKind, Durability, MethodReason, Stats, Wal};
 
 use crate::baseline::{self, Baseline, Method};
 use crate::cli::Args;
@@ -145,6 +146,8 @@ fn measured(
     mut progress: Progress,
 ) -> Result<Report, Error> {
     let wal = settings.builder().open()?;
+    progress.step("timing the commit methods");
+    until_settled(&wal, stop);
     let from = wal.recovery().durable_end;
     let plan = plan(args, settings, source, &wal);
     let device = Device::under(dir.path());
@@ -219,6 +222,16 @@ fn measured(
         },
         peak_memory: peak_memory(),
     })
+}
+
+/// Until the log has chosen its commit method: a run is measured in one. Ten seconds at most.
+fn until_settled(wal: &Wal, stop: &Stop) {
+    for _ in 0..1000 {
+        if wal.backend().commit_method_reason != MethodReason::Measuring || stop.is_set() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 fn plan(args: &Args, settings: &Settings, source: Source, wal: &Wal) -> Plan {

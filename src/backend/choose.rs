@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::std_fs::StdBackend;
-use super::{Backend, BackendInfo, BackendKind, Method};
+use super::{Backend, BackendInfo, BackendKind, Chosen, Method, MethodReason};
 use crate::error::{Error, Result};
 use crate::options::{BackendChoice, CommitMethod};
 use crate::ring::Memory;
@@ -17,6 +17,8 @@ pub(crate) struct Ask<'a> {
     pub(crate) probe: &'a str,
     pub(crate) choice: BackendChoice,
     pub(crate) method: CommitMethod,
+    /// What `CommitMethod::Auto` means at first.
+    pub(crate) auto: Chosen,
     pub(crate) depth: usize,
     pub(crate) buffers: usize,
     pub(crate) buffer: usize,
@@ -25,20 +27,21 @@ pub(crate) struct Ask<'a> {
     pub(crate) direct_io: bool,
 }
 
-pub(crate) struct Chosen {
+pub(crate) struct Started {
     pub(crate) backend: Box<dyn Backend>,
+    /// Its commit method is filled in by whoever is asked: it may change.
     pub(crate) info: BackendInfo,
-    /// How the groups of `EveryGroup` are written.
-    pub(crate) method: Method,
+    /// How groups that are durable by themselves are written, at first.
+    pub(crate) method: Chosen,
 }
 
 /// Makes the backend, for the thread that calls this.
-pub(crate) fn choose(ask: &Ask<'_>, memory: Arc<Memory>) -> Result<Chosen> {
+pub(crate) fn choose(ask: &Ask<'_>, memory: Arc<Memory>) -> Result<Started> {
     if ask.choice == BackendChoice::Std {
         return Ok(portable(ask, "chosen by option".into()));
     }
     match linux::uring(ask, memory) {
-        Ok(chosen) => Ok(chosen),
+        Ok(started) => Ok(started),
         Err(reason) if ask.choice == BackendChoice::IoUring => {
             Err(Error::BackendUnavailable { backend: "io_uring", reason })
         }
@@ -53,8 +56,9 @@ fn info(ask: &Ask<'_>, kind: BackendKind, reason: String) -> BackendInfo {
     BackendInfo {
         kind,
         reason,
-        commit_method: "write-fsync",
-        commit_method_reason: "the only one of this backend".into(),
+        commit_method: "",
+        commit_method_reason: MethodReason::default(),
+        commit_method_detail: String::new(),
         direct_io: ask.direct_io,
         registered_buffers: false,
         block_size: ask.dir.block_size(),
@@ -62,17 +66,22 @@ fn info(ask: &Ask<'_>, kind: BackendKind, reason: String) -> BackendInfo {
     }
 }
 
-fn portable(ask: &Ask<'_>, reason: String) -> Chosen {
+fn portable(ask: &Ask<'_>, reason: String) -> Started {
     let info = BackendInfo { depth: 1, ..info(ask, BackendKind::Std, reason) };
-    Chosen { backend: Box::new(StdBackend::new()), info, method: Method::Linked }
+    let method = Chosen {
+        method: Method::Linked,
+        reason: MethodReason::OnlyOne,
+        detail: "of this backend".into(),
+    };
+    Started { backend: Box::new(StdBackend::new()), info, method }
 }
 
 #[cfg(not(all(target_os = "linux", feature = "uring")))]
 mod linux {
-    use super::{Arc, Ask, Chosen, Memory};
+    use super::{Arc, Ask, Memory, Started};
 
-    pub(super) fn uring(ask: &Ask<'_>, _: Arc<Memory>) -> Result<Chosen, String> {
-        let _ = (ask.method, ask.probe, ask.buffers, ask.buffer, ask.lock_fd);
+    pub(super) fn uring(ask: &Ask<'_>, _: Arc<Memory>) -> Result<Started, String> {
+        let _ = (ask.method, &ask.auto, ask.probe, ask.buffers, ask.buffer, ask.lock_fd);
         Err("compiled without it; build on Linux with the feature `uring`".into())
     }
 }
@@ -89,27 +98,27 @@ mod linux {
     use super::*;
     use crate::storage::{Access, AlignedBuf};
 
-    pub(super) fn uring(ask: &Ask<'_>, memory: Arc<Memory>) -> Result<Chosen, String> {
+    pub(super) fn uring(ask: &Ask<'_>, memory: Arc<Memory>) -> Result<Started, String> {
         let mut backend =
             UringBackend::new(ask.depth, memory, ask.buffers, ask.buffer, ask.lock_fd)
                 .map_err(|e| explain(&e))?;
-        let (method, commit_method, why) = match ask.method {
-            CommitMethod::Dsync => (Method::Dsync, "dsync", "chosen by option"),
-            CommitMethod::LinkedFsync => (Method::Linked, "linked-fsync", "chosen by option"),
-            CommitMethod::Auto => (Method::Linked, "linked-fsync", "right on every device"),
+        let pinned =
+            |method| Chosen { method, reason: MethodReason::Pinned, detail: "not measured".into() };
+        let method = match ask.method {
+            CommitMethod::Dsync => pinned(Method::Dsync),
+            CommitMethod::LinkedFsync => pinned(Method::Linked),
+            CommitMethod::Auto => ask.auto.clone(),
         };
-        probe(&mut backend, ask, method).map_err(|e| explain(&e))?;
+        probe(&mut backend, ask, method.method).map_err(|e| explain(&e))?;
         let reason = match ask.choice {
             BackendChoice::IoUring => "chosen by option",
             _ => "a write and a sync through it succeeded in the log's directory",
         };
         let info = BackendInfo {
-            commit_method,
-            commit_method_reason: why.into(),
             registered_buffers: backend.registered_buffers(),
             ..info(ask, BackendKind::IoUring, reason.into())
         };
-        Ok(Chosen { backend: Box::new(backend), info, method })
+        Ok(Started { backend: Box::new(backend), info, method })
     }
 
     /// A real write and a real sync in the log's directory: whatever refuses them, a sandbox, the

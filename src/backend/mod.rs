@@ -7,6 +7,7 @@
 //! 4. No operation is retried here.
 
 mod choose;
+mod method;
 #[cfg(all(test, not(ringwal_loom)))]
 pub(crate) mod sim;
 mod std_fs;
@@ -19,23 +20,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use choose::{Ask, choose};
+pub use method::MethodReason;
+pub(crate) use method::{Chosen, Commit, Method};
+#[cfg(all(target_os = "linux", feature = "uring"))]
+pub(crate) use uring::UringBackend;
 
 use crate::ring::Wake;
 use crate::storage::File;
 
 /// Files that can be attached at a time: at most two segments are unsynced, one is being left.
 pub(crate) const SLOTS: usize = 4;
-
-/// How a write is made durable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Method {
-    /// Not by itself: a sync of its own follows at some time.
-    Plain,
-    /// By a linked sync of the file's data.
-    Linked,
-    /// By the write's own flag.
-    Dsync,
-}
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Write {
@@ -115,10 +109,13 @@ pub struct BackendInfo {
     pub kind: BackendKind,
     /// Why this one; for the fallback, what to do about it.
     pub reason: String,
-    /// How a group is made durable: `linked-fsync`, `dsync` or `write-fsync`.
+    /// How a group is made durable at the moment: `linked-fsync`, `dsync` or `write-fsync`. With
+    /// [`CommitMethod::Auto`](crate::CommitMethod::Auto) it may change while the log is open.
     pub commit_method: &'static str,
     /// Why that one.
-    pub commit_method_reason: String,
+    pub commit_method_reason: MethodReason,
+    /// The same in words, with the times that were measured.
+    pub commit_method_detail: String,
     /// Whether writes go past the page cache.
     pub direct_io: bool,
     /// Whether the ring's buffers are registered with the kernel.
@@ -133,11 +130,12 @@ impl fmt::Display for BackendInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} ({}), {} ({}), {}, {} buffers, block {}, depth {}",
+            "{} ({}), {} ({}: {}), {}, {} buffers, block {}, depth {}",
             self.kind,
             self.reason,
             self.commit_method,
             self.commit_method_reason,
+            self.commit_method_detail,
             if self.direct_io { "direct I/O" } else { "buffered I/O" },
             if self.registered_buffers { "registered" } else { "plain" },
             self.block_size,

@@ -63,7 +63,6 @@ pub(crate) struct Setup {
     pub(crate) durability: Durability,
     pub(crate) commit_delay: Duration,
     pub(crate) idle_seal: Duration,
-    pub(crate) method: Method,
 }
 
 /// What a step came to.
@@ -338,7 +337,7 @@ impl IoLoop {
     /// overlap, as long as groups are small; a DSYNC write is one trip. ARCHITECTURE.md has the figures.
     fn eager(&self) -> usize {
         let two_trips = self.setup.durability == Durability::EveryGroup
-            && self.setup.method == Method::Linked
+            && self.shared.commit.method() == Method::Linked
             && self.last_len <= SMALL_GROUP;
         if two_trips { 2.min(self.setup.depth) } else { 1 }
     }

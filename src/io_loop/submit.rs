@@ -122,7 +122,7 @@ impl IoLoop {
         let buffer = self.shared.ring.index(self.next);
         let start = self.finish_buffer(buffer, &header, len);
         let synced_alone = control || self.setup.durability == Durability::EveryGroup;
-        let method = if synced_alone { self.setup.method } else { Method::Plain };
+        let method = if synced_alone { self.shared.commit.method() } else { Method::Plain };
         // SAFETY: the extent is complete, so that nobody writes to its buffer before release(),
         // which comes after the write's completion (invariant 3). finish_buffer has initialised
         // start..start + len. The ring's memory outlives the backend, or is leaked.
@@ -188,8 +188,13 @@ impl IoLoop {
             counters.record_bytes.add(u64::from(sealed.used - GROUP_HEADER));
         }
         counters.group_bytes.add(u64::from(len));
-        if method != Method::Plain {
-            counters.syncs.add(1);
+        match method {
+            Method::Plain => {}
+            Method::Linked => counters.syncs.add(1),
+            Method::Dsync => {
+                counters.syncs.add(1);
+                counters.dsync_groups.add(1);
+            }
         }
     }
 

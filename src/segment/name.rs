@@ -1,4 +1,5 @@
-//! File names: `<prefix>.<20-digit base LSN>.wal`, `<prefix>.lock`, `<prefix>.<base>.tmp`.
+//! File names: `<prefix>.<20-digit base LSN>.wal`, `<prefix>.lock`, `<prefix>.commit`,
+//! `<prefix>.<base>.tmp`.
 
 const DIGITS: usize = 20;
 
@@ -39,6 +40,16 @@ impl Names {
         self.temporary(u64::MAX)
     }
 
+    /// A file that commit methods are timed in.
+    pub(crate) fn scratch(&self) -> String {
+        self.temporary(u64::MAX - 1)
+    }
+
+    /// Where the faster commit method is remembered.
+    pub(crate) fn commit(&self) -> String {
+        format!("{}.commit", self.prefix)
+    }
+
     pub(crate) fn parse(&self, name: &str) -> SegmentName {
         let digits = |ending: &str| {
             let rest = name.strip_prefix(&self.prefix)?.strip_prefix('.')?.strip_suffix(ending)?;
@@ -68,6 +79,10 @@ mod tests {
                 assert_eq!(names.parse(&names.temporary(base)), SegmentName::Temporary);
             }
             assert_eq!(names.parse(&names.lock()), SegmentName::Foreign);
+            assert_eq!(names.parse(&names.commit()), SegmentName::Foreign);
+            assert_eq!(names.parse(&names.probe()), SegmentName::Temporary);
+            assert_eq!(names.parse(&names.scratch()), SegmentName::Temporary);
+            assert_ne!(names.scratch(), names.probe());
         }
     }
 

@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
-use crate::backend::Method;
 use crate::backend::sim::{Sabotage, SimBackend};
+use crate::backend::{Chosen, Method, MethodReason};
 use crate::core::Core;
 use crate::error::Error;
 use crate::helper::{Helper, Next};
@@ -138,6 +138,10 @@ fn options(rng: &mut Rng) -> Options {
     }
 }
 
+fn chosen(method: Method) -> Chosen {
+    Chosen { method, reason: MethodReason::Pinned, detail: String::new() }
+}
+
 impl World {
     fn new(seed: u64, sabotage: Sabotage) -> Self {
         let mut rng = Rng::with_seed(seed);
@@ -177,8 +181,8 @@ impl World {
             durability: self.options.durability,
             commit_delay: self.options.commit_delay,
             idle_seal: self.options.idle_seal,
-            method: self.method,
         };
+        shared.commit.set(chosen(self.method));
         let backend = Box::new(SimBackend::new(self.rng.u64(..), self.sabotage));
         let clock: Arc<dyn Clock> = Arc::<SimClock>::clone(&self.clock);
         let mut io = IoLoop::new(Arc::clone(&shared), Arc::clone(&clock), backend, setup)
@@ -215,7 +219,14 @@ impl World {
                     return Err("the helper ended".into());
                 }
             }
-            17 => self.clock.advance(Duration::from_micros(self.rng.u64(1..2000))),
+            17 => {
+                self.clock.advance(Duration::from_micros(self.rng.u64(1..2000)));
+                // As when the methods have been timed meanwhile.
+                if self.rng.u8(0..4) == 0 {
+                    self.method = if self.rng.bool() { Method::Linked } else { Method::Dsync };
+                    life.shared.commit.set(chosen(self.method));
+                }
+            }
             18 => {
                 if let Some((last, _)) = self.oracle.records.last() {
                     let _ = life.core.ask_durable(*last);

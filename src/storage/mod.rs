@@ -5,6 +5,8 @@
 //! 3. Nothing here is durable before `sync_data` (content) or `Dir::sync` (names) has returned.
 
 mod buffer;
+#[cfg(all(target_os = "linux", feature = "uring"))]
+mod device;
 mod os;
 #[cfg(all(test, not(ringwal_loom)))]
 pub(crate) mod sim;
@@ -14,6 +16,8 @@ use std::io;
 use std::sync::Arc;
 
 pub(crate) use buffer::AlignedBuf;
+#[cfg(all(target_os = "linux", feature = "uring"))]
+pub(crate) use device::{Device, WriteCache};
 pub(crate) use os::OsDir;
 
 /// What a handle is for.

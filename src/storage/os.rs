@@ -255,7 +255,8 @@ fn drop_cached_pages(file: &fs::File) {
 /// max(4096, the device's physical block, the alignment that direct I/O asks for).
 #[cfg(all(target_os = "linux", feature = "uring"))]
 fn block_size_of(path: &Path, file: &fs::File) -> u32 {
-    let device = physical_block(path).unwrap_or(0).max(direct_alignment(file).unwrap_or(0));
+    let disk = super::Device::under(path).and_then(|d| d.block()).unwrap_or(0);
+    let device = disk.max(direct_alignment(file).unwrap_or(0));
     device.next_power_of_two().clamp(MIN_BLOCK, MAX_BLOCK)
 }
 
@@ -283,17 +284,4 @@ fn direct_alignment(file: &fs::File) -> Option<u32> {
         )
     };
     (rc == 0 && stat.stx_mask & libc::STATX_DIOALIGN != 0).then_some(stat.stx_dio_offset_align)
-}
-
-#[cfg(all(target_os = "linux", feature = "uring"))]
-fn physical_block(path: &Path) -> Option<u32> {
-    use std::os::unix::fs::MetadataExt;
-    let device = fs::metadata(path).ok()?.dev();
-    let (major, minor) = (nix::sys::stat::major(device), nix::sys::stat::minor(device));
-    let node = PathBuf::from(format!("/sys/dev/block/{major}:{minor}"));
-    // A partition's queue is its disk's. Logical blocks bound what direct I/O may write.
-    [node.join("queue"), node.join("../queue")].iter().find_map(|queue| {
-        let read = |name| fs::read_to_string(queue.join(name)).ok()?.trim().parse::<u32>().ok();
-        Some(read("physical_block_size")?.max(read("logical_block_size")?))
-    })
 }

@@ -107,7 +107,8 @@ fn latency(report: &Report, row: Row<'_>) {
 fn circumstances(report: &Report, row: Row<'_>) {
     let (backend, device, settings) = (&report.backend, &report.device, &report.settings);
     row("backend", format!("{}: {}", backend.kind, backend.reason));
-    row("commit method", format!("{}: {}", backend.commit_method, backend.commit_method_reason));
+    let why = format!("{}, {}", backend.commit_method_reason, backend.commit_method_detail);
+    row("commit method", format!("{}: {why}", backend.commit_method));
     row(
         "",
         format!(

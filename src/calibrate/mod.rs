@@ -1,0 +1,153 @@
+//! Which commit method is faster on this device, and whether it can be trusted.
+//!
+//! 1. Runs beside the log, in a file of its own that has lost its name, and writes no segment.
+//! 2. A verdict against the default needs both: a gain beyond the noise, and evidence that the
+//!    faster method's writes reach the medium. Whatever is unknown is a verdict for the linked sync.
+//! 3. Nothing here fails a log: what cannot be measured leaves the default.
+
+mod memo;
+mod timing;
+
+use std::fmt;
+use std::io;
+
+use crate::backend::{Chosen, Method, MethodReason};
+use crate::segment::Names;
+use crate::storage::{Device, Dir, WriteCache, is_no_space};
+use timing::Timings;
+
+/// DSYNC has to be at least this much faster to be chosen: less is noise.
+const WORTH: f64 = 0.95;
+
+/// What was found out earlier, in this process or by another one in this directory.
+pub(crate) fn remembered(dir: &dyn Dir, names: &Names) -> Option<Chosen> {
+    let device = Device::under(&dir.path_of(""))?;
+    memo::recall(dir, names, &key(&device))
+}
+
+/// Times the methods; takes some 30 ms on a fast disk and about a second on a slow one. Gives up when
+/// `cancelled`.
+pub(crate) fn measure(dir: &dyn Dir, names: &Names, cancelled: &dyn Fn() -> bool) -> Chosen {
+    let default =
+        |detail: String| Chosen { method: Method::Linked, reason: MethodReason::Default, detail };
+    let Some(device) = Device::under(&dir.path_of("")) else {
+        return default("right on every device; this one is not known to /sys/dev/block".into());
+    };
+    match timing::run(dir, names, &device, cancelled) {
+        Ok(timings) => {
+            let (method, detail) = judge(&timings, device.write_cache());
+            let chosen = Chosen { method, reason: MethodReason::Measured, detail };
+            memo::remember(dir, names, &key(&device), &chosen);
+            chosen
+        }
+        Err(e) if e.kind() == io::ErrorKind::Interrupted => default("closed too early".into()),
+        Err(e) if is_no_space(&e) => default("no space to measure in".into()),
+        Err(e) => default(format!("right on every device; measuring failed: {e}")),
+    }
+}
+
+/// Device, filesystem mount and kernel: what a verdict holds for.
+fn key(device: &Device) -> String {
+    let release = |name| std::fs::read_to_string(format!("/proc/sys/kernel/{name}"));
+    let line = |text: io::Result<String>| text.unwrap_or_default().trim().replace('\n', " ");
+    let kernel = [line(release("osrelease")), line(release("version"))].join(" ");
+    format!("{}; {kernel}", device.identity())
+}
+
+impl fmt::Display for Timings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let us = |t: std::time::Duration| t.as_micros();
+        write!(
+            f,
+            "4 KiB: linked-fsync {} us alone, {} us each with four in flight; dsync {} and {} us",
+            us(self.linked.alone),
+            us(self.linked.together),
+            us(self.dsync.alone),
+            us(self.dsync.together),
+        )
+    }
+}
+
+/// The verdict, and why.
+fn judge(timings: &Timings, cache: Option<WriteCache>) -> (Method, String) {
+    let ratio = |a: std::time::Duration, b: std::time::Duration| {
+        a.as_secs_f64() / b.as_secs_f64().max(1e-9)
+    };
+    let alone = ratio(timings.dsync.alone, timings.linked.alone);
+    let together = ratio(timings.dsync.together, timings.linked.together);
+    let gain = (alone * together).sqrt();
+    if gain > WORTH {
+        return (Method::Linked, format!("not slower here; {timings}"));
+    }
+    let trust = match cache {
+        None => Err("whether the disk has a write cache is not known"),
+        Some(WriteCache::Through) => Ok("the disk has no volatile cache"),
+        Some(WriteCache::Back { fua: true }) => Ok("the disk writes past its cache (FUA)"),
+        Some(WriteCache::Back { fua: false }) => match timings.dsync_flushes {
+            None => Err("the disk counts no flushes"),
+            Some(n) if n >= timings.dsync_commits => Ok("each write was followed by a flush"),
+            Some(_) => Err("dsync writes were not followed by flushes"),
+        },
+    };
+    match trust {
+        Ok(why) => (Method::Dsync, format!("faster here; {timings}; {why}")),
+        Err(why) => (Method::Linked, format!("dsync is not trusted: {why}; {timings}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::timing::Pace;
+    use super::*;
+
+    fn timings(linked: (u64, u64), dsync: (u64, u64), flushes: Option<u64>) -> Timings {
+        let pace = |(alone, together)| Pace {
+            alone: Duration::from_micros(alone),
+            together: Duration::from_micros(together),
+        };
+        Timings {
+            linked: pace(linked),
+            dsync: pace(dsync),
+            dsync_commits: 20,
+            dsync_flushes: flushes,
+        }
+    }
+
+    fn method(t: &Timings, cache: Option<WriteCache>) -> Method {
+        judge(t, cache).0
+    }
+
+    const BACK: Option<WriteCache> = Some(WriteCache::Back { fua: false });
+    const FUA: Option<WriteCache> = Some(WriteCache::Back { fua: true });
+
+    #[test]
+    fn the_faster_method_is_chosen_where_it_is_trusted() {
+        // A datacentre disk, a consumer disk, and this kind of virtual one.
+        assert_eq!(
+            method(&timings((16, 8), (11, 6), Some(0)), Some(WriteCache::Through)),
+            Method::Dsync
+        );
+        assert_eq!(method(&timings((1675, 500), (4019, 2000), Some(20)), FUA), Method::Linked);
+        assert_eq!(method(&timings((110, 57), (95, 43), Some(20)), BACK), Method::Dsync);
+    }
+
+    #[test]
+    fn a_gain_within_the_noise_changes_nothing() {
+        assert_eq!(method(&timings((100, 50), (98, 49), Some(20)), BACK), Method::Linked);
+        // Faster alone, slower together.
+        assert_eq!(method(&timings((100, 50), (90, 60), Some(20)), BACK), Method::Linked);
+    }
+
+    #[test]
+    fn what_is_not_proven_is_not_trusted() {
+        let fast = |flushes| timings((110, 57), (50, 20), flushes);
+        assert_eq!(method(&fast(Some(0)), BACK), Method::Linked);
+        assert_eq!(method(&fast(Some(19)), BACK), Method::Linked);
+        assert_eq!(method(&fast(None), BACK), Method::Linked);
+        assert_eq!(method(&fast(Some(20)), None), Method::Linked);
+        // FUA writes raise no counter.
+        assert_eq!(method(&fast(Some(0)), FUA), Method::Dsync);
+    }
+}

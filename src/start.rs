@@ -1,0 +1,179 @@
+//! Starting a recovered log: the I/O thread, the segment helper, and the timing of commit methods.
+
+use std::sync::{Arc, mpsc};
+
+use crate::backend::{Ask, BackendInfo, BackendKind, Chosen, Method, MethodReason, choose};
+use crate::error::{Error, Failure, Result};
+use crate::helper::{self, Helper};
+use crate::io_loop::{self, Clock, IoLoop, Setup};
+use crate::open::{Recovered, Start};
+use crate::options::{Durability, Geometry, Options};
+use crate::segment::DirLock;
+use crate::shared::Shared;
+use crate::wal::Wal;
+
+pub(crate) fn start(
+    recovered: Recovered,
+    options: &Options,
+    lock: DirLock,
+    clock: Arc<dyn Clock>,
+) -> Result<Wal> {
+    let Recovered { shared, policy, report, start, geometry } = recovered;
+    let log_id = start.log_id;
+    let (send, receive) = mpsc::sync_channel(1);
+    let io = {
+        let (shared, clock, options) = (Arc::clone(&shared), Arc::clone(&clock), options.clone());
+        let lock_fd = lock_fd(&lock);
+        spawn("ringwal-io", move || {
+            match begin(&shared, &clock, &options, start, geometry, lock_fd) {
+                Ok((io_loop, info)) => {
+                    let _ = send.send(Ok(info));
+                    io_loop::run(&shared, io_loop);
+                }
+                Err(e) => {
+                    let _ = send.send(Err(e));
+                }
+            }
+        })?
+    };
+    let info = match receive.recv() {
+        Ok(Ok(info)) => info,
+        Ok(Err(e)) => {
+            let _ = io.join();
+            return Err(e);
+        }
+        Err(_) => {
+            let failure = Failure::new("the I/O thread", "it ended before it began");
+            return Err(Error::Poisoned { cause: Arc::new(failure) });
+        }
+    };
+    let helper = {
+        let (shared, clock) = (Arc::clone(&shared), Arc::clone(&clock));
+        spawn("ringwal-segments", move || {
+            let helper = Helper::new(Arc::clone(&shared), clock, policy);
+            helper::run(&shared, helper);
+        })
+    };
+    let helper = match helper {
+        Ok(helper) => helper,
+        Err(e) => {
+            shared.begin_close();
+            let _ = io.join();
+            return Err(e);
+        }
+    };
+    let epoch_group = report.durable_end.as_u64();
+    let mut threads = vec![io, helper];
+    threads.extend(calibrate(&shared, &info));
+    let wal = Wal::assemble(shared, report, info, geometry, &log_id, (threads, lock));
+    // The epoch is durable before anybody can append to it.
+    wal.wait_until_started(epoch_group)?;
+    Ok(wal)
+}
+
+fn begin(
+    shared: &Arc<Shared>,
+    clock: &Arc<dyn Clock>,
+    options: &Options,
+    start: Start,
+    geometry: Geometry,
+    lock_fd: Option<i32>,
+) -> Result<(IoLoop, BackendInfo)> {
+    let probe = shared.names.probe();
+    let ask = Ask {
+        dir: &*shared.dir,
+        probe: &probe,
+        choice: options.backend,
+        method: options.commit_method,
+        auto: first_method(shared, options.durability),
+        depth: options.depth,
+        buffers: geometry.buffers,
+        buffer: geometry.buffer as usize,
+        lock_fd,
+        direct_io: start.active_file.is_direct(),
+    };
+    let started = choose(&ask, Arc::clone(&shared.ring.memory))?;
+    shared.commit.set(started.method);
+    let setup = Setup {
+        log_id: start.log_id,
+        epoch: start.epoch,
+        link: start.link,
+        active: start.active,
+        active_file: start.active_file,
+        oldest: start.oldest,
+        block: geometry.block,
+        depth: started.info.depth,
+        durability: options.durability,
+        commit_delay: options.commit_delay,
+        idle_seal: options.idle_seal,
+    };
+    let io_loop = IoLoop::new(Arc::clone(shared), Arc::clone(clock), started.backend, setup)
+        .map_err(|failure| Error::Poisoned { cause: Arc::new(failure) })?;
+    Ok((io_loop, started.info))
+}
+
+/// What `CommitMethod::Auto` means before anything is measured in this run.
+fn first_method(shared: &Shared, durability: Durability) -> Chosen {
+    let linked =
+        |reason, detail: &str| Chosen { method: Method::Linked, reason, detail: detail.into() };
+    if durability != Durability::EveryGroup {
+        return linked(MethodReason::Default, "groups are not synced one by one in this mode");
+    }
+    #[cfg(all(target_os = "linux", feature = "uring"))]
+    if let Some(chosen) = crate::calibrate::remembered(&*shared.dir, &shared.names) {
+        return chosen;
+    }
+    let _ = shared;
+    linked(MethodReason::Measuring, "right on every device")
+}
+
+/// Times the commit methods beside the log, if that is still to be done.
+fn calibrate(shared: &Arc<Shared>, info: &BackendInfo) -> Option<std::thread::JoinHandle<()>> {
+    if info.kind != BackendKind::IoUring || shared.commit.chosen().reason != MethodReason::Measuring
+    {
+        return None;
+    }
+    #[cfg(all(target_os = "linux", feature = "uring"))]
+    {
+        let shared = Arc::clone(shared);
+        let work = move || {
+            let over = || shared.is_closing() || shared.durable.is_poisoned();
+            let chosen = crate::calibrate::measure(&*shared.dir, &shared.names, &over);
+            tracing::info!(method = ?chosen.method, detail = chosen.detail, "commit method");
+            shared.commit.set(chosen);
+        };
+        // Without the thread the default stays, which is right too.
+        spawn("ringwal-timing", work).ok()
+    }
+    #[cfg(not(all(target_os = "linux", feature = "uring")))]
+    None
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<std::thread::JoinHandle<()>> {
+    let body = move || {
+        block_signals();
+        crate::context::serve();
+        work();
+    };
+    let spawned = std::thread::Builder::new().name(name.into()).spawn(body);
+    spawned.map_err(|e| Error::io("start thread", name, e))
+}
+
+/// Signals are the program's own business: its handlers must not run on the log's threads.
+fn block_signals() {
+    #[cfg(all(target_os = "linux", feature = "uring"))]
+    {
+        use nix::sys::signal::SigSet;
+        let _ = SigSet::all().thread_block();
+    }
+}
+
+fn lock_fd(lock: &DirLock) -> Option<i32> {
+    #[cfg(unix)]
+    return Some(lock.raw_fd());
+    #[cfg(not(unix))]
+    {
+        let _ = lock;
+        None
+    }
+}
