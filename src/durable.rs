@@ -18,10 +18,15 @@ use crossbeam::utils::CachePadded;
 
 use crate::error::{Error, Failure};
 use crate::ring::wake_quietly;
-use crate::sync::{AtomicU32, AtomicU64, Futex, Mutex, Ordering, lock, model_fence};
+use crate::sync::{AtomicU32, AtomicU64, Futex, Mutex, Ordering, lock, model_fence, yield_now};
 
 const BUCKETS: usize = 64;
 const BLOCK_BITS: u32 = crate::format::MIN_BLOCK.trailing_zeros();
+
+/// Records in a group from which on its waiters are a crowd, and how often each then gives way.
+/// ARCHITECTURE.md has the figures.
+const CROWD: u32 = 24;
+const YIELDS: u32 = 4;
 
 const FORKED: u32 = 0;
 const RUNNING: u32 = 1;
@@ -55,6 +60,8 @@ pub(crate) struct Durable {
     demand: CachePadded<AtomicU64>,
     buckets: Box<[CachePadded<Bucket>]>,
     ids: AtomicU64,
+    /// Records in the last group: how many threads may be waiting together. Only a hint.
+    crowd: CachePadded<AtomicU32>,
 }
 
 /// Whether everything below a position is durable.
@@ -84,6 +91,7 @@ impl Durable {
             demand: CachePadded::new(AtomicU64::new(0)),
             buckets: (0..BUCKETS).map(|_| bucket()).collect(),
             ids: AtomicU64::new(0),
+            crowd: CachePadded::new(AtomicU32::new(0)),
         }
     }
 
@@ -153,6 +161,7 @@ impl Durable {
 
     /// Sleeps until `lsn` is durable or the log has failed.
     pub(crate) fn wait(&self, lsn: u64) -> Result<(), Error> {
+        self.give_way(lsn);
         let bucket = self.bucket(lsn);
         loop {
             bucket.threads.fetch_add(1, Ordering::SeqCst);
@@ -169,6 +178,26 @@ impl Durable {
                 Verdict::NotYet => {}
             }
         }
+    }
+
+    /// In a crowd, lets the others run before it sleeps: they have records for the next group, and by
+    /// the time those are appended this one's group is often durable. Giving way costs a switch, which
+    /// sleeping does too; being woken, which costs the I/O thread more, is saved. Nobody who could run
+    /// is kept from it.
+    fn give_way(&self, lsn: u64) {
+        if self.crowd.load(Ordering::Relaxed) >= CROWD {
+            for _ in 0..YIELDS {
+                yield_now();
+                if self.end.load(Ordering::Relaxed) > lsn {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Tells the waiters how many records the last group holds.
+    pub(crate) fn set_crowd(&self, records: u32) {
+        self.crowd.store(records, Ordering::Relaxed);
     }
 
     /// Registers a task to be woken when `lsn` is durable or the log has failed, and says how it

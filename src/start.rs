@@ -114,8 +114,12 @@ fn begin(
 
 /// What `CommitMethod::Auto` means before anything is measured in this run.
 fn first_method(shared: &Shared, durability: Durability) -> Chosen {
-    let linked =
-        |reason, detail: &str| Chosen { method: Method::Linked, reason, detail: detail.into() };
+    let linked = |reason, detail: &str| Chosen {
+        method: Method::Linked,
+        reason,
+        parallel: true,
+        detail: detail.into(),
+    };
     if durability != Durability::EveryGroup {
         return linked(MethodReason::Default, "groups are not synced one by one in this mode");
     }

@@ -1,5 +1,7 @@
 //! How `CommitMethod::Auto` chooses, what it remembers, and what it leaves behind.
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a child's answers; what is skipped")]
+
 mod support;
 
 use std::path::Path;

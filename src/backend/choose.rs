@@ -71,6 +71,7 @@ fn portable(ask: &Ask<'_>, reason: String) -> Started {
     let method = Chosen {
         method: Method::Linked,
         reason: MethodReason::OnlyOne,
+        parallel: false,
         detail: "of this backend".into(),
     };
     Started { backend: Box::new(StdBackend::new()), info, method }
@@ -102,8 +103,12 @@ mod linux {
         let mut backend =
             UringBackend::new(ask.depth, memory, ask.buffers, ask.buffer, ask.lock_fd)
                 .map_err(|e| explain(&e))?;
-        let pinned =
-            |method| Chosen { method, reason: MethodReason::Pinned, detail: "not measured".into() };
+        let pinned = |method| Chosen {
+            method,
+            reason: MethodReason::Pinned,
+            parallel: true,
+            detail: "not measured".into(),
+        };
         let method = match ask.method {
             CommitMethod::Dsync => pinned(Method::Dsync),
             CommitMethod::LinkedFsync => pinned(Method::Linked),

@@ -52,6 +52,8 @@ impl fmt::Display for MethodReason {
 pub(crate) struct Chosen {
     pub(crate) method: Method,
     pub(crate) reason: MethodReason,
+    /// Whether several syncs at a time take less time than one after the other.
+    pub(crate) parallel: bool,
     /// The reason in words, with figures.
     pub(crate) detail: String,
 }
@@ -61,6 +63,7 @@ pub(crate) struct Chosen {
 #[derive(Debug)]
 pub(crate) struct Commit {
     dsync: AtomicU32,
+    parallel: AtomicU32,
     chosen: Mutex<Chosen>,
 }
 
@@ -69,19 +72,25 @@ impl Commit {
         let chosen = Chosen {
             method: Method::Linked,
             reason: MethodReason::Default,
+            parallel: true,
             detail: "the log has not begun".into(),
         };
-        Commit { dsync: AtomicU32::new(0), chosen: Mutex::new(chosen) }
+        Commit { dsync: AtomicU32::new(0), parallel: AtomicU32::new(1), chosen: Mutex::new(chosen) }
     }
 
     pub(crate) fn set(&self, chosen: Chosen) {
         let mut now = lock(&self.chosen);
         self.dsync.store(u32::from(chosen.method == Method::Dsync), Ordering::Relaxed);
+        self.parallel.store(u32::from(chosen.parallel), Ordering::Relaxed);
         *now = chosen;
     }
 
     pub(crate) fn method(&self) -> Method {
         if self.dsync.load(Ordering::Relaxed) == 0 { Method::Linked } else { Method::Dsync }
+    }
+
+    pub(crate) fn is_parallel(&self) -> bool {
+        self.parallel.load(Ordering::Relaxed) != 0
     }
 
     pub(crate) fn chosen(&self) -> Chosen {

@@ -56,7 +56,8 @@ fn write(dir: &dyn Dir, names: &Names, text: &str) -> std::io::Result<()> {
 
 fn encode(key: &str, chosen: &Chosen) -> String {
     let method = if chosen.method == Method::Dsync { "dsync" } else { "linked-fsync" };
-    let text = format!("{TITLE}\n{key}\n{method}\n{}\n", chosen.detail);
+    let parallel = if chosen.parallel { "parallel" } else { "serial" };
+    let text = format!("{TITLE}\n{key}\n{method}\n{parallel}\n{}\n", chosen.detail);
     let sum = crc32fast::hash(text.as_bytes());
     format!("{text}{sum:08x}\n")
 }
@@ -78,8 +79,13 @@ fn decode(bytes: &[u8], key: &str) -> Option<Chosen> {
         "linked-fsync" => Method::Linked,
         _ => return None,
     };
+    let parallel = match lines.next()? {
+        "parallel" => true,
+        "serial" => false,
+        _ => return None,
+    };
     let detail = lines.next()?.to_owned();
-    Some(Chosen { method, reason: MethodReason::Remembered, detail })
+    Some(Chosen { method, reason: MethodReason::Remembered, parallel, detail })
 }
 
 #[cfg(test)]
@@ -88,7 +94,8 @@ mod tests {
 
     fn chosen() -> Chosen {
         let detail = "faster here".into();
-        Chosen { method: Method::Dsync, reason: MethodReason::Remembered, detail }
+        let (method, reason) = (Method::Dsync, MethodReason::Remembered);
+        Chosen { method, reason, parallel: false, detail }
     }
 
     #[test]

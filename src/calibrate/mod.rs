@@ -10,6 +10,7 @@ mod timing;
 
 use std::fmt;
 use std::io;
+use std::time::Duration;
 
 use crate::backend::{Chosen, Method, MethodReason};
 use crate::segment::Names;
@@ -18,6 +19,10 @@ use timing::Timings;
 
 /// DSYNC has to be at least this much faster to be chosen: less is noise.
 const WORTH: f64 = 0.95;
+
+/// Syncs with four in flight have to take less than this share of the time of one alone, each, or
+/// they are made one after the other, each for all that came meanwhile.
+const WORTH_PARALLEL: f64 = 0.85;
 
 /// What was found out earlier, in this process or by another one in this directory.
 pub(crate) fn remembered(dir: &dyn Dir, names: &Names) -> Option<Chosen> {
@@ -28,15 +33,21 @@ pub(crate) fn remembered(dir: &dyn Dir, names: &Names) -> Option<Chosen> {
 /// Times the methods; takes some 30 ms on a fast disk and about a second on a slow one. Gives up when
 /// `cancelled`.
 pub(crate) fn measure(dir: &dyn Dir, names: &Names, cancelled: &dyn Fn() -> bool) -> Chosen {
-    let default =
-        |detail: String| Chosen { method: Method::Linked, reason: MethodReason::Default, detail };
+    let default = |detail: String| Chosen {
+        method: Method::Linked,
+        reason: MethodReason::Default,
+        parallel: true,
+        detail,
+    };
     let Some(device) = Device::under(&dir.path_of("")) else {
         return default("right on every device; this one is not known to /sys/dev/block".into());
     };
     match timing::run(dir, names, &device, cancelled) {
         Ok(timings) => {
             let (method, detail) = judge(&timings, device.write_cache());
-            let chosen = Chosen { method, reason: MethodReason::Measured, detail };
+            let pace = if method == Method::Dsync { timings.dsync } else { timings.linked };
+            let parallel = ratio(pace.together, pace.alone) < WORTH_PARALLEL;
+            let chosen = Chosen { method, reason: MethodReason::Measured, parallel, detail };
             memo::remember(dir, names, &key(&device), &chosen);
             chosen
         }
@@ -56,7 +67,7 @@ fn key(device: &Device) -> String {
 
 impl fmt::Display for Timings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let us = |t: std::time::Duration| t.as_micros();
+        let us = |t: Duration| t.as_micros();
         write!(
             f,
             "4 KiB: linked-fsync {} us alone, {} us each with four in flight; dsync {} and {} us",
@@ -68,11 +79,12 @@ impl fmt::Display for Timings {
     }
 }
 
+fn ratio(a: Duration, b: Duration) -> f64 {
+    a.as_secs_f64() / b.as_secs_f64().max(1e-9)
+}
+
 /// The verdict, and why.
 fn judge(timings: &Timings, cache: Option<WriteCache>) -> (Method, String) {
-    let ratio = |a: std::time::Duration, b: std::time::Duration| {
-        a.as_secs_f64() / b.as_secs_f64().max(1e-9)
-    };
     let alone = ratio(timings.dsync.alone, timings.linked.alone);
     let together = ratio(timings.dsync.together, timings.linked.together);
     let gain = (alone * together).sqrt();
@@ -97,8 +109,6 @@ fn judge(timings: &Timings, cache: Option<WriteCache>) -> (Method, String) {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::timing::Pace;
     use super::*;
 

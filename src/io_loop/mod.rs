@@ -18,6 +18,7 @@
 //! 7. In a step: completions, then the durable end, then the next submissions, then the wake-ups.
 
 mod groups;
+mod pace;
 mod submit;
 mod thread;
 
@@ -36,6 +37,7 @@ use crate::ring::WakeOn;
 use crate::shared::Shared;
 use crate::storage::File;
 use groups::Groups;
+use pace::Pace;
 use submit::SLOW_RESERVATION;
 
 /// Tokens of syncs of their own; those of groups are below.
@@ -81,8 +83,7 @@ pub(crate) struct IoLoop {
     clock: Arc<dyn Clock>,
     backend: Box<dyn Backend>,
     setup: Setup,
-    /// Bytes of the last submitted group.
-    last_len: u32,
+    pace: Pace,
     /// The segment that groups go to, and its slot.
     current: SegmentHeader,
     slot: usize,
@@ -146,7 +147,7 @@ impl IoLoop {
         Ok(IoLoop {
             clock,
             backend,
-            last_len: 0,
+            pace: Pace::new(setup.depth, setup.durability == Durability::EveryGroup),
             current: setup.active,
             slot: 0,
             slots,
@@ -332,14 +333,9 @@ impl IoLoop {
         }
     }
 
-    /// With fewer groups than this in flight, an extent is sealed as soon as it holds anything; with
-    /// more, it is left to fill. A linked sync is a second trip to the device, which a second group can
-    /// overlap, as long as groups are small; a DSYNC write is one trip. ARCHITECTURE.md has the figures.
     fn eager(&self) -> usize {
-        let two_trips = self.setup.durability == Durability::EveryGroup
-            && self.shared.commit.method() == Method::Linked
-            && self.last_len <= SMALL_GROUP;
-        if two_trips { 2.min(self.setup.depth) } else { 1 }
+        let commit = &self.shared.commit;
+        self.pace.eager(commit.method(), commit.is_parallel())
     }
 
     fn sleep_until(&self) -> (Option<WakeOn>, Option<u64>) {
@@ -357,9 +353,6 @@ impl IoLoop {
         (wake_on, due.into_iter().flatten().min())
     }
 }
-
-/// Bytes up to which a group's time on the device is its sync's, not its transfer's.
-const SMALL_GROUP: u32 = 64 << 10;
 
 impl Debug for IoLoop {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

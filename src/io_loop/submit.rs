@@ -154,7 +154,8 @@ impl IoLoop {
         self.next += 1;
         self.submitted_end = sealed.lsn + u64::from(len);
         self.marked = control;
-        self.last_len = len;
+        self.pace.submitted(len, sealed.records);
+        self.shared.durable.set_crowd(sealed.records);
         self.idle_due = None;
         self.delay_due = None;
         self.count(&sealed, control, len, method);

@@ -138,8 +138,8 @@ fn options(rng: &mut Rng) -> Options {
     }
 }
 
-fn chosen(method: Method) -> Chosen {
-    Chosen { method, reason: MethodReason::Pinned, detail: String::new() }
+fn chosen(method: Method, parallel: bool) -> Chosen {
+    Chosen { method, reason: MethodReason::Pinned, parallel, detail: String::new() }
 }
 
 impl World {
@@ -182,7 +182,7 @@ impl World {
             commit_delay: self.options.commit_delay,
             idle_seal: self.options.idle_seal,
         };
-        shared.commit.set(chosen(self.method));
+        shared.commit.set(chosen(self.method, self.rng.bool()));
         let backend = Box::new(SimBackend::new(self.rng.u64(..), self.sabotage));
         let clock: Arc<dyn Clock> = Arc::<SimClock>::clone(&self.clock);
         let mut io = IoLoop::new(Arc::clone(&shared), Arc::clone(&clock), backend, setup)
@@ -224,7 +224,7 @@ impl World {
                 // As when the methods have been timed meanwhile.
                 if self.rng.u8(0..4) == 0 {
                     self.method = if self.rng.bool() { Method::Linked } else { Method::Dsync };
-                    life.shared.commit.set(chosen(self.method));
+                    life.shared.commit.set(chosen(self.method, self.rng.bool()));
                 }
             }
             18 => {
