@@ -32,13 +32,16 @@ impl Future for DurableFuture {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         let durable = &this.core.shared.durable;
+        // It may have been woken to wake others.
+        durable.pass_on();
         if let Some(ticket) = this.ticket {
-            let verdict = durable.verdict(this.lsn);
-            if matches!(verdict, Verdict::NotYet) && durable.update(this.lsn, ticket, cx.waker()) {
-                return Poll::Pending;
+            match durable.verdict(this.lsn) {
+                Verdict::NotYet if durable.update(this.lsn, ticket, cx.waker()) => {
+                    return Poll::Pending;
+                }
+                // Its waker is taken, or will be by the wake-up that follows every advance.
+                _ => this.ticket = None,
             }
-            this.ticket = None;
-            durable.forget(this.lsn, ticket);
         }
         let mut verdict = this.core.ask_durable(this.lsn);
         if matches!(verdict, Verdict::NotYet) {
@@ -59,7 +62,9 @@ impl Future for DurableFuture {
 impl Drop for DurableFuture {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket.take() {
-            self.core.shared.durable.forget(self.lsn, ticket);
+            let durable = &self.core.shared.durable;
+            durable.forget(self.lsn, ticket);
+            durable.pass_on();
         }
     }
 }

@@ -24,12 +24,12 @@ mod thread;
 
 use std::fmt::Debug;
 use std::sync::Arc;
-use std::task::Waker;
 use std::time::Duration;
 
 pub(crate) use thread::{SystemClock, run};
 
 use crate::backend::{Backend, Completion, Method, Part, SLOTS};
+use crate::durable::Ready;
 use crate::error::Failure;
 use crate::format::{EpochId, Link, SegmentHeader};
 use crate::options::Durability;
@@ -42,6 +42,10 @@ use submit::SLOW_RESERVATION;
 
 /// Tokens of syncs of their own; those of groups are below.
 const SYNC_TOKEN: u64 = 1 << 60;
+
+/// Nanoseconds that a task has to wake those that were left to it: it has been scheduled and polled
+/// in a fraction of this if its executor is not stuck.
+const RELAY: u64 = 300_000;
 
 pub(crate) trait Clock: Send + Sync + Debug {
     /// Nanoseconds that never go back.
@@ -114,7 +118,9 @@ pub(crate) struct IoLoop {
     failed: bool,
     /// Positions that became durable and whose waiters are still to be woken.
     to_wake: Option<(u64, u64)>,
-    ready: Vec<Waker>,
+    ready: Ready,
+    /// When tasks that were left to each other are woken by this thread.
+    relay_due: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -169,7 +175,8 @@ impl IoLoop {
             closing: Closing::No,
             failed: false,
             to_wake: None,
-            ready: Vec::new(),
+            ready: Ready::default(),
+            relay_due: None,
             shared,
             setup,
         })
@@ -203,6 +210,7 @@ impl IoLoop {
             }
             progress = true;
         }
+        self.heed_left_tasks();
         let finished = self.closing == Closing::Finished;
         let (wake_on, deadline) = self.sleep_until();
         Step { progress: progress || self.failed, finished, wake_on, deadline }
@@ -296,6 +304,18 @@ impl IoLoop {
         moved
     }
 
+    fn heed_left_tasks(&mut self) {
+        if !self.shared.durable.has_left_tasks() {
+            self.relay_due = None;
+            return;
+        }
+        let now = self.clock.now();
+        if now >= *self.relay_due.get_or_insert(now + RELAY) {
+            self.relay_due = None;
+            self.shared.durable.pass_on();
+        }
+    }
+
     fn detach_left_segments(&mut self) {
         for slot in 0..SLOTS {
             if self.slots[slot].is_some() && slot != self.slot && !self.groups.uses(slot) {
@@ -349,7 +369,7 @@ impl IoLoop {
             Some(WakeOn::Any)
         };
         let slow = self.filling_since.filter(|&s| s != u64::MAX).map(|s| s + SLOW_RESERVATION + 1);
-        let due = [self.interval_due, self.delay_due, self.idle_due, slow];
+        let due = [self.interval_due, self.delay_due, self.idle_due, slow, self.relay_due];
         (wake_on, due.into_iter().flatten().min())
     }
 }

@@ -32,6 +32,7 @@ impl Clock for SystemClock {
 /// Steps the loop until it has finished. A panic in it poisons the log.
 pub(crate) fn run(shared: &Arc<Shared>, io_loop: IoLoop) {
     let ran = catch_unwind(AssertUnwindSafe(|| run_until_finished(shared, io_loop)));
+    shared.durable.pass_on();
     shared.set_io_ended();
     if ran.is_err() {
         // What was in flight when the backend was dropped may still be.

@@ -10,11 +10,20 @@
 //! 4. The status leaves RUNNING once, for CLOSED or POISONED; the failure is set before POISONED
 //!    is. In a child of fork() it reads as 0.
 //! 5. User code (wakers) runs with no lock held.
+//! 6. Of many tasks that one thread registered, one is woken, and the others are in the relay: see its
+//!    own invariants.
+
+#[cfg(all(test, ringwal_loom))]
+mod loom_tests;
+mod relay;
+mod status;
 
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 
 use crossbeam::utils::CachePadded;
+use relay::{Relay, this_thread};
+use status::Status;
 
 use crate::error::{Error, Failure};
 use crate::ring::wake_quietly;
@@ -27,6 +36,9 @@ const BLOCK_BITS: u32 = crate::format::MIN_BLOCK.trailing_zeros();
 /// ARCHITECTURE.md has the figures.
 const CROWD: u32 = 24;
 const YIELDS: u32 = 4;
+
+/// Tasks that the I/O thread wakes itself, whoever they belong to.
+const ONE_BY_ONE: usize = if cfg!(ringwal_loom) { 1 } else { 8 };
 
 const FORKED: u32 = 0;
 const RUNNING: u32 = 1;
@@ -46,7 +58,15 @@ struct Bucket {
 struct Task {
     lsn: u64,
     id: u64,
+    /// Who registered it: most likely who will poll it.
+    thread: usize,
     waker: Waker,
+}
+
+/// What the I/O thread keeps from one waking to the next, so that waking allocates nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Ready {
+    tasks: Vec<Task>,
 }
 
 #[derive(Debug)]
@@ -62,6 +82,7 @@ pub(crate) struct Durable {
     ids: AtomicU64,
     /// Records in the last group: how many threads may be waiting together. Only a hint.
     crowd: CachePadded<AtomicU32>,
+    relay: CachePadded<Relay>,
 }
 
 /// Whether everything below a position is durable.
@@ -92,6 +113,7 @@ impl Durable {
             buckets: (0..BUCKETS).map(|_| bucket()).collect(),
             ids: AtomicU64::new(0),
             crowd: CachePadded::new(AtomicU32::new(0)),
+            relay: CachePadded::new(Relay::new()),
         }
     }
 
@@ -207,7 +229,7 @@ impl Durable {
         let id = self.ids.fetch_add(1, Ordering::Relaxed);
         {
             let mut list = lock(&bucket.list);
-            list.push(Task { lsn, id, waker: waker.clone() });
+            list.push(Task { lsn, id, thread: this_thread(), waker: waker.clone() });
             bucket.tasks.store(list.len() as u32, Ordering::SeqCst);
         }
         model_fence();
@@ -262,9 +284,9 @@ impl Durable {
             .map(|block| &*self.buckets[block as usize % BUCKETS])
     }
 
-    /// Wakes whoever waits for a position in `[from, to)`. `ready` is kept by the caller, so that
-    /// waking allocates nothing.
-    pub(crate) fn wake(&self, from: u64, to: u64, ready: &mut Vec<Waker>) {
+    /// Wakes whoever waits for a position in `[from, to)`. Tasks may be left to each other: then
+    /// [`Durable::has_left_tasks`] until they are woken.
+    pub(crate) fn wake(&self, from: u64, to: u64, ready: &mut Ready) {
         model_fence();
         let failed = !matches!(self.status.load(), RUNNING | CLOSED);
         for bucket in self.touched(from, to) {
@@ -275,220 +297,42 @@ impl Durable {
             if bucket.tasks.load(Ordering::SeqCst) != 0 {
                 let end = self.end();
                 let mut list = lock(&bucket.list);
-                ready.extend(list.extract_if(.., |t| failed || t.lsn < end).map(|t| t.waker));
+                ready.tasks.extend(list.extract_if(.., |t| failed || t.lsn < end));
                 bucket.tasks.store(list.len() as u32, Ordering::SeqCst);
             }
         }
-        for waker in ready.drain(..) {
-            wake_quietly(waker);
+        self.wake_tasks(ready);
+    }
+
+    fn wake_tasks(&self, ready: &mut Ready) {
+        let mut tasks = ready.tasks.drain(..);
+        let all = tasks.as_slice();
+        let one_thread = all.first().is_some_and(|f| all.iter().all(|t| t.thread == f.thread));
+        // Tasks of several threads belong to several executors, or to one that has work for each of
+        // its threads: measured, they are better woken from here.
+        if all.len() > ONE_BY_ONE && one_thread {
+            let chosen = tasks.next();
+            self.relay.put(tasks.map(|t| t.waker));
+            if let Some(chosen) = chosen {
+                wake_quietly(chosen.waker);
+            }
+        } else {
+            tasks.for_each(|t| wake_quietly(t.waker));
         }
+    }
+
+    /// Wakes the tasks that were left to each other and have not been woken yet.
+    pub(crate) fn pass_on(&self) {
+        self.relay.pass_on();
+    }
+
+    pub(crate) fn has_left_tasks(&self) -> bool {
+        !self.relay.is_empty()
     }
 
     /// Wakes everybody, after a failure.
     pub(crate) fn wake_all(&self) {
-        self.wake(0, u64::MAX, &mut Vec::new());
-    }
-}
-
-/// The status word. Where the system can, it lies in a page that a child of fork() sees as zeros.
-#[derive(Debug)]
-struct Status {
-    #[cfg(not(all(target_os = "linux", feature = "uring", not(ringwal_loom))))]
-    word: AtomicU32,
-    #[cfg(all(target_os = "linux", feature = "uring", not(ringwal_loom)))]
-    page: std::ptr::NonNull<AtomicU32>,
-}
-
-impl Status {
-    fn load(&self) -> u32 {
-        self.word().load(Ordering::SeqCst)
-    }
-
-    fn store(&self, value: u32) {
-        self.word().store(value, Ordering::SeqCst);
-    }
-
-    fn change(&self, from: u32, to: u32) {
-        let _ = self.word().compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst);
-    }
-}
-
-#[cfg(not(all(target_os = "linux", feature = "uring", not(ringwal_loom))))]
-impl Status {
-    fn new(value: u32) -> Self {
-        Status { word: AtomicU32::new(value) }
-    }
-
-    fn word(&self) -> &AtomicU32 {
-        &self.word
-    }
-}
-
-#[cfg(all(target_os = "linux", feature = "uring", not(ringwal_loom)))]
-mod wiped {
-    use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
-    use std::ptr::NonNull;
-
-    use nix::libc;
-
-    use super::{AtomicU32, Ordering, Status};
-
-    const PAGE: Layout = match Layout::from_size_align(4096, 4096) {
-        Ok(page) => page,
-        Err(_) => panic!("a page is a valid layout"),
-    };
-
-    // SAFETY: the page holds one atomic word, which may be used from every thread.
-    unsafe impl Send for Status {}
-    // SAFETY: as above.
-    unsafe impl Sync for Status {}
-
-    impl Status {
-        pub(super) fn new(value: u32) -> Self {
-            // SAFETY: the layout's size is not zero.
-            let page = unsafe { alloc_zeroed(PAGE) };
-            let Some(page) = NonNull::new(page) else { handle_alloc_error(PAGE) };
-            // SAFETY: the range is one page of ours, whole and aligned; a refusal (kernels before
-            // 4.14) only loses the check for fork.
-            unsafe { libc::madvise(page.as_ptr().cast(), PAGE.size(), libc::MADV_WIPEONFORK) };
-            let status = Status { page: page.cast() };
-            status.word().store(value, Ordering::SeqCst);
-            status
-        }
-
-        #[inline]
-        pub(super) fn word(&self) -> &AtomicU32 {
-            // SAFETY: page-aligned, initialised as zeros, freed only in drop.
-            unsafe { self.page.as_ref() }
-        }
-    }
-
-    impl Drop for Status {
-        fn drop(&mut self) {
-            // SAFETY: as in new(): our page, allocated with this layout, and this is its last user.
-            unsafe {
-                libc::madvise(self.page.as_ptr().cast(), PAGE.size(), libc::MADV_KEEPONFORK);
-                dealloc(self.page.as_ptr().cast(), PAGE);
-            }
-        }
-    }
-}
-
-/// Models of the waiters.
-#[cfg(all(test, ringwal_loom))]
-mod loom_tests {
-    use std::task::{RawWaker, RawWakerVTable, Waker};
-
-    use loom::sync::Arc;
-    use loom::thread;
-
-    use super::{Durable, Verdict};
-    use crate::error::Failure;
-
-    fn model(f: impl Fn() + Sync + Send + 'static) {
-        let mut builder = loom::model::Builder::new();
-        builder.preemption_bound = builder.preemption_bound.or(Some(3));
-        builder.check(f);
-    }
-
-    /// A waker that sets loom's own kind of flag.
-    fn waker(notify: &Arc<loom::sync::Notify>) -> Waker {
-        unsafe fn clone(p: *const ()) -> RawWaker {
-            // SAFETY: made by Arc::into_raw below; the clone has its own count.
-            let notify = unsafe { Arc::from_raw(p.cast::<loom::sync::Notify>()) };
-            let raw = Arc::into_raw(Arc::clone(&notify)).cast();
-            std::mem::forget(notify);
-            RawWaker::new(raw, &TABLE)
-        }
-        unsafe fn wake(p: *const ()) {
-            // SAFETY: as above; this takes the count over.
-            unsafe { Arc::from_raw(p.cast::<loom::sync::Notify>()) }.notify();
-        }
-        unsafe fn wake_by_ref(p: *const ()) {
-            // SAFETY: as above; the count stays.
-            unsafe { &*p.cast::<loom::sync::Notify>() }.notify();
-        }
-        unsafe fn drop_it(p: *const ()) {
-            // SAFETY: as above; this gives the count back.
-            drop(unsafe { Arc::from_raw(p.cast::<loom::sync::Notify>()) });
-        }
-        static TABLE: RawWakerVTable = RawWakerVTable::new(clone, wake, wake_by_ref, drop_it);
-        let raw = RawWaker::new(Arc::into_raw(Arc::clone(notify)).cast(), &TABLE);
-        // SAFETY: the table's functions keep the Arc's count as a waker's contract wants it.
-        unsafe { Waker::from_raw(raw) }
-    }
-
-    /// 3: a thread that waits while the end moves is woken.
-    #[test]
-    fn loom_a_waiting_thread_is_woken() {
-        model(|| {
-            let durable = Arc::new(Durable::new(0, false));
-            let waiter = {
-                let durable = Arc::clone(&durable);
-                thread::spawn(move || durable.wait(100).is_ok())
-            };
-            durable.advance(4096);
-            durable.wake(0, 4096, &mut Vec::new());
-            assert!(waiter.join().unwrap());
-        });
-    }
-
-    /// 3: a task that registers while the end moves is woken, or told at once.
-    #[test]
-    fn loom_a_registered_task_is_woken() {
-        model(|| {
-            let durable = Arc::new(Durable::new(0, false));
-            let publisher = {
-                let durable = Arc::clone(&durable);
-                thread::spawn(move || {
-                    durable.advance(4096);
-                    durable.wake(0, 4096, &mut Vec::new());
-                })
-            };
-            let notify = Arc::new(loom::sync::Notify::new());
-            if let (Verdict::NotYet, _) = durable.register(100, &waker(&notify)) {
-                // The model's flag may also wake for no reason.
-                while matches!(durable.verdict(100), Verdict::NotYet) {
-                    notify.wait();
-                }
-            }
-            publisher.join().unwrap();
-        });
-    }
-
-    /// 3, 4: a failure lets every waiter go.
-    #[test]
-    fn loom_a_failure_wakes_the_waiting() {
-        model(|| {
-            let durable = Arc::new(Durable::new(0, false));
-            let waiter = {
-                let durable = Arc::clone(&durable);
-                thread::spawn(move || durable.wait(100).is_err())
-            };
-            durable.poison(Failure::new("model", "broken"));
-            durable.wake_all();
-            assert!(waiter.join().unwrap());
-        });
-    }
-
-    /// A task that forgets its place while it is being woken leaves nothing behind.
-    #[test]
-    fn loom_forgetting_races_with_waking() {
-        model(|| {
-            let durable = Arc::new(Durable::new(0, false));
-            let notify = Arc::new(loom::sync::Notify::new());
-            let (verdict, ticket) = durable.register(100, &waker(&notify));
-            assert!(matches!(verdict, Verdict::NotYet));
-            let publisher = {
-                let durable = Arc::clone(&durable);
-                thread::spawn(move || {
-                    durable.advance(4096);
-                    durable.wake(0, 4096, &mut Vec::new());
-                })
-            };
-            durable.forget(100, ticket);
-            publisher.join().unwrap();
-            assert!(crate::sync::lock(&durable.bucket(100).list).is_empty());
-        });
+        self.wake(0, u64::MAX, &mut Ready::default());
+        self.pass_on();
     }
 }

@@ -1,0 +1,87 @@
+//! Whether the log runs, in one word that a child of fork() sees as zero.
+
+use crate::sync::{AtomicU32, Ordering};
+
+/// The status word. Where the system can, it lies in a page that a child of fork() sees as zeros.
+#[derive(Debug)]
+pub(super) struct Status {
+    #[cfg(not(all(target_os = "linux", feature = "uring", not(ringwal_loom))))]
+    word: AtomicU32,
+    #[cfg(all(target_os = "linux", feature = "uring", not(ringwal_loom)))]
+    page: std::ptr::NonNull<AtomicU32>,
+}
+
+impl Status {
+    pub(super) fn load(&self) -> u32 {
+        self.word().load(Ordering::SeqCst)
+    }
+
+    pub(super) fn store(&self, value: u32) {
+        self.word().store(value, Ordering::SeqCst);
+    }
+
+    pub(super) fn change(&self, from: u32, to: u32) {
+        let _ = self.word().compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst);
+    }
+}
+
+#[cfg(not(all(target_os = "linux", feature = "uring", not(ringwal_loom))))]
+impl Status {
+    pub(super) fn new(value: u32) -> Self {
+        Status { word: AtomicU32::new(value) }
+    }
+
+    fn word(&self) -> &AtomicU32 {
+        &self.word
+    }
+}
+
+#[cfg(all(target_os = "linux", feature = "uring", not(ringwal_loom)))]
+mod wiped {
+    use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+    use std::ptr::NonNull;
+
+    use nix::libc;
+
+    use super::{AtomicU32, Ordering, Status};
+
+    const PAGE: Layout = match Layout::from_size_align(4096, 4096) {
+        Ok(page) => page,
+        Err(_) => panic!("a page is a valid layout"),
+    };
+
+    // SAFETY: the page holds one atomic word, which may be used from every thread.
+    unsafe impl Send for Status {}
+    // SAFETY: as above.
+    unsafe impl Sync for Status {}
+
+    impl Status {
+        pub(in super::super) fn new(value: u32) -> Self {
+            // SAFETY: the layout's size is not zero.
+            let page = unsafe { alloc_zeroed(PAGE) };
+            let Some(page) = NonNull::new(page) else { handle_alloc_error(PAGE) };
+            // SAFETY: the range is one page of ours, whole and aligned; a refusal (kernels before
+            // 4.14) only loses the check for fork.
+            unsafe { libc::madvise(page.as_ptr().cast(), PAGE.size(), libc::MADV_WIPEONFORK) };
+            let status = Status { page: page.cast() };
+            status.word().store(value, Ordering::SeqCst);
+            status
+        }
+
+        #[inline]
+        pub(super) fn word(&self) -> &AtomicU32 {
+            // SAFETY: page-aligned, initialised as zeros, freed only in drop.
+            unsafe { self.page.as_ref() }
+        }
+    }
+
+    impl Drop for Status {
+        fn drop(&mut self) {
+            // SAFETY: as in new(): our page, allocated with this layout, and this is its last user.
+            unsafe {
+                libc::madvise(self.page.as_ptr().cast(), PAGE.size(), libc::MADV_KEEPONFORK);
+                dealloc(self.page.as_ptr().cast(), PAGE);
+            }
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Tasks that wait: each is woken, whatever the others do.
+
+mod support;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
+
+use ringwal::{Wal, WalBuilder};
+use support::{Temp, backends};
+
+#[derive(Default)]
+struct Count(AtomicUsize);
+
+impl Wake for Count {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// More than the I/O thread wakes one by one.
+const TASKS: usize = 40;
+
+fn slow(temp: &Temp) -> WalBuilder {
+    // Long enough for all tasks to register before their group is sealed.
+    Wal::builder(temp.log()).commit_delay(Duration::from_millis(50))
+}
+
+fn wait_until(what: &str, done: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !done() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "{what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn every_task_is_woken_though_none_is_polled_again() {
+    for backend in backends() {
+        let temp = Temp::new();
+        let wal = slow(&temp).backend(backend).open().unwrap();
+        let counts: Vec<Arc<Count>> = (0..TASKS).map(|_| Arc::default()).collect();
+        let mut futures = Vec::new();
+        for count in &counts {
+            let lsn = wal.append(b"x").unwrap();
+            let mut future = Box::pin(wal.when_durable(lsn));
+            let waker = Waker::from(Arc::clone(count));
+            assert!(future.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+            futures.push(future);
+        }
+        let all = || counts.iter().all(|c| c.0.load(Ordering::SeqCst) > 0);
+        wait_until("a task was left asleep", all);
+        for future in &mut futures {
+            let polled = Pin::new(future).poll(&mut Context::from_waker(Waker::noop()));
+            assert!(matches!(polled, Poll::Ready(Ok(()))));
+        }
+    }
+}
+
+#[test]
+fn a_task_that_is_dropped_when_it_is_woken_wakes_the_others() {
+    let temp = Temp::new();
+    let wal = slow(&temp).open().unwrap();
+    let counts: Vec<Arc<Count>> = (0..TASKS).map(|_| Arc::default()).collect();
+    let mut futures: Vec<_> = counts
+        .iter()
+        .map(|count| {
+            let lsn = wal.append(b"x").unwrap();
+            let mut future = Box::pin(wal.when_durable(lsn));
+            let waker = Waker::from(Arc::clone(count));
+            assert!(future.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+            Some(future)
+        })
+        .collect();
+    wait_until("nobody was woken", || counts.iter().any(|c| c.0.load(Ordering::SeqCst) > 0));
+    for (future, count) in futures.iter_mut().zip(&counts) {
+        if count.0.load(Ordering::SeqCst) > 0 {
+            drop(future.take());
+        }
+    }
+    wait_until("a task was left asleep", || counts.iter().all(|c| c.0.load(Ordering::SeqCst) > 0));
+}
+
+#[test]
+fn closing_leaves_no_task_asleep() {
+    let temp = Temp::new();
+    let wal = slow(&temp).open().unwrap();
+    let counts: Vec<Arc<Count>> = (0..TASKS).map(|_| Arc::default()).collect();
+    let futures: Vec<_> = counts
+        .iter()
+        .map(|count| {
+            let lsn = wal.append(b"x").unwrap();
+            let mut future = Box::pin(wal.when_durable(lsn));
+            let waker = Waker::from(Arc::clone(count));
+            assert!(future.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+            future
+        })
+        .collect();
+    wal.close().unwrap();
+    assert!(counts.iter().all(|c| c.0.load(Ordering::SeqCst) > 0));
+    drop(futures);
+}
+
+#[test]
+fn a_crowd_of_threads_gets_its_records_acknowledged() {
+    // Enough committers at a time that they give way before they sleep.
+    for backend in backends() {
+        let temp = Temp::new();
+        let wal = Wal::builder(temp.log()).backend(backend).open().unwrap();
+        std::thread::scope(|scope| {
+            for n in 0..64_u32 {
+                let wal = &wal;
+                scope.spawn(move || {
+                    for i in 0..20_u32 {
+                        let lsn = wal.append_durable(&(n << 8 | i).to_le_bytes()).unwrap();
+                        assert!(wal.durable_end() > lsn);
+                    }
+                });
+            }
+        });
+        assert_eq!(wal.replay(|_, _| Ok::<_, std::convert::Infallible>(())).unwrap(), 64 * 20);
+    }
+}
