@@ -39,6 +39,7 @@ mod options;
 mod reader;
 mod recovery;
 mod ring;
+mod scheduling;
 mod segment;
 mod shared;
 #[cfg(all(test, not(ringwal_loom)))]

@@ -8,6 +8,7 @@ use crate::helper::{self, Helper};
 use crate::io_loop::{self, Clock, IoLoop, Setup};
 use crate::open::{Recovered, Start};
 use crate::options::{Durability, Geometry, Options};
+use crate::scheduling;
 use crate::segment::DirLock;
 use crate::shared::Shared;
 use crate::wal::Wal;
@@ -27,6 +28,7 @@ pub(crate) fn start(
         spawn("ringwal-io", move || {
             match begin(&shared, &clock, &options, start, geometry, lock_fd) {
                 Ok((io_loop, info)) => {
+                    scheduling::ask_for_short_slices();
                     let _ = send.send(Ok(info));
                     io_loop::run(&shared, io_loop);
                 }
@@ -155,21 +157,12 @@ fn calibrate(shared: &Arc<Shared>, info: &BackendInfo) -> Option<std::thread::Jo
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<std::thread::JoinHandle<()>> {
     let body = move || {
-        block_signals();
+        scheduling::block_signals();
         crate::context::serve();
         work();
     };
     let spawned = std::thread::Builder::new().name(name.into()).spawn(body);
     spawned.map_err(|e| Error::io("start thread", name, e))
-}
-
-/// Signals are the program's own business: its handlers must not run on the log's threads.
-fn block_signals() {
-    #[cfg(all(target_os = "linux", feature = "uring"))]
-    {
-        use nix::sys::signal::SigSet;
-        let _ = SigSet::all().thread_block();
-    }
 }
 
 fn lock_fd(lock: &DirLock) -> Option<i32> {
