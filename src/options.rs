@@ -29,12 +29,20 @@ pub enum BackendChoice {
     IoUring,
     /// `std::fs`: `pwrite` and `fdatasync` on the I/O thread.
     Std,
+    /// Writes no record anywhere, and says that all are durable: what the engine costs when the
+    /// device costs nothing. For measurements only, in a directory of its own; the log cannot be
+    /// read. Only with the feature `discard`.
+    #[cfg(feature = "discard")]
+    Discard,
 }
 
 /// How a group is made durable on the io_uring backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CommitMethod {
-    /// Let the log choose; today the linked fsync, which is right on every device. The default.
+    /// Let the log choose. It begins with the linked fsync, which is right on every device, times both
+    /// in a scratch file in the background, and goes over to DSYNC if that is faster here and the
+    /// device is seen to flush for it. The verdict is kept in `<prefix>.commit` for this device and
+    /// kernel. The default.
     Auto,
     /// A write with a linked `fdatasync`.
     LinkedFsync,

@@ -354,6 +354,8 @@ impl Wal {
 
 fn method_name(kind: BackendKind, method: Method) -> &'static str {
     match (kind, method) {
+        #[cfg(feature = "discard")]
+        (BackendKind::Discard, _) => "none",
         (BackendKind::Std, _) => "write-fsync",
         (BackendKind::IoUring, Method::Dsync) => "dsync",
         (BackendKind::IoUring, _) => "linked-fsync",

@@ -37,6 +37,10 @@ pub struct Args {
     /// Stop after this many records
     #[arg(long, value_name = "N")]
     pub records: Option<u64>,
+    /// Open loop: records arrive at random times, so many in a second on average, whether or not the log
+    /// keeps up; a latency counts from when the record was to arrive
+    #[arg(long, value_name = "N", value_parser = parse_rate, conflicts_with_all = ["tasks", "input"])]
+    pub rate: Option<f64>,
     /// Wait for each record, or for all at the end [default: pipelined; with --tasks, blocking]
     #[arg(long, value_enum, value_name = "MODE")]
     pub mode: Option<ModeArg>,
@@ -112,6 +116,8 @@ pub enum BackendArg {
     Uring,
     /// pwrite and fdatasync
     Std,
+    /// Nothing is written: what the engine costs without a device
+    Discard,
 }
 
 impl From<BackendArg> for BackendChoice {
@@ -120,8 +126,21 @@ impl From<BackendArg> for BackendChoice {
             BackendArg::Auto => BackendChoice::Auto,
             BackendArg::Uring => BackendChoice::IoUring,
             BackendArg::Std => BackendChoice::Std,
+            BackendArg::Discard => BackendChoice::Discard,
         }
     }
+}
+
+fn parse_rate(text: &str) -> Result<f64, String> {
+    let wrong = || format!("{text:?} is not a rate; write records in a second: 1000, 20k, 1.5m");
+    let lower = text.trim().to_ascii_lowercase();
+    let (digits, scale) = match lower.as_bytes().last() {
+        Some(b'k') => (&lower[..lower.len() - 1], 1e3),
+        Some(b'm') => (&lower[..lower.len() - 1], 1e6),
+        _ => (&lower[..], 1.0),
+    };
+    let rate = digits.parse::<f64>().map_err(|_| wrong())? * scale;
+    if rate.is_finite() && (0.001..=1e9).contains(&rate) { Ok(rate) } else { Err(wrong()) }
 }
 
 fn parse_durability(text: &str) -> Result<Durability, String> {
@@ -165,6 +184,15 @@ impl Args {
         {
             return usage(format!("--tasks is {tasks}, but must be 1 to {MAX_TASKS}"));
         }
+        if self.rate.is_some() && self.mode == Some(ModeArg::Blocking) {
+            return usage("--rate does not wait for records; leave --mode blocking away".into());
+        }
+        if self.rate.is_some() && self.durability != Durability::EveryGroup {
+            return usage("--rate measures until durable; leave --durability away".into());
+        }
+        if self.backend == BackendArg::Discard && self.verify {
+            return usage("--backend discard keeps nothing that --verify could read".into());
+        }
         if self.records == Some(0) {
             return usage("--records is 0, but must be at least 1".into());
         }
@@ -192,6 +220,9 @@ impl Args {
     /// `--mode`, or its default.
     #[must_use]
     pub fn workload_mode(&self) -> Mode {
+        if let Some(rate) = self.rate {
+            return Mode::Open(rate);
+        }
         match self.mode {
             Some(ModeArg::Blocking) => Mode::Blocking,
             Some(ModeArg::Pipelined) => Mode::Pipelined,
@@ -266,6 +297,13 @@ mod tests {
     }
 
     #[test]
+    fn rates_take_suffixes() {
+        for (text, rate) in [("1", 1.0), ("20k", 20e3), ("1.5M", 1.5e6), ("0.5", 0.5)] {
+            assert_eq!(parse_rate(text), Ok(rate));
+        }
+    }
+
+    #[test]
     fn arguments_that_cannot_work_are_refused() {
         for bad in [
             "--size 9-1",
@@ -278,6 +316,11 @@ mod tests {
             "--input a --size 1",
             "--depth x",
             "--unknown",
+            "--rate 0",
+            "--rate -5",
+            "--rate nan",
+            "--rate fast",
+            "--rate 1k --tasks 4",
         ] {
             assert!(parse(bad).is_err(), "{bad}");
         }
@@ -288,6 +331,9 @@ mod tests {
             "--records 0",
             "--size 2k --max-record 1k",
             "--json x --hgrm x",
+            "--rate 5 --mode blocking",
+            "--rate 5 --durability manual",
+            "--backend discard --verify",
         ] {
             let e = parse(bad).unwrap().check().unwrap_err();
             assert_eq!(e.exit_status(), 2, "{bad}");

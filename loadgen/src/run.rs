@@ -83,6 +83,8 @@ pub struct Comparison {
     pub eta: Option<f64>,
     /// The log's median latency by that of a raw write of one block.
     pub p50_ratio: Option<f64>,
+    /// In an open loop: the log's 99.9th percentile by the median of a raw write of one mean group.
+    pub p999_ratio: Option<f64>,
 }
 
 impl Work {
@@ -155,7 +157,12 @@ fn measured(
     let warm = match args.warm_up {
         Some(time) if !time.is_zero() => {
             progress.step("warming up");
-            let plan = Plan { duration: Some(time), records: None, ..plan.clone() };
+            let mut plan = Plan { duration: Some(time), records: None, ..plan.clone() };
+            if matches!(plan.mode, Mode::Open(_)) {
+                // As fast as it goes: what it is for is to fill the segments once.
+                plan.mode = Mode::Pipelined;
+                plan.meaning = Meaning::of(plan.mode, args.durability);
+            }
             let watch = |_| {
                 let spent = settings.budget_is_spent(wal.stats().group_bytes - opened.group_bytes);
                 if spent || stop.is_set() {
@@ -264,11 +271,13 @@ fn compare(
     outcome: &Outcome,
 ) -> Result<Comparison, Error> {
     let block = backend.block_size as usize;
-    let blocking = args.workload_mode() == Mode::Blocking;
+    let mode = args.workload_mode();
+    let (blocking, open) = (mode == Mode::Blocking, matches!(mode, Mode::Open(_)));
+    let one_at_a_time = blocking || open;
     let request = baseline::Request {
         method: method(backend, args.durability, blocking),
         group: if blocking { block } else { work.mean_group() as usize },
-        depth: if blocking { 1 } else { (work.mean_depth.round() as usize).max(1) },
+        depth: if one_at_a_time { 1 } else { (work.mean_depth.round() as usize).max(1) },
         direct: backend.direct_io,
         block,
         time: args.baseline,
@@ -280,8 +289,10 @@ fn compare(
         outcome.latencies.quantile_ns(0.5) as f64 / raw.latencies.quantile_ns(0.5).max(1) as f64
     });
     let written = work.group_bytes as f64 / outcome.seconds;
-    let eta = (!blocking && raw.bytes_per_s > 0.0).then(|| written / raw.bytes_per_s);
-    Ok(Comparison { raw, eta, p50_ratio })
+    let p999 = outcome.latencies.quantile_ns(0.999) as f64;
+    let p999_ratio = open.then(|| p999 / raw.latencies.quantile_ns(0.5).max(1) as f64);
+    let eta = (!one_at_a_time && raw.bytes_per_s > 0.0).then(|| written / raw.bytes_per_s);
+    Ok(Comparison { raw, eta, p50_ratio, p999_ratio })
 }
 
 fn method(backend: &BackendInfo, durability: Durability, blocking: bool) -> Method {

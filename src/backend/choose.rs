@@ -40,6 +40,13 @@ pub(crate) fn choose(ask: &Ask<'_>, memory: Arc<Memory>) -> Result<Started> {
     if ask.choice == BackendChoice::Std {
         return Ok(portable(ask, "chosen by option".into()));
     }
+    #[cfg(feature = "discard")]
+    if ask.choice == BackendChoice::Discard {
+        let started = portable(ask, String::new());
+        let info = info(ask, BackendKind::Discard, "chosen by option: nothing is written".into());
+        let backend = Box::new(super::discard::DiscardBackend::new());
+        return Ok(Started { backend, info, ..started });
+    }
     match linux::uring(ask, memory) {
         Ok(started) => Ok(started),
         Err(reason) if ask.choice == BackendChoice::IoUring => {

@@ -7,6 +7,8 @@
 //! 4. No operation is retried here.
 
 mod choose;
+#[cfg(feature = "discard")]
+mod discard;
 mod method;
 #[cfg(all(test, not(ringwal_loom)))]
 pub(crate) mod sim;
@@ -90,6 +92,9 @@ pub enum BackendKind {
     IoUring,
     /// `std::fs`.
     Std,
+    /// None: nothing is written.
+    #[cfg(feature = "discard")]
+    Discard,
 }
 
 impl fmt::Display for BackendKind {
@@ -97,6 +102,8 @@ impl fmt::Display for BackendKind {
         f.write_str(match self {
             BackendKind::IoUring => "io_uring",
             BackendKind::Std => "std",
+            #[cfg(feature = "discard")]
+            BackendKind::Discard => "discard",
         })
     }
 }

@@ -21,11 +21,18 @@ pub(crate) struct StdBackend {
     files: [Option<Arc<dyn File>>; SLOTS],
     queue: VecDeque<Op>,
     done: VecDeque<Completion>,
-    thread: Thread,
+    waker: Unpark,
 }
 
-#[derive(Debug)]
-struct Unpark(Thread);
+/// Ends a thread's park.
+#[derive(Debug, Clone)]
+pub(super) struct Unpark(Thread);
+
+impl Unpark {
+    pub(super) fn this_thread() -> Self {
+        Unpark(std::thread::current())
+    }
+}
 
 impl Wake for Unpark {
     fn wake(&self) {
@@ -40,7 +47,7 @@ impl StdBackend {
             files: [const { None }; SLOTS],
             queue: VecDeque::new(),
             done: VecDeque::new(),
-            thread: std::thread::current(),
+            waker: Unpark::this_thread(),
         }
     }
 
@@ -123,6 +130,6 @@ impl Backend for StdBackend {
     }
 
     fn waker(&self) -> Box<dyn Wake> {
-        Box::new(Unpark(self.thread.clone()))
+        Box::new(self.waker.clone())
     }
 }

@@ -55,6 +55,7 @@ fn figures(report: &Report) -> Value {
         "baseline": baseline(report),
         "eta": report.baseline.as_ref().and_then(|c| c.eta),
         "p50_ratio": report.baseline.as_ref().and_then(|c| c.p50_ratio),
+        "p99_9_ratio": report.baseline.as_ref().and_then(|c| c.p999_ratio),
         "ended_by": report.ended_by,
     })
 }
@@ -66,7 +67,9 @@ fn asked(report: &Report) -> Value {
         "mode": match args.workload_mode() {
             Mode::Blocking => "blocking",
             Mode::Pipelined => "pipelined",
+            Mode::Open(_) => "open",
         },
+        "rate": args.rate,
         "durability": durability_name(args.durability),
         "threads": args.threads,
         "tasks": args.tasks,

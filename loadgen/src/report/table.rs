@@ -30,8 +30,9 @@ pub fn table(report: &Report) -> String {
 fn headline(report: &Report) -> String {
     let args = &report.args;
     let mode = match args.workload_mode() {
-        Mode::Blocking => "blocking",
-        Mode::Pipelined => "pipelined",
+        Mode::Blocking => "blocking".into(),
+        Mode::Pipelined => "pipelined".into(),
+        Mode::Open(rate) => format!("open loop at {}/s", si(rate)),
     };
     let plural = |n: usize| if n == 1 { "" } else { "s" };
     let producers = match args.tasks {
@@ -178,6 +179,9 @@ fn comparison(report: &Report, row: Row<'_>) {
     );
     if let Some(eta) = comparison.eta {
         row("eta", format!("{eta:.2} of the raw device's bandwidth, written by written byte"));
+    }
+    if let Some(ratio) = comparison.p999_ratio {
+        row("p99.9 ratio", format!("{ratio:.2} times the raw device's p50 for one such group"));
     }
     if let Some(ratio) = comparison.p50_ratio {
         row("p50 ratio", format!("{ratio:.2} times the raw device's p50 for one block"));

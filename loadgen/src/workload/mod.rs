@@ -1,9 +1,11 @@
 //! Drives a log: threads or tasks, each record awaited or pipelined.
 //!
 //! 1. Closed loop: a producer gives its next record when the log has taken, or made durable, the last.
+//!    Open loop: at the times of a Poisson process, late if it must, and never fewer.
 //! 2. Producers touch nothing shared but the log, the stop flag, and the input file if there is one.
 //! 3. When [`run`] returns Ok, everything that it counts is durable.
 
+mod arrivals;
 mod sampler;
 mod source;
 mod tasks;
@@ -25,12 +27,14 @@ pub use sampler::Meaning;
 pub use source::Source;
 
 /// Whether producers wait for each record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Mode {
     /// The next record follows when the last is durable.
     Blocking,
     /// Records follow each other without waiting; all are durable at the end.
     Pipelined,
+    /// Records arrive at random, so many in a second over all threads.
+    Open(f64),
 }
 
 /// What to run.

@@ -28,6 +28,9 @@ pub enum Meaning {
     /// Of samples, from before the append until the durable end was seen beyond it, looked at every
     /// 200 us: waiting would ask for a sync that the durability mode does not make.
     Polled,
+    /// Of samples, from when the record was to arrive until a waiting thread is woken since it is
+    /// durable.
+    Arrival,
     /// Of samples, the append alone.
     Append,
 }
@@ -38,6 +41,7 @@ impl Meaning {
     pub fn of(mode: Mode, durability: Durability) -> Meaning {
         match (mode, durability) {
             (Mode::Blocking, _) => Meaning::Each,
+            (Mode::Open(_), _) => Meaning::Arrival,
             (Mode::Pipelined, Durability::EveryGroup) => Meaning::Sampled,
             (Mode::Pipelined, Durability::Interval(_)) => Meaning::Polled,
             (Mode::Pipelined, Durability::Manual) => Meaning::Append,
@@ -52,6 +56,9 @@ impl Meaning {
             Meaning::Sampled => {
                 "append to durable, as a waiting thread sees it; sampled, closed loop"
             }
+            Meaning::Arrival => {
+                "arrival to durable, as a waiting thread sees it; sampled, open loop, Poisson arrivals"
+            }
             Meaning::Polled => "append to durable, seen within 200 us; sampled, closed loop",
             Meaning::Append => "the append alone, not durable; sampled, closed loop",
         }
@@ -64,6 +71,7 @@ impl Meaning {
             Meaning::Each => "append_to_durable",
             Meaning::Sampled => "append_to_durable_sampled",
             Meaning::Polled => "append_to_durable_sampled_polled",
+            Meaning::Arrival => "arrival_to_durable_sampled",
             Meaning::Append => "append_sampled",
         }
     }
@@ -93,7 +101,7 @@ pub(super) fn start<'scope, 'env>(
 ) -> Result<(Option<Waiter<'scope>>, Option<SyncSender<Sample>>), Error> {
     let polled = match meaning {
         Meaning::Each | Meaning::Append => return Ok((None, None)),
-        Meaning::Sampled => false,
+        Meaning::Sampled | Meaning::Arrival => false,
         Meaning::Polled => true,
     };
     let (sender, receiver) = sync_channel(QUEUE);
@@ -104,6 +112,7 @@ pub(super) fn start<'scope, 'env>(
 }
 
 fn wait_for(wal: &Wal, samples: &Receiver<Sample>, polled: bool, over: &AtomicBool) -> Latencies {
+    crate::slice::shorten();
     let mut latencies = Latencies::new();
     for sample in samples {
         if polled {

@@ -65,7 +65,10 @@ pub(super) fn produce(
             let left = quota(plan.records, plan.tasks, number);
             match plan.mode {
                 Mode::Blocking => tasks.spawn(blocking(shared, number, left)),
-                Mode::Pipelined => tasks.spawn(pipelined(shared, number, left, samples.clone())),
+                // Arrivals are for threads: the arguments allow no others.
+                Mode::Pipelined | Mode::Open(_) => {
+                    tasks.spawn(pipelined(shared, number, left, samples.clone()))
+                }
             };
         }
         drop(samples);

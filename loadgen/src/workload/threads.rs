@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use ringwal::{Lsn, Wal};
 
+use super::arrivals::Arrivals;
 use super::sampler::{Sample, Sampler};
 use super::{Mode, Plan, Tally, quota};
 use crate::error::Error;
@@ -22,6 +23,10 @@ pub(super) fn produce(
     match plan.mode {
         Mode::Blocking => blocking(wal, plan, number, stop, left),
         Mode::Pipelined => pipelined(wal, plan, number, stop, left, samples),
+        Mode::Open(rate) => {
+            let arrivals = Arrivals::new(rate / plan.threads as f64, number);
+            open(wal, plan, number, stop, left, samples, arrivals)
+        }
     }
 }
 
@@ -69,6 +74,41 @@ fn pipelined(
         tally.count(lsn, payload);
         rising(&mut last, lsn)?;
         left -= 1;
+    }
+    tally.skipped = sampler.skipped;
+    Ok(tally)
+}
+
+fn open(
+    wal: &Wal,
+    plan: &Plan,
+    number: usize,
+    stop: &Stop,
+    mut left: u64,
+    samples: Option<SyncSender<Sample>>,
+    mut arrivals: Arrivals,
+) -> Result<Tally, Error> {
+    let mut source = plan.source.producer(number);
+    let mut tally = Tally::new(plan.ledger);
+    let mut sampler = Sampler::new(samples, number);
+    let mut last = Lsn::ZERO;
+    while left > 0 && !stop.is_set() {
+        arrivals.wait(stop);
+        // All that should have arrived by now, on time or late.
+        while let Some(arrival) = arrivals.next_due() {
+            let Some(payload) = source.next_payload()? else { break };
+            let timed = sampler.begin();
+            let lsn = wal.append(payload).map_err(|e| plan.source.explain(e))?;
+            if timed.is_some() {
+                sampler.end(arrivals.time(arrival), lsn, &mut tally.latencies);
+            }
+            tally.count(lsn, payload);
+            rising(&mut last, lsn)?;
+            left -= 1;
+            if left == 0 || stop.is_set() {
+                break;
+            }
+        }
     }
     tally.skipped = sampler.skipped;
     Ok(tally)
