@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 use ringwal::{BackendChoice, CommitMethod, Durability};
 
 use crate::error::Error;
@@ -17,8 +17,11 @@ use crate::workload::Mode;
 /// Without arguments: one producer, 100-byte records, pipelined, every group durable, for ten
 /// seconds, in a fresh directory under the current one that is removed at the end.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "loadgen", version, max_term_width = 100)]
+#[command(name = "loadgen", version, max_term_width = 100, args_conflicts_with_subcommands = true)]
 pub struct Args {
+    /// Something else than one run
+    #[command(subcommand)]
+    pub command: Option<Command>,
     /// Threads that append; with --tasks, worker threads of the runtime
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub threads: usize,
@@ -96,6 +99,84 @@ pub struct Args {
     /// Measure the raw device for this long, to compare; 0 for not at all
     #[arg(long, value_name = "TIME", default_value = "1", value_parser = parse_duration)]
     pub baseline: Duration,
+}
+
+/// What else loadgen does.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Run the benchmark suite W1 to W9, each workload beside its limit on this machine
+    Bench(BenchArgs),
+}
+
+/// The workloads of the suite.
+pub const WORKLOADS: [&str; 9] = ["W1", "W2", "W3", "W4", "W5", "W6", "W7", "W8", "W9"];
+
+/// `loadgen bench`.
+#[derive(Debug, Clone, Parser)]
+pub struct BenchArgs {
+    /// Rounds; every workload is run once in each, and medians are quoted
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub rounds: usize,
+    /// Time that a workload is measured in a round; some take a multiple
+    #[arg(long, value_name = "TIME", default_value = "1", value_parser = parse_positive_duration)]
+    pub cell_time: Duration,
+    /// Only these workloads: W1,W4. W6 and W8 are measured against W4 and W2, which run with them
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub only: Vec<String>,
+    /// Directory to work in: one that exists is left as it was; a missing one is removed at the end
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Write the figures as JSON; - for stdout, the table then goes to stderr
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Write the table as Markdown
+    #[arg(long, value_name = "FILE")]
+    pub markdown: Option<PathBuf>,
+    /// No progress and no table
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+impl BenchArgs {
+    /// Checks what clap cannot.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`], with what to write instead.
+    pub fn check(&self) -> Result<(), Error> {
+        if !(1..=1000).contains(&self.rounds) {
+            let text = format!("--rounds is {}, but must be 1 to 1000", self.rounds);
+            return Err(Error::Usage(text));
+        }
+        for name in &self.only {
+            if !WORKLOADS.iter().any(|w| w.eq_ignore_ascii_case(name)) {
+                let all = WORKLOADS.join(", ");
+                return Err(Error::Usage(format!("--only {name:?} is none of {all}")));
+            }
+        }
+        if self.json.is_some() && self.json == self.markdown {
+            return Err(Error::Usage("--json and --markdown name the same file; give two".into()));
+        }
+        Ok(())
+    }
+
+    /// Whether this workload is to be run: asked for, or needed by one that is.
+    #[must_use]
+    pub fn wants(&self, workload: &str) -> bool {
+        let asked = |w: &str| self.only.iter().any(|name| w.eq_ignore_ascii_case(name));
+        let needed = match workload {
+            "W2" => asked("W8"),
+            "W4" => asked("W6") || asked("W8"),
+            _ => false,
+        };
+        self.only.is_empty() || asked(workload) || needed
+    }
+
+    /// Whether `--json -` has stdout for itself.
+    #[must_use]
+    pub fn json_on_stdout(&self) -> bool {
+        self.json.as_ref().is_some_and(|path| path.as_os_str() == "-")
+    }
 }
 
 /// `--mode`.
@@ -294,6 +375,21 @@ mod tests {
         for bad in ["", "interval", "interval:", "interval:0", "manual:1", "never"] {
             assert!(parse_durability(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn the_suite_takes_workloads_and_what_they_need() {
+        let bench = |line: &str| match parse(&format!("bench {line}")).unwrap().command {
+            Some(Command::Bench(args)) => args,
+            None => panic!("a command"),
+        };
+        assert!(bench("").check().is_ok() && bench("").wants("W7"));
+        let some = bench("--only w6,W1");
+        assert!(some.check().is_ok());
+        assert!(some.wants("W6") && some.wants("W1") && some.wants("W4") && !some.wants("W2"));
+        assert!(bench("--only W10").check().is_err());
+        assert!(bench("--rounds 0").check().is_err());
+        assert!(parse("--threads 4 bench").is_err());
     }
 
     #[test]

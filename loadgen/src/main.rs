@@ -5,11 +5,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
-use loadgen::cli::Args;
+use loadgen::cli::{Args, BenchArgs, Command};
 use loadgen::output::{OutputFile, print};
 use loadgen::run::{Report, run};
 use loadgen::stop::Stop;
-use loadgen::{Error, hgrm, report};
+use loadgen::{Error, bench, hgrm, report};
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -23,12 +23,13 @@ fn main() -> ExitCode {
 }
 
 fn go(args: &Args) -> Result<(), Error> {
+    if let Some(Command::Bench(bench)) = &args.command {
+        return go_bench(bench);
+    }
     args.check()?;
-    let open = |option, path: &Option<_>| {
-        path.as_deref().map(|path| OutputFile::open(option, path)).transpose()
-    };
-    let json_file = if args.json_on_stdout() { None } else { open("--json", &args.json)? };
-    let hgrm_file = open("--hgrm", &args.hgrm)?;
+    let json = args.json.as_ref().filter(|_| !args.json_on_stdout());
+    let json_file = open("--json", json)?;
+    let hgrm_file = open("--hgrm", args.hgrm.as_ref())?;
     let stop = Arc::new(Stop::default());
     listen(&stop)?;
     let report = run(args, &stop)?;
@@ -36,6 +37,38 @@ fn go(args: &Args) -> Result<(), Error> {
     match report.verified {
         Some(Err(what)) => Err(Error::Verify(what)),
         _ => Ok(()),
+    }
+}
+
+fn open(
+    option: &'static str,
+    path: Option<&std::path::PathBuf>,
+) -> Result<Option<OutputFile>, Error> {
+    path.map(|path| OutputFile::open(option, path)).transpose()
+}
+
+fn go_bench(args: &BenchArgs) -> Result<(), Error> {
+    args.check()?;
+    let json = args.json.as_ref().filter(|_| !args.json_on_stdout());
+    let json_file = open("--json", json)?;
+    let markdown_file = open("--markdown", args.markdown.as_ref())?;
+    let stop = Arc::new(Stop::default());
+    listen(&stop)?;
+    let suite = bench::run(args, &stop)?;
+    let json = format!("{:#}\n", bench::json(&suite));
+    if let Some(file) = json_file {
+        file.write(&json)?;
+    }
+    if let Some(file) = markdown_file {
+        file.write(&bench::markdown(&suite))?;
+    }
+    if args.json_on_stdout() {
+        print(io::stdout(), &json)?;
+    }
+    match (args.quiet, args.json_on_stdout()) {
+        (true, _) => Ok(()),
+        (false, true) => print(io::stderr(), &bench::table(&suite)),
+        (false, false) => print(io::stdout(), &bench::table(&suite)),
     }
 }
 

@@ -1,0 +1,196 @@
+//! The benchmark suite W1 to W9: every workload beside its own limit, in rounds.
+//!
+//! 1. A round runs every cell once, so that what the machine does meanwhile meets all of them alike.
+//!    Medians over rounds are quoted, with the least and the greatest.
+//! 2. A limit is measured in the same process, within the second: the raw device in the shape that
+//!    the log has just used it, or the processor doing the part that cannot be left out.
+//! 3. A ratio is taken within a round, and then its median: it holds on a machine whose speed changes.
+
+mod cells;
+mod memory;
+mod replay;
+mod report;
+mod second_writer;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use report::{json, markdown, table};
+
+use crate::cli::BenchArgs;
+use crate::device::Device;
+use crate::directory::RunDir;
+use crate::error::Error;
+use crate::progress::Progress;
+use crate::stop::Stop;
+use cells::{Cell, cells};
+
+/// What a value is counted in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// Of records, or commits; more is better.
+    PerSecond,
+    /// Less is better.
+    Nanoseconds,
+    /// More is better.
+    BytesPerSecond,
+}
+
+/// One cell in one round.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Sample {
+    /// What the log did.
+    pub value: f64,
+    /// What the limit is, in the same unit.
+    pub limit: Option<f64>,
+    /// Latencies in nanoseconds, where there are any: median, 99th and 99.9th percentile.
+    pub latencies: Option<[u64; 3]>,
+    /// Flushes that the disk counted, by groups that were acknowledged.
+    pub flushes_per_group: Option<f64>,
+}
+
+/// One row of the result.
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// `W1` to `W9`.
+    pub workload: &'static str,
+    /// What runs.
+    pub name: &'static str,
+    /// What the value is counted in.
+    pub unit: Unit,
+    /// What the limit is.
+    pub limit: &'static str,
+    /// One for each round that the cell was run in.
+    pub samples: Vec<Sample>,
+}
+
+impl Row {
+    /// Median, least and greatest of something over the rounds; `None` where no round has it.
+    pub fn spread(&self, of: impl Fn(&Sample) -> Option<f64>) -> Option<[f64; 3]> {
+        let mut all: Vec<f64> = self.samples.iter().filter_map(of).collect();
+        all.sort_by(f64::total_cmp);
+        Some([*all.get(all.len() / 2)?, *all.first()?, *all.last()?])
+    }
+
+    /// Value by limit.
+    #[must_use]
+    pub fn ratio(&self) -> Option<[f64; 3]> {
+        self.spread(|s| s.limit.filter(|&limit| limit > 0.0).map(|limit| s.value / limit))
+    }
+}
+
+/// A finished suite.
+#[derive(Debug, Clone)]
+pub struct Suite {
+    /// In the order of the workloads.
+    pub rows: Vec<Row>,
+    /// Rounds that were run to their end.
+    pub rounds: usize,
+    /// Seconds of a cell.
+    pub seconds: f64,
+    /// How the log makes groups durable here, and why.
+    pub commit_method: String,
+    /// What is under the directory.
+    pub device: Device,
+    /// Processors.
+    pub processors: usize,
+}
+
+/// What a cell is run with.
+struct Context<'a> {
+    dir: &'a Path,
+    time: Duration,
+    /// Of the cells that came before in this round.
+    values: Vec<(&'static str, f64)>,
+    commit_method: String,
+}
+
+impl Context<'_> {
+    fn value_of(&self, name: &str) -> Option<f64> {
+        self.values.iter().find(|(n, _)| *n == name).map(|(_, value)| *value)
+    }
+}
+
+/// Runs the suite. A signal ends it after the cell that runs, and what is complete is reported.
+///
+/// # Errors
+///
+/// Any, of any cell.
+pub fn run(args: &BenchArgs, stop: &Arc<Stop>) -> Result<Suite, Error> {
+    args.check()?;
+    let dir = match &args.dir {
+        Some(path) => RunDir::given(path, false, stop)?,
+        None => RunDir::fresh(false, stop)?,
+    };
+    let chosen: Vec<Cell> = cells().into_iter().filter(|c| args.wants(c.workload)).collect();
+    let rows = chosen.iter().map(|cell| Row {
+        workload: cell.workload,
+        name: cell.name,
+        unit: cell.unit,
+        limit: cell.limit,
+        samples: Vec::new(),
+    });
+    let mut suite = Suite {
+        rows: rows.collect(),
+        rounds: 0,
+        seconds: args.cell_time.as_secs_f64(),
+        commit_method: String::new(),
+        device: Device::under(dir.path()),
+        processors: std::thread::available_parallelism().map_or(0, usize::from),
+    };
+    let progress = Progress::new(args.quiet);
+    'rounds: for round in 0..args.rounds {
+        let mut context = Context {
+            dir: dir.path(),
+            time: args.cell_time,
+            values: Vec::new(),
+            commit_method: String::new(),
+        };
+        for (cell, row) in chosen.iter().zip(&mut suite.rows) {
+            if stop.was_signalled() {
+                break 'rounds;
+            }
+            let (n, of) = (round + 1, args.rounds);
+            progress.step(&format!("round {n} of {of}: {} {}", cell.workload, cell.name));
+            if let Some(sample) = (cell.run)(&mut context)? {
+                context.values.push((cell.name, sample.value));
+                row.samples.push(sample);
+            }
+        }
+        suite.rounds += 1;
+        suite.commit_method = context.commit_method;
+    }
+    progress.clear();
+    Ok(suite)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spreads_and_ratios_are_taken_round_by_round() {
+        let sample = |value, limit| Sample { value, limit: Some(limit), ..Sample::default() };
+        let row = Row {
+            workload: "W0",
+            name: "test",
+            unit: Unit::PerSecond,
+            limit: "none",
+            // The machine was half as fast in the second round: the ratio is the same.
+            samples: vec![sample(10.0, 20.0), sample(5.0, 10.0), sample(12.0, 16.0)],
+        };
+        assert_eq!(row.spread(|s| Some(s.value)), Some([10.0, 5.0, 12.0]));
+        assert_eq!(row.ratio(), Some([0.5, 0.5, 0.75]));
+        assert_eq!(row.spread(|s| s.flushes_per_group), None);
+    }
+
+    #[test]
+    fn names_are_unique_and_workloads_known() {
+        let cells = cells();
+        for (i, cell) in cells.iter().enumerate() {
+            assert!(cells[..i].iter().all(|c| c.name != cell.name), "{}", cell.name);
+            assert!(crate::cli::WORKLOADS.contains(&cell.workload));
+        }
+    }
+}

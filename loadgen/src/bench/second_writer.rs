@@ -1,0 +1,52 @@
+//! Somebody else on the filesystem, who writes and syncs.
+
+use std::fs::File;
+use std::io::{Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::error::Error;
+
+const BURST: usize = 4 << 20;
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Writes 4 MiB and syncs them, ten times a second, until it is dropped.
+pub(super) struct SecondWriter {
+    over: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+    path: PathBuf,
+}
+
+pub(super) fn start(dir: &Path) -> Result<SecondWriter, Error> {
+    let path = dir.join("second-writer");
+    let mut file = File::create(&path).map_err(|e| Error::directory(dir, e))?;
+    let over = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&over);
+    let body = move || {
+        let burst = vec![7; BURST];
+        while !seen.load(Ordering::Relaxed) {
+            // It is there to disturb: an error of its own ends nothing.
+            let _ = file.seek(SeekFrom::Start(0));
+            let _ = file.set_len(0);
+            let _ = file.write_all(&burst);
+            let _ = file.sync_all();
+            std::thread::sleep(PAUSE);
+        }
+    };
+    let spawned = std::thread::Builder::new().name("second-writer".into()).spawn(body);
+    let thread = spawned.map_err(|source| Error::System { what: "start a thread", source })?;
+    Ok(SecondWriter { over, thread: Some(thread), path })
+}
+
+impl Drop for SecondWriter {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
