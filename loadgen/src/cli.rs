@@ -59,6 +59,9 @@ pub struct Args {
     /// Groups in flight at most [default: the log's own]
     #[arg(long, value_name = "N")]
     pub depth: Option<usize>,
+    /// Leave a group open this long for more records, though the device is free
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub commit_delay: Option<Duration>,
     /// Directory of the log. An existing log is appended to and loses nothing; a missing directory
     /// is created, and removed at the end
     #[arg(long, value_name = "DIR")]

@@ -53,6 +53,9 @@ impl Settings {
         if let Some(depth) = args.depth {
             builder = builder.depth(depth);
         }
+        if let Some(delay) = args.commit_delay {
+            builder = builder.commit_delay(delay);
+        }
         if let Some(ring) = args.ring {
             builder = builder.ring_capacity(usize::try_from(ring).unwrap_or(usize::MAX));
         }

@@ -362,8 +362,9 @@ impl IoLoop {
         let flying = self.groups.flying();
         let wake_on = if flying >= self.setup.depth && self.outstanding > 0 {
             None
-        } else if flying >= self.eager() || self.filling_since.is_some() {
-            // A closed extent is next: what is published into the one after it changes nothing.
+        } else if flying >= self.eager() || self.filling_since.is_some() || self.delay_due.is_some()
+        {
+            // A closed extent is next, or a time: what is published meanwhile changes nothing.
             Some(WakeOn::Sealed)
         } else {
             Some(WakeOn::Any)
