@@ -361,7 +361,7 @@ pub(crate) fn read_one(shared: &Arc<Shared>, lsn: u64) -> Result<Record> {
     let used_end = used_end(shared, &header)?;
     if lsn >= header.first_group() && lsn < used_end && lsn.is_multiple_of(8) {
         let seed = Seed::new(&header.log_id);
-        let found = read_record_at(&*file, &header, used_end, lsn, seed);
+        let found = read_record_at(&*file, &header, used_end, lsn, &seed);
         if let Some(record) = found.map_err(|e| io("read", e))? {
             return Ok(record);
         }
@@ -411,7 +411,7 @@ fn read_record_at(
     header: &SegmentHeader,
     end: u64,
     lsn: u64,
-    seed: Seed,
+    seed: &Seed,
 ) -> std::io::Result<Option<Record>> {
     let bytes = read_bytes(file, header, end, lsn)?;
     if let Ok(record) = decode_record(&bytes, lsn, seed, None) {

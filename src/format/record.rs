@@ -36,9 +36,10 @@ pub(crate) const fn item_size(payload: usize) -> usize {
     (ITEM_HEADER + payload + 7) & !7
 }
 
-/// The checksum's start: the log id is summed once, not for each record.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Seed(u32);
+/// The checksum's start: the log id is summed, and the processor's features are looked up, once and
+/// not for each record.
+#[derive(Debug, Clone)]
+pub(crate) struct Seed(crc32fast::Hasher);
 
 /// A checksum over log id and payload, to which the position is still to be added.
 #[derive(Debug, Clone)]
@@ -49,13 +50,14 @@ pub(crate) struct PayloadSum {
 
 impl Seed {
     pub(crate) fn new(log_id: &[u8; 16]) -> Self {
-        Seed(crc32fast::hash(log_id))
+        // The hasher is begun anew: it also counts what it has summed, which is not wanted.
+        Seed(crc32fast::Hasher::new_with_initial(crc32fast::hash(log_id)))
     }
 
     /// Sums a payload, before its place in the log is known. `payload` is at most `MAX_GROUP` long.
     #[inline]
-    pub(crate) fn sum(self, payload: &[u8]) -> PayloadSum {
-        let mut sum = crc32fast::Hasher::new_with_initial(self.0);
+    pub(crate) fn sum(&self, payload: &[u8]) -> PayloadSum {
+        let mut sum = self.0.clone();
         sum.update(payload);
         PayloadSum { sum, length: payload.len() as u32 }
     }
@@ -136,12 +138,12 @@ pub(crate) struct Decoded<'a> {
 /// Decodes the record at the start of `b`, which stands at `lsn` and ends where its group ends.
 /// `tag`: the epoch tag that it must carry; `None` takes the one it has.
 #[inline]
-pub(crate) fn decode_record(
-    b: &[u8],
+pub(crate) fn decode_record<'a>(
+    b: &'a [u8],
     lsn: u64,
-    seed: Seed,
+    seed: &Seed,
     tag: Option<u16>,
-) -> Result<Decoded<'_>, RecordInvalid> {
+) -> Result<Decoded<'a>, RecordInvalid> {
     let Some((head, rest)) = b.split_at_checked(RECORD_HEADER) else {
         return Err(RecordInvalid::Length);
     };
@@ -249,8 +251,8 @@ pub(crate) struct Records<'a> {
 }
 
 impl<'a> Records<'a> {
-    pub(crate) fn new(b: &'a [u8], lsn: u64, seed: Seed, tag: u16) -> Self {
-        Records { rest: b, lsn, seed, tag }
+    pub(crate) fn new(b: &'a [u8], lsn: u64, seed: &Seed, tag: u16) -> Self {
+        Records { rest: b, lsn, seed: seed.clone(), tag }
     }
 
     /// Checks that the records tile the bytes and sum to `count`; says where not, and why.
@@ -281,7 +283,7 @@ impl<'a> Iterator for Records<'a> {
             return None;
         }
         let at = self.lsn;
-        match decode_record(self.rest, at, self.seed, Some(self.tag)) {
+        match decode_record(self.rest, at, &self.seed, Some(self.tag)) {
             Ok(record) => {
                 self.rest = &self.rest[record.stored..];
                 self.lsn += record.stored as u64;
@@ -326,11 +328,11 @@ mod tests {
         for len in 0..40_usize {
             let payload: Vec<u8> = (0..len as u8).map(|i| i.wrapping_mul(37) ^ 0x5A).collect();
             let mut b = data(&payload, 4224, KIND_DATA, 9);
-            let r = decode_record(&b, 4224, Seed::new(&ID), Some(9)).unwrap();
+            let r = decode_record(&b, 4224, &Seed::new(&ID), Some(9)).unwrap();
             assert_eq!((r.payload, r.stored), (&payload[..], b.len()));
             for bit in 0..b.len() * 8 {
                 b[bit / 8] ^= 1 << (bit % 8);
-                let found = decode_record(&b, 4224, Seed::new(&ID), Some(9));
+                let found = decode_record(&b, 4224, &Seed::new(&ID), Some(9));
                 assert!(found.is_err(), "length {len}, bit {bit}");
                 b[bit / 8] ^= 1 << (bit % 8);
             }
@@ -340,36 +342,36 @@ mod tests {
     #[test]
     fn the_checksum_covers_position_epoch_and_log() {
         let b = data(b"hello", 4224, KIND_DATA, 9);
-        assert!(decode_record(&b, 4224, Seed::new(&ID), Some(9)).is_ok());
-        assert!(decode_record(&b, 4232, Seed::new(&ID), Some(9)).is_err());
-        assert!(decode_record(&b, 4224, Seed::new(&ID), Some(8)).is_err());
-        assert!(decode_record(&b, 4224, Seed::new(&[4; 16]), Some(9)).is_err());
+        assert!(decode_record(&b, 4224, &Seed::new(&ID), Some(9)).is_ok());
+        assert!(decode_record(&b, 4232, &Seed::new(&ID), Some(9)).is_err());
+        assert!(decode_record(&b, 4224, &Seed::new(&ID), Some(8)).is_err());
+        assert!(decode_record(&b, 4224, &Seed::new(&[4; 16]), Some(9)).is_err());
     }
 
     #[test]
     fn zeros_short_bytes_and_huge_lengths_are_refused() {
         let seed = Seed::new(&ID);
-        assert!(decode_record(&[0; 64], 0, seed, None).is_err());
-        assert!(decode_record(&[], 0, seed, None).is_err());
+        assert!(decode_record(&[0; 64], 0, &seed, None).is_err());
+        assert!(decode_record(&[], 0, &seed, None).is_err());
         let mut b = data(b"x", 0, KIND_DATA, 0);
         b[..4].copy_from_slice(&u32::MAX.to_le_bytes());
-        assert_eq!(decode_record(&b, 0, seed, None).unwrap_err(), RecordInvalid::Length);
+        assert_eq!(decode_record(&b, 0, &seed, None).unwrap_err(), RecordInvalid::Length);
     }
 
     #[test]
     fn unknown_kinds_are_skipped_only_when_they_say_so() {
         let seed = Seed::new(&ID);
         let skippable = data(b"later", 0, 0xF0, 1);
-        assert_eq!(decode_record(&skippable, 0, seed, Some(1)).unwrap().items().count(), 0);
+        assert_eq!(decode_record(&skippable, 0, &seed, Some(1)).unwrap().items().count(), 0);
         let critical = data(b"later", 0, 0x70, 1);
-        let found = decode_record(&critical, 0, seed, Some(1)).unwrap_err();
+        let found = decode_record(&critical, 0, &seed, Some(1)).unwrap_err();
         assert_eq!(found, RecordInvalid::Kind(0x70));
     }
 
     #[test]
     fn a_batch_yields_its_items_with_their_own_positions() {
         let b = batch(&[b"one", b"", b"three is longer"], 4224, 2);
-        let r = decode_record(&b, 4224, Seed::new(&ID), Some(2)).unwrap();
+        let r = decode_record(&b, 4224, &Seed::new(&ID), Some(2)).unwrap();
         let items: Vec<_> = r.items().map(|i| i.unwrap()).collect();
         assert_eq!(items.len(), 3);
         assert_eq!(items[0], Item { lsn: 4224 + 16, payload: b"one" });
@@ -387,9 +389,9 @@ mod tests {
             b[at] = value;
             let sum = Seed::new(&ID).sum(&b[RECORD_HEADER..]);
             sum.write_header(&mut b, 0, KIND_BATCH, 2);
-            let records = Records::new(&b, 0, Seed::new(&ID), 2);
+            let records = Records::new(&b, 0, &Seed::new(&ID), 2);
             assert!(records.clone().verify(2).is_err(), "byte {at} = {value}");
-            let r = decode_record(&b, 0, Seed::new(&ID), Some(2)).unwrap();
+            let r = decode_record(&b, 0, &Seed::new(&ID), Some(2)).unwrap();
             assert!(r.items().take(10).count() < 10);
         }
     }
@@ -401,11 +403,11 @@ mod tests {
         b.extend(batch(&[b"x", b"y"], second, 1));
         b.extend(data(b"", 4224 + b.len() as u64, KIND_ABORT, 1));
         let seed = Seed::new(&ID);
-        assert_eq!(Records::new(&b, 4224, seed, 1).verify(3), Ok(()));
-        assert!(Records::new(&b, 4224, seed, 1).verify(4).is_err());
-        assert!(Records::new(&b[..b.len() - 8], 4224, seed, 1).verify(3).is_err());
+        assert_eq!(Records::new(&b, 4224, &seed, 1).verify(3), Ok(()));
+        assert!(Records::new(&b, 4224, &seed, 1).verify(4).is_err());
+        assert!(Records::new(&b[..b.len() - 8], 4224, &seed, 1).verify(3).is_err());
         b.extend([0; 8]);
-        assert!(Records::new(&b, 4224, seed, 1).verify(3).is_err());
-        assert_eq!(Records::new(&[], 4224, seed, 1).verify(0), Ok(()));
+        assert!(Records::new(&b, 4224, &seed, 1).verify(3).is_err());
+        assert_eq!(Records::new(&[], 4224, &seed, 1).verify(0), Ok(()));
     }
 }

@@ -131,10 +131,10 @@ impl Walker {
 
     /// The used bytes of a group behind its header.
     pub(crate) fn records(&mut self, group: &GroupHeader) -> io::Result<Records<'_>> {
-        let (seed, tag) = (self.seed, group.epoch.tag());
+        let (seed, tag) = (self.seed.clone(), group.epoch.tag());
         let bytes = self.bytes(group.lsn, group.used as usize)?;
         let body = bytes.get(GROUP_HEADER as usize..).unwrap_or_default();
-        Ok(Records::new(body, group.lsn + u64::from(GROUP_HEADER), seed, tag))
+        Ok(Records::new(body, group.lsn + u64::from(GROUP_HEADER), &seed, tag))
     }
 
     /// Whether the group's records tile it; if not, where and why not.
