@@ -15,7 +15,7 @@ use crate::stop::Stop;
 use crate::units::SizeRange;
 
 /// Bytes of the log.
-const LOG: u64 = 512 << 20;
+const LOG: u64 = 1 << 30;
 const TURNS: usize = 3;
 const SEGMENT: u64 = 64 << 20;
 
