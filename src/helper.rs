@@ -71,6 +71,10 @@ const RETRY: Duration = Duration::from_millis(100);
 /// Between two pieces of a segment that nobody waits for: 1 MiB each.
 const PACE: Duration = Duration::from_millis(2);
 
+/// Nanoseconds for which a log that had to wait for a segment gets them allocated only: writing them
+/// in advance would take from the same device what the log wants of it.
+const HURRY: u64 = 1_000_000_000;
+
 #[derive(Debug)]
 pub(crate) struct Helper {
     shared: Arc<Shared>,
@@ -82,6 +86,8 @@ pub(crate) struct Helper {
     /// A removed segment under a temporary name, to be used again.
     pool: Option<String>,
     out_of_space: bool,
+    /// Until this time segments are allocated and not written.
+    hurry_until: u64,
 }
 
 impl Helper {
@@ -95,6 +101,7 @@ impl Helper {
             zeroes: None,
             pool: None,
             out_of_space: false,
+            hurry_until: 0,
         }
     }
 
@@ -260,9 +267,14 @@ impl Helper {
             self.recycling = recycle.is_some();
             self.preparation = Some(Preparation::new(&self.shared.names, header, recycle));
         }
+        let now = self.clock.now();
+        if spares == 0 && self.shared.ring.waits_for_segment() {
+            self.hurry_until = now + HURRY;
+        }
+        let hurry = now < self.hurry_until;
         let zeroes = self.zeroes.get_or_insert_with(zeroes);
         let Some(preparation) = &mut self.preparation else { return Ok(Next::OnNudge(None)) };
-        match preparation.step(&*self.shared.dir, &self.shared.names, zeroes)? {
+        match preparation.step(&*self.shared.dir, &self.shared.names, zeroes, hurry)? {
             None => Ok(Next::After(if spares == 0 { Duration::ZERO } else { PACE })),
             Some(spare) => {
                 let counters = &self.shared.counters;
@@ -270,6 +282,7 @@ impl Helper {
                     counters.segments_recycled.add(1);
                 } else {
                     counters.segments_prepared.add(1);
+                    counters.segments_hurried.add(u64::from(preparation.was_hurried()));
                 }
                 self.preparation = None;
                 if std::mem::take(&mut self.out_of_space) {

@@ -88,7 +88,7 @@ pub(crate) fn recover(
         let mut preparation = Preparation::new(names, policy.header(base, clock.wall()), None);
         let zeroes = zeroes();
         loop {
-            match preparation.step(&**dir, names, &zeroes) {
+            match preparation.step(&**dir, names, &zeroes, false) {
                 Ok(Some(spare)) => return Ok(spare),
                 Ok(None) => {}
                 Err(e) => return Err(io("prepare", &names.segment(base), e)),

@@ -80,8 +80,11 @@ counters! {
     dsync_groups,
     /// Times that the log went on to the next segment.
     rotations,
-    /// Segments written from end to end by the helper.
+    /// Segments made ready by the helper, written from end to end as a rule.
     segments_prepared,
+    /// Segments among them that were allocated and not written, as the log was waiting for one: faster
+    /// to get, slower to sync.
+    segments_hurried,
     /// Segments reused after retention.
     segments_recycled,
     /// Segments removed by retention.

@@ -1,7 +1,8 @@
 //! Making a segment file ready: content, header, sync, name, directory sync, in that order.
 //!
-//! A prepared file is written from end to end. Space that is only allocated would be turned into
-//! written extents by the first commits, at the price of a filesystem journal commit in each sync.
+//! A prepared file is written from end to end. Space that is only allocated is turned into written
+//! extents by the first commits, at the price of a filesystem journal commit in each sync: right only
+//! in a hurry, when the log writes faster than segments can be written in advance.
 
 use std::io;
 use std::sync::Arc;
@@ -15,9 +16,18 @@ const CHUNK: u64 = 1 << 20;
 
 #[derive(Debug)]
 enum Stage {
-    Start { recycle: Option<String> },
-    Zero { file: Arc<dyn File>, at: u64 },
-    Header { file: Arc<dyn File> },
+    Start {
+        recycle: Option<String>,
+    },
+    /// `allocated`: all of the space is the file's, so that no write into it can lack any.
+    Zero {
+        file: Arc<dyn File>,
+        at: u64,
+        allocated: bool,
+    },
+    Header {
+        file: Arc<dyn File>,
+    },
 }
 
 /// A segment on its way; [`Preparation::step`] until it returns the spare.
@@ -26,24 +36,26 @@ pub(crate) struct Preparation {
     header: SegmentHeader,
     temporary: String,
     stage: Stage,
+    hurried: bool,
 }
 
 impl Preparation {
     /// `recycle`: a file of the same size to be used again, already under a temporary name.
     pub(crate) fn new(names: &Names, header: SegmentHeader, recycle: Option<String>) -> Self {
         let temporary = names.temporary(header.base);
-        Preparation { header, temporary, stage: Stage::Start { recycle } }
+        Preparation { header, temporary, stage: Stage::Start { recycle }, hurried: false }
     }
 
-    /// One bounded piece of the work. After an error the temporary file is removed and the
+    /// One bounded piece of the work. `hurry`: what is allocated need not be written. After an error the temporary file is removed and the
     /// preparation may be begun anew.
     pub(crate) fn step(
         &mut self,
         dir: &dyn Dir,
         names: &Names,
         zeroes: &AlignedBuf,
+        hurry: bool,
     ) -> io::Result<Option<Spare>> {
-        let done = self.advance(dir, names, zeroes);
+        let done = self.advance(dir, names, zeroes, hurry);
         if done.is_err() {
             // What it took must not keep the space that is wanted elsewhere.
             let _ = dir.remove(&self.temporary);
@@ -57,6 +69,7 @@ impl Preparation {
         dir: &dyn Dir,
         names: &Names,
         zeroes: &AlignedBuf,
+        hurry: bool,
     ) -> io::Result<Option<Spare>> {
         match &mut self.stage {
             Stage::Start { recycle: Some(name) } => {
@@ -68,7 +81,7 @@ impl Preparation {
                 self.stage = if file.len()? == self.header.size {
                     Stage::Header { file }
                 } else {
-                    Stage::Zero { file, at: 0 }
+                    Stage::Zero { file, at: 0, allocated: false }
                 };
             }
             Stage::Start { recycle: None } => {
@@ -77,10 +90,20 @@ impl Preparation {
                 self.stage = match file.write_zeroes(self.header.size) {
                     Ok(()) => Stage::Header { file },
                     Err(e) if crate::storage::is_no_space(&e) => return Err(e),
-                    Err(_) => Stage::Zero { file, at: 0 },
+                    Err(_) => {
+                        let allocated = match file.allocate(self.header.size) {
+                            Err(e) if crate::storage::is_no_space(&e) => return Err(e),
+                            allocated => allocated.is_ok(),
+                        };
+                        Stage::Zero { file, at: 0, allocated }
+                    }
                 };
             }
-            Stage::Zero { file, at } => {
+            Stage::Zero { file, allocated: true, .. } if hurry => {
+                self.hurried = true;
+                self.stage = Stage::Header { file: Arc::clone(file) };
+            }
+            Stage::Zero { file, at, .. } => {
                 let len = CHUNK.min(self.header.size - *at).min(zeroes.len() as u64);
                 write_full(&**file, &zeroes[..len as usize], *at)?;
                 *at += len;
@@ -103,6 +126,11 @@ impl Preparation {
             }
         }
         Ok(None)
+    }
+
+    /// Whether part of it is allocated only.
+    pub(crate) fn was_hurried(&self) -> bool {
+        self.hurried
     }
 
     pub(crate) fn base(&self) -> u64 {

@@ -63,6 +63,9 @@ pub(crate) trait File: Send + Sync + Debug {
     /// Allocates and zeroes the first `len` bytes at once, where the system can do that without
     /// leaving extents that must be converted at the first write.
     fn write_zeroes(&self, len: u64) -> io::Result<()>;
+    /// Makes the file `len` bytes long and gives it the space, which reads as zeros and must be
+    /// converted at the first write.
+    fn allocate(&self, len: u64) -> io::Result<()>;
     fn is_direct(&self) -> bool;
     #[cfg_attr(not(feature = "uring"), allow(dead_code, reason = "std submits by handle"))]
     /// The descriptor, for a backend that submits by descriptor.

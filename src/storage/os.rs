@@ -207,23 +207,13 @@ impl File for OsFile {
     }
 
     fn write_zeroes(&self, len: u64) -> io::Result<()> {
-        #[cfg(all(target_os = "linux", feature = "uring"))]
-        {
-            use std::os::fd::AsRawFd;
-            /// Since Linux 6.17: allocates written extents if the device can zero without writing.
-            const FALLOC_FL_WRITE_ZEROES: i32 = 0x80;
-            let len = i64::try_from(len).map_err(|_| io::ErrorKind::InvalidInput)?;
-            // SAFETY: a system call on a descriptor that self.file keeps open; no pointers.
-            let rc = unsafe {
-                nix::libc::fallocate(self.file.as_raw_fd(), FALLOC_FL_WRITE_ZEROES, 0, len)
-            };
-            if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-        }
-        #[cfg(not(all(target_os = "linux", feature = "uring")))]
-        {
-            let _ = len;
-            Err(io::ErrorKind::Unsupported.into())
-        }
+        /// Since Linux 6.17: allocates written extents if the device can zero without writing.
+        const FALLOC_FL_WRITE_ZEROES: i32 = 0x80;
+        fallocate(&self.file, FALLOC_FL_WRITE_ZEROES, len)
+    }
+
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        fallocate(&self.file, 0, len)
     }
 
     fn is_direct(&self) -> bool {
@@ -235,6 +225,23 @@ impl File for OsFile {
         return Some(std::os::fd::AsRawFd::as_raw_fd(&self.file));
         #[cfg(not(unix))]
         return None;
+    }
+}
+
+/// Of the first `len` bytes.
+fn fallocate(file: &fs::File, mode: i32, len: u64) -> io::Result<()> {
+    #[cfg(all(target_os = "linux", feature = "uring"))]
+    {
+        use std::os::fd::AsRawFd;
+        let len = i64::try_from(len).map_err(|_| io::ErrorKind::InvalidInput)?;
+        // SAFETY: a system call on an open descriptor; no pointers.
+        let rc = unsafe { nix::libc::fallocate(file.as_raw_fd(), mode, 0, len) };
+        if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+    #[cfg(not(all(target_os = "linux", feature = "uring")))]
+    {
+        let _ = (file, mode, len);
+        Err(io::ErrorKind::Unsupported.into())
     }
 }
 

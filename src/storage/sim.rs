@@ -458,6 +458,10 @@ impl File for SimFile {
         Err(io::ErrorKind::Unsupported.into())
     }
 
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        crate::storage::write_full(self, &vec![0; len as usize], 0)
+    }
+
     fn is_direct(&self) -> bool {
         true
     }
