@@ -330,3 +330,61 @@ fn the_table_names_every_figure() {
         assert!(table.contains(name), "{name} is not in\n{table}");
     }
 }
+
+#[test]
+fn an_open_loop_keeps_its_rate_and_counts_from_the_arrival() {
+    let place = Place::new("rate");
+    let run = place.json(&format!("{SMALL} --rate 20k --duration 500ms --baseline 50ms --verify"));
+    let records = run["records"].as_u64().unwrap();
+    assert!((8_000..12_000).contains(&records), "{records}");
+    assert_eq!(run["mode"], "open");
+    assert_eq!(run["latency_us"]["meaning"], "arrival_to_durable_sampled");
+    assert_eq!(run["verified"], true);
+    assert!(run["p99_9_ratio"].as_f64().unwrap() > 0.0);
+    assert!(run["eta"].is_null(), "no bandwidth was asked for");
+}
+
+#[test]
+fn nothing_is_written_by_the_discarding_backend() {
+    let place = Place::new("discard");
+    let run = place.json(&format!("{SMALL} --backend discard --duration 200ms --baseline 0"));
+    assert_eq!(run["backend"], "discard");
+    assert_eq!(run["commit_method"], "none");
+    assert!(run["records"].as_u64().unwrap() > 1000);
+}
+
+#[test]
+fn the_suite_runs_and_reports_in_every_form() {
+    let place = Place::new("bench");
+    let line = "bench --rounds 2 --cell-time 40ms --only W1,W5,W9 --json - --markdown suite.md";
+    let output = place.run(line);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+    let suite: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(suite["rounds"], 2);
+    let rows = suite["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 5);
+    for row in rows {
+        assert_eq!(row["samples"].as_array().unwrap().len(), 2, "{row}");
+        assert!(row["median"].as_f64().unwrap() > 0.0 && row["ratio"].as_f64().unwrap() > 0.0);
+    }
+    let markdown = std::fs::read_to_string(place.path("suite.md")).unwrap();
+    assert!(markdown.contains("| W9 | open + replay, 1 KiB |"), "{markdown}");
+    assert!(stderr.contains("open + replay"));
+    assert_eq!(place.entries(), ["suite.md"], "its directory is gone");
+}
+
+#[test]
+fn the_suite_refuses_what_it_does_not_know() {
+    let place = Place::new("bench-refused");
+    for line in [
+        "bench --only W10",
+        "bench --rounds 0",
+        "bench --cell-time 0",
+        "bench --json x --markdown x",
+    ] {
+        let output = place.run(line);
+        assert_eq!(output.status.code(), Some(2), "{line}");
+    }
+    assert!(place.entries().is_empty());
+}

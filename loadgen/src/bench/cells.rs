@@ -1,6 +1,8 @@
 //! What is run, and against which limit.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use clap::Parser;
@@ -150,7 +152,52 @@ fn open_loop() -> Vec<Cell> {
             Ok(Some(Sample { limit, ..tail(&report) }))
         })
     };
-    rows.into_iter().map(one).collect()
+    let mut all: Vec<Cell> = rows.into_iter().map(one).collect();
+    // What the machine does to a commit that no log is near: the tail that no log can avoid.
+    let raws =
+        [("raw device, 128 KiB, p99.9", 0), ("raw device, 128 KiB, p99.9, a processor busy", 1)];
+    for (name, busy) in raws {
+        let limit = "its own p50";
+        all.push(cell("W6", name, Unit::Nanoseconds, limit, move |context| {
+            let busy = Busy::start(busy);
+            let found = raw(context, 128 << 10, Method::Dsync, context.time)?.latencies;
+            drop(busy);
+            let quantiles = [0.5, 0.99, 0.999].map(|q| found.quantile_ns(q));
+            Ok(Some(Sample {
+                value: quantiles[2] as f64,
+                limit: Some(quantiles[0] as f64),
+                latencies: Some(quantiles),
+                flushes_per_group: None,
+            }))
+        }));
+    }
+    all
+}
+
+/// Threads that do nothing but compute, until it is dropped.
+struct Busy {
+    over: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Busy {
+    fn start(threads: usize) -> Busy {
+        let over = Arc::new(AtomicBool::new(false));
+        let one = |_| {
+            let over = Arc::clone(&over);
+            std::thread::spawn(move || while !over.load(Ordering::Relaxed) {})
+        };
+        Busy { threads: (0..threads).map(one).collect(), over }
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
 }
 
 /// Records a second of W7: they fill 56 MiB in about a second.
@@ -215,11 +262,11 @@ fn switched_off() -> Vec<Cell> {
 fn recovery() -> Vec<Cell> {
     let limit = "a sequential read + CRC32";
     let bytes = cell("W9", "open + replay, 1 KiB", Unit::BytesPerSecond, limit, |context| {
-        let found = replay::measure(context.dir, 1024)?;
+        let found = replay::measure(context.dir, 1024, context.time)?;
         Ok(Some(Sample { value: found.replay, limit: Some(found.read), ..Sample::default() }))
     });
     let records = cell("W9", "open + replay, 100 B", Unit::PerSecond, limit, |context| {
-        let found = replay::measure(context.dir, 100)?;
+        let found = replay::measure(context.dir, 100, context.time)?;
         let by_record = found.records as f64 / found.bytes as f64;
         let (value, limit) = (found.replay * by_record, found.read * by_record);
         Ok(Some(Sample { value, limit: Some(limit), ..Sample::default() }))
@@ -293,15 +340,20 @@ fn tail(report: &Report) -> Sample {
 fn best_raw(context: &Context<'_>, group: usize) -> Result<Option<f64>, Error> {
     let mut best: Option<f64> = None;
     for method in [Method::Dsync, Method::LinkedFsync] {
-        let raw = raw(context, group, method)?;
+        let raw = raw(context, group, method, context.time / 4)?;
         let p50 = raw.latencies.quantile_ns(0.5) as f64;
         best = Some(best.map_or(p50, |b| b.min(p50)));
     }
     Ok(best)
 }
 
-fn raw(context: &Context<'_>, group: usize, method: Method) -> Result<Baseline, Error> {
-    let time = (context.time / 4).max(Duration::from_millis(100));
+fn raw(
+    context: &Context<'_>,
+    group: usize,
+    method: Method,
+    time: Duration,
+) -> Result<Baseline, Error> {
+    let time = time.max(Duration::from_millis(100));
     let request =
         Request { method, group, depth: 1, direct: true, block: BLOCK, time, area: 64 << 20 };
     baseline::measure(context.dir, &request)

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ringwal::{Durability, Wal};
 
@@ -14,8 +14,9 @@ use crate::payload::{Generator, Pool};
 use crate::stop::Stop;
 use crate::units::SizeRange;
 
-/// Bytes of the log.
-const LOG: u64 = 1 << 30;
+/// Bytes of the log for each second of a cell, and in all.
+const LOG: f64 = (1 << 30) as f64;
+const LEAST_LOG: f64 = (16 << 20) as f64;
 const TURNS: usize = 3;
 const SEGMENT: u64 = 64 << 20;
 
@@ -28,14 +29,15 @@ pub(super) struct Found {
     pub(super) bytes: u64,
 }
 
-pub(super) fn measure(parent: &Path, size: usize) -> Result<Found, Error> {
+pub(super) fn measure(parent: &Path, size: usize, time: Duration) -> Result<Found, Error> {
+    let log = (LOG * time.as_secs_f64()).clamp(LEAST_LOG, LOG) as u64;
     let dir = RunDir::given(&parent.join("replay"), false, &Arc::new(Stop::default()))?;
     let builder = Wal::builder(dir.path()).durability(Durability::Manual).segment_size(SEGMENT);
     let wal = builder.clone().open()?;
     let pool = Arc::new(Pool::new(SizeRange { min: size, max: size }, 1));
     let mut generator = Generator::new(pool, 0);
     let mut records = 0;
-    while records * (size as u64 + 12) < LOG {
+    while records * (size as u64 + 12) < log {
         wal.append(generator.next_payload())?;
         records += 1;
     }
