@@ -15,7 +15,7 @@ use std::time::Duration;
 use crate::error::Failure;
 use crate::format::SegmentHeader;
 use crate::io_loop::Clock;
-use crate::segment::{Found, Preparation, zeroes};
+use crate::segment::{Found, Haste, Preparation, zeroes};
 use crate::shared::Shared;
 use crate::storage::{Access, AlignedBuf, is_no_space};
 
@@ -68,8 +68,10 @@ pub(crate) enum Next {
 }
 
 const RETRY: Duration = Duration::from_millis(100);
-/// Between two pieces of a segment that nobody waits for: 1 MiB each.
-const PACE: Duration = Duration::from_millis(2);
+/// A pause between two pieces of a segment that nobody waits for, at most.
+const LONGEST_PAUSE: Duration = Duration::from_millis(20);
+/// Nanoseconds that a segment is taken to last before the first has been filled.
+const FIRST_GUESS: u64 = 1_000_000_000;
 
 /// Nanoseconds for which a log that had to wait for a segment gets them allocated only: writing them
 /// in advance would take from the same device what the log wants of it.
@@ -88,6 +90,10 @@ pub(crate) struct Helper {
     out_of_space: bool,
     /// Until this time segments are allocated and not written.
     hurry_until: u64,
+    /// Base of the newest segment that holds groups, since when, and how long the one before lasted.
+    newest: u64,
+    newest_since: u64,
+    lasted: u64,
 }
 
 impl Helper {
@@ -102,6 +108,9 @@ impl Helper {
             pool: None,
             out_of_space: false,
             hurry_until: 0,
+            newest: 0,
+            newest_since: 0,
+            lasted: FIRST_GUESS,
         }
     }
 
@@ -267,15 +276,16 @@ impl Helper {
             self.recycling = recycle.is_some();
             self.preparation = Some(Preparation::new(&self.shared.names, header, recycle));
         }
-        let now = self.clock.now();
-        if spares == 0 && self.shared.ring.waits_for_segment() {
-            self.hurry_until = now + HURRY;
-        }
-        let hurry = now < self.hurry_until;
+        let haste = self.haste(spares);
         let zeroes = self.zeroes.get_or_insert_with(zeroes);
         let Some(preparation) = &mut self.preparation else { return Ok(Next::OnNudge(None)) };
-        match preparation.step(&*self.shared.dir, &self.shared.names, zeroes, hurry)? {
-            None => Ok(Next::After(if spares == 0 { Duration::ZERO } else { PACE })),
+        match preparation.step(&*self.shared.dir, &self.shared.names, zeroes, haste)? {
+            // Done in half of the time in which the log will want it.
+            None if haste == Haste::Paced => {
+                let pause = preparation.pause(self.lasted / 2).min(LONGEST_PAUSE);
+                Ok(Next::OnNudge(Some(pause)))
+            }
+            None => Ok(Next::After(Duration::ZERO)),
             Some(spare) => {
                 let counters = &self.shared.counters;
                 if self.recycling {
@@ -294,6 +304,27 @@ impl Helper {
                 self.shared.ring.doorbell.ring();
                 Ok(Next::After(Duration::ZERO))
             }
+        }
+    }
+
+    fn haste(&mut self, spares: usize) -> Haste {
+        let now = self.clock.now();
+        let newest = self.shared.table.newest();
+        if newest != self.newest {
+            if self.newest_since != 0 {
+                self.lasted = now - self.newest_since;
+            }
+            (self.newest, self.newest_since) = (newest, now);
+        }
+        if spares == 0 && self.shared.ring.waits_for_segment() {
+            self.hurry_until = now + HURRY;
+        }
+        if now < self.hurry_until {
+            Haste::Hurry
+        } else if spares == 0 {
+            Haste::Full
+        } else {
+            Haste::Paced
         }
     }
 

@@ -12,7 +12,7 @@ use crate::lsn::Lsn;
 use crate::options::{Durability, Geometry, Options};
 use crate::recovery::{Judgement, RecoveryCase, RecoveryReport, judge, scan, settle};
 use crate::ring::{Placement, Ring};
-use crate::segment::{DirLock, Names, Preparation, Spare, Table, zeroes};
+use crate::segment::{DirLock, Haste, Names, Preparation, Spare, Table, zeroes};
 use crate::shared::Shared;
 use crate::start::start;
 use crate::storage::{Access, Dir, File, OsDir, is_no_space};
@@ -88,7 +88,7 @@ pub(crate) fn recover(
         let mut preparation = Preparation::new(names, policy.header(base, clock.wall()), None);
         let zeroes = zeroes();
         loop {
-            match preparation.step(&**dir, names, &zeroes, false) {
+            match preparation.step(&**dir, names, &zeroes, Haste::Full) {
                 Ok(Some(spare)) => return Ok(spare),
                 Ok(None) => {}
                 Err(e) => return Err(io("prepare", &names.segment(base), e)),

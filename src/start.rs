@@ -28,7 +28,6 @@ pub(crate) fn start(
         spawn("ringwal-io", move || {
             match begin(&shared, &clock, &options, start, geometry, lock_fd) {
                 Ok((io_loop, info)) => {
-                    scheduling::ask_for_short_slices();
                     let _ = send.send(Ok(info));
                     io_loop::run(&shared, io_loop);
                 }

@@ -25,7 +25,6 @@ pub mod progress;
 pub mod report;
 pub mod run;
 pub mod settings;
-mod slice;
 pub mod stop;
 pub mod units;
 pub mod verify;

@@ -13,5 +13,5 @@ mod table;
 
 pub(crate) use lock::DirLock;
 pub(crate) use name::{Names, SegmentName};
-pub(crate) use prepare::{Preparation, zeroes};
+pub(crate) use prepare::{Haste, Preparation, zeroes};
 pub(crate) use table::{Found, Pin, Spare, Table};

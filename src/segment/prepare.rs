@@ -6,13 +6,27 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Names, Spare};
 use crate::format::{SEGMENT_HEADER, SegmentHeader};
 use crate::storage::{Access, AlignedBuf, Dir, File, write_full};
 
-/// Bytes written in one step.
+/// Bytes written in one step: many when somebody waits, few when the commits in between are not to
+/// notice.
 const CHUNK: u64 = 1 << 20;
+const SMALL_CHUNK: u64 = 256 << 10;
+
+/// How fast a segment is made ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Haste {
+    /// In small pieces, with pauses between them.
+    Paced,
+    /// In large pieces, one after the other.
+    Full,
+    /// What is allocated is not written.
+    Hurry,
+}
 
 #[derive(Debug)]
 enum Stage {
@@ -46,16 +60,16 @@ impl Preparation {
         Preparation { header, temporary, stage: Stage::Start { recycle }, hurried: false }
     }
 
-    /// One bounded piece of the work. `hurry`: what is allocated need not be written. After an error the temporary file is removed and the
+    /// One bounded piece of the work. After an error the temporary file is removed and the
     /// preparation may be begun anew.
     pub(crate) fn step(
         &mut self,
         dir: &dyn Dir,
         names: &Names,
         zeroes: &AlignedBuf,
-        hurry: bool,
+        haste: Haste,
     ) -> io::Result<Option<Spare>> {
-        let done = self.advance(dir, names, zeroes, hurry);
+        let done = self.advance(dir, names, zeroes, haste);
         if done.is_err() {
             // What it took must not keep the space that is wanted elsewhere.
             let _ = dir.remove(&self.temporary);
@@ -69,7 +83,7 @@ impl Preparation {
         dir: &dyn Dir,
         names: &Names,
         zeroes: &AlignedBuf,
-        hurry: bool,
+        haste: Haste,
     ) -> io::Result<Option<Spare>> {
         match &mut self.stage {
             Stage::Start { recycle: Some(name) } => {
@@ -99,12 +113,13 @@ impl Preparation {
                     }
                 };
             }
-            Stage::Zero { file, allocated: true, .. } if hurry => {
+            Stage::Zero { file, allocated: true, .. } if haste == Haste::Hurry => {
                 self.hurried = true;
                 self.stage = Stage::Header { file: Arc::clone(file) };
             }
             Stage::Zero { file, at, .. } => {
-                let len = CHUNK.min(self.header.size - *at).min(zeroes.len() as u64);
+                let chunk = if haste == Haste::Paced { SMALL_CHUNK } else { CHUNK };
+                let len = chunk.min(self.header.size - *at).min(zeroes.len() as u64);
                 write_full(&**file, &zeroes[..len as usize], *at)?;
                 *at += len;
                 if *at == self.header.size {
@@ -126,6 +141,12 @@ impl Preparation {
             }
         }
         Ok(None)
+    }
+
+    /// The pause between two paced steps that lets the whole take so many nanoseconds.
+    pub(crate) fn pause(&self, whole: u64) -> Duration {
+        let steps = self.header.size.div_ceil(SMALL_CHUNK);
+        Duration::from_nanos(whole / steps.max(1))
     }
 
     /// Whether part of it is allocated only.

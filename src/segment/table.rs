@@ -97,6 +97,11 @@ impl Table {
         lock(&self.inner).live.front().map_or(0, |s| s.header.base)
     }
 
+    /// Base of the newest segment that holds groups.
+    pub(crate) fn newest(&self) -> u64 {
+        lock(&self.inner).live.back().map_or(0, |s| s.header.base)
+    }
+
     /// End of the last prepared segment, and the size of all.
     pub(crate) fn extent(&self) -> (u64, u64) {
         let inner = lock(&self.inner);

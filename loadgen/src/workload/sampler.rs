@@ -112,7 +112,6 @@ pub(super) fn start<'scope, 'env>(
 }
 
 fn wait_for(wal: &Wal, samples: &Receiver<Sample>, polled: bool, over: &AtomicBool) -> Latencies {
-    crate::slice::shorten();
     let mut latencies = Latencies::new();
     for sample in samples {
         if polled {
