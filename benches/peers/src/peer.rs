@@ -1,0 +1,167 @@
+//! What every log looks like to the workloads, and the table of all of them.
+
+use std::any::Any;
+use std::path::Path;
+
+use crate::peers;
+
+/// Any peer's error.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Shorthand with [`BoxError`].
+pub type Result<T> = std::result::Result<T, BoxError>;
+
+/// An open log.
+pub trait Peer: Send + Sync {
+    /// Appends a record and returns when it is durable.
+    fn append_durable(&self, payload: &[u8]) -> Result<()>;
+
+    /// Appends a record that the next [`Peer::sync`] makes durable. May wait where a buffer is full.
+    fn append(&self, payload: &[u8]) -> Result<()>;
+
+    /// Returns when everything is durable whose [`Peer::append`] had returned before the call.
+    fn sync(&self) -> Result<()>;
+
+    /// Closes the log, for peers whose drop cannot report a failure.
+    fn close(self: Box<Self>) -> Result<()> {
+        Ok(())
+    }
+
+    /// What the log decided by itself and a reader of the figures should know.
+    fn note(&self) -> Option<String> {
+        None
+    }
+}
+
+/// What a log is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Use {
+    /// [`Peer::append_durable`]. What was written need not be kept.
+    Blocking,
+    /// [`Peer::append`] and [`Peer::sync`]. What was written need not be kept.
+    Relaxed,
+    /// [`Peer::append`] and [`Peer::sync`], and then everything is read back.
+    Recovery,
+}
+
+/// What a peer sets its sizes and modes by.
+#[derive(Debug, Clone, Copy)]
+pub struct Setup {
+    /// What it is opened for.
+    pub purpose: Use,
+    /// Payload bytes that will be written at most.
+    pub bytes: u64,
+}
+
+impl Setup {
+    /// Nothing may be recycled or checkpointed away.
+    pub fn keeps_all(&self) -> bool {
+        self.purpose == Use::Recovery
+    }
+}
+
+/// What a peer is, for the reader of the tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The log that this suite belongs to.
+    Own,
+    /// A few dozen lines of this suite, to see what a library must beat.
+    Baseline,
+    /// A log.
+    Log,
+    /// A log inside a database: it does more with each record than the others.
+    Database,
+}
+
+impl Kind {
+    /// In reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Own => "own",
+            Kind::Baseline => "baseline",
+            Kind::Log => "log",
+            Kind::Database => "database",
+        }
+    }
+}
+
+/// What was read back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Records.
+    pub records: u64,
+    /// Bytes of their payloads.
+    pub bytes: u64,
+    /// Sum of the numbers that payloads begin with: two records swapped for one another pass, a lost
+    /// one that is made up for by a doubled one does not.
+    pub sum: u64,
+}
+
+impl Tally {
+    /// Counts one record.
+    pub fn count(&mut self, payload: &[u8]) {
+        self.records += 1;
+        self.bytes += payload.len() as u64;
+        let number = payload.first_chunk::<8>().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        self.sum = self.sum.wrapping_add(number);
+    }
+}
+
+/// What a replay returns: what it found, and whatever closing would take time for, which is not
+/// measured.
+pub type Replayed = (Tally, Box<dyn Any>);
+
+/// One line of the table.
+pub struct Entry {
+    /// The name in reports and for `--only`.
+    pub name: &'static str,
+    /// The package whose version is reported.
+    pub package: &'static str,
+    /// What it is.
+    pub kind: Kind,
+    /// The calls that make a record durable.
+    pub durable_by: &'static str,
+    /// Opens or makes a log in the directory.
+    pub open: fn(&Path, &Setup) -> Result<Box<dyn Peer>>,
+    /// Opens the log in the directory and reads all of it, with what the peer verifies on the way.
+    pub replay: fn(&Path, &Setup) -> Result<Replayed>,
+}
+
+impl Entry {
+    /// The version in the lock file that this program was built with.
+    pub fn version(&self) -> &'static str {
+        let lock = include_str!("../Cargo.lock");
+        let mut lines = lock.lines();
+        let wanted = |line: &str| {
+            let name = line.strip_prefix("name = \"").and_then(|rest| rest.strip_suffix('"'));
+            name == Some(self.package)
+        };
+        lines.find(|line| wanted(line));
+        let version = lines.next().and_then(|line| line.strip_prefix("version = \""));
+        version.and_then(|rest| rest.strip_suffix('"')).unwrap_or("?")
+    }
+}
+
+/// Every peer, in the order in which they run and are reported.
+pub const ALL: &[Entry] = &[
+    peers::ringwal::ENTRY,
+    peers::mutex_fdatasync::ENTRY,
+    peers::leader::ENTRY,
+    peers::raft_engine::ENTRY,
+    peers::okaywal::ENTRY,
+    peers::walrus::ENTRY,
+    peers::fjall::ENTRY,
+    peers::sled::ENTRY,
+    peers::redb::ENTRY,
+    peers::sqlite::ENTRY,
+    peers::nodedb_wal::ENTRY,
+    peers::wal_db::ENTRY,
+    peers::writeahead::ENTRY,
+    #[cfg(feature = "rocksdb")]
+    peers::rocksdb::ENTRY,
+];
+
+/// The entry of that name.
+pub fn find(name: &str) -> Option<&'static Entry> {
+    ALL.iter().find(|entry| entry.name == name)
+}
