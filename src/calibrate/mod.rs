@@ -19,6 +19,9 @@ use timing::Timings;
 
 /// DSYNC has to be at least this much faster to be chosen: less is noise.
 const WORTH: f64 = 0.95;
+/// Within this of each other the methods are measured again at the next open, rather than a verdict
+/// remembered that another moment would have turned.
+const UNCLEAR: std::ops::Range<f64> = 0.88..1.12;
 
 /// Syncs with four in flight have to take less than this share of the time of one alone, each, or
 /// they are made one after the other, each for all that came meanwhile.
@@ -48,7 +51,9 @@ pub(crate) fn measure(dir: &dyn Dir, names: &Names, cancelled: &dyn Fn() -> bool
             let pace = if method == Method::Dsync { timings.dsync } else { timings.linked };
             let parallel = ratio(pace.together, pace.alone) < WORTH_PARALLEL;
             let chosen = Chosen { method, reason: MethodReason::Measured, parallel, detail };
-            memo::remember(dir, names, &key(&device), &chosen);
+            if timings.is_clear() {
+                memo::remember(dir, names, &key(&device), &chosen);
+            }
             chosen
         }
         Err(e) if e.kind() == io::ErrorKind::Interrupted => default("closed too early".into()),
@@ -63,6 +68,19 @@ fn key(device: &Device) -> String {
     let line = |text: io::Result<String>| text.unwrap_or_default().trim().replace('\n', " ");
     let kernel = [line(release("osrelease")), line(release("version"))].join(" ");
     format!("{}; {kernel}", device.identity())
+}
+
+impl Timings {
+    /// DSYNC's time by the linked sync's: the geometric mean of alone and together.
+    fn gain(&self) -> f64 {
+        let alone = ratio(self.dsync.alone, self.linked.alone);
+        let together = ratio(self.dsync.together, self.linked.together);
+        (alone * together).sqrt()
+    }
+
+    fn is_clear(&self) -> bool {
+        !UNCLEAR.contains(&self.gain())
+    }
 }
 
 impl fmt::Display for Timings {
@@ -85,10 +103,7 @@ fn ratio(a: Duration, b: Duration) -> f64 {
 
 /// The verdict, and why.
 fn judge(timings: &Timings, cache: Option<WriteCache>) -> (Method, String) {
-    let alone = ratio(timings.dsync.alone, timings.linked.alone);
-    let together = ratio(timings.dsync.together, timings.linked.together);
-    let gain = (alone * together).sqrt();
-    if gain > WORTH {
+    if timings.gain() > WORTH {
         return (Method::Linked, format!("not slower here; {timings}"));
     }
     let trust = match cache {
@@ -148,6 +163,13 @@ mod tests {
         assert_eq!(method(&timings((100, 50), (98, 49), Some(20)), BACK), Method::Linked);
         // Faster alone, slower together.
         assert_eq!(method(&timings((100, 50), (90, 60), Some(20)), BACK), Method::Linked);
+    }
+
+    #[test]
+    fn only_a_clear_verdict_is_remembered() {
+        assert!(timings((130, 43), (98, 32), None).is_clear());
+        assert!(timings((100, 50), (240, 80), None).is_clear());
+        assert!(!timings((143, 45), (146, 41), None).is_clear());
     }
 
     #[test]

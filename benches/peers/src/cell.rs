@@ -19,7 +19,7 @@ use crate::workload::{self, Figures, Task, Times};
 pub const OPTION: &str = "--cell";
 
 /// Beyond the times that were asked for: opening, recovery, closing.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 /// A killed child may still have to wait for the writes that it has begun.
 const LAST_WRITES: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(5);

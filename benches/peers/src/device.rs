@@ -2,7 +2,7 @@
 //!
 //! The counter is the sixteenth field of the whole disk's `stat` in sysfs. It counts everybody's
 //! flushes, so a busy machine can hide a log that does not sync; it cannot make a log that does look
-//! as if it did not.
+//! as if it did not. What others flush between the rounds is reported.
 
 use std::path::Path;
 

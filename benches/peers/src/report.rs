@@ -79,9 +79,12 @@ pub fn markdown(suite: &Suite) -> String {
     let (rounds, seconds) = (suite.raw.len(), suite.times.run.as_secs_f64());
     let _ = writeln!(
         out,
-        "{}; {rounds} round(s) of {seconds} s; medians, in brackets smallest and largest.\n",
+        "{}; {rounds} round(s) of {seconds} s; medians, in brackets smallest and largest.",
         suite.device
     );
+    let idle = Spread::of(suite.idle_flushes_per_s.iter().copied());
+    let idle = idle.map_or_else(|| "unknown".into(), |spread| spread.text(si));
+    let _ = writeln!(out, "Flushes by others between the rounds: {idle} a second.\n");
     let mut sizes: Vec<usize> = Vec::new();
     for task in &suite.tasks {
         if let Task::Blocking { size, .. } = *task
@@ -137,7 +140,7 @@ fn table(
     let recovery = tasks.iter().all(|task| matches!(task, Task::Replay { .. }));
     let _ = writeln!(out, "## {title}\n");
     let heads: Vec<String> = tasks.iter().map(|&task| head(task)).collect();
-    let last = if recovery { "" } else { " flushes seen |" };
+    let last = if recovery { "" } else { " flush check |" };
     let _ = writeln!(out, "| peer | version | {} |{last}", heads.join(" | "));
     let rules = "---|".repeat(2 + tasks.len() + usize::from(!recovery));
     let _ = writeln!(out, "|{rules}");
@@ -214,7 +217,11 @@ fn verdict(rows: &[&Row]) -> String {
             match durable(row.task, figures) {
                 Durable::Yes => right = true,
                 Durable::Unknown => unknown = true,
-                Durable::No(why) => wrong.push(format!("{}: {why}", head(row.task))),
+                // Once for each cell is enough.
+                Durable::No(why) => {
+                    wrong.push(format!("{}: {why}", head(row.task)));
+                    break;
+                }
             }
         }
     }
@@ -248,6 +255,7 @@ pub fn json(suite: &Suite) -> Value {
         "device": suite.device,
         "seconds": suite.times.run.as_secs_f64(),
         "warm_up_seconds": suite.times.warm_up.as_secs_f64(),
+        "idle_flushes_per_s": suite.idle_flushes_per_s,
         "raw_device_4_kib": raw,
         "results": suite.rows.iter().map(row_json).collect::<Vec<_>>(),
     })

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use loadgen::baseline::{self, Method, Request};
 
-use crate::device::Flushes;
+use crate::device::{Flushes, between};
 use crate::peer::{ALL, Entry, Result, find};
 use crate::workload::{Figures, Task, Times};
 use crate::{Args, Choice, cell};
@@ -20,12 +20,18 @@ const BLOCK: usize = 4096;
 const AREA: u64 = 64 << 20;
 const RAW_TIME: Duration = Duration::from_millis(500);
 
+/// How long the flushes of others are counted before each round.
+const IDLE_TIME: Duration = Duration::from_millis(500);
+
 /// Everything that was measured.
 pub struct Suite {
     /// The disk, in words.
     pub device: String,
     /// Of each measurement.
     pub times: Times,
+    /// Flushes in a second while nothing ran here, before each round: what others do to the disk, and
+    /// to the flush check.
+    pub idle_flushes_per_s: Vec<f64>,
     /// The raw device, once a round.
     pub raw: Vec<std::result::Result<Raw, String>>,
     /// The tasks, in order.
@@ -81,13 +87,14 @@ pub fn run(args: &Args) -> Result<Suite> {
     };
     let tasks = tasks(args)?;
     let scratch = Scratch::create(args.dir.join(format!("ringwal-peers-{}", std::process::id())))?;
-    let device = Flushes::under(&scratch.0).describe();
+    let flushes = Flushes::under(&scratch.0);
     let mut rows: Vec<Row> = Vec::new();
     for &task in &tasks {
         rows.extend(peers.iter().map(|&entry| Row { entry, task, rounds: Vec::new() }));
     }
-    let mut raw = Vec::new();
+    let (mut raw, mut idle_flushes_per_s) = (Vec::new(), Vec::new());
     for round in 1..=args.rounds {
+        idle_flushes_per_s.extend(idle_flushes(&flushes));
         raw.push(measure_raw(&scratch.0).map_err(|e| e.to_string()));
         for row in &mut rows {
             let result = measure(row, &scratch.0, times).map_err(|e| e.to_string());
@@ -95,7 +102,15 @@ pub fn run(args: &Args) -> Result<Suite> {
             row.rounds.push(result);
         }
     }
-    Ok(Suite { device, times, raw, tasks, rows })
+    let device = flushes.describe();
+    Ok(Suite { device, times, idle_flushes_per_s, raw, tasks, rows })
+}
+
+fn idle_flushes(flushes: &Flushes) -> Option<f64> {
+    let before = flushes.read();
+    std::thread::sleep(IDLE_TIME);
+    let flushes = between(before, flushes.read())?;
+    Some(flushes as f64 / IDLE_TIME.as_secs_f64())
 }
 
 fn chosen(only: &[String]) -> Result<Vec<&'static Entry>> {

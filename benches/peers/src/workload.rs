@@ -19,6 +19,8 @@ const RELAXED_BYTES: u64 = 2 << 30;
 const BLOCKING_BYTES: u64 = 4 << 30;
 /// The warm-up of a relaxed run ends when it has appended so much.
 const WARM_UP_BYTES: u64 = 256 << 20;
+/// A blocking run that ends so much too late did not run all the time.
+const LATE: Duration = Duration::from_millis(500);
 const SYNC_EVERY: Duration = Duration::from_millis(5);
 /// While a log is filled for recovery it is synced after so much.
 const FILL_SYNC_BYTES: u64 = 4 << 20;
@@ -235,6 +237,9 @@ fn blocking(
         phase.set(OVER);
         let took = start.elapsed();
         let after = flushes.read();
+        if took > times.run + LATE {
+            return Err("this process stood still for a while".into());
+        }
         let mut all = Latencies::new();
         for committer in committers {
             all.merge(&committer.join().map_err(|_| "a thread panicked")??);
