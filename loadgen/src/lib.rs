@@ -4,7 +4,7 @@
 //!
 //! - [`workload`]: threads or tasks that append to an open log, with latencies worth trusting;
 //! - [`baseline`]: the same writes without an engine;
-//! - [`bench`]: the suite W1 to W9, each workload beside its limit;
+//! - [`bench`](mod@bench): the suite W1 to W9, each workload beside its limit;
 //! - [`ledger`] and [`verify`](mod@verify): a replay held against what was acknowledged;
 //! - [`bars`] and [`hgrm`]: latencies for people and for plotters.
 
