@@ -12,3 +12,14 @@ loom:
 
 bench:
     cargo run --release -p loadgen
+
+# W1 to W9 beside their limits: ten minutes.
+suite:
+    cargo run --release -p loadgen -- bench
+
+# Other logs on the same disk: builds for some minutes, runs for some more.
+peers:
+    cargo run --release --manifest-path benches/peers/Cargo.toml
+
+instructions:
+    benches/gate

@@ -176,3 +176,28 @@ fn recycled_bytes_never_come_back_after_a_reopening() {
         total += 130;
     }
 }
+
+#[test]
+fn a_log_that_outruns_the_helper_loses_nothing() {
+    for backend in backends() {
+        let temp = Temp::new();
+        let open = || Wal::builder(temp.log()).segment_size(256 << 10).backend(backend).open();
+        let wal = open().unwrap();
+        // Sixty-four segments as fast as they go: most are allocated only, since nobody waits for
+        // them to be written in advance.
+        let count = (16 << 20) / 1024_u64;
+        for n in 0..count {
+            wal.append(&[&n.to_le_bytes()[..], &[n as u8; 1000]].concat()).unwrap();
+        }
+        wal.sync().unwrap();
+        let stats = wal.stats();
+        assert!(stats.rotations >= 60, "{stats:?}");
+        assert!(stats.segments_hurried <= stats.segments_prepared, "{stats:?}");
+        wal.close().unwrap();
+        let found = read_all(&open().unwrap());
+        assert_eq!(found.len() as u64, count);
+        for ((_, payload), n) in found.iter().zip(0_u64..) {
+            assert!(payload[..8] == n.to_le_bytes() && payload[8..].iter().all(|&b| b == n as u8));
+        }
+    }
+}
