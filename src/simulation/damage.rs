@@ -1,6 +1,19 @@
 //! Bits, sectors and groups that are not what was written.
 
-use super::*;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::long;
+use super::oracle::Records;
+use super::world::{Life, SimClock, World};
+use crate::backend::Method;
+use crate::backend::sim::Sabotage;
+use crate::error::Error;
+use crate::open::recover;
+use crate::options::Options;
+use crate::reader::Reader;
+use crate::segment::Names;
+use crate::storage::sim::SimDisk;
 
 /// What can be said of a log after damage.
 #[derive(Debug, PartialEq, Eq)]
@@ -46,12 +59,12 @@ fn reference(close: bool) -> (SimDisk, Options, Records) {
     while life.shared.table.counts().0 < 5 {
         // A few records to a group, and now and then a batch among them.
         for _ in 0..world.rng.usize(1..8) {
-            world.append(&life);
+            world.append(&mut life);
         }
         if world.rng.u8(0..3) == 0 {
             world.append_batch(&life);
         }
-        settle(&mut life);
+        life.settle();
     }
     if close {
         life.shared.begin_close();
@@ -71,11 +84,10 @@ fn no_flipped_bit_shortens_a_closed_log() {
     let (disk, options, records) = reference(true);
     assert!(look(&disk, &options) == Seen::Records(records.clone()));
     // Every bit in the long form; here each byte once, with a bit that varies.
-    let long = std::env::var_os("RINGWAL_LONG").is_some();
     let mut corruptions = 0;
     for name in disk.names().into_iter().filter(|n| n.ends_with(".wal")) {
         let bytes = disk.content(&name);
-        let stride = if long { 1 } else { 7 };
+        let stride = if long() { 1 } else { 7 };
         let mut bit = 0;
         while bit < bytes.len() * 8 {
             disk.damage(&name, |b| b[bit / 8] ^= 1 << (bit % 8));
@@ -156,12 +168,12 @@ fn a_group_behind_a_cut_does_not_come_back_behind_the_next_epoch() {
         lsn
     };
     append(&mut world, &mut life);
-    settle(&mut life);
+    life.settle();
     // Two groups in flight at once: the second's mark does not prove the first.
     let torn = append(&mut world, &mut life);
     let behind = append(&mut world, &mut life);
     assert_eq!(behind, torn + 4096);
-    settle(&mut life);
+    life.settle();
     drop(life);
     let name = Names::new(&world.options.prefix).segment(0);
     let group = torn as usize - 128;

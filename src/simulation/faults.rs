@@ -1,6 +1,13 @@
-//! Full disks, failing operations, and modes that must not stall.
+//! Full disks, failing operations and reads, and modes that must not stall.
 
-use super::*;
+use std::time::Duration;
+
+use super::long;
+use super::world::{Ending, Life, World, read_all};
+use crate::backend::sim::Sabotage;
+use crate::error::Error;
+use crate::options::{Durability, Options};
+use crate::storage::sim::Fault;
 
 #[test]
 fn a_full_disk_refuses_appends_and_loses_nothing() {
@@ -33,31 +40,89 @@ fn a_full_disk_refuses_appends_and_loses_nothing() {
         let _ = turn(&mut world, &mut life);
     }
     assert!(world.oracle.records.len() > full);
-    settle(&mut life);
+    life.settle();
     assert!(read_all(&life.shared).unwrap().unwrap() == world.oracle.records);
+}
+
+/// Fails operation or read `at` of a workload; the log heals or stops for good, and the next open
+/// finds everything.
+fn failed_at(seed: u64, fail: impl FnOnce(&World)) -> Result<u64, String> {
+    let mut world = World::new(seed, Sabotage::None);
+    fail(&world);
+    let ending = world.live(120)?;
+    let failed = world.disk.failed();
+    if ending == Ending::Stopped {
+        world.crash()?;
+    }
+    world.disk.heal();
+    world.run(1)?;
+    Ok(failed)
+}
+
+fn extent(seed: u64) -> (u64, u64) {
+    let mut world = World::new(seed, Sabotage::None);
+    world.live(120).unwrap();
+    (world.disk.operations(), world.disk.reads())
 }
 
 #[test]
 fn every_failed_operation_either_heals_or_stops_the_log_for_good() {
-    for fault in [Fault::Eio, Fault::Short, Fault::NoSpace] {
-        for for_ever in [false, true] {
-            let operations = {
-                let mut world = World::new(11, Sabotage::None);
-                world.live(120).unwrap();
-                world.disk.operations()
-            };
-            for at in 0..operations {
-                let mut world = World::new(11, Sabotage::None);
-                world.disk.fault(at, fault, for_ever);
-                let survived = world.live(120).and_then(|_| {
-                    world.disk.crash(&mut world.rng);
-                    world.disk.heal();
-                    world.run(1)
-                });
-                assert_eq!(survived, Ok(()), "{fault:?} at {at} of {operations}, {for_ever}");
+    let workloads = if long() { 11..211 } else { 11..12 };
+    let mut faults = 0;
+    for seed in workloads.clone() {
+        let (operations, _) = extent(seed);
+        for (fault, for_ever, at) in sites(operations) {
+            match failed_at(seed, |world| world.disk.fault(at, fault, for_ever)) {
+                Ok(failed) => {
+                    assert!(failed > 0, "workload {seed}: operation {at} was not reached");
+                    faults += failed;
+                }
+                Err(e) => panic!("workload {seed}, {fault:?} at {at}, for ever {for_ever}: {e}"),
             }
         }
     }
+    println!("workloads {workloads:?}: every operation failed in 12 ways, {faults} faults");
+}
+
+#[test]
+fn a_failed_read_is_an_error_and_never_the_end_of_the_log() {
+    let workloads = if long() { 11..211 } else { 11..13 };
+    let mut faults = 0;
+    for seed in workloads.clone() {
+        // A log of some length, read by its second life.
+        let prepared = || {
+            let mut world = World::new(seed, Sabotage::None);
+            world.live(200).unwrap();
+            world.crash().unwrap();
+            world
+        };
+        let reads = {
+            let mut world = prepared();
+            let before = world.disk.reads();
+            assert!(world.open().unwrap().is_some());
+            before..world.disk.reads()
+        };
+        for (fault, for_ever, n) in sites(reads.end - reads.start) {
+            let mut world = prepared();
+            world.disk.read_fault(reads.start + n, fault, for_ever);
+            let found = world.open().map(|life| life.is_some());
+            let passes = matches!(fault, Fault::Short | Fault::Interrupted) && !for_ever;
+            let text = format!("workload {seed}, {fault:?} at read {n}, for ever {for_ever}");
+            assert!(found.is_ok(), "{text}: {found:?}");
+            assert!(!passes || found == Ok(true), "{text}");
+            faults += world.disk.failed();
+            world.disk.heal();
+            world.crash().unwrap();
+            assert!(world.open().unwrap().is_some(), "{text}");
+        }
+    }
+    println!("workloads {workloads:?}: every read of an open failed in 12 ways, {faults} faults");
+}
+
+/// Every fault, once and for ever, at each of so many places.
+fn sites(places: u64) -> impl Iterator<Item = (Fault, bool, u64)> {
+    let kinds = Fault::ALL.into_iter().flat_map(|fault| [(fault, false), (fault, true)]);
+    kinds.flat_map(move |(fault, ever)| (0..places).map(move |at| (fault, ever, at)))
 }
 
 #[test]

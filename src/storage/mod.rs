@@ -77,15 +77,29 @@ pub(crate) trait File: Send + Sync + Debug {
     }
 }
 
+/// Interruptions in a row after which a call is taken to have failed: no signal comes that often.
+const INTERRUPTIONS: u32 = 1000;
+
+/// Makes `call` again while it is interrupted before it has done anything.
+fn uninterrupted(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    let mut interruptions = 0;
+    loop {
+        match call() {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted && interruptions < INTERRUPTIONS => {
+                interruptions += 1;
+            }
+            ended => return ended,
+        }
+    }
+}
+
 /// Reads until `buf` is full or the file ends; returns the bytes read.
 pub(crate) fn read_full(file: &dyn File, buf: &mut [u8], offset: u64) -> io::Result<usize> {
     let mut done = 0;
     while done < buf.len() {
-        match file.read_at(&mut buf[done..], offset + done as u64) {
-            Ok(0) => break,
-            Ok(n) => done += n,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
+        match uninterrupted(|| file.read_at(&mut buf[done..], offset + done as u64))? {
+            0 => break,
+            n => done += n,
         }
     }
     Ok(done)
@@ -95,11 +109,9 @@ pub(crate) fn read_full(file: &dyn File, buf: &mut [u8], offset: u64) -> io::Res
 pub(crate) fn write_full(file: &dyn File, buf: &[u8], offset: u64) -> io::Result<()> {
     let mut done = 0;
     while done < buf.len() {
-        match file.write_at(&buf[done..], offset + done as u64) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(n) => done += n,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
+        match uninterrupted(|| file.write_at(&buf[done..], offset + done as u64))? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            n => done += n,
         }
     }
     Ok(())

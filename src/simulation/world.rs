@@ -1,0 +1,356 @@
+//! A disk, a clock, an oracle, and the lives that a log leads on them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use fastrand::Rng;
+
+use super::oracle::{Oracle, Records};
+use super::tally::Tally;
+use crate::backend::sim::{Sabotage, SimBackend};
+use crate::backend::{Chosen, Method, MethodReason};
+use crate::core::Core;
+use crate::error::Error;
+use crate::helper::{Helper, Next};
+use crate::io_loop::{Clock, IoLoop, Setup};
+use crate::lsn::Lsn;
+use crate::open::{Recovered, recover};
+use crate::options::{Durability, Options};
+use crate::reader::{Reader, read_one};
+use crate::segment::Names;
+use crate::shared::Shared;
+use crate::storage::sim::SimDisk;
+
+#[derive(Debug, Default)]
+pub(super) struct SimClock(AtomicU64);
+
+impl SimClock {
+    pub(super) fn advance(&self, by: Duration) {
+        self.0.fetch_add(by.as_nanos() as u64, Ordering::Relaxed);
+    }
+}
+
+impl Clock for SimClock {
+    fn now(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn wall(&self) -> u64 {
+        1 << 60 | self.now()
+    }
+}
+
+pub(super) struct World {
+    pub(super) disk: SimDisk,
+    pub(super) rng: Rng,
+    pub(super) clock: Arc<SimClock>,
+    pub(super) options: Options,
+    pub(super) method: Method,
+    sabotage: Sabotage,
+    pub(super) oracle: Oracle,
+    /// Crash images to look at for each crash.
+    pub(super) images: usize,
+    pub(super) tally: Tally,
+}
+
+/// One life: a log that was opened, and what moves it.
+pub(super) struct Life {
+    pub(super) core: Core,
+    pub(super) shared: Arc<Shared>,
+    pub(super) io: IoLoop,
+    pub(super) helper: Helper,
+    /// The ring refused the last append: nothing changes until the log is stepped.
+    full: bool,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    Closed,
+    /// The machine is off, or the log poisoned.
+    Stopped,
+}
+
+fn options(rng: &mut Rng) -> Options {
+    let durability = match rng.u8(0..4) {
+        0 => Durability::Interval(Duration::from_millis(5)),
+        1 => Durability::Manual,
+        _ => Durability::EveryGroup,
+    };
+    Options {
+        segment_size: [16 << 10, 32 << 10, 64 << 10][rng.usize(..3)],
+        ring_capacity: Some([8 << 10, 32 << 10, 64 << 10][rng.usize(..3)]),
+        depth: rng.usize(1..=5),
+        durability,
+        idle_seal: Duration::from_millis(1),
+        max_segments: [None, Some(2), Some(3), Some(6)][rng.usize(..4)],
+        ..Options::default()
+    }
+}
+
+fn chosen(method: Method, parallel: bool) -> Chosen {
+    Chosen { method, reason: MethodReason::Pinned, parallel, detail: String::new() }
+}
+
+/// An open that the machine did not survive is no error; one that finds damage is.
+fn opened(recovered: Result<Recovered, Error>) -> Result<Option<Recovered>, String> {
+    match recovered {
+        Ok(recovered) => Ok(Some(recovered)),
+        Err(Error::Io { .. } | Error::NoSpace) => Ok(None),
+        Err(e) => Err(format!("open: {e}")),
+    }
+}
+
+impl World {
+    pub(super) fn new(seed: u64, sabotage: Sabotage) -> Self {
+        super::keep_freed_memory();
+        let mut rng = Rng::with_seed(seed);
+        let options = options(&mut rng);
+        let method = if rng.bool() { Method::Linked } else { Method::Dsync };
+        World {
+            disk: SimDisk::new(),
+            clock: Arc::new(SimClock::default()),
+            options,
+            method,
+            sabotage,
+            oracle: Oracle::default(),
+            images: 0,
+            tally: Tally::default(),
+            rng,
+        }
+    }
+
+    /// Opens the log and compares what is in it. `None`: the machine went off meanwhile.
+    pub(super) fn open(&mut self) -> Result<Option<Life>, String> {
+        let names = Names::new(&self.options.prefix);
+        let random = std::array::from_fn(|_| self.rng.u8(..));
+        let recovered = recover(&self.disk.dir(), &names, &self.options, &*self.clock, random);
+        let Some(recovered) = opened(recovered)? else { return Ok(None) };
+        let Recovered { shared, policy, report, start, geometry } = recovered;
+        let core = Core::new(Arc::clone(&shared), &start.log_id, report.epoch, geometry.max_record);
+        let setup = Setup {
+            log_id: start.log_id,
+            epoch: start.epoch,
+            link: start.link,
+            active: start.active,
+            active_file: start.active_file,
+            oldest: start.oldest,
+            block: geometry.block,
+            depth: self.options.depth,
+            durability: self.options.durability,
+            commit_delay: self.options.commit_delay,
+            idle_seal: self.options.idle_seal,
+        };
+        shared.commit.set(chosen(self.method, self.rng.bool()));
+        let backend = Box::new(SimBackend::new(self.rng.u64(..), self.sabotage));
+        let clock: Arc<dyn Clock> = Arc::<SimClock>::clone(&self.clock);
+        let mut io = IoLoop::new(Arc::clone(&shared), Arc::clone(&clock), backend, setup)
+            .map_err(|e| e.to_string())?;
+        let helper = Helper::new(Arc::clone(&shared), clock, policy);
+        let epoch_group = report.durable_end.as_u64();
+        while shared.durable.end() <= epoch_group {
+            if io.step().finished {
+                return Ok(None);
+            }
+            io.wait(None);
+        }
+        let Some(found) = read_all(&shared)? else { return Ok(None) };
+        self.oracle.adopt(&found, &report)?;
+        let life = Life { core, shared, io, helper, full: false };
+        // What open returns is durable.
+        self.note(&life);
+        self.tally.lives += 1;
+        Ok(Some(life))
+    }
+
+    /// The machine goes off, and on again: first on copies of the disk, each of which must hold what
+    /// it must, then for good.
+    pub(super) fn crash(&mut self) -> Result<(), String> {
+        let names = Names::new(&self.options.prefix);
+        for _ in 0..self.images {
+            let image = self.disk.image(&mut self.rng);
+            let recovered = recover(&image.dir(), &names, &self.options, &*self.clock, [7; 24]);
+            let recovered = opened(recovered)?.ok_or("an image cannot be opened")?;
+            let found = read_all(&recovered.shared)?.ok_or("an image cannot be read")?;
+            self.oracle.compare(&found, &recovered.report)?;
+        }
+        self.tally.images += self.images as u64 + 1;
+        self.tally.crashes += 1;
+        self.disk.crash(&mut self.rng);
+        Ok(())
+    }
+
+    pub(super) fn act(&mut self, life: &mut Life) -> Result<(), String> {
+        match self.rng.u8(0..20) {
+            // Refused again and again, an append costs time and shows nothing new.
+            0..8 if life.full && self.rng.u8(0..8) != 0 => life.run(),
+            0..8 => self.append(life),
+            8 => self.append_batch(life),
+            9..14 => life.run(),
+            14..17 => {
+                if life.helper.step() == Next::Finished && !life.shared.durable.is_poisoned() {
+                    return Err("the helper ended".into());
+                }
+            }
+            17 => {
+                self.clock.advance(Duration::from_micros(self.rng.u64(1..2000)));
+                // As when the methods have been timed meanwhile.
+                if self.rng.u8(0..4) == 0 {
+                    self.method = if self.rng.bool() { Method::Linked } else { Method::Dsync };
+                    life.shared.commit.set(chosen(self.method, self.rng.bool()));
+                }
+            }
+            18 => {
+                if let Some((last, _)) = self.oracle.records.last() {
+                    let _ = life.core.ask_durable(*last);
+                }
+            }
+            _ => self.read_or_truncate(life)?,
+        }
+        self.note(life);
+        Ok(())
+    }
+
+    fn payload(&mut self, max: usize) -> Vec<u8> {
+        let len = match self.rng.u8(0..10) {
+            0 => 0,
+            1..7 => self.rng.usize(1..200),
+            7 => max,
+            _ => self.rng.usize(..=max),
+        };
+        let byte = self.rng.u8(..);
+        (0..len).map(|i| byte ^ i as u8).collect()
+    }
+
+    pub(super) fn append(&mut self, life: &mut Life) {
+        let max = life.core.max_record();
+        let payload = self.payload(max);
+        let appended = life.core.try_append(&payload);
+        life.full = appended.is_err();
+        if let Ok(lsn) = appended {
+            self.oracle.records.push((lsn.as_u64(), payload));
+            self.tally.records += 1;
+        }
+    }
+
+    pub(super) fn append_batch(&mut self, life: &Life) {
+        let n = self.rng.usize(1..6);
+        let each = life.core.max_record() / 6 - 20;
+        let items: Vec<Vec<u8>> = (0..n).map(|_| self.payload(each)).collect();
+        if let Ok(first) = life.core.append_batch(&items, false) {
+            let mut at = first.as_u64();
+            for (i, item) in items.into_iter().enumerate() {
+                if i > 0 {
+                    self.oracle.inside_batch.push(at);
+                }
+                let next = at + crate::format::item_size(item.len()) as u64;
+                self.oracle.records.push((at, item));
+                self.tally.records += 1;
+                at = next;
+            }
+        }
+    }
+
+    fn read_or_truncate(&mut self, life: &Life) -> Result<(), String> {
+        if self.oracle.records.is_empty() {
+            return Ok(());
+        }
+        let at = self.rng.usize(..self.oracle.records.len());
+        let (lsn, payload) = &self.oracle.records[at];
+        if self.rng.u8(0..8) == 0 {
+            life.shared.truncate_to.fetch_max(*lsn, Ordering::SeqCst);
+            self.oracle.may_be_gone = self.oracle.may_be_gone.max(*lsn);
+        } else if *lsn < life.shared.durable.end() {
+            match read_one(&life.shared, *lsn) {
+                Ok(record) if record.payload == *payload => {}
+                Err(Error::Pruned { oldest }) if oldest.as_u64() <= self.oracle.may_be_gone => {}
+                Err(Error::Io { .. }) => {}
+                other => return Err(format!("read of {lsn}: {other:?}")),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes down what is acknowledged now, and what retention may remove.
+    pub(super) fn note(&mut self, life: &Life) {
+        let end = life.shared.durable.end();
+        self.oracle.acknowledged = self.oracle.acknowledged.max(end);
+        if self.options.max_segments.is_some() {
+            self.oracle.may_be_gone = self.oracle.may_be_gone.max(life.shared.retire_wanted());
+        }
+    }
+
+    pub(super) fn live(&mut self, actions: usize) -> Result<Ending, String> {
+        let Some(mut life) = self.open()? else { return Ok(Ending::Stopped) };
+        for _ in 0..actions {
+            self.act(&mut life)?;
+            if life.shared.durable.is_poisoned() {
+                // Nothing goes on after a failure.
+                let end = life.shared.durable.end();
+                for _ in 0..50 {
+                    self.act(&mut life)?;
+                }
+                if life.shared.durable.end() != end || life.core.try_append(b"x").is_ok() {
+                    return Err("the log went on after a failure".into());
+                }
+                return Ok(Ending::Stopped);
+            }
+        }
+        if self.rng.bool() {
+            return Ok(Ending::Stopped);
+        }
+        life.shared.begin_close();
+        for _ in 0..10_000 {
+            if life.io.step().finished {
+                let all =
+                    self.oracle.records.last().is_none_or(|r| r.0 < life.shared.durable.end());
+                self.note(&life);
+                if !life.shared.durable.is_poisoned() && !all {
+                    return Err("closed, but not durable".into());
+                }
+                let poisoned = life.shared.durable.is_poisoned();
+                return Ok(if poisoned { Ending::Stopped } else { Ending::Closed });
+            }
+            life.io.wait(None);
+            if self.rng.u8(0..4) == 0 {
+                life.helper.step();
+            }
+            self.clock.advance(Duration::from_micros(100));
+        }
+        Err("close hangs".into())
+    }
+}
+
+impl Life {
+    fn run(&mut self) {
+        self.io.step();
+        self.io.wait(None);
+        self.full = false;
+    }
+
+    /// Steps until everything appended is durable.
+    pub(super) fn settle(&mut self) {
+        for _ in 0..10_000 {
+            self.run();
+            self.helper.step();
+            if self.shared.durable.end() >= self.shared.ring.reserved_end() {
+                return;
+            }
+        }
+        panic!("it does not settle");
+    }
+}
+
+/// `None`: the machine went off meanwhile.
+pub(super) fn read_all(shared: &Arc<Shared>) -> Result<Option<Records>, String> {
+    let reader = Reader::new(Arc::clone(shared), Lsn::ZERO.as_u64(), shared.durable.end());
+    let mut found = Vec::new();
+    for record in reader {
+        match record {
+            Ok(record) => found.push((record.lsn.as_u64(), record.payload)),
+            Err(Error::Io { .. }) => return Ok(None),
+            Err(e) => return Err(format!("replay: {e}")),
+        }
+    }
+    Ok(Some(found))
+}
