@@ -1,186 +1,253 @@
-//! Bits, sectors and groups that are not what was written.
+//! Bits, sectors, blocks and whole tails that are not what was written, exhaustively on reference logs.
+//!
+//! The rule: a damaged log is refused, or holds exactly what it held, or it is cut; and it may be cut
+//! only at or above the newest durable mark that survives on the damaged disk.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::long;
 use super::oracle::Records;
-use super::world::{Life, SimClock, World};
-use crate::backend::Method;
+use super::world::{SimClock, World};
 use crate::backend::sim::Sabotage;
 use crate::error::Error;
+use crate::format::{GroupHeader, SEGMENT_HEADER, SegmentHeader};
 use crate::open::recover;
 use crate::options::Options;
 use crate::reader::Reader;
 use crate::segment::Names;
 use crate::storage::sim::SimDisk;
 
+const SECTOR: usize = 512;
+const BLOCK: usize = 4096;
+
 /// What can be said of a log after damage.
-#[derive(Debug, PartialEq, Eq)]
 enum Seen {
-    Records(Records),
-    Corruption,
-    /// Unsupported, foreign, or another typed refusal to open.
+    /// Its records, and where it ends.
+    Records(Records, u64),
+    /// `Corruption`, or another typed refusal to open.
     Refused,
 }
 
-/// Opens and reads a copy of a log without writing to it.
-fn look(disk: &SimDisk, options: &Options) -> Seen {
-    let clock = SimClock::default();
-    let names = Names::new(&options.prefix);
-    let shared = match recover(&disk.dir(), &names, options, &clock, [1; 24]) {
-        Ok(recovered) => recovered.shared,
-        Err(Error::Corruption { .. }) => return Seen::Corruption,
-        Err(Error::Unsupported { .. } | Error::ForeignSegment { .. }) => return Seen::Refused,
-        Err(e) => panic!("{e}"),
-    };
-    let reader = Reader::new(Arc::clone(&shared), 0, shared.durable.end());
-    let mut found = Vec::new();
-    for record in reader {
-        match record {
-            Ok(record) => found.push((record.lsn.as_u64(), record.payload)),
-            Err(Error::Corruption { .. }) => return Seen::Corruption,
-            Err(e) => panic!("{e}"),
-        }
-    }
-    Seen::Records(found)
+/// A log, what it holds, and what its files held before they were recycled.
+struct Reference {
+    disk: SimDisk,
+    options: Options,
+    records: Records,
+    stale: Vec<Vec<u8>>,
+    segments: Vec<(String, Vec<u8>)>,
+    looks: u64,
+    refused: u64,
+    cut: u64,
 }
 
-/// A log of a few small segments: its disk, its records, and whether it was closed.
-fn reference(close: bool) -> (SimDisk, Options, Records) {
-    let mut world = World::new(5, Sabotage::None);
-    world.options = Options {
-        segment_size: 16 << 10,
-        ring_capacity: Some(32 << 10),
-        idle_seal: Duration::from_secs(1),
-        ..Options::default()
-    };
-    let mut life = world.open().unwrap().unwrap();
-    while life.shared.table.counts().0 < 5 {
-        // A few records to a group, and now and then a batch among them.
-        for _ in 0..world.rng.usize(1..8) {
-            world.append(&mut life);
-        }
-        if world.rng.u8(0..3) == 0 {
-            world.append_batch(&life);
-        }
-        life.settle();
-    }
-    if close {
-        life.shared.begin_close();
-        for _ in 0..10_000 {
-            if life.io.step().finished {
-                break;
-            }
-            life.io.wait(None);
-        }
-    }
-    assert!(world.oracle.records.len() > 20);
-    (world.disk, world.options, world.oracle.records)
-}
-
-#[test]
-fn no_flipped_bit_shortens_a_closed_log() {
-    let (disk, options, records) = reference(true);
-    assert!(look(&disk, &options) == Seen::Records(records.clone()));
-    // Every bit in the long form; here each byte once, with a bit that varies.
-    let mut corruptions = 0;
-    for name in disk.names().into_iter().filter(|n| n.ends_with(".wal")) {
-        let bytes = disk.content(&name);
-        let stride = if long() { 1 } else { 7 };
-        let mut bit = 0;
-        while bit < bytes.len() * 8 {
-            disk.damage(&name, |b| b[bit / 8] ^= 1 << (bit % 8));
-            match look(&disk, &options) {
-                Seen::Records(found) => assert!(found == records, "{name}, bit {bit}"),
-                Seen::Corruption | Seen::Refused => corruptions += 1,
-            }
-            disk.damage(&name, |b| b[bit / 8] ^= 1 << (bit % 8));
-            // In zeros, padding and headers' reserved bytes most flips change nothing.
-            bit += if bytes[bit / 8] == 0 { stride * 13 } else { stride };
-        }
-    }
-    assert!(corruptions > 1000, "{corruptions}");
-    assert!(look(&disk, &options) == Seen::Records(records));
-}
-
-#[test]
-fn no_damaged_sector_shortens_a_closed_log() {
-    let (disk, options, records) = reference(true);
-    let names: Vec<_> = disk.names().into_iter().filter(|n| n.ends_with(".wal")).collect();
-    let other = disk.content(&names[1]);
-    for name in &names {
-        let bytes = disk.content(name);
-        for sector in 0..bytes.len() / 512 {
-            let at = sector * 512;
-            let replacements = [
-                vec![0; 512],
-                vec![0xFF; 512],
-                other[at..at + 512].to_vec(),
-                bytes[(at + 4096) % bytes.len()..][..512].to_vec(),
-            ];
-            for (kind, with) in replacements.iter().enumerate() {
-                disk.damage(name, |b| b[at..at + 512].copy_from_slice(with));
-                if let Seen::Records(found) = look(&disk, &options) {
-                    assert!(found == records, "{name}, sector {sector}, kind {kind}");
+impl Reference {
+    /// Five small segments, some of them recycled, of two epochs, with batches; closed or abandoned.
+    fn new(seed: u64, close: bool) -> Self {
+        let mut world = World::new(seed, Sabotage::None);
+        world.options = Options {
+            segment_size: 16 << 10,
+            ring_capacity: Some(32 << 10),
+            max_segments: Some(7),
+            idle_seal: Duration::from_secs(1),
+            ..Options::default()
+        };
+        let mut former = BTreeMap::new();
+        for recycled in [3, 8] {
+            let mut life = world.open().unwrap().unwrap();
+            while life.shared.counters.read().segments_recycled < recycled {
+                for _ in 0..world.rng.usize(1..8) {
+                    world.append(&mut life);
                 }
-                disk.damage(name, |b| b.copy_from_slice(&bytes));
+                if world.rng.u8(0..3) == 0 {
+                    world.append_batch(&life);
+                }
+                life.settle();
+                world.note(&life);
+                for name in segment_names(&world.disk) {
+                    let content = world.disk.content(&name);
+                    former.insert(name, content);
+                }
+            }
+            if close {
+                life.close();
+            }
+        }
+        let names = segment_names(&world.disk);
+        let segments: Vec<_> = names.iter().map(|n| (n.clone(), world.disk.content(n))).collect();
+        let stale = former.into_iter().filter(|(n, _)| !names.contains(n)).map(|(_, c)| c);
+        let mut reference = Reference {
+            stale: stale.collect(),
+            segments,
+            disk: world.disk,
+            options: world.options,
+            records: Vec::new(),
+            looks: 0,
+            refused: 0,
+            cut: 0,
+        };
+        let Seen::Records(records, _) = reference.look() else { panic!("it is sound") };
+        assert!(records.len() > 20 && world.oracle.records.ends_with(&records));
+        assert!(reference.stale.len() >= 3);
+        reference.records = records;
+        reference
+    }
+
+    /// Opens and reads the log without writing to it.
+    fn look(&mut self) -> Seen {
+        self.looks += 1;
+        let names = Names::new(&self.options.prefix);
+        let clock = SimClock::default();
+        // Opening syncs, and may remove spares: a copy is opened.
+        let disk = self.disk.copy();
+        let shared = match recover(&disk.dir(), &names, &self.options, &clock, [1; 24]) {
+            Ok(recovered) => recovered.shared,
+            Err(
+                Error::Corruption { .. } | Error::Unsupported { .. } | Error::ForeignSegment { .. },
+            ) => return Seen::Refused,
+            Err(e) => panic!("{e}"),
+        };
+        let end = shared.durable.end();
+        let mut found = Vec::new();
+        for record in Reader::new(shared, 0, end) {
+            match record {
+                Ok(record) => found.push((record.lsn.as_u64(), record.payload)),
+                Err(Error::Corruption { .. }) => return Seen::Refused,
+                Err(e) => panic!("{e}"),
+            }
+        }
+        Seen::Records(found, end)
+    }
+
+    /// The newest durable mark of all valid group headers on the disk.
+    fn newest_mark(&self) -> u64 {
+        let mut newest = 0;
+        for name in segment_names(&self.disk) {
+            let content = self.disk.content(&name);
+            let Ok(header) = SegmentHeader::decode(&content[..SEGMENT_HEADER]) else { continue };
+            for at in (BLOCK..content.len()).step_by(BLOCK) {
+                let lsn = header.base + at as u64;
+                if let Ok(group) = GroupHeader::decode(&content[at..], lsn, &header) {
+                    newest = newest.max(group.durable_end);
+                }
+            }
+        }
+        newest
+    }
+
+    /// Damages segment `segment` in one way, looks, and mends it.
+    fn damage(&mut self, segment: usize, what: &str, change: impl FnOnce(&mut [u8])) {
+        let (name, sound) = self.segments[segment].clone();
+        let mut damaged = sound.clone();
+        change(&mut damaged);
+        if damaged == sound {
+            return;
+        }
+        self.disk.damage(&name, |bytes| *bytes = damaged);
+        match self.look() {
+            Seen::Refused => self.refused += 1,
+            Seen::Records(found, _) if found == self.records => {}
+            Seen::Records(found, end) => {
+                assert!(self.records.starts_with(&found), "{name}, {what}: not a prefix");
+                let mark = self.newest_mark();
+                assert!(end >= mark, "{name}, {what}: cut at {end}, below the mark {mark}");
+                self.cut += 1;
+            }
+        }
+        self.disk.damage(&name, |bytes| *bytes = sound);
+    }
+
+    fn every_bit(&mut self) {
+        let stride = if long() { 1 } else { 61 };
+        for segment in 0..self.segments.len() {
+            for bit in (0..self.segments[segment].1.len() * 8).step_by(stride) {
+                let what = format!("bit {bit}");
+                self.damage(segment, &what, |bytes| bytes[bit / 8] ^= 1 << (bit % 8));
             }
         }
     }
-}
 
-#[test]
-fn damage_behind_the_last_mark_cuts_and_never_alters() {
-    let (disk, options, records) = reference(false);
-    let Seen::Records(whole) = look(&disk, &options) else { panic!("sound") };
-    assert!(records.starts_with(&whole));
-    for name in disk.names().into_iter().filter(|n| n.ends_with(".wal")) {
-        let bytes = disk.content(&name);
-        for at in (0..bytes.len()).step_by(61) {
-            disk.damage(&name, |b| b[at] ^= 0x55);
-            if let Seen::Records(found) = look(&disk, &options) {
-                assert!(whole.starts_with(&found), "{name}, byte {at}");
-                // Without an idle seal, only the last groups are behind every mark.
-                assert!(found.len() + 8 >= whole.len(), "{name}, byte {at}: {}", found.len());
+    /// Every unit of so many bytes: zeroed, set, and replaced by every other unit of the log and by
+    /// what stood in its place, or anywhere, before files were recycled.
+    fn every(&mut self, unit: usize) {
+        let sources: Vec<Vec<u8>> = {
+            let all = self.segments.iter().map(|(_, content)| content).chain(&self.stale);
+            let mut units: Vec<Vec<u8>> =
+                all.flat_map(|content| content.chunks(unit).map(<[u8]>::to_vec)).collect();
+            units.push(vec![0; unit]);
+            units.push(vec![0xFF; unit]);
+            units.sort_unstable();
+            units.dedup();
+            units
+        };
+        let stride = if long() { 1 } else { 7 };
+        for segment in 0..self.segments.len() {
+            for at in (0..self.segments[segment].1.len()).step_by(unit) {
+                for (n, source) in
+                    sources.iter().enumerate().skip(at / unit % stride).step_by(stride)
+                {
+                    let what = format!("{unit} bytes at {at}, source {n}");
+                    self.damage(segment, &what, |b| b[at..at + unit].copy_from_slice(source));
+                }
             }
-            disk.damage(&name, |b| b[at] ^= 0x55);
         }
     }
+
+    /// Every two units of a segment change places.
+    fn every_swap(&mut self, unit: usize) {
+        for segment in 0..self.segments.len() {
+            let units = self.segments[segment].1.len() / unit;
+            for (a, b) in (0..units).flat_map(|a| (0..a).map(move |b| (a, b))) {
+                self.damage(segment, &format!("units {a} and {b} of {unit}"), |bytes| {
+                    let (low, high) = bytes.split_at_mut(a * unit);
+                    low[b * unit..(b + 1) * unit].swap_with_slice(&mut high[..unit]);
+                });
+            }
+        }
+    }
+
+    /// From every sector on, the file is as it was before it was recycled, zeroed, or another's.
+    fn every_tail(&mut self) {
+        for segment in 0..self.segments.len() {
+            for source in 0..=self.stale.len() {
+                let len = self.segments[segment].1.len();
+                let source = self.stale.get(source).cloned().unwrap_or_else(|| vec![0; len]);
+                for at in (0..len).step_by(SECTOR) {
+                    let what = format!("the tail from {at}");
+                    self.damage(segment, &what, |b| b[at..].copy_from_slice(&source[at..]));
+                }
+            }
+        }
+    }
+
+    fn everything(mut self, what: &str) {
+        self.every_bit();
+        self.every(SECTOR);
+        self.every(BLOCK);
+        self.every_swap(SECTOR);
+        self.every_swap(BLOCK);
+        self.every_tail();
+        let Reference { looks, refused, cut, .. } = self;
+        assert!(refused > looks / 20, "{refused} of {looks}");
+        println!("{what}: damaged in {looks} ways, {refused} refused, {cut} cut above every mark");
+        let Seen::Records(found, _) = self.look() else { panic!("sound again") };
+        assert!(found == self.records);
+    }
+}
+
+fn segment_names(disk: &SimDisk) -> Vec<String> {
+    disk.names().into_iter().filter(|name| name.ends_with(".wal")).collect()
 }
 
 #[test]
-fn a_group_behind_a_cut_does_not_come_back_behind_the_next_epoch() {
-    let mut world = World::new(7, Sabotage::None);
-    world.method = Method::Linked;
-    world.options = Options {
-        segment_size: 64 << 10,
-        ring_capacity: Some(64 << 10),
-        depth: 4,
-        idle_seal: Duration::from_secs(1),
-        ..Options::default()
-    };
-    let mut life = world.open().unwrap().unwrap();
-    let append = |world: &mut World, life: &mut Life| {
-        let lsn = life.core.try_append(b"of one block").unwrap().as_u64();
-        world.oracle.records.push((lsn, b"of one block".to_vec()));
-        life.io.step();
-        lsn
-    };
-    append(&mut world, &mut life);
-    life.settle();
-    // Two groups in flight at once: the second's mark does not prove the first.
-    let torn = append(&mut world, &mut life);
-    let behind = append(&mut world, &mut life);
-    assert_eq!(behind, torn + 4096);
-    life.settle();
-    drop(life);
-    let name = Names::new(&world.options.prefix).segment(0);
-    let group = torn as usize - 128;
-    world.disk.damage(&name, |b| b[group..group + 512].fill(0));
-    // The epoch group takes the torn group's block: what stood behind that stands behind this.
-    for _ in 0..3 {
-        drop(world.open().unwrap().unwrap());
-        assert_eq!(world.oracle.records.len(), 1);
-    }
+fn no_damage_shortens_a_closed_log() {
+    let reference = Reference::new(5, true);
+    let end = reference.newest_mark();
+    assert!(reference.records.last().unwrap().0 < end, "the mark of the close covers everything");
+    reference.everything("a closed log");
+}
+
+#[test]
+fn damage_cuts_an_abandoned_log_only_above_every_mark() {
+    Reference::new(6, false).everything("an abandoned log");
 }

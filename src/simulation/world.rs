@@ -328,6 +328,19 @@ impl Life {
         self.full = false;
     }
 
+    /// Closes the log cleanly.
+    pub(super) fn close(&mut self) {
+        self.shared.begin_close();
+        for _ in 0..10_000 {
+            if self.io.step().finished {
+                return;
+            }
+            self.io.wait(None);
+            self.helper.step();
+        }
+        panic!("it does not close");
+    }
+
     /// Steps until everything appended is durable.
     pub(super) fn settle(&mut self) {
         for _ in 0..10_000 {

@@ -276,6 +276,11 @@ impl SimDisk {
         self.state().abandon(rng);
     }
 
+    /// Another disk that holds the same.
+    pub(crate) fn copy(&self) -> SimDisk {
+        SimDisk(Arc::new(Mutex::new(self.state().clone())))
+    }
+
     /// Another disk, with what may have survived of this one.
     pub(crate) fn image(&self, rng: &mut Rng) -> SimDisk {
         let mut state = self.state().clone();
