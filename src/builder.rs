@@ -1,10 +1,12 @@
 //! The builder: one method an option.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::Result;
 use crate::options::{BackendChoice, CommitMethod, Durability, Options};
+use crate::stall::{OnStall, Stall};
 use crate::wal::Wal;
 
 /// Settings of a log, from [`Wal::builder`]. Each method takes the place of a default; all are
@@ -103,6 +105,34 @@ impl WalBuilder {
     /// How the io_uring backend makes a group durable. Default [`CommitMethod::Auto`].
     pub fn commit_method(self, method: CommitMethod) -> Self {
         self.with(|o| o.commit_method = method)
+    }
+
+    /// How long a write, a sync or a step of preparing a segment may take until the log says that
+    /// the disk is stalled: by a `tracing` event, in [`Stats::stalls`](crate::Stats::stalls) and
+    /// [`Stats::stalled_for`](crate::Stats::stalled_for), and through [`WalBuilder::on_stall`].
+    /// Default one second; 1 ms to one hour. Nothing is cancelled or failed by it.
+    pub fn stall_threshold(self, threshold: Duration) -> Self {
+        self.with(|o| o.stall_threshold = threshold)
+    }
+
+    /// Calls `tell` when an operation has taken longer than the threshold, each time that this time
+    /// has doubled, and when it has ended: on a thread that does nothing else, so that it is told
+    /// while the disk does not answer. A blocking call of the log from there gets `WouldDeadlock`; a
+    /// panic is caught.
+    ///
+    /// ```
+    /// # let dir = std::env::temp_dir().join(format!("ringwal-doc-stall-{}", std::process::id()));
+    /// use std::time::Duration;
+    /// let wal = ringwal::Wal::builder(&dir)
+    ///     .stall_threshold(Duration::from_millis(500))
+    ///     .on_stall(|stall| eprintln!("{} takes {:?}", stall.kind, stall.lasted))
+    ///     .open()?;
+    /// assert_eq!(wal.stats().stalled_for, Duration::ZERO);
+    /// # wal.close()?; std::fs::remove_dir_all(&dir).unwrap();
+    /// # Ok::<(), ringwal::Error>(())
+    /// ```
+    pub fn on_stall(self, tell: impl Fn(&Stall) + Send + Sync + 'static) -> Self {
+        self.with(|o| o.on_stall = Some(OnStall(Arc::new(tell))))
     }
 
     /// Opens the log, or makes it, and recovers what is in it. Blocks: a new log writes its first

@@ -17,6 +17,7 @@ use crate::format::SegmentHeader;
 use crate::io_loop::Clock;
 use crate::segment::{Found, Haste, Preparation, zeroes};
 use crate::shared::Shared;
+use crate::stall::Place;
 use crate::storage::{Access, AlignedBuf, is_no_space};
 
 /// What the segments of this log are to be like, and how many may stay.
@@ -354,9 +355,12 @@ impl Helper {
 /// Steps the helper until the log is closed or has failed. A panic in it poisons the log.
 pub(crate) fn run(shared: &Arc<Shared>, mut helper: Helper) {
     let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        loop {
+        for step in 1.. {
             let seen = shared.helper.load();
-            match helper.step() {
+            shared.flights.set(Place::Segment, step);
+            let next = helper.step();
+            shared.flights.set(Place::Segment, 0);
+            match next {
                 Next::Finished => return,
                 Next::After(pause) if pause.is_zero() => {}
                 Next::After(pause) => std::thread::sleep(pause),
@@ -364,6 +368,7 @@ pub(crate) fn run(shared: &Arc<Shared>, mut helper: Helper) {
             }
         }
     }));
+    shared.flights.set(Place::Segment, 0);
     if ran.is_err() {
         shared.fail(Failure::new("the segment helper", "it panicked"));
     }

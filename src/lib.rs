@@ -44,6 +44,7 @@ mod segment;
 mod shared;
 #[cfg(all(test, not(ringwal_loom)))]
 mod simulation;
+mod stall;
 mod start;
 mod stats;
 mod storage;
@@ -58,6 +59,7 @@ pub use lsn::Lsn;
 pub use options::{BackendChoice, CommitMethod, Durability};
 pub use reader::{Reader, Record, RecordRef};
 pub use recovery::{RecoveryCase, RecoveryReport};
+pub use stall::{Stall, StallKind};
 pub use stats::Stats;
 pub use wal::Wal;
 

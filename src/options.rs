@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::error::OptionsError;
 use crate::format::{GROUP_HEADER, MAX_GROUP, RECORD_HEADER};
 use crate::lsn::align_up;
+use crate::stall::OnStall;
 
 /// When appended records are made durable without being asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,6 +90,8 @@ pub(crate) struct Options {
     pub(crate) max_age: Option<Duration>,
     pub(crate) backend: BackendChoice,
     pub(crate) commit_method: CommitMethod,
+    pub(crate) stall_threshold: Duration,
+    pub(crate) on_stall: Option<OnStall>,
 }
 
 impl Default for Options {
@@ -107,6 +110,8 @@ impl Default for Options {
             max_age: None,
             backend: BackendChoice::Auto,
             commit_method: CommitMethod::Auto,
+            stall_threshold: Duration::from_secs(1),
+            on_stall: None,
         }
     }
 }
@@ -153,6 +158,11 @@ impl Options {
         if self.idle_seal < Duration::from_millis(1) {
             let us = self.idle_seal.as_micros() as u64;
             return Err(range("idle_seal (us)", us, "at least one millisecond"));
+        }
+        let threshold = self.stall_threshold;
+        if !(Duration::from_millis(1)..=Duration::from_secs(3600)).contains(&threshold) {
+            let us = u64::try_from(threshold.as_micros()).unwrap_or(u64::MAX);
+            return Err(range("stall_threshold (us)", us, "one millisecond to one hour"));
         }
         if let Some(n) = self.max_segments
             && n < 2

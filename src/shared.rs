@@ -7,6 +7,7 @@ use crate::durable::Durable;
 use crate::error::Failure;
 use crate::ring::Ring;
 use crate::segment::{Names, Table};
+use crate::stall::Flights;
 use crate::stats::Counters;
 use crate::storage::Dir;
 use crate::sync::{AtomicU32, AtomicU64, Futex, Ordering};
@@ -18,6 +19,7 @@ pub(crate) struct Shared {
     pub(crate) table: Arc<Table>,
     pub(crate) counters: Counters,
     pub(crate) commit: Commit,
+    pub(crate) flights: Flights,
     pub(crate) dir: Arc<dyn Dir>,
     pub(crate) names: Names,
     /// Retention: the helper wants this to be the oldest LSN...
@@ -51,6 +53,7 @@ impl Shared {
             table: Arc::new(table),
             counters: Counters::new(),
             commit: Commit::new(),
+            flights: Flights::new(),
             dir,
             names,
             retire_wanted: AtomicU64::new(oldest),

@@ -1,17 +1,19 @@
 //! Starting a recovered log: the I/O thread, the segment helper, and the timing of commit methods.
 
 use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
 
 use crate::backend::{Ask, BackendInfo, BackendKind, Chosen, Method, MethodReason, choose};
 use crate::error::{Error, Failure, Result};
-use crate::helper::{self, Helper};
+use crate::helper::{self, Helper, Policy};
 use crate::io_loop::{self, Clock, IoLoop, Setup};
 use crate::open::{Recovered, Start};
 use crate::options::{Durability, Geometry, Options};
 use crate::scheduling;
 use crate::segment::DirLock;
 use crate::shared::Shared;
-use crate::wal::Wal;
+use crate::stall::{self, Watchdog};
+use crate::wal::{Threads, Wal};
 
 pub(crate) fn start(
     recovered: Recovered,
@@ -48,28 +50,53 @@ pub(crate) fn start(
             return Err(Error::Poisoned { cause: Arc::new(failure) });
         }
     };
-    let helper = {
-        let (shared, clock) = (Arc::clone(&shared), Arc::clone(&clock));
-        spawn("ringwal-segments", move || {
-            let helper = Helper::new(Arc::clone(&shared), clock, policy);
-            helper::run(&shared, helper);
-        })
-    };
-    let helper = match helper {
-        Ok(helper) => helper,
+    let mut workers = vec![io];
+    let others = start_helper(&shared, &clock, policy).and_then(|helper| {
+        workers.push(helper);
+        start_watchdog(&shared, &clock, options)
+    });
+    let watchdog = match others {
+        Ok(watchdog) => watchdog,
         Err(e) => {
             shared.begin_close();
-            let _ = io.join();
+            for worker in workers {
+                let _ = worker.join();
+            }
             return Err(e);
         }
     };
     let epoch_group = report.durable_end.as_u64();
-    let mut threads = vec![io, helper];
-    threads.extend(calibrate(&shared, &info));
-    let wal = Wal::assemble(shared, report, info, geometry, &log_id, (threads, lock));
+    workers.extend(calibrate(&shared, &info));
+    let threads = Threads { workers, watchdog, lock };
+    let wal = Wal::assemble(shared, report, info, geometry, &log_id, threads);
     // The epoch is durable before anybody can append to it.
     wal.wait_until_started(epoch_group)?;
     Ok(wal)
+}
+
+fn start_helper(
+    shared: &Arc<Shared>,
+    clock: &Arc<dyn Clock>,
+    policy: Policy,
+) -> Result<JoinHandle<()>> {
+    let (shared, clock) = (Arc::clone(shared), Arc::clone(clock));
+    spawn("ringwal-segments", move || {
+        let helper = Helper::new(Arc::clone(&shared), clock, policy);
+        helper::run(&shared, helper);
+    })
+}
+
+fn start_watchdog(
+    shared: &Arc<Shared>,
+    clock: &Arc<dyn Clock>,
+    options: &Options,
+) -> Result<JoinHandle<()>> {
+    let (shared, clock) = (Arc::clone(shared), Arc::clone(clock));
+    let (threshold, on_stall) = (options.stall_threshold, options.on_stall.clone());
+    spawn("ringwal-watch", move || {
+        let watchdog = Watchdog::new(Arc::clone(&shared), clock, threshold, on_stall);
+        stall::run(&shared, watchdog);
+    })
 }
 
 fn begin(
@@ -133,7 +160,7 @@ fn first_method(shared: &Shared, durability: Durability) -> Chosen {
 }
 
 /// Times the commit methods beside the log, if that is still to be done.
-fn calibrate(shared: &Arc<Shared>, info: &BackendInfo) -> Option<std::thread::JoinHandle<()>> {
+fn calibrate(shared: &Arc<Shared>, info: &BackendInfo) -> Option<JoinHandle<()>> {
     if info.kind != BackendKind::IoUring || shared.commit.chosen().reason != MethodReason::Measuring
     {
         return None;
@@ -154,7 +181,7 @@ fn calibrate(shared: &Arc<Shared>, info: &BackendInfo) -> Option<std::thread::Jo
     None
 }
 
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<std::thread::JoinHandle<()>> {
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
     let body = move || {
         scheduling::block_signals();
         crate::context::serve();

@@ -1,6 +1,9 @@
 //! Counters of a running log.
 //!
-//! Each is written by one thread (the I/O thread or the segment helper) and read by anybody.
+//! Each is written by one thread (the I/O thread, the segment helper or the watchdog) and read by
+//! anybody.
+
+use std::time::Duration;
 
 use crate::backend::MethodReason;
 use crate::lsn::Lsn;
@@ -40,6 +43,9 @@ macro_rules! counters {
             pub commit_method: &'static str,
             /// Why so.
             pub commit_method_reason: MethodReason,
+            /// How long the disk has not answered, if it is stalled now; zero if it is not. As of the
+            /// watchdog's last look, a quarter of the threshold ago at most.
+            pub stalled_for: Duration,
         }
 
         #[derive(Debug)]
@@ -91,6 +97,8 @@ counters! {
     segments_removed,
     /// Groups that waited more than 10 ms for a producer to fill its reservation.
     slow_reservations,
+    /// Operations that took longer than `stall_threshold`.
+    stalls,
     /// Times that the I/O thread went to sleep.
     io_sleeps,
 }

@@ -7,6 +7,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crate::backend::{BackendInfo, BackendKind, Method};
 use crate::builder::WalBuilder;
@@ -61,17 +62,21 @@ struct Inner {
 }
 
 #[derive(Debug)]
-struct Threads {
-    handles: Vec<JoinHandle<()>>,
-    lock: DirLock,
+pub(crate) struct Threads {
+    pub(crate) workers: Vec<JoinHandle<()>>,
+    /// Watches the others, and so ends last.
+    pub(crate) watchdog: JoinHandle<()>,
+    pub(crate) lock: DirLock,
 }
 
 impl Threads {
     /// Waits for all of them; then the next opener may come.
-    fn end(self) {
-        for handle in self.handles {
-            let _ = handle.join();
+    fn end(self, shared: &Shared) {
+        for worker in self.workers {
+            let _ = worker.join();
         }
+        shared.flights.end();
+        let _ = self.watchdog.join();
         drop(self.lock);
     }
 }
@@ -94,10 +99,10 @@ impl Wal {
         info: BackendInfo,
         geometry: Geometry,
         log_id: &[u8; 16],
-        (handles, lock): (Vec<JoinHandle<()>>, DirLock),
+        threads: Threads,
     ) -> Wal {
         let core = Core::new(shared, log_id, report.epoch, geometry.max_record);
-        let threads = Mutex::new(Some(Threads { handles, lock }));
+        let threads = Mutex::new(Some(threads));
         Wal { inner: Arc::new(Inner { core, report, info, process: std::process::id(), threads }) }
     }
 
@@ -315,6 +320,7 @@ impl Wal {
             durable_end: core.durable_end(),
             commit_method: method_name(self.inner.info.kind, commit.method),
             commit_method_reason: commit.reason,
+            stalled_for: Duration::from_nanos(core.shared.flights.stalled.load(Ordering::Relaxed)),
             ..core.shared.counters.read()
         }
     }
@@ -368,7 +374,7 @@ impl Inner {
         // The lock is held over the joins: whoever closes second returns when the log is closed.
         let mut threads = lock(&self.threads);
         if let Some(threads) = threads.take() {
-            threads.end();
+            threads.end(&self.core.shared);
         }
     }
 }
@@ -387,7 +393,8 @@ impl Drop for Inner {
             // and lets go of the lock when it has.
             self.core.shared.begin_close();
             if let Some(threads) = lock(&self.threads).take() {
-                let ended = move || threads.end();
+                let shared = Arc::clone(&self.core.shared);
+                let ended = move || threads.end(&shared);
                 let _ = std::thread::Builder::new().name("ringwal-close".into()).spawn(ended);
             }
         } else {

@@ -38,6 +38,12 @@ impl Groups {
         self.list.is_empty()
     }
 
+    /// The first group, if its write is done and the sync that was linked to it is not.
+    pub(super) fn syncing_linked(&self) -> Option<u64> {
+        let first = self.list.front()?;
+        (first.written && !first.synced && first.method != Method::Plain).then_some(first.sequence)
+    }
+
     /// Where the first group that is not durable begins.
     pub(super) fn first_lsn(&self) -> Option<u64> {
         self.list.front().map(|g| g.lsn)

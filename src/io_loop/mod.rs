@@ -35,6 +35,7 @@ use crate::format::{EpochId, Link, SegmentHeader};
 use crate::options::Durability;
 use crate::ring::WakeOn;
 use crate::shared::Shared;
+use crate::stall::Place;
 use crate::storage::File;
 use groups::Groups;
 use pace::Pace;
@@ -200,6 +201,7 @@ impl IoLoop {
             progress |= self.submit_groups();
             progress |= self.submit_sync();
         }
+        self.note_flights();
         if let Some((from, to)) = self.to_wake.take() {
             if self.shared.durable.has_waiters(from, to) {
                 // The device works on the next group while the waiters are woken.
@@ -241,6 +243,7 @@ impl IoLoop {
     /// After a failure: only waits for what is in flight.
     fn failing_step(&mut self, progress: bool) -> Step {
         let finished = self.outstanding == 0;
+        self.note_flights();
         if finished {
             self.closing = Closing::Finished;
         }
@@ -302,6 +305,20 @@ impl IoLoop {
             moved = true;
         }
         moved
+    }
+
+    /// Says what is waited for longest, for the watchdog.
+    fn note_flights(&self) {
+        let (mut write, mut sync) = (0, 0);
+        if self.outstanding > 0 {
+            if self.next_release < self.next {
+                write = self.next_release + 1;
+            }
+            let linked = self.groups.syncing_linked().map(|sequence| sequence + 1);
+            sync = self.syncing.or(linked).unwrap_or(0);
+        }
+        self.shared.flights.set(Place::Write, write);
+        self.shared.flights.set(Place::Sync, sync);
     }
 
     fn heed_left_tasks(&mut self) {

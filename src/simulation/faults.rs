@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use super::long;
 use super::world::{Ending, Life, World, read_all};
+use crate::backend::Method;
 use crate::backend::sim::Sabotage;
 use crate::error::Error;
 use crate::options::{Durability, Options};
+use crate::stall::Place;
 use crate::storage::sim::Fault;
 
 #[test]
@@ -151,5 +153,35 @@ fn no_mode_stops_at_a_segments_end() {
         }
         // Some six records to a segment, and nobody has asked for a sync.
         assert!(appended > 1000, "{durability:?}, {max_segments:?}: {appended}");
+    }
+}
+
+#[test]
+fn what_is_in_flight_is_shown_to_the_watchdog_and_nothing_else_is() {
+    for seed in 0..40 {
+        let mut world = World::new(seed, Sabotage::None);
+        let mut life = world.open().unwrap().unwrap();
+        life.settle();
+        let waits = |life: &Life| Place::ALL.map(|place| life.shared.flights.get(place) != 0);
+        assert_eq!(waits(&life), [false; 3], "seed {seed}: idle");
+        let lsn = life.core.try_append(b"in flight").unwrap();
+        let _ = life.core.ask_durable(lsn.as_u64());
+        life.io.step();
+        // The device does nothing: so it stays, however often the loop is stepped.
+        assert_eq!(waits(&life), [true, false, false], "seed {seed}: the write");
+        let token = life.shared.flights.get(Place::Write);
+        life.io.step();
+        assert_eq!(life.shared.flights.get(Place::Write), token);
+        let mut seen_sync = false;
+        while life.shared.durable.end() <= lsn.as_u64() {
+            life.io.wait(None);
+            life.io.step();
+            seen_sync |= waits(&life) == [false, true, false];
+        }
+        let dsync =
+            world.options.durability == Durability::EveryGroup && world.method == Method::Dsync;
+        assert_eq!(seen_sync, !dsync, "seed {seed}: the sync");
+        life.io.step();
+        assert_eq!(waits(&life), [false; 3], "seed {seed}: idle again");
     }
 }

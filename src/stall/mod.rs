@@ -1,0 +1,164 @@
+//! Telling of a disk that does not answer, while it does not.
+//!
+//! The I/O thread and the segment helper can both be stuck in the same disk. So a thread that does
+//! no I/O looks at what they wait for, a few times in the threshold while anything is in flight and
+//! not at all while nothing is. Stepped, like the other two; its thread is a thin shell.
+
+mod flights;
+#[cfg(all(test, not(ringwal_loom)))]
+mod tests;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub(crate) use flights::{Flights, Place};
+
+use crate::io_loop::Clock;
+use crate::shared::Shared;
+use crate::sync::Ordering;
+
+/// What a stalled log waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StallKind {
+    /// The write of a group.
+    Write,
+    /// The sync of one or more groups.
+    Sync,
+    /// Preparing or removing a segment file. Appends go on while there is another one.
+    Segment,
+}
+
+impl fmt::Display for StallKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            StallKind::Write => "a write",
+            StallKind::Sync => "a sync",
+            StallKind::Segment => "a segment file",
+        })
+    }
+}
+
+/// An operation that takes longer than [`WalBuilder::stall_threshold`](crate::WalBuilder::stall_threshold).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stall {
+    /// What the log waits for.
+    pub kind: StallKind,
+    /// How long it has waited at least: the true time is up to a quarter of the threshold more.
+    pub lasted: Duration,
+    /// The operation has ended, well or not. If not, the log is poisoned by now or soon.
+    pub over: bool,
+}
+
+/// What the builder's `on_stall` was given.
+#[derive(Clone)]
+pub(crate) struct OnStall(pub(crate) Arc<dyn Fn(&Stall) + Send + Sync>);
+
+impl fmt::Debug for OnStall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OnStall(..)")
+    }
+}
+
+/// Looks with nothing in flight after which the watchdog sleeps: a busy log does not wake it at
+/// every commit.
+const QUIET_LOOKS: u32 = 8;
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Seen {
+    token: u64,
+    /// When it was first seen, and how long it must last to be told of next.
+    since: u64,
+    tell_at: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Watchdog {
+    shared: Arc<Shared>,
+    clock: Arc<dyn Clock>,
+    threshold: u64,
+    on_stall: Option<OnStall>,
+    seen: [Seen; 3],
+    quiet: u32,
+}
+
+impl Watchdog {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        clock: Arc<dyn Clock>,
+        threshold: Duration,
+        on_stall: Option<OnStall>,
+    ) -> Self {
+        let threshold = threshold.as_nanos() as u64;
+        Watchdog { shared, clock, threshold, on_stall, seen: Default::default(), quiet: 0 }
+    }
+
+    /// One look. Returns the pause until the next, or `None` to sleep until something is in flight.
+    pub(crate) fn look(&mut self) -> Option<Duration> {
+        let now = self.clock.now();
+        let mut longest = 0;
+        let mut busy = false;
+        for place in Place::ALL {
+            let token = self.shared.flights.get(place);
+            let seen = self.seen[place as usize];
+            let lasted = now.saturating_sub(seen.since);
+            let stalled = seen.tell_at > self.threshold;
+            busy |= token != 0;
+            if token != seen.token {
+                self.seen[place as usize] = Seen { token, since: now, tell_at: self.threshold };
+                if stalled {
+                    self.tell(place, lasted, true);
+                }
+            } else if token != 0 {
+                if lasted >= seen.tell_at {
+                    self.seen[place as usize].tell_at = lasted.saturating_mul(2);
+                    if !stalled {
+                        self.shared.counters.stalls.add(1);
+                    }
+                    self.tell(place, lasted, false);
+                }
+                if lasted >= self.threshold {
+                    longest = lasted.max(longest);
+                }
+            }
+        }
+        self.shared.flights.stalled.store(longest, Ordering::Relaxed);
+        self.quiet = if busy { 0 } else { self.quiet + 1 };
+        (self.quiet < QUIET_LOOKS).then(|| Duration::from_nanos(self.threshold / 4))
+    }
+
+    fn tell(&self, place: Place, lasted: u64, over: bool) {
+        let kind = match place {
+            Place::Write => StallKind::Write,
+            Place::Sync => StallKind::Sync,
+            Place::Segment => StallKind::Segment,
+        };
+        let stall = Stall { kind, lasted: Duration::from_nanos(lasted), over };
+        let (dir, lasted_ms) = (self.shared.dir.path_of(""), lasted / 1_000_000);
+        if over {
+            tracing::info!(dir = %dir.display(), %kind, lasted_ms, "the disk answers again");
+        } else {
+            tracing::warn!(dir = %dir.display(), %kind, lasted_ms, "the disk does not answer");
+        }
+        if let Some(OnStall(tell)) = &self.on_stall {
+            let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| tell(&stall)));
+            if told.is_err() {
+                tracing::error!("the callback of on_stall panicked");
+            }
+        }
+    }
+}
+
+/// Looks until the log has ended.
+pub(crate) fn run(shared: &Arc<Shared>, mut watchdog: Watchdog) {
+    while !shared.flights.is_over() {
+        match watchdog.look() {
+            Some(pause) => shared.flights.pause(pause),
+            None => shared.flights.sleep(),
+        }
+    }
+    // What was told of as lasting is told of as over.
+    watchdog.look();
+}
