@@ -10,6 +10,7 @@
 mod group;
 mod record;
 mod segment;
+mod stamp;
 
 pub(crate) use group::{EpochId, Flags, GROUP_HEADER, GroupHeader, GroupInvalid, Link};
 pub(crate) use record::{
@@ -17,6 +18,7 @@ pub(crate) use record::{
     RecordInvalid, Records, Seed, decode_record, item_size, locate_item, stored_size, write_item,
 };
 pub(crate) use segment::{HeaderInvalid, SEGMENT_HEADER, SegmentHeader};
+pub(crate) use stamp::{STAMP, is_stamp, stamp};
 
 /// The largest group, and so the largest ring buffer: 28 bits, so that the sum of the bytes of one
 /// extent, and the number of its records, each fit a half of the extent's completion counter.

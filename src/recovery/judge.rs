@@ -4,8 +4,8 @@
 //!    lies before it was durable when that group was written.
 //! 2. It follows headers along the chain to the break: the first place without a successor.
 //! 3. Behind the break it looks for headers that count as evidence (docs/format.md), and takes the
-//!    highest durable mark of all: at every block of the rest of that segment, and in each later one
-//!    at every block of the space of its first four groups and along the chain from each it finds.
+//!    highest durable mark of all: at every block of that segment and of each later one, but for those
+//!    that stamps prove to be untouched.
 //! 4. A mark above the break: durable data is damaged there, `Corruption`. Otherwise groups from
 //!    the highest mark on are checked in full; the first bad one is where the log is cut, unless a
 //!    mark lies above it.
@@ -16,18 +16,13 @@ use std::sync::Arc;
 use super::report::RecoveryCase;
 use super::walk::Walker;
 use crate::error::{Error, Result};
-use crate::format::{EpochId, Flags, GroupHeader, Link, SegmentHeader};
+use crate::format::{EpochId, Flags, GroupHeader, Link, SegmentHeader, is_stamp};
 use crate::lsn::Lsn;
 use crate::segment::Names;
-use crate::storage::{Access, Dir, File};
+use crate::storage::{Access, AlignedBuf, Dir, File, read_full};
 
 /// Read at once where every block is looked at.
 const CHUNK: usize = 1 << 20;
-/// Of a segment behind the one with the break, so many of its largest groups are looked through
-/// block by block. The first group of a used segment is found there even if three before it are
-/// damaged too; a segment that was never used costs no more.
-const GROUPS_BEYOND: u64 = 4;
-
 #[derive(Debug)]
 pub(crate) struct Judgement {
     pub(crate) case: RecoveryCase,
@@ -195,50 +190,39 @@ impl Judge<'_> {
     fn evidence(&self, end: u64, segment: usize, last: EpochId) -> Result<Evidence> {
         let mut found = Evidence { mark: 0, highest_epoch: last.counter, reach: 0 };
         for (at, header) in self.segments.iter().enumerate().skip(segment) {
-            let block = u64::from(header.block);
-            let beyond = at > segment;
-            let mut lsn = if beyond { header.first_group() } else { end };
-            let mut stop = header.end();
-            if beyond {
-                let looked_through = GROUPS_BEYOND * u64::from(header.max_group);
-                stop = stop.min(header.first_group() + looked_through);
-            }
+            let mut lsn = if at > segment { header.first_group() } else { end };
+            let stop = self.written_end(at, lsn)?;
             let mut walker = Walker::with_chunk(self.open(at)?, *header, CHUNK);
             while lsn < stop {
-                if let Ok(group) = self.read(at, walker.group(lsn))? {
-                    let counts = found.add(&group, header, last);
-                    let next = group.padded_end(header.block);
-                    if beyond && next >= stop {
-                        self.along(at, &group, &mut found, last)?;
-                    }
-                    // Groups of one epoch do not overlap; one that was cut may lie across others.
-                    lsn = if counts { next } else { lsn + block };
-                } else {
-                    lsn += block;
-                }
+                // Groups of one epoch do not overlap; one that was cut may lie across others.
+                lsn = match self.read(at, walker.group(lsn))? {
+                    Ok(group) if found.add(&group, header, last) => group.padded_end(header.block),
+                    _ => lsn + u64::from(header.block),
+                };
             }
         }
         Ok(found)
     }
 
-    /// Follows the chain from a group found behind the break to the end of its segment.
-    fn along(
-        &self,
-        at: usize,
-        first: &GroupHeader,
-        found: &mut Evidence,
-        last: EpochId,
-    ) -> Result<()> {
+    /// Where the blocks of a segment end that may hold groups, as its stamps tell, from `from` on.
+    ///
+    /// Behind the first of the stamps that are all there to the end, no group was ever durable. But a
+    /// group that the device has lost leaves the stamps that it should have replaced: those of the
+    /// largest group, and what may lie between them and the next, are looked at all the same.
+    fn written_end(&self, at: usize, from: u64) -> Result<u64> {
         let header = &self.segments[at];
-        let mut walker = self.walker(at)?;
-        let mut group = *first;
-        while let Ok(next) = self.read(at, walker.group(group.padded_end(header.block)))?
-            && next.follows(&group.link())
-        {
-            found.add(&next, header, last);
-            group = next;
+        let file = self.open(at)?;
+        let mut block = AlignedBuf::new(header.block as usize);
+        let mut end = header.end();
+        for lsn in header.stamps_from_the_end().take_while(|&lsn| lsn >= from) {
+            let n = self.read(at, read_full(&*file, &mut block, lsn - header.base))?;
+            if !is_stamp(&block[..n], lsn, &header.log_id) {
+                break;
+            }
+            end = lsn;
         }
-        Ok(())
+        let lost = u64::from(header.max_group) + header.stamp_stride();
+        Ok((end + lost).min(header.end()))
     }
 
     /// Checks in full what no mark proves, and finds the cut.

@@ -1,4 +1,4 @@
-//! Making a segment file ready: content, header, sync, name, directory sync, in that order.
+//! Making a segment file ready: content, stamps, header, sync, name, directory sync, in that order.
 //!
 //! A prepared file is written from end to end. Space that is only allocated is turned into written
 //! extents by the first commits, at the price of a filesystem journal commit in each sync: right only
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Names, Spare};
-use crate::format::{SEGMENT_HEADER, SegmentHeader};
+use crate::format::{SEGMENT_HEADER, STAMP, SegmentHeader, stamp};
 use crate::storage::{Access, AlignedBuf, Dir, File, write_full};
 
 /// Bytes written in one step: many when somebody waits, few when the commits in between are not to
@@ -38,6 +38,9 @@ enum Stage {
         file: Arc<dyn File>,
         at: u64,
         allocated: bool,
+    },
+    Stamps {
+        file: Arc<dyn File>,
     },
     Header {
         file: Arc<dyn File>,
@@ -93,7 +96,7 @@ impl Preparation {
                 }
                 let file = dir.open(&self.temporary, Access::Write)?;
                 self.stage = if file.len()? == self.header.size {
-                    Stage::Header { file }
+                    Stage::Stamps { file }
                 } else {
                     Stage::Zero { file, at: 0, allocated: false }
                 };
@@ -102,7 +105,7 @@ impl Preparation {
                 remove_if_there(dir, &self.temporary)?;
                 let file = dir.open(&self.temporary, Access::Create)?;
                 self.stage = match file.write_zeroes(self.header.size) {
-                    Ok(()) => Stage::Header { file },
+                    Ok(()) => Stage::Stamps { file },
                     Err(e) if crate::storage::is_no_space(&e) => return Err(e),
                     Err(_) => {
                         let allocated = match file.allocate(self.header.size) {
@@ -115,7 +118,7 @@ impl Preparation {
             }
             Stage::Zero { file, allocated: true, .. } if haste == Haste::Hurry => {
                 self.hurried = true;
-                self.stage = Stage::Header { file: Arc::clone(file) };
+                self.stage = Stage::Stamps { file: Arc::clone(file) };
             }
             Stage::Zero { file, at, .. } => {
                 let chunk = if haste == Haste::Paced { SMALL_CHUNK } else { CHUNK };
@@ -123,8 +126,16 @@ impl Preparation {
                 write_full(&**file, &zeroes[..len as usize], *at)?;
                 *at += len;
                 if *at == self.header.size {
-                    self.stage = Stage::Header { file: Arc::clone(file) };
+                    self.stage = Stage::Stamps { file: Arc::clone(file) };
                 }
+            }
+            Stage::Stamps { file } => {
+                let mut block = AlignedBuf::new(self.header.block as usize);
+                for lsn in self.header.stamps_from_the_end() {
+                    block[..STAMP].copy_from_slice(&stamp(lsn, &self.header.log_id));
+                    write_full(&**file, &block, lsn - self.header.base)?;
+                }
+                self.stage = Stage::Header { file: Arc::clone(file) };
             }
             Stage::Header { file } => {
                 let mut block = AlignedBuf::new(self.header.block as usize);

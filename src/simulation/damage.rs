@@ -11,7 +11,7 @@ use super::oracle::Records;
 use super::world::{SimClock, World};
 use crate::backend::sim::Sabotage;
 use crate::error::Error;
-use crate::format::{GroupHeader, SEGMENT_HEADER, SegmentHeader};
+use crate::format::{GroupHeader, SEGMENT_HEADER, STAMP, SegmentHeader, stamp};
 use crate::open::recover;
 use crate::options::Options;
 use crate::reader::Reader;
@@ -43,11 +43,11 @@ struct Reference {
 
 impl Reference {
     /// Five small segments, some of them recycled, of two epochs, with batches; closed or abandoned.
-    fn new(seed: u64, close: bool) -> Self {
+    fn new(seed: u64, close: bool, segment_size: u64) -> Self {
         let mut world = World::new(seed, Sabotage::None);
         world.options = Options {
-            segment_size: 16 << 10,
-            ring_capacity: Some(32 << 10),
+            segment_size,
+            ring_capacity: Some(2 * segment_size as usize),
             max_segments: Some(7),
             idle_seal: Duration::from_secs(1),
             ..Options::default()
@@ -206,15 +206,48 @@ impl Reference {
         }
     }
 
-    /// From every sector on, the file is as it was before it was recycled, zeroed, or another's.
-    fn every_tail(&mut self) {
+    /// From every sector on, or from the first group to every sector, the file is as it was before it
+    /// was recycled, or zeroed.
+    fn every_end(&mut self) {
         for segment in 0..self.segments.len() {
             for source in 0..=self.stale.len() {
                 let len = self.segments[segment].1.len();
                 let source = self.stale.get(source).cloned().unwrap_or_else(|| vec![0; len]);
-                for at in (0..len).step_by(SECTOR) {
+                let step = if long() { SECTOR } else { len / 64 / SECTOR * SECTOR };
+                for at in (0..len).step_by(step.max(SECTOR)) {
                     let what = format!("the tail from {at}");
                     self.damage(segment, &what, |b| b[at..].copy_from_slice(&source[at..]));
+                    let front = BLOCK.min(at)..at;
+                    let what = format!("the groups up to {at}");
+                    self.damage(segment, &what, |b| {
+                        b[front.clone()].copy_from_slice(&source[front.clone()]);
+                    });
+                }
+            }
+        }
+    }
+
+    /// The device has acknowledged the writes of so many blocks and lost them: what preparation left
+    /// there is still there.
+    fn every_lost_write(&mut self) {
+        for segment in 0..self.segments.len() {
+            let (name, sound) = self.segments[segment].clone();
+            let header = SegmentHeader::decode(&sound[..SEGMENT_HEADER]).unwrap();
+            let mut untouched = vec![0; sound.len()];
+            for lsn in header.stamps_from_the_end() {
+                let at = (lsn - header.base) as usize;
+                untouched[at..at + STAMP].copy_from_slice(&stamp(lsn, &header.log_id));
+            }
+            let blocks = sound.len() / BLOCK;
+            let runs = (1..blocks).flat_map(|a| (a + 1..=blocks).map(move |b| (a, b)));
+            for (from, to) in runs.filter(|(a, b)| long() || blocks < 16 || (a + b) % 3 == 0) {
+                let lost = from * BLOCK..to * BLOCK;
+                // One group at a time; the stamps vouch for no more.
+                if (lost.end - lost.start) as u64 <= u64::from(header.max_group) {
+                    let what = format!("{name}: blocks {from} to {to} lost");
+                    self.damage(segment, &what, |b| {
+                        b[lost.clone()].copy_from_slice(&untouched[lost.clone()]);
+                    });
                 }
             }
         }
@@ -226,7 +259,12 @@ impl Reference {
         self.every(BLOCK);
         self.every_swap(SECTOR);
         self.every_swap(BLOCK);
-        self.every_tail();
+        self.end(what);
+    }
+
+    fn end(mut self, what: &str) {
+        self.every_end();
+        self.every_lost_write();
         let Reference { looks, refused, cut, .. } = self;
         assert!(refused > looks / 20, "{refused} of {looks}");
         println!("{what}: damaged in {looks} ways, {refused} refused, {cut} cut above every mark");
@@ -241,13 +279,25 @@ fn segment_names(disk: &SimDisk) -> Vec<String> {
 
 #[test]
 fn no_damage_shortens_a_closed_log() {
-    let reference = Reference::new(5, true);
-    let end = reference.newest_mark();
-    assert!(reference.records.last().unwrap().0 < end, "the mark of the close covers everything");
-    reference.everything("a closed log");
+    for seed in if long() { 5..9 } else { 5..6 } {
+        let reference = Reference::new(seed, true, 16 << 10);
+        let end = reference.newest_mark();
+        assert!(reference.records.last().unwrap().0 < end, "the close's mark covers everything");
+        reference.everything("a closed log");
+    }
 }
 
 #[test]
 fn damage_cuts_an_abandoned_log_only_above_every_mark() {
-    Reference::new(6, false).everything("an abandoned log");
+    for seed in if long() { 5..9 } else { 6..7 } {
+        Reference::new(seed, false, 16 << 10).everything("an abandoned log");
+    }
+}
+
+/// Segments of so many blocks that several groups fit between two stamps.
+#[test]
+fn lost_writes_and_tails_cut_a_log_of_larger_segments_only_above_every_mark() {
+    for seed in if long() { 5..25 } else { 5..7 } {
+        Reference::new(seed, seed % 2 == 0, 256 << 10).end("a log of larger segments");
+    }
 }
