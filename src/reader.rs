@@ -3,7 +3,8 @@
 //! 1. Nothing at or above the durable end is ever returned.
 //! 2. A group is verified as a whole before its first record is returned.
 //! 3. The segment being read is pinned: retention removes it only after the reader has left it.
-//! 4. A group that does not follow its predecessor below the durable end is read once more, and is
+//! 4. Of a follower's groups those that are still in memory are taken from there (`tail`).
+//! 5. A group that does not follow its predecessor below the durable end is read once more, and is
 //!    then `Corruption`: it never ends the log.
 
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use crate::recovery::Walker;
 use crate::segment::{Found, Pin};
 use crate::shared::Shared;
 use crate::storage::{Access, File, read_full};
+use crate::tail::Copy;
 
 /// Bytes read at once.
 const CHUNK: usize = 512 << 10;
@@ -54,6 +56,14 @@ pub struct RecordRef<'a> {
     pub payload: &'a [u8],
 }
 
+impl RecordRef<'_> {
+    /// A copy that can be kept.
+    #[must_use]
+    pub fn to_record(&self) -> Record {
+        Record { lsn: self.lsn, payload: self.payload.to_vec() }
+    }
+}
+
 /// Reads durable records in order, from [`Wal::reader`](crate::Wal::reader).
 ///
 /// It ends at the end that was durable when it was made. While it is in a segment, retention leaves
@@ -65,6 +75,14 @@ pub struct Reader {
     end: u64,
     state: State,
     place: Option<Place>,
+    /// It follows the log's end.
+    live: bool,
+    /// The end has moved since the walker read: what it holds behind the last group may be old.
+    stale: bool,
+    /// Found and not given out yet.
+    peeked: Option<Span>,
+    /// Until there is a place: the segment to start in.
+    start: Option<Pin>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,12 +97,19 @@ enum State {
 struct Place {
     pin: Pin,
     walker: Walker,
+    /// The group that the place is in, if that is not read from the file.
+    copy: Option<Arc<Copy>>,
     /// Address of the next group.
     next_group: u64,
     link: Option<Link>,
-    group: GroupHeader,
+    cursor: Cursor,
+}
+
+/// Where the next record of a verified group is.
+#[derive(Debug, Clone, Copy)]
+struct Cursor {
     /// Address of the next record, or of the next item while `batch_end` is ahead of it.
-    cursor: u64,
+    at: u64,
     records_end: u64,
     batch_end: u64,
 }
@@ -99,7 +124,31 @@ struct Span {
 
 impl Reader {
     pub(crate) fn new(shared: Arc<Shared>, from: u64, end: u64) -> Self {
-        Reader { shared, from, end, state: State::Unopened, place: None }
+        Reader {
+            shared,
+            from,
+            end,
+            state: State::Unopened,
+            place: None,
+            live: false,
+            stale: false,
+            peeked: None,
+            start: None,
+        }
+    }
+
+    /// For a follower: one that goes on, and keeps what it has not read from its first moment on.
+    pub(crate) fn live(shared: Arc<Shared>, from: u64) -> Result<Self> {
+        let oldest = shared.table.oldest();
+        if from != 0 && from < oldest {
+            return Err(Error::Pruned { oldest: Lsn::new(oldest) });
+        }
+        let mut reader = Reader::new(shared, from, 0);
+        reader.live = true;
+        // What comes next may be behind the last durable byte, in a segment that is not begun.
+        let last = reader.shared.durable.end() - 1;
+        reader.start = Some(reader.pin(from.min(last).max(oldest))?);
+        Ok(reader)
     }
 
     /// The next record, in place. `None` at the end. Costs no allocation and no copy.
@@ -134,11 +183,54 @@ impl Reader {
                 return Err(e);
             }
         };
-        let Some(place) = &self.place else { return Ok(None) };
-        match place.walker.held(span.payload, span.len) {
-            Some(payload) => Ok(Some(RecordRef { lsn: Lsn::new(span.lsn), payload })),
+        self.record(span).map(Some)
+    }
+
+    fn record(&self, span: Span) -> Result<RecordRef<'_>> {
+        let place = self.place.as_ref().ok_or(Error::Closed)?;
+        match place.held(span.payload, span.len) {
+            Some(payload) => Ok(RecordRef { lsn: Lsn::new(span.lsn), payload }),
             None => Err(self.corruption(&place.pin.header, span.lsn, "record length")),
         }
+    }
+
+    /// Whether there is a next record below `end`, which only rises. None does not end the reader.
+    pub(crate) fn peek_below(&mut self, end: u64) -> Result<bool> {
+        if self.peeked.is_some() {
+            return Ok(true);
+        }
+        if end > self.end {
+            self.end = end;
+            self.stale = true;
+            if self.place.is_none() && self.state == State::Reading {
+                self.state = State::Unopened;
+            }
+        }
+        match self.advance() {
+            Ok(found) => {
+                self.peeked = found;
+                Ok(found.is_some())
+            }
+            Err(e) => {
+                self.finish();
+                Err(e)
+            }
+        }
+    }
+
+    /// That record.
+    pub(crate) fn next_below(&mut self, end: u64) -> Result<Option<RecordRef<'_>>> {
+        self.peek_below(end)?;
+        self.peeked.take().map(|span| self.record(span)).transpose()
+    }
+
+    /// The next records that are in memory together: at least one, unless there is none.
+    pub(crate) fn next_run(&mut self, end: u64) -> Result<Option<Records<'_>>> {
+        self.peek_below(end)?;
+        let Some(place) = &mut self.place else { return Ok(None) };
+        let Some(first) = self.peeked.take() else { return Ok(None) };
+        let cursor = std::mem::replace(&mut place.cursor, Cursor::NOTHING);
+        Ok(Some(Records { place, next: Some(first), cursor }))
     }
 
     fn finish(&mut self) {
@@ -183,18 +275,23 @@ impl Reader {
         };
         let walker = Walker::with_chunk(self.open_segment(&pin.header)?, pin.header, CHUNK);
         let first = pin.header.first_group();
-        let nothing = GroupHeader::nothing(first);
         self.place = Some(Place {
             pin,
             walker,
+            copy: None,
             next_group: first,
             link: None,
-            group: nothing,
-            cursor: first,
-            records_end: first,
-            batch_end: 0,
+            cursor: Cursor::NOTHING,
         });
+        self.start = None;
         Ok(())
+    }
+
+    fn pin(&self, lsn: u64) -> Result<Pin> {
+        self.shared.table.pin(lsn).map_err(|found| match found {
+            Found::Pruned(oldest) => Error::Pruned { oldest: Lsn::new(oldest) },
+            _ => Error::NoRecord { lsn: Lsn::new(lsn) },
+        })
     }
 
     fn open_segment(&self, header: &SegmentHeader) -> Result<Arc<dyn File>> {
@@ -210,22 +307,48 @@ impl Reader {
             if place.next_group >= self.end {
                 return Ok(false);
             }
-            let group = match self.find_group()? {
-                Some(group) => group,
-                None => return Ok(false),
+            let copy = match place.link {
+                Some(link) if self.live => self.shared.tail.after(&link),
+                _ => None,
             };
+            let group = match &copy {
+                Some(copy) => copy.header,
+                None => {
+                    if std::mem::take(&mut self.stale) {
+                        place.walker.forget();
+                    }
+                    if !place.holds_next_group() {
+                        self.move_to_next_group()?;
+                    }
+                    match self.find_group()? {
+                        Some(group) => group,
+                        None => return Ok(false),
+                    }
+                }
+            };
+            if let Some(place) = &self.place
+                && group.lsn >= place.pin.header.end()
+            {
+                // Pinned before the old pin goes, which protects what is above it.
+                let pin = self.pin(group.lsn)?;
+                if let Some(place) = &mut self.place {
+                    place.pin = pin;
+                }
+            }
             let Some(place) = &mut self.place else { return Ok(false) };
-            let header = place.walker.header;
+            let header = place.pin.header;
             let end = group.padded_end(header.block);
             place.link = Some(group.link());
             place.next_group = end;
-            place.group = group;
+            let in_memory = copy.is_some();
+            place.copy = copy;
             if end <= self.from || group.used == GROUP_HEADER {
                 continue;
             }
-            place.cursor = group.lsn + u64::from(GROUP_HEADER);
-            place.records_end = group.lsn + u64::from(group.used);
-            place.batch_end = 0;
+            place.cursor = Cursor::of(&group);
+            if in_memory {
+                return Ok(true);
+            }
             for again in [true, false] {
                 let read = place.walker.verify(&group);
                 let name = || self.shared.names.segment(header.base);
@@ -239,6 +362,21 @@ impl Reader {
             }
             return Ok(true);
         }
+    }
+
+    /// After copies of groups of later segments: pins the segment to be read on from.
+    fn move_to_next_group(&mut self) -> Result<()> {
+        let Some(place) = &self.place else { return Ok(()) };
+        let (next_group, link) = (place.next_group, place.link);
+        // The last group's segment: the next group is there, or in the one behind it.
+        let last = link.map_or(next_group, |link| link.lsn);
+        let pin = self.pin(last)?;
+        let walker = Walker::with_chunk(self.open_segment(&pin.header)?, pin.header, CHUNK);
+        if let Some(place) = &mut self.place {
+            place.pin = pin;
+            place.walker = walker;
+        }
+        Ok(())
     }
 
     /// The header of the next group: here, or at the start of the next segment.
@@ -299,36 +437,94 @@ impl Reader {
     }
 }
 
-impl Place {
-    /// The next record of the group, which has been verified.
-    fn next_in_group(&mut self) -> Option<Span> {
+impl Cursor {
+    const NOTHING: Cursor = Cursor { at: 0, records_end: 0, batch_end: 0 };
+
+    fn of(group: &GroupHeader) -> Self {
+        Cursor {
+            at: group.lsn + u64::from(GROUP_HEADER),
+            records_end: group.lsn + u64::from(group.used),
+            batch_end: 0,
+        }
+    }
+
+    /// The next record of the group, whose bytes `held` gives.
+    #[inline]
+    fn next<'b>(&mut self, held: impl Fn(u64, usize) -> Option<&'b [u8]>) -> Option<Span> {
         loop {
-            let at = self.cursor;
+            let at = self.at;
             if at < self.batch_end {
-                let head = self.walker.held(at, ITEM_HEADER)?;
+                let head = held(at, ITEM_HEADER)?;
                 let len = u32::from_le_bytes(*head.first_chunk()?) as usize;
-                self.cursor = at + item_size(len) as u64;
+                self.at = at + item_size(len) as u64;
                 return Some(Span { lsn: at, payload: at + ITEM_HEADER as u64, len });
             }
             if at >= self.records_end {
                 return None;
             }
-            let head = self.walker.held(at, RECORD_HEADER)?;
+            let head = held(at, RECORD_HEADER)?;
             let len = u32::from_le_bytes(*head.first_chunk()?) as usize;
             let kind = head[8];
             let end = at + stored_size(len) as u64;
             match kind {
                 KIND_DATA => {
-                    self.cursor = end;
+                    self.at = end;
                     return Some(Span { lsn: at, payload: at + RECORD_HEADER as u64, len });
                 }
                 KIND_BATCH => {
-                    self.cursor = at + BATCH_HEADER as u64;
+                    self.at = at + BATCH_HEADER as u64;
                     self.batch_end = end;
                 }
-                _ => self.cursor = end,
+                _ => self.at = end,
             }
         }
+    }
+}
+
+impl Place {
+    #[inline]
+    fn held(&self, lsn: u64, len: usize) -> Option<&[u8]> {
+        match &self.copy {
+            None => self.walker.held(lsn, len),
+            Some(copy) => copy.held(lsn, len),
+        }
+    }
+
+    /// The next record of the group, which has been verified.
+    #[inline]
+    fn next_in_group(&mut self) -> Option<Span> {
+        let mut cursor = self.cursor;
+        let found = cursor.next(|lsn, len| self.held(lsn, len));
+        self.cursor = cursor;
+        found
+    }
+
+    /// Whether the walker's segment is the last group's, behind which the next one is looked for.
+    fn holds_next_group(&self) -> bool {
+        let header = &self.walker.header;
+        self.link.is_none_or(|link| (header.base..header.end()).contains(&link.lsn))
+    }
+}
+
+/// Records that lie in memory together, in place. From [`Follow::next_records`](crate::Follow::next_records).
+#[derive(Debug)]
+pub struct Records<'a> {
+    place: &'a Place,
+    next: Option<Span>,
+    cursor: Cursor,
+}
+
+impl<'a> Iterator for Records<'a> {
+    type Item = RecordRef<'a>;
+
+    fn next(&mut self) -> Option<RecordRef<'a>> {
+        let place = self.place;
+        let span = match self.next.take() {
+            Some(span) => span,
+            None => self.cursor.next(|lsn, len| place.held(lsn, len))?,
+        };
+        let payload = place.held(span.payload, span.len)?;
+        Some(RecordRef { lsn: Lsn::new(span.lsn), payload })
     }
 }
 
@@ -337,7 +533,7 @@ impl Iterator for Reader {
 
     fn next(&mut self) -> Option<Self::Item> {
         match self.next_ref() {
-            Ok(Some(r)) => Some(Ok(Record { lsn: r.lsn, payload: r.payload.to_vec() })),
+            Ok(Some(record)) => Some(Ok(record.to_record())),
             Ok(None) => None,
             Err(e) => Some(Err(e)),
         }

@@ -11,6 +11,7 @@ use crate::stall::Flights;
 use crate::stats::Counters;
 use crate::storage::Dir;
 use crate::sync::{AtomicU32, AtomicU64, Futex, Ordering};
+use crate::tail::Tail;
 
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -20,6 +21,7 @@ pub(crate) struct Shared {
     pub(crate) counters: Counters,
     pub(crate) commit: Commit,
     pub(crate) flights: Flights,
+    pub(crate) tail: Tail,
     pub(crate) dir: Arc<dyn Dir>,
     pub(crate) names: Names,
     /// Retention: the helper wants this to be the oldest LSN...
@@ -47,7 +49,9 @@ impl Shared {
         names: Names,
         oldest: u64,
     ) -> Self {
+        let tail = Tail::new(ring.capacity());
         Shared {
+            tail,
             ring,
             durable,
             table: Arc::new(table),
@@ -96,6 +100,7 @@ impl Shared {
     /// The I/O thread's last word: nothing becomes durable any more.
     pub(crate) fn set_io_ended(&self) {
         self.io_ended.store(1, Ordering::SeqCst);
+        self.durable.wake_all();
         self.nudge_helper();
     }
 

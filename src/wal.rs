@@ -15,6 +15,7 @@ use crate::context;
 use crate::core::Core;
 use crate::durable::Verdict;
 use crate::error::{Error, ReplayError, Result};
+use crate::follow::Follow;
 use crate::futures::{AppendFuture, DurableFuture};
 use crate::lsn::Lsn;
 use crate::options::Geometry;
@@ -254,6 +255,23 @@ impl Wal {
     pub fn reader(&self, from: Lsn) -> Reader {
         let shared = &self.core().shared;
         Reader::new(Arc::clone(shared), from.as_u64(), shared.durable.end())
+    }
+
+    /// Reads durable records from the first one at or after `from`, and then waits for more, without
+    /// polling: as an iterator, with [`Follow::next_records`] in place, or as a future.
+    /// [`Lsn::ZERO`] is the oldest record; [`Wal::durable_end`] is what comes next. Followers that
+    /// keep up are served from memory.
+    ///
+    /// # Errors
+    ///
+    /// `Pruned` below the oldest, `NotAppended` above the log's end.
+    pub fn follow(&self, from: Lsn) -> Result<Follow> {
+        let shared = &self.core().shared;
+        let end = shared.ring.reserved_end().max(shared.durable.end());
+        if from.as_u64() > end {
+            return Err(Error::NotAppended { lsn: from, end: Lsn::new(end) });
+        }
+        Follow::new(Arc::clone(shared), from.as_u64())
     }
 
     /// Reads the record at exactly `lsn`. Takes time that depends on the record's size only.

@@ -20,6 +20,7 @@ mod status;
 
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;
+use std::time::{Duration, Instant};
 
 use crossbeam::utils::CachePadded;
 use relay::{Relay, this_thread};
@@ -202,6 +203,26 @@ impl Durable {
         }
     }
 
+    /// Sleeps until the end has passed `lsn`, which need not have been appended, or `over`, or the
+    /// time is up.
+    pub(crate) fn wait_to_pass(&self, lsn: u64, until: Option<Instant>, over: impl Fn() -> bool) {
+        let bucket = self.bucket(lsn);
+        loop {
+            bucket.threads.fetch_add(1, Ordering::SeqCst);
+            let seen = bucket.changed.load();
+            model_fence();
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            let ended = !matches!(self.verdict(lsn), Verdict::NotYet) || over();
+            if !ended && left != Some(Duration::ZERO) {
+                bucket.changed.wait(seen, left);
+            }
+            bucket.threads.fetch_sub(1, Ordering::SeqCst);
+            if ended || left == Some(Duration::ZERO) {
+                return;
+            }
+        }
+    }
+
     /// In a crowd, lets the others run before it sleeps: they have records for the next group, and by
     /// the time those are appended this one's group is often durable. Giving way costs a switch, which
     /// sleeping does too; being woken, which costs the I/O thread more, is saved. Nobody who could run
@@ -287,8 +308,12 @@ impl Durable {
     /// Wakes whoever waits for a position in `[from, to)`. Tasks may be left to each other: then
     /// [`Durable::has_left_tasks`] until they are woken.
     pub(crate) fn wake(&self, from: u64, to: u64, ready: &mut Ready) {
-        model_fence();
         let failed = !matches!(self.status.load(), RUNNING | CLOSED);
+        self.wake_from(from, to, ready, failed);
+    }
+
+    fn wake_from(&self, from: u64, to: u64, ready: &mut Ready, everybody: bool) {
+        model_fence();
         for bucket in self.touched(from, to) {
             if bucket.threads.load(Ordering::SeqCst) != 0 {
                 bucket.changed.bump();
@@ -297,7 +322,7 @@ impl Durable {
             if bucket.tasks.load(Ordering::SeqCst) != 0 {
                 let end = self.end();
                 let mut list = lock(&bucket.list);
-                ready.tasks.extend(list.extract_if(.., |t| failed || t.lsn < end));
+                ready.tasks.extend(list.extract_if(.., |t| everybody || t.lsn < end));
                 bucket.tasks.store(list.len() as u32, Ordering::SeqCst);
             }
         }
@@ -330,9 +355,9 @@ impl Durable {
         !self.relay.is_empty()
     }
 
-    /// Wakes everybody, after a failure.
+    /// Wakes everybody, after a failure or at the end.
     pub(crate) fn wake_all(&self) {
-        self.wake(0, u64::MAX, &mut Ready::default());
+        self.wake_from(0, u64::MAX, &mut Ready::default(), true);
         self.pass_on();
     }
 }

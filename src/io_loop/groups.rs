@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::backend::Method;
+use crate::format::GroupHeader;
 
 #[derive(Debug)]
 pub(super) struct Group {
@@ -11,6 +12,7 @@ pub(super) struct Group {
     /// Address behind its padding.
     pub(super) end: u64,
     pub(super) len: u32,
+    pub(super) header: GroupHeader,
     pub(super) slot: usize,
     pub(super) method: Method,
     /// The oldest LSN that its header states.
@@ -59,8 +61,9 @@ impl Groups {
         self.list.get_mut(usize::try_from(sequence.checked_sub(first)?).ok()?)
     }
 
-    pub(super) fn is_written(&mut self, sequence: u64) -> bool {
-        self.get_mut(sequence).is_some_and(|g| g.written)
+    /// The group, if its write is complete.
+    pub(super) fn written(&mut self, sequence: u64) -> Option<&Group> {
+        self.get_mut(sequence).filter(|g| g.written).map(|g| &*g)
     }
 
     pub(super) fn expected_len(&mut self, sequence: u64) -> u32 {

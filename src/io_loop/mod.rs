@@ -281,7 +281,17 @@ impl IoLoop {
     /// Releases buffers and moves the durable end.
     fn advance(&mut self) -> bool {
         let mut moved = false;
-        while self.groups.is_written(self.next_release) {
+        while let Some(group) = self.groups.written(self.next_release) {
+            if self.shared.tail.is_wanted() {
+                let buffer = self.shared.ring.index(self.next_release);
+                let start = self.shared.ring.memory.buffer(buffer).cast_const();
+                let used = group.header.used as usize;
+                // SAFETY: the extent is complete and not released, so that the buffer is this
+                // thread's alone (ring invariant 6); finish_buffer and the producers initialised
+                // its first `used` bytes, and the slice ends before release().
+                let used = unsafe { std::slice::from_raw_parts(start, used) };
+                self.shared.tail.push(group.header, used);
+            }
             self.shared.ring.release(self.next_release);
             self.next_release += 1;
             moved = true;

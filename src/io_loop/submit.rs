@@ -143,6 +143,7 @@ impl IoLoop {
             lsn: sealed.lsn,
             end: sealed.lsn + u64::from(len),
             len,
+            header,
             slot: self.slot,
             method,
             oldest: self.setup.oldest,

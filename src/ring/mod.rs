@@ -196,6 +196,11 @@ impl Ring {
         self.extents.len()
     }
 
+    /// Bytes of all buffers.
+    pub(crate) fn capacity(&self) -> usize {
+        self.extents.len() * self.limit as usize
+    }
+
     pub(crate) fn index(&self, sequence: u64) -> usize {
         sequence as usize & (self.extents.len() - 1)
     }

@@ -12,6 +12,7 @@ use crate::backend::sim::{Sabotage, SimBackend};
 use crate::backend::{Chosen, Method, MethodReason};
 use crate::core::Core;
 use crate::error::Error;
+use crate::follow::Follow;
 use crate::helper::{Helper, Next};
 use crate::io_loop::{Clock, IoLoop, Setup};
 use crate::lsn::Lsn;
@@ -62,6 +63,8 @@ pub(super) struct Life {
     pub(super) helper: Helper,
     /// The ring refused the last append: nothing changes until the log is stepped.
     full: bool,
+    /// Follows the log; and the position behind the last record that it delivered.
+    follower: Option<(Follow, u64)>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -156,7 +159,7 @@ impl World {
         }
         let Some(found) = read_all(&shared)? else { return Ok(None) };
         self.oracle.adopt(&found, &report)?;
-        let life = Life { core, shared, io, helper, full: false };
+        let life = Life { core, shared, io, helper, full: false, follower: None };
         // What open returns is durable.
         self.note(&life);
         self.tally.lives += 1;
@@ -205,7 +208,8 @@ impl World {
                     let _ = life.core.ask_durable(*last);
                 }
             }
-            _ => self.read_or_truncate(life)?,
+            _ if self.rng.bool() => self.read_or_truncate(life)?,
+            _ => self.follow(life)?,
         }
         self.note(life);
         Ok(())
@@ -267,6 +271,52 @@ impl World {
                 Err(Error::Io { .. }) => {}
                 other => return Err(format!("read of {lsn}: {other:?}")),
             }
+        }
+        Ok(())
+    }
+
+    /// A follower delivers what is durable, record by record, and nothing else.
+    fn follow(&mut self, life: &mut Life) -> Result<(), String> {
+        let (follower, from) = match &mut life.follower {
+            Some((follower, from)) => (follower, from),
+            none => {
+                let durable = life.shared.durable.end();
+                let from = if self.rng.bool() { life.shared.table.oldest() } else { durable };
+                let follower =
+                    Follow::new(Arc::clone(&life.shared), from).map_err(|e| e.to_string())?;
+                let (follower, from) = none.insert((follower, from));
+                (follower, from)
+            }
+        };
+        for _ in 0..self.rng.usize(..20) {
+            let at = self.oracle.records.partition_point(|(lsn, _)| lsn < from);
+            let expected = self.oracle.records.get(at);
+            match follower.try_next() {
+                Ok(Some(record)) => {
+                    let same = expected.is_some_and(|(lsn, payload)| {
+                        *lsn == record.lsn.as_u64() && payload == record.payload
+                    });
+                    if !same || record.lsn.as_u64() >= life.shared.durable.end() {
+                        return Err(format!("followed {} instead of {from}", record.lsn));
+                    }
+                    *from = record.lsn.as_u64() + 1;
+                }
+                Ok(None) => {
+                    let end = life.shared.durable.end();
+                    return match expected {
+                        Some((lsn, _)) if *lsn < end => Err(format!("{lsn} was not followed")),
+                        _ => Ok(()),
+                    };
+                }
+                Err(Error::Io { .. }) => {
+                    life.follower = None;
+                    return Ok(());
+                }
+                Err(e) => return Err(format!("follow: {e}")),
+            }
+        }
+        if self.rng.u8(0..8) == 0 {
+            life.follower = None;
         }
         Ok(())
     }
