@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use crate::context;
-use crate::durable::Verdict;
+use crate::durable::{Registrar, Verdict};
 use crate::error::Result;
 use crate::reader::{Reader, Record, RecordRef, Records};
 use crate::shared::Shared;
@@ -149,7 +149,7 @@ impl Follow {
             if !registered {
                 self.forget();
                 if let (Verdict::NotYet, ticket) =
-                    self.shared.durable.register(self.end, cx.waker())
+                    self.shared.durable.register(self.end, cx.waker(), Registrar::Task)
                 {
                     self.ticket = Some((self.end, ticket));
                 }

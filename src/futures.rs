@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use crate::core::Core;
-use crate::durable::Verdict;
+use crate::durable::{Registrar, Verdict};
 use crate::error::{Error, Result};
 use crate::lsn::Lsn;
 use crate::ring::PendingReservation;
@@ -45,7 +45,7 @@ impl Future for DurableFuture {
         }
         let mut verdict = this.core.ask_durable(this.lsn);
         if matches!(verdict, Verdict::NotYet) {
-            let (registered, ticket) = durable.register(this.lsn, cx.waker());
+            let (registered, ticket) = durable.register(this.lsn, cx.waker(), Registrar::Task);
             verdict = registered;
             if matches!(verdict, Verdict::NotYet) {
                 this.ticket = Some(ticket);

@@ -25,6 +25,7 @@ mod backend;
 mod builder;
 #[cfg(all(target_os = "linux", feature = "uring"))]
 mod calibrate;
+mod callback;
 mod context;
 mod core;
 mod durable;

@@ -206,6 +206,26 @@ impl Wal {
         DurableFuture::new(self.core().clone(), lsn.as_u64())
     }
 
+    /// Calls `call` once when the record at `lsn`, and with it every earlier one, is durable, or
+    /// when it is known that it will not be: with what [`Wal::wait_durable`] would return. If that is
+    /// known already, at once and on this thread; otherwise on the I/O thread, after the next group was
+    /// submitted: it must be quick, and a blocking call of the log from there gets `WouldDeadlock`. A
+    /// panic there is caught. Allocates.
+    ///
+    /// ```
+    /// # let dir = std::env::temp_dir().join(format!("ringwal-doc-call-{}", std::process::id()));
+    /// # let wal = ringwal::Wal::open(&dir)?;
+    /// let (send, receive) = std::sync::mpsc::channel();
+    /// let lsn = wal.append(b"a record")?;
+    /// wal.on_durable(lsn, move |result| send.send(result.map(|()| lsn)).unwrap());
+    /// assert_eq!(receive.recv().unwrap()?, lsn);
+    /// # wal.close()?; std::fs::remove_dir_all(&dir).unwrap();
+    /// # Ok::<(), ringwal::Error>(())
+    /// ```
+    pub fn on_durable(&self, lsn: Lsn, call: impl FnOnce(Result<()>) + Send + 'static) {
+        crate::callback::on_durable(self.core(), lsn.as_u64(), Box::new(call));
+    }
+
     /// Waits until everything appended before this call is durable, and returns the durable end.
     ///
     /// # Errors

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
-use ringwal::{Wal, WalBuilder};
-use support::{Temp, backends};
+use ringwal::{Error, Wal, WalBuilder};
+use support::{Temp, backends, small};
 
 #[derive(Default)]
 struct Count(AtomicUsize);
@@ -123,4 +123,68 @@ fn a_crowd_of_threads_gets_its_records_acknowledged() {
         });
         assert_eq!(wal.replay(|_, _| Ok::<_, std::convert::Infallible>(())).unwrap(), 64 * 20);
     }
+}
+
+#[test]
+fn every_callback_is_called_once_with_what_became_of_its_record() {
+    for backend in backends() {
+        let temp = Temp::new();
+        let wal = small(&temp.log()).backend(backend).open().unwrap();
+        let called = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let mut asked = Vec::new();
+        for n in 0..500_u32 {
+            let lsn = wal.append(&n.to_le_bytes()).unwrap();
+            asked.push(lsn);
+            let (called, inside) = (Arc::clone(&called), wal.clone());
+            wal.on_durable(lsn, move |result| {
+                result.unwrap();
+                assert!(inside.durable_end() > lsn);
+                called.lock().unwrap().push(lsn);
+                if n % 7 == 0 {
+                    panic!("caught");
+                }
+            });
+        }
+        wal.sync().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while called.lock().unwrap().len() < asked.len() {
+            assert!(Instant::now() < deadline, "{} called", called.lock().unwrap().len());
+            std::thread::yield_now();
+        }
+        let mut seen = called.lock().unwrap().clone();
+        seen.sort_unstable();
+        assert_eq!(seen, asked);
+        // Settled already: at once.
+        let (send, receive) = std::sync::mpsc::channel();
+        let again = send.clone();
+        wal.on_durable(asked[0], move |result| again.send(result).unwrap());
+        assert!(receive.try_recv().unwrap().is_ok());
+        let never = ringwal::Lsn::new(u64::MAX - 1);
+        wal.on_durable(never, move |result| send.send(result).unwrap());
+        assert!(matches!(receive.try_recv().unwrap(), Err(Error::NotAppended { .. })));
+        wal.append_durable(b"and the log goes on").unwrap();
+    }
+}
+
+#[test]
+fn a_blocking_call_in_a_callback_is_refused_and_the_last_handle_may_go_there() {
+    let temp = Temp::new();
+    let wal = small(&temp.log()).open().unwrap();
+    let (send, receive) = std::sync::mpsc::channel();
+    let lsn = wal.append(&[1; 2000]).unwrap();
+    let inside = wal.clone();
+    wal.on_durable(lsn, move |_| {
+        send.send(inside.append_durable(b"x").map(drop)).unwrap();
+    });
+    let result = receive.recv().unwrap();
+    // On the I/O thread it is refused; settled before it was registered, it ran here.
+    assert!(matches!(result, Err(Error::WouldDeadlock) | Ok(())), "{result:?}");
+    drop(wal);
+    let again = loop {
+        match small(&temp.log()).open() {
+            Err(Error::Locked { .. }) => std::thread::yield_now(),
+            opened => break opened.unwrap(),
+        }
+    };
+    assert!(again.durable_end() > lsn);
 }

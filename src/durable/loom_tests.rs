@@ -5,7 +5,7 @@ use std::task::{RawWaker, RawWakerVTable, Waker};
 use loom::sync::Arc;
 use loom::thread;
 
-use super::{Durable, Ready, Verdict};
+use super::{Durable, Ready, Registrar, Verdict};
 use crate::error::Failure;
 
 fn model(f: impl Fn() + Sync + Send + 'static) {
@@ -69,7 +69,7 @@ fn loom_a_registered_task_is_woken() {
             })
         };
         let notify = Arc::new(loom::sync::Notify::new());
-        if let (Verdict::NotYet, _) = durable.register(100, &waker(&notify)) {
+        if let (Verdict::NotYet, _) = durable.register(100, &waker(&notify), Registrar::Task) {
             // The model's flag may also wake for no reason.
             while matches!(durable.verdict(100), Verdict::NotYet) {
                 notify.wait();
@@ -100,7 +100,7 @@ fn loom_forgetting_races_with_waking() {
     model(|| {
         let durable = Arc::new(Durable::new(0, false));
         let notify = Arc::new(loom::sync::Notify::new());
-        let (verdict, ticket) = durable.register(100, &waker(&notify));
+        let (verdict, ticket) = durable.register(100, &waker(&notify), Registrar::Task);
         assert!(matches!(verdict, Verdict::NotYet));
         let publisher = {
             let durable = Arc::clone(&durable);
@@ -123,7 +123,10 @@ fn loom_tasks_wake_each_other() {
             let durable = Arc::new(Durable::new(0, false));
             let notify: [_; 2] = std::array::from_fn(|_| Arc::new(loom::sync::Notify::new()));
             for n in &notify {
-                assert!(matches!(durable.register(100, &waker(n)).0, Verdict::NotYet));
+                assert!(matches!(
+                    durable.register(100, &waker(n), Registrar::Task).0,
+                    Verdict::NotYet
+                ));
             }
             let publisher = {
                 let durable = Arc::clone(&durable);

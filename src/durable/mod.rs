@@ -86,6 +86,15 @@ pub(crate) struct Durable {
     relay: CachePadded<Relay>,
 }
 
+/// Who is to be woken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Registrar {
+    /// A task, most likely of the calling thread: it may be left to be woken by others of that.
+    Task,
+    /// Nobody who polls: it is woken directly.
+    Nobody,
+}
+
 /// Whether everything below a position is durable.
 #[derive(Debug)]
 pub(crate) enum Verdict {
@@ -245,12 +254,16 @@ impl Durable {
 
     /// Registers a task to be woken when `lsn` is durable or the log has failed, and says how it
     /// stands after that. `NotYet` comes with the ticket to [`Durable::forget`].
-    pub(crate) fn register(&self, lsn: u64, waker: &Waker) -> (Verdict, u64) {
+    pub(crate) fn register(&self, lsn: u64, waker: &Waker, by: Registrar) -> (Verdict, u64) {
         let bucket = self.bucket(lsn);
         let id = self.ids.fetch_add(1, Ordering::Relaxed);
+        let thread = match by {
+            Registrar::Task => this_thread(),
+            Registrar::Nobody => usize::MAX - id as usize,
+        };
         {
             let mut list = lock(&bucket.list);
-            list.push(Task { lsn, id, thread: this_thread(), waker: waker.clone() });
+            list.push(Task { lsn, id, thread, waker: waker.clone() });
             bucket.tasks.store(list.len() as u32, Ordering::SeqCst);
         }
         model_fence();
