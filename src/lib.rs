@@ -33,6 +33,7 @@ mod error;
 mod follow;
 mod format;
 mod futures;
+mod held;
 mod helper;
 mod io_loop;
 mod lsn;

@@ -14,6 +14,7 @@ use crate::format::{
     BATCH_HEADER, GROUP_HEADER, GroupHeader, ITEM_HEADER, KIND_BATCH, KIND_DATA, Link,
     RECORD_HEADER, Seed, SegmentHeader, decode_record, item_size, locate_item, stored_size,
 };
+use crate::held::Held;
 use crate::lsn::Lsn;
 use crate::recovery::Walker;
 use crate::segment::{Found, Pin};
@@ -114,11 +115,11 @@ struct Cursor {
     batch_end: u64,
 }
 
-/// A record found: its address, that of its payload, and the payload's length.
+/// A record found: its address, where its payload begins among the bytes held, and how long it is.
 #[derive(Debug, Clone, Copy)]
 struct Span {
     lsn: u64,
-    payload: u64,
+    payload: usize,
     len: usize,
 }
 
@@ -183,12 +184,13 @@ impl Reader {
                 return Err(e);
             }
         };
-        self.record(span).map(Some)
+        Ok(Some(self.record(span)?))
     }
 
+    #[inline]
     fn record(&self, span: Span) -> Result<RecordRef<'_>> {
-        let place = self.place.as_ref().ok_or(Error::Closed)?;
-        match place.held(span.payload, span.len) {
+        let Some(place) = &self.place else { return Err(Error::Closed) };
+        match place.held().sub(span.payload, span.len) {
             Some(payload) => Ok(RecordRef { lsn: Lsn::new(span.lsn), payload }),
             None => Err(self.corruption(&place.pin.header, span.lsn, "record length")),
         }
@@ -238,7 +240,20 @@ impl Reader {
         self.place = None;
     }
 
+    #[inline]
     fn advance(&mut self) -> Result<Option<Span>> {
+        // Most records lie in the same group as the one before.
+        if let Some(place) = &mut self.place
+            && let Some(span) = place.next_in_group()
+            && span.lsn >= self.from
+        {
+            return Ok(Some(span));
+        }
+        self.advance_far()
+    }
+
+    #[cold]
+    fn advance_far(&mut self) -> Result<Option<Span>> {
         if self.state == State::Ended {
             return Ok(None);
         }
@@ -448,28 +463,28 @@ impl Cursor {
         }
     }
 
-    /// The next record of the group, whose bytes `held` gives.
+    /// The next record of the group, whose bytes are held.
     #[inline]
-    fn next<'b>(&mut self, held: impl Fn(u64, usize) -> Option<&'b [u8]>) -> Option<Span> {
+    fn next(&mut self, held: Held<'_>) -> Option<Span> {
         loop {
             let at = self.at;
             if at < self.batch_end {
-                let head = held(at, ITEM_HEADER)?;
+                let (from, head) = held.at(at, ITEM_HEADER)?;
                 let len = u32::from_le_bytes(*head.first_chunk()?) as usize;
                 self.at = at + item_size(len) as u64;
-                return Some(Span { lsn: at, payload: at + ITEM_HEADER as u64, len });
+                return Some(Span { lsn: at, payload: from + ITEM_HEADER, len });
             }
             if at >= self.records_end {
                 return None;
             }
-            let head = held(at, RECORD_HEADER)?;
+            let (from, head) = held.at(at, RECORD_HEADER)?;
             let len = u32::from_le_bytes(*head.first_chunk()?) as usize;
             let kind = head[8];
             let end = at + stored_size(len) as u64;
             match kind {
                 KIND_DATA => {
                     self.at = end;
-                    return Some(Span { lsn: at, payload: at + RECORD_HEADER as u64, len });
+                    return Some(Span { lsn: at, payload: from + RECORD_HEADER, len });
                 }
                 KIND_BATCH => {
                     self.at = at + BATCH_HEADER as u64;
@@ -483,10 +498,10 @@ impl Cursor {
 
 impl Place {
     #[inline]
-    fn held(&self, lsn: u64, len: usize) -> Option<&[u8]> {
+    fn held(&self) -> Held<'_> {
         match &self.copy {
-            None => self.walker.held(lsn, len),
-            Some(copy) => copy.held(lsn, len),
+            None => self.walker.held(),
+            Some(copy) => copy.held(),
         }
     }
 
@@ -494,7 +509,7 @@ impl Place {
     #[inline]
     fn next_in_group(&mut self) -> Option<Span> {
         let mut cursor = self.cursor;
-        let found = cursor.next(|lsn, len| self.held(lsn, len));
+        let found = cursor.next(self.held());
         self.cursor = cursor;
         found
     }
@@ -521,9 +536,9 @@ impl<'a> Iterator for Records<'a> {
         let place = self.place;
         let span = match self.next.take() {
             Some(span) => span,
-            None => self.cursor.next(|lsn, len| place.held(lsn, len))?,
+            None => self.cursor.next(place.held())?,
         };
-        let payload = place.held(span.payload, span.len)?;
+        let payload = place.held().sub(span.payload, span.len)?;
         Some(RecordRef { lsn: Lsn::new(span.lsn), payload })
     }
 }

@@ -14,6 +14,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::format::{GroupHeader, Link};
+use crate::held::Held;
 use crate::sync::{AtomicU32, Mutex, Ordering, lock, try_lock};
 
 /// Groups that are copied after somebody has asked.
@@ -27,10 +28,8 @@ pub(crate) struct Copy {
 }
 
 impl Copy {
-    /// The bytes at an address, if the group has them.
-    pub(crate) fn held(&self, lsn: u64, len: usize) -> Option<&[u8]> {
-        let from = usize::try_from(lsn.checked_sub(self.header.lsn)?).ok()?;
-        self.bytes.get(from..from.checked_add(len)?)
+    pub(crate) fn held(&self) -> Held<'_> {
+        Held { start: self.header.lsn, bytes: &self.bytes }
     }
 }
 
@@ -124,9 +123,9 @@ mod tests {
         assert!(tail.after(&links[1]).is_none());
         for n in 3..=5 {
             let copy = tail.after(&links[n - 1]).unwrap();
-            assert_eq!(copy.held(copy.header.lsn + 10, 4), Some(&[n as u8; 4][..]));
-            assert_eq!(copy.held(copy.header.lsn + 2998, 4), None);
-            assert_eq!(copy.held(copy.header.lsn - 1, 1), None);
+            assert_eq!(copy.held().at(copy.header.lsn + 10, 4), Some((10, &[n as u8; 4][..])));
+            assert_eq!(copy.held().at(copy.header.lsn + 2998, 4), None);
+            assert_eq!(copy.held().at(copy.header.lsn - 1, 1), None);
         }
         assert!(tail.after(&links[5]).is_none());
         let stranger = Link { hash: 1, ..links[4] };

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use crate::format::{
     GROUP_HEADER, GroupHeader, GroupInvalid, RecordInvalid, Records, Seed, SegmentHeader,
 };
+use crate::held::Held;
 use crate::lsn::align_up;
 use crate::storage::{AlignedBuf, File, read_full};
 
@@ -73,11 +74,10 @@ impl Walker {
         Ok(&self.window[from..to])
     }
 
-    /// Bytes that the last group call has left in the window.
+    /// What the last group call has left in the window.
     #[inline]
-    pub(crate) fn held(&self, lsn: u64, len: usize) -> Option<&[u8]> {
-        let from = usize::try_from((lsn - self.header.base).checked_sub(self.start)?).ok()?;
-        self.window[..self.filled].get(from..from.checked_add(len)?)
+    pub(crate) fn held(&self) -> Held<'_> {
+        Held { start: self.header.base + self.start, bytes: &self.window[..self.filled] }
     }
 
     #[cold]
