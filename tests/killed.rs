@@ -1,173 +1,187 @@
-//! A writing process is killed at a random moment, again and again, over the same log. Whoever comes
-//! after it finds every record that it had acknowledged, in order, without a gap, and nothing that
-//! it had not appended.
+//! Writing processes are killed with SIGKILL at random moments, again and again over the same logs: while
+//! they start, while they recover what the last one left, and while they write. Whoever opens the
+//! log after them finds every record that was acknowledged, in order, without a gap, batches whole,
+//! and nothing that was not appended.
 //!
-//! The writer is this test binary itself, run with `RINGWAL_KILL_DIR` set; its acknowledgements go
-//! through a pipe to the parent, which outlives it.
+//! The writer is this test binary itself; its acknowledgements go through a pipe to the parent, which
+//! outlives it. A log goes through every backend, commit method and mode, in any order, and through
+//! several kills between two looks at it; half of the looks are at a copy, so that the original
+//! keeps its torn end. One writer at a time works on the disk and one on tmpfs, where there is one:
+//! a killed process loses nothing that the kernel has, so that the two mean the same here, and tmpfs
+//! makes more of them.
+//!
+//! `RINGWAL_KILLS=n` sets how many.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "tests say what they did")]
 
 mod support;
 
-use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
-use std::process::{Command, Stdio};
-use std::time::Duration;
+#[path = "killed/check.rs"]
+mod check;
+#[path = "killed/life.rs"]
+mod life;
+#[path = "killed/writer.rs"]
+mod writer;
 
-use ringwal::{BackendChoice, CommitMethod, Durability, Error, Wal};
-use support::{Temp, backends, long, read_all};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
-const THREADS: u32 = 3;
+use check::Log;
+use support::{backends, copy_dir, long};
+use writer::Config;
 
-fn payload(round: u32, thread: u32, n: u32) -> Vec<u8> {
-    let len = (n as usize * 37) % 900;
-    let mut bytes = format!("{round} {thread} {n} ").into_bytes();
-    bytes.extend((0..len).map(|i| (i as u32 ^ n ^ thread) as u8));
-    bytes
-}
+/// A log is left for a fresh one when it has grown to this, so that looking at it stays cheap.
+const LARGEST: u64 = 1 << 20;
+/// And after so many kills, where retention keeps it small.
+const LONGEST: u32 = 60;
 
-fn parse(payload: &[u8]) -> (u32, u32, u32) {
-    let mut parts = payload.splitn(4, |&b| b == b' ');
-    let mut number = || std::str::from_utf8(parts.next().unwrap()).unwrap().parse().unwrap();
-    (number(), number(), number())
-}
-
-fn open(dir: &Path, config: u32) -> Result<Wal, Error> {
-    let backend = match config & 1 {
-        0 => BackendChoice::Auto,
-        _ => BackendChoice::Std,
-    };
-    let method = match config & 2 {
-        0 => CommitMethod::LinkedFsync,
-        _ => CommitMethod::Dsync,
-    };
-    let durability = match config % 5 {
-        3 => Durability::Interval(Duration::from_millis(2)),
-        4 => Durability::Manual,
-        _ => Durability::EveryGroup,
-    };
-    let builder = Wal::builder(dir)
-        .segment_size(256 << 10)
-        .backend(backend)
-        .commit_method(method)
-        .durability(durability);
-    // In every third configuration retention is on.
-    if config % 3 == 2 { builder.max_segments(6).open() } else { builder.open() }
-}
-
-/// The child: appends and acknowledges until it is killed.
+/// The child: see [`writer::run`].
 #[test]
-fn writer() {
-    let Ok(dir) = std::env::var("RINGWAL_KILL_DIR") else { return };
-    let number = |name| std::env::var(name).unwrap().parse::<u32>().unwrap();
-    let (round, config) = (number("RINGWAL_KILL_ROUND"), number("RINGWAL_KILL_CONFIG"));
-    let wal = open(Path::new(&dir), config).unwrap();
-    let writers: Vec<_> = (0..THREADS)
-        .map(|thread| {
-            let wal = wal.clone();
-            std::thread::spawn(move || {
-                for n in 0.. {
-                    let lsn = wal.append(&payload(round, thread, n)).unwrap();
-                    if n % 3 == thread % 3 {
-                        wal.wait_durable(lsn).unwrap();
-                        // One write of one line: whole or not at all.
-                        let line = format!("ack {thread} {n}\n");
-                        std::io::stderr().write_all(line.as_bytes()).unwrap();
-                    }
-                }
-            })
-        })
-        .collect();
-    for w in writers {
-        w.join().unwrap();
+fn writer_process() {
+    writer::run();
+}
+
+#[derive(Debug, Default)]
+struct Tally {
+    kills: u64,
+    before_open: u64,
+    before_acknowledgement: u64,
+    acknowledgements: u64,
+    records_found: u64,
+    looks: u64,
+    logs: u64,
+    cases: BTreeMap<String, u64>,
+    configs: BTreeMap<u32, u64>,
+}
+
+impl Tally {
+    fn add(&mut self, other: Tally) {
+        self.kills += other.kills;
+        self.before_open += other.before_open;
+        self.before_acknowledgement += other.before_acknowledgement;
+        self.acknowledgements += other.acknowledgements;
+        self.records_found += other.records_found;
+        self.looks += other.looks;
+        self.logs += other.logs;
+        for (case, n) in other.cases {
+            *self.cases.entry(case).or_default() += n;
+        }
+        for (config, n) in other.configs {
+            *self.configs.entry(config).or_default() += n;
+        }
     }
+}
+
+/// Removed when the test has passed; kept, and named, when it has not.
+struct Kept(PathBuf);
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("left for inspection: {}", self.0.display());
+        } else {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+}
+
+/// Kills writers of one log after the other under `root` until all `left` kills are done.
+fn soak(root: &Path, left: &AtomicU64, both_backends: bool, seed: u64) -> Tally {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut tally = Tally::default();
+    let take = || left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
+    let mut more = true;
+    while more {
+        let home =
+            Kept(root.join(format!("ringwal-kills-{}-{seed}-{}", std::process::id(), tally.logs)));
+        let dir = home.0.join("log");
+        std::fs::create_dir_all(&home.0).unwrap();
+        tally.logs += 1;
+        let retention = rng.bool();
+        let config = |rng: &mut fastrand::Rng| Config::random(rng, retention, both_backends);
+        let mut log = Log::new(retention);
+        let mut round = 0;
+        while round < LONGEST && log.size() < LARGEST && more {
+            for _ in 0..rng.u32(1..=4) {
+                if take().is_err() {
+                    more = false;
+                    break;
+                }
+                let config = config(&mut rng);
+                let life = life::live_and_die(&dir, round, config, &mut rng);
+                *tally.configs.entry(config.number()).or_default() += 1;
+                tally.kills += 1;
+                tally.before_open += u64::from(!life.open);
+                tally.before_acknowledgement += u64::from(life.open && life.acknowledged == 0);
+                tally.acknowledgements += life.acknowledged;
+                log.lived(round, life);
+                round += 1;
+            }
+            // A writer that was killed before it had made anything leaves nothing to copy.
+            let copied = rng.bool() && dir.exists();
+            let place = if copied { home.0.join("copy") } else { dir.clone() };
+            if copied {
+                copy_dir(&dir, &place);
+            }
+            let (case, found) = log.check(&place, config(&mut rng));
+            *tally.cases.entry(case).or_default() += 1;
+            tally.looks += 1;
+            tally.records_found += found;
+            if copied {
+                std::fs::remove_dir_all(&place).unwrap();
+            }
+        }
+    }
+    tally
 }
 
 #[test]
 fn every_acknowledged_record_survives_sigkill() {
-    let configs: Vec<u32> = if backends().len() == 2 { (0..15).collect() } else { vec![1, 3, 5] };
-    let rounds_each = if long() { 60 } else { 4 };
-    let mut kills = 0;
-    let mut acknowledged = 0;
-    for &config in &configs {
-        let temp = Temp::new();
-        let mut known: Vec<(u32, u32, u32)> = Vec::new();
-        for round in 0..rounds_each {
-            let mut child = Command::new(std::env::current_exe().unwrap())
-                .args(["writer", "--exact", "--nocapture", "--test-threads=1"])
-                .env("RINGWAL_KILL_DIR", temp.log())
-                .env("RINGWAL_KILL_ROUND", round.to_string())
-                .env("RINGWAL_KILL_CONFIG", config.to_string())
-                .stdout(Stdio::null())
-                .stderr(Stdio::piped())
-                .spawn()
-                .unwrap();
-            let stderr = child.stderr.take().unwrap();
-            let reader = std::thread::spawn(move || {
-                let mut last = vec![None; THREADS as usize];
-                let mut lines = Vec::new();
-                for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                    let parts: Vec<_> = line.split(' ').collect();
-                    if let ["ack", thread, n] = parts[..] {
-                        let (thread, n): (u32, u32) = (thread.parse().unwrap(), n.parse().unwrap());
-                        last[thread as usize] = Some(n);
-                    } else {
-                        lines.push(line);
-                    }
-                }
-                (last, lines)
-            });
-            let wait = 30 + u64::from((round * 7 + config * 13) % 50) * 2;
-            std::thread::sleep(Duration::from_millis(wait));
-            child.kill().unwrap();
-            child.wait().unwrap();
-            kills += 1;
-            let (last, lines) = reader.join().unwrap();
-            assert!(
-                !lines.iter().any(|l| l.contains("panicked")),
-                "the writer failed by itself: {lines:?}"
-            );
-            acknowledged += last.iter().flatten().map(|n| u64::from(*n) + 1).sum::<u64>();
-
-            let wal = open(&temp.log(), config).unwrap();
-            let found = read_all(&wal);
-            assert!(found.windows(2).all(|w| w[0].0 < w[1].0), "positions rise");
-            let mut next = vec![0; THREADS as usize];
-            let mut seen = Vec::new();
-            let retained = config % 3 == 2;
-            let mut started = !retained;
-            for (_, bytes) in &found {
-                let (r, thread, n) = parse(bytes);
-                assert_eq!(*bytes, payload(r, thread, n), "content");
-                seen.push((r, thread, n));
-                if r == round {
-                    let expected = &mut next[thread as usize];
-                    if retained && *expected == 0 && n > 0 {
-                        // Retention may have removed the thread's first records.
-                        *expected = n;
-                    }
-                    assert_eq!(n, *expected, "no gap, thread {thread}, round {round}");
-                    *expected += 1;
-                }
-            }
-            for (thread, last) in last.iter().enumerate() {
-                if let Some(last) = last {
-                    let found = next[thread];
-                    assert!(found > *last, "config {config}, round {round}: {last} lost, {found}");
-                }
-            }
-            // What was recovered before is still there, and in front: all of it, or a suffix.
-            if let Some(&first) = seen.first() {
-                let at = known.iter().position(|k| *k == first);
-                started |= at == Some(0) || known.is_empty();
-                if let Some(at) = at {
-                    assert!(seen.starts_with(&known[at..]), "the recovered prefix stays");
-                }
-            }
-            assert!(started || retained, "nothing is removed unasked");
-            known = seen;
-            wal.close().unwrap();
-        }
+    let wanted = std::env::var("RINGWAL_KILLS").ok().map(|n| n.parse().expect("a number"));
+    let wanted = wanted.unwrap_or(if long() { 5_000 } else { 150 });
+    let both = backends().len() == 2;
+    let left = AtomicU64::new(wanted);
+    let mut roots = vec![std::env::temp_dir()];
+    let memory = PathBuf::from("/dev/shm");
+    if memory.is_dir() && std::fs::File::create(memory.join("ringwal-kills-probe")).is_ok() {
+        let _ = std::fs::remove_file(memory.join("ringwal-kills-probe"));
+        roots.push(memory);
     }
-    assert!(kills >= 50 || configs.len() < 15, "{kills} kills");
-    println!("{kills} kills, {acknowledged} acknowledged records found");
+    let begun = Instant::now();
+    let mut total = Tally::default();
+    std::thread::scope(|scope| {
+        let left = &left;
+        let workers: Vec<_> = roots
+            .iter()
+            .map(|root| {
+                let seed = fastrand::u64(..) >> 32;
+                scope.spawn(move || soak(root, left, both, seed))
+            })
+            .collect();
+        for (worker, root) in workers.into_iter().zip(&roots) {
+            let tally = worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            println!("{} kills in {}", tally.kills, root.display());
+            total.add(tally);
+        }
+    });
+    assert_eq!(total.kills, wanted);
+    if wanted >= 100 {
+        assert!(total.acknowledgements > wanted, "next to nothing was acknowledged: {total:?}");
+        assert!(total.before_acknowledgement > 0, "none was killed in recovery: {total:?}");
+    }
+    let rate = total.kills as f64 / begun.elapsed().as_secs_f64();
+    println!(
+        "{} kills ({rate:.0} a second) of {} logs: {} before the log was touched, {} while it was opened or before the \
+         first acknowledgement; {} acknowledgements, all found; {} looks, {} records read; {:?}; {} configurations",
+        total.kills,
+        total.logs,
+        total.before_open,
+        total.before_acknowledgement,
+        total.acknowledgements,
+        total.looks,
+        total.records_found,
+        total.cases,
+        total.configs.len(),
+    );
 }

@@ -1,0 +1,122 @@
+//! What must be in a log whose writers were killed.
+//!
+//! 1. Records lie in the order of the rounds that wrote them; of each thread of a round there are the
+//!    first so many, without a gap; batches are whole.
+//! 2. The last acknowledged record of each thread is there, at the position that was acknowledged, unless
+//!    retention was on and that position lies below the oldest kept.
+//! 3. What was found once is found again, before anything newer; only retention takes, from the front.
+
+use std::path::Path;
+
+use ringwal::Lsn;
+
+use super::life::Life;
+use super::support::read_all;
+use super::writer::{BATCH, BATCHES, Config, THREADS, parse, payload};
+
+/// Round, thread, number.
+type Key = (u32, u32, u32);
+
+/// What is known of a log from outside.
+#[derive(Debug)]
+pub(crate) struct Log {
+    retention: bool,
+    lives: Vec<(u32, Life)>,
+    known: Vec<(Lsn, Key)>,
+    end: Lsn,
+}
+
+impl Log {
+    pub(crate) fn new(retention: bool) -> Self {
+        Log { retention, lives: Vec::new(), known: Vec::new(), end: Lsn::ZERO }
+    }
+
+    pub(crate) fn lived(&mut self, round: u32, life: Life) {
+        self.lives.push((round, life));
+    }
+
+    /// Bytes that a look has to read, at most.
+    pub(crate) fn size(&self) -> u64 {
+        if self.retention { 0 } else { self.end.as_u64() }
+    }
+
+    /// Opens the log, or a copy of it, and looks at everything. Returns what opening found and the
+    /// number of records.
+    pub(crate) fn check(&mut self, dir: &Path, config: Config) -> (String, u64) {
+        let wal = config.open(dir).unwrap();
+        let found = read_all(&wal);
+        let oldest = wal.oldest_lsn();
+        self.end = wal.durable_end();
+        let case = format!("{:?}", wal.recovery().case);
+        wal.close().unwrap();
+        assert!(self.retention || oldest == Lsn::ZERO, "nothing is removed unasked");
+
+        assert!(found.windows(2).all(|w| w[0].0 < w[1].0), "positions rise");
+        let keys: Vec<(Lsn, Key)> = found
+            .iter()
+            .map(|(lsn, bytes)| {
+                let key = parse(bytes);
+                assert!(*bytes == payload(key.0, key.1, key.2), "content of {key:?} at {lsn}");
+                (*lsn, key)
+            })
+            .collect();
+        self.check_order(&keys);
+        self.check_acknowledged(&keys, oldest);
+        let kept = self.known.iter().position(|(lsn, _)| *lsn >= oldest);
+        let kept = &self.known[kept.unwrap_or(self.known.len())..];
+        assert!(keys.starts_with(kept), "what was found before is found again, in front");
+        self.known = keys;
+        (case, found.len() as u64)
+    }
+
+    fn check_order(&self, keys: &[(Lsn, Key)]) {
+        let mut round = None;
+        let mut next = [0_u32; THREADS as usize];
+        for (at, &(lsn, (r, thread, n))) in keys.iter().enumerate() {
+            if round != Some(r) {
+                assert!(round < Some(r), "{lsn}: round {r} behind {round:?}");
+                assert!(next[BATCHES as usize].is_multiple_of(BATCH), "half a batch before {lsn}");
+                round = Some(r);
+                next = [0; THREADS as usize];
+            }
+            let expected = &mut next[thread as usize];
+            // Retention may have removed the first records of the first round that is left.
+            if self.retention && *expected == 0 && r == keys[0].1.0 {
+                assert!(thread != BATCHES || n.is_multiple_of(BATCH), "half a batch in front");
+                *expected = n;
+            }
+            assert_eq!(n, *expected, "record {at} at {lsn}: a gap in thread {thread}, round {r}");
+            *expected += 1;
+        }
+        assert!(next[BATCHES as usize].is_multiple_of(BATCH), "half a batch at the end");
+    }
+
+    fn check_acknowledged(&self, keys: &[(Lsn, Key)], oldest: Lsn) {
+        let mut newest = None;
+        for (round, life) in &self.lives {
+            for (thread, last) in life.last.iter().enumerate() {
+                let Some((n, lsn)) = *last else { continue };
+                let key = (*round, thread as u32, n);
+                let lsn = Lsn::new(lsn);
+                newest = newest.max(Some(lsn));
+                if lsn < oldest {
+                    assert!(self.retention);
+                    continue;
+                }
+                let at = keys.binary_search_by_key(&lsn, |(lsn, _)| *lsn);
+                match at {
+                    Ok(at) => assert_eq!(keys[at].1, key, "another record at {lsn}"),
+                    Err(at) => panic!(
+                        "{key:?}, acknowledged at {lsn}, is lost; there are {:?}; the log ends at {}",
+                        &keys[at.saturating_sub(2)..(at + 2).min(keys.len())],
+                        self.end,
+                    ),
+                }
+            }
+        }
+        // The segment with the newest durable group stays, so that this says something with
+        // retention too.
+        let newest_is_gone = newest.is_some_and(|lsn| lsn < oldest);
+        assert!(!newest_is_gone || keys.is_empty(), "retention took more than it may");
+    }
+}
