@@ -140,15 +140,21 @@ impl Reader {
 
     /// For a follower: one that goes on, and keeps what it has not read from its first moment on.
     pub(crate) fn live(shared: Arc<Shared>, from: u64) -> Result<Self> {
-        let oldest = shared.table.oldest();
-        if from != 0 && from < oldest {
-            return Err(Error::Pruned { oldest: Lsn::new(oldest) });
-        }
         let mut reader = Reader::new(shared, from, 0);
         reader.live = true;
-        // What comes next may be behind the last durable byte, in a segment that is not begun.
-        let last = reader.shared.durable.end() - 1;
-        reader.start = Some(reader.pin(from.min(last).max(oldest))?);
+        loop {
+            let oldest = reader.shared.table.oldest();
+            if from != 0 && from < oldest {
+                return Err(Error::Pruned { oldest: Lsn::new(oldest) });
+            }
+            // What comes next may be behind the last durable byte, in a segment that is not begun.
+            let last = reader.shared.durable.end() - 1;
+            match reader.pin(from.min(last).max(oldest)) {
+                // Retention has just removed it.
+                Err(Error::Pruned { .. }) if from == 0 => {}
+                pin => break reader.start = Some(pin?),
+            }
+        }
         Ok(reader)
     }
 
@@ -274,19 +280,25 @@ impl Reader {
     }
 
     fn open(&mut self) -> Result<()> {
-        let oldest = self.shared.table.oldest();
-        let from = if self.from == 0 { oldest } else { self.from };
-        if from >= self.end {
-            return if from < oldest {
-                Err(Error::Pruned { oldest: Lsn::new(oldest) })
-            } else {
-                Ok(())
-            };
-        }
-        let pin = match self.shared.table.pin(from) {
-            Ok(pin) => pin,
-            Err(Found::Pruned(oldest)) => return Err(Error::Pruned { oldest: Lsn::new(oldest) }),
-            Err(_) => return Ok(()),
+        let pin = loop {
+            let oldest = self.shared.table.oldest();
+            let from = if self.from == 0 { oldest } else { self.from };
+            if from >= self.end {
+                return if from < oldest {
+                    Err(Error::Pruned { oldest: Lsn::new(oldest) })
+                } else {
+                    Ok(())
+                };
+            }
+            match self.shared.table.pin(from) {
+                Ok(pin) => break pin,
+                // Whatever is the oldest was asked for, and retention has just removed what was.
+                Err(Found::Pruned(_)) if self.from == 0 => {}
+                Err(Found::Pruned(oldest)) => {
+                    return Err(Error::Pruned { oldest: Lsn::new(oldest) });
+                }
+                Err(_) => return Ok(()),
+            }
         };
         let walker = Walker::with_chunk(self.open_segment(&pin.header)?, pin.header, CHUNK);
         let first = pin.header.first_group();

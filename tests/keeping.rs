@@ -201,3 +201,31 @@ fn a_log_that_outruns_the_helper_loses_nothing() {
         }
     }
 }
+
+/// Reading "from the oldest" asks for whatever is the oldest by then: never `Pruned`.
+#[test]
+fn the_oldest_is_read_while_retention_removes_it() {
+    let temp = Temp::new();
+    let wal = small(&temp.log()).max_segments(4).open().unwrap();
+    let over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(std::sync::atomic::Ordering::SeqCst) {
+                wal.append(&[7; 4000]).unwrap();
+            }
+        });
+        let first = wal.stats().segments_removed;
+        let mut n = 0;
+        let end = Instant::now() + Duration::from_secs(30);
+        let mut failed = None;
+        let enough = |n| n >= 2000 && wal.stats().segments_removed - first >= 100;
+        while failed.is_none() && !enough(n) && Instant::now() < end {
+            let read = wal.reader(Lsn::ZERO).next().transpose();
+            failed = read.err().or(wal.follow(Lsn::ZERO).err());
+            n += 1;
+        }
+        over.store(true, std::sync::atomic::Ordering::SeqCst);
+        assert!(failed.is_none(), "after {n} times: {failed:?}");
+        assert!(wal.stats().segments_removed > first, "nothing was removed meanwhile");
+    });
+}
