@@ -29,6 +29,8 @@ mod context;
 mod core;
 mod durable;
 mod error;
+#[cfg(all(test, not(ringwal_loom)))]
+mod fail_stop_tests;
 mod format;
 mod futures;
 mod helper;
