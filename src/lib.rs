@@ -30,6 +30,8 @@ mod context;
 mod core;
 mod durable;
 mod error;
+#[cfg(all(test, not(ringwal_loom)))]
+mod fail_stop_tests;
 mod follow;
 mod format;
 mod futures;

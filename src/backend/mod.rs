@@ -13,6 +13,8 @@ mod method;
 #[cfg(all(test, not(ringwal_loom)))]
 pub(crate) mod sim;
 mod std_fs;
+#[cfg(all(test, not(ringwal_loom)))]
+mod std_tests;
 #[cfg(all(target_os = "linux", feature = "uring"))]
 mod uring;
 

@@ -309,3 +309,7 @@ impl Drop for UringBackend {
         }
     }
 }
+
+#[cfg(all(test, not(ringwal_loom)))]
+#[path = "uring_tests.rs"]
+mod tests;

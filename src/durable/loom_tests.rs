@@ -5,6 +5,7 @@ use std::task::{RawWaker, RawWakerVTable, Waker};
 use loom::sync::Arc;
 use loom::thread;
 
+use super::relay::Relay;
 use super::{Durable, Ready, Registrar, Verdict};
 use crate::error::Failure;
 
@@ -147,4 +148,24 @@ fn loom_tasks_wake_each_other() {
             assert!(!durable.has_left_tasks());
         });
     }
+}
+
+/// The relay's 3: what is put in while others take out is not left there.
+#[test]
+fn loom_the_relay_keeps_nobody() {
+    model(|| {
+        let relay = Arc::new(Relay::new());
+        let notify: [_; 2] = std::array::from_fn(|_| Arc::new(loom::sync::Notify::new()));
+        relay.put(std::iter::once(waker(&notify[0])));
+        let taker = {
+            let relay = Arc::clone(&relay);
+            thread::spawn(move || relay.pass_on())
+        };
+        relay.put(std::iter::once(waker(&notify[1])));
+        taker.join().unwrap();
+        relay.pass_on();
+        assert!(relay.is_empty());
+        notify[0].wait();
+        notify[1].wait();
+    });
 }

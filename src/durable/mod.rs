@@ -17,6 +17,8 @@
 mod loom_tests;
 mod relay;
 mod status;
+#[cfg(all(test, not(ringwal_loom)))]
+mod tests;
 
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;

@@ -7,6 +7,8 @@
 //! 2. A length is bounded by what surrounds it before it is used.
 //! 3. Decoding never panics and never reads outside the slice that it was given.
 
+#[cfg(all(test, not(ringwal_loom)))]
+mod bounds_tests;
 mod group;
 mod record;
 mod segment;

@@ -58,10 +58,10 @@ impl Judgement {
     }
 }
 
-struct Judge<'a> {
-    dir: &'a dyn Dir,
-    names: &'a Names,
-    segments: &'a [SegmentHeader],
+pub(super) struct Judge<'a> {
+    pub(super) dir: &'a dyn Dir,
+    pub(super) names: &'a Names,
+    pub(super) segments: &'a [SegmentHeader],
 }
 
 /// The chain, as far as headers go.
@@ -209,7 +209,7 @@ impl Judge<'_> {
     /// Behind the first of the stamps that are all there to the end, no group was ever durable. But a
     /// group that the device has lost leaves the stamps that it should have replaced: those of the
     /// largest group, and what may lie between them and the next, are looked at all the same.
-    fn written_end(&self, at: usize, from: u64) -> Result<u64> {
+    pub(super) fn written_end(&self, at: usize, from: u64) -> Result<u64> {
         let header = &self.segments[at];
         let file = self.open(at)?;
         let mut block = AlignedBuf::new(header.block as usize);

@@ -5,9 +5,13 @@
 //! durable. Only `settle` writes, and it only syncs and removes files that hold nothing.
 
 mod judge;
+#[cfg(all(test, not(ringwal_loom)))]
+mod judge_tests;
 mod report;
 mod scan;
 mod settle;
+#[cfg(all(test, not(ringwal_loom)))]
+mod tests;
 mod walk;
 
 pub(crate) use judge::{Judgement, judge};

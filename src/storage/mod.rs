@@ -7,6 +7,8 @@
 mod buffer;
 #[cfg(all(target_os = "linux", feature = "uring"))]
 mod device;
+#[cfg(all(test, not(ringwal_loom)))]
+pub(crate) mod hooked;
 mod os;
 #[cfg(all(test, not(ringwal_loom)))]
 pub(crate) mod sim;

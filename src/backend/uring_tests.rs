@@ -1,0 +1,106 @@
+//! What the kernel makes of the entries that the backend submits. Skipped where it refuses io_uring.
+#![allow(clippy::print_stderr, reason = "tests say what they skip")]
+
+use std::os::fd::AsRawFd;
+
+use super::*;
+use crate::storage::hooked::TempPath;
+use crate::storage::{Access, Dir, OsDir};
+
+const BUFFER: usize = 4096;
+
+fn backend(memory: &Arc<Memory>, lock: Option<RawFd>) -> Option<UringBackend> {
+    match UringBackend::new(4, Arc::clone(memory), 1, BUFFER, lock) {
+        Ok(backend) => Some(backend),
+        Err(e) => {
+            eprintln!("io_uring is not tested here: {e}");
+            None
+        }
+    }
+}
+
+fn write(memory: &Memory, method: Method) -> Write {
+    let start = memory.buffer(0).cast_const();
+    Write { token: 5, slot: 0, offset: 0, start, len: BUFFER as u32, buffer: 0, method }
+}
+
+/// A file of one block, open for `access`.
+fn file(path: &TempPath, access: Access) -> Arc<dyn File> {
+    let dir = OsDir::open_or_create(path).unwrap();
+    let made = dir.open("file", Access::Create).unwrap();
+    made.allocate(BUFFER as u64).unwrap();
+    dir.open("file", access).unwrap()
+}
+
+/// The completions of a linked write and sync, in the order of the parts.
+fn linked(access: Access) -> Option<[io::Result<u32>; 2]> {
+    let path = TempPath::new();
+    let memory = Arc::new(Memory::new(BUFFER, 1));
+    let mut backend = backend(&memory, None)?;
+    backend.attach(0, &file(&path, access)).unwrap();
+    // SAFETY: the buffer is initialised, and nobody writes to it while the backend lives.
+    unsafe { backend.write(write(&memory, Method::Linked)) };
+    let mut parts = [None, None];
+    while parts.iter().any(Option::is_none) {
+        backend.wait(None).unwrap();
+        while let Some(done) = backend.reap() {
+            parts[usize::from(done.part == Part::Sync)] = Some(done.result);
+        }
+    }
+    Some(parts.map(Option::unwrap))
+}
+
+#[test]
+fn a_failed_write_cancels_its_sync() {
+    let Some([write, sync]) = linked(Access::Write) else { return };
+    assert_eq!((write.unwrap(), sync.unwrap()), (BUFFER as u32, 0));
+    let Some([write, sync]) = linked(Access::Read) else { return };
+    assert_eq!(write.unwrap_err().raw_os_error(), Some(libc::EBADF));
+    // A hard link, or none, lets it run, and it succeeds.
+    assert_eq!(sync.unwrap_err().raw_os_error(), Some(libc::ECANCELED));
+}
+
+#[test]
+fn a_dsync_group_asks_for_it_and_others_do_not() {
+    let memory = Arc::new(Memory::new(BUFFER, 1));
+    let Some(mut backend) = backend(&memory, None) else { return };
+    for registered in [backend.registered_buffers, false] {
+        backend.registered_buffers = registered;
+        for (method, expected) in
+            [(Method::Dsync, libc::RWF_DSYNC), (Method::Linked, 0), (Method::Plain, 0)]
+        {
+            let entry = backend.write_entry(&write(&memory, method));
+            const { assert!(size_of::<squeue::Entry>() == 64) };
+            // SAFETY: an entry is the kernel's structure of 64 plain bytes and nothing else.
+            let bytes: [u8; 64] = unsafe { std::mem::transmute(entry) };
+            // The kernel's rw_flags lie at byte 28.
+            let flags = i32::from_ne_bytes(*bytes[28..].first_chunk().unwrap());
+            assert_eq!(flags, expected, "{method:?}");
+        }
+    }
+}
+
+#[test]
+fn the_kernel_keeps_the_lock_while_the_ring_lives() {
+    let path = TempPath::new();
+    std::fs::create_dir(&*path).unwrap();
+    let name = path.join("lock");
+    let open =
+        || std::fs::File::options().create(true).write(true).truncate(false).open(&name).unwrap();
+    let holder = open();
+    holder.try_lock().unwrap();
+    let memory = Arc::new(Memory::new(BUFFER, 1));
+    let Some(backend) = backend(&memory, Some(holder.as_raw_fd())) else { return };
+    if !backend.registered_files {
+        eprintln!("files cannot be registered here: the kernel's hold on the lock is not tested");
+        return;
+    }
+    // As when the process dies: the descriptor is gone, and nobody has unlocked it.
+    drop(holder);
+    assert!(open().try_lock().is_err());
+    drop(backend);
+    // The kernel takes the ring apart a little later.
+    while open().try_lock().is_err() {
+        std::thread::yield_now();
+    }
+}

@@ -1,0 +1,141 @@
+//! The log with its threads, on files whose syncs fail or take their time.
+
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::io_loop::{Clock, SystemClock};
+use crate::lsn::Lsn;
+use crate::open::recover;
+use crate::options::{BackendChoice, Durability, Options};
+use crate::segment::{DirLock, Names};
+use crate::start::start;
+use crate::storage::hooked::{Call, HookedDir, TempPath};
+use crate::storage::{Dir, OsDir};
+use crate::wal::Wal;
+
+fn options(durability: Durability) -> Options {
+    Options {
+        segment_size: 64 << 10,
+        durability,
+        backend: BackendChoice::Std,
+        // No group that nobody asked for.
+        idle_seal: Duration::from_secs(1000),
+        ..Options::default()
+    }
+}
+
+/// Opens the log in `path` as `Wal::open` does, on the directory that `wrap` makes of it.
+fn open(
+    path: &Path,
+    options: &Options,
+    wrap: impl FnOnce(Arc<dyn Dir>) -> HookedDir,
+) -> Result<Wal> {
+    let dir = OsDir::open_or_create(path).unwrap();
+    let names = Names::new(&options.prefix);
+    let lock = DirLock::acquire(&dir, &names.lock())?;
+    let dir: Arc<dyn Dir> = Arc::new(wrap(Arc::new(dir)));
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let recovered = recover(&dir, &names, options, &*clock, [7; 24])?;
+    start(recovered, options, lock, clock)
+}
+
+/// A sync of a named segment; those that are being prepared have another name.
+fn is_segment_sync(call: Call, name: &str) -> bool {
+    call == Call::Sync && name.ends_with(".wal")
+}
+
+#[test]
+fn a_failed_sync_is_not_made_again_and_nothing_goes_on_after_it() {
+    for durability in
+        [Durability::EveryGroup, Durability::Manual, Durability::Interval(Duration::from_millis(5))]
+    {
+        let path = TempPath::new();
+        let armed = Arc::new(AtomicBool::new(false));
+        let syncs = Arc::new(AtomicU32::new(0));
+        let (is_armed, count) = (Arc::clone(&armed), Arc::clone(&syncs));
+        let hook = move |call, name: &str| {
+            let counted = is_armed.load(Ordering::SeqCst) && is_segment_sync(call, name);
+            // Only the first fails: made again, it would seem to have succeeded.
+            if counted && count.fetch_add(1, Ordering::SeqCst) == 0 {
+                return Err(io::Error::from_raw_os_error(5));
+            }
+            Ok(())
+        };
+        let wal = open(&path, &options(durability), |dir| HookedDir::new(dir, hook)).unwrap();
+        let kept = wal.append_durable(b"before").unwrap();
+        armed.store(true, Ordering::SeqCst);
+        let lost = wal.append(b"not known to be durable").unwrap();
+        let waited = wal.wait_durable(lost);
+        assert!(matches!(waited, Err(Error::Poisoned { .. })), "{durability:?}: {waited:?}");
+        assert!(matches!(wal.append(b"later"), Err(Error::Poisoned { .. })));
+        assert!(matches!(wal.sync(), Err(Error::Poisoned { .. })));
+        assert!(wal.wait_durable(kept).is_ok(), "what is durable stays so");
+        assert!(wal.durable_end() <= lost);
+        assert!(matches!(wal.close(), Err(Error::Poisoned { .. })));
+        assert_eq!(syncs.load(Ordering::SeqCst), 1, "{durability:?}: made again");
+    }
+}
+
+#[test]
+fn open_fails_if_its_epoch_cannot_be_made_durable() {
+    let path = TempPath::new();
+    let hook = |call, name: &str| match is_segment_sync(call, name) {
+        true => Err(io::Error::from_raw_os_error(5)),
+        false => Ok(()),
+    };
+    let opened = open(&path, &options(Durability::EveryGroup), |dir| HookedDir::new(dir, hook));
+    assert!(matches!(opened, Err(Error::Poisoned { .. })), "{opened:?}");
+}
+
+#[test]
+fn the_lock_is_held_until_the_last_sync_has_ended() {
+    let path = TempPath::new();
+    let armed = Arc::new(AtomicBool::new(false));
+    let is_armed = Arc::clone(&armed);
+    let (begun, has_begun) = mpsc::channel();
+    let (go_on, may_go_on) = mpsc::channel::<()>();
+    let may_go_on = std::sync::Mutex::new(may_go_on);
+    let hook = move |call, name: &str| {
+        if is_segment_sync(call, name) && is_armed.swap(false, Ordering::SeqCst) {
+            let _ = begun.send(());
+            let _ = may_go_on.lock().unwrap().recv();
+        }
+        Ok(())
+    };
+    let wal = open(&path, &options(Durability::Manual), |dir| HookedDir::new(dir, hook)).unwrap();
+    wal.append(b"synced by close").unwrap();
+    armed.store(true, Ordering::SeqCst);
+    let closing = std::thread::spawn(move || wal.close());
+    has_begun.recv().unwrap();
+    let next = || DirLock::acquire(&OsDir::open_or_create(&path).unwrap(), "wal.lock");
+    for _ in 0..50 {
+        assert!(matches!(next(), Err(Error::Locked { .. })), "let in during a sync");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    go_on.send(()).unwrap();
+    closing.join().unwrap().unwrap();
+    assert!(next().is_ok());
+}
+
+#[test]
+fn a_log_moves_between_devices_of_different_block_sizes() {
+    let path = TempPath::new();
+    let mut expected = Vec::new();
+    for (round, block) in [4096, 8192, 4096, 16384, 8192].into_iter().enumerate() {
+        let wrap = |dir| HookedDir::new(dir, |_, _| Ok(())).with_block(block);
+        let wal = open(&path, &options(Durability::EveryGroup), wrap).unwrap();
+        let read =
+            |wal: &Wal| wal.reader(Lsn::ZERO).map(|r| r.unwrap().payload).collect::<Vec<_>>();
+        assert_eq!(read(&wal), expected, "before round {round}");
+        for n in 0..20_u8 {
+            let payload = vec![n ^ round as u8; 300];
+            wal.append_durable(&payload).unwrap();
+            expected.push(payload);
+        }
+        assert_eq!(read(&wal), expected, "in round {round}");
+    }
+}

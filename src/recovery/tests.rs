@@ -1,0 +1,132 @@
+//! Opening when reads fail, and when opening itself is cut short.
+
+use std::io;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+
+use fastrand::Rng;
+
+use super::{Judgement, judge, scan};
+use crate::error::{Error, Result};
+use crate::format::SegmentHeader;
+use crate::io_loop::SystemClock;
+use crate::open::recover;
+use crate::options::{BackendChoice, Options};
+use crate::segment::{Haste, Names, Preparation, zeroes};
+use crate::storage::hooked::{Call, HookedDir, TempPath};
+use crate::storage::sim::SimDisk;
+use crate::storage::{Access, Dir, OsDir};
+use crate::wal::Wal;
+
+/// A closed log of three epochs in several segments.
+fn closed_log(path: &TempPath) {
+    for epoch in 0..3_u8 {
+        let builder = Wal::builder(&**path).segment_size(32 << 10).backend(BackendChoice::Std);
+        let wal = builder.open().unwrap();
+        for n in 0..30 {
+            wal.append(&[epoch ^ n; 900]).unwrap();
+        }
+        wal.close().unwrap();
+    }
+}
+
+fn judge_through(
+    path: &TempPath,
+    hook: impl Fn(Call, &str) -> io::Result<()> + Send + Sync + 'static,
+) -> Result<Judgement> {
+    let dir = HookedDir::new(Arc::new(OsDir::open_or_create(path).unwrap()), hook);
+    let names = Names::new("wal");
+    let found = scan(&dir, &names)?;
+    judge(&dir, &names, &found.segments)
+}
+
+#[test]
+fn a_read_error_is_never_the_end_of_the_log() {
+    let path = TempPath::new();
+    closed_log(&path);
+    let reads = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&reads);
+    let whole = judge_through(&path, move |call, _| {
+        count.fetch_add(u32::from(call == Call::Read), Ordering::Relaxed);
+        Ok(())
+    });
+    assert!(whole.unwrap().clean);
+    let reads = reads.load(Ordering::Relaxed);
+    assert!(reads > 5);
+    for failing in 0..reads {
+        let count = AtomicU32::new(0);
+        let judged = judge_through(&path, move |call, _| {
+            if call == Call::Read && count.fetch_add(1, Ordering::Relaxed) == failing {
+                return Err(io::Error::from_raw_os_error(5));
+            }
+            Ok(())
+        });
+        assert!(matches!(judged, Err(Error::Io { .. })), "read {failing} of {reads}: {judged:?}");
+    }
+}
+
+#[test]
+fn the_end_is_looked_for_past_the_page_cache() {
+    let path = TempPath::new();
+    closed_log(&path);
+    let opened = Arc::new(Mutex::new(Vec::new()));
+    let list = Arc::clone(&opened);
+    let dir = OsDir::open_or_create(&path).unwrap();
+    let names = Names::new("wal");
+    let found = scan(&dir, &names).unwrap();
+    let dir = HookedDir::new(Arc::new(dir), move |call, _| {
+        if let Call::Open(access) = call {
+            list.lock().unwrap().push(access);
+        }
+        Ok(())
+    });
+    judge(&dir, &names, &found.segments).unwrap();
+    let opened = opened.lock().unwrap();
+    assert!(!opened.is_empty() && opened.iter().all(|a| *a == Access::ReadDevice), "{opened:?}");
+}
+
+#[test]
+fn removing_unusable_spares_may_be_cut_short_anywhere() {
+    let names = Names::new("wal");
+    let clock = SystemClock::new();
+    let opened_with = |disk: &SimDisk, segment_size: u64| {
+        let options = Options { segment_size, ..Options::default() };
+        recover(&disk.dir(), &names, &options, &clock, [7; 24])
+    };
+    let with_spares = || {
+        let disk = SimDisk::new();
+        let dir = disk.dir();
+        for base in [0, 1, 2, 3].map(|n| n * (16 << 10)) {
+            let header = SegmentHeader {
+                log_id: [7; 16],
+                block: 4096,
+                size: 16 << 10,
+                base,
+                max_group: 4096,
+                created_at: 0,
+            };
+            let mut preparation = Preparation::new(&names, header, None);
+            while preparation.step(&*dir, &names, &zeroes(), Haste::Full).unwrap().is_none() {}
+        }
+        disk
+    };
+    let operations = {
+        let disk = with_spares();
+        let before = disk.operations();
+        opened_with(&disk, 32 << 10).unwrap();
+        assert!(disk.names().len() < 4, "the spares are of another size");
+        disk.operations() - before
+    };
+    assert!(operations > 6);
+    for at in 0..operations {
+        for seed in 0..8 {
+            let disk = with_spares();
+            disk.crash_at(disk.operations() + at);
+            assert!(opened_with(&disk, 32 << 10).is_err());
+            disk.crash(&mut Rng::with_seed(seed));
+            let dir: Arc<dyn Dir> = disk.dir();
+            let again = scan(&*dir, &names);
+            assert!(again.is_ok(), "operation {at} of {operations}, seed {seed}: {again:?}");
+        }
+    }
+}
