@@ -1,0 +1,252 @@
+//! What the lab does: images of a traced run, faults on the live disk, writers killed over a stopped one.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+
+use crate::check::check;
+use crate::device::Fault;
+use crate::disk::Trace;
+use crate::images::{Class, Cutter};
+use crate::lab::Lab;
+use crate::process::Process;
+use crate::slot::Slot;
+use crate::workload::{Ack, Config};
+
+/// What was run, for what is published of it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Counts {
+    pub(crate) runs: u64,
+    pub(crate) images: u64,
+    pub(crate) by_class: [u64; Class::ALL.len()],
+    pub(crate) acknowledged: u64,
+    /// Acknowledgements held against images, summed.
+    pub(crate) checked: u64,
+    pub(crate) writes: u64,
+    pub(crate) flushes: u64,
+    pub(crate) faults: u64,
+    pub(crate) most_in_flight: usize,
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} runs, {} writes, {} flushes, at most {} requests in flight; {} acknowledgements received, \
+             {} held against what was found; {} faults; {} images",
+            self.runs,
+            self.writes,
+            self.flushes,
+            self.most_in_flight,
+            self.acknowledged,
+            self.checked,
+            self.faults,
+            self.images,
+        )?;
+        for (class, n) in Class::ALL.iter().zip(self.by_class).filter(|(_, n)| *n > 0) {
+            write!(f, "; {class}: {n}")?;
+        }
+        Ok(())
+    }
+}
+
+/// How long a workload may take before it is said to hang.
+const LIMIT: Duration = Duration::from_secs(60);
+
+#[derive(Debug)]
+pub(crate) struct Runner<'l> {
+    pub(crate) lab: &'l Lab,
+    /// The lab's own binary, whose subcommand `workload` is crashed.
+    pub(crate) binary: PathBuf,
+    pub(crate) counts: Counts,
+    /// Images of each run.
+    pub(crate) images: u64,
+}
+
+impl Runner<'_> {
+    fn start(&self, seed: u64, first_thread: u32) -> Result<Process, String> {
+        let (live, sequence) = (self.lab.live(), self.lab.sequence());
+        Process::start(&self.binary, &live, seed, &sequence, first_thread)
+    }
+
+    fn io<T>(what: &str, result: std::io::Result<T>) -> Result<T, String> {
+        result.map_err(|e| format!("{what}: {e}"))
+    }
+
+    /// A traced run of a seed's workload, and images of it.
+    pub(crate) fn images_of(&mut self, seed: u64, until: Instant) -> Result<(), String> {
+        let lab = self.lab;
+        let mut rng = Rng::with_seed(seed);
+        Self::io("mkfs", lab.make(seed))?;
+        lab.device.set_slow([0, 100, 1000][rng.usize(..3)]);
+        Self::io("mount", lab.mount_live())?;
+        let mut process = self.start(seed, 0)?;
+        let finished = process.finish(LIMIT);
+        Self::io("unmount", lab.unmount_live())?;
+        lab.device.set_slow(0);
+        finished?;
+        if !process.done {
+            return Err("the workload failed on a sound disk".into());
+        }
+        let trace = lab.device.trace();
+        self.counts.runs += 1;
+        self.counts.acknowledged += process.acks.len() as u64;
+        self.counts.writes += trace.writes.len() as u64;
+        self.counts.flushes += trace.flushes.len() as u64;
+        self.counts.most_in_flight = self.counts.most_in_flight.max(lab.device.most_pending());
+        let mut acks = std::mem::take(&mut process.acks);
+        acks.sort_unstable_by_key(|ack| ack.sequence);
+        let config = Config::of(seed);
+        let each = self.images.div_ceil(lab.slots.len() as u64);
+        let (trace, acks) = (&trace, &acks[..]);
+        let checked = std::thread::scope(|scope| {
+            let workers: Vec<_> = (1..)
+                .zip(&lab.slots)
+                .map(|(n, slot)| {
+                    let mut rng = Rng::with_seed(seed ^ n << 56);
+                    scope.spawn(move || sample(slot, trace, acks, &config, each, &mut rng, until))
+                })
+                .collect();
+            let ended = workers.into_iter().map(std::thread::ScopedJoinHandle::join);
+            ended.map(|e| e.unwrap_or_else(|_| Err("the lab panicked".into()))).collect::<Vec<_>>()
+        });
+        for counts in checked {
+            let counts = counts?;
+            self.counts.images += counts.images;
+            self.counts.checked += counts.checked;
+            for (sum, n) in self.counts.by_class.iter_mut().zip(counts.by_class) {
+                *sum += n;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_live(&mut self, config: &Config, acks: &[Ack], by: u64) -> Result<(), String> {
+        Self::io("mounting again", self.lab.mount_live())?;
+        let verdict = check(&self.lab.live(), config, acks, by);
+        Self::io("unmounting", self.lab.unmount_live())?;
+        self.counts.checked += acks.len() as u64;
+        verdict
+    }
+
+    /// A run whose disk fails, stalls or vanishes, and comes back.
+    pub(crate) fn fault_of(&mut self, seed: u64) -> Result<(), String> {
+        let lab = self.lab;
+        let mut rng = Rng::with_seed(seed);
+        Self::io("mkfs", lab.make(seed))?;
+        Self::io("mount", lab.mount_live())?;
+        let mut process = self.start(seed, 0)?;
+        process.listen(Duration::from_millis(rng.u64(20..120)));
+        let failed = lab.device.failed();
+        let kind = rng.u8(..4);
+        match kind {
+            0 | 1 => lab.device.set_fault(Some(Fault {
+                flush: kind == 1,
+                after: rng.u64(..40),
+                for_ever: rng.bool(),
+            })),
+            2 => {
+                lab.device.stall(true);
+                process.listen(Duration::from_millis(rng.u64(20..300)));
+                lab.device.stall(false);
+            }
+            _ => lab.device.vanish(true),
+        }
+        let finished = process.finish(LIMIT);
+        lab.device.set_fault(None);
+        lab.device.vanish(false);
+        // A filesystem whose journal has failed may refuse to be unmounted cleanly; it goes.
+        Self::io("unmount", lab.unmount_live())?;
+        finished?;
+        let faults = lab.device.failed() - failed;
+        if kind == 2 && process.failed {
+            return Err("a disk that was only slow has failed the log".into());
+        }
+        self.counts.runs += 1;
+        self.counts.faults += faults + u64::from(kind == 2);
+        self.counts.acknowledged += process.acks.len() as u64;
+        let acks = std::mem::take(&mut process.acks);
+        self.check_live(&Config::of(seed), &acks, rng.u64(..))
+            .map_err(|e| format!("fault of kind {kind}: {e}"))
+    }
+
+    /// A writer killed while its last write is stuck in a stopped disk, and its successor.
+    pub(crate) fn stopped_of(&mut self, seed: u64) -> Result<(), String> {
+        let lab = self.lab;
+        let mut rng = Rng::with_seed(seed);
+        Self::io("mkfs", lab.make(seed))?;
+        Self::io("mount", lab.mount_live())?;
+        let mut first = self.start(seed, 0)?;
+        first.listen(Duration::from_millis(rng.u64(30..150)));
+        lab.device.stall(true);
+        let until = Instant::now() + Duration::from_millis(200);
+        while lab.device.waiting() == 0 && Instant::now() < until {
+            first.listen(Duration::from_millis(1));
+        }
+        let stuck = lab.device.waiting();
+        first.kill();
+        let config = Config::of(seed);
+        let mut second = self.start(seed, config.threads)?;
+        second.listen(Duration::from_millis(rng.u64(5..60)));
+        if !second.acks.is_empty() {
+            return Err("the successor was acknowledged by a stopped disk".into());
+        }
+        lab.device.stall(false);
+        first.bury();
+        let finished = second.finish(LIMIT);
+        Self::io("unmount", lab.unmount_live())?;
+        finished?;
+        self.counts.runs += 1;
+        self.counts.faults += stuck as u64;
+        let mut acks = std::mem::take(&mut first.acks);
+        acks.append(&mut second.acks);
+        self.counts.acknowledged += acks.len() as u64;
+        let config = Config { threads: 2 * config.threads, ..config };
+        self.check_live(&config, &acks, rng.u64(..))
+    }
+}
+
+/// Looks at so many images of a trace, from its start to its end.
+fn sample(
+    slot: &Slot,
+    trace: &Trace,
+    acks: &[Ack],
+    config: &Config,
+    images: u64,
+    rng: &mut Rng,
+    until: Instant,
+) -> Result<Counts, String> {
+    let mut counts = Counts::default();
+    let first = trace.writes.first().map_or(0, |w| w.issued);
+    let mut times: Vec<u64> = (0..images.div_ceil(2)).map(|_| rng.u64(first..=trace.end)).collect();
+    times.sort_unstable();
+    let mut cutter = Cutter::new(trace);
+    for t in times {
+        let loose = cutter.advance(t);
+        for _ in 0..2 {
+            let class = rng.usize(..Class::ALL.len());
+            let image = cutter.image(Class::ALL[class], rng);
+            // Everything with a number up to t has happened.
+            let known = &acks[..acks.partition_point(|ack| ack.sequence <= t + 1)];
+            let by = rng.u64(..);
+            slot.with_image(&image, |at| check(at, config, known, by)).map_err(|e| {
+                let class = Class::ALL[class];
+                format!("at {t} of {}, {loose} writes loose, {class}: {e}", trace.end)
+            })?;
+            counts.images += 1;
+            counts.by_class[class] += 1;
+            counts.checked += known.len() as u64;
+        }
+        if Instant::now() >= until {
+            break;
+        }
+    }
+    Ok(counts)
+}
+
+/// The binary of this very process.
+pub(crate) fn this_binary() -> Result<PathBuf, String> {
+    std::env::current_exe().map_err(|e| e.to_string())
+}

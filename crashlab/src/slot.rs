@@ -1,0 +1,58 @@
+//! A loop device over a file in memory, on which one image after the other is put and mounted.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{FallocateFlags, fallocate};
+
+use crate::disk::Pages;
+use crate::lab::{Kind, attach, detach, mount, unmount};
+
+#[derive(Debug)]
+pub(crate) struct Slot {
+    kind: Kind,
+    path: PathBuf,
+    file: File,
+    device: String,
+    at: PathBuf,
+}
+
+impl Slot {
+    /// `at`: an empty directory to mount on. The file is `path`.
+    pub(crate) fn new(kind: Kind, path: PathBuf, at: PathBuf) -> io::Result<Self> {
+        let mut options = fs::OpenOptions::new();
+        let file = options.read(true).write(true).create(true).truncate(true).open(&path)?;
+        file.set_len(kind.size())?;
+        let device = attach(&path, "--direct-io=off")?;
+        Ok(Slot { kind, path, file, device, at })
+    }
+
+    /// Puts an image on the device, mounts it, and has somebody look at it.
+    pub(crate) fn with_image<T>(
+        &self,
+        pages: &Pages,
+        look: impl FnOnce(&Path) -> Result<T, String>,
+    ) -> Result<T, String> {
+        self.put(pages).map_err(|e| format!("writing an image: {e}"))?;
+        mount(self.kind, &self.device, &self.at).map_err(|e| format!("mounting an image: {e}"))?;
+        let seen = look(&self.at);
+        unmount(&self.at).map_err(|e| format!("unmounting an image: {e}"))?;
+        seen
+    }
+
+    fn put(&self, pages: &Pages) -> io::Result<()> {
+        let whole = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        fallocate(&self.file, whole, 0, self.kind.size() as i64)?;
+        pages.each().try_for_each(|(offset, bytes)| self.file.write_all_at(bytes, offset))
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let _ = unmount(&self.at);
+        detach(&self.device);
+        let _ = fs::remove_file(&self.path);
+    }
+}
