@@ -165,8 +165,8 @@ impl Wal {
     ///
     /// # Errors
     ///
-    /// `EmptyBatch`; `RecordTooLarge` if the records, each with 8 bytes and padding to 8, exceed
-    /// `max_record_size`; otherwise as [`Wal::append`].
+    /// `EmptyBatch`; `RecordTooLarge` if the records, each with 8 bytes and padding to 8, and 4 bytes
+    /// for their number exceed `max_record_size`; otherwise as [`Wal::append`].
     pub fn append_batch<T: AsRef<[u8]>>(&self, records: &[T]) -> Result<Lsn> {
         self.core().append_batch(records, true)
     }

@@ -229,3 +229,22 @@ fn the_oldest_is_read_while_retention_removes_it() {
         assert!(wal.stats().segments_removed > first, "nothing was removed meanwhile");
     });
 }
+
+#[test]
+fn truncation_does_not_wait_for_somebody_else_to_sync() {
+    for backend in backends() {
+        let temp = Temp::new();
+        let builder = small(&temp.log()).backend(backend).durability(Durability::Manual);
+        let wal = builder.open().unwrap();
+        let appended = fill(&wal, 0, 500);
+        wal.sync().unwrap();
+        fill(&wal, 500, 3);
+        let (send, done) = std::sync::mpsc::channel();
+        let (other, upto) = (wal.clone(), appended[400].0);
+        std::thread::spawn(move || send.send(other.truncate_before(upto)));
+        let kept =
+            done.recv_timeout(Duration::from_secs(20)).expect("it waits for a sync").unwrap();
+        assert!(kept > Lsn::ZERO && kept <= upto);
+        assert_eq!(numbers(&wal).last(), Some(&502));
+    }
+}

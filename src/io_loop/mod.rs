@@ -113,6 +113,8 @@ pub(crate) struct IoLoop {
     idle_due: Option<u64>,
     /// The last group is a control group, so that its mark covers everything.
     marked: bool,
+    /// The last group submitted is the mark of a clean close.
+    closed: bool,
     filling_since: Option<u64>,
     started: bool,
     closing: Closing,
@@ -171,6 +173,7 @@ impl IoLoop {
             delay_due: None,
             idle_due: None,
             marked: true,
+            closed: false,
             filling_since: None,
             started: false,
             closing: Closing::No,
@@ -363,7 +366,7 @@ impl IoLoop {
             && self.groups.is_empty()
             && self.shared.ring.opened() == self.next
         {
-            if self.marked || self.shared.ring.is_out_of_space() {
+            if self.closed || self.shared.ring.is_out_of_space() {
                 self.closing = Closing::Finished;
             } else if self.shared.ring.take_private().is_some() {
                 self.closing = Closing::Marked;

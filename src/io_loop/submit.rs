@@ -155,6 +155,7 @@ impl IoLoop {
         self.next += 1;
         self.submitted_end = sealed.lsn + u64::from(len);
         self.marked = control;
+        self.closed = flags.has(Flags::CLEAN_CLOSE);
         self.pace.submitted(len, sealed.records);
         self.shared.durable.set_crowd(sealed.records);
         self.idle_due = None;
@@ -245,9 +246,15 @@ impl IoLoop {
             }
             Durability::EveryGroup | Durability::Manual => {}
         }
+        if self.shared.retire_wanted() > self.setup.oldest {
+            // No group has come to say so; the control group that will needs everything durable.
+            self.sync_until = self.sync_until.max(self.submitted_end);
+        }
         let closing = self.closing != Closing::No;
-        let wanted = self.sync_until.max(self.shared.durable.demanded());
-        if self.syncing.is_some() || !(closing || wanted > first.lsn) || !first.written {
+        // A position between two segments is demanded too by whoever waits for it.
+        let wanted = self.sync_until > first.lsn
+            || self.shared.durable.demanded() > self.shared.durable.end();
+        if self.syncing.is_some() || !(closing || wanted) || !first.written {
             return false;
         }
         let slot = first.slot;

@@ -1,0 +1,85 @@
+//! The model: the records that were appended, in order.
+
+#[derive(Debug, Default)]
+pub(crate) struct Reference {
+    /// Position and payload.
+    pub(crate) records: Vec<(u64, Vec<u8>)>,
+    /// What lies below was seen to be gone.
+    pub(crate) oldest: u64,
+    pub(crate) durable_end: u64,
+    appended: u64,
+}
+
+impl Reference {
+    /// The content of the next record: no two are alike that are long enough to differ.
+    pub(crate) fn payload(&mut self, len: usize) -> Vec<u8> {
+        self.appended += 1;
+        let number = self.appended.to_le_bytes();
+        (0..len).map(|i| number[i % 8] ^ (i / 8) as u8).collect()
+    }
+
+    /// A record, or a batch of them, was appended at `lsn`. The others of a batch follow its first
+    /// directly, each with eight bytes and padded to eight.
+    pub(crate) fn append(&mut self, lsn: u64, payloads: Vec<Vec<u8>>) -> Result<(), String> {
+        let last = self.records.last().map(|(lsn, _)| *lsn);
+        if last.is_some_and(|last| lsn <= last) || lsn < self.durable_end {
+            return Err(format!("at {lsn}, behind {last:?}, durable to {}", self.durable_end));
+        }
+        let mut at = lsn;
+        for payload in payloads {
+            let next = at + 8 + (payload.len() as u64).next_multiple_of(8);
+            self.records.push((at, payload));
+            at = next;
+        }
+        Ok(())
+    }
+
+    /// The durable end as it is now: it never goes back.
+    pub(crate) fn durable(&mut self, end: u64) -> Result<(), String> {
+        if end < self.durable_end {
+            return Err(format!("the durable end went from {} to {end}", self.durable_end));
+        }
+        self.durable_end = end;
+        Ok(())
+    }
+
+    /// The oldest position as it is now: it never goes back.
+    pub(crate) fn kept_from(&mut self, oldest: u64) -> Result<(), String> {
+        if oldest < self.oldest {
+            return Err(format!("the oldest went from {} to {oldest}", self.oldest));
+        }
+        self.oldest = oldest;
+        Ok(())
+    }
+
+    pub(crate) fn index(&self, from: u64) -> usize {
+        self.records.partition_point(|(lsn, _)| *lsn < from)
+    }
+
+    /// What must be found from `from` on to `end`. With retention at work it may begin later, but not
+    /// behind `oldest`.
+    pub(crate) fn compare(
+        &self,
+        found: &[(u64, Vec<u8>)],
+        from: u64,
+        oldest: u64,
+        end: u64,
+    ) -> Result<(), String> {
+        let expected = &self.records[self.index(from)..self.index(end).max(self.index(from))];
+        let begin = found
+            .first()
+            .map_or(expected.len(), |(first, _)| expected.partition_point(|(lsn, _)| lsn < first));
+        if let Some((left_out, _)) = expected[..begin].iter().find(|(lsn, _)| *lsn >= oldest) {
+            return Err(format!("the record at {left_out} is not found; kept from {oldest} on"));
+        }
+        let kept = &expected[begin..];
+        match kept.iter().zip(found).find(|(a, b)| a != b) {
+            Some((a, b)) => return Err(format!("at {} instead of {}, or other bytes", b.0, a.0)),
+            None if kept.len() != found.len() => {
+                return Err(format!("{} records instead of {}", found.len(), kept.len()));
+            }
+            None => {}
+        }
+        Ok(())
+    }
+}
