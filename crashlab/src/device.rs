@@ -44,6 +44,8 @@ struct State {
     disk: Disk,
     size: u64,
     pending: Vec<Pending>,
+    /// Writes that are not completed before they are released, whatever else is.
+    held: Vec<Pending>,
     most_pending: usize,
     rng: Rng,
     /// Microseconds that a completion is put off by at most, now and then.
@@ -69,6 +71,7 @@ impl Device {
             disk: Disk::default(),
             size: 0,
             pending: Vec::new(),
+            held: Vec::new(),
             most_pending: 0,
             rng: Rng::with_seed(0),
             slow: 0,
@@ -144,8 +147,29 @@ impl Device {
         self.state().pending.len()
     }
 
+    /// Holds the writes back that have been issued by now. Returns how many are held.
+    pub(crate) fn hold_writes(&self) -> usize {
+        let mut state = self.state();
+        let pending = std::mem::take(&mut state.pending);
+        let (writes, others): (Vec<_>, Vec<_>) =
+            pending.into_iter().partition(|p| matches!(p, Pending::Write { .. }));
+        state.pending = others;
+        state.held.extend(writes);
+        state.held.len()
+    }
+
+    pub(crate) fn release_held(&self) {
+        let mut state = self.state();
+        let mut held = std::mem::take(&mut state.held);
+        state.pending.append(&mut held);
+        drop(state);
+        self.work.notify_one();
+    }
+
     pub(crate) fn end(&self) {
         let mut state = self.state();
+        let mut held = std::mem::take(&mut state.held);
+        state.pending.append(&mut held);
         state.over = true;
         state.gone = true;
         self.work.notify_all();

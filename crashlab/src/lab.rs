@@ -167,7 +167,7 @@ impl Lab {
     }
 
     pub(crate) fn mount_live(&self) -> io::Result<()> {
-        mount(self.kind, &self.disk, &self.live())
+        mount(self.kind, &self.disk, &self.live()).map_err(Into::into)
     }
 
     pub(crate) fn unmount_live(&self) -> io::Result<()> {
@@ -181,10 +181,9 @@ fn memory() -> PathBuf {
     if memory.is_dir() { memory.into() } else { std::env::temp_dir() }
 }
 
-pub(crate) fn mount(kind: Kind, device: &str, at: &Path) -> io::Result<()> {
+pub(crate) fn mount(kind: Kind, device: &str, at: &Path) -> nix::Result<()> {
     let (name, options) = (kind.name(), kind.options());
     nix::mount::mount(Some(device), at, Some(name), MsFlags::MS_NOATIME, Some(options))
-        .map_err(|e| io::Error::other(format!("mount {device}: {e}")))
 }
 
 pub(crate) fn attach(file: &Path, direct: &str) -> io::Result<String> {

@@ -5,10 +5,14 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 
 use crate::disk::Pages;
 use crate::lab::{Kind, attach, detach, mount, unmount};
+
+/// What ext4 and XFS say of a wrong checksum.
+const DAMAGED: [Errno; 2] = [Errno::EBADMSG, Errno::EUCLEAN];
 
 #[derive(Debug)]
 pub(crate) struct Slot {
@@ -29,17 +33,21 @@ impl Slot {
         Ok(Slot { kind, path, file, device, at })
     }
 
-    /// Puts an image on the device, mounts it, and has somebody look at it.
-    pub(crate) fn with_image<T>(
+    /// Puts an image on the device, mounts it, and has somebody look at it. None: the filesystem
+    /// says that the image is damaged, so that nobody gets to see the log.
+    pub(crate) fn with_image(
         &self,
         pages: &Pages,
-        look: impl FnOnce(&Path) -> Result<T, String>,
-    ) -> Result<T, String> {
+        look: impl FnOnce(&Path) -> Result<(), String>,
+    ) -> Result<Option<()>, String> {
         self.put(pages).map_err(|e| format!("writing an image: {e}"))?;
-        mount(self.kind, &self.device, &self.at).map_err(|e| format!("mounting an image: {e}"))?;
+        match mount(self.kind, &self.device, &self.at) {
+            Err(e) if DAMAGED.contains(&e) => return Ok(None),
+            mounted => mounted.map_err(|e| format!("mounting an image: {e}"))?,
+        }
         let seen = look(&self.at);
         unmount(&self.at).map_err(|e| format!("unmounting an image: {e}"))?;
-        seen
+        seen.map(Some)
     }
 
     fn put(&self, pages: &Pages) -> io::Result<()> {
