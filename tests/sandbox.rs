@@ -5,54 +5,33 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "tests say what they did")]
 
+#[path = "support/child.rs"]
+#[allow(dead_code, unreachable_pub, reason = "each user needs a part")]
+mod child;
 mod support;
 
-use std::process::Command;
-
+use child::{
+    ALLOW, NUMBER, become_nobody, case_and_directory, fail, filter_system_calls, if_equal,
+    in_a_process,
+};
 use nix::libc;
 use ringwal::{BackendChoice, BackendKind, Error, Wal};
 use support::{Temp, backends, read_all, small};
 
-fn in_a_process(case: &str, dir: &std::path::Path) {
-    let status = Command::new(std::env::current_exe().unwrap())
-        .args(["case", "--exact", "--nocapture", "--test-threads=1"])
-        .env("RINGWAL_CASE", case)
-        .env("RINGWAL_CASE_DIR", dir)
-        .status()
-        .unwrap();
-    assert!(status.success(), "{case}: {status}");
-}
-
 /// Makes `io_uring_setup` fail with `errno` in this process from now on.
 fn forbid_io_uring(errno: i32) {
-    let statement = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
-    let mut filter = [
-        // The system call's number is the first word.
-        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
-        statement(
-            libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
-            0,
-            1,
-            libc::SYS_io_uring_setup as u32,
-        ),
-        statement(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | errno as u32),
-        statement(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
-    ];
-    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
-    // SAFETY: plain prctl calls; the program and its filter outlive them. The filter is taken by
-    // every thread started from here on, and the log's are.
-    unsafe {
-        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
-        let set = libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program);
-        assert_eq!(set, 0);
-    }
+    filter_system_calls(&[
+        NUMBER,
+        if_equal(libc::SYS_io_uring_setup as u32, 1),
+        fail(errno),
+        ALLOW,
+    ]);
 }
 
 /// The child of [`in_a_process`].
 #[test]
 fn case() {
-    let Ok(case) = std::env::var("RINGWAL_CASE") else { return };
-    let dir = std::path::PathBuf::from(std::env::var("RINGWAL_CASE_DIR").unwrap());
+    let Some((case, dir)) = case_and_directory() else { return };
     match case.as_str() {
         "EPERM" | "ENOSYS" => {
             forbid_io_uring(if case == "EPERM" { libc::EPERM } else { libc::ENOSYS });
@@ -72,10 +51,7 @@ fn case() {
         "memlock" => {
             use nix::sys::resource::{Resource, setrlimit};
             setrlimit(Resource::RLIMIT_MEMLOCK, 64 << 10, 64 << 10).unwrap();
-            if nix::unistd::geteuid().is_root() {
-                nix::unistd::setgid(65534.into()).unwrap();
-                nix::unistd::setuid(65534.into()).unwrap();
-            }
+            become_nobody();
             let wal = Wal::open(&dir).unwrap();
             wal.append_durable(b"with plain buffers if need be").unwrap();
             assert_eq!(read_all(&wal).len(), 1);

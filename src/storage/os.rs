@@ -14,7 +14,12 @@ use crate::format::{MAX_BLOCK, MIN_BLOCK};
 
 #[derive(Debug)]
 pub(crate) struct OsDir {
+    /// What it is called, for messages.
     path: PathBuf,
+    /// The directory itself, where one can be opened: it is synced without another descriptor.
+    handle: Option<fs::File>,
+    /// How files in it are reached: through the handle, if the system has a way.
+    reach: PathBuf,
     block: OnceLock<u32>,
 }
 
@@ -41,7 +46,9 @@ impl OsDir {
         }
         // Later calls must not depend on the process's working directory.
         let path = fs::canonicalize(path)?;
-        Ok(OsDir { path, block: OnceLock::new() })
+        let handle = if cfg!(unix) { Some(fs::File::open(&path)?) } else { None };
+        let reach = handle.as_ref().and_then(through).unwrap_or_else(|| path.clone());
+        Ok(OsDir { path, handle, reach, block: OnceLock::new() })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -51,7 +58,7 @@ impl OsDir {
     /// Opens or creates the lock file. As the directory's first regular file it also answers which
     /// alignment direct I/O asks for here.
     pub(crate) fn open_lock_file(&self, name: &str) -> io::Result<fs::File> {
-        let path = self.path.join(name);
+        let path = self.reach.join(name);
         match fs::symlink_metadata(&path) {
             Ok(meta) if !meta.is_file() => return Err(not_regular()),
             _ => {}
@@ -65,6 +72,23 @@ impl OsDir {
         }
         let _ = self.block.set(block_size_of(&self.path, &file));
         Ok(file)
+    }
+}
+
+/// A path that leads to an open directory wherever it is moved, and whatever comes in its place.
+fn through(directory: &fs::File) -> Option<PathBuf> {
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::fd::AsRawFd;
+        use std::os::unix::fs::MetadataExt;
+        let path = PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd()));
+        let (there, here) = (fs::metadata(&path).ok()?, directory.metadata().ok()?);
+        ((there.dev(), there.ino()) == (here.dev(), here.ino())).then_some(path)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = directory;
+        None
     }
 }
 
@@ -95,7 +119,7 @@ fn sync_directory(path: &Path) -> io::Result<()> {
 impl Dir for OsDir {
     fn list(&self) -> io::Result<Vec<Entry>> {
         let mut entries = Vec::new();
-        for entry in fs::read_dir(&self.path)? {
+        for entry in fs::read_dir(&self.reach)? {
             let entry = entry?;
             // A name that is not UTF-8 cannot be one of ours.
             let Ok(name) = entry.file_name().into_string() else { continue };
@@ -111,7 +135,7 @@ impl Dir for OsDir {
     }
 
     fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn File>> {
-        let path = self.path.join(name);
+        let path = self.reach.join(name);
         if access != Access::Create && !fs::symlink_metadata(&path)?.is_file() {
             return Err(not_regular());
         }
@@ -156,15 +180,15 @@ impl Dir for OsDir {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        fs::rename(self.path.join(from), self.path.join(to))
+        fs::rename(self.reach.join(from), self.reach.join(to))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        fs::remove_file(self.path.join(name))
+        fs::remove_file(self.reach.join(name))
     }
 
     fn sync(&self) -> io::Result<()> {
-        sync_directory(&self.path)
+        self.handle.as_ref().map_or(Ok(()), fs::File::sync_all)
     }
 
     fn block_size(&self) -> u32 {

@@ -1,0 +1,68 @@
+//! Cases that need a process of their own: this test binary again, with `RINGWAL_CASE` set.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use nix::libc;
+
+/// Runs the test `case` of this binary as the case of that name, over a directory.
+pub fn in_a_process(case: &str, dir: &Path) {
+    let out = Command::new(std::env::current_exe().unwrap())
+        .args(["case", "--exact", "--nocapture", "--test-threads=1"])
+        .env("RINGWAL_CASE", case)
+        .env("RINGWAL_CASE_DIR", dir)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success(), "{case}: {}\n{said}", out.status);
+    if said.contains("skipped") {
+        eprintln!("{case}: {said}");
+    }
+}
+
+/// In the test `case`: which one, and where. None: it was not started by [`in_a_process`].
+pub fn case_and_directory() -> Option<(String, PathBuf)> {
+    let case = std::env::var("RINGWAL_CASE").ok()?;
+    Some((case, PathBuf::from(std::env::var("RINGWAL_CASE_DIR").unwrap())))
+}
+
+/// One step of a filter of system calls: code, jump if true, jump if false, operand.
+pub type Statement = (u32, u8, u8, u32);
+
+/// Loads the number of the system call.
+pub const NUMBER: Statement = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0);
+pub const ALLOW: Statement = (libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW);
+
+/// Goes on if what was loaded equals `k`, and else skips `skip` steps.
+pub fn if_equal(k: u32, skip: u8) -> Statement {
+    (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, skip, k)
+}
+
+pub fn fail(errno: i32) -> Statement {
+    (libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | errno as u32)
+}
+
+/// Puts every thread that this one starts from now on, and itself, behind a filter.
+pub fn filter_system_calls(steps: &[Statement]) {
+    let mut filter: Vec<_> = steps
+        .iter()
+        .map(|&(code, jt, jf, k)| libc::sock_filter { code: code as u16, jt, jf, k })
+        .collect();
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    // SAFETY: plain prctl calls; the program and its filter outlive them.
+    unsafe {
+        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+        let set = libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program);
+        assert_eq!(set, 0);
+    }
+}
+
+/// Becomes an ordinary user. False: this process is one already.
+pub fn become_nobody() -> bool {
+    let root = nix::unistd::geteuid().is_root();
+    if root {
+        nix::unistd::setgid(65534.into()).unwrap();
+        nix::unistd::setuid(65534.into()).unwrap();
+    }
+    root
+}
