@@ -91,6 +91,51 @@ fn open_fails_if_its_epoch_cannot_be_made_durable() {
     assert!(matches!(opened, Err(Error::Poisoned { .. })), "{opened:?}");
 }
 
+/// A defect in the engine itself: in any of its threads, it fails the log and loses nothing.
+#[test]
+fn a_panic_in_one_of_the_threads_fails_the_log_and_hangs_nobody() {
+    for thread in ["ringwal-io", "ringwal-segments"] {
+        let path = TempPath::new();
+        let armed = Arc::new(AtomicBool::new(false));
+        let is_armed = Arc::clone(&armed);
+        let hook = move |_, _: &str| {
+            let here = std::thread::current().name() == Some(thread);
+            if here && is_armed.swap(false, Ordering::SeqCst) {
+                std::panic::resume_unwind(Box::new("a defect"));
+            }
+            Ok(())
+        };
+        let options = options(Durability::EveryGroup);
+        let wal = open(&path, &options, |dir| HookedDir::new(dir, hook)).unwrap();
+        let mut kept = wal.append_durable(b"before").unwrap();
+        armed.store(true, Ordering::SeqCst);
+        let (send, called) = mpsc::channel();
+        let failed = loop {
+            // Rotation makes the helper work.
+            let lsn = match wal.append(&[5; 4000]) {
+                Ok(lsn) => lsn,
+                Err(e) => break e,
+            };
+            let send = send.clone();
+            wal.on_durable(lsn, move |result| send.send(result.is_ok()).unwrap());
+            match wal.wait_durable(lsn) {
+                Ok(()) => kept = lsn,
+                Err(e) => break e,
+            }
+        };
+        assert!(matches!(&failed, Error::Poisoned { .. }), "{thread}: {failed}");
+        assert!(failed.to_string().contains("panicked"), "{thread}: {failed}");
+        assert!(wal.wait_durable(kept).is_ok(), "what is durable stays so");
+        assert!(matches!(wal.append(b"later"), Err(Error::Poisoned { .. })));
+        assert!(matches!(wal.truncate_before(kept), Err(Error::Poisoned { .. })));
+        assert!(matches!(wal.close(), Err(Error::Poisoned { .. })));
+        drop((wal, send));
+        assert!(called.iter().count() > 0, "every callback was called or dropped");
+        let again = open(&path, &options, |dir| HookedDir::new(dir, |_, _| Ok(()))).unwrap();
+        assert!(again.reader(Lsn::ZERO).any(|r| r.unwrap().lsn == kept), "{thread}");
+    }
+}
+
 #[test]
 fn the_lock_is_held_until_the_last_sync_has_ended() {
     let path = TempPath::new();
