@@ -33,6 +33,9 @@ mod error;
 mod follow;
 mod format;
 mod futures;
+#[cfg(all(any(test, fuzzing), not(ringwal_loom)))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod held;
 mod helper;
 mod io_loop;

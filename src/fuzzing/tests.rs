@@ -1,0 +1,110 @@
+//! The targets on random inputs, on edits of those, and on the corpora.
+
+use std::path::Path;
+
+use fastrand::Rng;
+
+/// Random bytes, with the numbers that mean something more often than others.
+fn bytes(rng: &mut Rng, most: usize) -> Vec<u8> {
+    let mut b: Vec<u8> = (0..rng.usize(..=most))
+        .map(|_| if rng.bool() { rng.u8(..) } else { rng.u8(..4) })
+        .collect();
+    for _ in 0..rng.usize(..4) {
+        if b.len() > 8 {
+            let at = rng.usize(..b.len() - 8);
+            let value: u64 = match rng.u8(..4) {
+                0 => 0,
+                1 => u64::MAX,
+                2 => 1 << rng.u8(..64),
+                _ => u64::from(rng.u16(..)),
+            };
+            b[at..at + 8].copy_from_slice(&value.to_le_bytes());
+        }
+    }
+    b
+}
+
+fn rounds(quick: u64) -> u64 {
+    if std::env::var_os("RINGWAL_LONG").is_some() { quick * 100 } else { quick }
+}
+
+/// The committed inputs of a target, and changes of them.
+fn corpus(target: &str, changes: u64, run: impl Fn(&[u8])) {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus").join(target);
+    let mut inputs: Vec<_> = std::fs::read_dir(&dir)
+        .unwrap_or_else(|e| panic!("{}: {e}", dir.display()))
+        .map(|entry| std::fs::read(entry.unwrap().path()).unwrap())
+        .collect();
+    assert!(inputs.len() >= 3, "a corpus for {target}");
+    inputs.sort();
+    let mut rng = Rng::with_seed(1);
+    for input in &inputs {
+        run(input);
+        for _ in 0..rounds(changes) {
+            let mut changed = input.clone();
+            for _ in 0..rng.usize(1..4) {
+                if !changed.is_empty() {
+                    let at = rng.usize(..changed.len());
+                    changed[at] ^= 1 << rng.u8(..8);
+                }
+            }
+            run(&changed);
+        }
+    }
+}
+
+#[test]
+fn records() {
+    let mut rng = Rng::with_seed(2);
+    for _ in 0..rounds(3000) {
+        let mut input = bytes(&mut rng, 300);
+        // Records with lengths that fit, and kinds that there are.
+        let mut at = 3;
+        while rng.u8(..8) > 0 && at + 12 < input.len() {
+            let length = rng.usize(..60);
+            input[at..at + 4].copy_from_slice(&(length as u32).to_le_bytes());
+            input[at + 8] = [1, 2, 0x83, 0x90][rng.usize(..4)];
+            input[at + 9] = 0;
+            at += (12 + length + 7) & !7;
+        }
+        super::record(&input);
+    }
+    corpus("record", 200, super::record);
+}
+
+#[test]
+fn headers() {
+    let mut rng = Rng::with_seed(3);
+    for _ in 0..rounds(3000) {
+        super::group(&bytes(&mut rng, 140));
+        super::segment(&bytes(&mut rng, 140));
+    }
+    corpus("group", 200, super::group);
+    corpus("segment", 200, super::segment);
+}
+
+#[cfg(all(target_os = "linux", feature = "uring"))]
+#[test]
+fn remembered_commit_methods() {
+    let mut rng = Rng::with_seed(4);
+    for _ in 0..rounds(1000) {
+        super::memo(&bytes(&mut rng, 100));
+    }
+    corpus("memo", 200, super::memo);
+}
+
+#[test]
+fn directories() {
+    let mut rng = Rng::with_seed(5);
+    for choice in 0..5 {
+        super::directory(&[choice], || 0);
+    }
+    for _ in 0..rounds(600) {
+        let mut input = vec![rng.u8(..), rng.u8(..)];
+        for _ in 0..rng.usize(1..6) {
+            input.extend((0..8).map(|_| rng.u8(..)));
+        }
+        super::directory(&input, || 0);
+    }
+    corpus("directory", 4, |input| super::directory(input, || 0));
+}
