@@ -101,6 +101,16 @@ pub(crate) fn recover(
     };
     let mut spares = Vec::new();
     let (live, judged) = match judged {
+        // Nothing was ever written, and groups would begin in the next segment: readers, which begin in
+        // the first one, would find none there.
+        Some(judged)
+            if judged.case == RecoveryCase::Unwritten && !policy.fits(&found.segments[0]) =>
+        {
+            let none = &mut spares;
+            keep_spares(&**dir, names, &policy, geometry.segment_size, &found.segments, none)?;
+            let first = prepare(found.segments[0].base)?;
+            (vec![first.header], Judgement { end: first.header.first_group(), ..judged })
+        }
         Some(judged) => {
             let (live, beyond) = found.segments.split_at(judged.active + 1);
             keep_spares(&**dir, names, &policy, geometry.segment_size, beyond, &mut spares)?;
