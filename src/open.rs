@@ -15,7 +15,7 @@ use crate::ring::{Placement, Ring};
 use crate::segment::{DirLock, Haste, Names, Preparation, Spare, Table, zeroes};
 use crate::shared::Shared;
 use crate::start::start;
-use crate::storage::{Access, Dir, File, OsDir, is_no_space};
+use crate::storage::{Access, AlignedBuf, Dir, File, OsDir, is_no_space, write_full};
 use crate::wal::Wal;
 
 /// A log that has been recovered and not been started.
@@ -129,8 +129,16 @@ pub(crate) fn recover(
         });
     };
     let active_file = open_segment(&active)?;
-    // A segment of another block size, or for smaller groups, is left as it is.
-    let next = if policy.fits(&active) { judged.end } else { active.end() };
+    // A segment of another block size, or for smaller groups, is left.
+    let next = if policy.fits(&active) {
+        judged.end
+    } else {
+        if judged.case == RecoveryCase::Torn && judged.end < active.end() {
+            let voided = void(&*active_file, &active, judged.end);
+            voided.map_err(|e| io("write", &names.segment(active.base), e))?;
+        }
+        active.end()
+    };
     if active.end() - next < u64::from(geometry.block) && spares.is_empty() {
         spares.push(prepare(active.end())?);
     }
@@ -171,6 +179,14 @@ pub(crate) fn recover(
     );
     let start = Start { log_id, epoch, link: judged.link, active, active_file, oldest };
     Ok(Recovered { shared: Arc::new(shared), policy, report, start, geometry })
+}
+
+/// Removes the header of a group that was cut and that no other will be written over: it would still
+/// be the successor of the one before it.
+fn void(file: &dyn File, segment: &SegmentHeader, lsn: u64) -> std::io::Result<()> {
+    let block = AlignedBuf::new(segment.block as usize);
+    write_full(file, &block, lsn - segment.base)?;
+    file.sync_data()
 }
 
 /// Segments beyond the end hold nothing: kept as spares if they are as this open wants them, removed
