@@ -120,7 +120,8 @@ mod tests {
         assert_eq!((segments(3), segments(4)), (1, 0));
         assert!(!base(2).files.contains_key("wal.00000000000000000000.wal"), "the oldest is gone");
         for choice in 0..3 {
-            assert!(base(choice).stale.len() >= 4);
+            let n = base(choice).stale.len();
+            assert!(n >= 3, "{n} other contents of log {choice}");
         }
     }
 }

@@ -24,6 +24,26 @@ fn bytes(rng: &mut Rng, most: usize) -> Vec<u8> {
     b
 }
 
+/// Runs an input; if that panics, drops what can be dropped of it, and says what is left.
+fn check(target: &str, input: &[u8], run: impl Fn(&[u8])) {
+    let fails = |input: &[u8]| {
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(input))).is_err()
+    };
+    if !fails(input) {
+        return;
+    }
+    let mut left = input.to_vec();
+    for unit in [64, 8, 1] {
+        let mut at = 0;
+        while at + unit <= left.len() {
+            let mut less = left.clone();
+            less.drain(at..at + unit);
+            if fails(&less) { left = less } else { at += unit }
+        }
+    }
+    panic!("{target}: {left:?}");
+}
+
 fn rounds(quick: u64) -> u64 {
     if std::env::var_os("RINGWAL_LONG").is_some() { quick * 100 } else { quick }
 }
@@ -39,7 +59,7 @@ fn corpus(target: &str, changes: u64, run: impl Fn(&[u8])) {
     inputs.sort();
     let mut rng = Rng::with_seed(1);
     for input in &inputs {
-        run(input);
+        check(target, input, &run);
         for _ in 0..rounds(changes) {
             let mut changed = input.clone();
             for _ in 0..rng.usize(1..4) {
@@ -48,7 +68,7 @@ fn corpus(target: &str, changes: u64, run: impl Fn(&[u8])) {
                     changed[at] ^= 1 << rng.u8(..8);
                 }
             }
-            run(&changed);
+            check(target, &changed, &run);
         }
     }
 }
@@ -67,7 +87,7 @@ fn records() {
             input[at + 9] = 0;
             at += (12 + length + 7) & !7;
         }
-        super::record(&input);
+        check("record", &input, super::record);
     }
     corpus("record", 200, super::record);
 }
@@ -76,8 +96,8 @@ fn records() {
 fn headers() {
     let mut rng = Rng::with_seed(3);
     for _ in 0..rounds(3000) {
-        super::group(&bytes(&mut rng, 140));
-        super::segment(&bytes(&mut rng, 140));
+        check("group", &bytes(&mut rng, 140), super::group);
+        check("segment", &bytes(&mut rng, 140), super::segment);
     }
     corpus("group", 200, super::group);
     corpus("segment", 200, super::segment);
@@ -88,7 +108,7 @@ fn headers() {
 fn remembered_commit_methods() {
     let mut rng = Rng::with_seed(4);
     for _ in 0..rounds(1000) {
-        super::memo(&bytes(&mut rng, 100));
+        check("memo", &bytes(&mut rng, 100), super::memo);
     }
     corpus("memo", 200, super::memo);
 }
@@ -96,15 +116,16 @@ fn remembered_commit_methods() {
 #[test]
 fn directories() {
     let mut rng = Rng::with_seed(5);
-    for choice in 0..5 {
-        super::directory(&[choice], || 0);
+    // The logs themselves, opened with the settings that they have and with others.
+    for (choice, flags) in (0..5).flat_map(|choice| (0..32).map(move |flags| (choice, flags))) {
+        check("directory", &[choice, flags], |input| super::directory(input, || 0));
     }
     for _ in 0..rounds(600) {
         let mut input = vec![rng.u8(..), rng.u8(..)];
         for _ in 0..rng.usize(1..6) {
             input.extend((0..8).map(|_| rng.u8(..)));
         }
-        super::directory(&input, || 0);
+        check("directory", &input, |input| super::directory(input, || 0));
     }
     corpus("directory", 4, |input| super::directory(input, || 0));
 }
