@@ -37,6 +37,17 @@ unsafe impl GlobalAlloc for Watching {
 #[global_allocator]
 static ALLOCATOR: Watching = Watching;
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+/// An input allocates and frees the same buffers over and over, which the kernel would zero each time.
+fn keep_freed_memory() {
+    // SAFETY: sets thresholds of the allocator, which keeps its own lock; a refusal leaves the
+    // defaults.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 30);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 1 << 30);
+        libc::mallopt(libc::M_TOP_PAD, 16 << 20);
+    }
+}
+
+libfuzzer_sys::fuzz_target!(init: keep_freed_memory(), |input: &[u8]| {
     ringwal::fuzzing::directory(input, || LARGEST.swap(0, Ordering::Relaxed));
 });
