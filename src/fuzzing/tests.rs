@@ -73,6 +73,30 @@ fn corpus(target: &str, changes: u64, run: impl Fn(&[u8])) {
     }
 }
 
+/// Records and batches as an engine would write them, and perhaps a bit that is wrong.
+fn whole_records(rng: &mut Rng) -> Vec<u8> {
+    let mut body = Vec::new();
+    for _ in 0..rng.usize(1..4) {
+        let payload = match rng.u8(..3) {
+            0 => vec![rng.u8(..); rng.usize(..40)],
+            _ => super::edit::batch_of(&vec![7; rng.usize(..20)], rng.usize(1..4)),
+        };
+        let batch = u8::from(payload.len() >= 12 && payload[1..4] == [0; 3]);
+        let start = body.len();
+        body.extend((payload.len() as u32).to_le_bytes());
+        body.extend([0, 0, 0, 0, 1 + batch, 0, 0, 0]);
+        body.extend(payload);
+        body.resize(start + (body.len() - start).next_multiple_of(8), 0);
+    }
+    if rng.u8(..4) > 0 {
+        let at = rng.usize(..body.len());
+        body[at] ^= 1 << rng.u8(..8);
+    }
+    let mut input = vec![rng.u8(..), 1 | 2 | rng.u8(..) & 0xF0 | 8, 0];
+    input.extend(body);
+    input
+}
+
 #[test]
 fn records() {
     let mut rng = Rng::with_seed(2);
@@ -88,6 +112,7 @@ fn records() {
             at += (12 + length + 7) & !7;
         }
         check("record", &input, super::record);
+        check("record", &whole_records(&mut rng), super::record);
     }
     corpus("record", 200, super::record);
 }

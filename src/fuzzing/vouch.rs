@@ -2,7 +2,7 @@
 //! docs/format.md.
 
 use super::memory::Files;
-use super::repair::{record_sum, u32_at, u64_at};
+use super::repair::{BLOCK, behind, is_group, record_sum, seal_header, u32_at, u64_at};
 
 /// The files' segments by base, with their log id.
 pub(super) struct Witness<'a> {
@@ -21,6 +21,54 @@ impl<'a> Witness<'a> {
             })
             .collect();
         Witness { segments }
+    }
+
+    /// Panics unless the segments are what a log that opens has.
+    pub(super) fn check_segments(&self) {
+        for &(base, len, _, content) in &self.segments {
+            assert_eq!(u64_at(&content.read(48, 8), 0), len, "length of the segment at {base}");
+        }
+        for pair in self.segments.windows(2) {
+            assert_eq!(pair[0].0 + pair[0].1, pair[1].0, "a gap");
+            assert_eq!(pair[0].2, pair[1].2, "two logs");
+        }
+    }
+
+    /// The highest durable end that any header states whose checksum, place and log are right.
+    pub(super) fn newest_mark(&self) -> u64 {
+        let mut newest = 0;
+        for &(base, _, id, content) in &self.segments {
+            for at in (BLOCK..content.bytes.len()).step_by(BLOCK) {
+                let Some(b) = content.bytes.get(at..at + 128) else { continue };
+                let mut sealed = b.to_vec();
+                seal_header(&mut sealed);
+                if is_group(b, 0)
+                    && sealed == b
+                    && u64_at(b, 8) == base + at as u64
+                    && b[16..32] == id
+                {
+                    newest = newest.max(u64_at(b, 48));
+                }
+            }
+        }
+        newest
+    }
+
+    /// First records of groups that stand behind the groups that follow each other from a segment's
+    /// start.
+    pub(super) fn left_behind(&self) -> Vec<u64> {
+        let mut found = Vec::new();
+        for &(base, _, _, content) in &self.segments {
+            let b = &content.bytes[..];
+            let mut at = BLOCK;
+            while is_group(b, at) {
+                at = behind(b, at);
+            }
+            let blocks = (at..b.len()).step_by(BLOCK).filter(|&at| is_group(b, at));
+            found.extend(blocks.map(|at| base + at as u64 + 128));
+        }
+        found.truncate(8);
+        found
     }
 
     /// Panics unless such a record, or item of a batch, stands there with a right checksum.
