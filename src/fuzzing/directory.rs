@@ -126,6 +126,7 @@ fn same_error(a: &Option<Error>, b: &Option<Error>) -> bool {
 
 /// Opens and reads; starts nothing.
 fn look(memory: &Arc<Memory>, options: &Options) -> Result<Seen, Error> {
+    let at_the_end = at_the_end(&memory.files());
     let recovered = match recovered(memory, options, 7) {
         Ok(recovered) => recovered,
         Err(
@@ -134,7 +135,7 @@ fn look(memory: &Arc<Memory>, options: &Options) -> Result<Seen, Error> {
             | Error::ForeignSegment { .. }
             | Error::Io { .. }),
         ) => return Err(e),
-        Err(Error::NoSpace) if at_the_end(&memory.files()) => return Err(Error::NoSpace),
+        Err(Error::NoSpace) if at_the_end => return Err(Error::NoSpace),
         Err(e) => panic!("opening says: {e}"),
     };
     let (records, error) = read(&recovered.shared);
@@ -197,9 +198,10 @@ fn read_single(shared: &Arc<Shared>, records: &Records, behind: &[u64], whole: b
 
 /// Appends, closes, and opens again.
 fn go_on(memory: &Arc<Memory>, options: &Options, seen: &Seen) {
+    let at_the_end = at_the_end(&memory.files());
     let mut life = match Life::open(memory, options, 8) {
         Ok(life) => life,
-        Err(Error::NoSpace) if at_the_end(&memory.files()) => return,
+        Err(Error::NoSpace) if at_the_end => return,
         Err(e) => panic!("it was opened and does not start: {e}"),
     };
     let mut expected = seen.records.clone();
@@ -207,7 +209,7 @@ fn go_on(memory: &Arc<Memory>, options: &Options, seen: &Seen) {
     for records in [vec![b"one".to_vec()], vec![vec![1; 40], vec![2; 400]], vec![longest]] {
         let mut lsn = match life.append(&records) {
             Ok(lsn) => lsn,
-            Err(Error::NoSpace) if at_the_end(&memory.files()) => break,
+            Err(Error::NoSpace) if at_the_end => break,
             Err(e) => panic!("an open log refuses records: {e}"),
         };
         for record in records {
@@ -220,7 +222,7 @@ fn go_on(memory: &Arc<Memory>, options: &Options, seen: &Seen) {
     life.close().expect("nothing fails in memory");
     match (look(memory, options), &seen.error) {
         (Ok(after), None) => {
-            assert!(after.report.clean || at_the_end(&memory.files()), "it was closed");
+            assert!(after.report.clean || at_the_end, "it was closed");
             assert!(after.error.is_none(), "reading on says: {:?}", after.error);
             assert!(after.records == expected, "other records than before, and the new ones");
         }
@@ -229,7 +231,7 @@ fn go_on(memory: &Arc<Memory>, options: &Options, seen: &Seen) {
             assert!(after.error.is_some(), "the damage has gone");
             assert!(after.records == seen.records, "other records than before");
         }
-        (Err(Error::NoSpace), None) if at_the_end(&memory.files()) => {}
+        (Err(Error::NoSpace), None) if at_the_end => {}
         (Err(e), None) => panic!("a closed log does not open: {e}"),
         (Err(_), Some(_)) => {}
     }
