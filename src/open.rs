@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use crate::durable::Durable;
 use crate::error::{Error, Result};
-use crate::format::{EpochId, Link, SegmentHeader};
+use crate::format::{EpochId, GROUP_HEADER, GroupHeader, Link, SegmentHeader};
 use crate::helper::Policy;
 use crate::io_loop::{Clock, SystemClock};
 use crate::lsn::Lsn;
 use crate::options::{Durability, Geometry, Options};
-use crate::recovery::{Judgement, RecoveryCase, RecoveryReport, judge, scan, settle};
+use crate::recovery::{Judgement, RecoveryCase, RecoveryReport, Walker, judge, scan, settle};
 use crate::ring::{Placement, Ring};
 use crate::segment::{DirLock, Haste, Names, Preparation, Spare, Table, zeroes};
 use crate::shared::Shared;
@@ -133,10 +133,8 @@ pub(crate) fn recover(
     let next = if policy.fits(&active) {
         judged.end
     } else {
-        if judged.case == RecoveryCase::Torn && judged.end < active.end() {
-            let voided = void(&*active_file, &active, judged.end);
-            voided.map_err(|e| io("write", &names.segment(active.base), e))?;
-        }
+        let unlinked = unlink(&active_file, &active, &judged);
+        unlinked.map_err(|e| io("write", &names.segment(active.base), e))?;
         active.end()
     };
     if active.end() - next < u64::from(geometry.block) && spares.is_empty() {
@@ -181,11 +179,24 @@ pub(crate) fn recover(
     Ok(Recovered { shared: Arc::new(shared), policy, report, start, geometry })
 }
 
-/// Removes the header of a group that was cut and that no other will be written over: it would still
-/// be the successor of the one before it.
-fn void(file: &dyn File, segment: &SegmentHeader, lsn: u64) -> std::io::Result<()> {
-    let block = AlignedBuf::new(segment.block as usize);
-    write_full(file, &block, lsn - segment.base)?;
+/// A group that was cut at the end, and that no other will be written over, would still be the successor
+/// of the one before it: its header gets another link. Its mark stays, for an open that comes after a
+/// crash of this one.
+fn unlink(
+    file: &Arc<dyn File>,
+    segment: &SegmentHeader,
+    judged: &Judgement,
+) -> std::io::Result<()> {
+    let group = Walker::new(Arc::clone(file), *segment).group(judged.end)?;
+    let Ok(group) = group else { return Ok(()) };
+    if !group.follows(&judged.link) {
+        return Ok(());
+    }
+    let mut header = [0; GROUP_HEADER as usize];
+    GroupHeader { prev_hash: !group.prev_hash, ..group }.encode(&mut header);
+    let mut block = AlignedBuf::new(segment.block as usize);
+    block[..header.len()].copy_from_slice(&header);
+    write_full(&**file, &block, judged.end - segment.base)?;
     file.sync_data()
 }
 
@@ -227,7 +238,7 @@ fn closing_times(
             let name = names.segment(next.base);
             let io = |e| Error::io("read", dir.path_of(&name), e);
             let file = dir.open(&name, Access::Read).map_err(io)?;
-            let mut walker = crate::recovery::Walker::new(file, *next);
+            let mut walker = Walker::new(file, *next);
             *time = walker.group(next.first_group()).map_err(io)?.ok().map(|g| g.wall);
         }
     }
