@@ -91,14 +91,20 @@ pub(super) fn run(input: &[u8], largest: impl Fn() -> usize) {
     }
     // The first open stopped before its epoch: the second finds what it found.
     match look(&memory, &options) {
+        Ok(second) if seen.error.is_some() => assert!(one_begins_the_other(&second, &seen)),
         Ok(second) => {
             assert_eq!(place(&second.report), place(&seen.report), "opened after one that stopped");
-            assert!(second.records == seen.records && same_error(&second.error, &seen.error));
+            assert!(second.records == seen.records && second.error.is_none(), "other records");
         }
         Err(Error::NoSpace) => {}
         Err(e) => assert!(seen.error.is_some(), "opened once, and then: {e}"),
     }
     go_on(&Memory::new(&files), &options, &seen);
+}
+
+/// Of a log whose headers contradict each other, a later open may find another end.
+fn one_begins_the_other(a: &Seen, b: &Seen) -> bool {
+    a.records.starts_with(&b.records) || b.records.starts_with(&a.records)
 }
 
 /// The largest group that a header may state and the file can hold.
@@ -226,10 +232,11 @@ fn go_on(memory: &Arc<Memory>, options: &Options, seen: &Seen) {
             assert!(after.error.is_none(), "reading on says: {:?}", after.error);
             assert!(after.records == expected, "other records than before, and the new ones");
         }
-        // Damage below the marks is still there, and at the same place.
         (Ok(after), Some(_)) => {
-            assert!(after.error.is_some(), "the damage has gone");
-            assert!(after.records == seen.records, "other records than before");
+            let old =
+                after.records.iter().filter(|(lsn, _)| *lsn < seen.report.durable_end.as_u64());
+            let old: Vec<_> = old.collect();
+            assert!(old.into_iter().zip(&seen.records).all(|(a, b)| a == b), "other records");
         }
         (Err(Error::NoSpace), None) if at_the_end => {}
         (Err(e), None) => panic!("a closed log does not open: {e}"),

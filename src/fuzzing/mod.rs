@@ -7,6 +7,7 @@
 mod base;
 mod directory;
 mod edit;
+mod forge;
 mod input;
 mod life;
 mod memory;

@@ -79,7 +79,7 @@ fn whole_records(rng: &mut Rng) -> Vec<u8> {
     for _ in 0..rng.usize(1..4) {
         let payload = match rng.u8(..3) {
             0 => vec![rng.u8(..); rng.usize(..40)],
-            _ => super::edit::batch_of(&vec![7; rng.usize(..20)], rng.usize(1..4)),
+            _ => super::forge::batch_of(&vec![7; rng.usize(..20)], rng.usize(1..4)),
         };
         let batch = u8::from(payload.len() >= 12 && payload[1..4] == [0; 3]);
         let start = body.len();
