@@ -66,6 +66,9 @@ pub(crate) fn recover(
         true => None,
         false => Some(judge(&**dir, names, &found.segments)?),
     };
+    if let Some(judged) = &judged {
+        check_counters(judged, names, &found.segments)?;
+    }
     let removed = settle(&**dir, names, &found.segments, judged.as_ref(), &found.temporaries)?;
     let log_id = match found.segments.first() {
         Some(header) => header.log_id,
@@ -177,6 +180,23 @@ pub(crate) fn recover(
     );
     let start = Start { log_id, epoch, link: judged.link, active, active_file, oldest };
     Ok(Recovered { shared: Arc::new(shared), policy, report, start, geometry })
+}
+
+/// Counters that this writer could count to their end are not what a writer has written.
+fn check_counters(judged: &Judgement, names: &Names, segments: &[SegmentHeader]) -> Result<()> {
+    const MOST: u64 = 1 << 63;
+    let reason = match (judged.highest_epoch < MOST, judged.link.next_ordinal < MOST) {
+        (true, true) => return Ok(()),
+        (false, _) => "epoch counter",
+        (true, false) => "ordinal",
+    };
+    let base = segments[judged.active].base;
+    Err(Error::Corruption {
+        segment: names.segment(base),
+        offset: judged.link.lsn.saturating_sub(base),
+        lsn: Lsn::new(judged.link.lsn),
+        reason,
+    })
 }
 
 /// A group that was cut at the end, and that no other will be written over, would still be the successor
