@@ -23,3 +23,7 @@ peers:
 
 instructions:
     benches/gate
+
+# Every fuzz target, so many seconds each.
+fuzz seconds="60":
+    SECONDS_EACH={{ seconds }} fuzz/run

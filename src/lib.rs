@@ -35,6 +35,9 @@ mod fail_stop_tests;
 mod follow;
 mod format;
 mod futures;
+#[cfg(all(any(test, fuzzing), not(ringwal_loom)))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod held;
 mod helper;
 mod io_loop;

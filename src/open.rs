@@ -5,17 +5,17 @@ use std::sync::Arc;
 
 use crate::durable::Durable;
 use crate::error::{Error, Result};
-use crate::format::{EpochId, Link, SegmentHeader};
+use crate::format::{EpochId, GROUP_HEADER, GroupHeader, Link, SegmentHeader};
 use crate::helper::Policy;
 use crate::io_loop::{Clock, SystemClock};
 use crate::lsn::Lsn;
 use crate::options::{Durability, Geometry, Options};
-use crate::recovery::{Judgement, RecoveryCase, RecoveryReport, judge, scan, settle};
+use crate::recovery::{Judgement, RecoveryCase, RecoveryReport, Walker, judge, scan, settle};
 use crate::ring::{Placement, Ring};
 use crate::segment::{DirLock, Haste, Names, Preparation, Spare, Table, zeroes};
 use crate::shared::Shared;
 use crate::start::start;
-use crate::storage::{Access, Dir, File, OsDir, is_no_space};
+use crate::storage::{Access, AlignedBuf, Dir, File, OsDir, is_no_space, write_full};
 use crate::wal::Wal;
 
 /// A log that has been recovered and not been started.
@@ -66,6 +66,9 @@ pub(crate) fn recover(
         true => None,
         false => Some(judge(&**dir, names, &found.segments)?),
     };
+    if let Some(judged) = &judged {
+        check_counters(judged, names, &found.segments)?;
+    }
     let removed = settle(&**dir, names, &found.segments, judged.as_ref(), &found.temporaries)?;
     let log_id = match found.segments.first() {
         Some(header) => header.log_id,
@@ -101,6 +104,16 @@ pub(crate) fn recover(
     };
     let mut spares = Vec::new();
     let (live, judged) = match judged {
+        // Nothing was ever written, and groups would begin in the next segment: readers, which begin in
+        // the first one, would find none there.
+        Some(judged)
+            if judged.case == RecoveryCase::Unwritten && !policy.fits(&found.segments[0]) =>
+        {
+            let none = &mut spares;
+            keep_spares(&**dir, names, &policy, geometry.segment_size, &found.segments, none)?;
+            let first = prepare(found.segments[0].base)?;
+            (vec![first.header], Judgement { end: first.header.first_group(), ..judged })
+        }
         Some(judged) => {
             let (live, beyond) = found.segments.split_at(judged.active + 1);
             keep_spares(&**dir, names, &policy, geometry.segment_size, beyond, &mut spares)?;
@@ -119,8 +132,14 @@ pub(crate) fn recover(
         });
     };
     let active_file = open_segment(&active)?;
-    // A segment of another block size, or for smaller groups, is left as it is.
-    let next = if policy.fits(&active) { judged.end } else { active.end() };
+    // A segment of another block size, or for smaller groups, is left.
+    let next = if policy.fits(&active) {
+        judged.end
+    } else {
+        let unlinked = unlink(&active_file, &active, &judged);
+        unlinked.map_err(|e| io("write", &names.segment(active.base), e))?;
+        active.end()
+    };
     if active.end() - next < u64::from(geometry.block) && spares.is_empty() {
         spares.push(prepare(active.end())?);
     }
@@ -163,6 +182,44 @@ pub(crate) fn recover(
     Ok(Recovered { shared: Arc::new(shared), policy, report, start, geometry })
 }
 
+/// Counters that this writer could count to their end are not what a writer has written.
+fn check_counters(judged: &Judgement, names: &Names, segments: &[SegmentHeader]) -> Result<()> {
+    const MOST: u64 = 1 << 63;
+    let reason = match (judged.highest_epoch < MOST, judged.link.next_ordinal < MOST) {
+        (true, true) => return Ok(()),
+        (false, _) => "epoch counter",
+        (true, false) => "ordinal",
+    };
+    let base = segments[judged.active].base;
+    Err(Error::Corruption {
+        segment: names.segment(base),
+        offset: judged.link.lsn.saturating_sub(base),
+        lsn: Lsn::new(judged.link.lsn),
+        reason,
+    })
+}
+
+/// A group that was cut at the end, and that no other will be written over, would still be the successor
+/// of the one before it: its header gets another link. Its mark stays, for an open that comes after a
+/// crash of this one.
+fn unlink(
+    file: &Arc<dyn File>,
+    segment: &SegmentHeader,
+    judged: &Judgement,
+) -> std::io::Result<()> {
+    let group = Walker::new(Arc::clone(file), *segment).group(judged.end)?;
+    let Ok(group) = group else { return Ok(()) };
+    if !group.follows(&judged.link) {
+        return Ok(());
+    }
+    let mut header = [0; GROUP_HEADER as usize];
+    GroupHeader { prev_hash: !group.prev_hash, ..group }.encode(&mut header);
+    let mut block = AlignedBuf::new(segment.block as usize);
+    block[..header.len()].copy_from_slice(&header);
+    write_full(&**file, &block, judged.end - segment.base)?;
+    file.sync_data()
+}
+
 /// Segments beyond the end hold nothing: kept as spares if they are as this open wants them, removed
 /// from the last on if not.
 fn keep_spares(
@@ -201,7 +258,7 @@ fn closing_times(
             let name = names.segment(next.base);
             let io = |e| Error::io("read", dir.path_of(&name), e);
             let file = dir.open(&name, Access::Read).map_err(io)?;
-            let mut walker = crate::recovery::Walker::new(file, *next);
+            let mut walker = Walker::new(file, *next);
             *time = walker.group(next.first_group()).map_err(io)?.ok().map(|g| g.wall);
         }
     }

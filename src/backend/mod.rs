@@ -26,6 +26,8 @@ use std::time::Duration;
 pub(crate) use choose::{Ask, choose};
 pub use method::MethodReason;
 pub(crate) use method::{Chosen, Commit, Method};
+#[cfg(all(any(test, fuzzing), not(ringwal_loom)))]
+pub(crate) use std_fs::StdBackend;
 #[cfg(all(target_os = "linux", feature = "uring"))]
 pub(crate) use uring::UringBackend;
 

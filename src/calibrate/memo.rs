@@ -10,7 +10,7 @@ use crate::backend::{Chosen, Method, MethodReason};
 use crate::segment::Names;
 use crate::storage::{Access, AlignedBuf, Dir, read_full, write_full};
 
-const TITLE: &str = "ringwal commit method, version 1";
+pub(crate) const TITLE: &str = "ringwal commit method, version 1";
 
 fn process() -> &'static Mutex<HashMap<String, Chosen>> {
     static MEMO: OnceLock<Mutex<HashMap<String, Chosen>>> = OnceLock::new();
@@ -54,7 +54,7 @@ fn write(dir: &dyn Dir, names: &Names, text: &str) -> std::io::Result<()> {
     dir.rename(&temporary, &name)
 }
 
-fn encode(key: &str, chosen: &Chosen) -> String {
+pub(crate) fn encode(key: &str, chosen: &Chosen) -> String {
     let method = if chosen.method == Method::Dsync { "dsync" } else { "linked-fsync" };
     let parallel = if chosen.parallel { "parallel" } else { "serial" };
     let text = format!("{TITLE}\n{key}\n{method}\n{parallel}\n{}\n", chosen.detail);
@@ -62,7 +62,7 @@ fn encode(key: &str, chosen: &Chosen) -> String {
     format!("{text}{sum:08x}\n")
 }
 
-fn decode(bytes: &[u8], key: &str) -> Option<Chosen> {
+pub(crate) fn decode(bytes: &[u8], key: &str) -> Option<Chosen> {
     let end = bytes.iter().position(|&b| b == 0).unwrap_or(bytes.len());
     let text = std::str::from_utf8(&bytes[..end]).ok()?;
     let body = text.len().checked_sub(9)?;

@@ -5,7 +5,7 @@
 //!    faster method's writes reach the medium. Whatever is unknown is a verdict for the linked sync.
 //! 3. Nothing here fails a log: what cannot be measured leaves the default.
 
-mod memo;
+pub(crate) mod memo;
 mod timing;
 
 use std::fmt;

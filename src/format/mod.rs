@@ -26,6 +26,9 @@ pub(crate) use stamp::{STAMP, is_stamp, stamp};
 /// extent, and the number of its records, each fit a half of the extent's completion counter.
 pub(crate) const MAX_GROUP: u32 = 256 << 20;
 
+/// Where addresses end.
+pub(crate) const ADDRESS_SPACE: u64 = 1 << 62;
+
 /// Blocks are at least this large, and groups start on a multiple of it.
 pub(crate) const MIN_BLOCK: u32 = 4096;
 /// And at most this large.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Names, Spare};
-use crate::format::{SEGMENT_HEADER, STAMP, SegmentHeader, stamp};
+use crate::format::{ADDRESS_SPACE, SEGMENT_HEADER, STAMP, SegmentHeader, stamp};
 use crate::storage::{Access, AlignedBuf, Dir, File, write_full};
 
 /// Bytes written in one step: many when somebody waits, few when the commits in between are not to
@@ -88,6 +88,10 @@ impl Preparation {
         zeroes: &AlignedBuf,
         haste: Haste,
     ) -> io::Result<Option<Spare>> {
+        if self.header.end() > ADDRESS_SPACE {
+            // No reader would take it.
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         match &mut self.stage {
             Stage::Start { recycle: Some(name) } => {
                 if *name != self.temporary {

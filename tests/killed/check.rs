@@ -66,7 +66,21 @@ impl Log {
         let kept = &self.known[kept.unwrap_or(self.known.len())..];
         // Retention may have gone on while this was read.
         let behind = keys.partition_point(|(lsn, _)| *lsn < oldest);
-        assert!(keys[behind..].starts_with(kept), "what was found before is found again, in front");
+        if let Some(lost) = kept
+            .iter()
+            .zip(keys[behind..].iter().map(Some).chain(std::iter::repeat(None)))
+            .find(|(a, b)| Some(*a) != *b)
+        {
+            panic!(
+                "{lost:?}: what was found before is found again, in front; kept from {oldest}, {} of {} \
+                 before, {} now, to {}, {case}, {}",
+                kept.len(),
+                self.known.len(),
+                keys.len(),
+                self.end,
+                dir.display(),
+            );
+        }
         self.known = keys;
         (case, found.len() as u64)
     }

@@ -1,0 +1,4 @@
+//! `ringwal::fuzzing::memo` on what libFuzzer thinks of.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| ringwal::fuzzing::memo(input));
