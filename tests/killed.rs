@@ -124,7 +124,7 @@ fn soak(root: &Path, left: &AtomicU64, both_backends: bool, seed: u64) -> Tally 
             if copied {
                 copy_dir(&dir, &place);
             }
-            let (case, found) = log.check(&place, config(&mut rng));
+            let (case, found) = log.check(&place, config(&mut rng), copied);
             *tally.cases.entry(case).or_default() += 1;
             tally.looks += 1;
             tally.records_found += found;

@@ -23,12 +23,22 @@ pub(crate) struct Log {
     retention: bool,
     lives: Vec<(u32, Life)>,
     known: Vec<(Lsn, Key)>,
+    /// Where the last look found the oldest record, and whether that was in a copy.
+    oldest: Lsn,
+    copied: bool,
     end: Lsn,
 }
 
 impl Log {
     pub(crate) fn new(retention: bool) -> Self {
-        Log { retention, lives: Vec::new(), known: Vec::new(), end: Lsn::ZERO }
+        Log {
+            retention,
+            lives: Vec::new(),
+            known: Vec::new(),
+            oldest: Lsn::ZERO,
+            copied: false,
+            end: Lsn::ZERO,
+        }
     }
 
     pub(crate) fn lived(&mut self, round: u32, life: Life) {
@@ -42,7 +52,7 @@ impl Log {
 
     /// Opens the log, or a copy of it, and looks at everything. Returns what opening found and the
     /// number of records.
-    pub(crate) fn check(&mut self, dir: &Path, config: Config) -> (String, u64) {
+    pub(crate) fn check(&mut self, dir: &Path, config: Config, copied: bool) -> (String, u64) {
         let wal = config.open(dir).unwrap();
         let found = read_all(&wal);
         let oldest = wal.oldest_lsn();
@@ -62,25 +72,24 @@ impl Log {
             .collect();
         self.check_order(&keys);
         self.check_acknowledged(&keys, oldest);
-        let kept = self.known.iter().position(|(lsn, _)| *lsn >= oldest);
-        let kept = &self.known[kept.unwrap_or(self.known.len())..];
-        // Retention may have gone on while this was read.
-        let behind = keys.partition_point(|(lsn, _)| *lsn < oldest);
-        if let Some(lost) = kept
-            .iter()
-            .zip(keys[behind..].iter().map(Some).chain(std::iter::repeat(None)))
-            .find(|(a, b)| Some(*a) != *b)
-        {
+        // Retention may have gone on while this was read. And what it took from a copy, the original
+        // still has.
+        let front = if self.copied { oldest.max(self.oldest) } else { oldest };
+        assert!(self.copied || oldest >= self.oldest, "what was removed stays removed");
+        let kept = &self.known[self.known.partition_point(|(lsn, _)| *lsn < front)..];
+        let again = &keys[keys.partition_point(|(lsn, _)| *lsn < front)..];
+        if !again.starts_with(kept) {
+            let first = kept.iter().zip(again).find(|(a, b)| a != b);
             panic!(
-                "{lost:?}: what was found before is found again, in front; kept from {oldest}, {} of {} \
-                 before, {} now, to {}, {case}, {}",
+                "what was found before is not found again, in front: {first:?} of {} before and {} now, from \
+                 {front} to {}, {case}, {}",
                 kept.len(),
-                self.known.len(),
-                keys.len(),
+                again.len(),
                 self.end,
                 dir.display(),
             );
         }
+        (self.copied, self.oldest) = (copied, oldest);
         self.known = keys;
         (case, found.len() as u64)
     }
