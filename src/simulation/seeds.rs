@@ -17,6 +17,7 @@ impl World {
         let chained = self.rng.usize(..lives);
         for life in 0..lives {
             let actions = self.rng.usize(10..400);
+            self.refit();
             self.plan();
             let ending = self.live(actions)?;
             if ending == Ending::Stopped && !self.disk.is_off() && self.rng.bool() {
@@ -61,6 +62,7 @@ impl World {
         for _ in 0..depth {
             let now = self.disk.operations();
             self.disk.crash_at(now + self.rng.u64(..8));
+            self.refit();
             let actions = self.rng.usize(..6);
             self.live(actions)?;
             crashed += u32::from(self.disk.is_off());

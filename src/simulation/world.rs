@@ -123,6 +123,13 @@ impl World {
         }
     }
 
+    /// Now and then the next life has other settings, which the last segment may not fit.
+    pub(super) fn refit(&mut self) {
+        if self.rng.u8(0..4) == 0 {
+            self.options = options(&mut self.rng);
+        }
+    }
+
     /// Opens the log and compares what is in it. `None`: the machine went off meanwhile.
     pub(super) fn open(&mut self) -> Result<Option<Life>, String> {
         let names = Names::new(&self.options.prefix);
