@@ -10,6 +10,24 @@ long seeds="1000000":
 loom:
     RUSTFLAGS="--cfg ringwal_loom" CARGO_TARGET_DIR=target/loom cargo test -p ringwal --lib --release loom
 
+# The same models, and longer ones, under random schedules.
+shuttle schedules="100000":
+    RINGWAL_SCHEDULES={{ schedules }} RUSTFLAGS="--cfg ringwal_loom --cfg ringwal_shuttle" CARGO_TARGET_DIR=target/shuttle cargo test -p ringwal --lib --release loom
+
+# ThreadSanitizer over the tests with threads. Needs the component rust-src.
+tsan:
+    RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=thread" CARGO_TARGET_DIR=target/tsan cargo test -Zbuild-std --release --target {{ arch() }}-unknown-linux-gnu -p ringwal --lib --test waking --test modes --test following
+
+# A crash laboratory: a real filesystem on a traced block device. Needs root and FUSE.
+lab fs="ext4" seconds="60":
+    cargo run --release -p crashlab -- images --fs {{ fs }} --seconds {{ seconds }}
+    cargo run --release -p crashlab -- faults --fs {{ fs }} --seconds {{ seconds }}
+    cargo run --release -p crashlab -- stopped --fs {{ fs }} --seconds {{ seconds }}
+
+# Breaks one promise after the other and shows which test notices.
+planted:
+    tests/planted/run
+
 bench:
     cargo run --release -p loadgen
 

@@ -41,6 +41,8 @@ pub mod fuzzing;
 mod held;
 mod helper;
 mod io_loop;
+#[cfg(all(test, ringwal_shuttle))]
+mod long_schedules;
 mod lsn;
 mod open;
 mod options;
@@ -50,6 +52,8 @@ mod ring;
 mod scheduling;
 mod segment;
 mod shared;
+#[cfg(ringwal_shuttle)]
+mod shuttled;
 #[cfg(all(test, not(ringwal_loom)))]
 mod simulation;
 mod stall;

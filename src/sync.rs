@@ -1,8 +1,16 @@
-//! Atomics, locks and a place to sleep: std's, or loom's under `--cfg ringwal_loom`. The only file
-//! that names either.
+//! Atomics, locks and a place to sleep: std's, or loom's under `--cfg ringwal_loom`, or shuttle's, which
+//! `--cfg ringwal_shuttle` puts in loom's place. The only file that chooses.
+
+#[cfg(all(ringwal_loom, not(ringwal_shuttle)))]
+pub(crate) use ::loom;
+
+#[cfg(ringwal_shuttle)]
+pub(crate) use crate::shuttled as loom;
 
 #[cfg(ringwal_loom)]
 mod imp {
+    use super::loom;
+
     pub(crate) use loom::hint::spin_loop;
     pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering};
     pub(crate) use loom::sync::{Mutex, MutexGuard};

@@ -2,6 +2,7 @@
 
 use std::task::{RawWaker, RawWakerVTable, Waker};
 
+use crate::sync::loom;
 use loom::sync::Arc;
 use loom::thread;
 

@@ -4,6 +4,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering as Std};
 
+use crate::sync::loom;
 use loom::sync::Arc;
 use loom::thread;
 

@@ -285,7 +285,7 @@ impl Ring {
             }
             crate::sync::spin_loop();
             #[cfg(ringwal_loom)]
-            loom::thread::yield_now();
+            crate::sync::loom::thread::yield_now();
         }
     }
 

@@ -104,6 +104,7 @@ impl Flights {
 
 #[cfg(all(test, ringwal_loom))]
 mod loom_tests {
+    use crate::sync::loom;
     use loom::sync::Arc;
     use loom::thread;
 
