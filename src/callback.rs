@@ -38,10 +38,13 @@ impl Callback {
 
 impl Wake for Callback {
     fn wake(self: Arc<Self>) {
-        let result = match self.shared.upgrade().map(|shared| shared.durable.verdict(self.lsn)) {
-            Some(Verdict::Durable) => Ok(()),
-            Some(Verdict::Failed(e)) => Err(e),
-            Some(Verdict::NotYet) | None => Err(Error::Closed),
+        let result = match self.shared.upgrade() {
+            None => Err(Error::Closed),
+            Some(shared) => match shared.durable.verdict(self.lsn) {
+                Verdict::Durable => shared.files.cuts.check(self.lsn),
+                Verdict::Failed(e) => Err(e),
+                Verdict::NotYet => Err(Error::Closed),
+            },
         };
         self.settle(result);
     }

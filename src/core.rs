@@ -202,7 +202,8 @@ impl Core {
     pub(crate) fn ask_durable(&self, lsn: u64) -> Verdict {
         match self.shared.durable.verdict(lsn) {
             Verdict::NotYet => {}
-            settled => return settled,
+            Verdict::Durable => return self.unless_cut(lsn),
+            failed => return failed,
         }
         if let Err(e) = self.check_appended(lsn) {
             return Verdict::Failed(e);
@@ -213,13 +214,22 @@ impl Core {
         Verdict::NotYet
     }
 
+    /// The verdict of a durable position: it may have been cut out.
+    pub(crate) fn unless_cut(&self, lsn: u64) -> Verdict {
+        match self.shared.files.cuts.check(lsn) {
+            Ok(()) => Verdict::Durable,
+            Err(e) => Verdict::Failed(e),
+        }
+    }
+
     pub(crate) fn wait_durable(&self, lsn: u64) -> Result<()> {
         match self.ask_durable(lsn) {
             Verdict::Durable => Ok(()),
             Verdict::Failed(e) => Err(e),
             Verdict::NotYet => {
                 context::check_may_wait()?;
-                self.shared.durable.wait(lsn)
+                self.shared.durable.wait(lsn)?;
+                self.shared.files.cuts.check(lsn)
             }
         }
     }

@@ -93,6 +93,23 @@ pub enum Error {
         /// The position asked for.
         lsn: Lsn,
     },
+    /// The position was made void by [`Wal::truncate_after`](crate::Wal::truncate_after), as was
+    /// everything from `from` up to `to`.
+    #[error("positions from {from} up to {to} were cut out of the log by truncate_after")]
+    Truncated {
+        /// The first void position.
+        from: Lsn,
+        /// Where the log goes on.
+        to: Lsn,
+    },
+    /// The position lies inside a batch, which is kept or cut as a whole. Nothing was cut.
+    #[error("{lsn} lies inside a batch, which is cut as a whole: cut at its first record, {first}")]
+    InsideBatch {
+        /// The position asked for.
+        lsn: Lsn,
+        /// The batch's first record.
+        first: Lsn,
+    },
     /// The segment was written by a newer version, or with features this one does not know.
     #[error("{segment} cannot be read by this version: {what}; use a newer ringwal")]
     Unsupported {

@@ -48,7 +48,7 @@ pub struct Follow {
 
 impl Follow {
     pub(crate) fn new(shared: Arc<Shared>, from: u64) -> Result<Self> {
-        let reader = Reader::live(Arc::clone(&shared), from)?;
+        let reader = Reader::live(Arc::clone(&shared.files), from, shared.durable.end())?;
         Ok(Follow { shared, reader, end: 0, ticket: None, over: false })
     }
 
@@ -57,14 +57,15 @@ impl Follow {
     ///
     /// # Errors
     ///
-    /// `Pruned` if retention has removed what would come next, `Corruption`, `Io`. After an error it
-    /// has ended.
+    /// `Pruned` if retention has removed what would come next, `Truncated` if
+    /// [`Wal::truncate_after`](crate::Wal::truncate_after) has cut records that were delivered,
+    /// `Corruption`, `Io`. After an error it has ended.
     pub fn try_next(&mut self) -> Result<Option<RecordRef<'_>>> {
         if self.over {
             return Ok(None);
         }
         self.end = self.shared.durable.end();
-        self.shared.tail.ask();
+        self.shared.files.tail.ask();
         match self.reader.next_below(self.end) {
             Ok(found) => Ok(found),
             Err(e) => {
@@ -209,7 +210,7 @@ impl Follow {
                 return Ok(());
             }
             self.end = self.shared.durable.end();
-            self.shared.tail.ask();
+            self.shared.files.tail.ask();
             match self.reader.peek_below(self.end) {
                 Ok(true) => return Ok(()),
                 Ok(false) => {}

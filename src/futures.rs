@@ -46,7 +46,10 @@ impl Future for DurableFuture {
         let mut verdict = this.core.ask_durable(this.lsn);
         if matches!(verdict, Verdict::NotYet) {
             let (registered, ticket) = durable.register(this.lsn, cx.waker(), Registrar::Task);
-            verdict = registered;
+            verdict = match registered {
+                Verdict::Durable => this.core.unless_cut(this.lsn),
+                other => other,
+            };
             if matches!(verdict, Verdict::NotYet) {
                 this.ticket = Some(ticket);
             }

@@ -157,6 +157,7 @@ impl Helper {
             }
             self.out_of_space = true;
             self.shared.ring.set_no_space();
+            self.shared.cut_settled();
             self.shared.ring.doorbell.ring();
         } else if passing {
             tracing::warn!(error = %e, "cannot prepare a segment now; trying on");
@@ -169,16 +170,16 @@ impl Helper {
     fn clean_up(&mut self) {
         // Left-overs do no harm: open removes them too.
         if let Some(p) = self.preparation.take() {
-            let _ = self.shared.dir.remove(&self.shared.names.temporary(p.base()));
+            let _ = self.shared.files.dir.remove(&self.shared.files.names.temporary(p.base()));
         }
         if let Some(name) = self.pool.take() {
-            let _ = self.shared.dir.remove(&name);
+            let _ = self.shared.files.dir.remove(&name);
         }
     }
 
     /// The LSN below which segments are to go.
     fn retention_target(&self) -> u64 {
-        let table = &self.shared.table;
+        let table = &self.shared.files.table;
         let (live, _) = table.counts();
         let (_, bytes) = table.extent();
         let newest = self.shared.durable.end().saturating_sub(1);
@@ -216,13 +217,15 @@ impl Helper {
         let truncate_to = self.shared.truncate_to.load(crate::sync::Ordering::SeqCst);
         let target = self.retention_target();
         self.shared.want_retired(target);
-        while let Some(header) = self.shared.table.take_oldest(self.shared.retired().min(target)) {
+        while let Some(header) =
+            self.shared.files.table.take_oldest(self.shared.retired().min(target))
+        {
             if let Err(e) = self.remove(&header) {
-                self.shared.table.put_back(header);
+                self.shared.files.table.put_back(header);
                 return Err(e);
             }
         }
-        if self.shared.table.oldest() >= target {
+        if self.shared.files.table.oldest() >= target {
             self.shared.truncated.store(truncate_to, crate::sync::Ordering::SeqCst);
             self.shared.helper_rounds.bump();
             self.shared.helper_rounds.wake_all();
@@ -232,16 +235,21 @@ impl Helper {
 
     fn remove(&mut self, header: &SegmentHeader) -> std::io::Result<()> {
         let shared = &self.shared;
-        let name = shared.names.segment(header.base);
+        let name = shared.files.names.segment(header.base);
         let same = header.size == self.policy.segment_size && self.pool.is_none();
         let single = same
-            && shared.dir.open(&name, Access::Read).and_then(|f| f.links()).is_ok_and(|n| n == 1);
+            && shared
+                .files
+                .dir
+                .open(&name, Access::Read)
+                .and_then(|f| f.links())
+                .is_ok_and(|n| n == 1);
         if single {
-            let temporary = shared.names.temporary(header.base);
-            shared.dir.rename(&name, &temporary)?;
+            let temporary = shared.files.names.temporary(header.base);
+            shared.files.dir.rename(&name, &temporary)?;
             self.pool = Some(temporary);
         } else {
-            match shared.dir.remove(&name) {
+            match shared.files.dir.remove(&name) {
                 Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
                 _ => {}
             }
@@ -249,12 +257,12 @@ impl Helper {
         shared.counters.segments_removed.add(1);
         tracing::debug!(segment = %name, recycled = single, "segment removed by retention");
         // The name is gone, and perhaps not durably so: not an error that may be tried again.
-        let synced = shared.dir.sync();
+        let synced = shared.files.dir.sync();
         synced.map_err(|e| std::io::Error::other(format!("directory sync: {e}")))
     }
 
     fn prepare(&mut self) -> std::io::Result<Next> {
-        let table = &self.shared.table;
+        let table = &self.shared.files.table;
         let (live, spares) = table.counts();
         let (end, bytes) = table.extent();
         if self.preparation.is_none() {
@@ -275,12 +283,12 @@ impl Helper {
             let header = self.policy.header(end, self.clock.wall());
             let recycle = self.pool.take();
             self.recycling = recycle.is_some();
-            self.preparation = Some(Preparation::new(&self.shared.names, header, recycle));
+            self.preparation = Some(Preparation::new(&self.shared.files.names, header, recycle));
         }
         let haste = self.haste(spares);
         let zeroes = self.zeroes.get_or_insert_with(zeroes);
         let Some(preparation) = &mut self.preparation else { return Ok(Next::OnNudge(None)) };
-        match preparation.step(&*self.shared.dir, &self.shared.names, zeroes, haste)? {
+        match preparation.step(&*self.shared.files.dir, &self.shared.files.names, zeroes, haste)? {
             // Done in half of the time in which the log will want it.
             None if haste == Haste::Paced => {
                 let pause = preparation.pause(self.lasted / 2).min(LONGEST_PAUSE);
@@ -300,7 +308,7 @@ impl Helper {
                     tracing::info!("there is space for segments again");
                 }
                 let end = spare.header.end();
-                self.shared.table.add_spare(spare);
+                self.shared.files.table.add_spare(spare);
                 self.shared.ring.prepared(end);
                 self.shared.ring.doorbell.ring();
                 Ok(Next::After(Duration::ZERO))
@@ -310,7 +318,7 @@ impl Helper {
 
     fn haste(&mut self, spares: usize) -> Haste {
         let now = self.clock.now();
-        let newest = self.shared.table.newest();
+        let newest = self.shared.files.table.newest();
         if newest != self.newest {
             if self.newest_since != 0 {
                 self.lasted = now - self.newest_since;

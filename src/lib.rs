@@ -28,10 +28,12 @@ mod calibrate;
 mod callback;
 mod context;
 mod core;
+mod cuts;
 mod durable;
 mod error;
 #[cfg(all(test, not(ringwal_loom)))]
 mod fail_stop_tests;
+mod files;
 mod follow;
 mod format;
 mod futures;

@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::cuts::{Cut, Cuts};
 use crate::durable::Durable;
 use crate::error::{Error, Result};
-use crate::format::{EpochId, GROUP_HEADER, GroupHeader, Link, SegmentHeader};
+use crate::format::{EpochId, Flags, GROUP_HEADER, GroupHeader, Link, SegmentHeader};
 use crate::helper::Policy;
 use crate::io_loop::{Clock, SystemClock};
 use crate::lsn::Lsn;
@@ -168,6 +169,7 @@ pub(crate) fn recover(
         epoch: epoch.counter,
         temporaries_removed: removed,
     };
+    let cuts = load_cuts(&**dir, names, &live, judged.link.last_cut)?;
     let closed_at = closing_times(&**dir, names, options, &live)?;
     let ring = Ring::new(geometry.buffer, geometry.buffers, placement);
     let shared = Shared::new(
@@ -176,6 +178,7 @@ pub(crate) fn recover(
         Table::new(live.iter().copied().zip(closed_at), spares),
         Arc::clone(dir),
         names.clone(),
+        cuts,
         oldest,
     );
     let start = Start { log_id, epoch, link: judged.link, active, active_file, oldest };
@@ -197,6 +200,42 @@ fn check_counters(judged: &Judgement, names: &Names, segments: &[SegmentHeader])
         lsn: Lsn::new(judged.link.lsn),
         reason,
     })
+}
+
+/// The cuts that concern what is kept: each states the one before it, the last group the last.
+pub(crate) fn load_cuts(
+    dir: &dyn Dir,
+    names: &Names,
+    live: &[SegmentHeader],
+    last: u64,
+) -> Result<Cuts> {
+    let mut found = Vec::new();
+    let mut next = last;
+    while live.first().is_some_and(|oldest| next >= oldest.base && next != 0) {
+        let at = live.partition_point(|s| s.end() <= next).min(live.len() - 1);
+        let name = names.segment(live[at].base);
+        let io = |op, e| Error::io(op, dir.path_of(&name), e);
+        let file = dir.open(&name, Access::Read).map_err(|e| io("open", e))?;
+        let group = Walker::new(file, live[at]).group(next).map_err(|e| io("read", e))?;
+        match group {
+            Ok(group) if group.flags.has(Flags::CUT) => {
+                found.push(Cut { from: group.cut_from, to: group.lsn });
+                // Below it: the header would not be valid otherwise.
+                next = group.last_cut;
+            }
+            _ => {
+                return Err(Error::Corruption {
+                    offset: next.saturating_sub(live[at].base),
+                    segment: name,
+                    lsn: Lsn::new(next),
+                    reason: "a cut group is missing",
+                });
+            }
+        }
+    }
+    let cuts = Cuts::new();
+    found.into_iter().rev().for_each(|cut| cuts.add(cut));
+    Ok(cuts)
 }
 
 /// A group that was cut at the end, and that no other will be written over, would still be the successor

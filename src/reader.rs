@@ -9,7 +9,9 @@
 
 use std::sync::Arc;
 
+use crate::cuts::Cuts;
 use crate::error::{Error, Result};
+use crate::files::Files;
 use crate::format::{
     BATCH_HEADER, GROUP_HEADER, GroupHeader, ITEM_HEADER, KIND_BATCH, KIND_DATA, Link,
     RECORD_HEADER, Seed, SegmentHeader, decode_record, item_size, locate_item, stored_size,
@@ -18,7 +20,6 @@ use crate::held::Held;
 use crate::lsn::Lsn;
 use crate::recovery::Walker;
 use crate::segment::{Found, Pin};
-use crate::shared::Shared;
 use crate::storage::{Access, File, read_full};
 use crate::tail::Copy;
 
@@ -71,7 +72,7 @@ impl RecordRef<'_> {
 /// that segment and later ones alone: drop readers that are done with. After an error it ends.
 #[derive(Debug)]
 pub struct Reader {
-    shared: Arc<Shared>,
+    files: Arc<Files>,
     from: u64,
     end: u64,
     state: State,
@@ -84,6 +85,10 @@ pub struct Reader {
     peeked: Option<Span>,
     /// Until there is a place: the segment to start in.
     start: Option<Pin>,
+    /// Cuts that it knows of.
+    cuts: u64,
+    /// No record above this was delivered by [`Reader::next_below`] and [`Reader::next_run`].
+    delivered: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,9 +129,12 @@ struct Span {
 }
 
 impl Reader {
-    pub(crate) fn new(shared: Arc<Shared>, from: u64, end: u64) -> Self {
+    pub(crate) fn new(files: Arc<Files>, from: u64, end: u64) -> Self {
+        let cuts = files.cuts.count();
         Reader {
-            shared,
+            files,
+            cuts,
+            delivered: 0,
             from,
             end,
             state: State::Unopened,
@@ -139,16 +147,16 @@ impl Reader {
     }
 
     /// For a follower: one that goes on, and keeps what it has not read from its first moment on.
-    pub(crate) fn live(shared: Arc<Shared>, from: u64) -> Result<Self> {
-        let mut reader = Reader::new(shared, from, 0);
+    pub(crate) fn live(files: Arc<Files>, from: u64, durable_end: u64) -> Result<Self> {
+        let mut reader = Reader::new(files, from, 0);
         reader.live = true;
         loop {
-            let oldest = reader.shared.table.oldest();
+            let oldest = reader.files.table.oldest();
             if from != 0 && from < oldest {
                 return Err(Error::Pruned { oldest: Lsn::new(oldest) });
             }
             // What comes next may be behind the last durable byte, in a segment that is not begun.
-            let last = reader.shared.durable.end() - 1;
+            let last = durable_end - 1;
             match reader.pin(from.min(last).max(oldest)) {
                 // Retention has just removed it.
                 Err(Error::Pruned { .. }) if from == 0 => {}
@@ -204,6 +212,7 @@ impl Reader {
 
     /// Whether there is a next record below `end`, which only rises. None does not end the reader.
     pub(crate) fn peek_below(&mut self, end: u64) -> Result<bool> {
+        self.heed_cuts()?;
         if self.peeked.is_some() {
             return Ok(true);
         }
@@ -229,7 +238,29 @@ impl Reader {
     /// That record.
     pub(crate) fn next_below(&mut self, end: u64) -> Result<Option<RecordRef<'_>>> {
         self.peek_below(end)?;
-        self.peeked.take().map(|span| self.record(span)).transpose()
+        let Some(span) = self.peeked.take() else { return Ok(None) };
+        self.delivered = span.lsn;
+        self.record(span).map(Some)
+    }
+
+    /// Drops what was cut since the last look. What was delivered and cut is an error.
+    fn heed_cuts(&mut self) -> Result<()> {
+        let count = self.files.cuts.count();
+        if count == self.cuts {
+            return Ok(());
+        }
+        self.cuts = count;
+        if let Err(e) = self.files.cuts.check(self.delivered) {
+            self.finish();
+            return Err(e);
+        }
+        self.peeked = self.peeked.filter(|span| self.files.cuts.at(span.lsn).is_none());
+        if let Some(place) = &mut self.place
+            && let Some(link) = place.link
+        {
+            place.cursor.cut(&self.files.cuts, link.lsn);
+        }
+        Ok(())
     }
 
     /// The next records that are in memory together: at least one, unless there is none.
@@ -238,6 +269,7 @@ impl Reader {
         let Some(place) = &mut self.place else { return Ok(None) };
         let Some(first) = self.peeked.take() else { return Ok(None) };
         let cursor = std::mem::replace(&mut place.cursor, Cursor::NOTHING);
+        self.delivered = cursor.records_end.max(cursor.batch_end).max(first.lsn + 1) - 1;
         Ok(Some(Records { place, next: Some(first), cursor }))
     }
 
@@ -281,7 +313,7 @@ impl Reader {
 
     fn open(&mut self) -> Result<()> {
         let pin = loop {
-            let oldest = self.shared.table.oldest();
+            let oldest = self.files.table.oldest();
             let from = if self.from == 0 { oldest } else { self.from };
             if from >= self.end {
                 return if from < oldest {
@@ -290,7 +322,7 @@ impl Reader {
                     Ok(())
                 };
             }
-            match self.shared.table.pin(from) {
+            match self.files.table.pin(from) {
                 Ok(pin) => break pin,
                 // Whatever is the oldest was asked for, and retention has just removed what was.
                 Err(Found::Pruned(_)) if self.from == 0 => {}
@@ -315,16 +347,16 @@ impl Reader {
     }
 
     fn pin(&self, lsn: u64) -> Result<Pin> {
-        self.shared.table.pin(lsn).map_err(|found| match found {
+        self.files.table.pin(lsn).map_err(|found| match found {
             Found::Pruned(oldest) => Error::Pruned { oldest: Lsn::new(oldest) },
             _ => Error::NoRecord { lsn: Lsn::new(lsn) },
         })
     }
 
     fn open_segment(&self, header: &SegmentHeader) -> Result<Arc<dyn File>> {
-        let name = self.shared.names.segment(header.base);
-        let opened = self.shared.dir.open(&name, Access::Read);
-        opened.map_err(|e| Error::io("open", self.shared.dir.path_of(&name), e))
+        let name = self.files.names.segment(header.base);
+        let opened = self.files.dir.open(&name, Access::Read);
+        opened.map_err(|e| Error::io("open", self.files.dir.path_of(&name), e))
     }
 
     /// Goes on to the next group that holds anything at or after `from`. False: the end.
@@ -335,7 +367,7 @@ impl Reader {
                 return Ok(false);
             }
             let copy = match place.link {
-                Some(link) if self.live => self.shared.tail.after(&link),
+                Some(link) if self.live => self.files.tail.after(&link),
                 _ => None,
             };
             let group = match &copy {
@@ -373,14 +405,18 @@ impl Reader {
                 continue;
             }
             place.cursor = Cursor::of(&group);
+            place.cursor.cut(&self.files.cuts, group.lsn);
+            if place.cursor.is_at_end() {
+                continue;
+            }
             if in_memory {
                 return Ok(true);
             }
             for again in [true, false] {
                 let read = place.walker.verify(&group);
-                let name = || self.shared.names.segment(header.base);
+                let name = || self.files.names.segment(header.base);
                 let verdict =
-                    read.map_err(|e| Error::io("read", self.shared.dir.path_of(&name()), e))?;
+                    read.map_err(|e| Error::io("read", self.files.dir.path_of(&name()), e))?;
                 match verdict {
                     Ok(()) => break,
                     Err(_) if again => place.walker.forget(),
@@ -411,9 +447,9 @@ impl Reader {
         for again in [true, false] {
             let Some(place) = &mut self.place else { return Ok(None) };
             let (header, at) = (place.walker.header, place.next_group);
-            let name = self.shared.names.segment(header.base);
+            let name = self.files.names.segment(header.base);
             let read = place.walker.group(at);
-            let here = read.map_err(|e| Error::io("read", self.shared.dir.path_of(&name), e))?;
+            let here = read.map_err(|e| Error::io("read", self.files.dir.path_of(&name), e))?;
             let link = place.link;
             let follows = |g: &GroupHeader| link.is_none_or(|l| g.follows(&l));
             if let Ok(group) = here
@@ -423,13 +459,13 @@ impl Reader {
             }
             if link.is_some() && header.end() < self.end {
                 // The writer may have left this segment here. Pinned before the old pin goes.
-                if let Ok(pin) = self.shared.table.pin(header.end()) {
+                if let Ok(pin) = self.files.table.pin(header.end()) {
                     let next = pin.header;
                     let mut walker = Walker::with_chunk(self.open_segment(&next)?, next, CHUNK);
-                    let name = self.shared.names.segment(next.base);
+                    let name = self.files.names.segment(next.base);
                     let there = walker
                         .group(next.first_group())
-                        .map_err(|e| Error::io("read", self.shared.dir.path_of(&name), e))?;
+                        .map_err(|e| Error::io("read", self.files.dir.path_of(&name), e))?;
                     if let Ok(group) = there
                         && follows(&group)
                         && let Some(place) = &mut self.place
@@ -456,7 +492,7 @@ impl Reader {
 
     fn corruption(&self, header: &SegmentHeader, lsn: u64, reason: &'static str) -> Error {
         Error::Corruption {
-            segment: self.shared.names.segment(header.base),
+            segment: self.files.names.segment(header.base),
             offset: lsn.saturating_sub(header.base),
             lsn: Lsn::new(lsn),
             reason,
@@ -473,6 +509,21 @@ impl Cursor {
             records_end: group.lsn + u64::from(group.used),
             batch_end: 0,
         }
+    }
+
+    /// Leaves out what is void of the group at `group`. Cuts begin between records.
+    fn cut(&mut self, cuts: &Cuts, group: u64) {
+        let from = if cuts.at(group).is_some() { Some(group) } else { cuts.next_from(group) };
+        if let Some(from) = from {
+            self.records_end = self.records_end.min(from);
+            if self.at >= from {
+                self.batch_end = 0;
+            }
+        }
+    }
+
+    fn is_at_end(&self) -> bool {
+        self.at >= self.records_end && self.at >= self.batch_end
     }
 
     /// The next record of the group, whose bytes are held.
@@ -500,7 +551,8 @@ impl Cursor {
                 }
                 KIND_BATCH => {
                     self.at = at + BATCH_HEADER as u64;
-                    self.batch_end = end;
+                    // A damaged cut may begin inside a batch.
+                    self.batch_end = end.min(self.records_end);
                 }
                 _ => self.at = end,
             }
@@ -568,20 +620,21 @@ impl Iterator for Reader {
 }
 
 /// The record at exactly `lsn`, which lies below the durable end.
-pub(crate) fn read_one(shared: &Arc<Shared>, lsn: u64) -> Result<Record> {
-    let pin = match shared.table.pin(lsn) {
+pub(crate) fn read_one(files: &Arc<Files>, lsn: u64, durable_end: u64) -> Result<Record> {
+    files.cuts.check(lsn)?;
+    let pin = match files.table.pin(lsn) {
         Ok(pin) => pin,
         Err(Found::Pruned(oldest)) => return Err(Error::Pruned { oldest: Lsn::new(oldest) }),
         Err(_) => return Err(Error::NoRecord { lsn: Lsn::new(lsn) }),
     };
     let header = pin.header;
-    let name = shared.names.segment(header.base);
-    let io = |op, e| Error::io(op, shared.dir.path_of(&name), e);
-    let file = shared
+    let name = files.names.segment(header.base);
+    let io = |op, e| Error::io(op, files.dir.path_of(&name), e);
+    let file = files
         .table
-        .reader(header.base, || shared.dir.open(&name, Access::Read))
+        .reader(header.base, || files.dir.open(&name, Access::Read))
         .map_err(|e| io("open", e))?;
-    let used_end = used_end(shared, &header)?;
+    let used_end = used_end(files, &header, durable_end)?;
     if lsn >= header.first_group() && lsn < used_end && lsn.is_multiple_of(8) {
         let seed = Seed::new(&header.log_id);
         let found = read_record_at(&*file, &header, used_end, lsn, &seed);
@@ -590,7 +643,7 @@ pub(crate) fn read_one(shared: &Arc<Shared>, lsn: u64) -> Result<Record> {
         }
     }
     // Not a sound record: damaged, or not a record's position. The group that it lies in tells.
-    let mut reader = Reader::new(Arc::clone(shared), lsn, shared.durable.end());
+    let mut reader = Reader::new(Arc::clone(files), lsn, durable_end);
     match reader.next() {
         Some(Ok(record)) if record.lsn.as_u64() == lsn => Ok(record),
         Some(Err(e)) => Err(e),
@@ -598,17 +651,46 @@ pub(crate) fn read_one(shared: &Arc<Shared>, lsn: u64) -> Result<Record> {
     }
 }
 
+/// Where a cut at `from` has to begin: at a record, a batch, or between groups. `None`: nothing durable
+/// lies at or above it.
+pub(crate) fn cut_point(files: &Arc<Files>, from: u64, durable_end: u64) -> Result<Option<u64>> {
+    let mut reader = Reader::new(Arc::clone(files), from, durable_end);
+    let found = reader.advance()?;
+    let Some(place) = &reader.place else { return Ok(None) };
+    let no_record = Err(Error::NoRecord { lsn: Lsn::new(from) });
+    let Some(span) = found else {
+        return if from < place.cursor.records_end { no_record } else { Ok(None) };
+    };
+    if span.lsn != from {
+        let group = place.link.map_or(from, |link| link.lsn);
+        let between = from <= group + u64::from(GROUP_HEADER);
+        return if between { Ok(Some(from.max(group))) } else { no_record };
+    }
+    // Behind an item the cursor is still in its batch, or at its end.
+    let is_item = place.cursor.at <= place.cursor.batch_end;
+    let head = place.held().at(from, ITEM_HEADER).and_then(|(_, head)| head.first_chunk());
+    let back = match head {
+        Some(head) if is_item => locate_item(head),
+        _ => return Ok(Some(from)),
+    };
+    let batch = from.saturating_sub(back);
+    let first = batch + BATCH_HEADER as u64;
+    if first != from {
+        return Err(Error::InsideBatch { lsn: Lsn::new(from), first: Lsn::new(first) });
+    }
+    Ok(Some(batch))
+}
+
 /// Where the groups of a segment end: what lies behind may be older than the log's last cut.
-fn used_end(shared: &Arc<Shared>, header: &SegmentHeader) -> Result<u64> {
-    let durable_end = shared.durable.end();
-    let found = shared.table.used_end(header.base, durable_end, |next| {
-        let name = shared.names.segment(next.base);
-        let io = |e| Error::io("read", shared.dir.path_of(&name), e);
+fn used_end(files: &Files, header: &SegmentHeader, durable_end: u64) -> Result<u64> {
+    let found = files.table.used_end(header.base, durable_end, |next| {
+        let name = files.names.segment(next.base);
+        let io = |e| Error::io("read", files.dir.path_of(&name), e);
         let open = |h: &SegmentHeader| {
-            shared.dir.open(&shared.names.segment(h.base), Access::Read).map_err(io)
+            files.dir.open(&files.names.segment(h.base), Access::Read).map_err(io)
         };
         let damaged = |h: &SegmentHeader, lsn: u64| Error::Corruption {
-            segment: shared.names.segment(h.base),
+            segment: files.names.segment(h.base),
             offset: lsn - h.base,
             lsn: Lsn::new(lsn),
             reason: "no group header",

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use crate::backend::Commit;
+use crate::cuts::Cuts;
 use crate::durable::Durable;
 use crate::error::Failure;
+use crate::files::Files;
 use crate::ring::Ring;
 use crate::segment::{Names, Table};
 use crate::stall::Flights;
@@ -17,13 +19,10 @@ use crate::tail::Tail;
 pub(crate) struct Shared {
     pub(crate) ring: Ring,
     pub(crate) durable: Durable,
-    pub(crate) table: Arc<Table>,
+    pub(crate) files: Arc<Files>,
     pub(crate) counters: Counters,
     pub(crate) commit: Commit,
     pub(crate) flights: Flights,
-    pub(crate) tail: Tail,
-    pub(crate) dir: Arc<dyn Dir>,
-    pub(crate) names: Names,
     /// Retention: the helper wants this to be the oldest LSN...
     retire_wanted: AtomicU64,
     /// ... and this one is durable in a group header.
@@ -36,9 +35,15 @@ pub(crate) struct Shared {
     pub(crate) helper: Futex,
     /// Changes whenever the helper has gone round once.
     pub(crate) helper_rounds: Futex,
+    /// `truncate_after` asks for a cut from here; `NO_CUT`: nobody does.
+    cut_wanted: AtomicU64,
+    /// Changes whenever a cut is durable, or none will be any more.
+    pub(crate) cut_rounds: Futex,
     closing: AtomicU32,
     io_ended: AtomicU32,
 }
+
+const NO_CUT: u64 = u64::MAX;
 
 impl Shared {
     pub(crate) fn new(
@@ -47,25 +52,26 @@ impl Shared {
         table: Table,
         dir: Arc<dyn Dir>,
         names: Names,
+        cuts: Cuts,
         oldest: u64,
     ) -> Self {
         let tail = Tail::new(ring.capacity());
+        let files = Files { table: Arc::new(table), dir, names, tail, cuts };
         Shared {
-            tail,
+            files: Arc::new(files),
             ring,
             durable,
-            table: Arc::new(table),
             counters: Counters::new(),
             commit: Commit::new(),
             flights: Flights::new(),
-            dir,
-            names,
             retire_wanted: AtomicU64::new(oldest),
             retire_durable: AtomicU64::new(oldest),
             truncate_to: AtomicU64::new(0),
             truncated: AtomicU64::new(0),
             helper: Futex::new(0),
             helper_rounds: Futex::new(0),
+            cut_wanted: AtomicU64::new(NO_CUT),
+            cut_rounds: Futex::new(0),
             closing: AtomicU32::new(0),
             io_ended: AtomicU32::new(0),
         }
@@ -79,6 +85,31 @@ impl Shared {
         self.durable.wake_all();
         self.ring.doorbell.ring();
         self.nudge_helper();
+        self.cut_settled();
+    }
+
+    /// `truncate_after` wants everything from `from` on to be void.
+    pub(crate) fn want_cut(&self, from: u64) {
+        self.cut_wanted.store(from, Ordering::SeqCst);
+        self.ring.doorbell.ring();
+    }
+
+    pub(crate) fn is_cut_wanted(&self) -> bool {
+        self.cut_wanted.load(Ordering::SeqCst) != NO_CUT
+    }
+
+    /// The I/O thread's: the next group is to make this cut.
+    pub(crate) fn take_cut(&self) -> Option<u64> {
+        if !self.is_cut_wanted() {
+            return None;
+        }
+        Some(self.cut_wanted.swap(NO_CUT, Ordering::SeqCst)).filter(|&from| from != NO_CUT)
+    }
+
+    /// A cut is durable, or none will be any more.
+    pub(crate) fn cut_settled(&self) {
+        self.cut_rounds.bump();
+        self.cut_rounds.wake_all();
     }
 
     pub(crate) fn nudge_helper(&self) {
@@ -102,6 +133,7 @@ impl Shared {
         self.io_ended.store(1, Ordering::SeqCst);
         self.durable.wake_all();
         self.nudge_helper();
+        self.cut_settled();
     }
 
     pub(crate) fn has_io_ended(&self) -> bool {

@@ -107,9 +107,9 @@ fn begin(
     geometry: Geometry,
     lock_fd: Option<i32>,
 ) -> Result<(IoLoop, BackendInfo)> {
-    let probe = shared.names.probe();
+    let probe = shared.files.names.probe();
     let ask = Ask {
-        dir: &*shared.dir,
+        dir: &*shared.files.dir,
         probe: &probe,
         choice: options.backend,
         method: options.commit_method,
@@ -152,7 +152,7 @@ fn first_method(shared: &Shared, durability: Durability) -> Chosen {
         return linked(MethodReason::Default, "groups are not synced one by one in this mode");
     }
     #[cfg(all(target_os = "linux", feature = "uring"))]
-    if let Some(chosen) = crate::calibrate::remembered(&*shared.dir, &shared.names) {
+    if let Some(chosen) = crate::calibrate::remembered(&*shared.files.dir, &shared.files.names) {
         return chosen;
     }
     let _ = shared;
@@ -170,7 +170,7 @@ fn calibrate(shared: &Arc<Shared>, info: &BackendInfo) -> Option<JoinHandle<()>>
         let shared = Arc::clone(shared);
         let work = move || {
             let over = || shared.is_closing() || shared.durable.is_poisoned();
-            let chosen = crate::calibrate::measure(&*shared.dir, &shared.names, &over);
+            let chosen = crate::calibrate::measure(&*shared.files.dir, &shared.files.names, &over);
             tracing::info!(method = ?chosen.method, detail = chosen.detail, "commit method");
             shared.commit.set(chosen);
         };

@@ -19,7 +19,7 @@ use crate::follow::Follow;
 use crate::futures::{AppendFuture, DurableFuture};
 use crate::lsn::Lsn;
 use crate::options::Geometry;
-use crate::reader::{Reader, Record, read_one};
+use crate::reader::{Reader, Record, cut_point, read_one};
 use crate::recovery::RecoveryReport;
 use crate::segment::DirLock;
 use crate::shared::Shared;
@@ -60,6 +60,8 @@ struct Inner {
     info: BackendInfo,
     process: u32,
     threads: Mutex<Option<Threads>>,
+    /// Held by the one `truncate_after` at a time.
+    cutting: Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -104,7 +106,16 @@ impl Wal {
     ) -> Wal {
         let core = Core::new(shared, log_id, report.epoch, geometry.max_record);
         let threads = Mutex::new(Some(threads));
-        Wal { inner: Arc::new(Inner { core, report, info, process: std::process::id(), threads }) }
+        Wal {
+            inner: Arc::new(Inner {
+                core,
+                report,
+                info,
+                process: std::process::id(),
+                threads,
+                cutting: Mutex::new(()),
+            }),
+        }
     }
 
     pub(crate) fn wait_until_started(&self, epoch_group: u64) -> Result<()> {
@@ -274,7 +285,7 @@ impl Wal {
     #[must_use]
     pub fn reader(&self, from: Lsn) -> Reader {
         let shared = &self.core().shared;
-        Reader::new(Arc::clone(shared), from.as_u64(), shared.durable.end())
+        Reader::new(Arc::clone(&shared.files), from.as_u64(), shared.durable.end())
     }
 
     /// Reads durable records from the first one at or after `from`, and then waits for more, without
@@ -307,14 +318,14 @@ impl Wal {
             core.check_appended(lsn.as_u64())?;
             return Err(Error::NotDurable { lsn, durable_end });
         }
-        read_one(&core.shared, lsn.as_u64())
+        read_one(&core.shared.files, lsn.as_u64(), durable_end.as_u64())
     }
 
     /// The oldest position that is kept: the base of the oldest segment, from which
     /// [`Wal::reader`] finds the oldest record.
     #[must_use]
     pub fn oldest_lsn(&self) -> Lsn {
-        Lsn::new(self.core().shared.table.oldest())
+        Lsn::new(self.core().shared.files.table.oldest())
     }
 
     /// Removes the segments that hold only records below `lsn`, and returns the oldest position that
@@ -338,6 +349,74 @@ impl Wal {
             }
             shared.durable.check_running()?;
             shared.helper_rounds.wait(seen, None);
+        }
+    }
+
+    /// Cuts the log's end off: the record at `from` and everything appended after it, until this call
+    /// makes its cut, is void and never comes back. Returns where the log goes on: what is appended
+    /// afterwards lies at or above that. `from` is a record's LSN, or a former
+    /// [`Wal::durable_end`]; a batch is cut as a whole, at its first record. If nothing lies at or
+    /// above `from`, nothing is done.
+    ///
+    /// Positions are not given out again, and nothing is erased or rewritten: a group is added that
+    /// says what is void, and this returns when that is durable. Everything appended before is made
+    /// durable first. Readers and followers that come to void records skip them; a follower that has
+    /// delivered some gets `Truncated`, as do `read` and the waits for a void position. A
+    /// [`Reader`] made before ends where it would have, and may still deliver what it holds.
+    ///
+    /// ```
+    /// # let dir = std::env::temp_dir().join(format!("ringwal-doc-cut-{}", std::process::id()));
+    /// # let wal = ringwal::Wal::open(&dir)?;
+    /// wal.append(b"agreed")?;
+    /// let conflict = wal.append(b"not agreed")?;
+    /// wal.truncate_after(conflict)?;
+    /// wal.append_durable(b"agreed instead")?;
+    /// let records: Vec<_> = wal.reader(ringwal::Lsn::ZERO).map(|r| r.unwrap().payload).collect();
+    /// assert_eq!(records, [&b"agreed"[..], b"agreed instead"]);
+    /// # wal.close()?; std::fs::remove_dir_all(&dir).unwrap();
+    /// # Ok::<(), ringwal::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// `NotAppended` above the log's end, `Pruned` below the oldest, `NoRecord` inside a record,
+    /// `InsideBatch`, `NoSpace` if there is no block for the group: nothing was cut. `Corruption` and
+    /// `Io` from looking at the place. `Closed`, `WouldDeadlock`. After `Poisoned` it is not known
+    /// whether the cut was made until the log is opened again.
+    pub fn truncate_after(&self, from: Lsn) -> Result<Lsn> {
+        let core = self.core();
+        let shared = &core.shared;
+        shared.durable.check_running()?;
+        context::check_may_wait()?;
+        let _one_at_a_time = lock(&self.inner.cutting);
+        core.check_appended(from.as_u64().saturating_sub(1))?;
+        let end = self.sync()?;
+        let oldest = self.oldest_lsn();
+        if from < oldest {
+            return Err(Error::Pruned { oldest });
+        }
+        let Some(from) = cut_point(&shared.files, from.as_u64(), end.as_u64())? else {
+            return Ok(end);
+        };
+        let cuts = &shared.files.cuts;
+        let before = cuts.count();
+        shared.want_cut(from);
+        loop {
+            let seen = shared.cut_rounds.load();
+            let over = shared.has_io_ended();
+            let poisoned = shared.durable.is_poisoned();
+            if cuts.count() > before {
+                return Ok(Lsn::new(cuts.at(from).map_or(from, |cut| cut.to)));
+            }
+            if over || poisoned {
+                shared.durable.check_running()?;
+                return Err(Error::Closed);
+            }
+            // Withdrawn, unless the group is on its way already.
+            if shared.ring.is_out_of_space() && shared.take_cut().is_some() {
+                return Err(Error::NoSpace);
+            }
+            shared.cut_rounds.wait(seen, None);
         }
     }
 

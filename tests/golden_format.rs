@@ -171,6 +171,12 @@ impl Written {
             }
         }
         self.batch(&[vec![1], vec![], vec![2; 12], vec![3; 777]]);
+        // The batch and what follows it are cut out again.
+        self.append(vec![9; 500]);
+        let from = self.records[self.records.len() - 5].0;
+        self.wal.truncate_after(Lsn::new(from)).unwrap();
+        self.records.truncate(self.records.len() - 5);
+        self.batch(&[vec![1], vec![], vec![2; 12], vec![3; 777]]);
         aborted_append(&self.wal, 50 + seed as usize);
         self.batch(&[vec![]]);
         self.append(b"behind the batches".to_vec());
@@ -437,7 +443,10 @@ fn the_decoder_itself_sees_each_field_that_is_wrong() {
         (98, 0xFF, "oldest is not above the LSN"),
         (104, 32, "flags known"),
         (108, 1, "group reserved fields are zero"),
-        (120, 1, "group reserved fields are zero"),
+        (112, 1, "the last cut is the predecessor's, or the predecessor"),
+        (119, 1, "the last cut is below the LSN"),
+        (120, 1, "cut from is zero without CUT"),
+        (104, 16, "cut from is below the LSN"),
     ];
     for (offset, value, name) in wrong {
         let temp = Temp::new();

@@ -38,7 +38,7 @@ fn group(change: impl FnOnce(&mut GroupHeader)) -> Result<GroupHeader, GroupInva
 
 #[test]
 fn group_headers_are_valid_up_to_their_bounds_and_no_further() {
-    let passes: [fn(&mut GroupHeader); 12] = [
+    let passes: [fn(&mut GroupHeader); 16] = [
         |_| (),
         |h| (h.used, h.records) = (128, 0),
         |h| h.used = 1 << 18,
@@ -51,11 +51,15 @@ fn group_headers_are_valid_up_to_their_bounds_and_no_further() {
         |h| (h.used, h.records, h.flags) = (128, 0, Flags::EPOCH),
         |h| (h.used, h.records, h.flags) = (128, 0, Flags::RETENTION),
         |h| (h.used, h.records, h.flags) = (128, 0, Flags(15)),
+        |h| h.last_cut = LSN - 1,
+        |h| (h.flags, h.cut_from) = (Flags::CUT, 1),
+        |h| (h.flags, h.cut_from) = (Flags::CUT, LSN - 1),
+        |h| (h.used, h.records, h.flags, h.cut_from) = (128, 0, Flags(31), 1),
     ];
     for (n, change) in passes.into_iter().enumerate() {
         assert!(group(change).is_ok(), "case {n}");
     }
-    let fails: [fn(&mut GroupHeader); 11] = [
+    let fails: [fn(&mut GroupHeader); 17] = [
         |h| h.used = 127,
         |h| h.used = (1 << 18) + 1,
         |h| h.durable_end = LSN + 1,
@@ -66,6 +70,12 @@ fn group_headers_are_valid_up_to_their_bounds_and_no_further() {
         |h| (h.used, h.records, h.flags) = (128, 1, Flags::EPOCH),
         |h| (h.used, h.records, h.flags) = (136, 0, Flags::EPOCH),
         |h| (h.used, h.records, h.flags) = (128, 0, Flags(16)),
+        |h| (h.used, h.records, h.flags) = (128, 0, Flags(32)),
+        |h| (h.used, h.records, h.flags, h.cut_from) = (136, 1, Flags(17), 1),
+        |h| h.last_cut = LSN,
+        |h| h.cut_from = 1,
+        |h| h.flags = Flags::CUT,
+        |h| (h.flags, h.cut_from) = (Flags::CUT, LSN),
         |h| (h.used, h.records, h.flags) = (128, 0, Flags(1 << 31)),
     ];
     for (n, change) in fails.into_iter().enumerate() {
@@ -77,7 +87,8 @@ fn group_headers_are_valid_up_to_their_bounds_and_no_further() {
 
 #[test]
 fn reserved_bytes_of_a_group_header_are_zero() {
-    for at in 104..128 {
+    // Behind them, what is larger than any position.
+    for at in (104..112).chain([119]).chain(120..128) {
         let mut b = [0; GROUP_HEADER as usize];
         GroupHeader { log_id: ID, ..GroupHeader::nothing(LSN) }.encode(&mut b);
         assert!(GroupHeader::decode(&b, LSN, &segment()).is_ok());

@@ -3,13 +3,15 @@
 //! ```text
 //!   0 magic 4 | 4 CRC 4 | 8 LSN 8 | 16 log id 16 | 32 epoch counter 8 | 40 epoch nonce 8
 //!  48 durable end 8 | 56 previous group 8 | 64 previous hash 8 | 72 used length 4 | 76 records 4
-//!  80 first ordinal 8 | 88 wall clock 8 | 96 oldest LSN 8 | 104 flags 4 | 108 zero 20
+//!  80 first ordinal 8 | 88 wall clock 8 | 96 oldest LSN 8 | 104 flags 4 | 108 zero 4
+//! 112 last cut 8 | 120 cut from 8
 //! ```
 //!
 //! A header is valid if and only if: magic and CRC; LSN and log id as the place demands; flags known
 //! and reserved bytes zero; the used length from 128 to max group and, padded, inside the segment;
 //! a control group is empty; durable end and oldest not above the LSN; the previous group below it
-//! or both link fields zero.
+//! or both link fields zero; the last cut below the LSN or zero; cut from with CUT below the LSN and
+//! not zero, without zero.
 
 use super::{SegmentHeader, put, u32_at, u64_at};
 use crate::lsn::align_up;
@@ -19,7 +21,7 @@ pub(crate) const GROUP_HEADER: u32 = 128;
 const LEN: usize = GROUP_HEADER as usize;
 const MAGIC: [u8; 4] = *b"RWGp";
 
-/// What a control group is for. A data group has none.
+/// What a control group is for. A data group has none, or CUT: any group may make a cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Flags(pub(crate) u32);
 
@@ -29,7 +31,17 @@ impl Flags {
     pub(crate) const IDLE_SEAL: Flags = Flags(2);
     pub(crate) const CLEAN_CLOSE: Flags = Flags(4);
     pub(crate) const RETENTION: Flags = Flags(8);
-    const KNOWN: u32 = 15;
+    pub(crate) const CUT: Flags = Flags(16);
+    const KNOWN: u32 = 31;
+
+    pub(crate) fn and(self, other: Flags) -> Flags {
+        Flags(self.0 | other.0)
+    }
+
+    /// A group with these holds no records.
+    fn is_control(self) -> bool {
+        self.0 & !Flags::CUT.0 != 0
+    }
 
     pub(crate) fn has(self, other: Flags) -> bool {
         self.0 & other.0 != 0
@@ -64,6 +76,10 @@ pub(crate) struct GroupHeader {
     pub(crate) wall: u64,
     pub(crate) oldest: u64,
     pub(crate) flags: Flags,
+    /// The newest group before this one that made a cut; 0 if there is none.
+    pub(crate) last_cut: u64,
+    /// With CUT: everything from here up to this group is void.
+    pub(crate) cut_from: u64,
 }
 
 /// Why bytes are not the header of a group at that place.
@@ -95,12 +111,19 @@ pub(crate) struct Link {
     pub(crate) hash: u64,
     pub(crate) epoch: EpochId,
     pub(crate) next_ordinal: u64,
+    /// The newest group up to this one that made a cut; 0 if there is none.
+    pub(crate) last_cut: u64,
 }
 
 impl Link {
     /// Before the log's first group.
-    pub(crate) const START: Link =
-        Link { lsn: 0, hash: 0, epoch: EpochId { counter: 0, nonce: 0 }, next_ordinal: 0 };
+    pub(crate) const START: Link = Link {
+        lsn: 0,
+        hash: 0,
+        epoch: EpochId { counter: 0, nonce: 0 },
+        next_ordinal: 0,
+        last_cut: 0,
+    };
 }
 
 impl GroupHeader {
@@ -120,6 +143,8 @@ impl GroupHeader {
         put(out, 88, &self.wall.to_le_bytes());
         put(out, 96, &self.oldest.to_le_bytes());
         put(out, 104, &self.flags.0.to_le_bytes());
+        put(out, 112, &self.last_cut.to_le_bytes());
+        put(out, 120, &self.cut_from.to_le_bytes());
         let crc = checksum(out);
         put(out, 4, &crc.to_le_bytes());
     }
@@ -150,6 +175,8 @@ impl GroupHeader {
             wall: u64_at(b, 88),
             oldest: u64_at(b, 96),
             flags: Flags(u32_at(b, 104)),
+            last_cut: u64_at(b, 112),
+            cut_from: u64_at(b, 120),
         };
         if h.lsn != lsn {
             return Err(GroupInvalid::Misplaced);
@@ -158,11 +185,17 @@ impl GroupHeader {
             return Err(GroupInvalid::ForeignLog);
         }
         let linked = h.prev < h.lsn && (h.prev != 0 || h.prev_hash == 0);
-        let control = h.flags != Flags::NONE;
+        let control = h.flags.is_control();
+        let cut = match h.flags.has(Flags::CUT) {
+            true => h.cut_from != 0 && h.cut_from < h.lsn,
+            false => h.cut_from == 0,
+        };
         let fits = (GROUP_HEADER..=segment.max_group).contains(&h.used)
             && h.padded_end(segment.block) <= segment.end();
         if h.flags.0 & !Flags::KNOWN != 0
-            || b[108..].iter().any(|&x| x != 0)
+            || b[108..112] != [0; 4]
+            || !cut
+            || (h.last_cut != 0 && h.last_cut >= h.lsn)
             || !linked
             || !fits
             || (control && (h.used != GROUP_HEADER || h.records != 0))
@@ -191,6 +224,8 @@ impl GroupHeader {
             wall: 0,
             oldest: 0,
             flags: Flags::NONE,
+            last_cut: 0,
+            cut_from: 0,
         }
     }
 
@@ -206,6 +241,7 @@ impl GroupHeader {
             && self.prev_hash == before.hash
             && epoch_follows
             && self.first_ordinal == before.next_ordinal
+            && self.last_cut == before.last_cut
     }
 
     /// What the successor must carry.
@@ -217,6 +253,7 @@ impl GroupHeader {
             hash: hash(&bytes),
             epoch: self.epoch,
             next_ordinal: self.first_ordinal + u64::from(self.records),
+            last_cut: if self.flags.has(Flags::CUT) { self.lsn } else { self.last_cut },
         }
     }
 }
@@ -267,6 +304,8 @@ mod tests {
             wall: 1,
             oldest: 0,
             flags: Flags::NONE,
+            last_cut: 4096,
+            cut_from: 0,
         }
     }
 
@@ -289,7 +328,7 @@ mod tests {
 
     #[test]
     fn fields_out_of_range_are_refused_behind_a_right_checksum() {
-        let break_it: [fn(&mut GroupHeader); 12] = [
+        let break_it: [fn(&mut GroupHeader); 16] = [
             |h| h.used = 127,
             |h| h.used = (1 << 18) + 1,
             |h| h.used = u32::MAX,
@@ -297,7 +336,11 @@ mod tests {
             |h| h.oldest = h.lsn + 1,
             |h| h.prev = h.lsn,
             |h| h.prev = 0,
-            |h| h.flags = Flags(16),
+            |h| h.flags = Flags(32),
+            |h| h.cut_from = 1,
+            |h| (h.flags, h.cut_from) = (Flags::CUT, h.lsn),
+            |h| h.last_cut = h.lsn,
+            |h| h.flags = Flags::CUT.and(Flags::IDLE_SEAL),
             |h| h.flags = Flags::IDLE_SEAL,
             |h| h.log_id = [8; 16],
             |h| h.lsn += 4096,
@@ -341,6 +384,10 @@ mod tests {
         assert!(!GroupHeader { prev_hash: 1, ..next }.follows(&link));
         assert!(!GroupHeader { prev: 4096, ..next }.follows(&link));
         assert!(!GroupHeader { first_ordinal: 21, ..next }.follows(&link));
+        assert!(!GroupHeader { last_cut: 0, ..next }.follows(&link));
+        let cut = GroupHeader { flags: Flags::CUT, cut_from: 8192, ..first };
+        let after = GroupHeader { prev_hash: cut.link().hash, last_cut: cut.lsn, ..next };
+        assert!(after.follows(&cut.link()), "a data group that makes a cut");
         // The same group, written again after a crash with one byte changed, has another hash.
         assert!(!next.follows(&GroupHeader { wall: 2, ..first }.link()));
     }

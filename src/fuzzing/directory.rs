@@ -154,7 +154,7 @@ fn look(memory: &Arc<Memory>, options: &Options) -> Result<Seen, Error> {
 fn read(shared: &Arc<Shared>) -> (Records, Option<Error>) {
     let end = shared.durable.end();
     let mut records = Records::new();
-    for record in Reader::new(Arc::clone(shared), 0, end) {
+    for record in Reader::new(Arc::clone(&shared.files), 0, end) {
         match record {
             Ok(record) => {
                 let lsn = record.lsn.as_u64();
@@ -175,16 +175,21 @@ fn read_single(shared: &Arc<Shared>, records: &Records, behind: &[u64], whole: b
     let unknown = |place: u64| {
         let known = records.binary_search_by_key(&place, |(lsn, _)| *lsn).is_ok();
         if place < end && !known {
-            match read_one(shared, place) {
+            match read_one(&shared.files, place, end) {
                 Ok(_) => assert!(!whole, "read of {place}, where no record starts"),
-                Err(Error::NoRecord { .. } | Error::Corruption { .. } | Error::Pruned { .. }) => {}
+                Err(
+                    Error::NoRecord { .. }
+                    | Error::Corruption { .. }
+                    | Error::Pruned { .. }
+                    | Error::Truncated { .. },
+                ) => {}
                 Err(e) => panic!("read of {place} says: {e}"),
             }
         }
     };
     behind.iter().for_each(|&place| unknown(place));
     for (lsn, payload) in records {
-        match read_one(shared, *lsn) {
+        match read_one(&shared.files, *lsn, end) {
             Ok(record) => assert!(record.payload == *payload, "read of {lsn}"),
             // It looks into the next segment to learn where this one ends.
             Err(Error::Corruption { .. }) if !whole => {}
@@ -195,7 +200,7 @@ fn read_single(shared: &Arc<Shared>, records: &Records, behind: &[u64], whole: b
         }
     }
     if let Some((middle, _)) = records.get(records.len() / 2) {
-        let rest: Vec<_> = Reader::new(Arc::clone(shared), *middle, end)
+        let rest: Vec<_> = Reader::new(Arc::clone(&shared.files), *middle, end)
             .map_while(|record| record.ok().map(|r| (r.lsn.as_u64(), r.payload)))
             .collect();
         assert!(rest == records[records.len() / 2..], "a reader from {middle}");

@@ -119,7 +119,16 @@ pub(super) fn group(input: &[u8]) {
         }
     }
     if flags & 32 != 0 {
-        b[108..].fill(0);
+        b[108..112].fill(0);
+        // Both fields of a cut, or neither.
+        if flags & 128 == 0 {
+            b[112..].fill(0);
+        } else {
+            for field in [112, 120] {
+                let below = u64_at(&b, field) % (lsn + 2);
+                put(&mut b, field, &below.to_le_bytes());
+            }
+        }
     }
     if flags & 64 != 0 {
         seal_header(&mut b);
@@ -128,19 +137,23 @@ pub(super) fn group(input: &[u8]) {
     seal_header(&mut sealed);
     let (prev, prev_hash) = (u64_at(&b, 56), u64_at(&b, 64));
     let (used, records, flag) = (u64::from(u32_at(&b, 72)), u32_at(&b, 76), u32_at(&b, 104));
+    let (last_cut, cut_from) = (u64_at(&b, 112), u64_at(&b, 120));
+    let cuts = flag & 16 != 0;
     let padded = used.div_ceil(u64::from(block)) * u64::from(block);
     let valid = b.starts_with(b"RWGp")
         && sealed == b
         && u64_at(&b, 8) == lsn
         && b[16..32] == LOG_ID
-        && flag < 16
-        && b[108..] == [0; 20]
+        && flag < 32
+        && b[108..112] == [0; 4]
+        && (last_cut == 0 || last_cut < lsn)
+        && if cuts { 0 < cut_from && cut_from < lsn } else { cut_from == 0 }
         && (128..=u64::from(segment.max_group)).contains(&used)
         && lsn + padded <= segment.base + segment.size
         && u64_at(&b, 48) <= lsn
         && u64_at(&b, 96) <= lsn
         && (prev < lsn && prev != 0 || prev == 0 && prev_hash == 0 && lsn > 0)
-        && (flag == 0 || used == 128 && records == 0)
+        && (flag & 15 == 0 || used == 128 && records == 0)
         && u64_at(&b, 80).checked_add(u64::from(records)).is_some();
     let decoded = GroupHeader::decode(&b, lsn, &segment);
     assert_eq!(decoded.is_ok(), valid, "{decoded:?}");

@@ -29,9 +29,10 @@ use std::time::Duration;
 pub(crate) use thread::{SystemClock, run};
 
 use crate::backend::{Backend, Completion, Method, Part, SLOTS};
+use crate::cuts::Cut;
 use crate::durable::Ready;
 use crate::error::Failure;
-use crate::format::{EpochId, Link, SegmentHeader};
+use crate::format::{EpochId, Flags, Link, SegmentHeader};
 use crate::options::Durability;
 use crate::ring::WakeOn;
 use crate::shared::Shared;
@@ -285,7 +286,7 @@ impl IoLoop {
     fn advance(&mut self) -> bool {
         let mut moved = false;
         while let Some(group) = self.groups.written(self.next_release) {
-            if self.shared.tail.is_wanted() {
+            if self.shared.files.tail.is_wanted() {
                 let buffer = self.shared.ring.index(self.next_release);
                 let start = self.shared.ring.memory.buffer(buffer).cast_const();
                 let used = group.header.used as usize;
@@ -293,7 +294,7 @@ impl IoLoop {
                 // thread's alone (ring invariant 6); finish_buffer and the producers initialised
                 // its first `used` bytes, and the slice ends before release().
                 let used = unsafe { std::slice::from_raw_parts(start, used) };
-                self.shared.tail.push(group.header, used);
+                self.shared.files.tail.push(group.header, used);
             }
             self.shared.ring.release(self.next_release);
             self.next_release += 1;
@@ -301,11 +302,20 @@ impl IoLoop {
         }
         let from = self.shared.durable.end();
         let mut durable = None;
+        let mut cut = false;
         while let Some(group) = self.groups.pop_durable() {
             durable = Some((group.end, group.oldest));
+            if group.header.flags.has(Flags::CUT) {
+                // Before the durable end passes it: readers below that know of it.
+                self.shared.files.cuts.add(Cut { from: group.header.cut_from, to: group.lsn });
+                cut = true;
+            }
         }
         if let Some((end, oldest)) = durable {
             self.shared.durable.advance(end);
+            if cut {
+                self.shared.cut_settled();
+            }
             self.shared.set_retired(oldest);
             let from = self.to_wake.map_or(from, |(first, _)| first);
             self.to_wake = Some((from, end));

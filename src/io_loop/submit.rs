@@ -69,7 +69,7 @@ impl IoLoop {
         if !self.groups.is_empty() || self.closing != Closing::No {
             return false;
         }
-        if self.shared.retire_wanted() > self.setup.oldest {
+        if self.shared.retire_wanted() > self.setup.oldest || self.shared.is_cut_wanted() {
             return true;
         }
         if self.marked {
@@ -96,6 +96,7 @@ impl IoLoop {
             flags = match self.closing {
                 _ if self.next == 0 => Flags::EPOCH,
                 Closing::No if wanted > self.setup.oldest => Flags::RETENTION,
+                Closing::No if self.shared.is_cut_wanted() => Flags::NONE,
                 Closing::No => Flags::IDLE_SEAL,
                 _ => Flags::CLEAN_CLOSE,
             };
@@ -103,6 +104,12 @@ impl IoLoop {
         if wanted > self.setup.oldest {
             self.setup.oldest = wanted;
             // The helper waits until this header is durable, in every mode.
+            self.sync_until = self.sync_until.max(sealed.lsn + u64::from(len));
+        }
+        // What is appended from now on lies above the cut, also in this group.
+        let cut = self.shared.take_cut();
+        if cut.is_some() {
+            flags = flags.and(Flags::CUT);
             self.sync_until = self.sync_until.max(sealed.lsn + u64::from(len));
         }
         let header = GroupHeader {
@@ -118,6 +125,8 @@ impl IoLoop {
             wall: self.clock.wall(),
             oldest: self.setup.oldest,
             flags,
+            last_cut: self.link.last_cut,
+            cut_from: cut.unwrap_or(0),
         };
         let buffer = self.shared.ring.index(self.next);
         let start = self.finish_buffer(buffer, &header, len);
@@ -154,7 +163,8 @@ impl IoLoop {
         self.link = header.link();
         self.next += 1;
         self.submitted_end = sealed.lsn + u64::from(len);
-        self.marked = control;
+        // A cut is data to its caller: a mark must follow it.
+        self.marked = control && cut.is_none();
         self.closed = flags.has(Flags::CLEAN_CLOSE);
         self.pace.submitted(len, sealed.records);
         self.shared.durable.set_crowd(sealed.records);
@@ -210,7 +220,7 @@ impl IoLoop {
         }
         let Some(slot) = self.slots.iter().position(Option::is_none) else { return false };
         let base = self.current.end();
-        let Some(spare) = self.shared.table.activate(base, self.clock.wall()) else {
+        let Some(spare) = self.shared.files.table.activate(base, self.clock.wall()) else {
             let detail = format!("no prepared segment at {base} for a group at {lsn}");
             self.fail(&Failure::new("rotation", detail));
             return false;
@@ -246,7 +256,7 @@ impl IoLoop {
             }
             Durability::EveryGroup | Durability::Manual => {}
         }
-        if self.shared.retire_wanted() > self.setup.oldest {
+        if self.shared.retire_wanted() > self.setup.oldest || self.shared.is_cut_wanted() {
             // No group has come to say so; the control group that will needs everything durable.
             self.sync_until = self.sync_until.max(self.submitted_end);
         }

@@ -192,7 +192,7 @@ fn records_are_checked_from_the_mark_on_and_not_below() {
     }
     // The very first group cannot be cut: its predecessor is gone.
     let mut made = Made::new(1, 2);
-    made.link = Link { lsn: BLOCK, hash: 3, epoch: FIRST, next_ordinal: 5 };
+    made.link = Link { lsn: BLOCK, hash: 3, epoch: FIRST, next_ordinal: 5, last_cut: 0 };
     made.put(SIZE + BLOCK, 9, |h| (h.durable_end, h.oldest) = (SIZE, SIZE));
     made.write(SIZE + BLOCK + 140, &[8]);
     assert_eq!(made.damaged_at(), SIZE + BLOCK);
@@ -320,7 +320,7 @@ fn the_walk_starts_where_the_newest_mark_points_to() {
 fn a_segment_that_is_missing_at_the_front_was_retired_or_is_missed() {
     for (oldest, damaged) in [(SIZE, false), (0, true)] {
         let mut made = Made::new(1, 2);
-        made.link = Link { lsn: BLOCK, hash: 3, epoch: FIRST, next_ordinal: 5 };
+        made.link = Link { lsn: BLOCK, hash: 3, epoch: FIRST, next_ordinal: 5, last_cut: 0 };
         let lsn = SIZE + BLOCK;
         made.put(lsn, 9, |h| (h.durable_end, h.oldest) = (lsn, oldest));
         made.put(lsn + BLOCK, 9, |h| h.oldest = oldest);

@@ -41,7 +41,7 @@ impl Ledger {
     }
 
     pub(super) fn enter(&self, first: u64, seeds: u64, took: Duration, tally: &Tally) {
-        let Tally { lives, crashes, images, chains, faults, records } = tally;
+        let Tally { lives, crashes, images, chains, faults, records, cuts: _ } = tally;
         let (commit, seconds) = (&self.commit, took.as_secs());
         let line = format!(
             "{commit}\t{first}\t{seeds}\t{lives}\t{crashes}\t{images}\t{chains}\t{faults}\t{records}\t{seconds}\n"

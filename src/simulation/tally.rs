@@ -15,6 +15,8 @@ pub(super) struct Tally {
     /// Operations and reads that failed.
     pub(super) faults: u64,
     pub(super) records: u64,
+    /// Calls of `truncate_after`.
+    pub(super) cuts: u64,
 }
 
 impl AddAssign for Tally {
@@ -25,16 +27,17 @@ impl AddAssign for Tally {
         self.chains += other.chains;
         self.faults += other.faults;
         self.records += other.records;
+        self.cuts += other.cuts;
     }
 }
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Tally { lives, crashes, images, chains, faults, records } = self;
+        let Tally { lives, crashes, images, chains, faults, records, cuts } = self;
         write!(
             f,
             "{lives} lives, {crashes} crashes, {images} images, {chains} chains of crashed \
-             recoveries, {faults} faults, {records} records"
+             recoveries, {faults} faults, {records} records, {cuts} cuts"
         )
     }
 }

@@ -18,7 +18,7 @@ use crate::io_loop::{Clock, IoLoop, Setup};
 use crate::lsn::Lsn;
 use crate::open::{Recovered, recover};
 use crate::options::{Durability, Options};
-use crate::reader::{Reader, read_one};
+use crate::reader::{Reader, cut_point, read_one};
 use crate::segment::Names;
 use crate::shared::Shared;
 use crate::storage::sim::SimDisk;
@@ -165,7 +165,7 @@ impl World {
             io.wait(None);
         }
         let Some(found) = read_all(&shared)? else { return Ok(None) };
-        self.oracle.adopt(&found, &report)?;
+        self.oracle.adopt(&found, &report, &shared.files.cuts)?;
         let life = Life { core, shared, io, helper, full: false, follower: None };
         // What open returns is durable.
         self.note(&life);
@@ -182,7 +182,7 @@ impl World {
             let recovered = recover(&image.dir(), &names, &self.options, &*self.clock, [7; 24]);
             let recovered = opened(recovered)?.ok_or("an image cannot be opened")?;
             let found = read_all(&recovered.shared)?.ok_or("an image cannot be read")?;
-            self.oracle.compare(&found, &recovered.report)?;
+            self.oracle.compare(&found, &recovered.report, &recovered.shared.files.cuts)?;
         }
         self.tally.images += self.images as u64 + 1;
         self.tally.crashes += 1;
@@ -268,11 +268,14 @@ impl World {
         }
         let at = self.rng.usize(..self.oracle.records.len());
         let (lsn, payload) = &self.oracle.records[at];
+        if self.rng.u8(0..12) == 0 {
+            return self.truncate_after(life, *lsn);
+        }
         if self.rng.u8(0..8) == 0 {
             life.shared.truncate_to.fetch_max(*lsn, Ordering::SeqCst);
             self.oracle.may_be_gone = self.oracle.may_be_gone.max(*lsn);
         } else if *lsn < life.shared.durable.end() {
-            match read_one(&life.shared, *lsn) {
+            match read_one(&life.shared.files, *lsn, life.shared.durable.end()) {
                 Ok(record) if record.payload == *payload => {}
                 Err(Error::Pruned { oldest }) if oldest.as_u64() <= self.oracle.may_be_gone => {}
                 Err(Error::Io { .. }) => {}
@@ -282,13 +285,34 @@ impl World {
         Ok(())
     }
 
+    /// Asks for a cut, as [`Wal::truncate_after`](crate::Wal::truncate_after) does.
+    pub(super) fn truncate_after(&mut self, life: &Life, from: u64) -> Result<(), String> {
+        let (files, end) = (&life.shared.files, life.shared.durable.end());
+        if self.oracle.cutting.is_some() || from >= end || self.oracle.inside_batch.contains(&from)
+        {
+            return Ok(());
+        }
+        match cut_point(files, from, end) {
+            Ok(Some(point)) => {
+                self.oracle.cutting = Some(point);
+                life.shared.want_cut(point);
+                self.tally.cuts += 1;
+                Ok(())
+            }
+            Ok(None) => Err(format!("nothing to cut at {from}")),
+            Err(Error::Pruned { oldest }) if oldest.as_u64() <= self.oracle.may_be_gone => Ok(()),
+            Err(Error::Io { .. }) => Ok(()),
+            Err(e) => Err(format!("cut at {from}: {e}")),
+        }
+    }
+
     /// A follower delivers what is durable, record by record, and nothing else.
     fn follow(&mut self, life: &mut Life) -> Result<(), String> {
         let (follower, from) = match &mut life.follower {
             Some((follower, from)) => (follower, from),
             none => {
                 let durable = life.shared.durable.end();
-                let from = if self.rng.bool() { life.shared.table.oldest() } else { durable };
+                let from = if self.rng.bool() { life.shared.files.table.oldest() } else { durable };
                 let follower =
                     Follow::new(Arc::clone(&life.shared), from).map_err(|e| e.to_string())?;
                 let (follower, from) = none.insert((follower, from));
@@ -319,6 +343,13 @@ impl World {
                     life.follower = None;
                     return Ok(());
                 }
+                // It had delivered what was cut.
+                Err(Error::Truncated { to, .. })
+                    if *from < to.as_u64() && life.shared.files.cuts.at(*from - 1).is_some() =>
+                {
+                    life.follower = None;
+                    return Ok(());
+                }
                 Err(e) => return Err(format!("follow: {e}")),
             }
         }
@@ -332,6 +363,12 @@ impl World {
     pub(super) fn note(&mut self, life: &Life) {
         let end = life.shared.durable.end();
         self.oracle.acknowledged = self.oracle.acknowledged.max(end);
+        if let Some(from) = self.oracle.cutting
+            && let Some(cut) = life.shared.files.cuts.at(from)
+        {
+            self.oracle.cut(from, cut.to);
+            self.oracle.cutting = None;
+        }
         if self.options.max_segments.is_some() {
             self.oracle.may_be_gone = self.oracle.may_be_gone.max(life.shared.retire_wanted());
         }
@@ -379,7 +416,7 @@ impl World {
 }
 
 impl Life {
-    fn run(&mut self) {
+    pub(super) fn run(&mut self) {
         self.io.step();
         self.io.wait(None);
         self.full = false;
@@ -413,7 +450,7 @@ impl Life {
 
 /// `None`: the machine went off meanwhile.
 pub(super) fn read_all(shared: &Arc<Shared>) -> Result<Option<Records>, String> {
-    let reader = Reader::new(Arc::clone(shared), Lsn::ZERO.as_u64(), shared.durable.end());
+    let reader = Reader::new(Arc::clone(&shared.files), Lsn::ZERO.as_u64(), shared.durable.end());
     let mut found = Vec::new();
     for record in reader {
         match record {

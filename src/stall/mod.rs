@@ -136,7 +136,7 @@ impl Watchdog {
             Place::Segment => StallKind::Segment,
         };
         let stall = Stall { kind, lasted: Duration::from_nanos(lasted), over };
-        let (dir, lasted_ms) = (self.shared.dir.path_of(""), lasted / 1_000_000);
+        let (dir, lasted_ms) = (self.shared.files.dir.path_of(""), lasted / 1_000_000);
         if over {
             tracing::info!(dir = %dir.display(), %kind, lasted_ms, "the disk answers again");
         } else {

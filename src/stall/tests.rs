@@ -3,6 +3,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::{Flights, OnStall, Place, Stall, StallKind, Watchdog};
+use crate::cuts::Cuts;
 use crate::durable::Durable;
 use crate::io_loop::Clock;
 use crate::ring::{Placement, Ring};
@@ -46,6 +47,7 @@ impl Watched {
             Table::new([], Vec::new()),
             SimDisk::new().dir(),
             Names::new("wal"),
+            Cuts::new(),
             0,
         ));
         let clock = Arc::new(Hand::default());

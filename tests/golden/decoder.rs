@@ -16,7 +16,8 @@ fn rule(holds: bool, name: &'static str) -> Checked<()> {
 const EPOCH: u32 = 1;
 const IDLE_SEAL: u32 = 2;
 const CLEAN_CLOSE: u32 = 4;
-const KNOWN_FLAGS: u32 = 15;
+const CUT: u32 = 16;
+const KNOWN_FLAGS: u32 = 31;
 const GROUP_HEADER: u64 = 128;
 
 const TABLE: [u32; 256] = {
@@ -118,6 +119,8 @@ pub struct Header {
     pub ordinal: u64,
     pub oldest: u64,
     pub flags: u32,
+    pub last_cut: u64,
+    pub cut_from: u64,
     /// The hash that its successor carries.
     pub hash: u64,
     /// First address behind the padding.
@@ -135,7 +138,7 @@ impl Header {
         rule(b[16..32] == segment.log_id, "log id is the segment's")?;
         let flags = u32_at(b, 104);
         rule(flags & !KNOWN_FLAGS == 0, "flags known")?;
-        rule(zero(&b[108..128]), "group reserved fields are zero")?;
+        rule(zero(&b[108..112]), "group reserved fields are zero")?;
         let used = u64::from(u32_at(b, 72));
         rule((GROUP_HEADER..=segment.max_group).contains(&used), "used length")?;
         let end = lsn + used.next_multiple_of(segment.block);
@@ -152,6 +155,8 @@ impl Header {
             ordinal: u64_at(b, 80),
             oldest: u64_at(b, 96),
             flags,
+            last_cut: u64_at(b, 112),
+            cut_from: u64_at(b, 120),
             hash: hash(b),
             end,
         };
@@ -159,6 +164,12 @@ impl Header {
         rule(header.oldest <= lsn, "oldest is not above the LSN")?;
         let first = header.previous == 0 && header.previous_hash == 0;
         rule(first || header.previous < lsn, "previous is below the LSN")?;
+        rule(header.last_cut == 0 || header.last_cut < lsn, "the last cut is below the LSN")?;
+        if flags & CUT == 0 {
+            rule(header.cut_from == 0, "cut from is zero without CUT")?;
+        } else {
+            rule(header.cut_from > 0 && header.cut_from < lsn, "cut from is below the LSN")?;
+        }
         Ok(header)
     }
 
@@ -168,7 +179,9 @@ impl Header {
         let same = (self.epoch, self.nonce) == (last.epoch, last.nonce);
         let begins = self.flags & EPOCH != 0 && self.epoch > last.epoch;
         rule(same || begins, "the predecessor's epoch, or a greater one begins")?;
-        rule(self.ordinal == last.ordinal + last.count, "ordinals follow")
+        rule(self.ordinal == last.ordinal + last.count, "ordinals follow")?;
+        let last_cut = if last.flags & CUT == 0 { last.last_cut } else { last.lsn };
+        rule(self.last_cut == last_cut, "the last cut is the predecessor's, or the predecessor")
     }
 }
 
@@ -328,6 +341,9 @@ impl Log {
                 }
             }
             let Some((header, records, kinds)) = next else { return Ok(()) };
+            if header.flags & CUT != 0 {
+                self.records.retain(|(lsn, _)| *lsn < header.cut_from);
+            }
             self.end = header.end;
             self.chain.push(header);
             self.records.extend(records);
@@ -373,7 +389,7 @@ impl Log {
         }
         let (mut epoch_end, mut before) = (0, first);
         for h in &self.chain {
-            if h.flags != 0 {
+            if h.flags & !CUT != 0 {
                 rule((h.used, h.count) == (GROUP_HEADER, 0), "control groups hold no records")?;
             }
             if h.flags & EPOCH != 0 {

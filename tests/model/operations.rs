@@ -93,6 +93,7 @@ pub(crate) enum Op {
     ReadFrom(Place),
     Replay,
     TruncateBefore(Place),
+    TruncateAfter(Place),
     Follow(Place),
     /// The follower takes what there is.
     Take,
@@ -144,7 +145,8 @@ fn op(rng: &mut Rng) -> Op {
         40..=44 => Op::Read(place(rng)),
         45..=47 => Op::ReadFrom(place(rng)),
         48 => Op::Replay,
-        49 | 50 => Op::TruncateBefore(place(rng)),
+        49 => Op::TruncateBefore(place(rng)),
+        50 => Op::TruncateAfter(place(rng)),
         51 | 52 => Op::Follow(place(rng)),
         53..=57 => Op::Take,
         58 => Op::StopFollowing,

@@ -1,5 +1,7 @@
 //! The model: the records that were appended, in order.
 
+use std::collections::BTreeSet;
+
 #[derive(Debug, Default)]
 pub(crate) struct Reference {
     /// Position and payload.
@@ -8,6 +10,10 @@ pub(crate) struct Reference {
     pub(crate) oldest: u64,
     pub(crate) durable_end: u64,
     appended: u64,
+    /// Records of batches but their first.
+    pub(crate) inside_batch: BTreeSet<u64>,
+    /// What was cut out: from where it was asked for, its first record, and where the log goes on.
+    void: Vec<(u64, u64, u64)>,
 }
 
 impl Reference {
@@ -27,11 +33,37 @@ impl Reference {
         }
         let mut at = lsn;
         for payload in payloads {
+            if at > lsn {
+                self.inside_batch.insert(at);
+            }
             let next = at + 8 + (payload.len() as u64).next_multiple_of(8);
             self.records.push((at, payload));
             at = next;
         }
         Ok(())
+    }
+
+    /// Everything from `from` on was cut, up to `to`, where the log goes on.
+    pub(crate) fn cut(&mut self, from: u64, to: u64) -> Result<(), String> {
+        let at = self.index(from);
+        if self.records.last().is_some_and(|(last, _)| *last >= from && *last >= to) {
+            return Err(format!("cut from {from} to {to} only"));
+        }
+        if let Some((first, _)) = self.records.get(at) {
+            self.void.push((from, *first, to));
+        }
+        self.records.truncate(at);
+        Ok(())
+    }
+
+    pub(crate) fn is_void(&self, lsn: u64) -> bool {
+        self.void.iter().any(|&(_, first, to)| (first..to).contains(&lsn))
+    }
+
+    /// Between records it depends on where groups begin.
+    pub(crate) fn may_be_void(&self, lsn: u64) -> bool {
+        // A batch begins before its first record.
+        self.void.iter().any(|&(from, _, to)| (from.saturating_sub(16)..to).contains(&lsn))
     }
 
     /// The durable end as it is now: it never goes back.

@@ -32,6 +32,11 @@ struct Following {
     follow: Follow,
     /// The next record's index in the model.
     next: usize,
+    /// Where it began.
+    from: u64,
+    /// The last record that it delivered, and whether that was cut since.
+    last: Option<u64>,
+    cut: bool,
 }
 
 struct Unpark(Thread);
@@ -204,6 +209,7 @@ impl Subject {
                 }
                 self.read_from(kept)
             }
+            Op::TruncateAfter(place) => self.truncate_after(self.lsn(*place)),
             Op::Follow(place) => self.follow(self.lsn(*place)),
             Op::Take => self.take(),
             Op::StopFollowing => {
@@ -219,6 +225,32 @@ impl Subject {
                 Ok(())
             }
             Op::Reopen(_) | Op::DropAndOpen(_) => Ok(()),
+        }
+    }
+
+    fn truncate_after(&mut self, lsn: u64) -> Checked {
+        let wal = self.wal();
+        let is_record = self.model.records.binary_search_by_key(&lsn, |r| r.0).is_ok();
+        let inner = is_record && self.model.inside_batch.contains(&lsn);
+        let appended = self.surely_appended(lsn);
+        match wal.truncate_after(Lsn::new(lsn)) {
+            Ok(to) if !inner && appended != Some(false) => {
+                self.model.cut(lsn, to.as_u64())?;
+                if let Some(f) = &mut self.follower {
+                    f.cut |= f.last.is_some_and(|last| last >= lsn);
+                    f.next = self.model.index(f.last.map_or(f.from, |last| last + 1));
+                }
+                self.read_from(0)
+            }
+            Err(Error::InsideBatch { first, .. })
+                if inner && !self.model.inside_batch.contains(&first.as_u64()) =>
+            {
+                Ok(())
+            }
+            Err(Error::NotAppended { .. }) if appended != Some(true) => Ok(()),
+            Err(Error::NoRecord { .. }) if !is_record => Ok(()),
+            Err(Error::Pruned { oldest }) if oldest.as_u64() > lsn => Ok(()),
+            other => Err(format!("{lsn}: got {other:?}")),
         }
     }
 
@@ -247,6 +279,12 @@ impl Subject {
     ) -> Checked {
         let (wal, lsn) = (self.wal(), self.lsn(place));
         match (wait(&wal, Lsn::new(lsn)), self.surely_appended(lsn)) {
+            (Err(Error::Truncated { from, to }), _)
+                if self.model.may_be_void(lsn) && from.as_u64() <= lsn && lsn < to.as_u64() =>
+            {
+                Ok(())
+            }
+            (Ok(()), _) if self.model.is_void(lsn) => Err(format!("{lsn} was cut")),
             (Ok(()), Some(true) | None) if wal.durable_end().as_u64() > lsn => Ok(()),
             (Err(Error::NotAppended { end, .. }), Some(false) | None) if end.as_u64() <= lsn => {
                 Ok(())
@@ -272,7 +310,8 @@ impl Subject {
             (Err(Error::NotAppended { .. }), None) if self.surely_appended(lsn) != Some(true) => {
                 Ok(())
             }
-            (Err(Error::NoRecord { .. }), None) => Ok(()),
+            (Err(Error::Truncated { .. }), None) if self.model.may_be_void(lsn) => Ok(()),
+            (Err(Error::NoRecord { .. }), None) if !self.model.is_void(lsn) => Ok(()),
             (other, _) => Err(format!("{lsn}: got {other:?}")),
         }
     }
@@ -305,7 +344,8 @@ impl Subject {
         match wal.follow(Lsn::new(from)) {
             Ok(follow) => {
                 // From zero on retention may have taken records by now: the first tells.
-                self.follower = Some(Following { follow, next: self.model.index(from) });
+                let next = self.model.index(from);
+                self.follower = Some(Following { follow, next, from, last: None, cut: false });
                 if self.surely_appended(from) == Some(false) {
                     return Err("followed from a place behind the end".into());
                 }
@@ -321,6 +361,14 @@ impl Subject {
         let Some(following) = &mut self.follower else { return Ok(()) };
         let durable = self.wal.as_ref().map_or(0, |w| w.durable_end().as_u64());
         let mut fresh = following.next;
+        if following.cut {
+            let taken = following.follow.try_next().map(|r| r.map(|r| r.lsn));
+            self.follower = None;
+            return match taken {
+                Err(Error::Truncated { .. }) => Ok(()),
+                other => wrong(&other),
+            };
+        }
         while let Some(record) =
             following.follow.try_next().map_err(|e| format!("follower: {e}"))?
         {
@@ -335,7 +383,10 @@ impl Subject {
                 fresh = at;
             }
             match self.model.records.get(fresh) {
-                Some((at, payload)) if *at == lsn && payload == record.payload => fresh += 1,
+                Some((at, payload)) if *at == lsn && payload == record.payload => {
+                    fresh += 1;
+                    following.last = Some(lsn);
+                }
                 other => {
                     let at = other.map(|r| r.0);
                     return Err(format!("the follower has {lsn} instead of {at:?}"));

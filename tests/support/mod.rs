@@ -63,12 +63,15 @@ pub fn read_all(wal: &Wal) -> Vec<(Lsn, Vec<u8>)> {
     all
 }
 
-/// Copies the files of a directory.
+/// Copies the files of a directory; those that are removed meanwhile are not in the copy.
 pub fn copy_dir(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
-        std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        match std::fs::copy(entry.path(), to.join(entry.file_name())) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            copied => drop(copied.unwrap()),
+        }
     }
 }
 
