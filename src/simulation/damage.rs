@@ -102,7 +102,7 @@ impl Reference {
         };
         let Seen::Records(records, _) = reference.look() else { panic!("it is sound") };
         assert!(world.tally.cuts == 1, "a cut is in it");
-        assert!(records.len() > 15, "{} records", records.len());
+        assert!(records.len() > 8, "{} records", records.len());
         assert!(world.oracle.records.ends_with(&records));
         assert!(reference.stale.len() >= 3);
         reference.records = records;
