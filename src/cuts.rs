@@ -48,6 +48,19 @@ impl Cuts {
         self.count.load(Ordering::SeqCst)
     }
 
+    /// All ranges, ascending.
+    pub(crate) fn all(&self) -> Vec<Cut> {
+        lock(&self.ranges).clone()
+    }
+
+    /// The newest cut group; 0 if there is none.
+    pub(crate) fn newest(&self) -> u64 {
+        match self.count() {
+            0 => 0,
+            _ => lock(&self.ranges).last().map_or(0, |cut| cut.to),
+        }
+    }
+
     /// The cut that made `lsn` void.
     #[inline]
     pub(crate) fn at(&self, lsn: u64) -> Option<Cut> {

@@ -62,7 +62,7 @@ pub(crate) fn recover(
     random: [u8; 24],
 ) -> Result<Recovered> {
     let geometry = options.geometry(dir.block_size())?;
-    let found = scan(&**dir, names)?;
+    let found = scan(&**dir, names, &[])?;
     let judged = match found.segments.is_empty() {
         true => None,
         false => Some(judge(&**dir, names, &found.segments)?),

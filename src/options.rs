@@ -97,7 +97,7 @@ pub(crate) struct Options {
 impl Default for Options {
     fn default() -> Self {
         Options {
-            prefix: "wal".into(),
+            prefix: DEFAULT_PREFIX.into(),
             segment_size: 64 << 20,
             ring_capacity: None,
             max_record_size: None,
@@ -132,6 +132,7 @@ const DEFAULT_RING: usize = 8 << 20;
 const DEFAULT_BUFFERS: usize = 8;
 const MAX_BUFFERS: usize = 1024;
 const MAX_SEGMENT: u64 = 1 << 40;
+pub(crate) const DEFAULT_PREFIX: &str = "wal";
 const MAX_PREFIX: usize = 200;
 
 /// What a record takes beside its payload, at most, in a group of its own.
@@ -238,7 +239,7 @@ impl Options {
     }
 }
 
-fn validate_prefix(prefix: &str) -> Result<(), OptionsError> {
+pub(crate) fn validate_prefix(prefix: &str) -> Result<(), OptionsError> {
     let why = if prefix.is_empty() {
         "is empty"
     } else if prefix.len() > MAX_PREFIX {

@@ -4,6 +4,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
 use crate::backend::{Ask, BackendInfo, BackendKind, Chosen, Method, MethodReason, choose};
+use crate::end_file::EndFile;
 use crate::error::{Error, Failure, Result};
 use crate::helper::{self, Helper, Policy};
 use crate::io_loop::{self, Clock, IoLoop, Setup};
@@ -122,6 +123,8 @@ fn begin(
     };
     let started = choose(&ask, Arc::clone(&shared.ring.memory))?;
     shared.commit.set(started.method);
+    let files = &shared.files;
+    let create_end_file = || EndFile::create(&*files.dir, &files.names, start.log_id);
     let setup = Setup {
         log_id: start.log_id,
         epoch: start.epoch,
@@ -134,6 +137,7 @@ fn begin(
         durability: options.durability,
         commit_delay: options.commit_delay,
         idle_seal: options.idle_seal,
+        end_file: started.info.kind.is_durable().then(create_end_file).flatten(),
     };
     let io_loop = IoLoop::new(Arc::clone(shared), Arc::clone(clock), started.backend, setup)
         .map_err(|failure| Error::Poisoned { cause: Arc::new(failure) })?;

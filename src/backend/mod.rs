@@ -101,6 +101,17 @@ pub enum BackendKind {
     Discard,
 }
 
+impl BackendKind {
+    /// Whether what it calls durable is.
+    pub(crate) fn is_durable(self) -> bool {
+        match self {
+            BackendKind::IoUring | BackendKind::Std => true,
+            #[cfg(feature = "discard")]
+            BackendKind::Discard => false,
+        }
+    }
+}
+
 impl fmt::Display for BackendKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

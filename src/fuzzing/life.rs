@@ -86,6 +86,7 @@ impl Life {
             durability: options.durability,
             commit_delay: options.commit_delay,
             idle_seal: options.idle_seal,
+            end_file: None,
         };
         shared.commit.set(Chosen {
             method: Method::Linked,

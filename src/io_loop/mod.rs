@@ -31,6 +31,7 @@ pub(crate) use thread::{SystemClock, run};
 use crate::backend::{Backend, Completion, Method, Part, SLOTS};
 use crate::cuts::Cut;
 use crate::durable::Ready;
+use crate::end_file::EndFile;
 use crate::error::Failure;
 use crate::format::{EpochId, Flags, Link, SegmentHeader};
 use crate::options::Durability;
@@ -71,6 +72,8 @@ pub(crate) struct Setup {
     pub(crate) durability: Durability,
     pub(crate) commit_delay: Duration,
     pub(crate) idle_seal: Duration,
+    /// Where other processes are told how far the log is durable.
+    pub(crate) end_file: Option<EndFile>,
 }
 
 /// What a step came to.
@@ -312,6 +315,7 @@ impl IoLoop {
             }
         }
         if let Some((end, oldest)) = durable {
+            self.tell(end);
             self.shared.durable.advance(end);
             if cut {
                 self.shared.cut_settled();
@@ -328,6 +332,16 @@ impl IoLoop {
             moved = true;
         }
         moved
+    }
+
+    /// Tells other processes, before anybody in this one is told: what was acknowledged is seen there.
+    fn tell(&mut self, end: u64) {
+        if let Some(file) = &mut self.setup.end_file
+            && !file.say(end, self.shared.files.cuts.newest())
+        {
+            tracing::warn!("the durable end can no longer be told to other processes");
+            self.setup.end_file = None;
+        }
     }
 
     /// Says what is waited for longest, for the watchdog.

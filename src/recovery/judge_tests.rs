@@ -96,7 +96,7 @@ impl Made {
 
     fn judge(&self) -> Result<Judgement> {
         let dir = self.disk.dir();
-        let found = scan(&*dir, &self.names)?;
+        let found = scan(&*dir, &self.names, &[])?;
         judge(&*dir, &self.names, &found.segments)
     }
 
@@ -279,7 +279,7 @@ fn of_a_later_segment_every_block_is_looked_at_that_no_stamp_excludes() {
     let untouched = Made::new(0, 2);
     let end = |made: &Made| {
         let dir = made.disk.dir();
-        let found = scan(&*dir, &made.names).unwrap();
+        let found = scan(&*dir, &made.names, &[]).unwrap();
         Judge { dir: &*dir, names: &made.names, segments: &found.segments }
             .written_end(1, SIZE + BLOCK)
             .unwrap()

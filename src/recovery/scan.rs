@@ -13,8 +13,8 @@ pub(crate) struct Scan {
     pub(crate) temporaries: Vec<String>,
 }
 
-/// Reads the directory and every segment's header. Changes nothing.
-pub(crate) fn scan(dir: &dyn Dir, names: &Names) -> Result<Scan> {
+/// Reads the directory and the header of every segment that is not among the `known`. Changes nothing.
+pub(crate) fn scan(dir: &dyn Dir, names: &Names, known: &[SegmentHeader]) -> Result<Scan> {
     let entries = dir.list().map_err(|e| Error::io("list", dir.path_of(""), e))?;
     let mut bases = Vec::new();
     let mut temporaries = Vec::new();
@@ -32,7 +32,11 @@ pub(crate) fn scan(dir: &dyn Dir, names: &Names) -> Result<Scan> {
         let damaged = |reason| {
             Err(Error::Corruption { segment: name.clone(), offset: 0, lsn: Lsn::new(base), reason })
         };
-        let header = match read_header(dir, &name)? {
+        let read = match known.binary_search_by_key(&base, |header| header.base) {
+            Ok(at) => Ok(known[at]),
+            Err(_) => read_header(dir, &name)?,
+        };
+        let header = match read {
             Ok(header) => header,
             Err(HeaderInvalid::Damaged(reason)) => return damaged(reason),
             Err(HeaderInvalid::Version(v)) => {

@@ -36,7 +36,7 @@ fn judge_through(
 ) -> Result<Judgement> {
     let dir = HookedDir::new(Arc::new(OsDir::open_or_create(path).unwrap()), hook);
     let names = Names::new("wal");
-    let found = scan(&dir, &names)?;
+    let found = scan(&dir, &names, &[])?;
     judge(&dir, &names, &found.segments)
 }
 
@@ -73,7 +73,7 @@ fn the_end_is_looked_for_past_the_page_cache() {
     let list = Arc::clone(&opened);
     let dir = OsDir::open_or_create(&path).unwrap();
     let names = Names::new("wal");
-    let found = scan(&dir, &names).unwrap();
+    let found = scan(&dir, &names, &[]).unwrap();
     let dir = HookedDir::new(Arc::new(dir), move |call, _| {
         if let Call::Open(access) = call {
             list.lock().unwrap().push(access);
@@ -125,7 +125,7 @@ fn removing_unusable_spares_may_be_cut_short_anywhere() {
             assert!(opened_with(&disk, 32 << 10).is_err());
             disk.crash(&mut Rng::with_seed(seed));
             let dir: Arc<dyn Dir> = disk.dir();
-            let again = scan(&*dir, &names);
+            let again = scan(&*dir, &names, &[]);
             assert!(again.is_ok(), "operation {at} of {operations}, seed {seed}: {again:?}");
         }
     }

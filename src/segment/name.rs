@@ -1,5 +1,5 @@
 //! File names: `<prefix>.<20-digit base LSN>.wal`, `<prefix>.lock`, `<prefix>.commit`,
-//! `<prefix>.<base>.tmp`.
+//! `<prefix>.end`, `<prefix>.<base>.tmp`.
 
 const DIGITS: usize = 20;
 
@@ -33,6 +33,11 @@ impl Names {
 
     pub(crate) fn lock(&self) -> String {
         format!("{}.lock", self.prefix)
+    }
+
+    /// Where the writer says how far the log is durable.
+    pub(crate) fn end(&self) -> String {
+        format!("{}.end", self.prefix)
     }
 
     /// A file that the backends are probed with.

@@ -180,6 +180,21 @@ impl Table {
         Ok(Pin { table: Arc::clone(self), header })
     }
 
+    /// Replaces the live segments by what another process has made of them; what stays keeps its pins.
+    pub(crate) fn replace(&self, segments: &[SegmentHeader]) {
+        let mut inner = lock(&self.inner);
+        let first = segments.first().map_or(u64::MAX, |header| header.base);
+        while inner.live.front().is_some_and(|live| live.header.base < first) {
+            inner.live.pop_front();
+        }
+        let known = inner.live.back().map(|live| live.header.end());
+        let fresh = segments.iter().filter(|header| known.is_none_or(|end| header.base >= end));
+        for &header in fresh {
+            let segment = Live { header, pins: 0, reader: None, used_end: None, closed_at: None };
+            inner.live.push_back(segment);
+        }
+    }
+
     /// Each live segment but the active one, oldest first: header, and when it was left.
     pub(crate) fn closed(&self) -> Vec<(SegmentHeader, Option<u64>)> {
         let inner = lock(&self.inner);

@@ -150,6 +150,7 @@ impl World {
             durability: self.options.durability,
             commit_delay: self.options.commit_delay,
             idle_seal: self.options.idle_seal,
+            end_file: None,
         };
         shared.commit.set(chosen(self.method, self.rng.bool()));
         let backend = Box::new(SimBackend::new(self.rng.u64(..), self.sabotage));

@@ -33,6 +33,8 @@ pub(crate) enum Access {
     Write,
     /// The same, of a new file that must not exist yet.
     Create,
+    /// Writes and reads through the page cache; made if it is missing.
+    Cached,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -44,6 +44,11 @@ impl OsDir {
                 sync_directory(parent)?;
             }
         }
+        OsDir::open(path)
+    }
+
+    /// Opens the directory, which must be there.
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
         // Later calls must not depend on the process's working directory.
         let path = fs::canonicalize(path)?;
         let handle = if cfg!(unix) { Some(fs::File::open(&path)?) } else { None };
@@ -53,6 +58,12 @@ impl OsDir {
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// A path that leads to the file wherever the directory is moved, while this lives.
+    #[cfg(all(target_os = "linux", feature = "uring"))]
+    pub(crate) fn reach_of(&self, name: &str) -> PathBuf {
+        self.reach.join(name)
     }
 
     /// Opens or creates the lock file. As the directory's first regular file it also answers which
@@ -136,8 +147,14 @@ impl Dir for OsDir {
 
     fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn File>> {
         let path = self.reach.join(name);
-        if access != Access::Create && !fs::symlink_metadata(&path)?.is_file() {
-            return Err(not_regular());
+        let may_be_missing = match access {
+            Access::Create | Access::Cached => true,
+            Access::Read | Access::ReadDevice | Access::Write => false,
+        };
+        match fs::symlink_metadata(&path) {
+            Ok(meta) if !meta.is_file() && access != Access::Create => return Err(not_regular()),
+            Err(e) if !may_be_missing => return Err(e),
+            _ => {}
         }
         let open = |direct: bool| {
             let mut options = OpenOptions::new();
@@ -150,11 +167,14 @@ impl Dir for OsDir {
                 Access::Create => {
                     options.write(true).create_new(true);
                 }
+                Access::Cached => {
+                    options.write(true).create(true);
+                }
             }
             owner_only(&mut options, direct);
             options.open(&path)
         };
-        let wants_direct = CAN_BE_DIRECT && access != Access::Read;
+        let wants_direct = CAN_BE_DIRECT && !matches!(access, Access::Read | Access::Cached);
         let (file, direct) = if wants_direct {
             match open(true) {
                 Ok(file) => (file, true),

@@ -5,12 +5,15 @@ use std::process::Command;
 
 use nix::libc;
 
+pub const CASE: &str = "RINGWAL_CASE";
+pub const DIRECTORY: &str = "RINGWAL_CASE_DIR";
+
 /// Runs the test `case` of this binary as the case of that name, over a directory.
 pub fn in_a_process(case: &str, dir: &Path) {
     let out = Command::new(std::env::current_exe().unwrap())
         .args(["case", "--exact", "--nocapture", "--test-threads=1"])
-        .env("RINGWAL_CASE", case)
-        .env("RINGWAL_CASE_DIR", dir)
+        .env(CASE, case)
+        .env(DIRECTORY, dir)
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&out.stderr);
@@ -22,8 +25,8 @@ pub fn in_a_process(case: &str, dir: &Path) {
 
 /// In the test `case`: which one, and where. None: it was not started by [`in_a_process`].
 pub fn case_and_directory() -> Option<(String, PathBuf)> {
-    let case = std::env::var("RINGWAL_CASE").ok()?;
-    Some((case, PathBuf::from(std::env::var("RINGWAL_CASE_DIR").unwrap())))
+    let case = std::env::var(CASE).ok()?;
+    Some((case, PathBuf::from(std::env::var(DIRECTORY).unwrap())))
 }
 
 /// One step of a filter of system calls: code, jump if true, jump if false, operand.

@@ -1,0 +1,175 @@
+//! Following a log that another process writes.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::Inner;
+use crate::error::Result;
+use crate::reader::{Reader, Record, RecordRef};
+
+/// Looks at the end anew after this time, though nothing was heard of it.
+const LONGEST_WAIT: Duration = Duration::from_millis(500);
+/// Where nobody can be asked to tell.
+const BLIND_WAIT: Duration = Duration::from_millis(2);
+
+/// Reads durable records and then waits for more, from
+/// [`ReadOnlyWal::follow`](super::ReadOnlyWal::follow).
+///
+/// The kernel wakes it when the writer says that more is durable; nothing is polled while there is a
+/// writer on Linux, and the writer does not wait for it. Retention does not either: `Pruned` says that
+/// it was overtaken. After an error it has ended.
+#[derive(Debug)]
+pub struct ReadOnlyFollow {
+    inner: Arc<Inner>,
+    reader: Reader,
+    /// The next record is here or behind.
+    at: u64,
+    bell: Option<Bell>,
+    over: bool,
+}
+
+impl ReadOnlyFollow {
+    pub(super) fn new(inner: Arc<Inner>, from: u64, end: u64) -> Result<Self> {
+        let reader = Reader::live(Arc::clone(&inner.files), from, end)?;
+        let bell = Bell::new(&inner);
+        let at = if from == 0 { inner.files.table.oldest() } else { from };
+        Ok(ReadOnlyFollow { inner, reader, at, bell, over: false })
+    }
+
+    /// The next record if one is durable already, in place. Does not wait, but reads from the device.
+    ///
+    /// # Errors
+    ///
+    /// `Pruned` if retention has removed what would come next, `Truncated` if records that were
+    /// delivered were cut since, `Corruption`, `Io`.
+    pub fn try_next(&mut self) -> Result<Option<RecordRef<'_>>> {
+        if !self.peek()? {
+            return Ok(None);
+        }
+        let found = self.reader.next_below(0)?;
+        if let Some(record) = &found {
+            self.at = record.lsn.as_u64();
+        }
+        Ok(found)
+    }
+
+    /// The next record, in place, waiting until there is one. `None` only after an error.
+    ///
+    /// # Errors
+    ///
+    /// As [`ReadOnlyFollow::try_next`].
+    pub fn next_ref(&mut self) -> Result<Option<RecordRef<'_>>> {
+        self.wait(None)?;
+        self.try_next()
+    }
+
+    /// The same, for a limited time: `None` also when no record became durable in it.
+    ///
+    /// # Errors
+    ///
+    /// As [`ReadOnlyFollow::try_next`].
+    pub fn next_timeout(&mut self, timeout: Duration) -> Result<Option<RecordRef<'_>>> {
+        self.wait(Instant::now().checked_add(timeout))?;
+        self.try_next()
+    }
+
+    fn peek(&mut self) -> Result<bool> {
+        if self.over {
+            return Ok(false);
+        }
+        let peeked = self.inner.refresh().and_then(|end| self.reader.peek_below(end));
+        peeked.map_err(|e| {
+            self.over = true;
+            self.inner.explain(e, self.at)
+        })
+    }
+
+    fn wait(&mut self, until: Option<Instant>) -> Result<()> {
+        loop {
+            // Silenced first, looked second: what is told from here on rings again.
+            if let Some(bell) = &self.bell {
+                bell.silence();
+            }
+            if self.over || self.peek()? {
+                return Ok(());
+            }
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            if left == Some(Duration::ZERO) {
+                return Ok(());
+            }
+            let pause = left.unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT);
+            match &self.bell {
+                Some(bell) => bell.wait(pause),
+                None => {
+                    std::thread::sleep(pause.min(BLIND_WAIT));
+                    // A writer may have come.
+                    self.bell = Bell::new(&self.inner);
+                }
+            }
+        }
+    }
+}
+
+impl Iterator for ReadOnlyFollow {
+    type Item = Result<Record>;
+
+    /// Waits for the next record, as [`ReadOnlyFollow::next_ref`].
+    fn next(&mut self) -> Option<Self::Item> {
+        match self.next_ref() {
+            Ok(Some(record)) => Some(Ok(record.to_record())),
+            Ok(None) => None,
+            Err(e) => Some(Err(e)),
+        }
+    }
+}
+
+/// Rings when the writer has said something.
+#[cfg(all(target_os = "linux", feature = "uring"))]
+#[derive(Debug)]
+struct Bell(nix::sys::inotify::Inotify);
+
+#[cfg(all(target_os = "linux", feature = "uring"))]
+impl Bell {
+    /// `None`: there is nothing to watch, or no way to.
+    fn new(inner: &Inner) -> Option<Self> {
+        use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+        let flags = InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK;
+        let inotify = Inotify::init(flags).ok()?;
+        let file = inner.dir.reach_of(&inner.files.names.end());
+        inotify.add_watch(&file, AddWatchFlags::IN_MODIFY).ok()?;
+        Some(Bell(inotify))
+    }
+
+    fn silence(&self) {
+        while self.0.read_events().is_ok() {}
+    }
+
+    fn wait(&self, longest: Duration) {
+        use std::os::fd::AsFd;
+
+        use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+        let mut told = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+        // Rounded up: a wait for less than a millisecond must not become none.
+        let millis = longest.as_millis() + 1;
+        let timeout = PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX);
+        // An interruption is as good as news: the caller looks.
+        let _ = poll(&mut told, timeout);
+    }
+}
+
+#[cfg(not(all(target_os = "linux", feature = "uring")))]
+#[derive(Debug)]
+struct Bell;
+
+#[cfg(not(all(target_os = "linux", feature = "uring")))]
+impl Bell {
+    fn new(_: &Inner) -> Option<Self> {
+        None
+    }
+
+    #[allow(clippy::unused_self)]
+    fn silence(&self) {}
+
+    #[allow(clippy::unused_self)]
+    fn wait(&self, _: Duration) {}
+}

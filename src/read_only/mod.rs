@@ -1,0 +1,191 @@
+//! Reading a log that another process may be writing.
+//!
+//! Invariants:
+//! 1. Nothing is locked, made or changed.
+//! 2. What is read was durable: while there is a writer, or was one on this boot, it says how far
+//!    (`end_file`); otherwise the end is where opening the log would find it.
+//! 3. The writer is believed only if its groups reach the place that it names: a copy of the
+//!    directory does not.
+//! 4. An error is looked at twice: what retention has taken meanwhile is `Pruned`, and a directory that
+//!    the writer was in the middle of changing is looked at again. Only what stays is reported.
+
+mod follow;
+mod look;
+mod reader;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+pub use follow::ReadOnlyFollow;
+pub use reader::ReadOnlyReader;
+
+use crate::error::{Error, ReplayError, Result};
+use crate::files::Files;
+use crate::lsn::Lsn;
+use crate::reader::{Record, read_one};
+use crate::storage::OsDir;
+use crate::sync::lock;
+use look::Known;
+
+/// A log that is read while another process, or this one, may write it; or that nobody writes.
+///
+/// It takes no lock and changes nothing: any number of processes may read beside the one writer. Only
+/// durable records are seen. Cheap to clone. What it has seen of the directory is brought up to date
+/// by each call.
+///
+/// ```
+/// use ringwal::{Lsn, ReadOnlyWal, Wal};
+/// # let dir = std::env::temp_dir().join(format!("ringwal-doc-ro-{}", std::process::id()));
+/// let wal = Wal::open(&dir)?;
+/// wal.append_durable(b"seen from outside")?;
+///
+/// // In any process:
+/// let log = ReadOnlyWal::open(&dir)?;
+/// let records: Vec<_> = log.reader(Lsn::ZERO)?.collect::<Result<_, _>>()?;
+/// assert_eq!(records[0].payload, b"seen from outside");
+/// # wal.close()?; std::fs::remove_dir_all(&dir).unwrap();
+/// # Ok::<(), ringwal::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct ReadOnlyWal {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    files: Arc<Files>,
+    #[cfg_attr(not(feature = "uring"), allow(dead_code, reason = "only watched with nix"))]
+    dir: Arc<OsDir>,
+    known: Mutex<Known>,
+}
+
+impl ReadOnlyWal {
+    /// Opens the log with the default prefix, `wal`. Reads the headers of all segments, and the groups of
+    /// the last one.
+    ///
+    /// # Errors
+    ///
+    /// `Io` with `NotFound` if there is no such directory or no log in it; `Corruption`,
+    /// `Unsupported` and `ForeignSegment` as [`Wal::open`](crate::Wal::open).
+    pub fn open(dir: impl AsRef<Path>) -> Result<Self> {
+        Self::open_with_prefix(dir, crate::options::DEFAULT_PREFIX)
+    }
+
+    /// Opens the log with this prefix.
+    ///
+    /// # Errors
+    ///
+    /// `Options` for a prefix that makes no plain file name; otherwise as [`ReadOnlyWal::open`].
+    pub fn open_with_prefix(dir: impl AsRef<Path>, prefix: &str) -> Result<Self> {
+        crate::options::validate_prefix(prefix)?;
+        let path = dir.as_ref();
+        let dir = OsDir::open(path).map_err(|e| Error::io("open directory", path, e))?;
+        let dir = Arc::new(dir);
+        let (files, known) = look::open(&dir, prefix)?;
+        Ok(ReadOnlyWal { inner: Arc::new(Inner { files, dir, known: Mutex::new(known) }) })
+    }
+
+    /// The first position that was not durable at this moment. While the writer runs this is one read of
+    /// 64 bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`ReadOnlyWal::open`].
+    pub fn durable_end(&self) -> Result<Lsn> {
+        self.inner.refresh().map(Lsn::new)
+    }
+
+    /// The oldest position that is kept at this moment.
+    ///
+    /// # Errors
+    ///
+    /// As [`ReadOnlyWal::open`].
+    pub fn oldest_lsn(&self) -> Result<Lsn> {
+        self.inner.list()?;
+        Ok(Lsn::new(self.inner.files.table.oldest()))
+    }
+
+    /// Reads from the first record at or after `from` to the end that is durable now. [`Lsn::ZERO`] is the
+    /// oldest record.
+    ///
+    /// # Errors
+    ///
+    /// As [`ReadOnlyWal::open`].
+    pub fn reader(&self, from: Lsn) -> Result<ReadOnlyReader> {
+        self.inner.list()?;
+        let end = self.inner.refresh()?;
+        Ok(ReadOnlyReader::new(Arc::clone(&self.inner), from.as_u64(), end))
+    }
+
+    /// Calls `apply` with every durable record, oldest first, and returns how many there were.
+    ///
+    /// # Errors
+    ///
+    /// [`ReplayError::Log`] if the log cannot be read, [`ReplayError::Apply`] with the first error
+    /// that `apply` returns.
+    pub fn replay<E>(
+        &self,
+        mut apply: impl FnMut(Lsn, &[u8]) -> Result<(), E>,
+    ) -> Result<u64, ReplayError<E>> {
+        let mut reader = self.reader(Lsn::ZERO)?;
+        let mut records = 0;
+        while let Some(record) = reader.next_ref()? {
+            let lsn = record.lsn;
+            apply(lsn, record.payload).map_err(|error| ReplayError::Apply { lsn, error })?;
+            records += 1;
+        }
+        Ok(records)
+    }
+
+    /// Reads the record at exactly `lsn`.
+    ///
+    /// # Errors
+    ///
+    /// `Pruned` below the oldest, `NotDurable` at or above the durable end, `Truncated`, `NoRecord`,
+    /// `Corruption`, `Io`.
+    pub fn read(&self, lsn: Lsn) -> Result<Record> {
+        let end = self.inner.refresh()?;
+        if lsn.as_u64() >= end {
+            return Err(Error::NotDurable { lsn, durable_end: Lsn::new(end) });
+        }
+        let read = read_one(&self.inner.files, lsn.as_u64(), end);
+        read.map_err(|e| self.inner.explain(e, lsn.as_u64()))
+    }
+
+    /// Reads from the first record at or after `from`, and then waits for more as the writer makes
+    /// them durable. It does not end when the writer closes the log: another may come.
+    ///
+    /// # Errors
+    ///
+    /// `Pruned` below the oldest, `NotDurable` above the durable end; otherwise as
+    /// [`ReadOnlyWal::open`].
+    pub fn follow(&self, from: Lsn) -> Result<ReadOnlyFollow> {
+        self.inner.list()?;
+        let end = self.inner.refresh()?;
+        if from.as_u64() > end {
+            return Err(Error::NotDurable { lsn: from, durable_end: Lsn::new(end) });
+        }
+        ReadOnlyFollow::new(Arc::clone(&self.inner), from.as_u64(), end)
+    }
+}
+
+impl Inner {
+    /// Looks how far the log is durable now.
+    fn refresh(&self) -> Result<u64> {
+        look::refresh(&self.files, &mut lock(&self.known))
+    }
+
+    /// Looks which segments there are now.
+    fn list(&self) -> Result<()> {
+        look::list(&self.files, &mut lock(&self.known))
+    }
+
+    /// What an error in reading at `lsn` was: retention may have taken the segment meanwhile.
+    fn explain(&self, e: Error, lsn: u64) -> Error {
+        if !matches!(e, Error::Corruption { .. } | Error::Io { .. }) || self.list().is_err() {
+            return e;
+        }
+        let oldest = self.files.table.oldest();
+        if lsn < oldest { Error::Pruned { oldest: Lsn::new(oldest) } } else { e }
+    }
+}
