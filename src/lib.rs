@@ -76,7 +76,7 @@ pub use futures::{AppendFuture, DurableFuture};
 pub use lsn::Lsn;
 pub use options::{BackendChoice, CommitMethod, Durability};
 pub use read_only::{ReadOnlyFollow, ReadOnlyReader, ReadOnlyWal};
-pub use reader::{Reader, Record, RecordRef, Records};
+pub use reader::{BackwardReader, Reader, Record, RecordRef, Records};
 pub use recovery::{RecoveryCase, RecoveryReport};
 pub use stall::{Stall, StallKind};
 pub use stats::Stats;

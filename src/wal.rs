@@ -19,7 +19,7 @@ use crate::follow::Follow;
 use crate::futures::{AppendFuture, DurableFuture};
 use crate::lsn::Lsn;
 use crate::options::Geometry;
-use crate::reader::{Reader, Record, cut_point, read_one};
+use crate::reader::{BackwardReader, Reader, Record, cut_point, read_one};
 use crate::recovery::RecoveryReport;
 use crate::segment::DirLock;
 use crate::shared::Shared;
@@ -286,6 +286,26 @@ impl Wal {
     pub fn reader(&self, from: Lsn) -> Reader {
         let shared = &self.core().shared;
         Reader::new(Arc::clone(&shared.files), from.as_u64(), shared.durable.end())
+    }
+
+    /// Reads durable records backwards: from the last one below `before` to the oldest.
+    /// [`Wal::durable_end`] begins with the newest.
+    ///
+    /// ```
+    /// # let dir = std::env::temp_dir().join(format!("ringwal-doc-back-{}", std::process::id()));
+    /// # let wal = ringwal::Wal::open(&dir)?;
+    /// wal.append_batch(&["older", "newer"])?;
+    /// wal.sync()?;
+    /// let newest = wal.reader_back(wal.durable_end()).next().unwrap()?;
+    /// assert_eq!(newest.payload, b"newer");
+    /// # wal.close()?; std::fs::remove_dir_all(&dir).unwrap();
+    /// # Ok::<(), ringwal::Error>(())
+    /// ```
+    #[must_use]
+    pub fn reader_back(&self, before: Lsn) -> BackwardReader {
+        let shared = &self.core().shared;
+        let before = before.as_u64().min(shared.durable.end());
+        BackwardReader::new(Arc::clone(&shared.files), before)
     }
 
     /// Reads durable records from the first one at or after `from`, and then waits for more, without

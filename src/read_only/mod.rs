@@ -22,7 +22,7 @@ pub use reader::ReadOnlyReader;
 use crate::error::{Error, ReplayError, Result};
 use crate::files::Files;
 use crate::lsn::Lsn;
-use crate::reader::{Record, read_one};
+use crate::reader::{BackwardReader, Record, read_one};
 use crate::storage::OsDir;
 use crate::sync::lock;
 use look::Known;
@@ -115,6 +115,18 @@ impl ReadOnlyWal {
         self.inner.list()?;
         let end = self.inner.refresh()?;
         Ok(ReadOnlyReader::new(Arc::clone(&self.inner), from.as_u64(), end))
+    }
+
+    /// Reads durable records backwards, from the last one below `before` to the oldest that is kept when it
+    /// gets there. An error in reading may mean that retention has removed the place meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// As [`ReadOnlyWal::open`].
+    pub fn reader_back(&self, before: Lsn) -> Result<BackwardReader> {
+        self.inner.list()?;
+        let before = before.as_u64().min(self.inner.refresh()?);
+        Ok(BackwardReader::new(Arc::clone(&self.inner.files), before))
     }
 
     /// Calls `apply` with every durable record, oldest first, and returns how many there were.

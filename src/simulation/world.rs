@@ -18,7 +18,7 @@ use crate::io_loop::{Clock, IoLoop, Setup};
 use crate::lsn::Lsn;
 use crate::open::{Recovered, recover};
 use crate::options::{Durability, Options};
-use crate::reader::{Reader, cut_point, read_one};
+use crate::reader::{BackwardReader, Reader, cut_point, read_one};
 use crate::segment::Names;
 use crate::shared::Shared;
 use crate::storage::sim::SimDisk;
@@ -166,6 +166,7 @@ impl World {
             io.wait(None);
         }
         let Some(found) = read_all(&shared)? else { return Ok(None) };
+        read_back(&shared, &found)?;
         self.oracle.adopt(&found, &report, &shared.files.cuts)?;
         let life = Life { core, shared, io, helper, full: false, follower: None };
         // What open returns is durable.
@@ -461,4 +462,26 @@ pub(super) fn read_all(shared: &Arc<Shared>) -> Result<Option<Records>, String> 
         }
     }
     Ok(Some(found))
+}
+
+/// The same, backwards; unless reading fails, or retention is faster.
+fn read_back(shared: &Arc<Shared>, found: &Records) -> Result<(), String> {
+    let mut expected = found.iter().rev();
+    for record in BackwardReader::new(Arc::clone(&shared.files), shared.durable.end()) {
+        let record = match record {
+            Ok(record) => record,
+            Err(Error::Io { .. }) => return Ok(()),
+            Err(e) => return Err(format!("backwards: {e}")),
+        };
+        match expected.next() {
+            Some((lsn, payload)) if *lsn == record.lsn.as_u64() && *payload == record.payload => {}
+            other => return Err(format!("backwards: {} instead of {other:?}", record.lsn)),
+        }
+    }
+    match expected.next() {
+        Some((lsn, _)) if *lsn >= shared.files.table.oldest() => {
+            Err(format!("backwards: {lsn} is missing"))
+        }
+        _ => Ok(()),
+    }
 }

@@ -7,64 +7,30 @@
 //! 5. A group that does not follow its predecessor below the durable end is read once more, and is
 //!    then `Corruption`: it never ends the log.
 
+mod backward;
+mod cursor;
+mod one;
+mod record;
+
 use std::sync::Arc;
 
-use crate::cuts::Cuts;
+pub use backward::BackwardReader;
+pub(crate) use one::{cut_point, read_one};
+pub use record::{Record, RecordRef};
+
 use crate::error::{Error, Result};
 use crate::files::Files;
-use crate::format::{
-    BATCH_HEADER, GROUP_HEADER, GroupHeader, ITEM_HEADER, KIND_BATCH, KIND_DATA, Link,
-    RECORD_HEADER, Seed, SegmentHeader, decode_record, item_size, locate_item, stored_size,
-};
+use crate::format::{GROUP_HEADER, GroupHeader, Link, SegmentHeader};
 use crate::held::Held;
 use crate::lsn::Lsn;
 use crate::recovery::Walker;
 use crate::segment::{Found, Pin};
-use crate::storage::{Access, File, read_full};
+use crate::storage::{Access, File};
 use crate::tail::Copy;
+use cursor::{Cursor, Span};
 
 /// Bytes read at once.
 const CHUNK: usize = 512 << 10;
-
-/// A record with its position.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Record {
-    /// Where it is in the log.
-    pub lsn: Lsn,
-    /// What was appended.
-    pub payload: Vec<u8>,
-}
-
-impl Record {
-    /// Where it is in the log.
-    #[must_use]
-    pub fn lsn(&self) -> Lsn {
-        self.lsn
-    }
-
-    /// What was appended.
-    #[must_use]
-    pub fn payload(&self) -> &[u8] {
-        &self.payload
-    }
-}
-
-/// A record in the reader's own memory, valid until the reader goes on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RecordRef<'a> {
-    /// Where it is in the log.
-    pub lsn: Lsn,
-    /// What was appended.
-    pub payload: &'a [u8],
-}
-
-impl RecordRef<'_> {
-    /// A copy that can be kept.
-    #[must_use]
-    pub fn to_record(&self) -> Record {
-        Record { lsn: self.lsn, payload: self.payload.to_vec() }
-    }
-}
 
 /// Reads durable records in order, from [`Wal::reader`](crate::Wal::reader).
 ///
@@ -109,23 +75,6 @@ struct Place {
     next_group: u64,
     link: Option<Link>,
     cursor: Cursor,
-}
-
-/// Where the next record of a verified group is.
-#[derive(Debug, Clone, Copy)]
-struct Cursor {
-    /// Address of the next record, or of the next item while `batch_end` is ahead of it.
-    at: u64,
-    records_end: u64,
-    batch_end: u64,
-}
-
-/// A record found: its address, where its payload begins among the bytes held, and how long it is.
-#[derive(Debug, Clone, Copy)]
-struct Span {
-    lsn: u64,
-    payload: usize,
-    len: usize,
 }
 
 impl Reader {
@@ -500,66 +449,6 @@ impl Reader {
     }
 }
 
-impl Cursor {
-    const NOTHING: Cursor = Cursor { at: 0, records_end: 0, batch_end: 0 };
-
-    fn of(group: &GroupHeader) -> Self {
-        Cursor {
-            at: group.lsn + u64::from(GROUP_HEADER),
-            records_end: group.lsn + u64::from(group.used),
-            batch_end: 0,
-        }
-    }
-
-    /// Leaves out what is void of the group at `group`. Cuts begin between records.
-    fn cut(&mut self, cuts: &Cuts, group: u64) {
-        let from = if cuts.at(group).is_some() { Some(group) } else { cuts.next_from(group) };
-        if let Some(from) = from {
-            self.records_end = self.records_end.min(from);
-            if self.at >= from {
-                self.batch_end = 0;
-            }
-        }
-    }
-
-    fn is_at_end(&self) -> bool {
-        self.at >= self.records_end && self.at >= self.batch_end
-    }
-
-    /// The next record of the group, whose bytes are held.
-    #[inline]
-    fn next(&mut self, held: Held<'_>) -> Option<Span> {
-        loop {
-            let at = self.at;
-            if at < self.batch_end {
-                let (from, head) = held.at(at, ITEM_HEADER)?;
-                let len = u32::from_le_bytes(*head.first_chunk()?) as usize;
-                self.at = at + item_size(len) as u64;
-                return Some(Span { lsn: at, payload: from + ITEM_HEADER, len });
-            }
-            if at >= self.records_end {
-                return None;
-            }
-            let (from, head) = held.at(at, RECORD_HEADER)?;
-            let len = u32::from_le_bytes(*head.first_chunk()?) as usize;
-            let kind = head[8];
-            let end = at + stored_size(len) as u64;
-            match kind {
-                KIND_DATA => {
-                    self.at = end;
-                    return Some(Span { lsn: at, payload: from + RECORD_HEADER, len });
-                }
-                KIND_BATCH => {
-                    self.at = at + BATCH_HEADER as u64;
-                    // A damaged cut may begin inside a batch.
-                    self.batch_end = end.min(self.records_end);
-                }
-                _ => self.at = end,
-            }
-        }
-    }
-}
-
 impl Place {
     #[inline]
     fn held(&self) -> Held<'_> {
@@ -617,144 +506,4 @@ impl Iterator for Reader {
             Err(e) => Some(Err(e)),
         }
     }
-}
-
-/// The record at exactly `lsn`, which lies below the durable end.
-pub(crate) fn read_one(files: &Arc<Files>, lsn: u64, durable_end: u64) -> Result<Record> {
-    files.cuts.check(lsn)?;
-    let pin = match files.table.pin(lsn) {
-        Ok(pin) => pin,
-        Err(Found::Pruned(oldest)) => return Err(Error::Pruned { oldest: Lsn::new(oldest) }),
-        Err(_) => return Err(Error::NoRecord { lsn: Lsn::new(lsn) }),
-    };
-    let header = pin.header;
-    let name = files.names.segment(header.base);
-    let io = |op, e| Error::io(op, files.dir.path_of(&name), e);
-    let file = files
-        .table
-        .reader(header.base, || files.dir.open(&name, Access::Read))
-        .map_err(|e| io("open", e))?;
-    let used_end = used_end(files, &header, durable_end)?;
-    if lsn >= header.first_group() && lsn < used_end && lsn.is_multiple_of(8) {
-        let seed = Seed::new(&header.log_id);
-        let found = read_record_at(&*file, &header, used_end, lsn, &seed);
-        if let Some(record) = found.map_err(|e| io("read", e))? {
-            return Ok(record);
-        }
-    }
-    // Not a sound record: damaged, or not a record's position. The group that it lies in tells.
-    let mut reader = Reader::new(Arc::clone(files), lsn, durable_end);
-    match reader.next() {
-        Some(Ok(record)) if record.lsn.as_u64() == lsn => Ok(record),
-        Some(Err(e)) => Err(e),
-        _ => Err(Error::NoRecord { lsn: Lsn::new(lsn) }),
-    }
-}
-
-/// Where a cut at `from` has to begin: at a record, a batch, or between groups. `None`: nothing durable
-/// lies at or above it.
-pub(crate) fn cut_point(files: &Arc<Files>, from: u64, durable_end: u64) -> Result<Option<u64>> {
-    let mut reader = Reader::new(Arc::clone(files), from, durable_end);
-    let found = reader.advance()?;
-    let Some(place) = &reader.place else { return Ok(None) };
-    let no_record = Err(Error::NoRecord { lsn: Lsn::new(from) });
-    let Some(span) = found else {
-        return if from < place.cursor.records_end { no_record } else { Ok(None) };
-    };
-    if span.lsn != from {
-        let group = place.link.map_or(from, |link| link.lsn);
-        let between = from <= group + u64::from(GROUP_HEADER);
-        return if between { Ok(Some(from.max(group))) } else { no_record };
-    }
-    // Behind an item the cursor is still in its batch, or at its end.
-    let is_item = place.cursor.at <= place.cursor.batch_end;
-    let head = place.held().at(from, ITEM_HEADER).and_then(|(_, head)| head.first_chunk());
-    let back = match head {
-        Some(head) if is_item => locate_item(head),
-        _ => return Ok(Some(from)),
-    };
-    let batch = from.saturating_sub(back);
-    let first = batch + BATCH_HEADER as u64;
-    if first != from {
-        return Err(Error::InsideBatch { lsn: Lsn::new(from), first: Lsn::new(first) });
-    }
-    Ok(Some(batch))
-}
-
-/// Where the groups of a segment end: what lies behind may be older than the log's last cut.
-fn used_end(files: &Files, header: &SegmentHeader, durable_end: u64) -> Result<u64> {
-    let found = files.table.used_end(header.base, durable_end, |next| {
-        let name = files.names.segment(next.base);
-        let io = |e| Error::io("read", files.dir.path_of(&name), e);
-        let open = |h: &SegmentHeader| {
-            files.dir.open(&files.names.segment(h.base), Access::Read).map_err(io)
-        };
-        let damaged = |h: &SegmentHeader, lsn: u64| Error::Corruption {
-            segment: files.names.segment(h.base),
-            offset: lsn - h.base,
-            lsn: Lsn::new(lsn),
-            reason: "no group header",
-        };
-        let first = Walker::new(open(&next)?, next)
-            .group(next.first_group())
-            .map_err(io)?
-            .map_err(|_| damaged(&next, next.first_group()))?;
-        if !(header.first_group()..header.end()).contains(&first.prev) {
-            return Err(damaged(&next, next.first_group()));
-        }
-        let last = Walker::new(open(header)?, *header)
-            .group(first.prev)
-            .map_err(io)?
-            .map_err(|_| damaged(header, first.prev))?;
-        Ok(last.padded_end(header.block))
-    })?;
-    Ok(found.unwrap_or(header.end()).min(durable_end))
-}
-
-fn read_record_at(
-    file: &dyn File,
-    header: &SegmentHeader,
-    end: u64,
-    lsn: u64,
-    seed: &Seed,
-) -> std::io::Result<Option<Record>> {
-    let bytes = read_bytes(file, header, end, lsn)?;
-    if let Ok(record) = decode_record(&bytes, lsn, seed, None) {
-        let payload = record.payload.to_vec();
-        let is_data = record.kind == KIND_DATA;
-        return Ok(is_data.then_some(Record { lsn: Lsn::new(lsn), payload }));
-    }
-    let Some(back) = bytes.first_chunk().map(locate_item) else { return Ok(None) };
-    let Some(start) = lsn.checked_sub(back).filter(|&s| s >= header.first_group() && s < lsn)
-    else {
-        return Ok(None);
-    };
-    let bytes = read_bytes(file, header, end, start)?;
-    let Ok(batch) = decode_record(&bytes, start, seed, None) else { return Ok(None) };
-    let item = batch.items().flatten().find(|item| item.lsn == lsn);
-    Ok(item.map(|item| Record { lsn: Lsn::new(lsn), payload: item.payload.to_vec() }))
-}
-
-/// The bytes from `lsn` on, as many as the record that may start there says it has, within `end`.
-fn read_bytes(
-    file: &dyn File,
-    header: &SegmentHeader,
-    end: u64,
-    lsn: u64,
-) -> std::io::Result<Vec<u8>> {
-    const FIRST: usize = 4096;
-    let room = (end - lsn) as usize;
-    let offset = lsn - header.base;
-    let mut bytes = vec![0; room.min(FIRST)];
-    let n = read_full(file, &mut bytes, offset)?;
-    bytes.truncate(n);
-    let len = bytes.first_chunk().map_or(0, |b| u32::from_le_bytes(*b) as usize);
-    let whole = stored_size(len.min(crate::format::MAX_GROUP as usize));
-    if whole > bytes.len() && whole <= room && whole <= header.max_group as usize {
-        let have = bytes.len();
-        bytes.resize(whole, 0);
-        let n = read_full(file, &mut bytes[have..], offset + have as u64)?;
-        bytes.truncate(have + n);
-    }
-    Ok(bytes)
 }
