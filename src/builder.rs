@@ -55,6 +55,14 @@ impl WalBuilder {
         self.with(|o| o.max_record_size = Some(bytes))
     }
 
+    /// What the application calls the form of its records: kept in every segment of a new log, and
+    /// compared when a log is opened, which fails with `ApplicationVersion` if it has another, or
+    /// none. Default 0: not compared, and a new log has none. See
+    /// [`RecoveryReport::application_version`](crate::RecoveryReport::application_version).
+    pub fn application_version(self, version: u32) -> Self {
+        self.with(|o| o.application_version = version)
+    }
+
     /// Commits in flight at most. Default 4; 1 to 256. The std backend has one.
     pub fn depth(self, groups: usize) -> Self {
         self.with(|o| o.depth = groups)

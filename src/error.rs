@@ -124,6 +124,18 @@ pub enum Error {
         /// Name of the segment file.
         segment: String,
     },
+    /// The log's records are of another form than the application asked for, with
+    /// [`WalBuilder::application_version`](crate::WalBuilder::application_version).
+    #[error(
+        "the log's application version is {found}, not {expected}: convert it, or open it without \
+         application_version to read it"
+    )]
+    ApplicationVersion {
+        /// The log's; 0 if it was made without one.
+        found: u32,
+        /// What was asked for.
+        expected: u32,
+    },
     /// An option is out of its range.
     #[error("invalid options: {0}")]
     Options(#[from] OptionsError),

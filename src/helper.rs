@@ -27,6 +27,7 @@ pub(crate) struct Policy {
     pub(crate) segment_size: u64,
     pub(crate) block: u32,
     pub(crate) max_group: u32,
+    pub(crate) app_version: u32,
     pub(crate) max_segments: Option<usize>,
     pub(crate) max_total_bytes: Option<u64>,
     pub(crate) max_age: Option<Duration>,
@@ -49,6 +50,7 @@ impl Policy {
             base,
             max_group: self.max_group,
             created_at: now,
+            app_version: self.app_version,
         }
     }
 

@@ -64,8 +64,12 @@ mod stall;
 mod start;
 mod stats;
 mod storage;
+#[cfg(feature = "futures")]
+mod stream;
 mod sync;
 mod tail;
+#[cfg(feature = "serde")]
+mod typed;
 mod wal;
 
 pub use backend::{BackendInfo, BackendKind, MethodReason};
@@ -80,6 +84,10 @@ pub use reader::{BackwardReader, Reader, Record, RecordRef, Records};
 pub use recovery::{RecoveryCase, RecoveryReport};
 pub use stall::{Stall, StallKind};
 pub use stats::Stats;
+#[cfg(feature = "futures")]
+pub use stream::{AppendSink, FollowStream};
+#[cfg(feature = "serde")]
+pub use typed::{TypedError, TypedFollow, TypedReader, TypedWal};
 pub use wal::Wal;
 
 /// The README's code compiles.

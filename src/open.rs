@@ -63,6 +63,7 @@ pub(crate) fn recover(
 ) -> Result<Recovered> {
     let geometry = options.geometry(dir.block_size())?;
     let found = scan(&**dir, names, &[])?;
+    let app_version = application_version(options, &found.segments)?;
     let judged = match found.segments.is_empty() {
         true => None,
         false => Some(judge(&**dir, names, &found.segments)?),
@@ -80,6 +81,7 @@ pub(crate) fn recover(
         segment_size: geometry.segment_size,
         block: geometry.block,
         max_group: geometry.buffer,
+        app_version,
         max_segments: options.max_segments,
         max_total_bytes: options.max_total_bytes,
         max_age: options.max_age,
@@ -167,6 +169,7 @@ pub(crate) fn recover(
         cut: judged.case == RecoveryCase::Torn,
         discarded_bytes: judged.discarded,
         epoch: epoch.counter,
+        application_version: policy.app_version,
         temporaries_removed: removed,
     };
     let cuts = load_cuts(&**dir, names, &live, judged.link.last_cut)?;
@@ -183,6 +186,16 @@ pub(crate) fn recover(
     );
     let start = Start { log_id, epoch, link: judged.link, active, active_file, oldest };
     Ok(Recovered { shared: Arc::new(shared), policy, report, start, geometry })
+}
+
+/// The log's, or that of a new log.
+fn application_version(options: &Options, segments: &[SegmentHeader]) -> Result<u32> {
+    let expected = options.application_version;
+    match segments.first().map(|segment| segment.app_version) {
+        None => Ok(expected),
+        Some(found) if expected == 0 || found == expected => Ok(found),
+        Some(found) => Err(Error::ApplicationVersion { found, expected }),
+    }
 }
 
 /// Counters that this writer could count to their end are not what a writer has written.

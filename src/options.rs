@@ -90,6 +90,7 @@ pub(crate) struct Options {
     pub(crate) max_age: Option<Duration>,
     pub(crate) backend: BackendChoice,
     pub(crate) commit_method: CommitMethod,
+    pub(crate) application_version: u32,
     pub(crate) stall_threshold: Duration,
     pub(crate) on_stall: Option<OnStall>,
 }
@@ -110,6 +111,7 @@ impl Default for Options {
             max_age: None,
             backend: BackendChoice::Auto,
             commit_method: CommitMethod::Auto,
+            application_version: 0,
             stall_threshold: Duration::from_secs(1),
             on_stall: None,
         }

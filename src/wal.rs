@@ -237,6 +237,12 @@ impl Wal {
         crate::callback::on_durable(self.core(), lsn.as_u64(), Box::new(call));
     }
 
+    /// A sink that appends what it is sent; flushing it waits until that is durable. Feature `futures`.
+    #[cfg(feature = "futures")]
+    pub fn sink<T: AsRef<[u8]>>(&self) -> crate::AppendSink<T> {
+        crate::AppendSink::new(self.clone())
+    }
+
     /// Waits until everything appended before this call is durable, and returns the durable end.
     ///
     /// # Errors

@@ -15,6 +15,7 @@ fn segment() -> SegmentHeader {
         base: BASE,
         max_group: 1 << 18,
         created_at: 0,
+        app_version: 0,
     }
 }
 

@@ -287,6 +287,7 @@ mod tests {
             base: 1 << 20,
             max_group: 1 << 18,
             created_at: 0,
+            app_version: 0,
         }
     }
 

@@ -4,7 +4,7 @@
 //!   0 magic 8 | 8 version 2 | 10 checksum kind 1 | 11 zero 1 | 12 CRC 4
 //!  16 incompatible 4 | 20 read-only-compatible 4 | 24 compatible 4 | 28 block size 4
 //!  32 log id 16 | 48 segment size 8 | 56 base LSN 8 | 64 max group 4 | 68 header length 4
-//!  72 created at 8 | 80 zero 48
+//!  72 created at 8 | 80 application version 4 | 84 zero 44
 //! ```
 //!
 //! Valid if and only if: magic, CRC over the 128 bytes with the CRC field as zero, version 1,
@@ -31,6 +31,8 @@ pub(crate) struct SegmentHeader {
     pub(crate) base: u64,
     pub(crate) max_group: u32,
     pub(crate) created_at: u64,
+    /// What the application calls the form of its records; 0: it does not say.
+    pub(crate) app_version: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +56,7 @@ impl SegmentHeader {
         put(out, 64, &self.max_group.to_le_bytes());
         put(out, 68, &self.block.to_le_bytes());
         put(out, 72, &self.created_at.to_le_bytes());
+        put(out, 80, &self.app_version.to_le_bytes());
         let crc = crc32fast::hash(out);
         put(out, 12, &crc.to_le_bytes());
     }
@@ -87,8 +90,9 @@ impl SegmentHeader {
             base: u64_at(b, 56),
             max_group: u32_at(b, 64),
             created_at: u64_at(b, 72),
+            app_version: u32_at(b, 80),
         };
-        if b[10] != CHECKSUM_CRC32 || b[11] != 0 || b[80..].iter().any(|&x| x != 0) {
+        if b[10] != CHECKSUM_CRC32 || b[11] != 0 || b[84..].iter().any(|&x| x != 0) {
             return Err(Damaged("segment header fields"));
         }
         let block = header.block;
@@ -134,6 +138,7 @@ mod tests {
             base: 3 << 20,
             max_group: 1 << 18,
             created_at: 42,
+            app_version: 7,
         }
     }
 

@@ -64,7 +64,15 @@ mod tests {
 
     fn header(size: u64, block: u32) -> SegmentHeader {
         let base = 3 * size;
-        SegmentHeader { log_id: LOG, block, size, base, max_group: block, created_at: 0 }
+        SegmentHeader {
+            log_id: LOG,
+            block,
+            size,
+            base,
+            max_group: block,
+            created_at: 0,
+            app_version: 0,
+        }
     }
 
     #[test]

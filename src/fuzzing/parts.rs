@@ -100,6 +100,7 @@ pub(super) fn group(input: &[u8]) {
         base: somewhere(place) / 65536 * 65536,
         max_group: block * (1 + u32::from(longest)),
         created_at: 0,
+        app_version: 0,
     };
     let room = segment.size / u64::from(block);
     let lsn = segment.base + u64::from(block) * (u64::from(at) % room);
@@ -176,7 +177,7 @@ pub(super) fn segment(input: &[u8]) {
     }
     if flags & 2 != 0 {
         b[16..24].fill(0);
-        b[80..].fill(0);
+        b[84..].fill(0);
     }
     if flags & 4 != 0 {
         let block = 4096_u32 << (b[28] % 6);
@@ -199,7 +200,7 @@ pub(super) fn segment(input: &[u8]) {
     let valid = right
         && !newer
         && b[10..12] == [1, 0]
-        && b[80..] == [0; 48]
+        && b[84..] == [0; 44]
         && [4096, 8192, 16384, 32768, 65536].contains(&block)
         && [size, base, longest].iter().all(|n| n % block == 0)
         && size >= 2 * block

@@ -43,6 +43,7 @@ impl Made {
                 base: n * SIZE,
                 max_group: 2 * BLOCK as u32,
                 created_at: 0,
+                app_version: 0,
             };
             let mut bytes = vec![0; SIZE as usize];
             header.encode(bytes.first_chunk_mut::<SEGMENT_HEADER>().unwrap());

@@ -42,6 +42,9 @@ pub struct RecoveryReport {
     pub discarded_bytes: u64,
     /// Number of the epoch that this open began.
     pub epoch: u64,
+    /// What the application called the form of its records; 0 if it did not say. See
+    /// [`WalBuilder::application_version`](crate::WalBuilder::application_version).
+    pub application_version: u32,
     /// Unfinished temporary files that were removed.
     pub temporaries_removed: usize,
 }

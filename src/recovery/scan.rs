@@ -58,6 +58,9 @@ pub(crate) fn scan(dir: &dyn Dir, names: &Names, known: &[SegmentHeader]) -> Res
             if before.log_id != header.log_id {
                 return Err(Error::ForeignSegment { segment: name });
             }
+            if before.app_version != header.app_version {
+                return damaged("another application version than the segments before it");
+            }
             if before.end() != header.base {
                 let segment = names.segment(before.end());
                 let lsn = Lsn::new(before.end());

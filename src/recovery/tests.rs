@@ -104,6 +104,7 @@ fn removing_unusable_spares_may_be_cut_short_anywhere() {
                 base,
                 max_group: 4096,
                 created_at: 0,
+                app_version: 0,
             };
             let mut preparation = Preparation::new(&names, header, None);
             while preparation.step(&*dir, &names, &zeroes(), Haste::Full).unwrap().is_none() {}

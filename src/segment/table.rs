@@ -266,7 +266,15 @@ mod tests {
     use super::*;
 
     fn header(base: u64, size: u64) -> SegmentHeader {
-        SegmentHeader { log_id: [0; 16], block: 4096, size, base, max_group: 4096, created_at: 0 }
+        SegmentHeader {
+            log_id: [0; 16],
+            block: 4096,
+            size,
+            base,
+            max_group: 4096,
+            created_at: 0,
+            app_version: 0,
+        }
     }
 
     fn table(sizes: &[u64]) -> Arc<Table> {

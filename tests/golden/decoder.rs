@@ -76,7 +76,7 @@ impl Segment {
         rule(crc32(&[&b[..12], &[0; 4], &b[16..]]) == u32_at(b, 12), "segment header CRC")?;
         rule(u16_at(b, 8) == 1, "version 1")?;
         rule(b[10] == 1, "checksum kind 1")?;
-        rule(b[11] == 0 && zero(&b[80..128]), "segment reserved fields are zero")?;
+        rule(b[11] == 0 && zero(&b[84..128]), "segment reserved fields are zero")?;
         rule(u32_at(b, 16) == 0, "no unknown incompatible bit")?;
         let (block, size, base) = (u64::from(u32_at(b, 28)), u64_at(b, 48), u64_at(b, 56));
         let max_group = u64::from(u32_at(b, 64));
