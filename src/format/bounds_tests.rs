@@ -177,12 +177,12 @@ fn segment_headers_are_valid_up_to_their_bounds_and_no_further() {
         assert!(matches!(found, Err(HeaderInvalid::Damaged(_))), "case {n}: {found:?}");
     }
     // Checksum kind, reserved bytes, header length.
-    for at in [10, 11, 69, 80, 100, 127] {
+    for at in [10, 11, 69, 84, 100, 127] {
         let found = header(|_| (), &[(at, 0x20)]);
         assert!(matches!(found, Err(HeaderInvalid::Damaged(_))), "byte {at}: {found:?}");
     }
-    // Compatible features and the time may be anything.
-    assert!(header(|_| (), &[(24, 0xFF), (72, 9)]).is_ok());
+    // Compatible features, the time and the application version may be anything.
+    assert!(header(|_| (), &[(24, 0xFF), (72, 9), (80, 9)]).is_ok());
     let h = segment();
     assert_eq!((h.end(), h.first_group()), (2 << 20, BASE + 4096));
 }

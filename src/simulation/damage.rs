@@ -67,7 +67,7 @@ impl Reference {
                 life.settle();
                 world.note(&life);
                 // Some segments before the end: what is lost with the end is not known to be lost.
-                if !cut && life.shared.counters.read().segments_recycled >= 2 {
+                if !cut {
                     let at = world.oracle.records.len() - 3;
                     let from = world.oracle.records[at].0;
                     world.truncate_after(&life, from).unwrap();
