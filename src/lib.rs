@@ -43,6 +43,7 @@ mod futures;
 pub mod fuzzing;
 mod held;
 mod helper;
+mod histogram;
 mod io_loop;
 #[cfg(all(test, ringwal_shuttle))]
 mod long_schedules;
@@ -77,13 +78,14 @@ pub use builder::WalBuilder;
 pub use error::{Error, Failure, OptionsError, ReplayError, Result};
 pub use follow::Follow;
 pub use futures::{AppendFuture, DurableFuture};
+pub use histogram::Histogram;
 pub use lsn::Lsn;
 pub use options::{BackendChoice, CommitMethod, Durability};
 pub use read_only::{ReadOnlyFollow, ReadOnlyReader, ReadOnlyWal};
 pub use reader::{BackwardReader, Reader, Record, RecordRef, Records};
 pub use recovery::{RecoveryCase, RecoveryReport};
 pub use stall::{Stall, StallKind};
-pub use stats::Stats;
+pub use stats::{Histograms, Stats};
 #[cfg(feature = "futures")]
 pub use stream::{AppendSink, FollowStream};
 #[cfg(feature = "serde")]

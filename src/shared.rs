@@ -10,7 +10,7 @@ use crate::files::Files;
 use crate::ring::Ring;
 use crate::segment::{Names, Table};
 use crate::stall::Flights;
-use crate::stats::Counters;
+use crate::stats::{Counters, Recorders};
 use crate::storage::Dir;
 use crate::sync::{AtomicU32, AtomicU64, Futex, Ordering};
 use crate::tail::Tail;
@@ -21,6 +21,8 @@ pub(crate) struct Shared {
     pub(crate) durable: Durable,
     pub(crate) files: Arc<Files>,
     pub(crate) counters: Counters,
+    /// Written by the I/O thread.
+    pub(crate) recorders: Recorders,
     pub(crate) commit: Commit,
     pub(crate) flights: Flights,
     /// Retention: the helper wants this to be the oldest LSN...
@@ -62,6 +64,7 @@ impl Shared {
             ring,
             durable,
             counters: Counters::new(),
+            recorders: Recorders::new(),
             commit: Commit::new(),
             flights: Flights::new(),
             retire_wanted: AtomicU64::new(oldest),

@@ -6,8 +6,64 @@
 use std::time::Duration;
 
 use crate::backend::MethodReason;
+use crate::histogram::{Histogram, Recorder};
 use crate::lsn::Lsn;
 use crate::sync::{AtomicU64, Ordering};
+
+/// How long and how large, since the log was opened: from [`Wal::histograms`](crate::Wal::histograms). Times
+/// are in nanoseconds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Histograms {
+    /// Records in a group; control groups are not counted.
+    pub group_records: Histogram,
+    /// Bytes of a group as it is written, with its header and padding.
+    pub group_bytes: Histogram,
+    /// From the submission of a group to the completion of its write, which with `dsync` has made it
+    /// durable.
+    pub write_time: Histogram,
+    /// From there to the completion of the sync that is linked to it, or of a sync of its own from its
+    /// submission.
+    pub sync_time: Histogram,
+    /// From the submission of a group to the moment at which it, and all before it, are durable.
+    pub commit_time: Histogram,
+    /// What it took to wake those who waited for a group.
+    pub wake_time: Histogram,
+}
+
+#[derive(Debug)]
+pub(crate) struct Recorders {
+    pub(crate) group_records: Recorder,
+    pub(crate) group_bytes: Recorder,
+    pub(crate) write_time: Recorder,
+    pub(crate) sync_time: Recorder,
+    pub(crate) commit_time: Recorder,
+    pub(crate) wake_time: Recorder,
+}
+
+impl Recorders {
+    pub(crate) fn new() -> Self {
+        Recorders {
+            group_records: Recorder::new(),
+            group_bytes: Recorder::new(),
+            write_time: Recorder::new(),
+            sync_time: Recorder::new(),
+            commit_time: Recorder::new(),
+            wake_time: Recorder::new(),
+        }
+    }
+
+    pub(crate) fn read(&self) -> Histograms {
+        Histograms {
+            group_records: self.group_records.read(),
+            group_bytes: self.group_bytes.read(),
+            write_time: self.write_time.read(),
+            sync_time: self.sync_time.read(),
+            commit_time: self.commit_time.read(),
+            wake_time: self.wake_time.read(),
+        }
+    }
+}
 
 #[derive(Debug)]
 pub(crate) struct Counter(AtomicU64);

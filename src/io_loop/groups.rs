@@ -12,6 +12,9 @@ pub(super) struct Group {
     /// Address behind its padding.
     pub(super) end: u64,
     pub(super) len: u32,
+    /// By the clock, when it was submitted, and when its write was complete.
+    pub(super) submitted_at: u64,
+    pub(super) written_at: u64,
     pub(super) header: GroupHeader,
     pub(super) slot: usize,
     pub(super) method: Method,

@@ -109,6 +109,7 @@ pub(crate) struct IoLoop {
     outstanding: usize,
     /// The sync of its own that is in flight.
     syncing: Option<u64>,
+    syncing_since: u64,
     sync_ids: u64,
     /// Syncs of their own are wanted up to here.
     sync_until: u64,
@@ -171,6 +172,7 @@ impl IoLoop {
             submitted_end: shared.durable.end(),
             outstanding: 0,
             syncing: None,
+            syncing_since: 0,
             sync_ids: SYNC_TOKEN,
             sync_until: 0,
             interval_due: None,
@@ -215,7 +217,10 @@ impl IoLoop {
                 if let Err(e) = self.backend.submit() {
                     self.fail(&Failure::from_io("submitting", &e));
                 }
+                let begun = self.clock.now();
                 self.shared.durable.wake(from, to, &mut self.ready);
+                let taken = self.clock.now().saturating_sub(begun);
+                self.shared.recorders.wake_time.record(taken);
             }
             progress = true;
         }
@@ -260,10 +265,15 @@ impl IoLoop {
     fn complete(&mut self, completion: Completion) {
         self.outstanding = self.outstanding.saturating_sub(1);
         let Completion { token, part, result } = completion;
+        let now = self.clock.now();
+        let recorders = &self.shared.recorders;
         if token >= SYNC_TOKEN {
             self.syncing = None;
             match result {
-                Ok(_) => self.groups.synced_by(token),
+                Ok(_) => {
+                    recorders.sync_time.record(now.saturating_sub(self.syncing_since));
+                    self.groups.synced_by(token);
+                }
                 Err(e) => self.fail(&Failure::from_io("fdatasync", &e)),
             }
             return;
@@ -271,6 +281,8 @@ impl IoLoop {
         match (part, result) {
             (Part::Write, Ok(n)) if n == self.groups.expected_len(token) => {
                 self.groups.complete(token, |group| {
+                    recorders.write_time.record(now.saturating_sub(group.submitted_at));
+                    group.written_at = now;
                     group.written = true;
                     group.synced |= group.method == Method::Dsync;
                 });
@@ -280,7 +292,10 @@ impl IoLoop {
                 self.fail(&Failure::new("short write", detail));
             }
             (Part::Write, Err(e)) => self.fail(&Failure::from_io("write", &e)),
-            (Part::Sync, Ok(_)) => self.groups.complete(token, |group| group.synced = true),
+            (Part::Sync, Ok(_)) => self.groups.complete(token, |group| {
+                recorders.sync_time.record(now.saturating_sub(group.written_at));
+                group.synced = true;
+            }),
             (Part::Sync, Err(e)) => self.fail(&Failure::from_io("fdatasync", &e)),
         }
     }
@@ -306,8 +321,12 @@ impl IoLoop {
         let from = self.shared.durable.end();
         let mut durable = None;
         let mut cut = false;
+        let mut now = None;
         while let Some(group) = self.groups.pop_durable() {
             durable = Some((group.end, group.oldest));
+            let now = *now.get_or_insert_with(|| self.clock.now());
+            let taken = now.saturating_sub(group.submitted_at);
+            self.shared.recorders.commit_time.record(taken);
             if group.header.flags.has(Flags::CUT) {
                 // Before the durable end passes it: readers below that know of it.
                 self.shared.files.cuts.add(Cut { from: group.header.cut_from, to: group.lsn });

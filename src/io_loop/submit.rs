@@ -152,6 +152,8 @@ impl IoLoop {
             lsn: sealed.lsn,
             end: sealed.lsn + u64::from(len),
             len,
+            submitted_at: self.clock.now(),
+            written_at: 0,
             header,
             slot: self.slot,
             method,
@@ -199,8 +201,10 @@ impl IoLoop {
             counters.depth_sum.add(self.groups.flying() as u64);
             counters.records.add(u64::from(sealed.records));
             counters.record_bytes.add(u64::from(sealed.used - GROUP_HEADER));
+            self.shared.recorders.group_records.record(u64::from(sealed.records));
         }
         counters.group_bytes.add(u64::from(len));
+        self.shared.recorders.group_bytes.record(u64::from(len));
         match method {
             Method::Plain => {}
             Method::Linked => counters.syncs.add(1),
@@ -272,6 +276,7 @@ impl IoLoop {
         self.groups.cover(slot, self.sync_ids);
         self.backend.sync(self.sync_ids, slot);
         self.syncing = Some(self.sync_ids);
+        self.syncing_since = self.clock.now();
         self.outstanding += 1;
         self.shared.counters.syncs.add(1);
         true

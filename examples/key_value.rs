@@ -1,0 +1,126 @@
+//! A durable key-value store: every change is logged before it is answered, snapshots keep the log short.
+//!
+//! `cargo run --example key_value -- DIRECTORY put KEY VALUE`, and `get KEY`, `delete KEY`, `list`,
+//! `snapshot`, `fill COUNT`.
+//!
+//! The map lives in memory. Opening loads the newest snapshot and replays the log behind it. A snapshot is
+//! written beside, synced and renamed, and only then is the log before it let go. Killed at any moment, the
+//! store has every change that it has answered: `tests/examples.rs` does that.
+#![allow(clippy::print_stdout, reason = "a program")]
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use ringwal::{Lsn, TypedWal, Wal};
+use serde::{Deserialize, Serialize};
+
+type Failure = Box<dyn Error>;
+
+#[derive(Debug, Serialize, Deserialize)]
+enum Change {
+    Put(String, String),
+    Delete(String),
+}
+
+/// What a snapshot file holds: everything below `next` is in the map.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Snapshot {
+    next: u64,
+    map: BTreeMap<String, String>,
+}
+
+struct Store {
+    dir: PathBuf,
+    log: TypedWal<Change>,
+    state: Snapshot,
+}
+
+impl Store {
+    fn open(dir: &Path) -> Result<Self, Failure> {
+        // Small segments, so that a snapshot soon lets some go.
+        let wal =
+            Wal::builder(dir.join("log")).application_version(1).segment_size(1 << 20).open()?;
+        let log = TypedWal::new(wal);
+        let mut state = match fs::read(dir.join("snapshot")) {
+            Ok(bytes) => serde_json::from_slice(&bytes)?,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Snapshot::default(),
+            Err(e) => return Err(e.into()),
+        };
+        for change in log.reader(Lsn::new(state.next)) {
+            let (lsn, change) = change?;
+            state.apply(lsn, change);
+        }
+        Ok(Store { dir: dir.into(), log, state })
+    }
+
+    /// Logged, durable, and only then in the map.
+    fn change(&mut self, change: Change) -> Result<(), Failure> {
+        let lsn = self.log.append_durable(&change)?;
+        self.state.apply(lsn, change);
+        Ok(())
+    }
+
+    fn snapshot(&self) -> Result<Lsn, Failure> {
+        let (new, name) = (self.dir.join("snapshot.new"), self.dir.join("snapshot"));
+        let mut file = File::create(&new)?;
+        file.write_all(&serde_json::to_vec(&self.state)?)?;
+        file.sync_all()?;
+        fs::rename(&new, &name)?;
+        File::open(&self.dir)?.sync_all()?;
+        Ok(self.log.wal().truncate_before(Lsn::new(self.state.next))?)
+    }
+}
+
+impl Snapshot {
+    fn apply(&mut self, lsn: Lsn, change: Change) {
+        match change {
+            Change::Put(key, value) => drop(self.map.insert(key, value)),
+            Change::Delete(key) => drop(self.map.remove(&key)),
+        }
+        self.next = lsn.as_u64() + 1;
+    }
+}
+
+fn main() -> Result<(), Failure> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    // Without arguments: a short show in a directory of its own.
+    let show = std::env::temp_dir().join(format!("ringwal-key-value-{}", std::process::id()));
+    let (dir, command) = match words.split_first() {
+        Some((dir, command)) => (Path::new(*dir), command.to_vec()),
+        None => (show.as_path(), vec!["fill", "1000"]),
+    };
+    let mut store = Store::open(dir)?;
+    match command[..] {
+        ["put", key, value] => store.change(Change::Put(key.into(), value.into()))?,
+        ["delete", key] => store.change(Change::Delete(key.into()))?,
+        ["get", key] => match store.state.map.get(key) {
+            Some(value) => println!("{value}"),
+            None => return Err(format!("there is no {key}").into()),
+        },
+        ["list"] => store.state.map.iter().for_each(|(key, value)| println!("{key} {value}")),
+        ["snapshot"] => println!("the log is kept from {}", store.snapshot()?),
+        ["fill", count] => {
+            let (begun, count) = (store.state.map.len(), count.parse::<usize>()?);
+            for n in begun..begun + count {
+                store.change(Change::Put(format!("key {n:08}"), "x".repeat(n % 300)))?;
+                if n % 500 == 499 {
+                    store.snapshot()?;
+                }
+                // Answered: from here on it is a promise.
+                println!("{n}");
+            }
+        }
+        _ => {
+            return Err("put KEY VALUE | get KEY | delete KEY | list | snapshot | fill COUNT".into());
+        }
+    }
+    store.log.wal().close()?;
+    if words.is_empty() {
+        fs::remove_dir_all(&show)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,69 @@
+//! The programs in `examples/` do what they say, also when they are killed.
+
+mod support;
+
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use support::Temp;
+
+/// The program as `cargo test` has built it, or built now if this test runs alone.
+fn example(name: &str) -> PathBuf {
+    let mut path = std::env::current_exe().unwrap();
+    path.pop();
+    path.pop();
+    let path = path.join("examples").join(name);
+    if !path.exists() {
+        let built = Command::new(env!("CARGO"))
+            .args(["build", "--example", name, "--manifest-path"])
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
+            .status();
+        assert!(built.unwrap().success());
+    }
+    path
+}
+
+fn run(name: &str, arguments: &[&str]) -> String {
+    let out = Command::new(example(name)).args(arguments).output().unwrap();
+    assert!(out.status.success(), "{name}: {}", String::from_utf8_lossy(&out.stderr));
+    String::from_utf8(out.stdout).unwrap()
+}
+
+#[test]
+fn the_key_value_store_keeps_what_it_has_answered_over_kills() {
+    let temp = Temp::new();
+    let dir = temp.path().to_str().unwrap();
+    run("key_value", &[dir, "put", "first", "1"]);
+    run("key_value", &[dir, "put", "second", "2"]);
+    run("key_value", &[dir, "delete", "first"]);
+    assert_eq!(run("key_value", &[dir, "list"]), "second 2\n");
+    run("key_value", &[dir, "delete", "second"]);
+    let mut answered = 0;
+    for round in 0..8 {
+        let mut child = Command::new(example("key_value"))
+            .args([dir, "fill", "100000"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stdout = child.stdout.take().unwrap();
+        let reader = std::thread::spawn(move || {
+            let lines = BufReader::new(stdout).lines().map_while(Result::ok);
+            lines.filter_map(|line| line.parse::<usize>().ok()).last()
+        });
+        std::thread::sleep(Duration::from_millis(40 + 35 * round));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        answered = reader.join().unwrap().map_or(answered, |last| last + 1);
+        let list = run("key_value", &[dir, "list"]);
+        let keys: Vec<_> = list.lines().map(|line| line.split(' ').nth(1).unwrap()).collect();
+        assert!(keys.len() >= answered, "{} of {answered} after kill {round}", keys.len());
+        assert!(keys.iter().enumerate().all(|(n, key)| key.parse::<usize>().unwrap() == n));
+        answered = keys.len();
+    }
+    assert!(answered > 100, "{answered} answered");
+    let before = run("key_value", &[dir, "list"]);
+    run("key_value", &[dir, "snapshot"]);
+    assert!(run("key_value", &[dir, "list"]) == before);
+}
