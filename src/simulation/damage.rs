@@ -76,7 +76,7 @@ impl Reference {
                         life.run();
                         world.note(&life);
                     }
-                    cut = true;
+                    cut = world.tally.cuts > 0;
                 }
                 for name in segment_names(&world.disk) {
                     let content = world.disk.content(&name);
