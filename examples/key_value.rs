@@ -115,7 +115,9 @@ fn main() -> Result<(), Failure> {
             }
         }
         _ => {
-            return Err("put KEY VALUE | get KEY | delete KEY | list | snapshot | fill COUNT".into());
+            return Err(
+                "put KEY VALUE | get KEY | delete KEY | list | snapshot | fill COUNT".into()
+            );
         }
     }
     store.log.wal().close()?;

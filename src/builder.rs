@@ -63,6 +63,14 @@ impl WalBuilder {
         self.with(|o| o.application_version = version)
     }
 
+    /// Bytes of the log, from its position to the durable end, for which a [`Consumer`](crate::Consumer) keeps
+    /// segments from being removed. One that lags by more is no longer waited for, and gets `Pruned`
+    /// when what it needs is gone. Default: no limit, so that an abandoned consumer keeps everything
+    /// until [`Wal::remove_consumer`].
+    pub fn consumer_limit(self, bytes: u64) -> Self {
+        self.with(|o| o.consumer_limit = Some(bytes))
+    }
+
     /// Commits in flight at most. Default 4; 1 to 256. The std backend has one.
     pub fn depth(self, groups: usize) -> Self {
         self.with(|o| o.depth = groups)

@@ -110,6 +110,49 @@ pub enum Error {
         /// The batch's first record.
         first: Lsn,
     },
+    /// A consumer's name must make a plain file name.
+    #[error("{name:?} is no consumer's name: 1 to 64 of A-Z, a-z, 0-9, - and _")]
+    ConsumerName {
+        /// As given.
+        name: String,
+    },
+    /// The consumer is attached already: a name has one [`Consumer`](crate::Consumer) at a time.
+    #[error("the consumer {name} is attached already; drop it first")]
+    ConsumerInUse {
+        /// Its name.
+        name: String,
+    },
+    /// There is no consumer of that name.
+    #[error("there is no consumer {name}")]
+    NoConsumer {
+        /// The name asked for.
+        name: String,
+    },
+    /// What is committed stays committed; `seek` goes back.
+    #[error("{lsn} lies below the consumer's position, {position}; seek goes back")]
+    ConsumerBackwards {
+        /// The record that was to be committed.
+        lsn: Lsn,
+        /// Where the consumer is.
+        position: Lsn,
+    },
+    /// Neither of the two places in which a consumer's position is stored is sound.
+    #[error(
+        "the consumer's position in {file} is damaged, or of another log: restore the file, or remove \
+         it to give the consumer up"
+    )]
+    ConsumerDamaged {
+        /// The file.
+        file: PathBuf,
+    },
+    /// A consumer has done with records that were to be cut. Nothing was cut.
+    #[error("the consumer {name} is at {position}, beyond the cut; seek it back first")]
+    Consumed {
+        /// Its name.
+        name: String,
+        /// Where it is.
+        position: Lsn,
+    },
     /// The segment was written by a newer version, or with features this one does not know.
     #[error("{segment} cannot be read by this version: {what}; use a newer ringwal")]
     Unsupported {

@@ -190,6 +190,8 @@ impl Helper {
             Found::Pruned(_) | Found::Beyond => return 0,
         };
         let limit = table.oldest_pin().map_or(newest, |pin| pin.min(newest));
+        let held = self.shared.consumers.holds(self.shared.durable.end());
+        let limit = held.map_or(limit, |position| position.min(limit));
         let now = self.clock.wall();
         let truncate_to = self.shared.truncate_to.load(crate::sync::Ordering::SeqCst);
         let (_, spares) = table.counts();
@@ -216,7 +218,8 @@ impl Helper {
     }
 
     fn retain(&mut self) -> std::io::Result<()> {
-        let truncate_to = self.shared.truncate_to.load(crate::sync::Ordering::SeqCst);
+        // Before the look at what may go: a wish that comes later is for the next round.
+        let asked = self.shared.truncations_asked.load(crate::sync::Ordering::SeqCst);
         let target = self.retention_target();
         self.shared.want_retired(target);
         while let Some(header) =
@@ -228,7 +231,7 @@ impl Helper {
             }
         }
         if self.shared.files.table.oldest() >= target {
-            self.shared.truncated.store(truncate_to, crate::sync::Ordering::SeqCst);
+            self.shared.truncations_done.store(asked, crate::sync::Ordering::SeqCst);
             self.shared.helper_rounds.bump();
             self.shared.helper_rounds.wake_all();
         }

@@ -26,6 +26,7 @@ mod builder;
 #[cfg(all(target_os = "linux", feature = "uring"))]
 mod calibrate;
 mod callback;
+mod consumer;
 mod context;
 mod core;
 mod cuts;
@@ -75,6 +76,7 @@ mod wal;
 
 pub use backend::{BackendInfo, BackendKind, MethodReason};
 pub use builder::WalBuilder;
+pub use consumer::{Consumer, ConsumerInfo};
 pub use error::{Error, Failure, OptionsError, ReplayError, Result};
 pub use follow::Follow;
 pub use futures::{AppendFuture, DurableFuture};

@@ -3,9 +3,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::consumer::Consumers;
 use crate::cuts::{Cut, Cuts};
 use crate::durable::Durable;
 use crate::error::{Error, Result};
+use crate::files::Files;
 use crate::format::{EpochId, Flags, GROUP_HEADER, GroupHeader, Link, SegmentHeader};
 use crate::helper::Policy;
 use crate::io_loop::{Clock, SystemClock};
@@ -17,6 +19,7 @@ use crate::segment::{DirLock, Haste, Names, Preparation, Spare, Table, zeroes};
 use crate::shared::Shared;
 use crate::start::start;
 use crate::storage::{Access, AlignedBuf, Dir, File, OsDir, is_no_space, write_full};
+use crate::tail::Tail;
 use crate::wal::Wal;
 
 /// A log that has been recovered and not been started.
@@ -173,17 +176,18 @@ pub(crate) fn recover(
         temporaries_removed: removed,
     };
     let cuts = load_cuts(&**dir, names, &live, judged.link.last_cut)?;
+    let consumers = Consumers::load(&**dir, names, log_id, options.consumer_limit)?;
     let closed_at = closing_times(&**dir, names, options, &live)?;
     let ring = Ring::new(geometry.buffer, geometry.buffers, placement);
-    let shared = Shared::new(
-        ring,
-        Durable::new(judged.end, options.durability != Durability::EveryGroup),
-        Table::new(live.iter().copied().zip(closed_at), spares),
-        Arc::clone(dir),
-        names.clone(),
+    let files = Files {
+        table: Arc::new(Table::new(live.iter().copied().zip(closed_at), spares)),
+        dir: Arc::clone(dir),
+        names: names.clone(),
+        tail: Tail::new(ring.capacity()),
         cuts,
-        oldest,
-    );
+    };
+    let durable = Durable::new(judged.end, options.durability != Durability::EveryGroup);
+    let shared = Shared::new(ring, durable, files, consumers, oldest);
     let start = Start { log_id, epoch, link: judged.link, active, active_file, oldest };
     Ok(Recovered { shared: Arc::new(shared), policy, report, start, geometry })
 }

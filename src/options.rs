@@ -91,6 +91,7 @@ pub(crate) struct Options {
     pub(crate) backend: BackendChoice,
     pub(crate) commit_method: CommitMethod,
     pub(crate) application_version: u32,
+    pub(crate) consumer_limit: Option<u64>,
     pub(crate) stall_threshold: Duration,
     pub(crate) on_stall: Option<OnStall>,
 }
@@ -112,6 +113,7 @@ impl Default for Options {
             backend: BackendChoice::Auto,
             commit_method: CommitMethod::Auto,
             application_version: 0,
+            consumer_limit: None,
             stall_threshold: Duration::from_secs(1),
             on_stall: None,
         }

@@ -3,17 +3,14 @@
 use std::sync::Arc;
 
 use crate::backend::Commit;
-use crate::cuts::Cuts;
+use crate::consumer::Consumers;
 use crate::durable::Durable;
 use crate::error::Failure;
 use crate::files::Files;
 use crate::ring::Ring;
-use crate::segment::{Names, Table};
 use crate::stall::Flights;
 use crate::stats::{Counters, Recorders};
-use crate::storage::Dir;
 use crate::sync::{AtomicU32, AtomicU64, Futex, Ordering};
-use crate::tail::Tail;
 
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -21,6 +18,7 @@ pub(crate) struct Shared {
     pub(crate) durable: Durable,
     pub(crate) files: Arc<Files>,
     pub(crate) counters: Counters,
+    pub(crate) consumers: Consumers,
     /// Written by the I/O thread.
     pub(crate) recorders: Recorders,
     pub(crate) commit: Commit,
@@ -31,8 +29,9 @@ pub(crate) struct Shared {
     retire_durable: AtomicU64,
     /// `truncate_before` asks for this.
     pub(crate) truncate_to: AtomicU64,
-    /// The last such wish that was carried out as far as it can be.
-    pub(crate) truncated: AtomicU64,
+    /// How often it did, and how many of these wishes were carried out as far as they could be.
+    pub(crate) truncations_asked: AtomicU64,
+    pub(crate) truncations_done: AtomicU64,
     /// Changes whenever the helper has something to look at.
     pub(crate) helper: Futex,
     /// Changes whenever the helper has gone round once.
@@ -51,26 +50,24 @@ impl Shared {
     pub(crate) fn new(
         ring: Ring,
         durable: Durable,
-        table: Table,
-        dir: Arc<dyn Dir>,
-        names: Names,
-        cuts: Cuts,
+        files: Files,
+        consumers: Consumers,
         oldest: u64,
     ) -> Self {
-        let tail = Tail::new(ring.capacity());
-        let files = Files { table: Arc::new(table), dir, names, tail, cuts };
         Shared {
             files: Arc::new(files),
             ring,
             durable,
             counters: Counters::new(),
+            consumers,
             recorders: Recorders::new(),
             commit: Commit::new(),
             flights: Flights::new(),
             retire_wanted: AtomicU64::new(oldest),
             retire_durable: AtomicU64::new(oldest),
             truncate_to: AtomicU64::new(0),
-            truncated: AtomicU64::new(0),
+            truncations_asked: AtomicU64::new(0),
+            truncations_done: AtomicU64::new(0),
             helper: Futex::new(0),
             helper_rounds: Futex::new(0),
             cut_wanted: AtomicU64::new(NO_CUT),

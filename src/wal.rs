@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crate::backend::{BackendInfo, BackendKind, Method};
 use crate::builder::WalBuilder;
+use crate::consumer::{self, Consumer, ConsumerInfo};
 use crate::context;
 use crate::core::Core;
 use crate::durable::Verdict;
@@ -58,6 +59,7 @@ struct Inner {
     core: Core,
     report: RecoveryReport,
     info: BackendInfo,
+    log_id: [u8; 16],
     process: u32,
     threads: Mutex<Option<Threads>>,
     /// Held by the one `truncate_after` at a time.
@@ -111,6 +113,7 @@ impl Wal {
                 core,
                 report,
                 info,
+                log_id: *log_id,
                 process: std::process::id(),
                 threads,
                 cutting: Mutex::new(()),
@@ -367,10 +370,11 @@ impl Wal {
         context::check_may_wait()?;
         let wanted = lsn.as_u64();
         shared.truncate_to.fetch_max(wanted, Ordering::SeqCst);
+        let ticket = shared.truncations_asked.fetch_add(1, Ordering::SeqCst) + 1;
         shared.nudge_helper();
         loop {
             let seen = shared.helper_rounds.load();
-            if shared.truncated.load(Ordering::SeqCst) >= wanted {
+            if shared.truncations_done.load(Ordering::SeqCst) >= ticket {
                 return Ok(self.oldest_lsn());
             }
             shared.durable.check_running()?;
@@ -406,7 +410,7 @@ impl Wal {
     /// # Errors
     ///
     /// `NotAppended` above the log's end, `Pruned` below the oldest, `NoRecord` inside a record,
-    /// `InsideBatch`, `NoSpace` if there is no block for the group: nothing was cut. `Corruption` and
+    /// `InsideBatch`, `Consumed` if a [`Consumer`] has done with what is to be cut, `NoSpace` if there is no block for the group: nothing was cut. `Corruption` and
     /// `Io` from looking at the place. `Closed`, `WouldDeadlock`. After `Poisoned` it is not known
     /// whether the cut was made until the log is opened again.
     pub fn truncate_after(&self, from: Lsn) -> Result<Lsn> {
@@ -424,6 +428,9 @@ impl Wal {
         let Some(from) = cut_point(&shared.files, from.as_u64(), end.as_u64())? else {
             return Ok(end);
         };
+        if let Some((name, position)) = shared.consumers.beyond(from) {
+            return Err(Error::Consumed { name, position: Lsn::new(position) });
+        }
         let cuts = &shared.files.cuts;
         let before = cuts.count();
         shared.want_cut(from);
@@ -444,6 +451,33 @@ impl Wal {
             }
             shared.cut_rounds.wait(seen, None);
         }
+    }
+
+    /// A reader under a name, whose position survives: see [`Consumer`]. A new one begins at the oldest record
+    /// that is kept.
+    ///
+    /// # Errors
+    ///
+    /// `ConsumerName`, `ConsumerInUse` if it is attached already, `ConsumerDamaged`, `Io`; `Closed`,
+    /// `Poisoned`, `WouldDeadlock`.
+    pub fn consumer(&self, name: &str) -> Result<Consumer> {
+        Consumer::attach(&self.core().shared, self.inner.log_id, name)
+    }
+
+    /// All consumers of the log, attached or not, by name.
+    #[must_use]
+    pub fn consumers(&self) -> Vec<ConsumerInfo> {
+        let shared = &self.core().shared;
+        shared.consumers.list(shared.durable.end())
+    }
+
+    /// Gives a consumer up: its position is forgotten, and nothing is kept for it any more.
+    ///
+    /// # Errors
+    ///
+    /// `NoConsumer`, `ConsumerInUse`, `ConsumerName`, `Io`, `Closed`, `Poisoned`.
+    pub fn remove_consumer(&self, name: &str) -> Result<()> {
+        consumer::remove(&self.core().shared, name)
     }
 
     /// What opening the log found.

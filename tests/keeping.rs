@@ -248,3 +248,18 @@ fn truncation_does_not_wait_for_somebody_else_to_sync() {
         assert_eq!(numbers(&wal).last(), Some(&502));
     }
 }
+
+#[test]
+fn what_a_reader_held_back_goes_when_it_is_asked_for_again() {
+    let temp = Temp::new();
+    let wal = small(&temp.log()).open().unwrap();
+    for n in 0..300 {
+        wal.append(&vec![n as u8; 1000]).unwrap();
+    }
+    let end = wal.sync().unwrap();
+    let mut reader = wal.reader(Lsn::ZERO);
+    reader.next_ref().unwrap().unwrap();
+    assert_eq!(wal.truncate_before(end).unwrap(), Lsn::ZERO, "it is being read");
+    drop(reader);
+    assert!(wal.truncate_before(end).unwrap() > Lsn::ZERO);
+}

@@ -14,7 +14,7 @@ mod look;
 mod reader;
 
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 pub use follow::ReadOnlyFollow;
 pub use reader::ReadOnlyReader;
@@ -24,7 +24,7 @@ use crate::files::Files;
 use crate::lsn::Lsn;
 use crate::reader::{BackwardReader, Record, read_one};
 use crate::storage::OsDir;
-use crate::sync::lock;
+use crate::sync::{Mutex, lock};
 use look::Known;
 
 /// A log that is read while another process, or this one, may write it; or that nobody writes.

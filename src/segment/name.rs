@@ -1,5 +1,5 @@
 //! File names: `<prefix>.<20-digit base LSN>.wal`, `<prefix>.lock`, `<prefix>.commit`,
-//! `<prefix>.end`, `<prefix>.<base>.tmp`.
+//! `<prefix>.end`, `<prefix>.consumer.<name>`, `<prefix>.<base>.tmp`.
 
 const DIGITS: usize = 20;
 
@@ -38,6 +38,22 @@ impl Names {
     /// Where the writer says how far the log is durable.
     pub(crate) fn end(&self) -> String {
         format!("{}.end", self.prefix)
+    }
+
+    /// The position of a consumer.
+    pub(crate) fn consumer(&self, name: &str) -> String {
+        format!("{}.consumer.{name}", self.prefix)
+    }
+
+    /// The same until it is whole. No consumer's name has a dot.
+    pub(crate) fn consumer_temporary(&self, name: &str) -> String {
+        format!("{}.consumer.{name}.new", self.prefix)
+    }
+
+    /// The consumer whose position that file holds.
+    pub(crate) fn parse_consumer<'a>(&self, file: &'a str) -> Option<&'a str> {
+        let name = file.strip_prefix(&self.prefix)?.strip_prefix(".consumer.")?;
+        (!name.is_empty() && !name.contains('.')).then_some(name)
     }
 
     /// A file that the backends are probed with.

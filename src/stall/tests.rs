@@ -3,14 +3,17 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::{Flights, OnStall, Place, Stall, StallKind, Watchdog};
+use crate::consumer::Consumers;
 use crate::cuts::Cuts;
 use crate::durable::Durable;
+use crate::files::Files;
 use crate::io_loop::Clock;
 use crate::ring::{Placement, Ring};
 use crate::segment::{Names, Table};
 use crate::shared::Shared;
 use crate::storage::sim::SimDisk;
 use crate::sync::{Ordering, lock};
+use crate::tail::Tail;
 
 #[derive(Debug, Default)]
 struct Hand(AtomicU64);
@@ -41,15 +44,19 @@ impl Watched {
             segment_size: 1 << 16,
             block: 4096,
         };
-        let shared = Arc::new(Shared::new(
-            Ring::new(4096, 2, placement),
-            Durable::new(4096, false),
-            Table::new([], Vec::new()),
-            SimDisk::new().dir(),
-            Names::new("wal"),
-            Cuts::new(),
-            0,
-        ));
+        let dir = SimDisk::new().dir();
+        let names = Names::new("wal");
+        let consumers = Consumers::load(&*dir, &names, [0; 16], None).unwrap();
+        let files = Files {
+            table: Arc::new(Table::new([], Vec::new())),
+            dir,
+            names,
+            tail: Tail::new(0),
+            cuts: Cuts::new(),
+        };
+        let ring = Ring::new(4096, 2, placement);
+        let shared = Shared::new(ring, Durable::new(4096, false), files, consumers, 0);
+        let shared = Arc::new(shared);
         let clock = Arc::new(Hand::default());
         let told = Arc::new(Mutex::new(Vec::new()));
         let notes = Arc::clone(&told);

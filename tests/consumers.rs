@@ -1,0 +1,268 @@
+//! Named consumers: at least once, over restarts and kills; and what is kept for them.
+
+mod support;
+
+use std::path::Path;
+
+use ringwal::{Consumer, Error, Lsn, Wal, WalBuilder};
+use support::{Temp, backends, copy_dir, small};
+
+fn payload(n: u32) -> Vec<u8> {
+    let mut bytes = n.to_le_bytes().to_vec();
+    bytes.resize(4 + (n as usize * 37) % 1200, n as u8);
+    bytes
+}
+
+fn number(payload: &[u8]) -> u32 {
+    u32::from_le_bytes(*payload.first_chunk().unwrap())
+}
+
+fn fill(wal: &Wal, from: u32, to: u32) -> Vec<Lsn> {
+    let lsns = (from..to).map(|n| wal.append(&payload(n)).unwrap()).collect();
+    wal.sync().unwrap();
+    lsns
+}
+
+fn next(consumer: &mut Consumer) -> (Lsn, u32) {
+    let record = consumer.records().unwrap().try_next().unwrap().expect("there is one");
+    assert_eq!(record.payload, payload(number(record.payload)));
+    (record.lsn, number(record.payload))
+}
+
+fn file(dir: &Path, name: &str) -> std::path::PathBuf {
+    dir.join(format!("wal.consumer.{name}"))
+}
+
+#[test]
+fn what_was_not_committed_comes_again_over_restarts_and_kills() {
+    for backend in backends() {
+        let temp = Temp::new();
+        let open = |dir: &Path| small(dir).backend(backend).open().unwrap();
+        let mut dir = temp.log();
+        let mut wal = open(&dir);
+        fill(&wal, 0, 400);
+        let (mut expected, mut delivered) = (0, 0);
+        for round in 0..10 {
+            assert_eq!(wal.consumers().len(), usize::from(round > 0));
+            let mut consumer = wal.consumer("mailer").unwrap();
+            for _ in 0..20 + round {
+                let (lsn, n) = next(&mut consumer);
+                assert_eq!(n, expected, "round {round}");
+                expected += 1;
+                delivered += 1;
+                if expected % 7 == 0 {
+                    consumer.commit(lsn).unwrap();
+                    assert!(consumer.position() > lsn);
+                }
+            }
+            expected -= expected % 7;
+            drop(consumer);
+            if round % 2 == 0 {
+                wal.close().unwrap();
+                wal = open(&dir);
+            } else {
+                // A copy of a log that was not closed is what a killed process leaves.
+                let copy = temp.path().join(format!("copy-{round}"));
+                copy_dir(&dir, &copy);
+                dir = copy;
+                wal = open(&dir);
+            }
+        }
+        assert!(delivered > expected);
+        let info = &wal.consumers()[0];
+        assert_eq!((info.name.as_str(), info.attached), ("mailer", false));
+        assert_eq!(info.lag, wal.durable_end().as_u64() - info.position.as_u64());
+    }
+}
+
+#[test]
+fn names_and_positions_that_cannot_be_are_refused() {
+    let temp = Temp::new();
+    let wal = small(&temp.log()).open().unwrap();
+    let lsns = fill(&wal, 0, 10);
+    let long = "x".repeat(65);
+    for name in ["", "../x", "a/b", "a.b", ".", "nul\0", "ü", " ", long.as_str()] {
+        assert!(matches!(wal.consumer(name), Err(Error::ConsumerName { .. })), "{name:?}");
+        assert!(matches!(wal.remove_consumer(name), Err(Error::ConsumerName { .. })), "{name:?}");
+    }
+    let mut one = wal.consumer(&"x".repeat(64)).unwrap();
+    assert!(matches!(wal.consumer(one.name()), Err(Error::ConsumerInUse { .. })));
+    assert!(matches!(wal.remove_consumer(one.name()), Err(Error::ConsumerInUse { .. })));
+    assert!(matches!(wal.remove_consumer("nobody"), Err(Error::NoConsumer { .. })));
+    one.commit(lsns[5]).unwrap();
+    one.commit(lsns[5]).unwrap();
+    match one.commit(lsns[4]) {
+        Err(Error::ConsumerBackwards { lsn, position }) => assert!(lsn < position),
+        other => panic!("{other:?}"),
+    }
+    assert!(matches!(one.commit(wal.durable_end()), Err(Error::NotDurable { .. })));
+    assert!(matches!(one.seek(Lsn::new(1 << 40)), Err(Error::NotDurable { .. })));
+    assert_eq!(next(&mut one).1, 6);
+    one.seek(lsns[2]).unwrap();
+    assert_eq!(next(&mut one).1, 2);
+    one.seek(Lsn::ZERO).unwrap();
+    assert_eq!(next(&mut one).1, 0);
+    // Cutting what somebody has done with.
+    one.commit(lsns[5]).unwrap();
+    match wal.truncate_after(lsns[5]) {
+        Err(Error::Consumed { name, position }) => {
+            assert_eq!((name.as_str(), position), (one.name(), one.position()))
+        }
+        other => panic!("{other:?}"),
+    }
+    wal.truncate_after(lsns[6]).unwrap();
+    fill(&wal, 50, 51);
+    one.seek(lsns[5]).unwrap();
+    assert_eq!((next(&mut one).1, next(&mut one).1), (5, 50), "what was cut is not delivered");
+    wal.close().unwrap();
+    assert!(matches!(one.commit(lsns[5]), Err(Error::Closed)));
+    assert!(matches!(wal.consumer("late"), Err(Error::Closed)));
+}
+
+#[test]
+fn a_damaged_position_is_an_error_and_never_another_position() {
+    let temp = Temp::new();
+    let open = || small(&temp.log()).open();
+    let wal = open().unwrap();
+    let lsns = fill(&wal, 0, 10);
+    let mut consumer = wal.consumer("c").unwrap();
+    consumer.commit(lsns[2]).unwrap();
+    consumer.commit(lsns[6]).unwrap();
+    drop(consumer);
+    wal.close().unwrap();
+    let path = file(&temp.log(), "c");
+    let sound = std::fs::read(&path).unwrap();
+    let position = || open().map(|wal| wal.consumers()[0].position.as_u64());
+    let (before, last) = (lsns[2].as_u64() + 1, lsns[6].as_u64() + 1);
+    for slot in 0..2 {
+        for at in [0, 5, 9, 24, 33, 39] {
+            let mut bytes = sound.clone();
+            bytes[slot * 4096 + at] ^= 0x10;
+            std::fs::write(&path, &bytes).unwrap();
+            let found = position().unwrap();
+            assert!(found == last || found == before, "slot {slot}, byte {at}: {found}");
+            bytes[(1 - slot) * 4096 + at] ^= 0x10;
+            std::fs::write(&path, &bytes).unwrap();
+            match position() {
+                Err(Error::ConsumerDamaged { file }) => assert!(file.ends_with("wal.consumer.c")),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    for len in [0, 10, 39] {
+        std::fs::write(&path, &sound[..len]).unwrap();
+        assert!(matches!(position(), Err(Error::ConsumerDamaged { .. })), "{len} bytes");
+    }
+    // The other log's position is not this one's.
+    let other = Temp::new();
+    let stranger = small(&other.log()).open().unwrap();
+    fill(&stranger, 0, 3);
+    drop(stranger.consumer("c").unwrap());
+    stranger.close().unwrap();
+    std::fs::copy(file(&other.log(), "c"), &path).unwrap();
+    assert!(matches!(position(), Err(Error::ConsumerDamaged { .. })));
+    std::fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink(file(&other.log(), "c"), &path).unwrap();
+    assert!(matches!(position(), Err(Error::Io { .. })), "links are not followed");
+    std::fs::remove_file(&path).unwrap();
+    assert!(open().unwrap().consumers().is_empty(), "given up");
+}
+
+fn bounded(dir: &Path) -> WalBuilder {
+    small(dir).max_segments(4)
+}
+
+#[test]
+fn segments_stay_for_a_consumer_whether_it_is_attached_or_not() {
+    let temp = Temp::new();
+    let wal = bounded(&temp.log()).open().unwrap();
+    let lsns = fill(&wal, 0, 20);
+    let mut consumer = wal.consumer("slow").unwrap();
+    consumer.commit(lsns[10]).unwrap();
+    drop(consumer);
+    wal.close().unwrap();
+    // Not attached, and from another opening.
+    let wal = bounded(&temp.log()).open().unwrap();
+    fill(&wal, 20, 1500);
+    assert_eq!(wal.oldest_lsn(), Lsn::ZERO);
+    assert_eq!(wal.truncate_before(wal.durable_end()).unwrap(), Lsn::ZERO);
+    let mut consumer = wal.consumer("slow").unwrap();
+    let mut last = lsns[10];
+    for n in 11..1500 {
+        let (lsn, found) = next(&mut consumer);
+        assert_eq!(found, n);
+        last = lsn;
+    }
+    consumer.commit(last).unwrap();
+    assert_eq!(consumer.lag(), wal.durable_end().as_u64() - last.as_u64() - 1);
+    drop(consumer);
+    let oldest = wal.truncate_before(wal.durable_end()).unwrap();
+    assert!(oldest > Lsn::ZERO, "now it may go");
+    // One that is given up holds nothing.
+    drop(wal.consumer("gone").unwrap());
+    fill(&wal, 1500, 2500);
+    assert_eq!(wal.truncate_before(wal.durable_end()).unwrap(), oldest);
+    wal.remove_consumer("gone").unwrap();
+    wal.remove_consumer("slow").unwrap();
+    assert!(wal.truncate_before(wal.durable_end()).unwrap() > oldest);
+    assert!(!file(&temp.log(), "gone").exists());
+}
+
+#[test]
+fn one_that_lags_beyond_the_limit_is_overtaken_and_told() {
+    let temp = Temp::new();
+    let builder = || bounded(&temp.log()).consumer_limit(512 << 10);
+    let wal = builder().open().unwrap();
+    fill(&wal, 0, 20);
+    let mut consumer = wal.consumer("slow").unwrap();
+    assert_eq!(next(&mut consumer).1, 0);
+    drop(consumer);
+    fill(&wal, 20, 500);
+    assert_eq!(wal.oldest_lsn(), Lsn::ZERO, "within the limit it is waited for");
+    fill(&wal, 500, 3000);
+    wal.truncate_before(wal.durable_end()).unwrap();
+    fill(&wal, 3000, 3010);
+    let mut consumer = wal.consumer("slow").unwrap();
+    match consumer.records().map(|_| ()) {
+        Err(Error::Pruned { oldest }) => assert_eq!(oldest, wal.oldest_lsn()),
+        other => panic!("{other:?}"),
+    }
+    let first = consumer.position();
+    assert!(matches!(consumer.seek(first), Err(Error::Pruned { .. })));
+    assert_eq!(consumer.position(), first);
+    consumer.seek(Lsn::ZERO).unwrap();
+    let (lsn, n) = next(&mut consumer);
+    assert!(n > 500 && lsn >= wal.oldest_lsn());
+    consumer.commit(lsn).unwrap();
+    drop(consumer);
+    wal.close().unwrap();
+    let wal = builder().open().unwrap();
+    assert_eq!(next(&mut wal.consumer("slow").unwrap()).1, n + 1);
+}
+
+#[test]
+fn a_consumer_waits_for_what_is_to_come() {
+    let temp = Temp::new();
+    let wal = small(&temp.log()).open().unwrap();
+    let mut consumer = wal.consumer("c").unwrap();
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(move || {
+            let mut seen = Vec::new();
+            while let Some(record) = consumer.records().unwrap().next_ref().unwrap() {
+                let (lsn, n) = (record.lsn, number(record.payload));
+                seen.push(n);
+                if n == 99 {
+                    consumer.commit(lsn).unwrap();
+                }
+            }
+            seen
+        });
+        fill(&wal, 0, 100);
+        // Closed once it has all: a position cannot be stored in a closed log.
+        while wal.consumers()[0].position <= Lsn::new(1) {
+            std::thread::yield_now();
+        }
+        wal.close().unwrap();
+        assert_eq!(reader.join().unwrap(), (0..100).collect::<Vec<_>>());
+    });
+}
