@@ -49,6 +49,8 @@ mod io_loop;
 #[cfg(all(test, ringwal_shuttle))]
 mod long_schedules;
 mod lsn;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod open;
 mod options;
 mod read_only;

@@ -520,6 +520,15 @@ impl Wal {
         self.core().shared.recorders.read()
     }
 
+    /// Tells the installed recorder of the crate `metrics` what [`Wal::stats`], [`Wal::histograms`] and
+    /// [`Wal::consumers`] say: counters `ringwal_*_total`, and gauges, of which those of times are in
+    /// seconds and have a label `quantile`. Each has the label `log`. Call it before each scrape, or
+    /// every few seconds: nothing is told in between. Feature `metrics`.
+    #[cfg(feature = "metrics")]
+    pub fn publish_metrics(&self, log: &str) {
+        crate::metrics::publish(self, log);
+    }
+
     /// Which backend runs, how it commits, and why.
     #[must_use]
     pub fn backend(&self) -> BackendInfo {

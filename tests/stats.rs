@@ -2,6 +2,9 @@
 
 mod support;
 
+use std::collections::HashMap;
+
+use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use ringwal::Durability;
 use support::{Temp, backends, small};
 
@@ -42,4 +45,42 @@ fn histograms_and_counters_tell_the_same() {
             assert!(commit.sum() >= write.sum(), "a commit lasts as long as its write at least");
         }
     }
+}
+
+#[test]
+fn an_exporter_is_told_what_the_log_says() {
+    let temp = Temp::new();
+    let wal = small(&temp.log()).open().unwrap();
+    for n in 0..500_u32 {
+        wal.append(&vec![1; n as usize]).unwrap();
+    }
+    wal.sync().unwrap();
+    drop(wal.consumer("slow").unwrap());
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    metrics::with_local_recorder(&recorder, || {
+        wal.publish_metrics("orders");
+        // Counters are absolute: told twice is told once.
+        wal.publish_metrics("orders");
+    });
+    let mut told = HashMap::new();
+    for (key, _, _, value) in snapshotter.snapshot().into_vec() {
+        let key = key.key().clone();
+        let labels: Vec<_> = key.labels().map(|l| (l.key(), l.value())).collect();
+        assert!(labels.contains(&("log", "orders")), "{key}");
+        let extra = labels.iter().find(|(name, _)| *name != "log").map_or("", |(_, value)| value);
+        let value = match value {
+            DebugValue::Counter(n) => n as f64,
+            DebugValue::Gauge(n) => n.into_inner(),
+            DebugValue::Histogram(_) => panic!("{key}"),
+        };
+        told.insert(format!("{} {extra}", key.name()), value);
+    }
+    assert_eq!(told["ringwal_records_total "], 500.0);
+    assert!(told["ringwal_rotations_total "] >= 1.0);
+    assert_eq!(told["ringwal_durable_end "], wal.durable_end().as_u64() as f64);
+    assert_eq!(told["ringwal_consumer_lag_bytes slow"], wal.consumers()[0].lag as f64);
+    let (median, worst) =
+        (told["ringwal_commit_seconds 0.5"], told["ringwal_commit_seconds 0.999"]);
+    assert!(median > 0.0 && median <= worst && worst < 60.0, "{median} {worst}");
 }
