@@ -96,6 +96,9 @@ pub use stream::{AppendSink, FollowStream};
 pub use typed::{TypedError, TypedFollow, TypedReader, TypedWal};
 pub use wal::Wal;
 
+#[doc = include_str!("../docs/guide.md")]
+pub mod guide {}
+
 /// The README's code compiles.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
