@@ -75,6 +75,9 @@ struct Place {
     next_group: u64,
     link: Option<Link>,
     cursor: Cursor,
+    /// Where the records of the group that it is in end, and of the one before that it has seen.
+    used_end: u64,
+    before: u64,
 }
 
 impl Reader {
@@ -290,6 +293,8 @@ impl Reader {
             next_group: first,
             link: None,
             cursor: Cursor::NOTHING,
+            used_end: 0,
+            before: 0,
         });
         self.start = None;
         Ok(())
@@ -347,6 +352,8 @@ impl Reader {
             let header = place.pin.header;
             let end = group.padded_end(header.block);
             place.link = Some(group.link());
+            place.before = place.used_end;
+            place.used_end = group.lsn + u64::from(group.used);
             place.next_group = end;
             let in_memory = copy.is_some();
             place.copy = copy;

@@ -53,14 +53,14 @@ pub(crate) fn cut_point(files: &Arc<Files>, from: u64, durable_end: u64) -> Resu
     let mut reader = Reader::new(Arc::clone(files), from, durable_end);
     let found = reader.advance()?;
     let Some(place) = &reader.place else { return Ok(None) };
+    let group = place.link.map_or(from, |link| link.lsn);
+    let between = (place.before..=group + u64::from(GROUP_HEADER)).contains(&from);
     let no_record = Err(Error::NoRecord { lsn: Lsn::new(from) });
-    let Some(span) = found else {
-        return if from < place.cursor.records_end { no_record } else { Ok(None) };
-    };
-    if span.lsn != from {
-        let group = place.link.map_or(from, |link| link.lsn);
-        let between = from <= group + u64::from(GROUP_HEADER);
-        return if between { Ok(Some(from.max(group))) } else { no_record };
+    match found {
+        None if between || from >= place.used_end => return Ok(None),
+        Some(span) if span.lsn == from => {}
+        Some(_) if between => return Ok(Some(from.max(group))),
+        _ => return no_record,
     }
     // Behind an item the cursor is still in its batch, or at its end.
     let is_item = place.cursor.at <= place.cursor.batch_end;

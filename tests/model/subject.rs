@@ -232,9 +232,11 @@ impl Subject {
         let wal = self.wal();
         let is_record = self.model.records.binary_search_by_key(&lsn, |r| r.0).is_ok();
         let inner = is_record && self.model.inside_batch.contains(&lsn);
+        let within = self.model.records[..self.model.index(lsn)].last();
+        let within = within.is_some_and(|(at, payload)| lsn < at + 8 + payload.len() as u64);
         let appended = self.surely_appended(lsn);
         match wal.truncate_after(Lsn::new(lsn)) {
-            Ok(to) if !inner && appended != Some(false) => {
+            Ok(to) if !inner && !within && appended != Some(false) => {
                 self.model.cut(lsn, to.as_u64())?;
                 if let Some(f) = &mut self.follower {
                     f.cut |= f.last.is_some_and(|last| last >= lsn);
