@@ -40,7 +40,13 @@ impl EndFile {
     /// For the writer. `None` where it cannot be: readers then look at the segments alone.
     pub(crate) fn create(dir: &dyn Dir, names: &Names, log_id: [u8; 16]) -> Option<Self> {
         let boot = boot_id()?;
-        match dir.open(&names.end(), Access::Cached) {
+        let opened = dir.open(&names.end(), Access::Cached);
+        // Under another name it is somebody else's file too.
+        let own = opened.and_then(|file| match file.links()? {
+            1 => Ok(file),
+            _ => Err(std::io::Error::other("the file has several links")),
+        });
+        match own {
             Ok(file) => Some(EndFile { file, boot, log_id, last: 0 }),
             Err(e) => {
                 tracing::warn!(error = %e, "other processes will not be told how far the log is durable");

@@ -44,11 +44,12 @@ fn links_under_every_name_that_the_log_uses_are_not_written_through() {
         dir.join(format!("wal.{:020}.{ending}", base + (64 << 10)))
     };
     type Name = fn(&dyn Fn(&Path, &str) -> PathBuf, &Path) -> PathBuf;
-    let names: [(&str, Name); 4] = [
+    let names: [(&str, Name); 5] = [
         ("the next segment's temporary name", |next, dir| next(dir, "tmp")),
         ("the probe", |_, dir| dir.join(format!("wal.{:020}.tmp", u64::MAX))),
         ("the scratch file", |_, dir| dir.join(format!("wal.{:020}.tmp", u64::MAX - 1))),
         ("the remembered method", |_, dir| dir.join("wal.commit")),
+        ("the durable end", |_, dir| dir.join("wal.end")),
     ];
     for (what, name) in names {
         for dangling in [false, true] {
@@ -71,6 +72,25 @@ fn links_under_every_name_that_the_log_uses_are_not_written_through() {
             assert!(!temp.path().join("not there").exists(), "{what}: made through a link");
         }
     }
+}
+
+/// What is written in place is not written into a file that has another name too.
+#[test]
+fn a_hard_link_in_the_durable_ends_place_is_left_alone() {
+    let temp = Temp::new();
+    let target = precious(&temp);
+    let dir = temp.log();
+    fill(&dir, 10);
+    std::fs::remove_file(dir.join("wal.end")).unwrap();
+    std::fs::hard_link(&target, dir.join("wal.end")).unwrap();
+    let wal = small(&dir).open().unwrap();
+    append(&wal, 10);
+    assert_eq!(read_all(&wal).len(), 20);
+    assert_eq!(std::fs::read(&target).unwrap(), b"precious");
+    // Without that word a reader looks for the end itself.
+    wal.close().unwrap();
+    let outside = ringwal::ReadOnlyWal::open(&dir).unwrap();
+    assert_eq!(outside.reader(Lsn::ZERO).unwrap().count(), 20);
 }
 
 #[test]
