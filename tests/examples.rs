@@ -66,3 +66,41 @@ fn the_key_value_store_keeps_what_it_has_answered_over_kills() {
     run("key_value", &[dir, "snapshot"]);
     assert!(run("key_value", &[dir, "list"]) == before);
 }
+
+#[test]
+fn the_work_queue_gives_every_job_to_every_worker_at_least_once() {
+    let temp = Temp::new();
+    let dir = temp.path().to_str().unwrap();
+    let jobs: Vec<String> = (0..200).map(|n| format!("job {n}")).collect();
+    let mut push = vec![dir, "push"];
+    push.extend(jobs.iter().map(String::as_str));
+    run("work_queue", &push);
+    let mut done: Vec<String> = Vec::new();
+    for round in 0..5 {
+        let mut child = Command::new(example("work_queue"))
+            .args([dir, "work", "one"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let mut first = true;
+        for (seen, line) in lines.enumerate() {
+            // What was not committed when it was killed comes again, and only that.
+            if !std::mem::take(&mut first) || done.last() != Some(&line) {
+                done.push(line);
+            }
+            if seen == 10 + round {
+                child.kill().unwrap();
+            }
+        }
+        child.wait().unwrap();
+    }
+    assert!(done.len() >= 60 && done == jobs[..done.len()], "{done:?}");
+    let rest = run("work_queue", &[dir, "work", "one"]);
+    let rest: Vec<_> = rest.lines().collect();
+    assert_eq!(rest.last(), Some(&"job 199"));
+    assert!(rest[0] == jobs[done.len()] || rest[0] == jobs[done.len() - 1]);
+    // The other worker has a position of its own.
+    assert!(run("work_queue", &[dir, "work", "two"]).lines().eq(jobs.iter().map(String::as_str)));
+    assert_eq!(run("work_queue", &[dir, "lag"]).lines().count(), 2);
+}
