@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::error::Result;
 use crate::options::{BackendChoice, CommitMethod, Durability, Options};
+use crate::sealed::{OnSealed, SealedSegment};
 use crate::stall::{OnStall, Stall};
 use crate::wal::Wal;
 
@@ -149,6 +150,40 @@ impl WalBuilder {
     /// ```
     pub fn on_stall(self, tell: impl Fn(&Stall) + Send + Sync + 'static) -> Self {
         self.with(|o| o.on_stall = Some(OnStall(Arc::new(tell))))
+    }
+
+    /// Calls `archive` for each segment that the log has left, oldest first, when it is durable as a whole. The
+    /// segment stays, whatever retention or [`Wal::truncate_before`] want, until `archive` has
+    /// returned `Ok` for it; an error or a panic is an event, counts in
+    /// [`Stats::sealed_failures`](crate::Stats::sealed_failures), and the call is made again after
+    /// 100 ms, doubled up to a minute. What was let go is remembered over restarts; a segment may come
+    /// again, and none is left out. The active segment comes when the log has left it.
+    ///
+    /// It runs on a thread of its own: appends do not wait for it, but while it does not return nothing is
+    /// removed. A blocking call of the log from there gets `WouldDeadlock`. [`Wal::close`] waits for a
+    /// call that goes on for up to five seconds.
+    ///
+    /// ```
+    /// # let dir = std::env::temp_dir().join(format!("ringwal-doc-sealed-{}", std::process::id()));
+    /// # let archive = dir.join("archive"); std::fs::create_dir_all(&archive).unwrap();
+    /// let wal = ringwal::Wal::builder(dir.join("log"))
+    ///     .max_segments(8)
+    ///     .on_sealed(move |segment| {
+    ///         let copy = archive.join(format!("{:020}", segment.base.as_u64()));
+    ///         std::fs::copy(&segment.path, &copy)?;
+    ///         Ok(std::fs::File::open(copy)?.sync_all()?)
+    ///     })
+    ///     .open()?;
+    /// # wal.close()?; std::fs::remove_dir_all(&dir).unwrap();
+    /// # Ok::<(), ringwal::Error>(())
+    /// ```
+    pub fn on_sealed(
+        self,
+        archive: impl FnMut(&SealedSegment) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
+        + Send
+        + 'static,
+    ) -> Self {
+        self.with(|o| o.on_sealed = Some(OnSealed::new(archive)))
     }
 
     /// Opens the log, or makes it, and recovers what is in it. Blocks: a new log writes its first

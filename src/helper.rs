@@ -190,6 +190,7 @@ impl Helper {
             Found::Pruned(_) | Found::Beyond => return 0,
         };
         let limit = table.oldest_pin().map_or(newest, |pin| pin.min(newest));
+        let limit = limit.min(self.shared.released());
         let held = self.shared.consumers.holds(self.shared.durable.end());
         let limit = held.map_or(limit, |position| position.min(limit));
         let now = self.clock.wall();
@@ -220,6 +221,9 @@ impl Helper {
     fn retain(&mut self) -> std::io::Result<()> {
         // Before the look at what may go: a wish that comes later is for the next round.
         let asked = self.shared.truncations_asked.load(crate::sync::Ordering::SeqCst);
+        if self.shared.released() != u64::MAX {
+            self.shared.ring_sealed();
+        }
         let target = self.retention_target();
         self.shared.want_retired(target);
         while let Some(header) =

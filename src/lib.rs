@@ -58,6 +58,7 @@ mod reader;
 mod recovery;
 mod ring;
 mod scheduling;
+mod sealed;
 mod segment;
 mod shared;
 #[cfg(ringwal_shuttle)]
@@ -88,6 +89,7 @@ pub use options::{BackendChoice, CommitMethod, Durability};
 pub use read_only::{ReadOnlyFollow, ReadOnlyReader, ReadOnlyWal};
 pub use reader::{BackwardReader, Reader, Record, RecordRef, Records};
 pub use recovery::{RecoveryCase, RecoveryReport};
+pub use sealed::SealedSegment;
 pub use stall::{Stall, StallKind};
 pub use stats::{Histograms, Stats};
 #[cfg(feature = "futures")]

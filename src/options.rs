@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::error::OptionsError;
 use crate::format::{GROUP_HEADER, MAX_GROUP, RECORD_HEADER};
 use crate::lsn::align_up;
+use crate::sealed::OnSealed;
 use crate::stall::OnStall;
 
 /// When appended records are made durable without being asked for.
@@ -94,6 +95,7 @@ pub(crate) struct Options {
     pub(crate) consumer_limit: Option<u64>,
     pub(crate) stall_threshold: Duration,
     pub(crate) on_stall: Option<OnStall>,
+    pub(crate) on_sealed: Option<OnSealed>,
 }
 
 impl Default for Options {
@@ -116,6 +118,7 @@ impl Default for Options {
             consumer_limit: None,
             stall_threshold: Duration::from_secs(1),
             on_stall: None,
+            on_sealed: None,
         }
     }
 }

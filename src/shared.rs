@@ -40,6 +40,10 @@ pub(crate) struct Shared {
     cut_wanted: AtomicU64,
     /// Changes whenever a cut is durable, or none will be any more.
     pub(crate) cut_rounds: Futex,
+    /// Segments from here on wait for the hook; the top where there is none.
+    released: AtomicU64,
+    /// Changes whenever a segment may have been left, and when the log ends.
+    pub(crate) sealed_bell: Futex,
     closing: AtomicU32,
     io_ended: AtomicU32,
 }
@@ -72,6 +76,8 @@ impl Shared {
             helper_rounds: Futex::new(0),
             cut_wanted: AtomicU64::new(NO_CUT),
             cut_rounds: Futex::new(0),
+            released: AtomicU64::new(u64::MAX),
+            sealed_bell: Futex::new(0),
             closing: AtomicU32::new(0),
             io_ended: AtomicU32::new(0),
         }
@@ -86,6 +92,7 @@ impl Shared {
         self.ring.doorbell.ring();
         self.nudge_helper();
         self.cut_settled();
+        self.ring_sealed();
     }
 
     /// `truncate_after` wants everything from `from` on to be void.
@@ -112,6 +119,20 @@ impl Shared {
         self.cut_rounds.wake_all();
     }
 
+    /// The hook has let go of everything below; retention waits for it from there on.
+    pub(crate) fn set_released(&self, position: u64) {
+        self.released.store(position, Ordering::SeqCst);
+    }
+
+    pub(crate) fn released(&self) -> u64 {
+        self.released.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn ring_sealed(&self) {
+        self.sealed_bell.bump();
+        self.sealed_bell.wake_all();
+    }
+
     pub(crate) fn nudge_helper(&self) {
         self.helper.bump();
         self.helper.wake_all();
@@ -120,6 +141,7 @@ impl Shared {
     pub(crate) fn begin_close(&self) {
         self.durable.close();
         self.closing.store(1, Ordering::SeqCst);
+        self.ring_sealed();
         self.ring.doorbell.ring();
         self.nudge_helper();
     }

@@ -11,6 +11,7 @@ use crate::io_loop::{self, Clock, IoLoop, Setup};
 use crate::open::{Recovered, Start};
 use crate::options::{Durability, Geometry, Options};
 use crate::scheduling;
+use crate::sealed::{Sealed, SealedThread};
 use crate::segment::DirLock;
 use crate::shared::Shared;
 use crate::stall::{self, Watchdog};
@@ -52,12 +53,13 @@ pub(crate) fn start(
         }
     };
     let mut workers = vec![io];
-    let others = start_helper(&shared, &clock, policy).and_then(|helper| {
-        workers.push(helper);
-        start_watchdog(&shared, &clock, options)
+    // The hook first: retention waits for it from the helper's first step on.
+    let others = start_sealed(&shared, options, log_id).and_then(|sealed| {
+        workers.push(start_helper(&shared, &clock, policy)?);
+        Ok((sealed, start_watchdog(&shared, &clock, options)?))
     });
-    let watchdog = match others {
-        Ok(watchdog) => watchdog,
+    let (sealed, watchdog) = match others {
+        Ok(others) => others,
         Err(e) => {
             shared.begin_close();
             for worker in workers {
@@ -68,11 +70,23 @@ pub(crate) fn start(
     };
     let epoch_group = report.durable_end.as_u64();
     workers.extend(calibrate(&shared, &info));
-    let threads = Threads { workers, watchdog, lock };
+    let threads = Threads { workers, sealed, watchdog, lock };
     let wal = Wal::assemble(shared, report, info, geometry, &log_id, threads);
     // The epoch is durable before anybody can append to it.
     wal.wait_until_started(epoch_group)?;
     Ok(wal)
+}
+
+fn start_sealed(
+    shared: &Arc<Shared>,
+    options: &Options,
+    log_id: [u8; 16],
+) -> Result<Option<SealedThread>> {
+    let Some(hook) = options.on_sealed.clone() else { return Ok(None) };
+    let sealed = Sealed::open(shared, log_id)?;
+    let slots = sealed.slots();
+    let thread = spawn("ringwal-sealed", move || crate::sealed::run(sealed, &hook))?;
+    Ok(Some(SealedThread { thread, slots }))
 }
 
 fn start_helper(

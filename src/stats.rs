@@ -153,6 +153,8 @@ counters! {
     segments_removed,
     /// Groups that waited more than 10 ms for a producer to fill its reservation.
     slow_reservations,
+    /// Calls of the hook on sealed segments that failed or panicked.
+    sealed_failures,
     /// Operations that took longer than `stall_threshold`.
     stalls,
     /// Times that the I/O thread went to sleep.

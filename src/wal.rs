@@ -22,6 +22,7 @@ use crate::lsn::Lsn;
 use crate::options::Geometry;
 use crate::reader::{BackwardReader, Reader, Record, cut_point, read_one};
 use crate::recovery::RecoveryReport;
+use crate::sealed::SealedThread;
 use crate::segment::DirLock;
 use crate::shared::Shared;
 use crate::stats::{Histograms, Stats};
@@ -69,6 +70,8 @@ struct Inner {
 #[derive(Debug)]
 pub(crate) struct Threads {
     pub(crate) workers: Vec<JoinHandle<()>>,
+    /// Calls the hook on sealed segments.
+    pub(crate) sealed: Option<SealedThread>,
     /// Watches the others, and so ends last.
     pub(crate) watchdog: JoinHandle<()>,
     pub(crate) lock: DirLock,
@@ -79,6 +82,9 @@ impl Threads {
     fn end(self, shared: &Shared) {
         for worker in self.workers {
             let _ = worker.join();
+        }
+        if let Some(sealed) = self.sealed {
+            sealed.end(shared);
         }
         shared.flights.end();
         let _ = self.watchdog.join();

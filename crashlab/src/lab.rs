@@ -198,9 +198,10 @@ pub(crate) fn detach(device: &str) {
     let _ = run("losetup", &["-d", device]);
 }
 
-/// A mount may be busy for a moment after its last user has gone.
+/// A mount may be busy for a moment after its last user has gone: the kernel lets go of the files of a ring
+/// in its own time, which on a busy machine is seconds.
 pub(crate) fn unmount(at: &Path) -> io::Result<()> {
-    for _ in 0..10_000 {
+    for _ in 0..100_000 {
         match umount2(at, MntFlags::empty()) {
             Err(nix::errno::Errno::EBUSY) => {
                 std::thread::sleep(std::time::Duration::from_micros(200));

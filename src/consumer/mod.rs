@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 pub use registry::ConsumerInfo;
 pub(crate) use registry::Consumers;
+pub(crate) use slots::Slots;
 
 use crate::context;
 use crate::error::{Error, Result};
 use crate::follow::Follow;
 use crate::lsn::Lsn;
 use crate::shared::Shared;
-use slots::Slots;
 
 /// Bytes of a consumer's name at most.
 const LONGEST_NAME: usize = 64;

@@ -22,7 +22,7 @@ const LEN: usize = 40;
 const MAGIC: [u8; 4] = *b"RWCp";
 
 #[derive(Debug)]
-pub(super) struct Slots {
+pub(crate) struct Slots {
     file: Arc<dyn File>,
     log_id: [u8; 16],
     counter: u64,
@@ -49,7 +49,7 @@ fn decode(block: &[u8], log_id: &[u8; 16]) -> Option<(u64, u64)> {
 
 impl Slots {
     /// Makes the file, with this position, under its name. `temporary`: a name for it until then.
-    pub(super) fn create(
+    pub(crate) fn create(
         dir: &dyn Dir,
         name: &str,
         temporary: &str,
@@ -72,7 +72,7 @@ impl Slots {
     }
 
     /// Opens the file, and reads its position past the page cache.
-    pub(super) fn open(dir: &dyn Dir, name: &str, log_id: [u8; 16]) -> Result<(Self, u64)> {
+    pub(crate) fn open(dir: &dyn Dir, name: &str, log_id: [u8; 16]) -> Result<(Self, u64)> {
         let io = |op, e| Error::io(op, dir.path_of(name), e);
         let file = dir.open(name, Access::Write).map_err(|e| io("open", e))?;
         let mut both = AlignedBuf::new(2 * BLOCK);
@@ -87,7 +87,7 @@ impl Slots {
     }
 
     /// Stores a position; durable when this returns.
-    pub(super) fn store(&mut self, position: u64) -> io::Result<()> {
+    pub(crate) fn store(&mut self, position: u64) -> io::Result<()> {
         if self.failed {
             return Err(io::Error::other("an earlier position could not be stored"));
         }

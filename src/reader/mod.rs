@@ -153,7 +153,7 @@ impl Reader {
         Ok(Some(self.record(span)?))
     }
 
-    #[inline]
+    #[inline(always)]
     fn record(&self, span: Span) -> Result<RecordRef<'_>> {
         let Some(place) = &self.place else { return Err(Error::Closed) };
         match place.held().sub(span.payload, span.len) {
@@ -230,7 +230,7 @@ impl Reader {
         self.place = None;
     }
 
-    #[inline]
+    #[inline(always)]
     fn advance(&mut self) -> Result<Option<Span>> {
         // Most records lie in the same group as the one before.
         if let Some(place) = &mut self.place

@@ -40,6 +40,16 @@ impl Names {
         format!("{}.end", self.prefix)
     }
 
+    /// How far the hook on sealed segments has got.
+    pub(crate) fn sealed(&self) -> String {
+        format!("{}.sealed", self.prefix)
+    }
+
+    /// The same until it is whole.
+    pub(crate) fn sealed_temporary(&self) -> String {
+        format!("{}.sealed.new", self.prefix)
+    }
+
     /// The position of a consumer.
     pub(crate) fn consumer(&self, name: &str) -> String {
         format!("{}.consumer.{name}", self.prefix)

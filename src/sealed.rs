@@ -1,0 +1,200 @@
+//! A hook on segments that the log has left: archive it, then let it go.
+//!
+//! 1. The hook is called for one segment at a time, oldest first, when all of its records are durable.
+//! 2. A segment stays until the hook has returned `Ok` for it and that is durable; then retention may remove it.
+//! 3. What was let go is remembered as a consumer's position is: after opening again it goes on with the
+//!    first segment that was not. So the hook may be called again for a segment, and never misses one.
+//! 4. The hook's thread does no I/O for the log, and nobody waits for the hook but retention, and `close` for
+//!    a while. After that the position is not touched any more.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::consumer::Slots;
+use crate::error::Result;
+use crate::format::SegmentHeader;
+use crate::lsn::Lsn;
+use crate::shared::Shared;
+use crate::sync::{Mutex, lock};
+
+/// How long `close` waits for a call of the hook that goes on.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Pauses before a failed call is made again: doubled each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// Looks again after this time whether a segment that was left is durable.
+const SOON: Duration = Duration::from_millis(20);
+
+/// A segment that the log has left, for [`WalBuilder::on_sealed`](crate::WalBuilder::on_sealed).
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SealedSegment {
+    /// The file. Copy it: it is not to be changed or moved.
+    pub path: PathBuf,
+    /// The first position in it.
+    pub base: Lsn,
+    /// The first position behind it: the base of the next.
+    pub end: Lsn,
+}
+
+/// What the hook says when it fails.
+pub(crate) type HookError = Box<dyn std::error::Error + Send + Sync>;
+type Hook = Box<dyn FnMut(&SealedSegment) -> std::result::Result<(), HookError> + Send>;
+
+/// As the builder holds it: builders can be cloned, the hook cannot.
+#[derive(Clone)]
+pub(crate) struct OnSealed(pub(crate) Arc<Mutex<Hook>>);
+
+impl OnSealed {
+    pub(crate) fn new(
+        hook: impl FnMut(&SealedSegment) -> std::result::Result<(), HookError> + Send + 'static,
+    ) -> Self {
+        OnSealed(Arc::new(Mutex::new(Box::new(hook))))
+    }
+}
+
+impl fmt::Debug for OnSealed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OnSealed(..)")
+    }
+}
+
+/// What the hook's thread works on; `None` once nobody waits for it any more.
+#[derive(Debug)]
+pub(crate) struct Sealed {
+    shared: Arc<Shared>,
+    slots: Arc<Mutex<Option<Slots>>>,
+    position: u64,
+}
+
+/// Taken by whoever ends the log.
+#[derive(Debug)]
+pub(crate) struct SealedThread {
+    pub(crate) thread: std::thread::JoinHandle<()>,
+    pub(crate) slots: Arc<Mutex<Option<Slots>>>,
+}
+
+impl Sealed {
+    /// Finds where the hook has got to. From here on retention waits for it.
+    pub(crate) fn open(shared: &Arc<Shared>, log_id: [u8; 16]) -> Result<Self> {
+        let files = &shared.files;
+        let (name, temporary) = (files.names.sealed(), files.names.sealed_temporary());
+        let known = files.dir.list().is_ok_and(|all| all.iter().any(|entry| entry.name == name));
+        let (slots, position) = match known {
+            true => Slots::open(&*files.dir, &name, log_id)?,
+            false => {
+                let oldest = files.table.oldest();
+                (Slots::create(&*files.dir, &name, &temporary, log_id, oldest)?, oldest)
+            }
+        };
+        shared.set_released(position);
+        let slots = Arc::new(Mutex::new(Some(slots)));
+        Ok(Sealed { shared: Arc::clone(shared), slots, position })
+    }
+
+    pub(crate) fn slots(&self) -> Arc<Mutex<Option<Slots>>> {
+        Arc::clone(&self.slots)
+    }
+
+    /// The next segment, and whether it is whole on the device.
+    fn next(&self) -> Option<(SegmentHeader, bool)> {
+        let closed = self.shared.files.table.closed();
+        let (header, _) = closed.into_iter().find(|(header, _)| header.base >= self.position)?;
+        // The end passes this one's with the first group of the next.
+        Some((header, self.shared.durable.end() > header.end()))
+    }
+
+    fn call(&self, hook: &OnSealed, header: &SegmentHeader) -> std::result::Result<(), String> {
+        let files = &self.shared.files;
+        let segment = SealedSegment {
+            path: files.dir.path_of(&files.names.segment(header.base)),
+            base: Lsn::new(header.base),
+            end: Lsn::new(header.end()),
+        };
+        let mut hook = lock(&hook.0);
+        let called = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| (*hook)(&segment)));
+        match called {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(e)) => Err(e.to_string()),
+            Err(_) => Err("it panicked".into()),
+        }
+    }
+
+    /// False: nobody waits for the hook any more.
+    fn release(&mut self, header: &SegmentHeader) -> std::result::Result<bool, String> {
+        let mut slots = lock(&self.slots);
+        let Some(slots) = slots.as_mut() else { return Ok(false) };
+        slots.store(header.end()).map_err(|e| format!("its position cannot be stored: {e}"))?;
+        self.position = header.end();
+        self.shared.set_released(self.position);
+        Ok(true)
+    }
+}
+
+/// Calls the hook until the log is closed or has failed.
+pub(crate) fn run(mut sealed: Sealed, hook: &OnSealed) {
+    let shared = Arc::clone(&sealed.shared);
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let seen = shared.sealed_bell.load();
+        if shared.is_closing() || shared.durable.is_poisoned() {
+            return;
+        }
+        let wait = match sealed.next() {
+            None => None,
+            Some((_, false)) => Some(SOON),
+            Some((header, true)) => {
+                let called = sealed.call(hook, &header);
+                match called.and_then(|()| sealed.release(&header)) {
+                    Ok(true) => {
+                        pause = FIRST_PAUSE;
+                        shared.nudge_helper();
+                        continue;
+                    }
+                    Ok(false) => return,
+                    Err(error) => {
+                        shared.counters.sealed_failures.add(1);
+                        let segment = shared.files.names.segment(header.base);
+                        tracing::warn!(%segment, %error, "the hook on sealed segments failed; trying on");
+                        let wait = pause;
+                        pause = (pause * 2).min(LONGEST_PAUSE);
+                        Some(wait)
+                    }
+                }
+            }
+        };
+        match wait {
+            // A failed call is not made again sooner because another segment was left meanwhile.
+            Some(wait) => {
+                let until = Instant::now() + wait;
+                while !shared.is_closing() && !shared.durable.is_poisoned() {
+                    let left = until.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        break;
+                    }
+                    shared.sealed_bell.wait(shared.sealed_bell.load(), Some(left));
+                }
+            }
+            None => shared.sealed_bell.wait(seen, None),
+        }
+    }
+}
+
+impl SealedThread {
+    /// Waits for a call that goes on, for a while; then it is left alone, and may store nothing.
+    pub(crate) fn end(self, shared: &Shared) {
+        let until = Instant::now() + PATIENCE;
+        shared.ring_sealed();
+        while !self.thread.is_finished() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        if self.thread.is_finished() {
+            let _ = self.thread.join();
+        } else {
+            tracing::warn!("the hook on sealed segments does not return; it is left alone");
+        }
+        *lock(&self.slots) = None;
+    }
+}

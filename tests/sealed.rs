@@ -1,0 +1,177 @@
+//! The hook on sealed segments: nothing goes before it has been let go, and no segment is left out.
+
+mod support;
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use ringwal::{Error, Lsn, SealedSegment, Wal, WalBuilder};
+use support::{Temp, small};
+
+const SEGMENT: u64 = 64 << 10;
+
+fn fill(wal: &Wal, records: u32) {
+    for n in 0..records {
+        wal.append(&vec![n as u8; 1000]).unwrap();
+    }
+    wal.sync().unwrap();
+}
+
+fn until(what: &str, done: impl Fn() -> bool) {
+    let end = Instant::now() + Duration::from_secs(60);
+    while !done() {
+        assert!(Instant::now() < end, "{what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn bounded(dir: &Path) -> WalBuilder {
+    small(dir).max_segments(4)
+}
+
+#[test]
+fn every_segment_is_archived_before_it_goes_also_over_restarts() {
+    let temp = Temp::new();
+    let archive = temp.path().join("archive");
+    std::fs::create_dir(&archive).unwrap();
+    let seen = Arc::new(Mutex::new(Vec::<SealedSegment>::new()));
+    let mut written = Vec::new();
+    for round in 0..4_u32 {
+        let (to, list) = (archive.clone(), Arc::clone(&seen));
+        let wal = bounded(&temp.log())
+            .on_sealed(move |segment| {
+                std::fs::copy(&segment.path, to.join(format!("{}", segment.base)))?;
+                list.lock().unwrap().push(segment.clone());
+                Ok(())
+            })
+            .open()
+            .unwrap();
+        for n in 0..300_u32 {
+            let payload = [round.to_le_bytes(), n.to_le_bytes()].concat().repeat(100);
+            written.push((wal.append(&payload).unwrap(), payload));
+        }
+        wal.sync().unwrap();
+        wal.close().unwrap();
+    }
+    // Without a hook everything may go, and what was remembered stays.
+    let wal = bounded(&temp.log()).open().unwrap();
+    let oldest = wal.oldest_lsn();
+    assert!(oldest > Lsn::ZERO);
+    assert!(temp.log().join("wal.sealed").exists());
+    let seen = seen.lock().unwrap();
+    let mut end = Lsn::ZERO;
+    for segment in seen.iter() {
+        // In order; the last one before a close may come again.
+        assert!(segment.base <= end && segment.end > segment.base, "{segment:?} behind {end}");
+        end = end.max(segment.end);
+    }
+    assert!(end >= oldest, "what is gone was archived");
+    // The archive alone is a log, up to where it goes, with every record.
+    let copy = temp.path().join("restored");
+    std::fs::create_dir(&copy).unwrap();
+    for segment in seen.iter() {
+        let name = segment.path.file_name().unwrap();
+        std::fs::copy(archive.join(format!("{}", segment.base)), copy.join(name)).unwrap();
+    }
+    let restored = ringwal::ReadOnlyWal::open(&copy).unwrap();
+    let found: Vec<_> = restored
+        .reader(Lsn::ZERO)
+        .unwrap()
+        .map(|r| r.map(|r| (r.lsn, r.payload)).unwrap())
+        .collect();
+    assert!(found.len() > 500 && found == written[..found.len()]);
+}
+
+#[test]
+fn a_hook_that_fails_or_panics_is_called_again_and_holds_its_segment() {
+    let temp = Temp::new();
+    let (calls, allowed) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+    let (count, may) = (Arc::clone(&calls), Arc::clone(&allowed));
+    let wal = bounded(&temp.log())
+        .on_sealed(move |segment| {
+            match count.fetch_add(1, Ordering::SeqCst) {
+                _ if may.load(Ordering::SeqCst) => return Ok(()),
+                0 => panic!("on purpose"),
+                _ => {}
+            }
+            assert_eq!(segment.base, Lsn::ZERO);
+            Err("not now".into())
+        })
+        .open()
+        .unwrap();
+    fill(&wal, 500);
+    until("it is called again", || calls.load(Ordering::SeqCst) >= 3);
+    assert_eq!(wal.truncate_before(wal.durable_end()).unwrap(), Lsn::ZERO, "it holds");
+    assert!(wal.stats().sealed_failures >= 2);
+    allowed.store(true, Ordering::SeqCst);
+    until("it goes", || wal.oldest_lsn() > Lsn::new(2 * SEGMENT));
+    wal.close().unwrap();
+}
+
+#[test]
+fn a_hook_that_hangs_holds_retention_and_neither_appends_nor_the_close() {
+    let temp = Temp::new();
+    let (inside, over) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let (entered, end) = (Arc::clone(&inside), Arc::clone(&over));
+    let wal = bounded(&temp.log())
+        .on_sealed(move |_| {
+            entered.store(true, Ordering::SeqCst);
+            while !end.load(Ordering::SeqCst) {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            Ok(())
+        })
+        .open()
+        .unwrap();
+    fill(&wal, 600);
+    until("it is called", || inside.load(Ordering::SeqCst));
+    fill(&wal, 300);
+    assert_eq!(wal.oldest_lsn(), Lsn::ZERO);
+    wal.close().unwrap();
+    let before = std::fs::read(temp.log().join("wal.sealed")).unwrap();
+    // Let go too late: it is not remembered, and the next opener is not disturbed.
+    over.store(true, Ordering::SeqCst);
+    std::thread::sleep(Duration::from_millis(100));
+    assert!(std::fs::read(temp.log().join("wal.sealed")).unwrap() == before);
+    let again = Arc::new(Mutex::new(Vec::new()));
+    let list = Arc::clone(&again);
+    let wal = bounded(&temp.log())
+        .on_sealed(move |segment| {
+            list.lock().unwrap().push(segment.base);
+            Ok(())
+        })
+        .open()
+        .unwrap();
+    until("all come", || again.lock().unwrap().len() > 5);
+    assert_eq!(again.lock().unwrap()[0], Lsn::ZERO);
+    wal.close().unwrap();
+}
+
+#[test]
+fn calls_from_the_hook_that_would_wait_for_it_are_refused() {
+    let temp = Temp::new();
+    let log: Arc<Mutex<Option<Wal>>> = Arc::default();
+    let (inside, told) = (Arc::clone(&log), Arc::new(Mutex::new(None)));
+    let tell = Arc::clone(&told);
+    let wal = small(&temp.log())
+        .on_sealed(move |_| {
+            if let Some(wal) = &*inside.lock().unwrap() {
+                *tell.lock().unwrap() = Some(wal.sync().map(|_| ()).and(wal.close()));
+            }
+            Ok(())
+        })
+        .open()
+        .unwrap();
+    *log.lock().unwrap() = Some(wal.clone());
+    // Something to wait for, whenever it is called.
+    until("it is called", || {
+        wal.append(&[0; 1000]).unwrap();
+        told.lock().unwrap().is_some()
+    });
+    let told = told.lock().unwrap().take().unwrap();
+    assert!(matches!(told, Err(Error::WouldDeadlock)), "{told:?}");
+    log.lock().unwrap().take();
+    wal.close().unwrap();
+}
