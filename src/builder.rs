@@ -20,6 +20,12 @@ pub struct WalBuilder {
 }
 
 impl WalBuilder {
+    /// What has been set, for a log that is not opened in a directory.
+    #[cfg(all(any(test, feature = "testing"), not(ringwal_loom)))]
+    pub(crate) fn options(&self) -> &Options {
+        &self.options
+    }
+
     pub(crate) fn new(dir: &Path) -> Self {
         WalBuilder { dir: dir.into(), options: Options::default() }
     }

@@ -47,6 +47,28 @@ pub(crate) fn check_may_wait() -> Result<(), Error> {
     }
 }
 
+/// While it lives, the thread does what the log's own threads do elsewhere.
+#[cfg(all(any(test, feature = "testing"), not(ringwal_loom)))]
+#[derive(Debug)]
+pub(crate) struct Serving {
+    before: Doing,
+}
+
+#[cfg(all(any(test, feature = "testing"), not(ringwal_loom)))]
+impl Serving {
+    /// `None`: the thread is doing something for a log already.
+    pub(crate) fn enter() -> Option<Self> {
+        (doing() == Doing::Nothing).then(|| Serving { before: DOING.replace(Doing::Serving) })
+    }
+}
+
+#[cfg(all(any(test, feature = "testing"), not(ringwal_loom)))]
+impl Drop for Serving {
+    fn drop(&mut self) {
+        DOING.set(self.before);
+    }
+}
+
 /// While it lives, the thread is inside `append_with`'s closure.
 #[derive(Debug)]
 pub(crate) struct Filling {

@@ -37,6 +37,24 @@ impl Core {
     }
 
     #[inline]
+    fn check_running(&self) -> Result<()> {
+        self.shared.stir();
+        self.shared.durable.check_running()
+    }
+
+    /// After a refusal.
+    #[cold]
+    fn reserve_or_wait(&self, len: u64) -> Result<Reservation<'_>> {
+        while self.shared.drive() {
+            match self.shared.ring.reserve_or_refuse(len) {
+                Err(Refused::Full) => {}
+                room => return room.map_err(|r| self.refused(r)),
+            }
+        }
+        self.shared.ring.reserve_or_wait(len).map_err(|r| self.refused(r))
+    }
+
+    #[inline]
     fn check_len(&self, len: usize) -> Result<()> {
         if len <= self.max_record {
             Ok(())
@@ -72,21 +90,21 @@ impl Core {
 
     #[inline]
     pub(crate) fn append(&self, payload: &[u8]) -> Result<Lsn> {
-        self.shared.durable.check_running()?;
+        self.check_running()?;
         context::check_may_wait()?;
         self.check_len(payload.len())?;
         let sum = self.seed.sum(payload);
         let len = stored_size(payload.len()) as u64;
         let room = match self.shared.ring.try_reserve(len) {
             Ok(room) => room,
-            Err(_) => self.shared.ring.reserve_or_wait(len).map_err(|r| self.refused(r))?,
+            Err(_) => self.reserve_or_wait(len)?,
         };
         Ok(self.put(room, payload, sum))
     }
 
     #[inline]
     pub(crate) fn try_append(&self, payload: &[u8]) -> Result<Lsn> {
-        self.shared.durable.check_running()?;
+        self.check_running()?;
         context::check_not_filling()?;
         self.check_len(payload.len())?;
         let sum = self.seed.sum(payload);
@@ -100,7 +118,7 @@ impl Core {
 
     /// Checks an append that is to be polled, and the bytes that it needs.
     pub(crate) fn check_append(&self, payload: &[u8]) -> Result<u64> {
-        self.shared.durable.check_running()?;
+        self.check_running()?;
         context::check_not_filling()?;
         self.check_len(payload.len())?;
         Ok(stored_size(payload.len()) as u64)
@@ -122,13 +140,13 @@ impl Core {
     }
 
     pub(crate) fn append_with(&self, len: usize, fill: impl FnOnce(&mut [u8])) -> Result<Lsn> {
-        self.shared.durable.check_running()?;
+        self.check_running()?;
         context::check_may_wait()?;
         self.check_len(len)?;
         let stored = stored_size(len) as u64;
         let room = match self.shared.ring.try_reserve(stored) {
             Ok(room) => room,
-            Err(_) => self.shared.ring.reserve_or_wait(stored).map_err(|r| self.refused(r))?,
+            Err(_) => self.reserve_or_wait(stored)?,
         };
         // A panic in `fill` must not leave a hole: dropped on the way out, this aborts.
         let mut room = AbortOnDrop { core: self, room: Some(room) };
@@ -149,7 +167,7 @@ impl Core {
     }
 
     pub(crate) fn append_batch<T: AsRef<[u8]>>(&self, records: &[T], wait: bool) -> Result<Lsn> {
-        self.shared.durable.check_running()?;
+        self.check_running()?;
         context::check_may_wait()?;
         // as_ref() is user code: called once for each, before anything is reserved.
         let slices: Vec<&[u8]> = records.iter().map(AsRef::as_ref).collect();
@@ -167,10 +185,7 @@ impl Core {
         let room = match self.shared.ring.try_reserve(total as u64) {
             Ok(room) => room,
             Err(refused) if !wait => return Err(self.refused(refused)),
-            Err(_) => {
-                let waited = self.shared.ring.reserve_or_wait(total as u64);
-                waited.map_err(|r| self.refused(r))?
-            }
+            Err(_) => self.reserve_or_wait(total as u64)?,
         };
         Ok(self.put_batch(room, &slices))
     }
@@ -228,7 +243,7 @@ impl Core {
             Verdict::Failed(e) => Err(e),
             Verdict::NotYet => {
                 context::check_may_wait()?;
-                self.shared.durable.wait(lsn)?;
+                self.shared.wait_durable(lsn)?;
                 self.shared.files.cuts.check(lsn)
             }
         }

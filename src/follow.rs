@@ -163,7 +163,7 @@ impl Follow {
                     Some(Err(e)) => return Poll::Ready(Some(Err(e))),
                     None => {}
                 }
-            } else {
+            } else if !self.shared.drive() {
                 return Poll::Pending;
             }
         }
@@ -223,6 +223,9 @@ impl Follow {
                 return ended;
             }
             let shared = &self.shared;
+            if shared.drive() {
+                continue;
+            }
             shared.durable.wait_to_pass(self.end, until, || shared.has_io_ended());
             if until.is_some_and(|until| Instant::now() >= until) && !self.has_news() {
                 return Ok(());

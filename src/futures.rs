@@ -24,6 +24,20 @@ impl DurableFuture {
     pub(crate) fn new(core: Core, lsn: u64) -> Self {
         DurableFuture { core, lsn, ticket: None }
     }
+
+    /// Registered, and not settled when it was looked at.
+    fn pending(&self) -> Poll<Result<()>> {
+        loop {
+            match self.core.shared.durable.verdict(self.lsn) {
+                Verdict::NotYet if self.core.shared.drive() => {}
+                Verdict::NotYet => return Poll::Pending,
+                Verdict::Durable => {
+                    return Poll::Ready(self.core.shared.files.cuts.check(self.lsn));
+                }
+                Verdict::Failed(e) => return Poll::Ready(Err(e)),
+            }
+        }
+    }
 }
 
 impl Future for DurableFuture {
@@ -37,7 +51,7 @@ impl Future for DurableFuture {
         if let Some(ticket) = this.ticket {
             match durable.verdict(this.lsn) {
                 Verdict::NotYet if durable.update(this.lsn, ticket, cx.waker()) => {
-                    return Poll::Pending;
+                    return this.pending();
                 }
                 // Its waker is taken, or will be by the wake-up that follows every advance.
                 _ => this.ticket = None,
@@ -57,7 +71,7 @@ impl Future for DurableFuture {
         match verdict {
             Verdict::Durable => Poll::Ready(Ok(())),
             Verdict::Failed(e) => Poll::Ready(Err(e)),
-            Verdict::NotYet => Poll::Pending,
+            Verdict::NotYet => this.pending(),
         }
     }
 }
@@ -127,7 +141,10 @@ impl Future for AppendFuture<'_> {
             // Polled after it was ready: nothing is appended twice.
             return Poll::Ready(Err(Error::Closed));
         }
-        let polled = self.attempt(cx);
+        let mut polled = self.attempt(cx);
+        while polled.is_pending() && self.core.shared.drive() {
+            polled = self.attempt(cx);
+        }
         self.done = polled.is_ready();
         polled
     }

@@ -73,6 +73,8 @@ mod storage;
 mod stream;
 mod sync;
 mod tail;
+#[cfg(all(any(test, feature = "testing"), not(ringwal_loom)))]
+pub mod testing;
 #[cfg(feature = "serde")]
 mod typed;
 mod wal;

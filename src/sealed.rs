@@ -67,6 +67,21 @@ pub(crate) struct Sealed {
     shared: Arc<Shared>,
     slots: Arc<Mutex<Option<Slots>>>,
     position: u64,
+    /// Before a failed call is made again.
+    pause: Duration,
+}
+
+/// What a step came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// A segment was let go; there may be another.
+    Again,
+    /// After this pause.
+    After(Duration),
+    /// When the log has left a segment.
+    OnBell,
+    /// The log has ended, or nobody waits for the hook any more.
+    Over,
 }
 
 /// Taken by whoever ends the log.
@@ -91,7 +106,7 @@ impl Sealed {
         };
         shared.set_released(position);
         let slots = Arc::new(Mutex::new(Some(slots)));
-        Ok(Sealed { shared: Arc::clone(shared), slots, position })
+        Ok(Sealed { shared: Arc::clone(shared), slots, position, pause: FIRST_PAUSE })
     }
 
     pub(crate) fn slots(&self) -> Arc<Mutex<Option<Slots>>> {
@@ -122,6 +137,38 @@ impl Sealed {
         }
     }
 
+    fn is_over(&self) -> bool {
+        self.shared.is_closing() || self.shared.durable.is_poisoned()
+    }
+
+    /// Calls the hook for the next segment, if there is one.
+    pub(crate) fn step(&mut self, hook: &OnSealed) -> Next {
+        if self.is_over() {
+            return Next::Over;
+        }
+        let header = match self.next() {
+            None => return Next::OnBell,
+            Some((_, false)) => return Next::After(SOON),
+            Some((header, true)) => header,
+        };
+        match self.call(hook, &header).and_then(|()| self.release(&header)) {
+            Ok(true) => {
+                self.pause = FIRST_PAUSE;
+                self.shared.nudge_helper();
+                Next::Again
+            }
+            Ok(false) => Next::Over,
+            Err(error) => {
+                self.shared.counters.sealed_failures.add(1);
+                let segment = self.shared.files.names.segment(header.base);
+                tracing::warn!(%segment, %error, "the hook on sealed segments failed; trying on");
+                let pause = self.pause;
+                self.pause = (pause * 2).min(LONGEST_PAUSE);
+                Next::After(pause)
+            }
+        }
+    }
+
     /// False: nobody waits for the hook any more.
     fn release(&mut self, header: &SegmentHeader) -> std::result::Result<bool, String> {
         let mut slots = lock(&self.slots);
@@ -136,40 +183,16 @@ impl Sealed {
 /// Calls the hook until the log is closed or has failed.
 pub(crate) fn run(mut sealed: Sealed, hook: &OnSealed) {
     let shared = Arc::clone(&sealed.shared);
-    let mut pause = FIRST_PAUSE;
     loop {
         let seen = shared.sealed_bell.load();
-        if shared.is_closing() || shared.durable.is_poisoned() {
-            return;
-        }
-        let wait = match sealed.next() {
-            None => None,
-            Some((_, false)) => Some(SOON),
-            Some((header, true)) => {
-                let called = sealed.call(hook, &header);
-                match called.and_then(|()| sealed.release(&header)) {
-                    Ok(true) => {
-                        pause = FIRST_PAUSE;
-                        shared.nudge_helper();
-                        continue;
-                    }
-                    Ok(false) => return,
-                    Err(error) => {
-                        shared.counters.sealed_failures.add(1);
-                        let segment = shared.files.names.segment(header.base);
-                        tracing::warn!(%segment, %error, "the hook on sealed segments failed; trying on");
-                        let wait = pause;
-                        pause = (pause * 2).min(LONGEST_PAUSE);
-                        Some(wait)
-                    }
-                }
-            }
-        };
-        match wait {
+        match sealed.step(hook) {
+            Next::Again => {}
+            Next::OnBell => shared.sealed_bell.wait(seen, None),
+            Next::Over => return,
             // A failed call is not made again sooner because another segment was left meanwhile.
-            Some(wait) => {
-                let until = Instant::now() + wait;
-                while !shared.is_closing() && !shared.durable.is_poisoned() {
+            Next::After(pause) => {
+                let until = Instant::now() + pause;
+                while !sealed.is_over() {
                     let left = until.saturating_duration_since(Instant::now());
                     if left.is_zero() {
                         break;
@@ -177,7 +200,6 @@ pub(crate) fn run(mut sealed: Sealed, hook: &OnSealed) {
                     shared.sealed_bell.wait(shared.sealed_bell.load(), Some(left));
                 }
             }
-            None => shared.sealed_bell.wait(seen, None),
         }
     }
 }

@@ -4,13 +4,22 @@ use std::sync::Arc;
 
 use crate::backend::Commit;
 use crate::consumer::Consumers;
-use crate::durable::Durable;
+use crate::durable::{Durable, Verdict};
 use crate::error::Failure;
 use crate::files::Files;
 use crate::ring::Ring;
 use crate::stall::Flights;
 use crate::stats::{Counters, Recorders};
 use crate::sync::{AtomicU32, AtomicU64, Futex, Ordering};
+
+/// What moves a log that has no threads: whoever would wait does it.
+#[cfg(all(any(test, feature = "testing"), not(ringwal_loom)))]
+pub(crate) trait Machine: Send + Sync + std::fmt::Debug {
+    /// Perhaps lets something happen, as a thread would meanwhile.
+    fn stir(&self);
+    /// Lets something happen. False: nothing can, until somebody calls the log.
+    fn drive(&self) -> bool;
+}
 
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -46,6 +55,8 @@ pub(crate) struct Shared {
     pub(crate) sealed_bell: Futex,
     closing: AtomicU32,
     io_ended: AtomicU32,
+    #[cfg(all(any(test, feature = "testing"), not(ringwal_loom)))]
+    pub(crate) machine: std::sync::OnceLock<Box<dyn Machine>>,
 }
 
 const NO_CUT: u64 = u64::MAX;
@@ -80,6 +91,8 @@ impl Shared {
             sealed_bell: Futex::new(0),
             closing: AtomicU32::new(0),
             io_ended: AtomicU32::new(0),
+            #[cfg(all(any(test, feature = "testing"), not(ringwal_loom)))]
+            machine: std::sync::OnceLock::new(),
         }
     }
 
@@ -131,6 +144,31 @@ impl Shared {
     pub(crate) fn ring_sealed(&self) {
         self.sealed_bell.bump();
         self.sealed_bell.wake_all();
+    }
+
+    /// On a simulated disk, something may happen now.
+    #[inline]
+    pub(crate) fn stir(&self) {
+        #[cfg(all(any(test, feature = "testing"), not(ringwal_loom)))]
+        if let Some(machine) = self.machine.get() {
+            machine.stir();
+        }
+    }
+
+    /// For those who would wait: on a simulated disk they let something happen instead. False: wait.
+    #[inline]
+    pub(crate) fn drive(&self) -> bool {
+        #[cfg(all(any(test, feature = "testing"), not(ringwal_loom)))]
+        if let Some(machine) = self.machine.get() {
+            return machine.drive();
+        }
+        false
+    }
+
+    /// Waits until `lsn`, of which a sync has been asked for, is durable.
+    pub(crate) fn wait_durable(&self, lsn: u64) -> Result<(), crate::error::Error> {
+        while matches!(self.durable.verdict(lsn), Verdict::NotYet) && self.drive() {}
+        self.durable.wait(lsn)
     }
 
     pub(crate) fn nudge_helper(&self) {

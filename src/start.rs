@@ -15,7 +15,7 @@ use crate::sealed::{Sealed, SealedThread};
 use crate::segment::DirLock;
 use crate::shared::Shared;
 use crate::stall::{self, Watchdog};
-use crate::wal::{Threads, Wal};
+use crate::wal::{Running, Threads, Wal};
 
 pub(crate) fn start(
     recovered: Recovered,
@@ -71,7 +71,7 @@ pub(crate) fn start(
     let epoch_group = report.durable_end.as_u64();
     workers.extend(calibrate(&shared, &info));
     let threads = Threads { workers, sealed, watchdog, lock };
-    let wal = Wal::assemble(shared, report, info, geometry, &log_id, threads);
+    let wal = Wal::assemble(shared, report, info, geometry, &log_id, Running::Threads(threads));
     // The epoch is durable before anybody can append to it.
     wal.wait_until_started(epoch_group)?;
     Ok(wal)
@@ -140,6 +140,18 @@ fn begin(
     let files = &shared.files;
     let create_end_file = || EndFile::create(&*files.dir, &files.names, start.log_id);
     let setup = Setup {
+        depth: started.info.depth,
+        end_file: started.info.kind.is_durable().then(create_end_file).flatten(),
+        ..setup(start, &geometry, options)
+    };
+    let io_loop = IoLoop::new(Arc::clone(shared), Arc::clone(clock), started.backend, setup)
+        .map_err(|failure| Error::Poisoned { cause: Arc::new(failure) })?;
+    Ok((io_loop, started.info))
+}
+
+/// What the I/O loop is told; its depth is the backend's to say.
+pub(crate) fn setup(start: Start, geometry: &Geometry, options: &Options) -> Setup {
+    Setup {
         log_id: start.log_id,
         epoch: start.epoch,
         link: start.link,
@@ -147,15 +159,12 @@ fn begin(
         active_file: start.active_file,
         oldest: start.oldest,
         block: geometry.block,
-        depth: started.info.depth,
+        depth: options.depth,
         durability: options.durability,
         commit_delay: options.commit_delay,
         idle_seal: options.idle_seal,
-        end_file: started.info.kind.is_durable().then(create_end_file).flatten(),
-    };
-    let io_loop = IoLoop::new(Arc::clone(shared), Arc::clone(clock), started.backend, setup)
-        .map_err(|failure| Error::Poisoned { cause: Arc::new(failure) })?;
-    Ok((io_loop, started.info))
+        end_file: None,
+    }
 }
 
 /// What `CommitMethod::Auto` means before anything is measured in this run.

@@ -62,9 +62,28 @@ struct Inner {
     info: BackendInfo,
     log_id: [u8; 16],
     process: u32,
-    threads: Mutex<Option<Threads>>,
+    running: Mutex<Option<Running>>,
     /// Held by the one `truncate_after` at a time.
     cutting: Mutex<()>,
+}
+
+/// What moves the log, to be ended by whoever ends the log.
+#[derive(Debug)]
+pub(crate) enum Running {
+    Threads(Threads),
+    /// The machine in [`Shared`], on a simulated disk.
+    #[cfg(all(any(test, feature = "testing"), not(ringwal_loom)))]
+    Simulated(crate::testing::End),
+}
+
+impl Running {
+    fn end(self, shared: &Shared) {
+        match self {
+            Running::Threads(threads) => threads.end(shared),
+            #[cfg(all(any(test, feature = "testing"), not(ringwal_loom)))]
+            Running::Simulated(end) => end.end(shared),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -110,10 +129,10 @@ impl Wal {
         info: BackendInfo,
         geometry: Geometry,
         log_id: &[u8; 16],
-        threads: Threads,
+        running: Running,
     ) -> Wal {
         let core = Core::new(shared, log_id, report.epoch, geometry.max_record);
-        let threads = Mutex::new(Some(threads));
+        let running = Mutex::new(Some(running));
         Wal {
             inner: Arc::new(Inner {
                 core,
@@ -121,14 +140,14 @@ impl Wal {
                 info,
                 log_id: *log_id,
                 process: std::process::id(),
-                threads,
+                running,
                 cutting: Mutex::new(()),
             }),
         }
     }
 
     pub(crate) fn wait_until_started(&self, epoch_group: u64) -> Result<()> {
-        self.core().shared.durable.wait(epoch_group)
+        self.core().shared.wait_durable(epoch_group)
     }
 
     pub(crate) fn core(&self) -> &Core {
@@ -384,7 +403,9 @@ impl Wal {
                 return Ok(self.oldest_lsn());
             }
             shared.durable.check_running()?;
-            shared.helper_rounds.wait(seen, None);
+            if !shared.drive() {
+                shared.helper_rounds.wait(seen, None);
+            }
         }
     }
 
@@ -455,7 +476,9 @@ impl Wal {
             if shared.ring.is_out_of_space() && shared.take_cut().is_some() {
                 return Err(Error::NoSpace);
             }
-            shared.cut_rounds.wait(seen, None);
+            if !shared.drive() {
+                shared.cut_rounds.wait(seen, None);
+            }
         }
     }
 
@@ -572,6 +595,10 @@ fn method_name(kind: BackendKind, method: Method) -> &'static str {
     match (kind, method) {
         #[cfg(feature = "discard")]
         (BackendKind::Discard, _) => "none",
+        #[cfg(all(any(test, feature = "testing"), not(ringwal_loom)))]
+        (BackendKind::Simulated, Method::Dsync) => "dsync",
+        #[cfg(all(any(test, feature = "testing"), not(ringwal_loom)))]
+        (BackendKind::Simulated, _) => "linked-fsync",
         (BackendKind::Std, _) => "write-fsync",
         (BackendKind::IoUring, Method::Dsync) => "dsync",
         (BackendKind::IoUring, _) => "linked-fsync",
@@ -582,9 +609,9 @@ impl Inner {
     fn close(&self) {
         self.core.shared.begin_close();
         // The lock is held over the joins: whoever closes second returns when the log is closed.
-        let mut threads = lock(&self.threads);
-        if let Some(threads) = threads.take() {
-            threads.end(&self.core.shared);
+        let mut running = lock(&self.running);
+        if let Some(running) = running.take() {
+            running.end(&self.core.shared);
         }
     }
 }
@@ -594,17 +621,17 @@ impl Drop for Inner {
         let forked = self.core.shared.durable.is_forked() || self.process != std::process::id();
         if forked {
             // The threads are the parent's, and so are the lock and the files.
-            if let Some(threads) = lock(&self.threads).take() {
-                std::mem::forget(threads);
+            if let Some(running) = lock(&self.running).take() {
+                std::mem::forget(running);
             }
             std::mem::forget(Arc::clone(&self.core.shared));
         } else if context::is_serving() {
             // Dropped by user code on the I/O thread, which cannot wait for itself: it ends alone,
             // and lets go of the lock when it has.
             self.core.shared.begin_close();
-            if let Some(threads) = lock(&self.threads).take() {
+            if let Some(running) = lock(&self.running).take() {
                 let shared = Arc::clone(&self.core.shared);
-                let ended = move || threads.end(&shared);
+                let ended = move || running.end(&shared);
                 let _ = std::thread::Builder::new().name("ringwal-close".into()).spawn(ended);
             }
         } else {

@@ -104,3 +104,9 @@ fn the_work_queue_gives_every_job_to_every_worker_at_least_once() {
     assert!(run("work_queue", &[dir, "work", "two"]).lines().eq(jobs.iter().map(String::as_str)));
     assert_eq!(run("work_queue", &[dir, "lag"]).lines().count(), 2);
 }
+
+#[test]
+fn the_bank_keeps_every_answer_and_all_money() {
+    let said = run("crash_test", &["20"]);
+    assert!(said.ends_with("every answer and all money kept\n"), "{said}");
+}

@@ -10,7 +10,7 @@ mod choose;
 #[cfg(feature = "discard")]
 mod discard;
 mod method;
-#[cfg(all(test, not(ringwal_loom)))]
+#[cfg(all(any(test, feature = "testing"), not(ringwal_loom)))]
 pub(crate) mod sim;
 mod std_fs;
 #[cfg(all(test, not(ringwal_loom)))]
@@ -51,6 +51,10 @@ pub(crate) struct Write {
     pub(crate) method: Method,
 }
 
+// SAFETY: the pointer is only an address here. Whoever reads through it has the promise of
+// `Backend::write`, on whatever thread: initialised memory that nobody writes to meanwhile.
+unsafe impl Send for Write {}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part {
     Write,
@@ -65,7 +69,7 @@ pub(crate) struct Completion {
     pub(crate) result: io::Result<u32>,
 }
 
-pub(crate) trait Backend {
+pub(crate) trait Backend: Send {
     /// Makes the file known as `slot`. The slot is free.
     fn attach(&mut self, slot: usize, file: &Arc<dyn File>) -> io::Result<()>;
     /// Forgets the slot's file. No operation on it is in flight.
@@ -99,6 +103,9 @@ pub enum BackendKind {
     /// None: nothing is written.
     #[cfg(feature = "discard")]
     Discard,
+    /// A simulated disk's.
+    #[cfg(all(any(test, feature = "testing"), not(ringwal_loom)))]
+    Simulated,
 }
 
 impl BackendKind {
@@ -108,6 +115,9 @@ impl BackendKind {
             BackendKind::IoUring | BackendKind::Std => true,
             #[cfg(feature = "discard")]
             BackendKind::Discard => false,
+            // Durable as far as it goes: there is no other process to tell.
+            #[cfg(all(any(test, feature = "testing"), not(ringwal_loom)))]
+            BackendKind::Simulated => false,
         }
     }
 }
@@ -119,6 +129,8 @@ impl fmt::Display for BackendKind {
             BackendKind::Std => "std",
             #[cfg(feature = "discard")]
             BackendKind::Discard => "discard",
+            #[cfg(all(any(test, feature = "testing"), not(ringwal_loom)))]
+            BackendKind::Simulated => "simulated",
         })
     }
 }

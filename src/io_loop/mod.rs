@@ -230,6 +230,12 @@ impl IoLoop {
         Step { progress: progress || self.failed, finished, wake_on, deadline }
     }
 
+    /// Completions still to come.
+    #[cfg(all(any(test, feature = "testing"), not(ringwal_loom)))]
+    pub(crate) fn in_flight(&self) -> usize {
+        self.outstanding
+    }
+
     /// Submits what is queued and sleeps until there may be something to do.
     pub(crate) fn wait(&mut self, deadline: Option<u64>) {
         let timeout = deadline.map(|d| Duration::from_nanos(d.saturating_sub(self.clock.now())));

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::long;
 use super::oracle::Records;
-use super::world::{SimClock, World};
+use super::world::World;
 use crate::backend::sim::Sabotage;
 use crate::error::Error;
 use crate::format::{GroupHeader, SEGMENT_HEADER, STAMP, SegmentHeader, stamp};
@@ -18,6 +18,7 @@ use crate::options::Options;
 use crate::reader::Reader;
 use crate::segment::Names;
 use crate::storage::sim::SimDisk;
+use crate::testing::SimClock;
 
 const SECTOR: usize = 512;
 const BLOCK: usize = 4096;
@@ -79,7 +80,7 @@ impl Reference {
                     cut = world.tally.cuts > 0;
                 }
                 for name in segment_names(&world.disk) {
-                    let content = world.disk.content(&name);
+                    let content = world.disk.content(&name).unwrap();
                     former.insert(name, content);
                 }
             }
@@ -88,7 +89,8 @@ impl Reference {
             }
         }
         let names = segment_names(&world.disk);
-        let segments: Vec<_> = names.iter().map(|n| (n.clone(), world.disk.content(n))).collect();
+        let segments: Vec<_> =
+            names.iter().map(|n| (n.clone(), world.disk.content(n).unwrap())).collect();
         let stale = former.into_iter().filter(|(n, _)| !names.contains(n)).map(|(_, c)| c);
         let mut reference = Reference {
             stale: stale.collect(),
@@ -139,7 +141,7 @@ impl Reference {
     fn newest_mark(&self) -> u64 {
         let mut newest = 0;
         for name in segment_names(&self.disk) {
-            let content = self.disk.content(&name);
+            let content = self.disk.content(&name).unwrap();
             let Ok(header) = SegmentHeader::decode(&content[..SEGMENT_HEADER]) else { continue };
             for at in (BLOCK..content.len()).step_by(BLOCK) {
                 let lsn = header.base + at as u64;

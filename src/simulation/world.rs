@@ -1,7 +1,7 @@
 //! A disk, a clock, an oracle, and the lives that a log leads on them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -14,33 +14,16 @@ use crate::core::Core;
 use crate::error::Error;
 use crate::follow::Follow;
 use crate::helper::{Helper, Next};
-use crate::io_loop::{Clock, IoLoop, Setup};
+use crate::io_loop::{Clock, IoLoop};
 use crate::lsn::Lsn;
 use crate::open::{Recovered, recover};
 use crate::options::{Durability, Options};
 use crate::reader::{BackwardReader, Reader, cut_point, read_one};
 use crate::segment::Names;
 use crate::shared::Shared;
+use crate::start::setup;
 use crate::storage::sim::SimDisk;
-
-#[derive(Debug, Default)]
-pub(super) struct SimClock(AtomicU64);
-
-impl SimClock {
-    pub(super) fn advance(&self, by: Duration) {
-        self.0.fetch_add(by.as_nanos() as u64, Ordering::Relaxed);
-    }
-}
-
-impl Clock for SimClock {
-    fn now(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    fn wall(&self) -> u64 {
-        1 << 60 | self.now()
-    }
-}
+use crate::testing::SimClock;
 
 pub(super) struct World {
     pub(super) disk: SimDisk,
@@ -138,20 +121,7 @@ impl World {
         let Some(recovered) = opened(recovered)? else { return Ok(None) };
         let Recovered { shared, policy, report, start, geometry } = recovered;
         let core = Core::new(Arc::clone(&shared), &start.log_id, report.epoch, geometry.max_record);
-        let setup = Setup {
-            log_id: start.log_id,
-            epoch: start.epoch,
-            link: start.link,
-            active: start.active,
-            active_file: start.active_file,
-            oldest: start.oldest,
-            block: geometry.block,
-            depth: self.options.depth,
-            durability: self.options.durability,
-            commit_delay: self.options.commit_delay,
-            idle_seal: self.options.idle_seal,
-            end_file: None,
-        };
+        let setup = setup(start, &geometry, &self.options);
         shared.commit.set(chosen(self.method, self.rng.bool()));
         let backend = Box::new(SimBackend::new(self.rng.u64(..), self.sabotage));
         let clock: Arc<dyn Clock> = Arc::<SimClock>::clone(&self.clock);

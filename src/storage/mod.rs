@@ -10,7 +10,7 @@ mod device;
 #[cfg(all(test, not(ringwal_loom)))]
 pub(crate) mod hooked;
 mod os;
-#[cfg(all(test, not(ringwal_loom)))]
+#[cfg(all(any(test, feature = "testing"), not(ringwal_loom)))]
 pub(crate) mod sim;
 
 use std::fmt::Debug;
@@ -75,7 +75,7 @@ pub(crate) trait File: Send + Sync + Debug {
     /// The descriptor, for a backend that submits by descriptor.
     fn raw_fd(&self) -> Option<i32>;
     /// For the simulated backend.
-    #[cfg(all(test, not(ringwal_loom)))]
+    #[cfg(all(any(test, feature = "testing"), not(ringwal_loom)))]
     fn as_sim(&self) -> Option<&sim::SimFile> {
         None
     }

@@ -10,6 +10,7 @@ use super::{Fault, Rename, SimDir, SimDisk};
 #[derive(Debug)]
 pub(crate) struct SimFile {
     disk: SimDisk,
+    life: u64,
     id: u64,
 }
 
@@ -17,7 +18,7 @@ impl SimFile {
     /// Begins a write: from now on a crash may keep any part of it. Returns its number and how much
     /// of it the device will say it wrote.
     pub(crate) fn begin_write(&self, bytes: &[u8], offset: u64) -> io::Result<(u64, usize)> {
-        let mut state = self.disk.state();
+        let mut state = self.disk.state_of(self.life)?;
         let len = match state.operation()? {
             None => bytes.len(),
             Some(Fault::Short) => bytes.len() / 2,
@@ -31,7 +32,7 @@ impl SimFile {
 
     /// Ends a write; `durable`: as one with DSYNC.
     pub(crate) fn end_write(&self, id: u64, durable: bool) -> io::Result<()> {
-        let mut state = self.disk.state();
+        let mut state = self.disk.state_of(self.life)?;
         state.check_on()?;
         let content = state.files.entry(self.id).or_default();
         content.end(id);
@@ -44,13 +45,13 @@ impl SimFile {
 
     /// Begins a sync: what it will make durable.
     pub(crate) fn begin_sync(&self) -> io::Result<Vec<u64>> {
-        let mut state = self.disk.state();
+        let mut state = self.disk.state_of(self.life)?;
         state.simple()?;
         Ok(state.files.entry(self.id).or_default().completed())
     }
 
     pub(crate) fn end_sync(&self, ids: &[u64]) -> io::Result<()> {
-        let mut state = self.disk.state();
+        let mut state = self.disk.state_of(self.life)?;
         state.check_on()?;
         state.files.entry(self.id).or_default().make_durable(ids);
         Ok(())
@@ -59,7 +60,7 @@ impl SimFile {
 
 impl Dir for SimDir {
     fn list(&self) -> io::Result<Vec<Entry>> {
-        let mut state = self.0.state();
+        let mut state = self.disk.state_of(self.life)?;
         state.simple_read()?;
         let entry = |(name, id): (&String, &u64)| Entry {
             name: name.clone(),
@@ -70,7 +71,7 @@ impl Dir for SimDir {
     }
 
     fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn File>> {
-        let mut state = self.0.state();
+        let mut state = self.disk.state_of(self.life)?;
         if access == Access::Create {
             state.simple()?;
             if state.names.contains_key(name) {
@@ -84,13 +85,15 @@ impl Dir for SimDir {
             state.simple_read()?;
         }
         let id = *state.names.get(name).ok_or(io::ErrorKind::NotFound)?;
-        Ok(Arc::new(SimFile { disk: self.0.clone(), id }))
+        Ok(Arc::new(SimFile { disk: self.disk.clone(), life: self.life, id }))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        let mut state = self.0.state();
+        let mut state = self.disk.state_of(self.life)?;
         state.simple()?;
-        assert!(!state.names.contains_key(to), "rename over {to}");
+        if state.names.contains_key(to) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
         if !state.names.contains_key(from) {
             return Err(io::ErrorKind::NotFound.into());
         }
@@ -99,7 +102,7 @@ impl Dir for SimDir {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        let mut state = self.0.state();
+        let mut state = self.disk.state_of(self.life)?;
         if !state.names.contains_key(name) {
             return Err(io::ErrorKind::NotFound.into());
         }
@@ -109,7 +112,7 @@ impl Dir for SimDir {
     }
 
     fn sync(&self) -> io::Result<()> {
-        let mut state = self.0.state();
+        let mut state = self.disk.state_of(self.life)?;
         state.simple()?;
         state.durable_names = state.names.clone();
         state.changes.clear();
@@ -127,7 +130,7 @@ impl Dir for SimDir {
 
 impl File for SimFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        let mut state = self.disk.state();
+        let mut state = self.disk.state_of(self.life)?;
         let most = match state.read()? {
             None => buf.len(),
             Some(Fault::Short) => buf.len().div_ceil(2),
@@ -143,7 +146,7 @@ impl File for SimFile {
 
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
         {
-            let state = self.disk.state();
+            let state = self.disk.state_of(self.life)?;
             let end = offset + buf.len() as u64;
             let has = state.files.get(&self.id).map_or(0, |c| c.current().len() as u64);
             if state.capacity != u64::MAX
@@ -163,13 +166,13 @@ impl File for SimFile {
     }
 
     fn len(&self) -> io::Result<u64> {
-        let mut state = self.disk.state();
+        let mut state = self.disk.state_of(self.life)?;
         state.simple_read()?;
         Ok(state.files.get(&self.id).map_or(0, |c| c.current().len() as u64))
     }
 
     fn links(&self) -> io::Result<u64> {
-        self.disk.state().simple_read()?;
+        self.disk.state_of(self.life)?.simple_read()?;
         Ok(1)
     }
 

@@ -6,11 +6,12 @@
 //! 4. Every operation that may change something has a number, and every read another. From `crash_at`
 //!    on nothing happens any more: every operation fails. [`SimDisk::crash`] then draws what survived,
 //!    and the disk goes on from there; [`SimDisk::image`] draws it on a copy.
+//! 5. Handles of the time before a crash are dead: nothing that they do arrives.
 
 mod content;
 mod files;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -36,6 +37,7 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
+    #[cfg(test)]
     pub(crate) const ALL: [Fault; 6] = [
         Fault::Eio,
         Fault::NoSpace,
@@ -110,6 +112,10 @@ struct State {
     failed: u64,
     /// Bytes that may be allocated in all.
     capacity: u64,
+    /// Crashes and kills so far.
+    life: u64,
+    /// Names that are locked, in this life.
+    locked: BTreeSet<String>,
 }
 
 /// The disk. Clones are the same disk.
@@ -117,7 +123,26 @@ struct State {
 pub(crate) struct SimDisk(Arc<Mutex<State>>);
 
 #[derive(Debug)]
-pub(crate) struct SimDir(SimDisk);
+pub(crate) struct SimDir {
+    disk: SimDisk,
+    life: u64,
+}
+
+/// A name that nobody else can lock meanwhile.
+#[derive(Debug)]
+pub(crate) struct SimLock {
+    disk: SimDisk,
+    life: u64,
+    name: String,
+}
+
+impl Drop for SimLock {
+    fn drop(&mut self) {
+        if let Ok(mut state) = self.disk.state_of(self.life) {
+            state.locked.remove(&self.name);
+        }
+    }
+}
 
 fn off() -> io::Error {
     io::Error::other("the simulated machine is off")
@@ -182,9 +207,16 @@ impl State {
             content.crash(rng);
         }
         self.turn_on();
+        self.end_life();
+    }
+
+    fn end_life(&mut self) {
+        self.life += 1;
+        self.locked.clear();
     }
 
     fn abandon(&mut self, rng: &mut Rng) {
+        self.end_life();
         for content in self.files_in_order() {
             content.abandon(rng);
         }
@@ -217,6 +249,8 @@ impl SimDisk {
             reads: Script::default(),
             failed: 0,
             capacity: u64::MAX,
+            life: 0,
+            locked: BTreeSet::new(),
         })))
     }
 
@@ -224,8 +258,27 @@ impl SimDisk {
         lock(&self.0)
     }
 
+    /// The state for a handle of that life, if the machine still lives it.
+    fn state_of(&self, life: u64) -> io::Result<MutexGuard<'_, State>> {
+        let state = self.state();
+        if state.life == life { Ok(state) } else { Err(off()) }
+    }
+
+    /// The directory, for the time until the next crash.
     pub(crate) fn dir(&self) -> Arc<dyn Dir> {
-        Arc::new(SimDir(self.clone()))
+        let life = self.state().life;
+        Arc::new(SimDir { disk: self.clone(), life })
+    }
+
+    /// `None`: it is held.
+    pub(crate) fn lock(&self, name: &str) -> Option<SimLock> {
+        let mut state = self.state();
+        let life = state.life;
+        state.locked.insert(name.into()).then(|| SimLock {
+            disk: self.clone(),
+            life,
+            name: name.into(),
+        })
     }
 
     /// Operations so far that may have changed something.
@@ -277,6 +330,7 @@ impl SimDisk {
     }
 
     /// Another disk that holds the same.
+    #[cfg(test)]
     pub(crate) fn copy(&self) -> SimDisk {
         SimDisk(Arc::new(Mutex::new(self.state().clone())))
     }
@@ -296,13 +350,15 @@ impl SimDisk {
     /// Changes durable bytes behind everybody's back.
     pub(crate) fn damage(&self, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
         let mut state = self.state();
-        let id = state.names[name];
-        state.files.get_mut(&id).unwrap().damage(change);
+        let id = state.names.get(name).copied();
+        if let Some(content) = id.and_then(|id| state.files.get_mut(&id)) {
+            content.damage(change);
+        }
     }
 
-    pub(crate) fn content(&self, name: &str) -> Vec<u8> {
+    pub(crate) fn content(&self, name: &str) -> Option<Vec<u8>> {
         let state = self.state();
-        state.files[&state.names[name]].current().to_vec()
+        Some(state.files.get(state.names.get(name)?)?.current().to_vec())
     }
 
     pub(crate) fn names(&self) -> Vec<String> {

@@ -1,0 +1,223 @@
+//! What the log's threads do elsewhere, done by whoever calls the log.
+//!
+//! 1. Only one thread moves a machine at a time; a call from inside, as of a callback, moves nothing. Wakers,
+//!    callbacks and hooks run while it is moved.
+//! 2. What happens next is drawn: the same calls from one thread with the same seed see the same.
+//! 3. `drive` says that nothing can happen only after everything was given the chance to, and no time is
+//!    waited for.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fastrand::Rng;
+
+use super::SimClock;
+use crate::context::Serving;
+use crate::helper::{self, Helper};
+use crate::io_loop::{Clock, IoLoop};
+use crate::sealed::{self, OnSealed, Sealed};
+use crate::shared::{self, Shared};
+use crate::storage::sim::SimLock;
+use crate::sync::{Mutex, lock};
+
+/// Turns after which a log that does not end is given up. None has been seen to need a hundredth.
+const MOST_TURNS: u32 = 1_000_000;
+
+pub(super) struct Parts {
+    pub(super) shared: Arc<Shared>,
+    pub(super) io: IoLoop,
+    pub(super) helper: Helper,
+    pub(super) hook: Option<(Sealed, OnSealed)>,
+    pub(super) clock: Arc<SimClock>,
+    pub(super) rng: Rng,
+    turns: Turns,
+}
+
+/// When each of them wants to be looked at, by the clock.
+#[derive(Debug, Default)]
+struct Turns {
+    io_deadline: Option<u64>,
+    io_over: bool,
+    helper_at: u64,
+    helper_over: bool,
+    hook_at: u64,
+}
+
+/// The machine of one log, until that has ended.
+pub(super) struct Machine(pub(super) Arc<Mutex<Option<Parts>>>);
+
+/// Ends the log of a machine, and lets go of its lock.
+#[derive(Debug)]
+pub(crate) struct End {
+    pub(super) machine: Machine,
+    pub(super) lock: SimLock,
+}
+
+impl fmt::Debug for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Machine(..)")
+    }
+}
+
+impl Parts {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        io: IoLoop,
+        helper: Helper,
+        hook: Option<(Sealed, OnSealed)>,
+        clock: Arc<SimClock>,
+        rng: Rng,
+    ) -> Self {
+        Parts { shared, io, helper, hook, clock, rng, turns: Turns::default() }
+    }
+
+    /// One step of the I/O loop, or one thing that the device does.
+    fn turn_io(&mut self) -> bool {
+        if self.turns.io_over {
+            return false;
+        }
+        let step = self.io.step();
+        self.turns.io_deadline = step.deadline;
+        if step.finished {
+            self.turns.io_over = true;
+            self.shared.durable.pass_on();
+            self.shared.set_io_ended();
+            return true;
+        }
+        if step.progress {
+            return true;
+        }
+        let busy = self.io.in_flight() > 0;
+        self.io.wait(None);
+        if busy {
+            let taken = self.rng.u64(5..150);
+            self.clock.advance(Duration::from_micros(taken));
+        }
+        busy
+    }
+
+    fn turn_helper(&mut self) -> bool {
+        if self.turns.helper_over || self.clock.now() < self.turns.helper_at {
+            return false;
+        }
+        match self.helper.step() {
+            helper::Next::After(pause) => {
+                self.turns.helper_at = self.clock.now() + pause.as_nanos() as u64;
+                true
+            }
+            helper::Next::OnNudge(_) => false,
+            helper::Next::Finished => {
+                self.turns.helper_over = true;
+                true
+            }
+        }
+    }
+
+    fn turn_hook(&mut self) -> bool {
+        let now = self.clock.now();
+        let Some((sealed, hook)) = &mut self.hook else { return false };
+        if now < self.turns.hook_at {
+            return false;
+        }
+        match sealed.step(hook) {
+            sealed::Next::Again => true,
+            sealed::Next::After(pause) => {
+                self.turns.hook_at = now + pause.as_nanos() as u64;
+                false
+            }
+            sealed::Next::OnBell => false,
+            sealed::Next::Over => {
+                self.hook = None;
+                false
+            }
+        }
+    }
+
+    /// Lets somebody have a turn, drawn.
+    fn turn(&mut self) -> bool {
+        match self.rng.u8(0..16) {
+            0..11 => self.turn_io(),
+            11..14 => self.turn_helper(),
+            14 => self.turn_hook(),
+            _ => {
+                let pause = self.rng.u64(1..200);
+                self.clock.advance(Duration::from_micros(pause));
+                false
+            }
+        }
+    }
+
+    /// Lets everybody have a turn, and time pass if all of them only wait for that.
+    fn sweep(&mut self) -> bool {
+        let helped = self.turn_helper();
+        if self.turn_hook() | self.turn_io() | helped {
+            return true;
+        }
+        let now = self.clock.now();
+        let helper_at = (!self.turns.helper_over).then_some(self.turns.helper_at);
+        let hook_at = self.hook.is_some().then_some(self.turns.hook_at);
+        let due = [self.turns.io_deadline, helper_at, hook_at];
+        match due.into_iter().flatten().filter(|at| *at > now).min() {
+            Some(at) if !self.turns.io_over => {
+                self.clock.advance_to(at);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn drive(&mut self) -> bool {
+        for _ in 0..self.rng.u8(1..6) {
+            if self.turn() {
+                return true;
+            }
+        }
+        self.sweep()
+    }
+
+    fn is_over(&self) -> bool {
+        self.turns.io_over && self.turns.helper_over
+    }
+}
+
+impl shared::Machine for Machine {
+    fn stir(&self) {
+        let Some(_serving) = Serving::enter() else { return };
+        if let Some(parts) = &mut *lock(&self.0)
+            && parts.rng.u8(0..4) == 0
+        {
+            for _ in 0..parts.rng.u8(1..8) {
+                parts.turn();
+            }
+        }
+    }
+
+    fn drive(&self) -> bool {
+        let Some(_serving) = Serving::enter() else { return false };
+        lock(&self.0).as_mut().is_some_and(Parts::drive)
+    }
+}
+
+impl End {
+    /// After `begin_close`: whatever is left to do is done.
+    pub(crate) fn end(self, shared: &Shared) {
+        let _serving = Serving::enter();
+        let mut parts = lock(&self.machine.0);
+        if let Some(parts) = parts.as_mut() {
+            for _ in 0..MOST_TURNS {
+                if parts.is_over() {
+                    break;
+                }
+                parts.sweep();
+                parts.turn();
+            }
+        }
+        if !shared.has_io_ended() {
+            shared.set_io_ended();
+        }
+        shared.flights.end();
+        *parts = None;
+        drop(self.lock);
+    }
+}

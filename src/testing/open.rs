@@ -1,0 +1,80 @@
+//! Putting a log together on a simulated disk: recovered as any, moved by a machine instead of threads.
+
+use std::sync::Arc;
+
+use fastrand::Rng;
+
+use super::SimClock;
+use super::machine::{End, Machine, Parts};
+use crate::backend::sim::{Sabotage, SimBackend};
+use crate::backend::{BackendInfo, BackendKind, Chosen, Method, MethodReason};
+use crate::error::{Error, Result};
+use crate::helper::Helper;
+use crate::io_loop::{Clock, IoLoop};
+use crate::open::{Recovered, recover};
+use crate::options::{CommitMethod, Options};
+use crate::sealed::Sealed;
+use crate::segment::Names;
+use crate::start::setup;
+use crate::storage::sim::SimDisk;
+use crate::sync::Mutex;
+use crate::wal::{Running, Wal};
+
+pub(super) fn open(
+    disk: &SimDisk,
+    clock: &Arc<SimClock>,
+    options: &Options,
+    mut rng: Rng,
+) -> Result<Wal> {
+    options.validate()?;
+    let names = Names::new(&options.prefix);
+    let dir = disk.dir();
+    let locked = || Error::Locked { path: dir.path_of(&names.lock()), pid: None };
+    let lock = disk.lock(&names.lock()).ok_or_else(locked)?;
+    let random = std::array::from_fn(|_| rng.u8(..));
+    let Recovered { shared, policy, report, start, geometry } =
+        recover(&dir, &names, options, &**clock, random)?;
+    let log_id = start.log_id;
+    let method = chosen(options.commit_method, &mut rng);
+    let info = BackendInfo {
+        kind: BackendKind::Simulated,
+        reason: "the disk is simulated".into(),
+        commit_method: "",
+        commit_method_reason: method.reason,
+        commit_method_detail: String::new(),
+        direct_io: true,
+        registered_buffers: false,
+        block_size: geometry.block,
+        depth: options.depth,
+    };
+    shared.commit.set(method);
+    let backend = Box::new(SimBackend::new(rng.u64(..), Sabotage::None));
+    let time: Arc<dyn Clock> = Arc::<SimClock>::clone(clock);
+    let setup = setup(start, &geometry, options);
+    let io = IoLoop::new(Arc::clone(&shared), Arc::clone(&time), backend, setup)
+        .map_err(|failure| Error::Poisoned { cause: Arc::new(failure) })?;
+    let hook = match &options.on_sealed {
+        None => None,
+        Some(hook) => Some((Sealed::open(&shared, log_id)?, hook.clone())),
+    };
+    let helper = Helper::new(Arc::clone(&shared), time, policy);
+    let parts = Parts::new(Arc::clone(&shared), io, helper, hook, Arc::clone(clock), rng);
+    let parts = Arc::new(Mutex::new(Some(parts)));
+    let _ = shared.machine.set(Box::new(Machine(Arc::clone(&parts))));
+    let end = End { machine: Machine(parts), lock };
+    let epoch_group = report.durable_end.as_u64();
+    let running = Running::Simulated(end);
+    let wal = Wal::assemble(shared, report, info, geometry, &log_id, running);
+    wal.wait_until_started(epoch_group)?;
+    Ok(wal)
+}
+
+fn chosen(asked: CommitMethod, rng: &mut Rng) -> Chosen {
+    let (method, reason) = match asked {
+        CommitMethod::LinkedFsync => (Method::Linked, MethodReason::Pinned),
+        CommitMethod::Dsync => (Method::Dsync, MethodReason::Pinned),
+        CommitMethod::Auto if rng.bool() => (Method::Linked, MethodReason::Default),
+        CommitMethod::Auto => (Method::Dsync, MethodReason::Default),
+    };
+    Chosen { method, reason, parallel: rng.bool(), detail: String::new() }
+}
