@@ -75,6 +75,13 @@ impl Follow {
         }
     }
 
+    /// Bytes of the log from the record that was delivered last, or else from where it began, to the durable end:
+    /// how far it is behind. What retention keeps for it is [`Stats::reader_lag`](crate::Stats::reader_lag).
+    #[must_use]
+    pub fn lag(&self) -> u64 {
+        self.shared.durable.end().saturating_sub(self.reader.reached())
+    }
+
     /// The next record, in place, waiting until there is one. `None`: the log was closed, and
     /// everything has been read.
     ///

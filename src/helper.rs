@@ -87,6 +87,8 @@ pub(crate) struct Helper {
     policy: Policy,
     preparation: Option<Preparation>,
     recycling: bool,
+    /// When the preparation began.
+    begun: u64,
     zeroes: Option<AlignedBuf>,
     /// A removed segment under a temporary name, to be used again.
     pool: Option<String>,
@@ -107,6 +109,7 @@ impl Helper {
             policy,
             preparation: None,
             recycling: false,
+            begun: 0,
             zeroes: None,
             pool: None,
             out_of_space: false,
@@ -226,9 +229,11 @@ impl Helper {
         }
         let target = self.retention_target();
         self.shared.want_retired(target);
+        let span = tracing::debug_span!("retention", target);
         while let Some(header) =
             self.shared.files.table.take_oldest(self.shared.retired().min(target))
         {
+            let _entered = span.enter();
             if let Err(e) = self.remove(&header) {
                 self.shared.files.table.put_back(header);
                 return Err(e);
@@ -292,6 +297,7 @@ impl Helper {
             let header = self.policy.header(end, self.clock.wall());
             let recycle = self.pool.take();
             self.recycling = recycle.is_some();
+            self.begun = self.clock.now();
             self.preparation = Some(Preparation::new(&self.shared.files.names, header, recycle));
         }
         let haste = self.haste(spares);
@@ -313,6 +319,15 @@ impl Helper {
                     counters.segments_hurried.add(u64::from(preparation.was_hurried()));
                 }
                 self.preparation = None;
+                let taken = self.clock.now().saturating_sub(self.begun);
+                self.shared.recorders.prepare_time.record(taken);
+                let took_ms = taken / 1_000_000;
+                tracing::debug!(
+                    base = spare.header.base,
+                    self.recycling,
+                    took_ms,
+                    "segment prepared"
+                );
                 if std::mem::take(&mut self.out_of_space) {
                     tracing::info!("there is space for segments again");
                 }
@@ -332,6 +347,7 @@ impl Helper {
             if self.newest_since != 0 {
                 self.lasted = now - self.newest_since;
             }
+            tracing::debug!(base = newest, "the log has gone on to the next segment");
             (self.newest, self.newest_since) = (newest, now);
         }
         if spares == 0 && self.shared.ring.waits_for_segment() {

@@ -22,6 +22,7 @@ pub(crate) fn publish(wal: &Wal, log: &str) {
         ("ringwal_ring_full_waits_total", stats.ring_full_waits),
         ("ringwal_slow_reservations_total", stats.slow_reservations),
         ("ringwal_stalls_total", stats.stalls),
+        ("ringwal_sealed_failures_total", stats.sealed_failures),
     ];
     for (name, value) in counters {
         metrics::counter!(name, "log" => log.to_owned()).absolute(value);
@@ -32,6 +33,8 @@ pub(crate) fn publish(wal: &Wal, log: &str) {
     let oldest = wal.oldest_lsn().as_u64();
     gauge("ringwal_kept_bytes", stats.durable_end.as_u64().saturating_sub(oldest) as f64);
     gauge("ringwal_durable_end", stats.durable_end.as_u64() as f64);
+    gauge("ringwal_ring_bytes", stats.ring_bytes as f64);
+    gauge("ringwal_reader_lag_bytes", stats.reader_lag as f64);
     gauge("ringwal_stalled_seconds", stats.stalled_for.as_secs_f64());
     for consumer in wal.consumers() {
         let labels = [("log", log.to_owned()), ("consumer", consumer.name)];
@@ -41,6 +44,8 @@ pub(crate) fn publish(wal: &Wal, log: &str) {
     quantiles("ringwal_group_records", log, &histograms.group_records, 1.0);
     quantiles("ringwal_group_bytes", log, &histograms.group_bytes, 1.0);
     for (name, nanoseconds) in [
+        ("ringwal_queue_seconds", &histograms.queue_time),
+        ("ringwal_prepare_seconds", &histograms.prepare_time),
         ("ringwal_write_seconds", &histograms.write_time),
         ("ringwal_sync_seconds", &histograms.sync_time),
         ("ringwal_commit_seconds", &histograms.commit_time),

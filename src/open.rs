@@ -51,7 +51,10 @@ pub(crate) fn open(path: &Path, options: &Options) -> Result<Wal> {
     let lock = DirLock::acquire(&dir, &names.lock())?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let dir: Arc<dyn Dir> = Arc::new(dir);
-    let recovered = recover(&dir, &names, options, &*clock, entropy())?;
+    let recovered = {
+        let _recovery = tracing::info_span!("recovery").entered();
+        recover(&dir, &names, options, &*clock, entropy())?
+    };
     tracing::info!(report = %recovered.report, "recovered");
     start(recovered, options, lock, clock)
 }

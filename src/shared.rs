@@ -28,7 +28,7 @@ pub(crate) struct Shared {
     pub(crate) files: Arc<Files>,
     pub(crate) counters: Counters,
     pub(crate) consumers: Consumers,
-    /// Written by the I/O thread.
+    /// Written by the I/O thread, one by the helper.
     pub(crate) recorders: Recorders,
     pub(crate) commit: Commit,
     pub(crate) flights: Flights,

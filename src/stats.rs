@@ -19,6 +19,13 @@ pub struct Histograms {
     pub group_records: Histogram,
     /// Bytes of a group as it is written, with its header and padding.
     pub group_bytes: Histogram,
+    /// Bytes of the groups that are not durable when a group is submitted, itself included: what the ring
+    /// holds, but for the extent that is being filled.
+    pub ring_bytes: Histogram,
+    /// How long the oldest record of a group has been in the ring when the group is submitted, at most:
+    /// since the submission before, or since the I/O thread found the ring empty. 0 where it was idle:
+    /// what it takes to wake it is not in here.
+    pub queue_time: Histogram,
     /// From the submission of a group to the completion of its write, which with `dsync` has made it
     /// durable.
     pub write_time: Histogram,
@@ -29,16 +36,23 @@ pub struct Histograms {
     pub commit_time: Histogram,
     /// What it took to wake those who waited for a group.
     pub wake_time: Histogram,
+    /// From the beginning to the end of the preparation of a segment, with the pauses that leave the device to
+    /// the log.
+    pub prepare_time: Histogram,
 }
 
 #[derive(Debug)]
 pub(crate) struct Recorders {
     pub(crate) group_records: Recorder,
     pub(crate) group_bytes: Recorder,
+    pub(crate) ring_bytes: Recorder,
+    pub(crate) queue_time: Recorder,
     pub(crate) write_time: Recorder,
     pub(crate) sync_time: Recorder,
     pub(crate) commit_time: Recorder,
     pub(crate) wake_time: Recorder,
+    /// Written by the helper.
+    pub(crate) prepare_time: Recorder,
 }
 
 impl Recorders {
@@ -46,10 +60,13 @@ impl Recorders {
         Recorders {
             group_records: Recorder::new(),
             group_bytes: Recorder::new(),
+            ring_bytes: Recorder::new(),
+            queue_time: Recorder::new(),
             write_time: Recorder::new(),
             sync_time: Recorder::new(),
             commit_time: Recorder::new(),
             wake_time: Recorder::new(),
+            prepare_time: Recorder::new(),
         }
     }
 
@@ -57,10 +74,13 @@ impl Recorders {
         Histograms {
             group_records: self.group_records.read(),
             group_bytes: self.group_bytes.read(),
+            ring_bytes: self.ring_bytes.read(),
+            queue_time: self.queue_time.read(),
             write_time: self.write_time.read(),
             sync_time: self.sync_time.read(),
             commit_time: self.commit_time.read(),
             wake_time: self.wake_time.read(),
+            prepare_time: self.prepare_time.read(),
         }
     }
 }
@@ -94,6 +114,12 @@ macro_rules! counters {
             pub ring_full_waits: u64,
             /// The first position that is not durable yet.
             pub durable_end: Lsn,
+            /// Bytes that were appended and are not durable yet.
+            pub ring_bytes: u64,
+            /// Bytes from the segment that the slowest [`Reader`](crate::Reader) or
+            /// [`Follow`](crate::Follow) keeps to the durable end: what retention leaves for it. 0 without
+            /// one. Consumers that are not reading are in [`Wal::consumers`](crate::Wal::consumers).
+            pub reader_lag: u64,
             /// How groups are made durable at the moment, as in
             /// [`BackendInfo::commit_method`](crate::BackendInfo::commit_method).
             pub commit_method: &'static str,

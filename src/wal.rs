@@ -515,15 +515,19 @@ impl Wal {
         &self.inner.report
     }
 
-    /// What the log has done since it was opened. Some twenty atomic loads and a short lock that the
-    /// hot path does not use.
+    /// What the log has done since it was opened. Some twenty atomic loads and short locks that
+    /// appending does not use.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let core = self.core();
         let commit = core.shared.commit.chosen();
+        let durable_end = core.durable_end();
+        let pinned = core.shared.files.table.oldest_pin();
         Stats {
             ring_full_waits: core.shared.ring.full_waits.load(Ordering::Relaxed),
-            durable_end: core.durable_end(),
+            durable_end,
+            ring_bytes: core.shared.ring.reserved_end().saturating_sub(durable_end.as_u64()),
+            reader_lag: pinned.map_or(0, |pin| durable_end.as_u64().saturating_sub(pin)),
             commit_method: method_name(self.inner.info.kind, commit.method),
             commit_method_reason: commit.reason,
             stalled_for: Duration::from_nanos(core.shared.flights.stalled.load(Ordering::Relaxed)),
@@ -532,7 +536,7 @@ impl Wal {
     }
 
     /// How large the groups were and how long their writes, syncs and wake-ups took since the log was
-    /// opened. Copies some 20 KiB.
+    /// opened. Copies some 35 KiB.
     ///
     /// ```
     /// # let dir = std::env::temp_dir().join(format!("ringwal-doc-hist-{}", std::process::id()));
@@ -556,6 +560,16 @@ impl Wal {
     #[cfg(feature = "metrics")]
     pub fn publish_metrics(&self, log: &str) {
         crate::metrics::publish(self, log);
+    }
+
+    /// Whether the log is running: for a health check. Costs an atomic load. A full ring or a full disk is no
+    /// failure; see [`Stats::stalled_for`](crate::Stats::stalled_for) for a disk that does not answer.
+    ///
+    /// # Errors
+    ///
+    /// What an append would get: `Poisoned`, `Closed`, `Forked`.
+    pub fn health(&self) -> Result<()> {
+        self.core().shared.durable.check_running()
     }
 
     /// Which backend runs, how it commits, and why.

@@ -2,9 +2,12 @@
 
 mod support;
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::time::Duration;
 
 use support::Temp;
 
@@ -109,4 +112,105 @@ fn the_work_queue_gives_every_job_to_every_worker_at_least_once() {
 fn the_bank_keeps_every_answer_and_all_money() {
     let said = run("crash_test", &["20"]);
     assert!(said.ends_with("every answer and all money kept\n"), "{said}");
+}
+
+/// Sends one request, and returns the status and the body.
+fn ask(address: &str, request: &str, body: &[u8]) -> std::io::Result<(u16, String)> {
+    let mut stream = TcpStream::connect(address)?;
+    let length = body.len();
+    write!(
+        stream,
+        "{request} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n"
+    )?;
+    stream.write_all(body)?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
+    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned());
+    match (status, body) {
+        (Some(status), Some(body)) => Ok((status, body)),
+        _ => Err(std::io::ErrorKind::UnexpectedEof.into()),
+    }
+}
+
+/// The service, where it listens, and what else it says.
+fn ingest(dir: &str) -> (Child, String, impl Iterator<Item = String>) {
+    let mut child = Command::new(example("http_ingest"))
+        .args([dir, "127.0.0.1:0"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let said = lines.find(|line| line.starts_with("listening on ")).unwrap();
+    (child, said.replace("listening on ", ""), lines)
+}
+
+#[test]
+fn the_http_service_answers_after_durability_and_shows_its_metrics() {
+    let temp = Temp::new();
+    let dir = temp.path().to_str().unwrap();
+    let (mut child, address, _said) = ingest(dir);
+    assert_eq!(ask(&address, "GET /health", b"").unwrap(), (200, "ok\n".into()));
+    let (status, too_large) = ask(&address, "POST /events", &vec![b'x'; 70 << 10]).unwrap();
+    assert_eq!(status, 413, "{too_large}");
+
+    // Killed while several clients send: what was answered is there.
+    let answered = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for client in 0..4 {
+            let (address, answered) = (&address, &answered);
+            scope.spawn(move || {
+                for n in 0.. {
+                    let event = format!("event {n} of {client}");
+                    match ask(address, "POST /events", event.as_bytes()) {
+                        Ok((201, lsn)) => {
+                            answered.lock().unwrap().push((lsn.trim().to_owned(), event));
+                        }
+                        Ok(other) => panic!("{other:?}"),
+                        Err(_) => break,
+                    }
+                }
+            });
+        }
+        while answered.lock().unwrap().len() < 200 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+    });
+
+    let (mut child, address, mut said) = ingest(dir);
+    let answered = answered.into_inner().unwrap();
+    for (lsn, event) in &answered {
+        let found = ask(&address, &format!("GET /events/{lsn}"), b"").unwrap();
+        assert_eq!(found, (200, event.clone()));
+    }
+    let (lsn, event) = &answered[answered.len() / 2];
+    let list = ask(&address, &format!("GET /events?from={lsn}&limit=1"), b"").unwrap();
+    assert_eq!(list, (200, format!("{lsn}\t{event}\n")));
+    assert_eq!(ask(&address, "GET /events/3", b"").unwrap().0, 404);
+    ask(&address, "POST /events", b"one more").unwrap();
+    let (_, metrics) = ask(&address, "GET /metrics", b"").unwrap();
+    assert!(metrics.contains("ringwal_records_total{log=\"events\"} 1\n"), "{metrics}");
+
+    // The dashboard asks for nothing that the service does not tell.
+    let dashboard = include_str!("../examples/grafana/ringwal.json");
+    let dashboard: serde_json::Value = serde_json::from_str(dashboard).unwrap();
+    let mut asked = 0;
+    for panel in dashboard["panels"].as_array().unwrap() {
+        for target in panel["targets"].as_array().unwrap() {
+            let query = target["expr"].as_str().unwrap();
+            for name in query.split(|c: char| !c.is_alphanumeric() && c != '_') {
+                if name.starts_with("ringwal_") && !name.starts_with("ringwal_consumer") {
+                    assert!(metrics.contains(&format!("\n{name}{{")), "{name} is not told");
+                    asked += 1;
+                }
+            }
+        }
+    }
+    assert!(asked > 15, "{asked}");
+    let stopped = Command::new("kill").arg(child.id().to_string()).status();
+    assert!(stopped.unwrap().success());
+    assert!(child.wait().unwrap().success(), "SIGTERM ends it cleanly");
+    assert_eq!(said.next().unwrap(), "closed");
 }

@@ -36,6 +36,12 @@ fn histograms_and_counters_tell_the_same() {
             assert_eq!(histograms.group_records.sum(), stats.records);
             assert_eq!(histograms.group_bytes.count(), written);
             assert_eq!(histograms.group_bytes.sum(), stats.group_bytes);
+            assert_eq!(histograms.queue_time.count(), stats.groups);
+            assert_eq!(histograms.ring_bytes.count(), stats.groups);
+            assert!(histograms.ring_bytes.quantile(0.0) >= histograms.group_bytes.quantile(0.0));
+            let prepared = stats.segments_prepared + stats.segments_recycled;
+            assert_eq!(histograms.prepare_time.count(), prepared);
+            assert_eq!(stats.ring_bytes, 0, "all of it is durable");
             assert_eq!(histograms.write_time.count(), written);
             assert_eq!(histograms.commit_time.count(), written);
             assert_eq!(histograms.sync_time.count() + stats.dsync_groups, stats.syncs);
@@ -83,4 +89,25 @@ fn an_exporter_is_told_what_the_log_says() {
     let (median, worst) =
         (told["ringwal_commit_seconds 0.5"], told["ringwal_commit_seconds 0.999"]);
     assert!(median > 0.0 && median <= worst && worst < 60.0, "{median} {worst}");
+}
+
+#[test]
+fn lag_and_occupancy_are_told() {
+    let temp = Temp::new();
+    let wal = small(&temp.log()).durability(Durability::Manual).open().unwrap();
+    assert_eq!(wal.stats().reader_lag, 0);
+    let mut follow = wal.follow(ringwal::Lsn::ZERO).unwrap();
+    let first = wal.append(&[1; 1000]).unwrap();
+    assert!(wal.stats().ring_bytes >= 1000, "nothing syncs it");
+    for _ in 0..300 {
+        wal.append(&[1; 1000]).unwrap();
+    }
+    wal.sync().unwrap();
+    let end = wal.durable_end().as_u64();
+    assert_eq!(follow.lag(), end);
+    assert_eq!(follow.next_ref().unwrap().unwrap().lsn, first);
+    assert_eq!(follow.lag(), end - first.as_u64());
+    assert!(wal.stats().reader_lag > 200_000 && wal.stats().reader_lag <= end);
+    drop(follow);
+    assert_eq!(wal.stats().reader_lag, 0);
 }

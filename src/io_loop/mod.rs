@@ -116,6 +116,8 @@ pub(crate) struct IoLoop {
     interval_due: Option<u64>,
     delay_due: Option<u64>,
     idle_due: Option<u64>,
+    /// Whatever waits in the ring has come since then. `None`: it comes now.
+    queued_from: Option<u64>,
     /// The last group is a control group, so that its mark covers everything.
     marked: bool,
     /// The last group submitted is the mark of a clean close.
@@ -178,6 +180,7 @@ impl IoLoop {
             interval_due: None,
             delay_due: None,
             idle_due: None,
+            queued_from: None,
             marked: true,
             closed: false,
             filling_since: None,

@@ -39,7 +39,11 @@ impl IoLoop {
                     return progress;
                 }
                 Poll::Empty if self.control_is_due() => self.shared.ring.seal(true),
-                Poll::Open | Poll::Empty | Poll::Unopened => return progress,
+                Poll::Empty => {
+                    self.queued_from = (flying > 0).then(|| self.clock.now());
+                    return progress;
+                }
+                Poll::Open | Poll::Unopened => return progress,
             }
         }
     }
@@ -147,12 +151,13 @@ impl IoLoop {
             });
         }
         self.outstanding += if method == Method::Linked { 2 } else { 1 };
+        let now = self.clock.now();
         self.groups.push(Group {
             sequence: self.next,
             lsn: sealed.lsn,
             end: sealed.lsn + u64::from(len),
             len,
-            submitted_at: self.clock.now(),
+            submitted_at: now,
             written_at: 0,
             header,
             slot: self.slot,
@@ -173,6 +178,13 @@ impl IoLoop {
         self.idle_due = None;
         self.delay_due = None;
         self.count(&sealed, control, len, method);
+        if !control {
+            let waited = self.queued_from.map_or(0, |from| now.saturating_sub(from));
+            self.shared.recorders.queue_time.record(waited);
+            let held = self.submitted_end - self.groups.first_lsn().unwrap_or(header.lsn);
+            self.shared.recorders.ring_bytes.record(held);
+        }
+        self.queued_from = Some(now);
         true
     }
 

@@ -195,6 +195,11 @@ impl Reader {
         self.record(span).map(Some)
     }
 
+    /// The last record that was delivered to a follower, or else where it began.
+    pub(crate) fn reached(&self) -> u64 {
+        self.delivered.max(self.from)
+    }
+
     /// Drops what was cut since the last look. What was delivered and cut is an error.
     fn heed_cuts(&mut self) -> Result<()> {
         let count = self.files.cuts.count();

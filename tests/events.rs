@@ -1,0 +1,85 @@
+//! What the log tells through `tracing`: opening, recovery, rotation, preparation, retention. One test: the subscriber is
+//! the process's.
+
+mod support;
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use support::{Temp, small};
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Metadata, Subscriber};
+
+/// How often each span was made and each event told, and on which threads.
+static SEEN: Mutex<Option<HashMap<String, u32>>> = Mutex::new(None);
+
+struct Listener(AtomicU64);
+
+struct Message(String);
+
+impl Visit for Message {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        if field.name() == "message" {
+            self.0 = format!("{value:?}");
+        }
+    }
+}
+
+fn note(what: String) {
+    let mut seen = SEEN.lock().unwrap();
+    *seen.get_or_insert_default().entry(what).or_default() += 1;
+}
+
+impl Subscriber for Listener {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target().starts_with("ringwal")
+    }
+    fn new_span(&self, span: &Attributes<'_>) -> Id {
+        note(format!("span {}", span.metadata().name()));
+        Id::from_u64(self.0.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn event(&self, event: &Event<'_>) {
+        let mut message = Message(String::new());
+        event.record(&mut message);
+        let thread = std::thread::current();
+        note(format!("{} on {}", message.0, thread.name().unwrap_or("")));
+    }
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
+}
+
+#[test]
+fn spans_and_events_tell_of_what_is_rare_and_of_nothing_else() {
+    tracing::subscriber::set_global_default(Listener(AtomicU64::new(0))).unwrap();
+    let temp = Temp::new();
+    let wal = small(&temp.log()).max_segments(4).open().unwrap();
+    for _ in 0..500 {
+        wal.append(&[1; 1000]).unwrap();
+    }
+    wal.sync().unwrap();
+    wal.truncate_before(wal.durable_end()).unwrap();
+    let rotations = wal.stats().rotations;
+    assert!(rotations > 5);
+    wal.close().unwrap();
+
+    let seen = SEEN.lock().unwrap().take().unwrap();
+    let count = |start: &str| {
+        let all = seen.iter().filter(|(what, _)| what.starts_with(start));
+        all.map(|(_, n)| u64::from(*n)).sum::<u64>()
+    };
+    for once in ["span open", "span recovery", "recovered"] {
+        assert_eq!(count(once), 1, "{once}: {seen:?}");
+    }
+    for many in ["span retention", "segment prepared", "segment removed"] {
+        assert!(count(many) > 0, "{many}: {seen:?}");
+    }
+    let gone_on = count("the log has gone on");
+    assert!(gone_on > 0 && gone_on <= rotations + 1, "{seen:?}");
+    let io: Vec<_> = seen.keys().filter(|what| what.ends_with("on ringwal-io")).collect();
+    assert!(io.is_empty(), "the thread of the hot path tells nothing: {io:?}");
+    assert!(seen.values().sum::<u32>() < 200, "not for every group: {seen:?}");
+}
