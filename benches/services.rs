@@ -16,7 +16,9 @@ use std::time::{Duration, Instant};
 use nix::time::{ClockId, clock_gettime};
 use ringwal::{Follow, Lsn, ReadOnlyWal, TypedWal, Wal, WalBuilder};
 
-const ROUNDS: usize = 7;
+const ROUNDS: usize = 11;
+/// Bytes of segments that pipelined runs keep.
+const KEEP: u64 = 1 << 30;
 
 /// A directory that goes when it is dropped.
 struct Place(PathBuf);
@@ -45,39 +47,50 @@ fn now() -> u64 {
     time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64
 }
 
-fn quantile(sorted: &[u64], share: f64) -> u64 {
-    sorted[((sorted.len() - 1) as f64 * share) as usize]
-}
-
 fn median(values: &mut [f64]) -> String {
     values.sort_by(f64::total_cmp);
     format!("{:.3} ({:.3} - {:.3})", values[values.len() / 2], values[0], values[values.len() - 1])
 }
 
-fn tell_latencies(what: &str, mut nanoseconds: Vec<u64>) {
-    nanoseconds.sort_unstable();
-    let us = |share| quantile(&nanoseconds, share) as f64 / 1000.0;
-    let (p50, p99, most) = (us(0.5), us(0.99), us(1.0));
-    println!(
-        "{what}: p50 {p50:.1} us, p99 {p99:.1} us, greatest {most:.0} us, {} records",
-        nanoseconds.len()
-    );
+/// A record's times, in nanoseconds from its append: told durable by the I/O thread in a callback, and delivered.
+struct Times {
+    durable: u64,
+    delivered: u64,
 }
 
-/// Appends `records` one by one, each when the last one was delivered, and notes when each became durable, as the
-/// I/O thread says in a callback.
-fn paced(wal: &Wal, records: usize, delivered: impl Fn() -> u64) -> Vec<u64> {
+fn tell_latencies(what: &str, times: &[Times]) {
+    let tell = |name: &str, mut nanoseconds: Vec<f64>| {
+        nanoseconds.sort_by(f64::total_cmp);
+        let us =
+            |share: f64| nanoseconds[((nanoseconds.len() - 1) as f64 * share) as usize] / 1000.0;
+        println!(
+            "{what}, {name}: p50 {:.1} us, p90 {:.1} us, p99 {:.1} us",
+            us(0.5),
+            us(0.9),
+            us(0.99)
+        );
+    };
+    tell("append to durable", times.iter().map(|t| t.durable as f64).collect());
+    tell("append to delivered", times.iter().map(|t| t.delivered as f64).collect());
+    // Below zero: it was delivered before the callback was called.
+    let between = |t: &Times| t.delivered as f64 - t.durable as f64;
+    tell("durable to delivered", times.iter().map(between).collect());
+}
+
+/// Appends `records` one by one, each when the last one was delivered.
+fn paced(wal: &Wal, records: usize, delivered: impl Fn() -> u64) -> Vec<Times> {
     let (send, receive) = mpsc::channel();
-    let mut latencies = Vec::with_capacity(records);
-    for n in 0..records as u64 {
+    let one = |n: u64| {
+        let begun = now();
         let lsn = wal.append(&n.to_le_bytes()).expect("appended");
         let send = send.clone();
         wal.on_durable(lsn, move |_| send.send(now()).expect("told"));
-        let durable = receive.recv().expect("durable");
-        latencies.push(delivered().saturating_sub(durable));
+        let durable = receive.recv().expect("durable") - begun;
+        let delivered = delivered() - begun;
         std::thread::sleep(Duration::from_micros(200));
-    }
-    latencies
+        Times { durable, delivered }
+    };
+    (0..records as u64).map(one).collect()
 }
 
 /// From durable to delivered in the same process, the follower blocking in `next_ref`.
@@ -91,10 +104,10 @@ fn follow() {
             let _ = (record.payload.len(), send.send(now()));
         }
     });
-    let latencies = paced(&wal, 5000, || receive.recv().expect("delivered"));
+    let times = paced(&wal, 5000, || receive.recv().expect("delivered"));
     wal.close().expect("closed");
     thread.join().expect("followed");
-    tell_latencies("follow, durable to delivered, in process", latencies);
+    tell_latencies("follower in the same process", &times);
 }
 
 /// The same from another process: this program again, which writes the moment of each delivery down.
@@ -111,10 +124,10 @@ fn follow_across() {
     lines.next();
     let mut lines = lines.map(|line| line.expect("a line").parse().expect("a time"));
     let lines = std::cell::RefCell::new(&mut lines);
-    let latencies = paced(&wal, 5000, || lines.borrow_mut().next().expect("delivered"));
+    let times = paced(&wal, 5000, || lines.borrow_mut().next().expect("delivered"));
     let _ = child.kill();
     let _ = child.wait();
-    tell_latencies("follow, durable to delivered, another process", latencies);
+    tell_latencies("follower in another process", &times);
 }
 
 fn follow_child(dir: &Path) {
@@ -126,10 +139,10 @@ fn follow_child(dir: &Path) {
 }
 
 /// Records of 100 bytes a second from one producer that does not wait, while `beside` lives.
-fn pipelined(beside: impl FnOnce(&Wal) -> Vec<Follow>, busy: bool) -> f64 {
+fn pipelined(keep: u64, beside: impl FnOnce(&Wal) -> Vec<Follow>, busy: bool) -> f64 {
     const TIME: Duration = Duration::from_millis(1500);
     let place = Place::new("pipelined");
-    let wal = place.builder().open().expect("a log");
+    let wal = Wal::builder(&place.0).max_total_bytes(keep).open().expect("a log");
     // The first segments are prepared, the method is known.
     std::thread::sleep(Duration::from_millis(300));
     let mut idle = beside(&wal);
@@ -201,20 +214,19 @@ fn compare(what: &str, before: impl Fn() -> f64, after: impl Fn() -> f64) {
     );
 }
 
-/// Followers that nobody polls, and one that reads all.
+/// Followers that nobody polls. They keep segments from being recycled, so the others' are not either.
 fn idle_followers() {
-    compare(
-        "1,000 followers that do not read, pipelined appends",
-        || pipelined(followers(0), false),
-        || pipelined(followers(1000), false),
-    );
+    const ALL: u64 = 1 << 40;
+    let none = || pipelined(ALL, followers(0), false);
+    let many = || pipelined(ALL, followers(1000), false);
+    compare("1,000 followers that do not read, pipelined appends", none, many);
 }
 
 fn live_follower() {
     compare(
         "one follower at full speed, pipelined appends",
-        || pipelined(followers(0), false),
-        || pipelined(followers(1), true),
+        || pipelined(KEEP, followers(0), false),
+        || pipelined(KEEP, followers(1), true),
     );
 }
 

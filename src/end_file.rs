@@ -66,16 +66,38 @@ impl EndFile {
     }
 }
 
-/// What the writer has said on this boot.
-pub(crate) fn read(dir: &dyn Dir, names: &Names) -> Option<Said> {
-    let file = dir.open(&names.end(), Access::Read).ok()?;
-    let boot = boot_id()?;
-    // A write that goes on at the same moment may be seen in half.
-    (0..100).find_map(|_| {
-        let mut bytes = [0; LEN];
-        let n = read_full(&*file, &mut bytes, 0).ok()?;
-        (n == LEN).then(|| decode(&bytes, &boot)).flatten()
-    })
+/// The file as a reader has it: open, while it is the one that the writer writes to.
+#[derive(Debug, Default)]
+pub(crate) struct EndReader {
+    boot: Option<[u8; 16]>,
+    file: Option<Arc<dyn File>>,
+}
+
+impl EndReader {
+    /// What the writer has said on this boot.
+    pub(crate) fn read(&mut self, dir: &dyn Dir, names: &Names) -> Option<Said> {
+        let boot = match self.boot {
+            Some(boot) => boot,
+            None => *self.boot.insert(boot_id()?),
+        };
+        // Removed: the next writer makes another.
+        self.file.take_if(|file| !file.links().is_ok_and(|n| n > 0));
+        let file = match &self.file {
+            Some(file) => file,
+            None => self.file.insert(dir.open(&names.end(), Access::Read).ok()?),
+        };
+        // A write that goes on at the same moment may be seen in half.
+        (0..100).find_map(|_| {
+            let mut bytes = [0; LEN];
+            let n = read_full(&**file, &mut bytes, 0).ok()?;
+            (n == LEN).then(|| decode(&bytes, &boot)).flatten()
+        })
+    }
+
+    /// Forgets which file it was: one may have been put in its place.
+    pub(crate) fn forget(&mut self) {
+        self.file = None;
+    }
 }
 
 fn encode(said: &Said, boot: &[u8; 16]) -> [u8; LEN] {

@@ -43,9 +43,11 @@ impl ReadOnlyFollow {
     /// `Pruned` if retention has removed what would come next, `Truncated` if records that were
     /// delivered were cut since, `Corruption`, `Io`.
     pub fn try_next(&mut self) -> Result<Option<RecordRef<'_>>> {
-        if !self.peek()? {
-            return Ok(None);
-        }
+        if self.peek()? { self.peeked() } else { Ok(None) }
+    }
+
+    /// What was found.
+    fn peeked(&mut self) -> Result<Option<RecordRef<'_>>> {
         let found = self.reader.next_below(0)?;
         if let Some(record) = &found {
             self.at = record.lsn.as_u64();
@@ -59,8 +61,7 @@ impl ReadOnlyFollow {
     ///
     /// As [`ReadOnlyFollow::try_next`].
     pub fn next_ref(&mut self) -> Result<Option<RecordRef<'_>>> {
-        self.wait(None)?;
-        self.try_next()
+        if self.wait(None)? { self.peeked() } else { Ok(None) }
     }
 
     /// The same, for a limited time: `None` also when no record became durable in it.
@@ -69,8 +70,7 @@ impl ReadOnlyFollow {
     ///
     /// As [`ReadOnlyFollow::try_next`].
     pub fn next_timeout(&mut self, timeout: Duration) -> Result<Option<RecordRef<'_>>> {
-        self.wait(Instant::now().checked_add(timeout))?;
-        self.try_next()
+        if self.wait(Instant::now().checked_add(timeout))? { self.peeked() } else { Ok(None) }
     }
 
     fn peek(&mut self) -> Result<bool> {
@@ -84,22 +84,35 @@ impl ReadOnlyFollow {
         })
     }
 
-    fn wait(&mut self, until: Option<Instant>) -> Result<()> {
+    /// Whether there is a record: not if it is over, or the time is up.
+    fn wait(&mut self, until: Option<Instant>) -> Result<bool> {
         loop {
+            if self.over {
+                return Ok(false);
+            }
+            if self.peek()? {
+                return Ok(true);
+            }
             // Silenced first, looked second: what is told from here on rings again.
             if let Some(bell) = &self.bell {
                 bell.silence();
-            }
-            if self.over || self.peek()? {
-                return Ok(());
+                if self.peek()? {
+                    return Ok(true);
+                }
             }
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
             if left == Some(Duration::ZERO) {
-                return Ok(());
+                return Ok(false);
             }
             let pause = left.unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT);
             match &self.bell {
-                Some(bell) => bell.wait(pause),
+                Some(bell) if bell.wait(pause) => {}
+                // Nothing was heard for long: it may be another file by now.
+                Some(_) if pause == LONGEST_WAIT => {
+                    self.inner.forget();
+                    self.bell = Bell::new(&self.inner);
+                }
+                Some(_) => {}
                 None => {
                     std::thread::sleep(pause.min(BLIND_WAIT));
                     // A writer may have come.
@@ -144,7 +157,8 @@ impl Bell {
         while self.0.read_events().is_ok() {}
     }
 
-    fn wait(&self, longest: Duration) {
+    /// Whether it rang.
+    fn wait(&self, longest: Duration) -> bool {
         use std::os::fd::AsFd;
 
         use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -153,7 +167,7 @@ impl Bell {
         let millis = longest.as_millis() + 1;
         let timeout = PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX);
         // An interruption is as good as news: the caller looks.
-        let _ = poll(&mut told, timeout);
+        poll(&mut told, timeout) != Ok(0)
     }
 }
 
@@ -171,5 +185,7 @@ impl Bell {
     fn silence(&self) {}
 
     #[allow(clippy::unused_self)]
-    fn wait(&self, _: Duration) {}
+    fn wait(&self, _: Duration) -> bool {
+        true
+    }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cuts::Cuts;
-use crate::end_file::{self, Said};
+use crate::end_file::{EndReader, Said};
 use crate::error::{Error, Result};
 use crate::files::Files;
 use crate::format::SegmentHeader;
@@ -23,6 +23,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 pub(super) struct Known {
     segments: Vec<SegmentHeader>,
     end: u64,
+    told: EndReader,
     newest_cut: u64,
     /// The writer's word was found true once: the directory is the one that it writes.
     believed: bool,
@@ -43,9 +44,15 @@ pub(super) fn open(dir: &Arc<OsDir>, prefix: &str) -> Result<(Arc<Files>, Known)
         tail: Tail::new(0),
         cuts: Cuts::new(),
     });
-    let mut known = Known { segments, end: 0, newest_cut: 0, believed: false };
+    let mut known =
+        Known { segments, end: 0, told: EndReader::default(), newest_cut: 0, believed: false };
     refresh(&files, &mut known)?;
     Ok((files, known))
+}
+
+/// Whoever tells how far the log is durable may not be who did.
+pub(super) fn forget(known: &mut Known) {
+    known.told.forget();
 }
 
 /// Which segments there are now.
@@ -58,7 +65,9 @@ pub(super) fn list(files: &Files, known: &mut Known) -> Result<()> {
 
 /// How far the log is durable now.
 pub(super) fn refresh(files: &Files, known: &mut Known) -> Result<u64> {
-    let said = end_file::read(&*files.dir, &files.names)
+    let said = known
+        .told
+        .read(&*files.dir, &files.names)
         .filter(|said| known.segments.first().is_some_and(|s| s.log_id == said.log_id));
     if let Some(said) = said
         && believe(files, known, &said)?

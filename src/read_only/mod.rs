@@ -187,6 +187,11 @@ impl Inner {
         look::refresh(&self.files, &mut lock(&self.known))
     }
 
+    /// The next look asks anew who tells.
+    fn forget(&self) {
+        look::forget(&mut lock(&self.known));
+    }
+
     /// Looks which segments there are now.
     fn list(&self) -> Result<()> {
         look::list(&self.files, &mut lock(&self.known))

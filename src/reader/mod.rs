@@ -45,8 +45,6 @@ pub struct Reader {
     place: Option<Place>,
     /// It follows the log's end.
     live: bool,
-    /// The end has moved since the walker read: what it holds behind the last group may be old.
-    stale: bool,
     /// Found and not given out yet.
     peeked: Option<Span>,
     /// Until there is a place: the segment to start in.
@@ -92,7 +90,6 @@ impl Reader {
             state: State::Unopened,
             place: None,
             live: false,
-            stale: false,
             peeked: None,
             start: None,
         }
@@ -170,7 +167,6 @@ impl Reader {
         }
         if end > self.end {
             self.end = end;
-            self.stale = true;
             if self.place.is_none() && self.state == State::Reading {
                 self.state = State::Unopened;
             }
@@ -314,7 +310,10 @@ impl Reader {
 
     fn open_segment(&self, header: &SegmentHeader) -> Result<Arc<dyn File>> {
         let name = self.files.names.segment(header.base);
-        let opened = self.files.dir.open(&name, Access::Read);
+        // What a follower reads has just been written past the page cache: the pages around it, which would be
+        // read too, are written next.
+        let access = if self.live { Access::ReadDevice } else { Access::Read };
+        let opened = self.files.dir.open(&name, access);
         opened.map_err(|e| Error::io("open", self.files.dir.path_of(&name), e))
     }
 
@@ -332,9 +331,8 @@ impl Reader {
             let group = match &copy {
                 Some(copy) => copy.header,
                 None => {
-                    if std::mem::take(&mut self.stale) {
-                        place.walker.forget();
-                    }
+                    // Groups end on a block: nothing that is written later is in the window.
+                    place.walker.read_below(self.end);
                     if !place.holds_next_group() {
                         self.move_to_next_group()?;
                     }
@@ -423,6 +421,7 @@ impl Reader {
                 if let Ok(pin) = self.files.table.pin(header.end()) {
                     let next = pin.header;
                     let mut walker = Walker::with_chunk(self.open_segment(&next)?, next, CHUNK);
+                    walker.read_below(self.end);
                     let name = self.files.names.segment(next.base);
                     let there = walker
                         .group(next.first_group())

@@ -29,6 +29,8 @@ pub(crate) struct Walker {
     /// small groups reads at the device's speed and one over large groups reads headers only.
     chunk: usize,
     most: usize,
+    /// Nothing from this address on is read unless it is asked for: what is there now may be written yet.
+    limit: u64,
     /// Offset in the file of the window's first byte, and the valid bytes from there.
     start: u64,
     filled: usize,
@@ -50,9 +52,15 @@ impl Walker {
             window: AlignedBuf::new(chunk),
             chunk,
             most: MOST.max(chunk),
+            limit: u64::MAX,
             start: 0,
             filled: 0,
         }
+    }
+
+    /// Reads ahead up to this address only, which rises.
+    pub(crate) fn read_below(&mut self, limit: u64) {
+        self.limit = limit;
     }
 
     /// Drops what was read, so that it is read again.
@@ -90,8 +98,10 @@ impl Walker {
             self.chunk =
                 if follows { (self.chunk * 2).min(self.most) } else { self.chunk.min(FEW) };
         }
-        let want = align_up(offset + len as u64 - start, block) as usize;
-        let want = want.max(self.chunk);
+        let asked = align_up(offset + len as u64 - start, block) as usize;
+        let below = self.limit.saturating_sub(self.header.base).saturating_sub(start);
+        let below = usize::try_from(below).unwrap_or(usize::MAX) / block as usize * block as usize;
+        let want = self.chunk.min(below).max(asked);
         if self.window.len() < want {
             self.window = AlignedBuf::new(want);
             self.filled = 0;
