@@ -13,6 +13,6 @@ pub(crate) struct Files {
     pub(crate) dir: Arc<dyn Dir>,
     pub(crate) names: Names,
     /// Copies of the newest groups.
-    pub(crate) tail: Tail,
+    pub(crate) tail: Arc<Tail>,
     pub(crate) cuts: Cuts,
 }

@@ -186,13 +186,19 @@ pub(crate) fn recover(
         table: Arc::new(Table::new(live.iter().copied().zip(closed_at), spares)),
         dir: Arc::clone(dir),
         names: names.clone(),
-        tail: Tail::new(ring.capacity()),
+        tail: Arc::new(Tail::new(tail_limit(ring.capacity()))),
         cuts,
     };
     let durable = Durable::new(judged.end, options.durability != Durability::EveryGroup);
     let shared = Shared::new(ring, durable, files, consumers, oldest);
     let start = Start { log_id, epoch, link: judged.link, active, active_file, oldest };
     Ok(Recovered { shared: Arc::new(shared), policy, report, start, geometry })
+}
+
+/// Bytes of copies kept for followers: what comes in while one is not let run, which is some 10 ms.
+fn tail_limit(ring: usize) -> usize {
+    const MOST: usize = 64 << 20;
+    ring.max(ring.saturating_mul(4).min(MOST))
 }
 
 /// The log's, or that of a new log.

@@ -9,6 +9,9 @@
 //! 3. Nothing is copied while nobody asks: a follower that asked keeps the copying up for a number of
 //!    groups. The I/O thread never waits for the lock: a group that it would have to wait for is not
 //!    copied, and followers read it from the file.
+//! 4. A copy that all who follow from here have passed is let go, and its memory taken for the next: what
+//!    keeps up goes round in memory that is in the processor's cache. Who is counted wrong only reads more from
+//!    the file.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,6 +22,8 @@ use crate::sync::{AtomicU32, Mutex, Ordering, lock, try_lock};
 
 /// Groups that are copied after somebody has asked.
 const INTEREST: u32 = 64;
+/// Pieces of memory that are kept for the next copies.
+const SPARE: usize = 4;
 
 #[derive(Debug)]
 pub(crate) struct Copy {
@@ -33,10 +38,62 @@ impl Copy {
     }
 }
 
+/// A copy, and how many of those who follow from here are done with it.
+#[derive(Debug)]
+struct Slot {
+    copy: Arc<Copy>,
+    passed: usize,
+}
+
 #[derive(Debug, Default)]
 struct Kept {
-    groups: VecDeque<Arc<Copy>>,
+    groups: VecDeque<Slot>,
     bytes: usize,
+    /// Memory of copies that were let go, the one used last on top.
+    spare: Vec<Vec<u8>>,
+    /// Those who follow from here.
+    seats: usize,
+}
+
+impl Kept {
+    fn pop(&mut self) -> Option<Arc<Copy>> {
+        let slot = self.groups.pop_front()?;
+        self.bytes -= slot.copy.bytes.len();
+        Some(slot.copy)
+    }
+
+    /// Lets the oldest copy go if everybody has passed it. Returns its memory if there is enough without it.
+    fn let_go(&mut self) -> Option<Vec<u8>> {
+        let oldest = self.groups.front()?;
+        if oldest.passed < self.seats.max(1) || Arc::strong_count(&oldest.copy) > 1 {
+            return None;
+        }
+        let bytes = Arc::try_unwrap(self.pop()?).ok()?.bytes;
+        if self.spare.len() == SPARE {
+            return Some(bytes);
+        }
+        self.spare.push(bytes);
+        None
+    }
+
+    /// The copy behind `link`, for a follower that comes from there; `taken`: it is counted.
+    fn after(&mut self, link: &Link, taken: &mut bool) -> Option<Arc<Copy>> {
+        let at = self.groups.partition_point(|slot| slot.copy.header.lsn <= link.lsn);
+        let copy = Arc::clone(&self.groups.get(at)?.copy);
+        if !copy.header.follows(link) {
+            return None;
+        }
+        if !*taken {
+            *taken = true;
+            self.seats += 1;
+            self.groups.range_mut(..at).for_each(|slot| slot.passed += 1);
+        } else if let Some(slot) = at.checked_sub(1).and_then(|at| self.groups.get_mut(at))
+            && slot.copy.header.lsn == link.lsn
+        {
+            slot.passed += 1;
+        }
+        Some(copy)
+    }
 }
 
 #[derive(Debug)]
@@ -44,6 +101,40 @@ pub(crate) struct Tail {
     kept: Mutex<Kept>,
     limit: usize,
     interest: AtomicU32,
+}
+
+/// A follower's place at the tail.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    tail: Arc<Tail>,
+    /// It follows from here, and is counted.
+    taken: bool,
+}
+
+impl Seat {
+    pub(crate) fn new(tail: &Arc<Tail>) -> Self {
+        Seat { tail: Arc::clone(tail), taken: false }
+    }
+
+    /// The group behind `link`, if there is a copy of it: then the one at `link` has been passed.
+    pub(crate) fn after(&mut self, link: &Link) -> Option<Arc<Copy>> {
+        self.tail.ask();
+        let mut kept = lock(&self.tail.kept);
+        let excess = kept.let_go();
+        let copy = kept.after(link, &mut self.taken);
+        // Memory is freed when the I/O thread can have the lock.
+        drop(kept);
+        drop(excess);
+        copy
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if self.taken {
+            lock(&self.tail.kept).seats -= 1;
+        }
+    }
 }
 
 impl Tail {
@@ -55,14 +146,6 @@ impl Tail {
     /// A follower's: it wants the groups to come.
     pub(crate) fn ask(&self) {
         self.interest.store(INTEREST, Ordering::Relaxed);
-    }
-
-    /// A follower's: the group behind `link`, if there is a copy of it.
-    pub(crate) fn after(&self, link: &Link) -> Option<Arc<Copy>> {
-        self.ask();
-        let kept = lock(&self.kept);
-        let at = kept.groups.partition_point(|copy| copy.header.lsn <= link.lsn);
-        kept.groups.get(at).filter(|copy| copy.header.follows(link)).cloned()
     }
 
     /// The I/O thread's: whether to call [`Tail::push`] with the next group.
@@ -77,24 +160,22 @@ impl Tail {
         // A follower that asks meanwhile loses a count of 64 at most.
         self.interest.store(interest, Ordering::Relaxed);
         let Some(mut kept) = try_lock(&self.kept) else { return };
-        let mut room = Vec::new();
         if interest == 0 {
-            *kept = Kept::default();
+            let seats = kept.seats;
+            *kept = Kept { seats, ..Kept::default() };
             return;
         }
+        let mut room = kept.let_go().or_else(|| kept.spare.pop());
         while !kept.groups.is_empty() && kept.bytes + used.len() > self.limit {
-            let Some(oldest) = kept.groups.pop_front() else { break };
-            kept.bytes -= oldest.bytes.len();
-            if let Ok(copy) = Arc::try_unwrap(oldest)
-                && copy.bytes.capacity() >= used.len()
-            {
-                room = copy.bytes;
+            if let Some(Ok(copy)) = kept.pop().map(Arc::try_unwrap) {
+                room.get_or_insert(copy.bytes);
             }
         }
-        room.clear();
-        room.extend_from_slice(used);
+        let mut bytes = room.unwrap_or_default();
+        bytes.clear();
+        bytes.extend_from_slice(used);
         kept.bytes += used.len();
-        kept.groups.push_back(Arc::new(Copy { header, bytes: room }));
+        kept.groups.push_back(Slot { copy: Arc::new(Copy { header, bytes }), passed: 0 });
     }
 }
 
@@ -111,7 +192,7 @@ mod tests {
 
     #[test]
     fn groups_are_kept_up_to_the_limit_and_found_by_what_they_follow() {
-        let tail = Tail::new(10_000);
+        let tail = Arc::new(Tail::new(10_000));
         tail.ask();
         let mut links = vec![Link::START];
         for n in 1..=5 {
@@ -120,16 +201,60 @@ mod tests {
             links.push(header.link());
         }
         // Three of 3,000 bytes fit.
-        assert!(tail.after(&links[1]).is_none());
+        let mut seat = Seat::new(&tail);
+        assert!(seat.after(&links[1]).is_none());
         for n in 3..=5 {
-            let copy = tail.after(&links[n - 1]).unwrap();
+            let copy = seat.after(&links[n - 1]).unwrap();
             assert_eq!(copy.held().at(copy.header.lsn + 10, 4), Some((10, &[n as u8; 4][..])));
             assert_eq!(copy.held().at(copy.header.lsn + 2998, 4), None);
             assert_eq!(copy.held().at(copy.header.lsn - 1, 1), None);
         }
-        assert!(tail.after(&links[5]).is_none());
+        assert!(seat.after(&links[5]).is_none());
         let stranger = Link { hash: 1, ..links[4] };
-        assert!(tail.after(&stranger).is_none());
+        assert!(seat.after(&stranger).is_none());
+    }
+
+    #[test]
+    fn what_all_have_passed_is_let_go_and_its_memory_used_again() {
+        let tail = Arc::new(Tail::new(1 << 20));
+        tail.ask();
+        let mut links = vec![Link::START];
+        let push = |links: &mut Vec<Link>| {
+            let n = links.len() as u64;
+            let header = group(n * 4096, links.last().unwrap());
+            tail.push(header, &[n as u8; 3000]);
+            links.push(header.link());
+        };
+        let kept = || lock(&tail.kept).groups.len();
+        (0..4).for_each(|_| push(&mut links));
+        let (mut quick, mut slow) = (Seat::new(&tail), Seat::new(&tail));
+        let mut all = Vec::new();
+        for link in &links[1..4] {
+            all.push(quick.after(link).unwrap().held().bytes.as_ptr());
+        }
+        assert!(kept() <= 2, "nobody else follows from here");
+        // One that has come later, and holds a copy, keeps it and those behind.
+        let held = slow.after(&links[3]).unwrap();
+        (0..4).for_each(|_| push(&mut links));
+        for link in &links[4..8] {
+            all.push(quick.after(link).unwrap().held().bytes.as_ptr());
+        }
+        assert!(kept() >= 4);
+        drop(held);
+        for link in &links[4..8] {
+            slow.after(link).unwrap();
+        }
+        assert!(kept() <= 2);
+        drop(slow);
+        for n in 8..100 {
+            push(&mut links);
+            all.push(quick.after(&links[n]).unwrap().held().bytes.as_ptr());
+        }
+        all.sort_unstable();
+        all.dedup();
+        assert!(all.len() <= 12, "{} pieces of memory", all.len());
+        drop(quick);
+        assert_eq!(lock(&tail.kept).seats, 0);
     }
 
     #[test]

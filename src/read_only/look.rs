@@ -41,7 +41,7 @@ pub(super) fn open(dir: &Arc<OsDir>, prefix: &str) -> Result<(Arc<Files>, Known)
         table: Arc::new(Table::new(live, [])),
         dir: Arc::clone(dir) as Arc<dyn Dir>,
         names,
-        tail: Tail::new(0),
+        tail: Arc::new(Tail::new(0)),
         cuts: Cuts::new(),
     });
     let mut known =

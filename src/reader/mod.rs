@@ -26,7 +26,7 @@ use crate::lsn::Lsn;
 use crate::recovery::Walker;
 use crate::segment::{Found, Pin};
 use crate::storage::{Access, File};
-use crate::tail::Copy;
+use crate::tail::{Copy, Seat};
 use cursor::{Cursor, Span};
 
 /// Bytes read at once.
@@ -44,7 +44,7 @@ pub struct Reader {
     state: State,
     place: Option<Place>,
     /// It follows the log's end.
-    live: bool,
+    seat: Option<Seat>,
     /// Found and not given out yet.
     peeked: Option<Span>,
     /// Until there is a place: the segment to start in.
@@ -89,7 +89,7 @@ impl Reader {
             end,
             state: State::Unopened,
             place: None,
-            live: false,
+            seat: None,
             peeked: None,
             start: None,
         }
@@ -98,7 +98,7 @@ impl Reader {
     /// For a follower: one that goes on, and keeps what it has not read from its first moment on.
     pub(crate) fn live(files: Arc<Files>, from: u64, durable_end: u64) -> Result<Self> {
         let mut reader = Reader::new(files, from, 0);
-        reader.live = true;
+        reader.seat = Some(Seat::new(&reader.files.tail));
         loop {
             let oldest = reader.files.table.oldest();
             if from != 0 && from < oldest {
@@ -310,9 +310,10 @@ impl Reader {
 
     fn open_segment(&self, header: &SegmentHeader) -> Result<Arc<dyn File>> {
         let name = self.files.names.segment(header.base);
-        // What a follower reads has just been written past the page cache: the pages around it, which would be
-        // read too, are written next.
-        let access = if self.live { Access::ReadDevice } else { Access::Read };
+        // The pages around what a follower reads in a segment that is being written would be read too, and are
+        // written next, past the page cache.
+        let unfinished = self.seat.is_some() && header.end() > self.end;
+        let access = if unfinished { Access::ReadDevice } else { Access::Read };
         let opened = self.files.dir.open(&name, access);
         opened.map_err(|e| Error::io("open", self.files.dir.path_of(&name), e))
     }
@@ -324,8 +325,8 @@ impl Reader {
             if place.next_group >= self.end {
                 return Ok(false);
             }
-            let copy = match place.link {
-                Some(link) if self.live => self.files.tail.after(&link),
+            let copy = match (place.link, &mut self.seat) {
+                (Some(link), Some(seat)) => seat.after(&link),
                 _ => None,
             };
             let group = match &copy {

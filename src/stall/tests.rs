@@ -51,7 +51,7 @@ impl Watched {
             table: Arc::new(Table::new([], Vec::new())),
             dir,
             names,
-            tail: Tail::new(0),
+            tail: Arc::new(Tail::new(0)),
             cuts: Cuts::new(),
         };
         let ring = Ring::new(4096, 2, placement);
