@@ -45,6 +45,7 @@ pub mod fuzzing;
 mod held;
 mod helper;
 mod histogram;
+pub mod inspect;
 mod io_loop;
 #[cfg(all(test, ringwal_shuttle))]
 mod long_schedules;

@@ -13,7 +13,9 @@ use crate::helper::Policy;
 use crate::io_loop::{Clock, SystemClock};
 use crate::lsn::Lsn;
 use crate::options::{Durability, Geometry, Options};
-use crate::recovery::{Judgement, RecoveryCase, RecoveryReport, Walker, judge, scan, settle};
+use crate::recovery::{
+    Judgement, RecoveryCase, RecoveryReport, Walker, judge, judge_the_rest, scan, settle,
+};
 use crate::ring::{Placement, Ring};
 use crate::segment::{DirLock, Haste, Names, Preparation, Spare, Table, zeroes};
 use crate::shared::Shared;
@@ -59,6 +61,20 @@ pub(crate) fn open(path: &Path, options: &Options) -> Result<Wal> {
     start(recovered, options, lock, clock)
 }
 
+/// After a repair has taken the first segments away: opens the log once, whose new epoch states what is the oldest.
+pub(crate) fn state_oldest(path: &Path, prefix: &str) -> Result<()> {
+    let dir = OsDir::open(path).map_err(|e| Error::io("open directory", path, e))?;
+    let found = scan(&dir, &Names::new(prefix), &[])?;
+    let segment_size = found.segments.last().map_or(0, |header| header.size);
+    let options = Options {
+        prefix: prefix.into(),
+        segment_size,
+        front_was_taken: true,
+        ..Options::default()
+    };
+    open(path, &options)?.close()
+}
+
 /// Everything up to the threads: also what a simulation starts from.
 pub(crate) fn recover(
     dir: &Arc<dyn Dir>,
@@ -72,6 +88,7 @@ pub(crate) fn recover(
     let app_version = application_version(options, &found.segments)?;
     let judged = match found.segments.is_empty() {
         true => None,
+        false if options.front_was_taken => Some(judge_the_rest(&**dir, names, &found.segments)?),
         false => Some(judge(&**dir, names, &found.segments)?),
     };
     if let Some(judged) = &judged {

@@ -96,6 +96,8 @@ pub(crate) struct Options {
     pub(crate) stall_threshold: Duration,
     pub(crate) on_stall: Option<OnStall>,
     pub(crate) on_sealed: Option<OnSealed>,
+    /// A repair has taken the first segments away.
+    pub(crate) front_was_taken: bool,
 }
 
 impl Default for Options {
@@ -119,6 +121,7 @@ impl Default for Options {
             stall_threshold: Duration::from_secs(1),
             on_stall: None,
             on_sealed: None,
+            front_was_taken: false,
         }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 pub use registry::ConsumerInfo;
 pub(crate) use registry::Consumers;
-pub(crate) use slots::Slots;
+pub(crate) use slots::{Slots, position_in};
 
 use crate::context;
 use crate::error::{Error, Result};

@@ -47,6 +47,15 @@ fn decode(block: &[u8], log_id: &[u8; 16]) -> Option<(u64, u64)> {
     sound.then(|| (u64_at(b, 24), u64_at(b, 32)))
 }
 
+/// The position in such a file, read and not made sure of. `None`: there is none that is sound.
+pub(crate) fn position_in(dir: &dyn Dir, name: &str, log_id: &[u8; 16]) -> Option<u64> {
+    let file = dir.open(name, Access::Read).ok()?;
+    let mut both = AlignedBuf::new(2 * BLOCK);
+    let n = read_full(&*file, &mut both, 0).ok()?;
+    let slots = both[..n].chunks(BLOCK).filter_map(|block| decode(block, log_id));
+    slots.max().map(|(_, position)| position)
+}
+
 impl Slots {
     /// Makes the file, with this position, under its name. `temporary`: a name for it until then.
     pub(crate) fn create(

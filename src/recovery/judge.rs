@@ -87,6 +87,20 @@ impl Chain {
 
 /// Judges segments that `scan` has found sound. There is at least one.
 pub(crate) fn judge(dir: &dyn Dir, names: &Names, segments: &[SegmentHeader]) -> Result<Judgement> {
+    let judge = Judge { dir, names, segments };
+    let judgement = judge.run()?;
+    if segments[0].base > judgement.stated_oldest {
+        return Err(judge.corruption_in(judgement.stated_oldest, "the segment is missing"));
+    }
+    Ok(judgement)
+}
+
+/// The same for a log whose first segments were taken away by a repair, without a group that says so.
+pub(crate) fn judge_the_rest(
+    dir: &dyn Dir,
+    names: &Names,
+    segments: &[SegmentHeader],
+) -> Result<Judgement> {
     Judge { dir, names, segments }.run()
 }
 
@@ -106,13 +120,7 @@ impl Judge<'_> {
         if mark > chain.end {
             return Err(self.corruption(chain.end, chain.segment, "no group header"));
         }
-        let judgement = self.check_tail(&chain, &evidence, mark)?;
-        let oldest = self.segments[0].base;
-        if oldest > judgement.stated_oldest {
-            let reason = "the segment is missing";
-            return Err(self.corruption_in(judgement.stated_oldest, reason));
-        }
-        Ok(judgement)
+        self.check_tail(&chain, &evidence, mark)
     }
 
     fn segment_of(&self, lsn: u64) -> usize {

@@ -14,7 +14,7 @@ mod settle;
 mod tests;
 mod walk;
 
-pub(crate) use judge::{Judgement, judge};
+pub(crate) use judge::{Judgement, judge, judge_the_rest};
 pub use report::{RecoveryCase, RecoveryReport};
 pub(crate) use scan::scan;
 pub(crate) use settle::settle;

@@ -23,6 +23,10 @@ impl Names {
         Names { prefix: prefix.into() }
     }
 
+    pub(crate) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     pub(crate) fn segment(&self, base: u64) -> String {
         format!("{}.{base:020}.wal", self.prefix)
     }

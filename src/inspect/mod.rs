@@ -1,0 +1,179 @@
+//! Looking at a log segment by segment, whatever state it is in: what a tool needs that verifies, explains and repairs.
+//!
+//! Opening a log refuses damage, and reading ends at it. This goes on behind it, and says what is there. It reads only, takes
+//! no lock, and may be used beside a writer; [`Repair::apply`] is the exception.
+//!
+//! ```
+//! # let dir = std::env::temp_dir().join(format!("ringwal-doc-inspect-{}", std::process::id()));
+//! # let wal = ringwal::Wal::open(&dir)?;
+//! # wal.append_durable(b"one")?; wal.close()?;
+//! let log = ringwal::inspect::Directory::open(&dir, "wal")?;
+//! let survey = log.survey(&mut |_| {})?;
+//! assert!(survey.damage.is_empty());
+//! assert_eq!(survey.records, 1);
+//! # std::fs::remove_dir_all(&dir).unwrap();
+//! # Ok::<(), ringwal::Error>(())
+//! ```
+
+mod files;
+mod repair;
+mod walk;
+
+use std::path::Path;
+use std::sync::Arc;
+
+pub use repair::{Keep, Repair, Repaired};
+
+use crate::error::{Error, Result};
+use crate::lsn::Lsn;
+use crate::segment::Names;
+use crate::storage::OsDir;
+
+/// A directory with a log in it.
+#[derive(Debug, Clone)]
+pub struct Directory {
+    dir: Arc<OsDir>,
+    names: Names,
+}
+
+/// How far a look at the log is, in bytes of its segments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Looked at.
+    pub done: u64,
+    /// To be looked at, all together.
+    pub total: u64,
+}
+
+/// What all segments hold.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct Survey {
+    /// Segment by segment, oldest first.
+    pub segments: Vec<Segment>,
+    /// What is damaged, in the order of the log. At most [`MOST_DAMAGE`] places; [`Survey::damaged_places`] counts all.
+    pub damage: Vec<Damage>,
+    /// Places that are damaged.
+    pub damaged_places: u64,
+    /// Intact records, also those behind damage and those that `truncate_after` made void.
+    pub records: u64,
+    /// Records that are known to be lost: their numbers are missing between intact groups.
+    pub records_lost: u64,
+    /// Ranges that `truncate_after` made void.
+    pub cuts: Vec<(Lsn, Lsn)>,
+    /// The first position behind the last intact group.
+    pub end: Lsn,
+    /// The log's id, if any segment has a sound header.
+    pub log_id: Option<[u8; 16]>,
+    /// What the application calls the form of its records.
+    pub application_version: u32,
+    /// Segments that retention removed while they were looked at.
+    pub removed_meanwhile: u64,
+}
+
+/// Places of damage that a [`Survey`] lists at most.
+pub const MOST_DAMAGE: usize = 1000;
+
+/// What one segment holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Segment {
+    /// The file's name.
+    pub name: String,
+    /// The first position in it.
+    pub base: Lsn,
+    /// Bytes of the file.
+    pub size: u64,
+    /// What its groups are aligned to, in bytes.
+    pub block: u32,
+    /// Intact groups with records.
+    pub groups: u64,
+    /// Intact groups that say something about the log: an epoch, a mark, retention.
+    pub control_groups: u64,
+    /// Intact records.
+    pub records: u64,
+    /// Bytes of groups, with headers and padding.
+    pub group_bytes: u64,
+    /// Bytes of records, with their headers.
+    pub record_bytes: u64,
+    /// Times that a writer began a life in it.
+    pub epochs: u64,
+    /// When the first and the last group were written, in nanoseconds since 1970; 0: there is none.
+    pub first_written: u64,
+    /// The last.
+    pub last_written: u64,
+}
+
+/// One damaged place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Damage {
+    /// The file.
+    pub segment: String,
+    /// Bytes from its beginning.
+    pub offset: u64,
+    /// The position in the log.
+    pub lsn: Lsn,
+    /// What is wrong there.
+    pub found: &'static str,
+    /// What should be there.
+    pub expected: String,
+    /// Bytes from there to the next intact group, or to where the log was durable.
+    pub bytes: u64,
+    /// Intact records before it.
+    pub records_before: u64,
+    /// Records that were in those bytes, as the numbers of the others tell; unknown if nothing intact follows.
+    pub records_lost: Option<u64>,
+    /// Intact records after it.
+    pub records_after: u64,
+    /// Where the log would have to be cut to go on before it: the start of the group, or of the segment.
+    cut: u64,
+}
+
+impl Directory {
+    /// Opens the directory. What is in it is looked at later.
+    ///
+    /// # Errors
+    ///
+    /// `Options` for a prefix that makes no plain file name, `Io` if there is no such directory.
+    pub fn open(dir: impl AsRef<Path>, prefix: &str) -> Result<Self> {
+        crate::options::validate_prefix(prefix)?;
+        let path = dir.as_ref();
+        let dir = OsDir::open(path).map_err(|e| Error::io("open directory", path, e))?;
+        Ok(Directory { dir: Arc::new(dir), names: Names::new(prefix) })
+    }
+
+    /// Reads everything, in order, and verifies every checksum, link and record. Takes the disk's time, and memory for
+    /// one group.
+    ///
+    /// # Errors
+    ///
+    /// `Io` with `NotFound` if there is no segment, or for what the system refuses; `Unsupported` for a newer format.
+    /// Damage is no error: it is in the [`Survey`].
+    pub fn survey(&self, progress: &mut dyn FnMut(Progress)) -> Result<Survey> {
+        walk::walk(self, &mut |_, _| true, &[], progress)
+    }
+
+    /// Calls `each` with every intact record that is not void, in order, also with those behind damage, until it returns false.
+    /// `survey` is of before, and says what is void.
+    ///
+    /// # Errors
+    ///
+    /// As [`Directory::survey`].
+    pub fn intact_records(
+        &self,
+        survey: &Survey,
+        each: &mut dyn FnMut(Lsn, &[u8]) -> bool,
+    ) -> Result<Survey> {
+        walk::walk(self, each, &survey.cuts, &mut |_| {})
+    }
+
+    /// What it would take to make a damaged log open again. `None`: it is sound. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`Directory::survey`]; `Corruption` if there is nothing that `keep` could keep.
+    pub fn plan_repair(&self, survey: &Survey, keep: Keep) -> Result<Option<Repair>> {
+        repair::plan(self, survey, keep)
+    }
+}
