@@ -1,5 +1,6 @@
 //! The segment files as they lie there, with a header for each that can be read with one.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use super::{Damage, Directory, Survey};
@@ -111,6 +112,29 @@ pub(super) fn is_still_there(log: &Directory, file: &SegmentFile) -> bool {
         Ok(Ok(Ok(header))) => header == file.header,
         Ok(_) => file.wrong.is_some(),
         Err(_) => false,
+    }
+}
+
+/// The process that holds a lock on that file, as the kernel lists it.
+pub(super) fn holder(lock: &Path) -> Option<u32> {
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::unix::fs::MetadataExt;
+
+        let inode = std::fs::metadata(lock).ok()?.ino().to_string();
+        // "1: FLOCK  ADVISORY  WRITE 1234 fe:00:5678 0 EOF"
+        let locks = std::fs::read_to_string("/proc/locks").ok()?;
+        locks.lines().find_map(|line| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let at = fields.get(5)?.rsplit(':').next()?;
+            let held = fields.get(1) == Some(&"FLOCK") && at == inode;
+            if held { fields.get(4)?.parse().ok() } else { None }
+        })
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = lock;
+        None
     }
 }
 

@@ -24,16 +24,31 @@ use std::sync::Arc;
 
 pub use repair::{Keep, Repair, Repaired};
 
+use crate::consumer::{ConsumerInfo, position_in};
 use crate::error::{Error, Result};
+use crate::format::SegmentHeader;
 use crate::lsn::Lsn;
-use crate::segment::Names;
-use crate::storage::OsDir;
+use crate::read_only::ReadOnlyWal;
+use crate::segment::{Names, SegmentName};
+use crate::storage::{Dir, OsDir};
 
 /// A directory with a log in it.
 #[derive(Debug, Clone)]
 pub struct Directory {
     dir: Arc<OsDir>,
     names: Names,
+}
+
+/// A segment file, as the directory lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SegmentFile {
+    /// Its name.
+    pub name: String,
+    /// The first position in it, by its name.
+    pub base: Lsn,
+    /// Its bytes.
+    pub size: u64,
 }
 
 /// How far a look at the log is, in bytes of its segments.
@@ -141,6 +156,71 @@ impl Directory {
         let path = dir.as_ref();
         let dir = OsDir::open(path).map_err(|e| Error::io("open directory", path, e))?;
         Ok(Directory { dir: Arc::new(dir), names: Names::new(prefix) })
+    }
+
+    /// The segment files, oldest first, as the directory lists them: nothing is read.
+    ///
+    /// # Errors
+    ///
+    /// `Io`.
+    pub fn segment_files(&self) -> Result<Vec<SegmentFile>> {
+        let mut found = Vec::new();
+        for entry in self.dir.list().map_err(|e| Error::io("list", self.dir.path(), e))? {
+            if let SegmentName::Segment(base) = self.names.parse(&entry.name) {
+                let base = Lsn::new(base);
+                found.push(SegmentFile { name: entry.name, base, size: entry.len });
+            }
+        }
+        found.sort_unstable_by_key(|file| file.base);
+        Ok(found)
+    }
+
+    /// The consumers that the log has, and where they are. `attached` is not known from here, and is false. One whose
+    /// position is damaged has the position [`Lsn::ZERO`].
+    ///
+    /// # Errors
+    ///
+    /// `Io`; as [`ReadOnlyWal::open`](crate::ReadOnlyWal::open), from which the durable end is.
+    pub fn consumers(&self) -> Result<Vec<ConsumerInfo>> {
+        let mut found = Vec::new();
+        for entry in self.dir.list().map_err(|e| Error::io("list", self.dir.path(), e))? {
+            let Some(name) = self.names.parse_consumer(&entry.name) else { continue };
+            found.push((name.to_owned(), entry.name));
+        }
+        if found.is_empty() {
+            return Ok(Vec::new());
+        }
+        let log = ReadOnlyWal::open_with_prefix(self.dir.path(), self.names.prefix())?;
+        let (end, id) = (log.durable_end()?.as_u64(), self.header()?.map(|header| header.log_id));
+        found.sort_unstable();
+        let position = |file: &str| id.and_then(|id| position_in(&*self.dir, file, &id));
+        let info = |(name, file): (String, String)| {
+            let position = position(&file).unwrap_or(0);
+            let lag = end.saturating_sub(position);
+            ConsumerInfo { name, position: Lsn::new(position), lag, attached: false }
+        };
+        Ok(found.into_iter().map(info).collect())
+    }
+
+    /// The id of the log and what the application calls the form of its records, from the first sound header.
+    ///
+    /// # Errors
+    ///
+    /// `Io`, `Unsupported`.
+    pub fn identity(&self) -> Result<Option<([u8; 16], u32)>> {
+        Ok(self.header()?.map(|header| (header.log_id, header.app_version)))
+    }
+
+    /// The process that has the log open for appending, as the system tells; nothing is locked. Linux only, and only
+    /// for processes that this one can see.
+    #[must_use]
+    pub fn writer(&self) -> Option<u32> {
+        files::holder(&self.dir.reach_of(&self.names.lock()))
+    }
+
+    fn header(&self) -> Result<Option<SegmentHeader>> {
+        let files = files::list(self)?;
+        Ok(files.into_iter().find(|file| file.wrong.is_none()).map(|file| file.header))
     }
 
     /// Reads everything, in order, and verifies every checksum, link and record. Takes the disk's time, and memory for

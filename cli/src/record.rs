@@ -1,0 +1,233 @@
+//! Records as text and bytes, out and in.
+
+use std::fmt::Write as _;
+use std::io::{BufRead, Read, Write};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
+use crate::args::{Format, Framing};
+use crate::error::{Error, Result};
+
+/// The largest record of any log.
+const LARGEST: usize = 256 << 20;
+
+pub(crate) fn write(out: &mut impl Write, format: Format, lsn: u64, payload: &[u8]) -> Result<()> {
+    match format {
+        Format::Raw => out.write_all(payload)?,
+        Format::Lines => writeln!(out, "{lsn}\t{}", escaped(payload))?,
+        Format::Json => writeln!(out, "{}", object(lsn, payload))?,
+        Format::Hex => {
+            writeln!(out, "{lsn}  {} bytes", payload.len())?;
+            for (row, bytes) in payload.chunks(16).enumerate() {
+                out.write_all(hex_row(row * 16, bytes).as_bytes())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn write_framed(
+    out: &mut impl Write,
+    framing: Framing,
+    lsn: u64,
+    payload: &[u8],
+) -> Result<()> {
+    match framing {
+        Framing::Jsonl => write(out, Format::Json, lsn, payload),
+        Framing::LengthPrefixed => {
+            out.write_all(&(payload.len() as u32).to_le_bytes())?;
+            Ok(out.write_all(payload)?)
+        }
+    }
+}
+
+fn object(lsn: u64, payload: &[u8]) -> Value {
+    match std::str::from_utf8(payload) {
+        Ok(text) => json!({ "lsn": lsn, "text": text }),
+        Err(_) => json!({ "lsn": lsn, "base64": STANDARD.encode(payload) }),
+    }
+}
+
+/// One line, whatever is in it: what a terminal would not show as itself is escaped.
+fn escaped(payload: &[u8]) -> String {
+    let mut line = String::with_capacity(payload.len());
+    for chunk in payload.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                '\\' => line.push_str("\\\\"),
+                c if c.is_control() => line.extend(c.escape_default()),
+                c => line.push(c),
+            }
+        }
+        for byte in chunk.invalid() {
+            let _ = write!(line, "\\x{byte:02x}");
+        }
+    }
+    line
+}
+
+fn hex_row(offset: usize, bytes: &[u8]) -> String {
+    let mut row = format!("  {offset:08x} ");
+    for at in 0..16 {
+        let gap = if at == 8 { " " } else { "" };
+        match bytes.get(at) {
+            Some(byte) => drop(write!(row, "{gap} {byte:02x}")),
+            None => drop(write!(row, "{gap}   ")),
+        }
+    }
+    row.push_str("  |");
+    let shown = |byte: &u8| if (b' '..=b'~').contains(byte) { char::from(*byte) } else { '.' };
+    row.extend(bytes.iter().map(shown));
+    row.push_str("|\n");
+    row
+}
+
+/// The records of an import, one by one.
+pub(crate) struct Source<R> {
+    input: R,
+    framing: Framing,
+    name: String,
+    /// Records, or lines, so far.
+    count: u64,
+    buffer: Vec<u8>,
+}
+
+impl<R: BufRead> Source<R> {
+    pub(crate) fn new(input: R, framing: Framing, name: String) -> Self {
+        Source { input, framing, name, count: 0, buffer: Vec::new() }
+    }
+
+    /// The next, or what is wrong with it, by line or record.
+    pub(crate) fn next(&mut self) -> Result<Option<Vec<u8>>> {
+        self.count += 1;
+        match self.framing {
+            Framing::Jsonl => self.line(),
+            Framing::LengthPrefixed => self.prefixed(),
+        }
+    }
+
+    fn wrong(&self, what: &str, why: impl Into<String>) -> Error {
+        Error::Input { place: format!("{}, {what} {}", self.name, self.count), why: why.into() }
+    }
+
+    fn line(&mut self) -> Result<Option<Vec<u8>>> {
+        loop {
+            self.buffer.clear();
+            let most = LARGEST as u64 * 2;
+            let read = self.input.by_ref().take(most).read_until(b'\n', &mut self.buffer);
+            let n = read.map_err(|e| self.wrong("line", e.to_string()))?;
+            if n == 0 {
+                return Ok(None);
+            }
+            if !self.buffer.trim_ascii().is_empty() {
+                break;
+            }
+            self.count += 1;
+        }
+        let value: Value =
+            serde_json::from_slice(&self.buffer).map_err(|e| self.wrong("line", e.to_string()))?;
+        match (&value["text"], &value["base64"]) {
+            (Value::String(text), Value::Null) => Ok(Some(text.clone().into_bytes())),
+            (Value::Null, Value::String(coded)) => {
+                let bytes = STANDARD.decode(coded);
+                bytes.map(Some).map_err(|e| self.wrong("line", format!("base64: {e}")))
+            }
+            _ => Err(self.wrong("line", "an object with \"text\" or \"base64\" is wanted")),
+        }
+    }
+
+    fn prefixed(&mut self) -> Result<Option<Vec<u8>>> {
+        let over = self.input.fill_buf().map(<[u8]>::is_empty);
+        if over.map_err(|e| self.wrong("record", e.to_string()))? {
+            return Ok(None);
+        }
+        let mut length = [0; 4];
+        let read = self.input.read_exact(&mut length);
+        read.map_err(|_| self.wrong("record", "the file ends inside a length"))?;
+        let length = u32::from_le_bytes(length) as usize;
+        if length > LARGEST {
+            let why = format!("{length} bytes are more than any log takes; is it length-prefixed?");
+            return Err(self.wrong("record", why));
+        }
+        let mut payload = Vec::new();
+        let read = self.input.by_ref().take(length as u64).read_to_end(&mut payload);
+        let n = read.map_err(|e| self.wrong("record", e.to_string()))?;
+        if n < length {
+            let why = format!("the file ends after {n} of its {length} bytes");
+            return Err(self.wrong("record", why));
+        }
+        Ok(Some(payload))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(format: Format, payload: &[u8]) -> String {
+        let mut out = Vec::new();
+        write(&mut out, format, 7, payload).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn one_record_is_one_line_whatever_is_in_it() {
+        assert_eq!(lines(Format::Lines, b"a\nb\t\x1b[31m\\"), "7\ta\\nb\\t\\u{1b}[31m\\\\\n");
+        assert_eq!(lines(Format::Lines, b"\xff\xfeok"), "7\t\\xff\\xfeok\n");
+        assert_eq!(lines(Format::Json, b"a\n"), "{\"lsn\":7,\"text\":\"a\\n\"}\n");
+        assert_eq!(lines(Format::Json, b"\xff"), "{\"base64\":\"/w==\",\"lsn\":7}\n");
+        let hex = lines(Format::Hex, b"0123456789abcdef\x00");
+        assert_eq!(hex.lines().count(), 3);
+        assert!(hex.contains(
+            "  00000000  30 31 32 33 34 35 36 37  38 39 61 62 63 64 65 66  |0123456789abcdef|"
+        ));
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let records: [&[u8]; 4] = [b"", b"text \xe2\x82\xac", b"\xff\x00\n", &[7; 5000]];
+        for framing in [Framing::Jsonl, Framing::LengthPrefixed] {
+            let mut out = Vec::new();
+            for (lsn, payload) in records.iter().enumerate() {
+                write_framed(&mut out, framing, lsn as u64, payload).unwrap();
+            }
+            let mut source = Source::new(&out[..], framing, "file".into());
+            for payload in records {
+                assert_eq!(source.next().unwrap().unwrap(), payload);
+            }
+            assert!(source.next().unwrap().is_none());
+            // Cut anywhere, it is whole records and then an error, or nothing.
+            for len in 0..out.len().min(60) {
+                let mut source = Source::new(&out[..len], framing, "file".into());
+                for payload in records {
+                    match source.next() {
+                        Ok(Some(found)) => assert_eq!(found, payload),
+                        Ok(None) | Err(_) => break,
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn bad_input_is_named_by_its_place() {
+        let said = |text: &str| {
+            let mut source = Source::new(text.as_bytes(), Framing::Jsonl, "f.jsonl".into());
+            loop {
+                match source.next() {
+                    Ok(Some(_)) => {}
+                    Ok(None) => return String::new(),
+                    Err(e) => return e.to_string(),
+                }
+            }
+        };
+        assert!(said("{\"text\":\"a\"}\n\n{").starts_with("f.jsonl, line 3: "));
+        assert!(said("{\"text\":\"a\",\"base64\":\"\"}").contains("is wanted"));
+        assert!(said("{\"base64\":\"!\"}").contains("base64"));
+        assert_eq!(said("\n\n"), "");
+        let mut long = Source::new(&[255; 8][..], Framing::LengthPrefixed, "f".into());
+        assert!(long.next().unwrap_err().to_string().contains("more than any log takes"));
+    }
+}

@@ -1,0 +1,174 @@
+//! `verify` and `stats`: everything is read.
+
+use std::io::Write;
+use std::time::{Duration, UNIX_EPOCH};
+
+use anstyle::AnsiColor;
+use indicatif::{BinaryBytes, HumanCount};
+use ringwal::inspect::{Damage, Directory, Segment, Survey};
+use serde_json::{Value, json};
+
+use crate::args::{Cli, Look};
+use crate::bar::Bar;
+use crate::error::{Error, Result};
+use crate::info::hex;
+
+pub(crate) fn look(cli: &Cli, directory: &Directory) -> Result<Survey> {
+    let mut bar = Bar::new(cli.quiet);
+    Ok(directory.survey(&mut |progress| bar.set(progress.done, progress.total))?)
+}
+
+pub(crate) fn damage_json(damage: &Damage) -> Value {
+    json!({
+        "segment": damage.segment,
+        "offset": damage.offset,
+        "lsn": damage.lsn.as_u64(),
+        "found": damage.found,
+        "expected": damage.expected,
+        "bytes": damage.bytes,
+        "records_before": damage.records_before,
+        "records_lost": damage.records_lost,
+        "records_after": damage.records_after,
+    })
+}
+
+pub(crate) fn survey_json(survey: &Survey) -> Value {
+    json!({
+        "sound": survey.damaged_places == 0,
+        "log_id": survey.log_id.map(|id| hex(&id)),
+        "application_version": survey.application_version,
+        "segments": survey.segments.len(),
+        "records": survey.records,
+        "records_lost": survey.records_lost,
+        "end": survey.end.as_u64(),
+        "void": survey.cuts.iter().map(|(from, to)| json!([from.as_u64(), to.as_u64()])).collect::<Vec<_>>(),
+        "damaged_places": survey.damaged_places,
+        "damage": survey.damage.iter().map(damage_json).collect::<Vec<_>>(),
+        "removed_meanwhile": survey.removed_meanwhile,
+    })
+}
+
+pub(crate) fn tell_damage(out: &mut impl Write, survey: &Survey) -> Result<()> {
+    let red = AnsiColor::Red.on_default().bold();
+    for damage in &survey.damage {
+        writeln!(
+            out,
+            "{red}damaged{red:#}  {}, byte {}, LSN {}: {}",
+            damage.segment, damage.offset, damage.lsn, damage.found
+        )?;
+        writeln!(out, "         expected {}", damage.expected)?;
+        let lost = match damage.records_lost {
+            Some(n) => format!("{} records lost", HumanCount(n)),
+            None => "it is not known how many records are lost".into(),
+        };
+        writeln!(
+            out,
+            "         {} to the next that is intact; {lost}; {} records before are intact, {} after",
+            BinaryBytes(damage.bytes),
+            HumanCount(damage.records_before),
+            HumanCount(damage.records_after)
+        )?;
+    }
+    let more = survey.damaged_places - survey.damage.len() as u64;
+    if more > 0 {
+        writeln!(out, "         and {} places more", HumanCount(more))?;
+    }
+    Ok(())
+}
+
+pub(crate) fn verify(cli: &Cli, args: &Look) -> Result<()> {
+    let survey = look(cli, &Directory::open(&args.dir, &cli.prefix)?)?;
+    let mut out = anstream::AutoStream::auto(std::io::stdout().lock());
+    if args.json {
+        writeln!(out, "{:#}", survey_json(&survey))?;
+    } else {
+        tell_damage(&mut out, &survey)?;
+        if survey.damaged_places == 0 {
+            let green = AnsiColor::Green.on_default().bold();
+            writeln!(
+                out,
+                "{green}sound{green:#}    {} records in {} segments, up to {}",
+                HumanCount(survey.records),
+                HumanCount(survey.segments.len() as u64),
+                survey.end
+            )?;
+        }
+    }
+    match survey.damaged_places {
+        0 => Ok(()),
+        1 => Err(Error::Damaged(format!("{} is damaged in one place", args.dir.display()))),
+        n => Err(Error::Damaged(format!("{} is damaged in {n} places", args.dir.display()))),
+    }
+}
+
+/// A time as in RFC 3339, in UTC.
+fn time(nanoseconds: u64) -> String {
+    match nanoseconds {
+        0 => "-".into(),
+        n => {
+            let time = UNIX_EPOCH + Duration::from_nanos(n);
+            humantime::format_rfc3339_millis(time).to_string()
+        }
+    }
+}
+
+fn segment_json(segment: &Segment) -> Value {
+    json!({
+        "name": segment.name,
+        "base": segment.base.as_u64(),
+        "size": segment.size,
+        "block": segment.block,
+        "groups": segment.groups,
+        "control_groups": segment.control_groups,
+        "records": segment.records,
+        "group_bytes": segment.group_bytes,
+        "record_bytes": segment.record_bytes,
+        "epochs": segment.epochs,
+        "first_written": (segment.first_written != 0).then(|| time(segment.first_written)),
+        "last_written": (segment.last_written != 0).then(|| time(segment.last_written)),
+    })
+}
+
+pub(crate) fn stats(cli: &Cli, args: &Look) -> Result<()> {
+    let survey = look(cli, &Directory::open(&args.dir, &cli.prefix)?)?;
+    let mut out = anstream::AutoStream::auto(std::io::stdout().lock());
+    if args.json {
+        let segments: Vec<_> = survey.segments.iter().map(segment_json).collect();
+        writeln!(out, "{:#}", json!({ "segments": segments, "survey": survey_json(&survey) }))?;
+        return Ok(());
+    }
+    writeln!(
+        out,
+        "{:>20}  {:>10}  {:>9}  {:>7}  {:>6}  {:>5}  {:>24}  {:>24}",
+        "base", "records", "groups", "a group", "filled", "lives", "first written", "last written"
+    )?;
+    for segment in &survey.segments {
+        writeln!(
+            out,
+            "{:>20}  {:>10}  {:>9}  {:>7}  {:>4.0} %  {:>5}  {:>24}  {:>24}",
+            segment.base.as_u64(),
+            HumanCount(segment.records).to_string(),
+            HumanCount(segment.groups).to_string(),
+            segment
+                .records
+                .checked_div(segment.groups)
+                .map_or_else(|| "-".into(), |n| n.to_string()),
+            100.0 * segment.group_bytes as f64 / segment.size as f64,
+            segment.epochs,
+            time(segment.first_written),
+            time(segment.last_written),
+        )?;
+    }
+    let (written, used) = survey
+        .segments
+        .iter()
+        .fold((0, 0), |(all, used), s| (all + s.group_bytes, used + s.record_bytes));
+    writeln!(
+        out,
+        "{} records; {} written, of which {:.1} % are records",
+        HumanCount(survey.records),
+        BinaryBytes(written),
+        if written == 0 { 0.0 } else { 100.0 * used as f64 / written as f64 }
+    )?;
+    tell_damage(&mut out, &survey)
+}
