@@ -109,7 +109,9 @@ fn a_sound_log_is_described_and_left_alone() {
     for part in ["segments ", "64.00 KiB each", "writer       none", consumer.as_str()] {
         assert!(text.contains(part), "{part}: {text}");
     }
-    let segments = info["segments"].as_u64().unwrap();
+    // Those that are prepared and hold nothing yet are not counted.
+    let segments = json(&["verify", "--json", &dir], 0)["segments"].as_u64().unwrap();
+    assert!(segments <= info["segments"].as_u64().unwrap());
     let verified = said(&["verify", &dir], 0);
     assert_eq!(verified, format!("sound    600 records in {segments} segments, up to {end}\n"));
     let verified = json(&["verify", "--json", &dir], 0);
