@@ -81,6 +81,9 @@ pub struct Args {
     /// Write the latencies in HdrHistogram's percentile format, in microseconds
     #[arg(long, value_name = "FILE")]
     pub hgrm: Option<PathBuf>,
+    /// Write a page with plots, for a browser; it needs no network
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
     /// No progress and no table
     #[arg(long)]
     pub quiet: bool,
@@ -109,6 +112,57 @@ pub struct Args {
 pub enum Command {
     /// Run the benchmark suite W1 to W9, each workload beside its limit on this machine
     Bench(BenchArgs),
+    /// Find the knee: the highest rate at which the 99.9th percentile stays under a bound
+    Sweep(SweepArgs),
+}
+
+/// `loadgen sweep`.
+#[derive(Debug, Clone, Parser)]
+pub struct SweepArgs {
+    /// What the 99.9th percentile is to stay under
+    #[arg(long, value_name = "TIME", default_value = "10ms", value_parser = parse_positive_duration)]
+    pub bound: Duration,
+    /// Time of each rate; a quarter of it more to warm up
+    #[arg(long, value_name = "TIME", default_value = "2", value_parser = parse_positive_duration)]
+    pub step_time: Duration,
+    /// How often the gap between a rate that holds and one that does not is halved
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    pub precision: u32,
+    /// Bytes of a record, or a range to draw from: 100, 64-4k [default: 100]
+    #[arg(long, value_name = "N|A-B", value_parser = parse_size_range)]
+    pub size: Option<SizeRange>,
+    /// Directory to work in: one that exists is left as it was; a missing one is removed at the end
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Write the figures as JSON; - for stdout, the table then goes to stderr
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Write a page with the plot, for a browser
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// No progress and no table
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+impl SweepArgs {
+    /// Checks what clap cannot.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`], with what to write instead.
+    pub fn check(&self) -> Result<(), Error> {
+        if self.step_time < Duration::from_millis(100) {
+            return Err(Error::Usage("--step-time is less than 100ms, which shows nothing".into()));
+        }
+        if self.precision > 12 {
+            return Err(Error::Usage("--precision is more than 12".into()));
+        }
+        if self.json.is_some() && self.json == self.html {
+            return Err(Error::Usage("--json and --html name the same file; give two".into()));
+        }
+        Ok(())
+    }
 }
 
 /// The workloads of the suite.
@@ -292,8 +346,12 @@ impl Args {
         if usize::try_from(self.max_record.unwrap_or(0)).is_err() {
             return usage("--max-record is larger than this machine's memory can be".into());
         }
-        if self.json.is_some() && self.json == self.hgrm {
-            return usage("--json and --hgrm name the same file; give two".into());
+        let files = [("--json", &self.json), ("--hgrm", &self.hgrm), ("--html", &self.html)];
+        for (n, (option, path)) in files.iter().enumerate() {
+            let same = files[..n].iter().find(|(_, other)| path.is_some() && other == path);
+            if let Some((other, _)) = same {
+                return usage(format!("{other} and {option} name the same file; give two"));
+            }
         }
         if self.hgrm.as_ref().is_some_and(|path| path.as_os_str() == "-") {
             return usage("--hgrm goes to a file, not to stdout; give its name".into());
@@ -384,7 +442,7 @@ mod tests {
     fn the_suite_takes_workloads_and_what_they_need() {
         let bench = |line: &str| match parse(&format!("bench {line}")).unwrap().command {
             Some(Command::Bench(args)) => args,
-            None => panic!("a command"),
+            _ => panic!("another command"),
         };
         assert!(bench("").check().is_ok() && bench("").wants("W7"));
         let some = bench("--only w6,W1");

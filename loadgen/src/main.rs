@@ -5,11 +5,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
-use loadgen::cli::{Args, BenchArgs, Command};
+use loadgen::cli::{Args, BenchArgs, Command, SweepArgs};
 use loadgen::output::{OutputFile, print};
 use loadgen::run::{Report, run};
 use loadgen::stop::Stop;
-use loadgen::{Error, bench, hgrm, report};
+use loadgen::{Error, bench, hgrm, html, report, sweep};
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -23,17 +23,23 @@ fn main() -> ExitCode {
 }
 
 fn go(args: &Args) -> Result<(), Error> {
-    if let Some(Command::Bench(bench)) = &args.command {
-        return go_bench(bench);
+    match &args.command {
+        Some(Command::Bench(bench)) => return go_bench(bench),
+        Some(Command::Sweep(sweep)) => return go_sweep(sweep),
+        None => {}
     }
     args.check()?;
     let json = args.json.as_ref().filter(|_| !args.json_on_stdout());
     let json_file = open("--json", json)?;
     let hgrm_file = open("--hgrm", args.hgrm.as_ref())?;
+    let html_file = open("--html", args.html.as_ref())?;
     let stop = Arc::new(Stop::default());
     listen(&stop)?;
     let report = run(args, &stop)?;
     publish(args, &report, json_file, hgrm_file)?;
+    if let Some(file) = html_file {
+        file.write(&html::run(&report))?;
+    }
     match report.verified {
         Some(Err(what)) => Err(Error::Verify(what)),
         _ => Ok(()),
@@ -69,6 +75,31 @@ fn go_bench(args: &BenchArgs) -> Result<(), Error> {
         (true, _) => Ok(()),
         (false, true) => print(io::stderr(), &bench::table(&suite)),
         (false, false) => print(io::stdout(), &bench::table(&suite)),
+    }
+}
+
+fn go_sweep(args: &SweepArgs) -> Result<(), Error> {
+    args.check()?;
+    let on_stdout = args.json.as_ref().is_some_and(|path| path.as_os_str() == "-");
+    let json_file = open("--json", args.json.as_ref().filter(|_| !on_stdout))?;
+    let html_file = open("--html", args.html.as_ref())?;
+    let stop = Arc::new(Stop::default());
+    listen(&stop)?;
+    let sweep = sweep::run(args, &stop)?;
+    let json = format!("{:#}\n", sweep.json());
+    if let Some(file) = json_file {
+        file.write(&json)?;
+    }
+    if let Some(file) = html_file {
+        file.write(&html::sweep(&sweep))?;
+    }
+    if on_stdout {
+        print(io::stdout(), &json)?;
+    }
+    match (args.quiet, on_stdout) {
+        (true, _) => Ok(()),
+        (false, true) => print(io::stderr(), &sweep.table()),
+        (false, false) => print(io::stdout(), &sweep.table()),
     }
 }
 

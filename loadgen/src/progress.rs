@@ -1,63 +1,105 @@
-//! One line on a terminal that says how far a run is.
+//! A few lines on a terminal that say how a run goes.
 
+use std::collections::VecDeque;
+use std::fmt::Write as _;
 use std::io::{IsTerminal, Write};
-use std::time::Duration;
 
-use crate::units::{rate, si};
+use crate::series::Point;
+use crate::units::{bytes, nanos, rate, si};
 
-/// The line; nothing at all if stderr is no terminal or nothing is to be said.
+/// Points of the sparkline: a minute of four in a second, four in a column.
+const SHOWN: usize = 240;
+const COLUMN: usize = 4;
+const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+
+/// The lines; nothing at all if stderr is no terminal or nothing is to be said.
 #[derive(Debug)]
 pub struct Progress {
     shown: bool,
-    next: Duration,
-    last: (Duration, u64, u64),
+    /// Lines on the screen, above the one that the cursor is in.
+    above: usize,
+    rates: VecDeque<f64>,
 }
-
-const EVERY: Duration = Duration::from_millis(250);
 
 impl Progress {
     /// On stderr, unless `quiet`.
     #[must_use]
     pub fn new(quiet: bool) -> Self {
         let shown = !quiet && std::io::stderr().is_terminal();
-        Progress { shown, next: EVERY, last: (Duration::ZERO, 0, 0) }
+        Progress { shown, above: 0, rates: VecDeque::new() }
     }
 
-    /// Says how far it is, if it is time.
-    pub fn tick(&mut self, passed: Duration, records: u64, bytes: u64) {
-        if self.shown && passed >= self.next {
-            self.next = passed + EVERY;
-            let line = self.line(passed, records, bytes);
-            let _ = write!(std::io::stderr(), "\r\x1b[K{line}");
+    /// Shows a point of the run, of whose ring so many bytes are the most.
+    pub fn tick(&mut self, point: &Point, ring: u64) {
+        self.rates.push_back(point.records_per_s);
+        if self.rates.len() > SHOWN {
+            self.rates.pop_front();
         }
-    }
-
-    fn line(&mut self, passed: Duration, records: u64, bytes: u64) -> String {
-        let (then, records_then, bytes_then) = self.last;
-        let seconds = passed.saturating_sub(then).as_secs_f64().max(1e-6);
-        self.last = (passed, records, bytes);
-        format!(
-            "{:6.1} s  {:>7} records  {:>7} records/s  {:>10} written",
-            passed.as_secs_f64(),
-            si(records as f64),
-            si(records.saturating_sub(records_then) as f64 / seconds),
-            rate(bytes.saturating_sub(bytes_then) as f64 / seconds),
-        )
-    }
-
-    /// Says what is being done after the run.
-    pub fn step(&self, what: &str) {
         if self.shown {
-            let _ = write!(std::io::stderr(), "\r\x1b[K{what} ...");
+            let text = self.lines(point, ring);
+            self.clear();
+            self.above = text.matches('\n').count();
+            let _ = write!(std::io::stderr(), "{text}");
         }
     }
 
-    /// Removes the line.
-    pub fn clear(&self) {
+    fn lines(&self, point: &Point, ring: u64) -> String {
+        let [p50, p99, p999] = point.commit.map(nanos);
+        let full = 100.0 * point.ring_bytes as f64 / ring.max(1) as f64;
+        let mut text = format!(
+            "{:6.1} s  {:>8} records/s  {:>10} written  {:>8} records a group\n",
+            point.seconds,
+            si(point.records_per_s),
+            rate(point.written_per_s),
+            si(point.group_records),
+        );
+        let _ = writeln!(
+            text,
+            "  commits: p50 {p50}, p99 {p99}, p99.9 {p999}; ring: {}, {full:.0} %",
+            bytes(point.ring_bytes as f64)
+        );
+        let (least, most) = self
+            .rates
+            .iter()
+            .fold((f64::MAX, 0_f64), |(least, most), &rate| (least.min(rate), most.max(rate)));
+        let _ = write!(
+            text,
+            "  {} {} - {}/s in the last minute",
+            sparkline(&self.rates.iter().copied().collect::<Vec<_>>()),
+            si(least),
+            si(most)
+        );
+        text
+    }
+
+    /// Says what is being done before or after the run.
+    pub fn step(&mut self, what: &str) {
         if self.shown {
-            let _ = write!(std::io::stderr(), "\r\x1b[K");
+            self.clear();
+            let _ = write!(std::io::stderr(), "{what} ...");
         }
     }
+
+    /// Removes the lines.
+    pub fn clear(&mut self) {
+        if self.shown {
+            let up = "\x1b[1A\x1b[2K".repeat(self.above);
+            let _ = write!(std::io::stderr(), "\r\x1b[2K{up}");
+            self.above = 0;
+        }
+    }
+}
+
+/// Columns from nothing to the most.
+fn sparkline(rates: &[f64]) -> String {
+    let columns: Vec<f64> =
+        rates.rchunks(COLUMN).rev().map(|c| c.iter().sum::<f64>() / c.len() as f64).collect();
+    let most = columns.iter().copied().fold(0.0, f64::max);
+    let bar = |rate: &f64| {
+        let height = if most > 0.0 { rate / most * (BARS.len() - 1) as f64 } else { 0.0 };
+        BARS[(height.round() as usize).min(BARS.len() - 1)]
+    };
+    columns.iter().map(bar).collect()
 }
 
 #[cfg(test)]
@@ -65,11 +107,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rates_are_those_since_the_line_before() {
-        let mut progress = Progress { shown: false, next: EVERY, last: Default::default() };
-        progress.line(Duration::from_secs(1), 1_000, 1_000_000);
-        let line = progress.line(Duration::from_secs(2), 3_000, 4_000_000);
-        assert!(line.contains("3.00 k records") && line.contains("2.00 k records/s"), "{line}");
-        assert!(line.contains("3.00 MB/s written"), "{line}");
+    fn the_lines_say_what_the_point_says() {
+        let mut progress = Progress::new(true);
+        let point = Point {
+            seconds: 2.0,
+            records_per_s: 2_000.0,
+            written_per_s: 3_000_000.0,
+            group_records: 12.0,
+            ring_bytes: 2 << 20,
+            commit: [100_000, 200_000, 3_000_000],
+            rotations: 1,
+        };
+        progress.tick(&point, 8 << 20);
+        let text = progress.lines(&point, 8 << 20);
+        assert_eq!(text.lines().count(), 3);
+        for part in ["2.00 k records/s", "3.00 MB/s written", "p50 100 us", "25 %", "█"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
+
+    #[test]
+    fn sparklines_are_as_high_as_the_most() {
+        assert_eq!(sparkline(&[]), "");
+        assert_eq!(sparkline(&[0.0; 4]), "▁");
+        let rising: Vec<f64> = (0..8).flat_map(|n| [f64::from(n); 4]).collect();
+        assert_eq!(sparkline(&rising), "▁▂▃▄▅▆▇█");
+        assert_eq!(sparkline(&[7.0; 5]).chars().count(), 2);
     }
 }

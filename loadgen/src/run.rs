@@ -15,6 +15,7 @@ use crate::input::Lines;
 use crate::ledger::{Stretches, Verified};
 use crate::payload::Pool;
 use crate::progress::Progress;
+use crate::series::Series;
 use crate::settings::Settings;
 use crate::stop::Stop;
 use crate::verify::verify;
@@ -27,6 +28,8 @@ pub struct Report {
     pub args: Args,
     /// What the workload did.
     pub outcome: Outcome,
+    /// The same as time passed.
+    pub series: Series,
     /// What a latency is.
     pub meaning: Meaning,
     /// What the log did for it.
@@ -130,7 +133,7 @@ pub fn run(args: &Args, stop: &Arc<Stop>) -> Result<Report, Error> {
         None => RunDir::fresh(args.keep, stop)?,
     };
     let settings = Settings::new(args, &dir)?;
-    let progress = Progress::new(args.quiet);
+    let mut progress = Progress::new(args.quiet);
     progress.step("opening the log");
     let ran = measured(args, stop, &dir, &settings, source, progress);
     drop(dir);
@@ -176,12 +179,13 @@ fn measured(
         _ => None,
     };
     let (before, flushes_before) = (wal.stats(), device.flushes());
-    let mut spent = false;
+    let (mut spent, mut series) = (false, Series::new(&wal));
+    let ring = wal.backend().ring_bytes as u64;
     let outcome = workload::run(&wal, &plan, stop, |passed| {
-        let stats = wal.stats();
-        let (records, written) = (stats.records - before.records, stats.group_bytes);
-        progress.tick(passed, records, written - before.group_bytes);
-        spent = settings.budget_is_spent(written - opened.group_bytes);
+        if let Some(point) = series.look(passed, &wal) {
+            progress.tick(&point, ring);
+        }
+        spent = settings.budget_is_spent(wal.stats().group_bytes - opened.group_bytes);
         if spent { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     progress.clear();
@@ -213,6 +217,7 @@ fn measured(
     Ok(Report {
         args: args.clone(),
         outcome,
+        series,
         meaning: plan.meaning,
         work,
         backend,

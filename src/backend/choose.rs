@@ -70,6 +70,7 @@ fn info(ask: &Ask<'_>, kind: BackendKind, reason: String) -> BackendInfo {
         registered_buffers: false,
         block_size: ask.dir.block_size(),
         depth: ask.depth,
+        ring_bytes: ask.buffers * ask.buffer,
     }
 }
 

@@ -158,6 +158,8 @@ pub struct BackendInfo {
     pub block_size: u32,
     /// Groups in flight at most.
     pub depth: usize,
+    /// Bytes of the ring.
+    pub ring_bytes: usize,
 }
 
 impl fmt::Display for BackendInfo {

@@ -46,6 +46,7 @@ pub(super) fn open(
         registered_buffers: false,
         block_size: geometry.block,
         depth: options.depth,
+        ring_bytes: shared.ring.capacity(),
     };
     shared.commit.set(method);
     let backend = Box::new(SimBackend::new(rng.u64(..), Sabotage::None));

@@ -139,7 +139,7 @@ pub fn run(args: &BenchArgs, stop: &Arc<Stop>) -> Result<Suite, Error> {
         device: Device::under(dir.path()),
         processors: std::thread::available_parallelism().map_or(0, usize::from),
     };
-    let progress = Progress::new(args.quiet);
+    let mut progress = Progress::new(args.quiet);
     'rounds: for round in 0..args.rounds {
         let mut context = Context {
             dir: dir.path(),

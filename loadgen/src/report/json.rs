@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use crate::cli::durability_name;
 use crate::ledger::Verified;
 use crate::run::Report;
+use crate::series::Point;
 use crate::workload::Mode;
 
 /// The report as one JSON object.
@@ -57,6 +58,22 @@ fn figures(report: &Report) -> Value {
         "p50_ratio": report.baseline.as_ref().and_then(|c| c.p50_ratio),
         "p99_9_ratio": report.baseline.as_ref().and_then(|c| c.p999_ratio),
         "ended_by": report.ended_by,
+        "steadiness": report.series.steadiness().map(|s| json!({ "ratio": s.ratio, "steady": s.steady })),
+        "series": report.series.points().map(point).collect::<Vec<_>>(),
+    })
+}
+
+fn point(point: &Point) -> Value {
+    json!({
+        "seconds": point.seconds,
+        "records_per_s": point.records_per_s,
+        "written_per_s": point.written_per_s,
+        "group_records": point.group_records,
+        "ring_bytes": point.ring_bytes,
+        "commit_p50_ns": point.commit[0],
+        "commit_p99_ns": point.commit[1],
+        "commit_p99_9_ns": point.commit[2],
+        "rotations": point.rotations,
     })
 }
 

@@ -75,6 +75,11 @@ fn throughput(report: &Report, row: Row<'_>) {
     let depth = work.mean_depth;
     let group = format!("{records:.1} records, {} written, {depth:.1} in flight", bytes(size));
     row("per group", group);
+    if let Some(steadiness) = report.series.steadiness() {
+        let word = if steadiness.steady { "steady" } else { "not steady" };
+        let text = format!("{word}: the second half ran at {:.2} of the first", steadiness.ratio);
+        row("", text);
+    }
     let flushes = match work.flushes {
         Some(n) => format!("; the device counted {} flushes, anybody's", grouped(n)),
         None => String::new(),

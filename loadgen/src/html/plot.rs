@@ -1,0 +1,281 @@
+//! Plots as SVG: lines over an axis, no script, colours from the page.
+
+use std::fmt::Write as _;
+
+/// How values lie on an axis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scale {
+    Linear,
+    /// Values at or below zero are left out.
+    Log,
+}
+
+/// An axis: what is on it, and how a value is written.
+pub(super) struct Axis {
+    pub(super) label: &'static str,
+    pub(super) scale: Scale,
+    pub(super) write: fn(f64) -> String,
+    /// Marked places, instead of round ones.
+    pub(super) ticks: Option<Vec<f64>>,
+}
+
+/// A line. The class is its colour: `a`, `b` or `c`.
+pub(super) struct Line {
+    pub(super) name: String,
+    pub(super) class: char,
+    pub(super) points: Vec<(f64, f64)>,
+    /// Its points are shown, too.
+    pub(super) dots: bool,
+}
+
+pub(super) struct Plot {
+    pub(super) title: String,
+    pub(super) x: Axis,
+    pub(super) y: Axis,
+    pub(super) lines: Vec<Line>,
+    /// Vertical marks with a name each.
+    pub(super) marks: Vec<(f64, String)>,
+}
+
+const WIDTH: f64 = 720.0;
+const HEIGHT: f64 = 300.0;
+const LEFT: f64 = 74.0;
+const RIGHT: f64 = 16.0;
+const TOP: f64 = 10.0;
+const BOTTOM: f64 = 46.0;
+
+/// The part of an axis that is shown.
+#[derive(Debug, Clone, Copy)]
+struct Range {
+    from: f64,
+    to: f64,
+    scale: Scale,
+}
+
+impl Range {
+    fn of(values: impl Iterator<Item = f64>, scale: Scale) -> Self {
+        let fit = |v: &f64| v.is_finite() && (scale == Scale::Linear || *v > 0.0);
+        let (mut from, mut to) =
+            values.filter(fit).fold((f64::MAX, f64::MIN), |(a, b), v| (a.min(v), b.max(v)));
+        if from > to {
+            (from, to) = (1.0, 10.0);
+        }
+        match scale {
+            Scale::Linear => {
+                from = from.min(0.0);
+                to = if to > from { to * 1.05 } else { from + 1.0 };
+            }
+            Scale::Log => {
+                let span = (to / from).max(2.0).powf(0.04);
+                (from, to) = (from / span, to * span);
+            }
+        }
+        Range { from, to, scale }
+    }
+
+    /// From 0 to 1.
+    fn place(&self, value: f64) -> f64 {
+        match self.scale {
+            Scale::Linear => (value - self.from) / (self.to - self.from),
+            Scale::Log => (value / self.from).ln() / (self.to / self.from).ln(),
+        }
+    }
+
+    /// Round values, some five.
+    fn ticks(&self) -> Vec<f64> {
+        let mut ticks = Vec::new();
+        match self.scale {
+            Scale::Linear => {
+                let step = round_step((self.to - self.from) / 5.0);
+                let mut tick = (self.from / step).ceil() * step;
+                while tick <= self.to {
+                    ticks.push(tick);
+                    tick += step;
+                }
+            }
+            Scale::Log => {
+                let decades = (self.to / self.from).log10();
+                let steps: &[f64] = if decades < 2.5 { &[1.0, 2.0, 5.0] } else { &[1.0] };
+                let mut decade = 10_f64.powf(self.from.log10().floor());
+                while decade <= self.to {
+                    ticks.extend(steps.iter().map(|s| s * decade));
+                    decade *= 10.0;
+                }
+                ticks.retain(|tick| (self.from..=self.to).contains(tick));
+            }
+        }
+        ticks
+    }
+}
+
+/// 1, 2 or 5 times a power of ten, at least `least`.
+fn round_step(least: f64) -> f64 {
+    let decade = 10_f64.powf(least.max(1e-12).log10().floor());
+    let step = [1.0, 2.0, 5.0, 10.0].iter().find(|s| *s * decade >= least * 0.999);
+    step.unwrap_or(&10.0) * decade
+}
+
+/// Text that is no markup.
+pub(super) fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+impl Plot {
+    /// A figure: title, drawing, legend.
+    pub(super) fn render(&self) -> String {
+        let points = || self.lines.iter().flat_map(|line| &line.points);
+        let marks = self.marks.iter().map(|(at, _)| *at);
+        let x = Range::of(points().map(|p| p.0).chain(marks), self.x.scale);
+        let y = Range::of(points().map(|p| p.1), self.y.scale);
+        let at_x = |v: f64| LEFT + x.place(v) * (WIDTH - LEFT - RIGHT);
+        let at_y = |v: f64| HEIGHT - BOTTOM - y.place(v) * (HEIGHT - TOP - BOTTOM);
+        let title = escape(&self.title);
+        let mut svg = format!(
+            "<figure><figcaption>{title}</figcaption><div class=\"plot\">\
+             <svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{title}\">\n"
+        );
+        let bottom = HEIGHT - BOTTOM;
+        for tick in y.ticks() {
+            let at = at_y(tick);
+            let _ = writeln!(
+                svg,
+                "<path class=\"grid\" d=\"M{LEFT} {at:.1}H{:.1}\"/><text class=\"y\" x=\"{:.1}\" y=\"{:.1}\">{}</text>",
+                WIDTH - RIGHT,
+                LEFT - 6.0,
+                at + 4.0,
+                escape(&(self.y.write)(tick))
+            );
+        }
+        let ticks = self.x.ticks.clone().unwrap_or_else(|| x.ticks());
+        for tick in ticks.into_iter().filter(|tick| (-1e-9..=1.0 + 1e-9).contains(&x.place(*tick)))
+        {
+            let at = at_x(tick);
+            let _ = writeln!(
+                svg,
+                "<path class=\"grid\" d=\"M{at:.1} {TOP}V{bottom:.1}\"/><text class=\"x\" x=\"{at:.1}\" y=\"{:.1}\">{}</text>",
+                bottom + 16.0,
+                escape(&(self.x.write)(tick))
+            );
+        }
+        for (mark, name) in &self.marks {
+            let at = at_x(*mark);
+            let _ = writeln!(
+                svg,
+                "<path class=\"mark\" d=\"M{at:.1} {TOP}V{bottom:.1}\"><title>{}</title></path>",
+                escape(name)
+            );
+        }
+        for line in &self.lines {
+            let shown = |p: &&(f64, f64)| {
+                (x.scale == Scale::Linear || p.0 > 0.0) && (y.scale == Scale::Linear || p.1 > 0.0)
+            };
+            let mut path = String::new();
+            for (n, point) in line.points.iter().filter(shown).enumerate() {
+                let step = if n == 0 { 'M' } else { 'L' };
+                let (px, py) = (at_x(point.0), at_y(point.1));
+                let _ = write!(path, "{step}{px:.1} {py:.1}");
+                if line.dots {
+                    let told = format!("{}, {}", (self.x.write)(point.0), (self.y.write)(point.1));
+                    let _ = writeln!(
+                        svg,
+                        "<circle class=\"{}\" cx=\"{px:.1}\" cy=\"{py:.1}\" r=\"3.5\"><title>{}</title></circle>",
+                        line.class,
+                        escape(&told)
+                    );
+                }
+            }
+            let _ = writeln!(svg, "<path class=\"line {}\" d=\"{path}\"/>", line.class);
+        }
+        let _ = writeln!(
+            svg,
+            "<text class=\"label\" x=\"{:.1}\" y=\"{:.1}\">{}</text></svg></div>",
+            (LEFT + WIDTH - RIGHT) / 2.0,
+            HEIGHT - 8.0,
+            escape(self.x.label)
+        );
+        let mut legend: Vec<String> = self
+            .lines
+            .iter()
+            .map(|l| format!("<span class=\"key {}\"></span>{}", l.class, escape(&l.name)))
+            .collect();
+        if let Some((_, name)) = self.marks.first() {
+            legend.push(format!("<span class=\"key mark\"></span>{}", escape(name)));
+        }
+        let unit = escape(self.y.label);
+        let _ = writeln!(svg, "<p class=\"legend\">{unit}: {}</p></figure>", legend.join(" "));
+        svg
+    }
+}
+
+/// Horizontal bars, each a share of one.
+pub(super) fn bars(title: &str, rows: &[(String, f64, String)]) -> String {
+    let mut html =
+        format!("<figure><figcaption>{}</figcaption><table class=\"bars\">\n", escape(title));
+    for (name, share, told) in rows {
+        let _ = writeln!(
+            html,
+            "<tr><th>{}</th><td><div style=\"width:{:.1}%\"></div></td><td>{}</td></tr>",
+            escape(name),
+            (share * 100.0).clamp(0.0, 100.0),
+            escape(told)
+        );
+    }
+    html + "</table></figure>\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn axis(scale: Scale) -> Axis {
+        Axis { label: "x & y", scale, write: |v| format!("{v:.0}"), ticks: None }
+    }
+
+    #[test]
+    fn every_point_lies_inside_whatever_the_values() {
+        for values in [
+            vec![],
+            vec![(0.0, 0.0)],
+            vec![(1.0, 5.0), (2.0, 1e9), (3.0, f64::NAN)],
+            vec![(1e-9, -4.0), (1e12, 7.0)],
+        ] {
+            for scale in [Scale::Linear, Scale::Log] {
+                let plot = Plot {
+                    title: "a <b>".into(),
+                    x: axis(scale),
+                    y: axis(scale),
+                    lines: vec![Line {
+                        name: "l".into(),
+                        class: 'a',
+                        points: values.clone(),
+                        dots: true,
+                    }],
+                    marks: vec![(2.0, "m".into())],
+                };
+                let svg = plot.render();
+                assert!(svg.contains("a &lt;b&gt;") && !svg.contains("<b>"));
+                for circle in svg.split("<circle ").skip(1) {
+                    let number = |name: &str| {
+                        let at = circle.find(name).unwrap() + name.len();
+                        circle[at..].split('"').next().unwrap().parse::<f64>().unwrap()
+                    };
+                    let (x, y) = (number("cx=\""), number("cy=\""));
+                    let inside = (LEFT - 0.1..=WIDTH).contains(&x) && (0.0..=HEIGHT).contains(&y);
+                    assert!(inside || y.is_nan(), "{x} {y}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn ticks_are_round_and_some() {
+        for to in [0.3, 1.0, 7.0, 99.0, 1234.0, 5e8] {
+            for scale in [Scale::Linear, Scale::Log] {
+                let range = Range::of([to / 40.0, to].into_iter(), scale);
+                let ticks = range.ticks();
+                assert!((3..=12).contains(&ticks.len()), "{to} {scale:?} {ticks:?}");
+            }
+        }
+        assert_eq!([0.9, 1.0, 1.7, 30.0].map(round_step), [1.0, 1.0, 2.0, 50.0]);
+    }
+}
