@@ -203,7 +203,7 @@ impl Helper {
         let mut left = live;
         let mut bytes = bytes + missing as u64 * self.policy.segment_size;
         let mut target = 0;
-        for (header, closed_at) in table.closed() {
+        table.closed_from(0, |header, closed_at| {
             let old = self.policy.max_age.zip(closed_at).is_some_and(|(age, at)| {
                 now.saturating_sub(at) > u64::try_from(age.as_nanos()).unwrap_or(u64::MAX)
             });
@@ -212,12 +212,13 @@ impl Helper {
             let too_large = self.policy.max_total_bytes.is_some_and(|n| bytes > n);
             let goes = old || too_many || too_large || header.end() <= truncate_to;
             if !goes || header.end() > limit {
-                break;
+                return false;
             }
             left -= 1;
             bytes -= header.size;
             target = header.end();
-        }
+            true
+        });
         target
     }
 

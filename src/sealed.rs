@@ -115,8 +115,12 @@ impl Sealed {
 
     /// The next segment, and whether it is whole on the device.
     fn next(&self) -> Option<(SegmentHeader, bool)> {
-        let closed = self.shared.files.table.closed();
-        let (header, _) = closed.into_iter().find(|(header, _)| header.base >= self.position)?;
+        let mut next = None;
+        self.shared.files.table.closed_from(self.position, |header, _| {
+            next = Some(*header);
+            false
+        });
+        let header = next?;
         // The end passes this one's with the first group of the next.
         Some((header, self.shared.durable.end() > header.end()))
     }

@@ -35,6 +35,8 @@ struct Live {
 struct Inner {
     live: VecDeque<Live>,
     spares: VecDeque<Spare>,
+    /// Of all segments.
+    pins: u32,
 }
 
 #[derive(Debug)]
@@ -65,7 +67,11 @@ impl Table {
             closed_at,
         });
         Table {
-            inner: Mutex::new(Inner { live: live.collect(), spares: spares.into_iter().collect() }),
+            inner: Mutex::new(Inner {
+                live: live.collect(),
+                spares: spares.into_iter().collect(),
+                pins: 0,
+            }),
         }
     }
 
@@ -106,10 +112,11 @@ impl Table {
     pub(crate) fn extent(&self) -> (u64, u64) {
         let inner = lock(&self.inner);
         let last = inner.spares.back().map(|s| s.header);
-        let last = last.or(inner.live.back().map(|s| s.header));
-        let bytes = inner.live.iter().map(|s| s.header.size).sum::<u64>()
-            + inner.spares.iter().map(|s| s.header.size).sum::<u64>();
-        (last.map_or(0, |h| h.end()), bytes)
+        let end = last.or(inner.live.back().map(|s| s.header)).map_or(0, |h| h.end());
+        let first = inner.live.front().map(|s| s.header);
+        let base = first.or(inner.spares.front().map(|s| s.header)).map_or(0, |h| h.base);
+        // Invariant 1.
+        (end, end - base)
     }
 
     pub(crate) fn counts(&self) -> (usize, usize) {
@@ -175,6 +182,7 @@ impl Table {
             _ => inner.position(lsn).ok_or(Found::Beyond),
         }?;
         inner.live[found].pins += 1;
+        inner.pins += 1;
         let header = inner.live[found].header;
         drop(inner);
         Ok(Pin { table: Arc::clone(self), header })
@@ -184,7 +192,8 @@ impl Table {
     pub(crate) fn replace(&self, segments: &[SegmentHeader]) {
         let mut inner = lock(&self.inner);
         let first = segments.first().map_or(u64::MAX, |header| header.base);
-        while inner.live.front().is_some_and(|live| live.header.base < first) {
+        while let Some(gone) = inner.live.front().filter(|live| live.header.base < first) {
+            inner.pins -= gone.pins;
             inner.live.pop_front();
         }
         let known = inner.live.back().map(|live| live.header.end());
@@ -195,16 +204,27 @@ impl Table {
         }
     }
 
-    /// Each live segment but the active one, oldest first: header, and when it was left.
-    pub(crate) fn closed(&self) -> Vec<(SegmentHeader, Option<u64>)> {
+    /// Shows the segments that the log has left, from the first that begins at or behind `from`, until one is refused. The
+    /// lock is held: `go_on` must be quick.
+    pub(crate) fn closed_from(
+        &self,
+        from: u64,
+        mut go_on: impl FnMut(&SegmentHeader, Option<u64>) -> bool,
+    ) {
         let inner = lock(&self.inner);
         let closed = inner.live.len().saturating_sub(1);
-        inner.live.iter().take(closed).map(|s| (s.header, s.closed_at)).collect()
+        let first = inner.live.partition_point(|segment| segment.header.base < from);
+        let mut segments = inner.live.range(first.min(closed)..closed);
+        while segments.next().is_some_and(|s| go_on(&s.header, s.closed_at)) {}
     }
 
     /// The base of the oldest pinned segment.
     pub(crate) fn oldest_pin(&self) -> Option<u64> {
-        lock(&self.inner).live.iter().find(|s| s.pins > 0).map(|s| s.header.base)
+        let inner = lock(&self.inner);
+        if inner.pins == 0 {
+            return None;
+        }
+        inner.live.iter().find(|s| s.pins > 0).map(|s| s.header.base)
     }
 
     /// Takes the oldest segment out, if it ends at or below `limit` and is not pinned.
@@ -255,8 +275,10 @@ pub(crate) struct Pin {
 
 impl Drop for Pin {
     fn drop(&mut self) {
-        if let Some(segment) = lock(&self.table.inner).at(self.header.base) {
+        let mut inner = lock(&self.table.inner);
+        if let Some(segment) = inner.at(self.header.base) {
             segment.pins -= 1;
+            inner.pins -= 1;
         }
     }
 }
