@@ -114,6 +114,126 @@ pub enum Command {
     Bench(BenchArgs),
     /// Find the knee: the highest rate at which the 99.9th percentile stays under a bound
     Sweep(SweepArgs),
+    /// What the disk can do for a log, without one; and in words what that means and what to change
+    Device(DeviceArgs),
+    /// Compare two files of --json, row by row. Exits with 1 if the second is worse beyond noise and tolerance
+    Compare(CompareArgs),
+    /// Kill writers and look whether all that they acknowledged is there; or, with a witness on another machine,
+    /// pull the plug of a real one
+    Crash(CrashArgs),
+    /// Keep acknowledgements for `crash --witness`, on a machine that stays on
+    Witness(WitnessArgs),
+    /// The writer that is killed
+    #[command(hide = true)]
+    CrashWriter(CrashWriterArgs),
+}
+
+/// `loadgen device`.
+#[derive(Debug, Clone, Parser)]
+pub struct DeviceArgs {
+    /// Directory on the disk: one that exists is left as it was; a missing one is removed at the end
+    pub dir: Option<PathBuf>,
+    /// Time of all measurements together
+    #[arg(long, value_name = "TIME", default_value = "10", value_parser = parse_positive_duration)]
+    pub time: Duration,
+    /// Write the figures as JSON; - for stdout, the table then goes to stderr
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// No progress and no table
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+/// `loadgen compare`.
+#[derive(Debug, Clone, Parser)]
+pub struct CompareArgs {
+    /// What --json has written before
+    pub first: PathBuf,
+    /// What it has written now
+    pub second: PathBuf,
+    /// What may be lost, in percent
+    #[arg(long, value_name = "PERCENT", default_value_t = 5.0)]
+    pub tolerance: f64,
+    /// As JSON, on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `loadgen crash`.
+#[derive(Debug, Clone, Parser)]
+#[command(after_help = "\
+To pull a real plug: on a machine that stays on, `loadgen witness --listen 0.0.0.0:4242`. On the other,
+`loadgen crash --dir /data/crash --witness HOST:4242`, and pull. When it is up again, the same with --check.")]
+pub struct CrashArgs {
+    /// Writers to be killed
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub rounds: u64,
+    /// Threads of a writer, each of which waits for its record
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    pub threads: u32,
+    /// Bytes of a record
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    pub size: usize,
+    /// Directory to work in: one that exists is left there; a missing one is removed at the end
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Do not remove the directory at the end
+    #[arg(long)]
+    pub keep: bool,
+    /// Write until the power goes, and tell this witness what is durable
+    #[arg(long, value_name = "HOST:PORT", requires = "dir")]
+    pub witness: Option<String>,
+    /// After that: look whether everything that the witness has heard of is there
+    #[arg(long, requires = "witness")]
+    pub check: bool,
+    /// As JSON, on stdout
+    #[arg(long)]
+    pub json: bool,
+    /// No progress and no table
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+impl CrashArgs {
+    /// Checks what clap cannot.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`], with what to write instead.
+    pub fn check(&self) -> Result<(), Error> {
+        if !(1..=MAX_THREADS as u32).contains(&self.threads) {
+            let text = format!("--threads is {}, but must be 1 to {MAX_THREADS}", self.threads);
+            return Err(Error::Usage(text));
+        }
+        if self.size > 64 << 10 {
+            return Err(Error::Usage("--size is more than 65536".into()));
+        }
+        Ok(())
+    }
+}
+
+/// `loadgen witness`.
+#[derive(Debug, Clone, Parser)]
+pub struct WitnessArgs {
+    /// Where to listen
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:4242")]
+    pub listen: String,
+    /// The file that the acknowledgements are kept in
+    #[arg(long, value_name = "FILE", default_value = "loadgen-acks")]
+    pub acks: PathBuf,
+}
+
+/// The writer that `loadgen crash` kills.
+#[derive(Debug, Clone, Parser)]
+pub struct CrashWriterArgs {
+    /// The log
+    pub log: PathBuf,
+    /// Threads
+    #[arg(long)]
+    pub threads: u32,
+    /// Bytes of a record
+    #[arg(long)]
+    pub size: usize,
 }
 
 /// `loadgen sweep`.

@@ -65,6 +65,9 @@ pub enum Error {
     /// The log does not hold what it acknowledged.
     #[error("verification failed: {0}")]
     Verify(String),
+    /// Rows of a comparison.
+    #[error("{0} of the rows are worse")]
+    Worse(usize),
     /// The raw device could not be measured.
     #[error("the baseline failed: {0}; switch it off with --baseline 0")]
     Baseline(String),
@@ -105,6 +108,7 @@ impl Error {
             Error::NoRoom { .. }
             | Error::Log(_)
             | Error::Verify(_)
+            | Error::Worse(_)
             | Error::Baseline(_)
             | Error::System { .. } => 1,
         }

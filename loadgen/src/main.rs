@@ -5,11 +5,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
-use loadgen::cli::{Args, BenchArgs, Command, SweepArgs};
+use loadgen::cli::{Args, BenchArgs, Command, CompareArgs, CrashArgs, DeviceArgs, SweepArgs};
 use loadgen::output::{OutputFile, print};
 use loadgen::run::{Report, run};
 use loadgen::stop::Stop;
-use loadgen::{Error, bench, hgrm, html, report, sweep};
+use loadgen::{Error, bench, compare, crash, hgrm, html, probe, report, sweep};
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -26,6 +26,18 @@ fn go(args: &Args) -> Result<(), Error> {
     match &args.command {
         Some(Command::Bench(bench)) => return go_bench(bench),
         Some(Command::Sweep(sweep)) => return go_sweep(sweep),
+        Some(Command::Device(device)) => return go_device(device),
+        Some(Command::Compare(compare)) => return go_compare(compare),
+        Some(Command::Crash(crash)) => return go_crash(crash),
+        Some(Command::Witness(witness)) => {
+            let ready = |address| {
+                let _ = print(io::stdout(), &format!("listening on {address}\n"));
+            };
+            return crash::serve(&witness.listen, &witness.acks, ready);
+        }
+        Some(Command::CrashWriter(writer)) => {
+            return crash::write(&writer.log, writer.threads, writer.size, None);
+        }
         None => {}
     }
     args.check()?;
@@ -100,6 +112,66 @@ fn go_sweep(args: &SweepArgs) -> Result<(), Error> {
         (true, _) => Ok(()),
         (false, true) => print(io::stderr(), &sweep.table()),
         (false, false) => print(io::stdout(), &sweep.table()),
+    }
+}
+
+fn go_device(args: &DeviceArgs) -> Result<(), Error> {
+    let on_stdout = args.json.as_ref().is_some_and(|path| path.as_os_str() == "-");
+    let json_file = open("--json", args.json.as_ref().filter(|_| !on_stdout))?;
+    let stop = Arc::new(Stop::default());
+    listen(&stop)?;
+    let probe = probe::probe(args, &stop)?;
+    let json = format!("{:#}\n", probe.json());
+    if let Some(file) = json_file {
+        file.write(&json)?;
+    }
+    if on_stdout {
+        print(io::stdout(), &json)?;
+    }
+    match (args.quiet, on_stdout) {
+        (true, _) => Ok(()),
+        (false, true) => print(io::stderr(), &probe.table()),
+        (false, false) => print(io::stdout(), &probe.table()),
+    }
+}
+
+fn go_compare(args: &CompareArgs) -> Result<(), Error> {
+    if !(0.0..=100.0).contains(&args.tolerance) {
+        return Err(Error::Usage("--tolerance is a percentage, from 0 to 100".into()));
+    }
+    let comparison = compare::compare(&args.first, &args.second, args.tolerance / 100.0)?;
+    let text = if args.json { format!("{:#}\n", comparison.json()) } else { comparison.table() };
+    print(io::stdout(), &text)?;
+    match comparison.worse() {
+        0 => Ok(()),
+        n => Err(Error::Worse(n)),
+    }
+}
+
+fn go_crash(args: &CrashArgs) -> Result<(), Error> {
+    args.check()?;
+    if let (Some(witness), Some(dir)) = (&args.witness, &args.dir) {
+        let log = dir.join("log");
+        if !args.check {
+            return crash::write(&log, args.threads, args.size, Some(witness));
+        }
+        let acks = crash::ask(witness)?;
+        let found = crash::check(&log, &acks)?;
+        let text = format!(
+            "all {} acknowledged records are there, of {} in the log, from {} lives\n",
+            acks.count(),
+            found.records,
+            found.lives
+        );
+        return print(io::stdout(), &text);
+    }
+    let stop = Arc::new(Stop::default());
+    listen(&stop)?;
+    let outcome = crash::rounds(args, &stop)?;
+    match (args.quiet, args.json) {
+        (_, true) => print(io::stdout(), &format!("{:#}\n", outcome.json())),
+        (true, _) => Ok(()),
+        (false, false) => print(io::stdout(), &outcome.table()),
     }
 }
 

@@ -388,3 +388,116 @@ fn the_suite_refuses_what_it_does_not_know() {
     }
     assert!(place.entries().is_empty());
 }
+
+#[test]
+fn writers_are_killed_and_nothing_acknowledged_is_lost() {
+    let place = Place::new("crash");
+    let output = place.run("crash --rounds 6 --threads 3 --json --quiet");
+    assert!(output.status.success(), "{output:?}");
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&json["rounds"], &json["lost"]), (&6.into(), &0.into()));
+    assert!(json["found"].as_u64() >= json["acknowledged"].as_u64());
+    assert_eq!(place.entries(), [""; 0], "nothing is left");
+}
+
+#[test]
+fn a_witness_remembers_what_the_writer_does_not() {
+    let place = Place::new("witness");
+    let mut witness = place
+        .command("witness --listen 127.0.0.1:0 --acks acks")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    std::io::BufRead::read_line(
+        &mut std::io::BufReader::new(witness.stdout.take().unwrap()),
+        &mut line,
+    )
+    .unwrap();
+    let address = line.trim().strip_prefix("listening on ").unwrap().to_owned();
+    let acks = |place: &Place| std::fs::metadata(place.path("acks")).map_or(0, |meta| meta.len());
+    let mut writer = place.command(&format!("crash --dir d --witness {address}")).spawn().unwrap();
+    let until = Instant::now() + Duration::from_secs(30);
+    while acks(&place) < 24 * 50 {
+        assert!(Instant::now() < until, "nothing was acknowledged");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    writer.kill().unwrap();
+    writer.wait().unwrap();
+    std::thread::sleep(Duration::from_millis(100));
+    let check = format!("crash --dir d --witness {address} --check");
+    let output = place.run(&check);
+    assert!(output.status.success(), "{output:?}");
+    assert!(String::from_utf8(output.stdout).unwrap().starts_with("all "));
+    // A log that has lost its end is found out.
+    std::fs::remove_dir_all(place.path("d")).unwrap();
+    std::fs::create_dir(place.path("d")).unwrap();
+    let output = place.run(&check);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("was acknowledged"));
+    witness.kill().unwrap();
+    witness.wait().unwrap();
+}
+
+#[test]
+fn a_device_is_measured_and_explained() {
+    let place = Place::new("device");
+    let output = place.run("device --time 400ms --json - --quiet");
+    assert!(output.status.success(), "{output:?}");
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(json["cells"].as_array().unwrap().len() >= 3);
+    assert!(json["findings"].as_array().unwrap().len() >= 6, "{json:#}");
+    assert_eq!(place.entries(), [""; 0]);
+}
+
+#[test]
+fn two_measurements_are_compared_with_an_exit_status() {
+    let place = Place::new("compare");
+    let suite = |by: f64| {
+        let samples: Vec<_> = [9.9, 10.0, 10.1, 10.0, 10.2]
+            .map(|value| serde_json::json!({ "value": value * by }))
+            .into();
+        let row = |unit| serde_json::json!({ "workload": "W1", "name": unit, "unit": unit, "samples": samples });
+        serde_json::json!({ "rows": [row("per_second"), row("ns")] }).to_string()
+    };
+    std::fs::write(place.path("a"), suite(1.0)).unwrap();
+    std::fs::write(place.path("b"), suite(1.5)).unwrap();
+    assert!(place.run("compare a a").status.success());
+    let output = place.run("compare a b --json");
+    assert_eq!(output.status.code(), Some(1));
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json["rows"][0]["verdict"], "better");
+    assert_eq!(json["rows"][1]["verdict"], "worse");
+    assert!(place.run("compare a b --tolerance 60").status.success());
+    std::fs::write(place.path("c"), "{}").unwrap();
+    for (line, part) in [("compare a c", "no measured values"), ("compare a none", "none")] {
+        let output = place.run(line);
+        assert_eq!(output.status.code(), Some(2), "{line}");
+        assert!(String::from_utf8(output.stderr).unwrap().contains(part), "{line}");
+    }
+}
+
+#[test]
+fn a_sweep_finds_a_knee_and_pages_need_no_network() {
+    let place = Place::new("sweep");
+    // A bound that nothing reaches in time: the first rate is the last.
+    let output = place.run(
+        "sweep --bound 1us --step-time 100ms --precision 0 --html s.html --json s.json --quiet",
+    );
+    assert!(output.status.success(), "{output:?}");
+    let json: Value =
+        serde_json::from_slice(&std::fs::read(place.path("s.json")).unwrap()).unwrap();
+    assert_eq!(json["knee"], Value::Null);
+    assert!(!json["steps"].as_array().unwrap().is_empty());
+    let run = place.run(&format!("--duration 1s --baseline 100ms --html r.html --quiet {SMALL}"));
+    assert!(run.status.success(), "{run:?}");
+    for page in ["s.html", "r.html"] {
+        let page = std::fs::read_to_string(place.path(page)).unwrap();
+        assert!(page.starts_with("<!doctype html>") && page.ends_with("</html>\n"));
+        assert!(page.contains("<svg ") && page.contains("prefers-color-scheme:dark"));
+        for outside in ["http:", "https:", "<script", "<link", "@import", "url("] {
+            assert!(!page.contains(outside), "{outside}");
+        }
+        assert!(!page.contains("NaN") && !page.contains(">inf"));
+    }
+}

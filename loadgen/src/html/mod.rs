@@ -136,8 +136,8 @@ fn over_time(report: &Report) -> String {
     for pair in points.windows(2).filter(|pair| pair[1].rotations > pair[0].rotations) {
         rotations.push((pair[1].seconds, "rotation".to_owned()));
     }
-    // More than can be told apart are no information.
-    if rotations.len() > 60 {
+    // Where they are always, marks say nothing.
+    if rotations.len() > 60 || rotations.len() > points.len() / 2 {
         rotations.clear();
     }
     let line = |name: &str, class, of: &dyn Fn(&crate::series::Point) -> f64| Line {

@@ -1,0 +1,68 @@
+//! The writer that is to die: threads that wait for each record, and say so.
+
+use std::hash::{BuildHasher, RandomState};
+use std::io::{self, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::sync::Mutex;
+
+use ringwal::{Wal, WalBuilder};
+
+use super::record::Name;
+use super::witness::{TO_WRITE, connect};
+use crate::error::Error;
+
+/// The log of these runs: small segments, so that rotation is hit too.
+pub(super) fn builder(log: &Path) -> WalBuilder {
+    Wal::builder(log).segment_size(4 << 20)
+}
+
+/// Appends until it is killed, or nobody hears it any more. Acknowledgements go to a witness, or to standard output.
+///
+/// # Errors
+///
+/// Any.
+pub fn write(log: &Path, threads: u32, size: usize, witness: Option<&str>) -> Result<(), Error> {
+    let out: Box<dyn Write + Send> = match witness {
+        None => Box::new(io::stdout()),
+        Some(address) => {
+            let mut stream: TcpStream = connect(address)?;
+            let told = stream.set_nodelay(true).and_then(|()| stream.write_all(&[TO_WRITE]));
+            told.map_err(|source| Error::System { what: "reach the witness", source })?;
+            Box::new(stream)
+        }
+    };
+    let wal = builder(log).open()?;
+    let life = RandomState::new().hash_one(std::process::id());
+    let out = Mutex::new(out);
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads)
+            .map(|thread| {
+                let (wal, out, name) = (&wal, &out, Name { life, thread, number: 0 });
+                scope.spawn(move || one(wal, name, size, out))
+            })
+            .collect();
+        threads.into_iter().try_for_each(|thread| {
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    })
+}
+
+fn one(
+    wal: &Wal,
+    mut name: Name,
+    size: usize,
+    out: &Mutex<Box<dyn Write + Send>>,
+) -> Result<(), Error> {
+    let mut record = Vec::new();
+    loop {
+        name.fill(size, &mut record);
+        wal.append_durable(&record)?;
+        let mut out = out.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        // At once: what is only in this process is lost with it.
+        if out.write_all(&name.ack()).and_then(|()| out.flush()).is_err() {
+            return Ok(());
+        }
+        name.number += 1;
+    }
+}
