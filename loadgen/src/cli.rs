@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::units::{
     SizeRange, parse_bytes, parse_duration, parse_positive_duration, parse_size_range,
 };
-use crate::workload::Mode;
+use crate::workload::{Mode, Pattern};
 
 /// Drives a ringwal log and says how fast it is on this disk.
 ///
@@ -44,6 +44,9 @@ pub struct Args {
     /// keeps up; a latency counts from when the record was to arrive
     #[arg(long, value_name = "N", value_parser = parse_rate, conflicts_with_all = ["tasks", "input"])]
     pub rate: Option<f64>,
+    /// When the records of --rate arrive: at random (poisson), evenly (constant), or so many at once (burst:N)
+    #[arg(long, value_name = "HOW", default_value = "poisson", value_parser = parse_arrivals, requires = "rate")]
+    pub arrivals: Pattern,
     /// Wait for each record, or for all at the end [default: pipelined; with --tasks, blocking]
     #[arg(long, value_enum, value_name = "MODE")]
     pub mode: Option<ModeArg>,
@@ -84,6 +87,9 @@ pub struct Args {
     /// Write a page with plots, for a browser; it needs no network
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
+    /// Write the latencies as an HdrHistogram log, in nanoseconds
+    #[arg(long, value_name = "FILE")]
+    pub hlog: Option<PathBuf>,
     /// No progress and no table
     #[arg(long)]
     pub quiet: bool,
@@ -401,6 +407,18 @@ fn parse_rate(text: &str) -> Result<f64, String> {
     if rate.is_finite() && (0.001..=1e9).contains(&rate) { Ok(rate) } else { Err(wrong()) }
 }
 
+fn parse_arrivals(text: &str) -> Result<Pattern, String> {
+    match text.split_once(':') {
+        None if text == "poisson" => Ok(Pattern::Poisson),
+        None if text == "constant" => Ok(Pattern::Constant),
+        Some(("burst", n)) => match n.parse() {
+            Ok(n) if (2..=1_000_000).contains(&n) => Ok(Pattern::Burst(n)),
+            _ => Err(format!("{n:?} is no size of a burst; write 2 to 1000000")),
+        },
+        _ => Err(format!("{text:?} is none of poisson, constant, burst:100")),
+    }
+}
+
 fn parse_durability(text: &str) -> Result<Durability, String> {
     match text.split_once(':') {
         None if text == "group" => Ok(Durability::EveryGroup),
@@ -466,7 +484,12 @@ impl Args {
         if usize::try_from(self.max_record.unwrap_or(0)).is_err() {
             return usage("--max-record is larger than this machine's memory can be".into());
         }
-        let files = [("--json", &self.json), ("--hgrm", &self.hgrm), ("--html", &self.html)];
+        let files = [
+            ("--json", &self.json),
+            ("--hgrm", &self.hgrm),
+            ("--html", &self.html),
+            ("--hlog", &self.hlog),
+        ];
         for (n, (option, path)) in files.iter().enumerate() {
             let same = files[..n].iter().find(|(_, other)| path.is_some() && other == path);
             if let Some((other, _)) = same {
@@ -598,6 +621,9 @@ mod tests {
             "--rate nan",
             "--rate fast",
             "--rate 1k --tasks 4",
+            "--arrivals constant",
+            "--rate 1k --arrivals burst:1",
+            "--rate 1k --arrivals never",
         ] {
             assert!(parse(bad).is_err(), "{bad}");
         }

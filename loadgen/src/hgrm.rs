@@ -1,6 +1,10 @@
-//! The percentile text of HdrHistogram, which its plotters read. Values in microseconds.
+//! The percentile text of HdrHistogram, in microseconds, and its log, in nanoseconds, which its plotters read.
 
 use std::fmt::Write;
+use std::time::{Duration, SystemTime};
+
+use hdrhistogram::serialization::V2DeflateSerializer;
+use hdrhistogram::serialization::interval_log::IntervalLogWriterBuilder;
 
 use crate::latency::Latencies;
 
@@ -38,10 +42,51 @@ pub fn render(latencies: &Latencies) -> String {
     out
 }
 
+/// The whole run as the one interval of a log.
+///
+/// # Errors
+///
+/// Those of encoding, which none is known for.
+pub fn log(latencies: &Latencies, begun: SystemTime, lasted: Duration) -> Result<String, String> {
+    let (mut bytes, mut serializer) = (Vec::new(), V2DeflateSerializer::new());
+    let mut writer = IntervalLogWriterBuilder::new()
+        .add_comment("[Logged with ringwal loadgen; values in nanoseconds]")
+        .with_start_time(begun)
+        .with_base_time(begun)
+        .begin_log_with(&mut bytes, &mut serializer)
+        .map_err(|e| e.to_string())?;
+    writer
+        .write_histogram(latencies.histogram(), Duration::ZERO, lasted, None)
+        .map_err(|e| format!("{e:?}"))?;
+    String::from_utf8(bytes).map_err(|e| e.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
+    use hdrhistogram::Histogram;
+    use hdrhistogram::serialization::Deserializer;
+    use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
+
+    #[test]
+    fn a_log_is_read_back() {
+        let mut latencies = Latencies::new();
+        (1..=1000).for_each(|us| latencies.record(Duration::from_micros(us)));
+        let text = log(&latencies, SystemTime::now(), Duration::from_secs(3)).unwrap();
+        let mut found = 0;
+        for entry in IntervalLogIterator::new(text.as_bytes()) {
+            if let LogEntry::Interval(interval) = entry.unwrap() {
+                use base64::Engine;
+                let coded = interval.encoded_histogram();
+                let bytes = base64::engine::general_purpose::STANDARD.decode(coded).unwrap();
+                let read: Histogram<u64> =
+                    Deserializer::new().deserialize(&mut &bytes[..]).unwrap();
+                assert_eq!((read.len(), read.max()), (1000, latencies.max_ns()));
+                found += 1;
+            }
+        }
+        assert_eq!(found, 1);
+    }
 
     #[test]
     fn rows_rise_to_one_and_count_everything() {

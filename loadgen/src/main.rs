@@ -3,6 +3,7 @@
 use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use clap::Parser;
 use loadgen::cli::{Args, BenchArgs, Command, CompareArgs, CrashArgs, DeviceArgs, SweepArgs};
@@ -45,12 +46,21 @@ fn go(args: &Args) -> Result<(), Error> {
     let json_file = open("--json", json)?;
     let hgrm_file = open("--hgrm", args.hgrm.as_ref())?;
     let html_file = open("--html", args.html.as_ref())?;
+    let hlog_file = open("--hlog", args.hlog.as_ref())?;
     let stop = Arc::new(Stop::default());
     listen(&stop)?;
+    let begun = SystemTime::now();
     let report = run(args, &stop)?;
     publish(args, &report, json_file, hgrm_file)?;
     if let Some(file) = html_file {
         file.write(&html::run(&report))?;
+    }
+    if let Some(file) = hlog_file {
+        let lasted = Duration::from_secs_f64(report.outcome.seconds);
+        let log = hgrm::log(&report.outcome.latencies, begun, lasted);
+        let failed =
+            |e| Error::System { what: "encode the histogram", source: io::Error::other(e) };
+        file.write(&log.map_err(failed)?)?;
     }
     match report.verified {
         Some(Err(what)) => Err(Error::Verify(what)),

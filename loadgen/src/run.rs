@@ -250,6 +250,7 @@ fn plan(args: &Args, settings: &Settings, source: Source, wal: &Wal) -> Plan {
     let mode = args.workload_mode();
     Plan {
         mode,
+        arrivals: args.arrivals,
         threads: args.threads,
         tasks: args.tasks.unwrap_or(0),
         source,

@@ -87,6 +87,7 @@ fn asked(report: &Report) -> Value {
             Mode::Open(_) => "open",
         },
         "rate": args.rate,
+        "arrivals": args.rate.map(|_| format!("{:?}", args.arrivals).to_lowercase()),
         "durability": durability_name(args.durability),
         "threads": args.threads,
         "tasks": args.tasks,

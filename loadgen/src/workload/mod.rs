@@ -23,6 +23,7 @@ use crate::latency::Latencies;
 use crate::ledger::{Ledger, Stretches};
 use crate::stop::Stop;
 
+pub use arrivals::Pattern;
 pub use sampler::Meaning;
 pub use source::Source;
 
@@ -33,7 +34,7 @@ pub enum Mode {
     Blocking,
     /// Records follow each other without waiting; all are durable at the end.
     Pipelined,
-    /// Records arrive at random, so many in a second over all threads.
+    /// Records arrive by themselves, so many in a second over all threads.
     Open(f64),
 }
 
@@ -42,6 +43,8 @@ pub enum Mode {
 pub struct Plan {
     /// Whether producers wait.
     pub mode: Mode,
+    /// In an open loop: when records arrive.
+    pub arrivals: Pattern,
     /// Threads that produce; with tasks, worker threads of the runtime. At least one.
     pub threads: usize,
     /// Async tasks that produce, instead of the threads; 0 for none.

@@ -24,7 +24,7 @@ pub(super) fn produce(
         Mode::Blocking => blocking(wal, plan, number, stop, left),
         Mode::Pipelined => pipelined(wal, plan, number, stop, left, samples),
         Mode::Open(rate) => {
-            let arrivals = Arrivals::new(rate / plan.threads as f64, number);
+            let arrivals = Arrivals::new(rate / plan.threads as f64, plan.arrivals, number);
             open(wal, plan, number, stop, left, samples, arrivals)
         }
     }
