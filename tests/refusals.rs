@@ -219,3 +219,22 @@ fn a_log_that_was_written_with_other_sizes_is_gone_on_with() {
         assert_eq!(read_all(&wal).len(), expected);
     }
 }
+
+#[test]
+fn a_life_that_follows_a_clean_close_is_not_forgotten_with_its_first_group() {
+    let temp = Temp::new();
+    log_of(&temp.log(), 10);
+    let closed = ringwal::ReadOnlyWal::open(temp.log()).unwrap().durable_end().unwrap();
+    log_of(&temp.log(), 10);
+    // The group that said that a new life began.
+    let first = &segments(&temp.log())[0];
+    let mut bytes = std::fs::read(first).unwrap();
+    bytes[closed.as_u64() as usize] ^= 1;
+    std::fs::write(first, &bytes).unwrap();
+    let before = snapshot(&temp.log());
+    match small(&temp.log()).open() {
+        Err(Error::Corruption { lsn, .. }) => assert_eq!(lsn, closed),
+        other => panic!("{other:?}"),
+    }
+    assert!(snapshot(&temp.log()) == before);
+}
