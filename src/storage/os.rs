@@ -61,7 +61,6 @@ impl OsDir {
     }
 
     /// A path that leads to the file wherever the directory is moved, while this lives.
-    #[cfg(all(target_os = "linux", feature = "uring"))]
     pub(crate) fn reach_of(&self, name: &str) -> PathBuf {
         self.reach.join(name)
     }
