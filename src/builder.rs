@@ -5,9 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::Result;
+use crate::hooks::{OnSealed, OnStall, SealedSegment, Stall};
 use crate::options::{BackendChoice, CommitMethod, Durability, Options};
-use crate::sealed::{OnSealed, SealedSegment};
-use crate::stall::{OnStall, Stall};
 use crate::wal::Wal;
 
 /// Settings of a log, from [`Wal::builder`]. Each method takes the place of a default; all are
@@ -17,6 +16,19 @@ use crate::wal::Wal;
 pub struct WalBuilder {
     dir: PathBuf,
     options: Options,
+}
+
+impl Wal {
+    /// Opens the log in `dir` with the defaults, or makes it. See [`WalBuilder`] for the options and
+    /// [`WalBuilder::open`] for the errors.
+    pub fn open(dir: impl AsRef<Path>) -> Result<Wal> {
+        Wal::builder(dir).open()
+    }
+
+    /// A builder, to open the log in `dir` with other settings than the defaults.
+    pub fn builder(dir: impl AsRef<Path>) -> WalBuilder {
+        WalBuilder::new(dir.as_ref())
+    }
 }
 
 impl WalBuilder {
@@ -204,6 +216,6 @@ impl WalBuilder {
     /// before the log has been judged sound.
     pub fn open(self) -> Result<Wal> {
         self.options.validate()?;
-        crate::open::open(&self.dir, &self.options)
+        crate::start::open(&self.dir, &self.options)
     }
 }

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, Result};
-use crate::io_loop::{Clock, SystemClock};
 use crate::lsn::Lsn;
 use crate::open::recover;
 use crate::options::{BackendChoice, Durability, Options};

@@ -12,12 +12,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::clock::Clock;
 use crate::error::Failure;
+use crate::flights::Place;
 use crate::format::SegmentHeader;
-use crate::io_loop::Clock;
 use crate::segment::{Found, Haste, Preparation, zeroes};
 use crate::shared::Shared;
-use crate::stall::Place;
 use crate::storage::{Access, AlignedBuf, is_no_space};
 
 /// What the segments of this log are to be like, and how many may stay.

@@ -26,6 +26,7 @@ mod builder;
 #[cfg(all(target_os = "linux", feature = "uring"))]
 mod calibrate;
 mod callback;
+mod clock;
 mod consumer;
 mod context;
 mod core;
@@ -36,6 +37,7 @@ mod error;
 #[cfg(all(test, not(ringwal_loom)))]
 mod fail_stop_tests;
 mod files;
+mod flights;
 mod follow;
 mod format;
 mod futures;
@@ -45,6 +47,7 @@ pub mod fuzzing;
 mod held;
 mod helper;
 mod histogram;
+mod hooks;
 pub mod inspect;
 mod io_loop;
 #[cfg(all(test, ringwal_shuttle))]
@@ -54,6 +57,7 @@ mod lsn;
 mod metrics;
 mod open;
 mod options;
+mod positions;
 mod read_only;
 mod reader;
 mod recovery;
@@ -82,18 +86,18 @@ mod wal;
 
 pub use backend::{BackendInfo, BackendKind, MethodReason};
 pub use builder::WalBuilder;
-pub use consumer::{Consumer, ConsumerInfo};
+pub use consumer::Consumer;
 pub use error::{Error, Failure, OptionsError, ReplayError, Result};
 pub use follow::Follow;
 pub use futures::{AppendFuture, DurableFuture};
 pub use histogram::Histogram;
+pub use hooks::{SealedSegment, Stall, StallKind};
 pub use lsn::Lsn;
 pub use options::{BackendChoice, CommitMethod, Durability};
+pub use positions::ConsumerInfo;
 pub use read_only::{ReadOnlyFollow, ReadOnlyReader, ReadOnlyWal};
 pub use reader::{BackwardReader, Reader, Record, RecordRef, Records};
 pub use recovery::{RecoveryCase, RecoveryReport};
-pub use sealed::SealedSegment;
-pub use stall::{Stall, StallKind};
 pub use stats::{Histograms, Stats};
 #[cfg(feature = "futures")]
 pub use stream::{AppendSink, FollowStream};

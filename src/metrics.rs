@@ -6,7 +6,17 @@ use crate::wal::Wal;
 /// Shares of the values that are told of each histogram.
 const QUANTILES: [(f64, &str); 4] = [(0.5, "0.5"), (0.9, "0.9"), (0.99, "0.99"), (0.999, "0.999")];
 
-pub(crate) fn publish(wal: &Wal, log: &str) {
+impl Wal {
+    /// Tells the installed recorder of the crate `metrics` what [`Wal::stats`], [`Wal::histograms`] and
+    /// [`Wal::consumers`] say: counters `ringwal_*_total`, and gauges, of which those of times are in
+    /// seconds and have a label `quantile`. Each has the label `log`. Call it before each scrape, or
+    /// every few seconds: nothing is told in between. Feature `metrics`.
+    pub fn publish_metrics(&self, log: &str) {
+        publish(self, log);
+    }
+}
+
+fn publish(wal: &Wal, log: &str) {
     let stats = wal.stats();
     let counters = [
         ("ringwal_records_total", stats.records),

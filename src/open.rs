@@ -1,28 +1,25 @@
-//! Putting a log together: lock, recover, prepare. `start.rs` starts the threads.
+//! Putting a log together: recover, prepare. `start.rs` takes the lock before, and starts the threads.
 
-use std::path::Path;
 use std::sync::Arc;
 
-use crate::consumer::Consumers;
+use crate::clock::Clock;
 use crate::cuts::{Cut, Cuts};
 use crate::durable::Durable;
 use crate::error::{Error, Result};
 use crate::files::Files;
 use crate::format::{EpochId, Flags, GROUP_HEADER, GroupHeader, Link, SegmentHeader};
 use crate::helper::Policy;
-use crate::io_loop::{Clock, SystemClock};
 use crate::lsn::Lsn;
 use crate::options::{Durability, Geometry, Options};
+use crate::positions::Consumers;
 use crate::recovery::{
     Judgement, RecoveryCase, RecoveryReport, Walker, judge, judge_the_rest, scan, settle,
 };
 use crate::ring::{Placement, Ring};
-use crate::segment::{DirLock, Haste, Names, Preparation, Spare, Table, zeroes};
+use crate::segment::{Haste, Names, Preparation, Spare, Table, zeroes};
 use crate::shared::Shared;
-use crate::start::start;
-use crate::storage::{Access, AlignedBuf, Dir, File, OsDir, is_no_space, write_full};
+use crate::storage::{Access, AlignedBuf, Dir, File, is_no_space, write_full};
 use crate::tail::Tail;
-use crate::wal::Wal;
 
 /// A log that has been recovered and not been started.
 #[derive(Debug)]
@@ -43,36 +40,6 @@ pub(crate) struct Start {
     pub(crate) active: SegmentHeader,
     pub(crate) active_file: Arc<dyn File>,
     pub(crate) oldest: u64,
-}
-
-pub(crate) fn open(path: &Path, options: &Options) -> Result<Wal> {
-    let dir = OsDir::open_or_create(path).map_err(|e| Error::io("open directory", path, e))?;
-    let names = Names::new(&options.prefix);
-    let span = tracing::info_span!("open", dir = %dir.path().display(), prefix = options.prefix);
-    let _entered = span.enter();
-    let lock = DirLock::acquire(&dir, &names.lock())?;
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let dir: Arc<dyn Dir> = Arc::new(dir);
-    let recovered = {
-        let _recovery = tracing::info_span!("recovery").entered();
-        recover(&dir, &names, options, &*clock, entropy())?
-    };
-    tracing::info!(report = %recovered.report, "recovered");
-    start(recovered, options, lock, clock)
-}
-
-/// After a repair has taken the first segments away: opens the log once, whose new epoch states what is the oldest.
-pub(crate) fn state_oldest(path: &Path, prefix: &str) -> Result<()> {
-    let dir = OsDir::open(path).map_err(|e| Error::io("open directory", path, e))?;
-    let found = scan(&dir, &Names::new(prefix), &[])?;
-    let segment_size = found.segments.last().map_or(0, |header| header.size);
-    let options = Options {
-        prefix: prefix.into(),
-        segment_size,
-        front_was_taken: true,
-        ..Options::default()
-    };
-    open(path, &options)?.close()
 }
 
 /// Everything up to the threads: also what a simulation starts from.
@@ -348,7 +315,7 @@ fn closing_times(
 }
 
 /// Bytes for the log id and the epoch's nonce. They need to differ, not to be secret.
-fn entropy() -> [u8; 24] {
+pub(crate) fn entropy() -> [u8; 24] {
     use std::hash::{BuildHasher, Hasher, RandomState};
     let mut bytes = [0; 24];
     for chunk in bytes.chunks_mut(8) {

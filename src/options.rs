@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use crate::error::OptionsError;
 use crate::format::{GROUP_HEADER, MAX_GROUP, RECORD_HEADER};
+use crate::hooks::{OnSealed, OnStall};
 use crate::lsn::align_up;
-use crate::sealed::OnSealed;
-use crate::stall::OnStall;
 
 /// When appended records are made durable without being asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

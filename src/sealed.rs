@@ -7,15 +7,14 @@
 //! 4. The hook's thread does no I/O for the log, and nobody waits for the hook but retention, and `close` for
 //!    a while. After that the position is not touched any more.
 
-use std::fmt;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::consumer::Slots;
 use crate::error::Result;
 use crate::format::SegmentHeader;
+use crate::hooks::{OnSealed, SealedSegment};
 use crate::lsn::Lsn;
+use crate::positions::Slots;
 use crate::shared::Shared;
 use crate::sync::{Mutex, lock};
 
@@ -26,40 +25,6 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// Looks again after this time whether a segment that was left is durable.
 const SOON: Duration = Duration::from_millis(20);
-
-/// A segment that the log has left, for [`WalBuilder::on_sealed`](crate::WalBuilder::on_sealed).
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct SealedSegment {
-    /// The file. Copy it: it is not to be changed or moved.
-    pub path: PathBuf,
-    /// The first position in it.
-    pub base: Lsn,
-    /// The first position behind it: the base of the next.
-    pub end: Lsn,
-}
-
-/// What the hook says when it fails.
-pub(crate) type HookError = Box<dyn std::error::Error + Send + Sync>;
-type Hook = Box<dyn FnMut(&SealedSegment) -> std::result::Result<(), HookError> + Send>;
-
-/// As the builder holds it: builders can be cloned, the hook cannot.
-#[derive(Clone)]
-pub(crate) struct OnSealed(pub(crate) Arc<Mutex<Hook>>);
-
-impl OnSealed {
-    pub(crate) fn new(
-        hook: impl FnMut(&SealedSegment) -> std::result::Result<(), HookError> + Send + 'static,
-    ) -> Self {
-        OnSealed(Arc::new(Mutex::new(Box::new(hook))))
-    }
-}
-
-impl fmt::Debug for OnSealed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("OnSealed(..)")
-    }
-}
 
 /// What the hook's thread works on; `None` once nobody waits for it any more.
 #[derive(Debug)]

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use crate::backend::Commit;
-use crate::consumer::Consumers;
 use crate::durable::{Durable, Verdict};
 use crate::error::Failure;
 use crate::files::Files;
+use crate::flights::Flights;
+use crate::positions::Consumers;
 use crate::ring::Ring;
-use crate::stall::Flights;
 use crate::stats::{Counters, Recorders};
 use crate::sync::{AtomicU32, AtomicU64, Futex, Ordering};
 
@@ -19,6 +19,12 @@ pub(crate) trait Machine: Send + Sync + std::fmt::Debug {
     fn stir(&self);
     /// Lets something happen. False: nothing can, until somebody calls the log.
     fn drive(&self) -> bool;
+}
+
+/// What moves a log, to be ended by whoever ends the log: its threads, or on a simulated disk its machine.
+pub(crate) trait Running: Send + std::fmt::Debug {
+    /// Waits until nothing moves any more; then the next opener may come.
+    fn end(self: Box<Self>, shared: &Shared);
 }
 
 #[derive(Debug)]

@@ -1,21 +1,56 @@
-//! Starting a recovered log: the I/O thread, the segment helper, and the timing of commit methods.
+//! Opening: lock, recover, and start what moves the log: the I/O thread, the segment helper, and the
+//! timing of commit methods.
 
+use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
 use crate::backend::{Ask, BackendInfo, BackendKind, Chosen, Method, MethodReason, choose};
+use crate::clock::{Clock, SystemClock};
 use crate::end_file::EndFile;
 use crate::error::{Error, Failure, Result};
 use crate::helper::{self, Helper, Policy};
-use crate::io_loop::{self, Clock, IoLoop, Setup};
-use crate::open::{Recovered, Start};
+use crate::io_loop::{self, IoLoop, Setup};
+use crate::open::{Recovered, Start, entropy, recover};
 use crate::options::{Durability, Geometry, Options};
+use crate::recovery::scan;
 use crate::scheduling;
 use crate::sealed::{Sealed, SealedThread};
-use crate::segment::DirLock;
-use crate::shared::Shared;
+use crate::segment::{DirLock, Names};
+use crate::shared::{Running, Shared};
 use crate::stall::{self, Watchdog};
-use crate::wal::{Running, Threads, Wal};
+use crate::storage::{Dir, OsDir};
+use crate::wal::Wal;
+
+pub(crate) fn open(path: &Path, options: &Options) -> Result<Wal> {
+    let dir = OsDir::open_or_create(path).map_err(|e| Error::io("open directory", path, e))?;
+    let names = Names::new(&options.prefix);
+    let span = tracing::info_span!("open", dir = %dir.path().display(), prefix = options.prefix);
+    let _entered = span.enter();
+    let lock = DirLock::acquire(&dir, &names.lock())?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let dir: Arc<dyn Dir> = Arc::new(dir);
+    let recovered = {
+        let _recovery = tracing::info_span!("recovery").entered();
+        recover(&dir, &names, options, &*clock, entropy())?
+    };
+    tracing::info!(report = %recovered.report, "recovered");
+    start(recovered, options, lock, clock)
+}
+
+/// After a repair has taken the first segments away: opens the log once, whose new epoch states what is the oldest.
+pub(crate) fn state_oldest(path: &Path, prefix: &str) -> Result<()> {
+    let dir = OsDir::open(path).map_err(|e| Error::io("open directory", path, e))?;
+    let found = scan(&dir, &Names::new(prefix), &[])?;
+    let segment_size = found.segments.last().map_or(0, |header| header.size);
+    let options = Options {
+        prefix: prefix.into(),
+        segment_size,
+        front_was_taken: true,
+        ..Options::default()
+    };
+    open(path, &options)?.close()
+}
 
 pub(crate) fn start(
     recovered: Recovered,
@@ -71,10 +106,35 @@ pub(crate) fn start(
     let epoch_group = report.durable_end.as_u64();
     workers.extend(calibrate(&shared, &info));
     let threads = Threads { workers, sealed, watchdog, lock };
-    let wal = Wal::assemble(shared, report, info, geometry, &log_id, Running::Threads(threads));
+    let wal = Wal::assemble(shared, report, info, geometry, &log_id, Box::new(threads));
     // The epoch is durable before anybody can append to it.
     wal.wait_until_started(epoch_group)?;
     Ok(wal)
+}
+
+#[derive(Debug)]
+struct Threads {
+    workers: Vec<JoinHandle<()>>,
+    /// Calls the hook on sealed segments.
+    sealed: Option<SealedThread>,
+    /// Watches the others, and so ends last.
+    watchdog: JoinHandle<()>,
+    lock: DirLock,
+}
+
+impl Running for Threads {
+    /// Waits for all of them; then the next opener may come.
+    fn end(self: Box<Self>, shared: &Shared) {
+        for worker in self.workers {
+            let _ = worker.join();
+        }
+        if let Some(sealed) = self.sealed {
+            sealed.end(shared);
+        }
+        shared.flights.end();
+        let _ = self.watchdog.join();
+        drop(self.lock);
+    }
 }
 
 fn start_sealed(

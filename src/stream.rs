@@ -22,6 +22,13 @@ impl Follow {
     }
 }
 
+impl Wal {
+    /// A sink that appends what it is sent; flushing it waits until that is durable. Feature `futures`.
+    pub fn sink<T: AsRef<[u8]>>(&self) -> AppendSink<T> {
+        AppendSink::new(self.clone())
+    }
+}
+
 /// Durable records as they become durable, from [`Follow::into_stream`].
 #[derive(Debug)]
 #[must_use = "a stream does nothing until it is polled"]

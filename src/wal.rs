@@ -4,14 +4,11 @@
 //!    last handle's drop closes the log.
 //! 2. A call that waits is refused on the log's own threads.
 
-use std::path::Path;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::backend::{BackendInfo, BackendKind, Method};
-use crate::builder::WalBuilder;
-use crate::consumer::{self, Consumer, ConsumerInfo};
+use crate::consumer::{self, Consumer};
 use crate::context;
 use crate::core::Core;
 use crate::durable::Verdict;
@@ -20,11 +17,10 @@ use crate::follow::Follow;
 use crate::futures::{AppendFuture, DurableFuture};
 use crate::lsn::Lsn;
 use crate::options::Geometry;
+use crate::positions::ConsumerInfo;
 use crate::reader::{BackwardReader, Reader, Record, cut_point, read_one};
 use crate::recovery::RecoveryReport;
-use crate::sealed::SealedThread;
-use crate::segment::DirLock;
-use crate::shared::Shared;
+use crate::shared::{Running, Shared};
 use crate::stats::{Histograms, Stats};
 use crate::sync::{Mutex, Ordering, lock};
 
@@ -62,74 +58,19 @@ struct Inner {
     info: BackendInfo,
     log_id: [u8; 16],
     process: u32,
-    running: Mutex<Option<Running>>,
+    running: Mutex<Option<Box<dyn Running>>>,
     /// Held by the one `truncate_after` at a time.
     cutting: Mutex<()>,
 }
 
-/// What moves the log, to be ended by whoever ends the log.
-#[derive(Debug)]
-pub(crate) enum Running {
-    Threads(Threads),
-    /// The machine in [`Shared`], on a simulated disk.
-    #[cfg(all(any(test, feature = "testing"), not(ringwal_loom)))]
-    Simulated(crate::testing::End),
-}
-
-impl Running {
-    fn end(self, shared: &Shared) {
-        match self {
-            Running::Threads(threads) => threads.end(shared),
-            #[cfg(all(any(test, feature = "testing"), not(ringwal_loom)))]
-            Running::Simulated(end) => end.end(shared),
-        }
-    }
-}
-
-#[derive(Debug)]
-pub(crate) struct Threads {
-    pub(crate) workers: Vec<JoinHandle<()>>,
-    /// Calls the hook on sealed segments.
-    pub(crate) sealed: Option<SealedThread>,
-    /// Watches the others, and so ends last.
-    pub(crate) watchdog: JoinHandle<()>,
-    pub(crate) lock: DirLock,
-}
-
-impl Threads {
-    /// Waits for all of them; then the next opener may come.
-    fn end(self, shared: &Shared) {
-        for worker in self.workers {
-            let _ = worker.join();
-        }
-        if let Some(sealed) = self.sealed {
-            sealed.end(shared);
-        }
-        shared.flights.end();
-        let _ = self.watchdog.join();
-        drop(self.lock);
-    }
-}
-
 impl Wal {
-    /// Opens the log in `dir` with the defaults, or makes it. See [`WalBuilder`] for the options and
-    /// [`WalBuilder::open`] for the errors.
-    pub fn open(dir: impl AsRef<Path>) -> Result<Wal> {
-        Wal::builder(dir).open()
-    }
-
-    /// A builder, to open the log in `dir` with other settings than the defaults.
-    pub fn builder(dir: impl AsRef<Path>) -> WalBuilder {
-        WalBuilder::new(dir.as_ref())
-    }
-
     pub(crate) fn assemble(
         shared: Arc<Shared>,
         report: RecoveryReport,
         info: BackendInfo,
         geometry: Geometry,
         log_id: &[u8; 16],
-        running: Running,
+        running: Box<dyn Running>,
     ) -> Wal {
         let core = Core::new(shared, log_id, report.epoch, geometry.max_record);
         let running = Mutex::new(Some(running));
@@ -263,12 +204,6 @@ impl Wal {
     /// ```
     pub fn on_durable(&self, lsn: Lsn, call: impl FnOnce(Result<()>) + Send + 'static) {
         crate::callback::on_durable(self.core(), lsn.as_u64(), Box::new(call));
-    }
-
-    /// A sink that appends what it is sent; flushing it waits until that is durable. Feature `futures`.
-    #[cfg(feature = "futures")]
-    pub fn sink<T: AsRef<[u8]>>(&self) -> crate::AppendSink<T> {
-        crate::AppendSink::new(self.clone())
     }
 
     /// Waits until everything appended before this call is durable, and returns the durable end.
@@ -551,15 +486,6 @@ impl Wal {
     #[must_use]
     pub fn histograms(&self) -> Histograms {
         self.core().shared.recorders.read()
-    }
-
-    /// Tells the installed recorder of the crate `metrics` what [`Wal::stats`], [`Wal::histograms`] and
-    /// [`Wal::consumers`] say: counters `ringwal_*_total`, and gauges, of which those of times are in
-    /// seconds and have a label `quantile`. Each has the label `log`. Call it before each scrape, or
-    /// every few seconds: nothing is told in between. Feature `metrics`.
-    #[cfg(feature = "metrics")]
-    pub fn publish_metrics(&self, log: &str) {
-        crate::metrics::publish(self, log);
     }
 
     /// Whether the log is running: for a health check. Costs an atomic load. A full ring or a full disk is no

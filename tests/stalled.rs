@@ -86,10 +86,13 @@ fn a_stalled_disk_is_told_of_while_it_lasts_and_nothing_is_lost() {
                 let wal = wal.clone();
                 std::thread::spawn(move || wal.wait_durable(lsn))
             };
-            wait_until("it is told of", || told.lock().unwrap().len() >= 2);
+            // On a busy machine there may have been others before, told of as over even now.
+            wait_until("it is told of", || {
+                let told = told.lock().unwrap();
+                told.iter().rev().take_while(|stall| !stall.over).count() >= 2
+            });
             let stats = wal.stats();
             assert!(stats.stalls >= 1 && stats.stalled_for >= Duration::from_millis(40));
-            assert!(told.lock().unwrap().iter().all(|stall| !stall.over));
             assert!(wal.durable_end() <= lsn, "nothing is acknowledged meanwhile");
             assert_eq!(read_all_durable(&wal), 1, "what is durable can be read");
             assert!(disk.thaw());

@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use super::memory::Memory;
 use crate::backend::{Chosen, Method, MethodReason, StdBackend};
+use crate::clock::Clock;
 use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::helper::Helper;
-use crate::io_loop::{Clock, IoLoop, Setup};
+use crate::io_loop::{IoLoop, Setup};
 use crate::open::{Recovered, recover};
 use crate::options::Options;
 use crate::recovery::RecoveryReport;

@@ -24,10 +24,10 @@ use std::sync::Arc;
 
 pub use repair::{Keep, Repair, Repaired};
 
-use crate::consumer::{ConsumerInfo, position_in};
 use crate::error::{Error, Result};
 use crate::format::SegmentHeader;
 use crate::lsn::Lsn;
+use crate::positions::{ConsumerInfo, position_in};
 use crate::read_only::ReadOnlyWal;
 use crate::segment::{Names, SegmentName};
 use crate::storage::{Dir, OsDir};

@@ -13,10 +13,10 @@ use std::path::{Path, PathBuf};
 
 use super::files::{SegmentFile, list, open};
 use super::{Damage, Directory, Survey};
-use crate::consumer::position_in;
 use crate::error::{Error, Result};
 use crate::format::{STAMP, stamp};
 use crate::lsn::Lsn;
+use crate::positions::position_in;
 use crate::segment::DirLock;
 use crate::storage::{Access, AlignedBuf, Dir, read_full, write_full};
 
@@ -161,7 +161,7 @@ impl Repair {
         sync_dir(dir.path())?;
         drop(lock);
         if self.keep == Keep::After {
-            crate::open::state_oldest(dir.path(), self.log.names.prefix())?;
+            crate::start::state_oldest(dir.path(), self.log.names.prefix())?;
         }
         Ok(Repaired { quarantined })
     }

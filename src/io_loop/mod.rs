@@ -26,18 +26,19 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(crate) use thread::{SystemClock, run};
+pub(crate) use thread::run;
 
 use crate::backend::{Backend, Completion, Method, Part, SLOTS};
+use crate::clock::Clock;
 use crate::cuts::Cut;
 use crate::durable::Ready;
 use crate::end_file::EndFile;
 use crate::error::Failure;
+use crate::flights::Place;
 use crate::format::{EpochId, Flags, Link, SegmentHeader};
 use crate::options::Durability;
 use crate::ring::WakeOn;
 use crate::shared::Shared;
-use crate::stall::Place;
 use crate::storage::File;
 use groups::Groups;
 use pace::Pace;
@@ -49,13 +50,6 @@ const SYNC_TOKEN: u64 = 1 << 60;
 /// Nanoseconds that a task has to wake those that were left to it: it has been scheduled and polled
 /// in a fraction of this if its executor is not stuck.
 const RELAY: u64 = 300_000;
-
-pub(crate) trait Clock: Send + Sync + Debug {
-    /// Nanoseconds that never go back.
-    fn now(&self) -> u64;
-    /// Nanoseconds since 1970.
-    fn wall(&self) -> u64;
-}
 
 /// What the loop is told once, at open.
 #[derive(Debug)]

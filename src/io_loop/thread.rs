@@ -2,32 +2,10 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use super::{Clock, IoLoop};
+use super::IoLoop;
 use crate::error::Failure;
 use crate::shared::Shared;
-
-#[derive(Debug)]
-pub(crate) struct SystemClock {
-    start: Instant,
-}
-
-impl SystemClock {
-    pub(crate) fn new() -> Self {
-        SystemClock { start: Instant::now() }
-    }
-}
-
-impl Clock for SystemClock {
-    fn now(&self) -> u64 {
-        self.start.elapsed().as_nanos() as u64
-    }
-
-    fn wall(&self) -> u64 {
-        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64)
-    }
-}
 
 /// Steps the loop until it has finished. A panic in it poisons the log.
 pub(crate) fn run(shared: &Arc<Shared>, io_loop: IoLoop) {

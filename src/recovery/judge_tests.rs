@@ -228,7 +228,7 @@ fn the_next_epoch_exceeds_those_behind_the_cut_too() {
     let judged = made.judge().unwrap();
     assert_eq!((judged.end, judged.highest_epoch), (2 * BLOCK, 9));
     let options = crate::options::Options { segment_size: SIZE, ..Default::default() };
-    let clock = crate::io_loop::SystemClock::new();
+    let clock = crate::clock::SystemClock::new();
     let dir = made.disk.dir();
     let recovered = crate::open::recover(&dir, &made.names, &options, &clock, [1; 24]).unwrap();
     assert_eq!(recovered.report.epoch, 10);

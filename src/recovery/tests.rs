@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex};
 use fastrand::Rng;
 
 use super::{Judgement, judge, scan};
+use crate::clock::SystemClock;
 use crate::error::{Error, Result};
 use crate::format::SegmentHeader;
-use crate::io_loop::SystemClock;
 use crate::open::recover;
 use crate::options::{BackendChoice, Options};
 use crate::segment::{Haste, Names, Preparation, zeroes};

@@ -7,8 +7,8 @@ use super::world::{Ending, Life, World, read_all};
 use crate::backend::Method;
 use crate::backend::sim::Sabotage;
 use crate::error::Error;
+use crate::flights::Place;
 use crate::options::{Durability, Options};
-use crate::stall::Place;
 use crate::storage::sim::Fault;
 
 #[test]

@@ -4,63 +4,17 @@
 //! no I/O looks at what they wait for, a few times in the threshold while anything is in flight and
 //! not at all while nothing is. Stepped, like the other two; its thread is a thin shell.
 
-mod flights;
 #[cfg(all(test, not(ringwal_loom)))]
 mod tests;
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(crate) use flights::{Flights, Place};
-
-use crate::io_loop::Clock;
+use crate::clock::Clock;
+use crate::flights::Place;
+use crate::hooks::{OnStall, Stall, StallKind};
 use crate::shared::Shared;
 use crate::sync::Ordering;
-
-/// What a stalled log waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum StallKind {
-    /// The write of a group.
-    Write,
-    /// The sync of one or more groups.
-    Sync,
-    /// Preparing or removing a segment file. Appends go on while there is another one.
-    Segment,
-}
-
-impl fmt::Display for StallKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            StallKind::Write => "a write",
-            StallKind::Sync => "a sync",
-            StallKind::Segment => "a segment file",
-        })
-    }
-}
-
-/// An operation that takes longer than [`WalBuilder::stall_threshold`](crate::WalBuilder::stall_threshold).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Stall {
-    /// What the log waits for.
-    pub kind: StallKind,
-    /// How long it has waited at least: the true time is up to a quarter of the threshold more.
-    pub lasted: Duration,
-    /// The operation has ended, well or not. If not, the log is poisoned by now or soon.
-    pub over: bool,
-}
-
-/// What the builder's `on_stall` was given.
-#[derive(Clone)]
-pub(crate) struct OnStall(pub(crate) Arc<dyn Fn(&Stall) + Send + Sync>);
-
-impl fmt::Debug for OnStall {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("OnStall(..)")
-    }
-}
 
 /// Looks with nothing in flight after which the watchdog sleeps: a busy log does not wake it at
 /// every commit.

@@ -2,12 +2,14 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::{Flights, OnStall, Place, Stall, StallKind, Watchdog};
-use crate::consumer::Consumers;
+use super::Watchdog;
+use crate::clock::Clock;
 use crate::cuts::Cuts;
 use crate::durable::Durable;
 use crate::files::Files;
-use crate::io_loop::Clock;
+use crate::flights::{Flights, Place};
+use crate::hooks::{OnStall, Stall, StallKind};
+use crate::positions::Consumers;
 use crate::ring::{Placement, Ring};
 use crate::segment::{Names, Table};
 use crate::shared::Shared;

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::io_loop::Clock;
+use crate::clock::Clock;
 
 #[derive(Debug, Default)]
 pub(crate) struct SimClock(AtomicU64);

@@ -13,11 +13,13 @@ use std::time::Duration;
 use fastrand::Rng;
 
 use super::SimClock;
+use crate::clock::Clock;
 use crate::context::Serving;
 use crate::helper::{self, Helper};
-use crate::io_loop::{Clock, IoLoop};
-use crate::sealed::{self, OnSealed, Sealed};
-use crate::shared::{self, Shared};
+use crate::hooks::OnSealed;
+use crate::io_loop::IoLoop;
+use crate::sealed::{self, Sealed};
+use crate::shared::{self, Running, Shared};
 use crate::storage::sim::SimLock;
 use crate::sync::{Mutex, lock};
 
@@ -49,7 +51,7 @@ pub(super) struct Machine(pub(super) Arc<Mutex<Option<Parts>>>);
 
 /// Ends the log of a machine, and lets go of its lock.
 #[derive(Debug)]
-pub(crate) struct End {
+pub(super) struct End {
     pub(super) machine: Machine,
     pub(super) lock: SimLock,
 }
@@ -199,9 +201,9 @@ impl shared::Machine for Machine {
     }
 }
 
-impl End {
+impl Running for End {
     /// After `begin_close`: whatever is left to do is done.
-    pub(crate) fn end(self, shared: &Shared) {
+    fn end(self: Box<Self>, shared: &Shared) {
         let _serving = Serving::enter();
         let mut parts = lock(&self.machine.0);
         if let Some(parts) = parts.as_mut() {

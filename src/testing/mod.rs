@@ -59,7 +59,6 @@ use fastrand::Rng;
 
 pub(crate) use clock::SimClock;
 pub use file::SimulatedFile;
-pub(crate) use machine::End;
 
 use crate::builder::WalBuilder;
 use crate::error::Result;

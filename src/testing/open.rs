@@ -8,9 +8,10 @@ use super::SimClock;
 use super::machine::{End, Machine, Parts};
 use crate::backend::sim::{Sabotage, SimBackend};
 use crate::backend::{BackendInfo, BackendKind, Chosen, Method, MethodReason};
+use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::helper::Helper;
-use crate::io_loop::{Clock, IoLoop};
+use crate::io_loop::IoLoop;
 use crate::open::{Recovered, recover};
 use crate::options::{CommitMethod, Options};
 use crate::sealed::Sealed;
@@ -18,7 +19,7 @@ use crate::segment::Names;
 use crate::start::setup;
 use crate::storage::sim::SimDisk;
 use crate::sync::Mutex;
-use crate::wal::{Running, Wal};
+use crate::wal::Wal;
 
 pub(super) fn open(
     disk: &SimDisk,
@@ -64,7 +65,7 @@ pub(super) fn open(
     let _ = shared.machine.set(Box::new(Machine(Arc::clone(&parts))));
     let end = End { machine: Machine(parts), lock };
     let epoch_group = report.durable_end.as_u64();
-    let running = Running::Simulated(end);
+    let running = Box::new(end);
     let wal = Wal::assemble(shared, report, info, geometry, &log_id, running);
     wal.wait_until_started(epoch_group)?;
     Ok(wal)

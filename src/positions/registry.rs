@@ -85,7 +85,7 @@ impl Consumers {
     }
 
     /// Marks the consumer as attached. True: it is new, and holds everything from `position` on.
-    pub(super) fn attach(&self, name: &str, position: u64) -> Result<bool> {
+    pub(crate) fn attach(&self, name: &str, position: u64) -> Result<bool> {
         let mut entries = lock(&self.entries);
         match entries.get_mut(name) {
             Some(entry) if entry.attached => Err(Error::ConsumerInUse { name: name.into() }),
@@ -100,24 +100,24 @@ impl Consumers {
         }
     }
 
-    pub(super) fn detach(&self, name: &str) {
+    pub(crate) fn detach(&self, name: &str) {
         if let Some(entry) = lock(&self.entries).get_mut(name) {
             entry.attached = false;
         }
     }
 
-    pub(super) fn set(&self, name: &str, position: u64) {
+    pub(crate) fn set(&self, name: &str, position: u64) {
         if let Some(entry) = lock(&self.entries).get_mut(name) {
             entry.position = position;
         }
     }
 
-    pub(super) fn forget(&self, name: &str) {
+    pub(crate) fn forget(&self, name: &str) {
         lock(&self.entries).remove(name);
     }
 
     /// Refuses one that is attached, or that there is not; then it is gone from here if `remove` works.
-    pub(super) fn remove(&self, name: &str, remove: impl FnOnce() -> Result<()>) -> Result<()> {
+    pub(crate) fn remove(&self, name: &str, remove: impl FnOnce() -> Result<()>) -> Result<()> {
         let mut entries = lock(&self.entries);
         match entries.get(name) {
             None => return Err(Error::NoConsumer { name: name.into() }),

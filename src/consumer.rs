@@ -1,19 +1,13 @@
 //! Named consumers: readers whose position survives, and for whom retention waits.
 
-mod registry;
-mod slots;
-
 use std::fmt;
 use std::sync::Arc;
-
-pub use registry::ConsumerInfo;
-pub(crate) use registry::Consumers;
-pub(crate) use slots::{Slots, position_in};
 
 use crate::context;
 use crate::error::{Error, Result};
 use crate::follow::Follow;
 use crate::lsn::Lsn;
+use crate::positions::Slots;
 use crate::shared::Shared;
 
 /// Bytes of a consumer's name at most.
