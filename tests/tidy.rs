@@ -1,0 +1,125 @@
+//! The house rules that a machine can hold: imports go one way, as the code map of ARCHITECTURE.md lists the modules,
+//! and files stay small.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Lines of a source file at most, with the tests in it.
+const LONGEST: usize = 650;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The modules of the code map, each with its line: what is further down may import what is further up.
+fn code_map() -> HashMap<String, usize> {
+    let text = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let rows = text.lines().skip_while(|line| *line != "| place | what it is |").skip(2);
+    let mut map = HashMap::new();
+    for (place, row) in rows.take_while(|row| row.starts_with('|')).enumerate() {
+        let names = row.split('|').nth(1).unwrap().split('`').skip(1).step_by(2);
+        for name in names {
+            let name = name.trim_end_matches('/').trim_end_matches(".rs");
+            assert!(map.insert(name.to_owned(), place).is_none(), "{name} stands there twice");
+        }
+    }
+    assert!(map.len() > 30, "the code map was not found");
+    map
+}
+
+fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
+    // The published package has only some of the folders.
+    let Ok(entries) = fs::read_dir(dir) else { return };
+    for entry in entries {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// The module of a file of src/: its folder's name, or its own.
+fn module(file: &Path) -> String {
+    let inside = file.strip_prefix(root().join("src")).unwrap();
+    let first = inside.components().next().unwrap().as_os_str().to_str().unwrap();
+    first.trim_end_matches(".rs").to_owned()
+}
+
+/// Tests may import anything: those in files of their own, and those at the end of others.
+fn is_test(file: &Path) -> bool {
+    let name = file.file_stem().unwrap().to_str().unwrap();
+    name == "tests" || name.ends_with("_tests")
+}
+
+/// Modules that the code names, outside comments and tests.
+fn imports(text: &str) -> Vec<String> {
+    let is_tests =
+        |line: &&str| line.starts_with("#[cfg(test)]") || line.starts_with("#[cfg(all(test");
+    let mut found = Vec::new();
+    let mut lines = text.lines().peekable();
+    while let Some(line) = lines.next() {
+        let inline = |next: &&str| next.starts_with("mod ") && next.ends_with('{');
+        if is_tests(&line) && lines.peek().is_some_and(inline) {
+            break;
+        }
+        if line.trim_start().starts_with("//") {
+            continue;
+        }
+        for (at, _) in line.match_indices("crate::") {
+            if line[..at].ends_with('$') {
+                continue;
+            }
+            let rest = &line[at + "crate::".len()..];
+            let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
+            found.push(rest[..end].to_owned());
+        }
+    }
+    found
+}
+
+#[test]
+fn imports_go_up_the_code_map_and_never_down() {
+    let map = code_map();
+    let mut files = Vec::new();
+    sources(&root().join("src"), &mut files);
+    let mut wrong = Vec::new();
+    for file in files.iter().filter(|file| !is_test(file)) {
+        let module = module(file);
+        if module == "lib" {
+            continue;
+        }
+        let Some(place) = map.get(&module) else {
+            wrong.push(format!("{module} is not in the code map"));
+            continue;
+        };
+        for import in imports(&fs::read_to_string(file).unwrap()) {
+            match map.get(&import) {
+                Some(above) if above < place || import == module => {}
+                Some(above) if above == place => {}
+                _ => wrong.push(format!("{} imports {import}", file.display())),
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let modules: Vec<String> = files.iter().map(|file| module(file)).collect();
+    let gone: Vec<&String> = map.keys().filter(|name| !modules.contains(name)).collect();
+    assert!(gone.is_empty(), "in the code map and not in src/: {gone:?}");
+}
+
+#[test]
+fn no_file_grows_past_what_one_would_want_to_read() {
+    let mut files = Vec::new();
+    for folder in ["src", "loadgen/src", "cli/src", "crashlab/src", "benches", "examples", "tests"]
+    {
+        sources(&root().join(folder), &mut files);
+    }
+    let long = |file: &PathBuf| {
+        let lines = fs::read_to_string(file).unwrap().lines().count();
+        (lines > LONGEST).then(|| format!("{}: {lines} lines", file.display()))
+    };
+    let long: Vec<String> = files.iter().filter_map(long).collect();
+    assert!(long.is_empty(), "{}", long.join("\n"));
+}
