@@ -260,6 +260,8 @@ pub(crate) fn validate_prefix(prefix: &str) -> Result<(), OptionsError> {
         "starts with a dot or contains '..'"
     } else if prefix.chars().any(char::is_control) {
         "contains a control character"
+    } else if prefix.ends_with(".consumer") {
+        "ends with .consumer, as the files of another log's consumers do"
     } else {
         return Ok(());
     };
@@ -321,7 +323,20 @@ mod tests {
 
     #[test]
     fn prefixes_that_make_no_plain_name_are_refused() {
-        for bad in ["", "/", "a/b", "..", "../x", ".", ".hidden", "a..b", "nul\0", "\n", "a\\b"] {
+        for bad in [
+            "",
+            "/",
+            "a/b",
+            "..",
+            "../x",
+            ".",
+            ".hidden",
+            "a..b",
+            "nul\0",
+            "\n",
+            "a\\b",
+            "a.consumer",
+        ] {
             assert!(with(|o| o.prefix = bad.into()).is_err(), "{bad:?}");
         }
         assert!(with(|o| o.prefix = "x".repeat(300)).is_err());

@@ -8,16 +8,14 @@ use std::sync::Arc;
 
 pub use registry::ConsumerInfo;
 pub(crate) use registry::Consumers;
-pub(crate) use slots::{Slots, position_in};
+pub(crate) use slots::{Slots, furthest_position, position_in};
 
 use crate::context;
 use crate::error::{Error, Result};
 use crate::follow::Follow;
 use crate::lsn::Lsn;
+use crate::segment::is_consumer_name;
 use crate::shared::Shared;
-
-/// Bytes of a consumer's name at most.
-const LONGEST_NAME: usize = 64;
 
 /// Reads a log from where it was left off, from [`Wal::consumer`](crate::Wal::consumer).
 ///
@@ -56,12 +54,7 @@ impl fmt::Debug for Consumer {
 }
 
 fn check_name(name: &str) -> Result<()> {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
-    if (1..=LONGEST_NAME).contains(&name.len()) && name.bytes().all(plain) {
-        Ok(())
-    } else {
-        Err(Error::ConsumerName { name: name.into() })
-    }
+    if is_consumer_name(name) { Ok(()) } else { Err(Error::ConsumerName { name: name.into() }) }
 }
 
 /// Takes a name back if the consumer does not come about.

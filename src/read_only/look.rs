@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::consumer::furthest_position;
 use crate::cuts::Cuts;
 use crate::end_file::{EndReader, Said};
 use crate::error::{Error, Result};
 use crate::files::Files;
 use crate::format::SegmentHeader;
-use crate::open::load_cuts;
+use crate::open::{check_position, load_cuts};
 use crate::recovery::{Walker, judge, scan};
 use crate::segment::{Names, Table};
 use crate::storage::{Access, Dir, OsDir};
@@ -76,8 +77,13 @@ pub(super) fn refresh(files: &Files, known: &mut Known) -> Result<u64> {
     }
     // Nobody says: where the log ends is found as a writer would find it.
     let (judged, segments) = settled(|| {
+        // First: what is stored meanwhile may lie behind the end that is found.
+        let id = known.segments.first().map(|header| header.log_id).unwrap_or_default();
+        let furthest = furthest_position(&*files.dir, &files.names, &id)?;
         let found = scan(&*files.dir, &files.names, &known.segments)?.segments;
-        Ok((judge(&*files.dir, &files.names, &found)?, found))
+        let judged = judge(&*files.dir, &files.names, &found)?;
+        check_position(&judged, &files.names, &found, furthest)?;
+        Ok((judged, found))
     })?;
     files.table.replace(&segments);
     known.segments = segments;

@@ -14,6 +14,7 @@ mod ledger;
 mod oracle;
 mod seeds;
 mod tally;
+mod whole_files;
 mod world;
 
 /// The value of an environment variable.
