@@ -114,6 +114,24 @@ impl Reference {
         reference
     }
 
+    /// The log that some lives have left.
+    pub(super) fn of(world: World) -> Self {
+        let mut reference = Reference {
+            segments: contents(&world.disk).into_iter().collect(),
+            stale: Vec::new(),
+            earlier: Vec::new(),
+            disk: world.disk,
+            options: world.options,
+            records: Vec::new(),
+            looks: 0,
+            refused: 0,
+            cut: 0,
+        };
+        let Seen::Records(records, _) = reference.look() else { panic!("it is sound") };
+        reference.records = records;
+        reference
+    }
+
     /// Opens and reads the log without writing to it.
     pub(super) fn look(&mut self) -> Seen {
         self.looks += 1;
@@ -142,18 +160,25 @@ impl Reference {
 
     /// The newest durable mark of all valid group headers on the disk.
     pub(super) fn newest_mark(&self) -> u64 {
-        let mut newest = 0;
+        self.groups().iter().map(|group| group.durable_end).max().unwrap_or(0)
+    }
+
+    /// What retention has durably let go of.
+    pub(super) fn retired(&self) -> u64 {
+        self.groups().iter().map(|group| group.oldest).max().unwrap_or(0)
+    }
+
+    fn groups(&self) -> Vec<GroupHeader> {
+        let mut found = Vec::new();
         for name in segment_names(&self.disk) {
             let content = self.disk.content(&name).unwrap();
             let Ok(header) = SegmentHeader::decode(&content) else { continue };
             for at in (BLOCK..content.len()).step_by(BLOCK) {
                 let lsn = header.base + at as u64;
-                if let Ok(group) = GroupHeader::decode(&content[at..], lsn, &header) {
-                    newest = newest.max(group.durable_end);
-                }
+                found.extend(GroupHeader::decode(&content[at..], lsn, &header));
             }
         }
-        newest
+        found
     }
 
     /// Damages segment `segment` in one way, looks, and mends it.

@@ -9,6 +9,7 @@
 
 mod crashes;
 mod damage;
+mod damaged_lives;
 mod faults;
 mod ledger;
 mod oracle;
