@@ -96,11 +96,12 @@ pub(crate) fn recover(
         None => *random.last_chunk().unwrap_or(&[0; 16]),
     };
     // Everything that may be refused is looked at before anything is changed.
-    let consumers = Consumers::load(&**dir, names, log_id, options.consumer_limit)?;
+    let consumers =
+        Consumers::load(&**dir, names, &found.positions, log_id, options.consumer_limit)?;
     let cuts = match &judged {
         Some(judged) => {
             check_counters(judged, names, &found.segments)?;
-            let furthest = furthest_position(&**dir, names, &log_id)?;
+            let furthest = furthest_position(&**dir, &found.positions, &log_id);
             check_position(judged, names, &found.segments, furthest)?;
             let live = &found.segments[..=judged.active];
             load_cuts(&**dir, names, live, judged.link.last_cut)?

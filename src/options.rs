@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::error::OptionsError;
-use crate::format::{GROUP_HEADER, MAX_GROUP, RECORD_HEADER};
+use crate::format::{GROUP_HEADER, MAX_GROUP, MAX_SEGMENT, RECORD_HEADER};
 use crate::lsn::align_up;
 use crate::sealed::OnSealed;
 use crate::stall::OnStall;
@@ -141,7 +141,6 @@ pub(crate) struct Geometry {
 const DEFAULT_RING: usize = 8 << 20;
 const DEFAULT_BUFFERS: usize = 8;
 const MAX_BUFFERS: usize = 1024;
-const MAX_SEGMENT: u64 = 1 << 40;
 pub(crate) const DEFAULT_PREFIX: &str = "wal";
 const MAX_PREFIX: usize = 200;
 

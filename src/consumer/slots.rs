@@ -15,7 +15,6 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::format::{put, u32_at, u64_at};
-use crate::segment::Names;
 use crate::storage::{Access, AlignedBuf, Dir, File, read_full, write_full};
 
 const BLOCK: usize = 4096;
@@ -57,16 +56,9 @@ pub(crate) fn position_in(dir: &dyn Dir, name: &str, log_id: &[u8; 16]) -> Optio
     slots.max().map(|(_, position)| position)
 }
 
-/// The highest position that a consumer, or the hook on sealed segments, has stored; 0 if none has. All below
-/// it was durable then.
-pub(crate) fn furthest_position(dir: &dyn Dir, names: &Names, log_id: &[u8; 16]) -> Result<u64> {
-    let sealed = names.sealed();
-    let entries = dir.list().map_err(|e| Error::io("list", dir.path_of(""), e))?;
-    let stored = entries
-        .iter()
-        .filter(|entry| entry.name == sealed || names.parse_consumer(&entry.name).is_some())
-        .filter_map(|entry| position_in(dir, &entry.name, log_id));
-    Ok(stored.max().unwrap_or(0))
+/// The highest of the positions in these files; 0 if there is none. All below it was durable when it was stored.
+pub(crate) fn furthest_position(dir: &dyn Dir, files: &[String], log_id: &[u8; 16]) -> u64 {
+    files.iter().filter_map(|file| position_in(dir, file, log_id)).max().unwrap_or(0)
 }
 
 impl Slots {

@@ -24,6 +24,10 @@ use crate::storage::{Access, AlignedBuf, Dir, File, read_full};
 
 /// Read at once where every block is looked at.
 const CHUNK: usize = 1 << 20;
+/// More than this to be looked through: holes in the file are passed over. Where less has to be read, no
+/// filesystem's word is taken for what is not there.
+const VAST: u64 = 1 << 30;
+
 #[derive(Debug)]
 pub(crate) struct Judgement {
     pub(crate) case: RecoveryCase,
@@ -231,8 +235,17 @@ impl Judge<'_> {
     ) -> Result<()> {
         let header = &self.segments[at];
         let stop = self.written_end(at, lsn)?;
-        let mut walker = Walker::with_chunk(self.open(at)?, *header, CHUNK);
+        let file = self.open(at)?;
+        let mut walker = Walker::with_chunk(Arc::clone(&file), *header, CHUNK);
+        let mut ask_at = if stop - lsn.min(stop) > VAST { lsn } else { stop };
         while lsn < stop {
+            if lsn >= ask_at {
+                let Some(data) = file.next_data(lsn - header.base) else { break };
+                let data = header.base + data / u64::from(header.block) * u64::from(header.block);
+                lsn = lsn.max(data);
+                ask_at = lsn + VAST;
+                continue;
+            }
             // Groups of one epoch do not overlap; one that was cut may lie across others.
             lsn = match self.read(at, walker.group(lsn))? {
                 Ok(group) if found.add(&group, header, last) => group.padded_end(header.block),
