@@ -12,7 +12,7 @@ use super::oracle::Records;
 use super::world::World;
 use crate::backend::sim::Sabotage;
 use crate::error::Error;
-use crate::format::{GroupHeader, SEGMENT_HEADER, STAMP, SegmentHeader, stamp};
+use crate::format::{Flags, GroupHeader, SEGMENT_HEADER, STAMP, SegmentHeader, stamp};
 use crate::open::recover;
 use crate::options::Options;
 use crate::reader::Reader;
@@ -168,17 +168,15 @@ impl Reference {
         self.groups().iter().map(|group| group.oldest).max().unwrap_or(0)
     }
 
+    /// The last group that makes a cut, before any damage.
+    pub(super) fn newest_cut(&self) -> u64 {
+        let groups = groups(self.segments.iter().map(|(_, content)| content.clone()));
+        let cuts = groups.iter().filter(|group| group.flags.has(Flags::CUT));
+        cuts.map(|group| group.lsn).max().unwrap_or(0)
+    }
+
     fn groups(&self) -> Vec<GroupHeader> {
-        let mut found = Vec::new();
-        for name in segment_names(&self.disk) {
-            let content = self.disk.content(&name).unwrap();
-            let Ok(header) = SegmentHeader::decode(&content) else { continue };
-            for at in (BLOCK..content.len()).step_by(BLOCK) {
-                let lsn = header.base + at as u64;
-                found.extend(GroupHeader::decode(&content[at..], lsn, &header));
-            }
-        }
-        found
+        groups(segment_names(&self.disk).iter().map(|name| self.disk.content(name).unwrap()))
     }
 
     /// Damages segment `segment` in one way, looks, and mends it.
@@ -317,6 +315,19 @@ impl Reference {
         let Seen::Records(found, _) = self.look() else { panic!("sound again") };
         assert!(found == self.records);
     }
+}
+
+/// All valid group headers of these segments.
+fn groups(segments: impl Iterator<Item = Vec<u8>>) -> Vec<GroupHeader> {
+    let mut found = Vec::new();
+    for content in segments {
+        let Ok(header) = SegmentHeader::decode(&content) else { continue };
+        for at in (BLOCK..content.len()).step_by(BLOCK) {
+            let lsn = header.base + at as u64;
+            found.extend(GroupHeader::decode(&content[at..], lsn, &header));
+        }
+    }
+    found
 }
 
 fn contents(disk: &SimDisk) -> Contents {
