@@ -24,8 +24,7 @@ use crate::storage::{Access, AlignedBuf, Dir, File, read_full};
 
 /// Read at once where every block is looked at.
 const CHUNK: usize = 1 << 20;
-/// More than this to be looked through: holes in the file are passed over. Where less has to be read, no
-/// filesystem's word is taken for what is not there.
+/// Of more than this, holes are passed over; of less, no filesystem's word is taken for what is not there.
 const VAST: u64 = 1 << 30;
 
 #[derive(Debug)]
@@ -218,9 +217,9 @@ impl Judge<'_> {
     /// `last`.
     fn evidence(&self, end: u64, segment: usize, last: EpochId) -> Result<Evidence> {
         let mut found = Evidence::new(last);
-        for (at, header) in self.segments.iter().enumerate().skip(segment) {
-            let from = if at > segment { header.first_group() } else { end };
-            self.look_through(at, from, last, &mut found)?;
+        self.look_through(segment, end, last, &mut found)?;
+        for (at, header) in self.segments.iter().enumerate().skip(segment + 1) {
+            self.look_through(at, header.first_group(), last, &mut found)?;
         }
         Ok(found)
     }
@@ -259,15 +258,13 @@ impl Judge<'_> {
     /// proves it is at `proof`: the next segment's first, if nothing was begun in this one.
     fn damage_at_break(&self, chain: &Chain, proof: u64) -> Result<Error> {
         let (at, end) = (chain.segment, chain.end);
-        if let Some(next) = self.segments.get(at + 1)
-            && proof > next.first_group()
-        {
-            let here = self.read(at, self.walker(at)?.group(end))?;
-            if here == Err(GroupInvalid::NoHeader) {
-                return Ok(self.corruption(next.first_group(), at + 1, "no group header"));
+        let here = self.read(at, self.walker(at)?.group(end))?;
+        Ok(match self.segments.get(at + 1) {
+            Some(next) if proof > next.first_group() && here == Err(GroupInvalid::NoHeader) => {
+                self.corruption(next.first_group(), at + 1, "no group header")
             }
-        }
-        Ok(self.corruption(end, at, "no group header"))
+            _ => self.corruption(end, at, "no group header"),
+        })
     }
 
     /// Where the blocks of a segment end that may hold groups, as its stamps tell, from `from` on.
