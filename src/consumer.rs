@@ -8,10 +8,8 @@ use crate::error::{Error, Result};
 use crate::follow::Follow;
 use crate::lsn::Lsn;
 use crate::positions::Slots;
+use crate::segment::is_consumer_name;
 use crate::shared::Shared;
-
-/// Bytes of a consumer's name at most.
-const LONGEST_NAME: usize = 64;
 
 /// Reads a log from where it was left off, from [`Wal::consumer`](crate::Wal::consumer).
 ///
@@ -50,12 +48,7 @@ impl fmt::Debug for Consumer {
 }
 
 fn check_name(name: &str) -> Result<()> {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
-    if (1..=LONGEST_NAME).contains(&name.len()) && name.bytes().all(plain) {
-        Ok(())
-    } else {
-        Err(Error::ConsumerName { name: name.into() })
-    }
+    if is_consumer_name(name) { Ok(()) } else { Err(Error::ConsumerName { name: name.into() }) }
 }
 
 /// Takes a name back if the consumer does not come about.

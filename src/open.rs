@@ -11,7 +11,7 @@ use crate::format::{EpochId, Flags, GROUP_HEADER, GroupHeader, Link, SegmentHead
 use crate::helper::Policy;
 use crate::lsn::Lsn;
 use crate::options::{Durability, Geometry, Options};
-use crate::positions::Consumers;
+use crate::positions::{Consumers, furthest_position};
 use crate::recovery::{
     Judgement, RecoveryCase, RecoveryReport, Walker, judge, judge_the_rest, scan, settle,
 };
@@ -58,14 +58,24 @@ pub(crate) fn recover(
         false if options.front_was_taken => Some(judge_the_rest(&**dir, names, &found.segments)?),
         false => Some(judge(&**dir, names, &found.segments)?),
     };
-    if let Some(judged) = &judged {
-        check_counters(judged, names, &found.segments)?;
-    }
-    let removed = settle(&**dir, names, &found.segments, judged.as_ref(), &found.temporaries)?;
     let log_id = match found.segments.first() {
         Some(header) => header.log_id,
         None => *random.last_chunk().unwrap_or(&[0; 16]),
     };
+    // Everything that may be refused is looked at before anything is changed.
+    let consumers =
+        Consumers::load(&**dir, names, &found.positions, log_id, options.consumer_limit)?;
+    let cuts = match &judged {
+        Some(judged) => {
+            check_counters(judged, names, &found.segments)?;
+            let furthest = furthest_position(&**dir, &found.positions, &log_id);
+            check_position(judged, names, &found.segments, furthest)?;
+            let live = &found.segments[..=judged.active];
+            load_cuts(&**dir, names, live, judged.link.last_cut)?
+        }
+        None => Cuts::new(),
+    };
+    let removed = settle(&**dir, names, &found.segments, judged.as_ref(), &found.temporaries)?;
     let policy = Policy {
         log_id,
         segment_size: geometry.segment_size,
@@ -162,8 +172,6 @@ pub(crate) fn recover(
         application_version: policy.app_version,
         temporaries_removed: removed,
     };
-    let cuts = load_cuts(&**dir, names, &live, judged.link.last_cut)?;
-    let consumers = Consumers::load(&**dir, names, log_id, options.consumer_limit)?;
     let closed_at = closing_times(&**dir, names, options, &live)?;
     let ring = Ring::new(geometry.buffer, geometry.buffers, placement);
     let files = Files {
@@ -209,6 +217,26 @@ fn check_counters(judged: &Judgement, names: &Names, segments: &[SegmentHeader])
         offset: judged.link.lsn.saturating_sub(base),
         lsn: Lsn::new(judged.link.lsn),
         reason,
+    })
+}
+
+/// A position that a consumer, or the hook on sealed segments, has stored was durable then: a log that ends
+/// below has lost what was.
+pub(crate) fn check_position(
+    judged: &Judgement,
+    names: &Names,
+    segments: &[SegmentHeader],
+    furthest: u64,
+) -> Result<()> {
+    if furthest <= judged.end {
+        return Ok(());
+    }
+    let base = segments[judged.active].base;
+    Err(Error::Corruption {
+        segment: names.segment(base),
+        offset: judged.end.saturating_sub(base),
+        lsn: Lsn::new(judged.end),
+        reason: "the log ends before the position of a consumer, or of the hook on sealed segments",
     })
 }
 

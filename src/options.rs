@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::error::OptionsError;
-use crate::format::{GROUP_HEADER, MAX_GROUP, RECORD_HEADER};
+use crate::format::{GROUP_HEADER, MAX_GROUP, MAX_SEGMENT, RECORD_HEADER};
 use crate::hooks::{OnSealed, OnStall};
 use crate::lsn::align_up;
 
@@ -140,7 +140,6 @@ pub(crate) struct Geometry {
 const DEFAULT_RING: usize = 8 << 20;
 const DEFAULT_BUFFERS: usize = 8;
 const MAX_BUFFERS: usize = 1024;
-const MAX_SEGMENT: u64 = 1 << 40;
 pub(crate) const DEFAULT_PREFIX: &str = "wal";
 const MAX_PREFIX: usize = 200;
 
@@ -259,6 +258,8 @@ pub(crate) fn validate_prefix(prefix: &str) -> Result<(), OptionsError> {
         "starts with a dot or contains '..'"
     } else if prefix.chars().any(char::is_control) {
         "contains a control character"
+    } else if prefix.ends_with(".consumer") {
+        "ends with .consumer, as the files of another log's consumers do"
     } else {
         return Ok(());
     };
@@ -320,7 +321,20 @@ mod tests {
 
     #[test]
     fn prefixes_that_make_no_plain_name_are_refused() {
-        for bad in ["", "/", "a/b", "..", "../x", ".", ".hidden", "a..b", "nul\0", "\n", "a\\b"] {
+        for bad in [
+            "",
+            "/",
+            "a/b",
+            "..",
+            "../x",
+            ".",
+            ".hidden",
+            "a..b",
+            "nul\0",
+            "\n",
+            "a\\b",
+            "a.consumer",
+        ] {
             assert!(with(|o| o.prefix = bad.into()).is_err(), "{bad:?}");
         }
         assert!(with(|o| o.prefix = "x".repeat(300)).is_err());

@@ -10,7 +10,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::SegmentHeader;
 use crate::hooks::{OnSealed, SealedSegment};
 use crate::lsn::Lsn;
@@ -61,7 +61,8 @@ impl Sealed {
     pub(crate) fn open(shared: &Arc<Shared>, log_id: [u8; 16]) -> Result<Self> {
         let files = &shared.files;
         let (name, temporary) = (files.names.sealed(), files.names.sealed_temporary());
-        let known = files.dir.list().is_ok_and(|all| all.iter().any(|entry| entry.name == name));
+        let all = files.dir.list().map_err(|e| Error::io("list", files.dir.path_of(""), e))?;
+        let known = all.iter().any(|entry| entry.name == name);
         let (slots, position) = match known {
             true => Slots::open(&*files.dir, &name, log_id)?,
             false => {

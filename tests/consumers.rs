@@ -168,6 +168,53 @@ fn a_damaged_position_is_an_error_and_never_another_position() {
     assert!(open().unwrap().consumers().is_empty(), "given up");
 }
 
+/// A position was durable when it was stored, so that it tells of a log that has lost its end.
+#[test]
+fn a_log_that_ends_before_a_position_is_damaged_and_not_shorter() {
+    let temp = Temp::new();
+    let wal = small(&temp.log()).open().unwrap();
+    let lsns = fill(&wal, 0, 400);
+    let mut consumer = wal.consumer("c").unwrap();
+    consumer.commit(lsns[300]).unwrap();
+    drop(consumer);
+    wal.close().unwrap();
+    let keep = |dir: &Path, segments: usize| {
+        for lost in &support::segments(dir)[segments..] {
+            std::fs::remove_file(lost).unwrap();
+        }
+    };
+    let committed = (lsns[300].as_u64() >> 16) as usize;
+    // Only the end behind the position is gone: nothing tells of it.
+    let copy = temp.path().join("behind");
+    copy_dir(&temp.log(), &copy);
+    keep(&copy, committed + 1);
+    assert_eq!(
+        small(&copy).open().unwrap().consumers()[0].position.as_u64(),
+        lsns[300].as_u64() + 1
+    );
+    let copy = temp.path().join("before");
+    copy_dir(&temp.log(), &copy);
+    keep(&copy, committed);
+    for _ in 0..2 {
+        match small(&copy).open() {
+            Err(Error::Corruption { lsn, reason, .. }) => {
+                assert!(lsn <= lsns[300] && reason.contains("consumer"), "{lsn}: {reason}");
+            }
+            other => panic!("{:?}", other.map(drop)),
+        }
+    }
+    assert!(matches!(ringwal::ReadOnlyWal::open(&copy), Err(Error::Corruption { .. })));
+    // A repair takes the position away: then there is nothing that knows better.
+    let log = ringwal::inspect::Directory::open(&copy, "wal").unwrap();
+    let survey = log.survey(&mut |_| {}).unwrap();
+    assert_eq!(survey.damage.len(), 1, "{:?}", survey.damage);
+    let plan = log.plan_repair(&survey, ringwal::inspect::Keep::Before).unwrap().unwrap();
+    assert_eq!(plan.consumers, ["wal.consumer.c"]);
+    plan.apply().unwrap();
+    let wal = small(&copy).open().unwrap();
+    assert!(support::read_all(&wal).len() < 300);
+}
+
 fn bounded(dir: &Path) -> WalBuilder {
     small(dir).max_segments(4)
 }

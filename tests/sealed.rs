@@ -175,3 +175,26 @@ fn calls_from_the_hook_that_would_wait_for_it_are_refused() {
     log.lock().unwrap().take();
     wal.close().unwrap();
 }
+
+/// A segment that was let go was durable, and what comes next begins behind it.
+#[test]
+fn a_log_that_ends_before_what_was_let_go_is_damaged() {
+    let temp = Temp::new();
+    let wal = small(&temp.log()).on_sealed(|_| Ok(())).open().unwrap();
+    fill(&wal, 300);
+    let released = SEGMENT * 3;
+    until("three segments are let go", || {
+        let stored = std::fs::read(temp.log().join("wal.sealed")).unwrap();
+        [32, 4096 + 32].iter().any(|&at| {
+            stored[at..at + 8].first_chunk().is_some_and(|b| u64::from_le_bytes(*b) >= released)
+        })
+    });
+    wal.close().unwrap();
+    for lost in &support::segments(&temp.log())[2..] {
+        std::fs::remove_file(lost).unwrap();
+    }
+    match small(&temp.log()).open() {
+        Err(Error::Corruption { lsn, .. }) => assert!(lsn.as_u64() <= 2 * SEGMENT),
+        other => panic!("{:?}", other.map(drop)),
+    }
+}

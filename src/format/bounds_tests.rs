@@ -145,9 +145,10 @@ fn header(
 
 #[test]
 fn segment_headers_are_valid_up_to_their_bounds_and_no_further() {
-    let passes: [fn(&mut SegmentHeader); 6] = [
+    let passes: [fn(&mut SegmentHeader); 7] = [
         |_| (),
         |h| h.size = 8192,
+        |h| h.size = 1 << 40,
         |h| h.max_group = 4096,
         |h| h.max_group = MAX_GROUP,
         |h| h.block = MAX_BLOCK,
@@ -156,7 +157,8 @@ fn segment_headers_are_valid_up_to_their_bounds_and_no_further() {
     for (n, change) in passes.into_iter().enumerate() {
         assert!(header(change, &[]).is_ok(), "case {n}");
     }
-    let fails: [fn(&mut SegmentHeader); 14] = [
+    let fails: [fn(&mut SegmentHeader); 15] = [
+        |h| h.size = (1 << 40) + 4096,
         |h| h.block = 0,
         |h| h.block = 2048,
         |h| h.block = 12_288,

@@ -26,6 +26,9 @@ pub(crate) use stamp::{STAMP, is_stamp, stamp};
 /// extent, and the number of its records, each fit a half of the extent's completion counter.
 pub(crate) const MAX_GROUP: u32 = 256 << 20;
 
+/// The largest segment: what opening may have to look through is bounded.
+pub(crate) const MAX_SEGMENT: u64 = 1 << 40;
+
 /// Where addresses end.
 pub(crate) const ADDRESS_SPACE: u64 = 1 << 62;
 

@@ -12,7 +12,9 @@
 //! range; segment size, base and max group multiples of it and in range; header length equal to the
 //! block size. The caller compares the base with the file's name and the size with its length.
 
-use super::{ADDRESS_SPACE, MAX_BLOCK, MAX_GROUP, MIN_BLOCK, put, u16_at, u32_at, u64_at};
+use super::{
+    ADDRESS_SPACE, MAX_BLOCK, MAX_GROUP, MAX_SEGMENT, MIN_BLOCK, put, u16_at, u32_at, u64_at,
+};
 
 /// Bytes of the header that mean something; the rest of its block is zero.
 pub(crate) const SEGMENT_HEADER: usize = 128;
@@ -104,7 +106,7 @@ impl SegmentHeader {
             && header.base.is_multiple_of(block)
             && u64::from(header.max_group).is_multiple_of(block);
         if !aligned
-            || header.size < 2 * block
+            || !(2 * block..=MAX_SEGMENT).contains(&header.size)
             || header.base.checked_add(header.size).is_none_or(|end| end > ADDRESS_SPACE)
             || header.max_group == 0
             || header.max_group > MAX_GROUP

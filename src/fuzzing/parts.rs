@@ -203,7 +203,7 @@ pub(super) fn segment(input: &[u8]) {
         && b[84..] == [0; 44]
         && [4096, 8192, 16384, 32768, 65536].contains(&block)
         && [size, base, longest].iter().all(|n| n % block == 0)
-        && size >= 2 * block
+        && (2 * block..=1 << 40).contains(&size)
         && u128::from(base) + u128::from(size) <= 1 << 62
         && (1..=256 << 20).contains(&longest)
         && u64::from(u32_at(&b, 68)) == block;

@@ -75,7 +75,7 @@ pub(super) fn plan(log: &Directory, survey: &Survey, keep: Keep) -> Result<Optio
         lsn: at.lsn,
         reason,
     };
-    let (moved, cut, from, to): (Vec<&SegmentFile>, _, _, _) = match keep {
+    let (moved, cut, from, to): (Vec<&SegmentFile>, Option<&SegmentFile>, _, _) = match keep {
         Keep::Before => {
             let kept = files.iter().filter(|file| file.header.base < at.cut);
             let cut = kept
@@ -107,11 +107,15 @@ pub(super) fn plan(log: &Directory, survey: &Survey, keep: Keep) -> Result<Optio
             (before, None, from, survey.end.as_u64())
         }
     };
+    let end = match cut {
+        Some(_) => to,
+        None => kept_end(survey, to),
+    };
     let mut consumers = Vec::new();
     for entry in log.dir.list().map_err(|e| Error::io("list", log.dir.path(), e))? {
         if log.names.parse_consumer(&entry.name).is_some() || entry.name == log.names.sealed() {
             let position = survey.log_id.and_then(|id| position_in(&*log.dir, &entry.name, &id));
-            if keep == Keep::Before && position.is_none_or(|position| position > to) {
+            if keep == Keep::Before && position.is_none_or(|position| position > end) {
                 consumers.push(entry.name);
             }
         }
@@ -130,6 +134,15 @@ pub(super) fn plan(log: &Directory, survey: &Survey, keep: Keep) -> Result<Optio
         log: log.clone(),
         keep,
     }))
+}
+
+/// Where the last group lies that is kept, if all segments below `to` are.
+fn kept_end(survey: &Survey, to: u64) -> u64 {
+    let kept =
+        survey.segments.iter().rev().find(|segment| {
+            segment.base.as_u64() < to && segment.groups + segment.control_groups > 0
+        });
+    kept.map_or(to, |s| s.base.as_u64() + u64::from(s.block) + s.group_bytes)
 }
 
 impl Repair {

@@ -5,4 +5,4 @@ mod slots;
 
 pub use registry::ConsumerInfo;
 pub(crate) use registry::Consumers;
-pub(crate) use slots::{Slots, position_in};
+pub(crate) use slots::{Slots, furthest_position, position_in};

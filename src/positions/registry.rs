@@ -42,17 +42,18 @@ pub(crate) struct Consumers {
 }
 
 impl Consumers {
-    /// Reads the positions of all consumers in the directory.
+    /// Reads the positions of all consumers among these files of the directory.
     pub(crate) fn load(
         dir: &dyn Dir,
         names: &Names,
+        files: &[String],
         log_id: [u8; 16],
         limit: Option<u64>,
     ) -> Result<Self> {
         let mut entries = BTreeMap::new();
-        for entry in dir.list().map_err(|e| Error::io("list", dir.path_of(""), e))? {
-            let Some(name) = names.parse_consumer(&entry.name) else { continue };
-            let (_, position) = Slots::open(dir, &entry.name, log_id)?;
+        for file in files {
+            let Some(name) = names.parse_consumer(file) else { continue };
+            let (_, position) = Slots::open(dir, file, log_id)?;
             entries.insert(name.to_owned(), Entry { position, attached: false });
         }
         Ok(Consumers { limit, entries: Mutex::new(entries) })

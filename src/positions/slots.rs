@@ -56,6 +56,11 @@ pub(crate) fn position_in(dir: &dyn Dir, name: &str, log_id: &[u8; 16]) -> Optio
     slots.max().map(|(_, position)| position)
 }
 
+/// The highest of the positions in these files; 0 if there is none. All below it was durable when it was stored.
+pub(crate) fn furthest_position(dir: &dyn Dir, files: &[String], log_id: &[u8; 16]) -> u64 {
+    files.iter().filter_map(|file| position_in(dir, file, log_id)).max().unwrap_or(0)
+}
+
 impl Slots {
     /// Makes the file, with this position, under its name. `temporary`: a name for it until then.
     pub(crate) fn create(

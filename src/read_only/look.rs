@@ -8,8 +8,9 @@ use crate::end_file::{EndReader, Said};
 use crate::error::{Error, Result};
 use crate::files::Files;
 use crate::format::SegmentHeader;
-use crate::open::load_cuts;
-use crate::recovery::{Walker, judge, scan};
+use crate::open::{check_position, load_cuts};
+use crate::positions::furthest_position;
+use crate::recovery::{Scan, Walker, judge, scan};
 use crate::segment::{Names, Table};
 use crate::storage::{Access, Dir, OsDir};
 use crate::tail::Tail;
@@ -22,6 +23,8 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub(super) struct Known {
     segments: Vec<SegmentHeader>,
+    /// Files with positions, as they were when it was opened.
+    positions: Vec<String>,
     end: u64,
     told: EndReader,
     newest_cut: u64,
@@ -31,7 +34,7 @@ pub(super) struct Known {
 
 pub(super) fn open(dir: &Arc<OsDir>, prefix: &str) -> Result<(Arc<Files>, Known)> {
     let names = Names::new(prefix);
-    let segments = settled(|| scan(&**dir, &names, &[]).map(|found| found.segments))?;
+    let Scan { segments, positions, .. } = settled(|| scan(&**dir, &names, &[]))?;
     if segments.is_empty() {
         let none = std::io::Error::new(std::io::ErrorKind::NotFound, "there is no log in it");
         return Err(Error::io("open", dir.path(), none));
@@ -44,8 +47,14 @@ pub(super) fn open(dir: &Arc<OsDir>, prefix: &str) -> Result<(Arc<Files>, Known)
         tail: Arc::new(Tail::new(0)),
         cuts: Cuts::new(),
     });
-    let mut known =
-        Known { segments, end: 0, told: EndReader::default(), newest_cut: 0, believed: false };
+    let mut known = Known {
+        segments,
+        positions,
+        end: 0,
+        told: EndReader::default(),
+        newest_cut: 0,
+        believed: false,
+    };
     refresh(&files, &mut known)?;
     Ok((files, known))
 }
@@ -76,8 +85,13 @@ pub(super) fn refresh(files: &Files, known: &mut Known) -> Result<u64> {
     }
     // Nobody says: where the log ends is found as a writer would find it.
     let (judged, segments) = settled(|| {
+        // First: what is stored meanwhile may lie behind the end that is found.
+        let id = known.segments.first().map(|header| header.log_id).unwrap_or_default();
+        let furthest = furthest_position(&*files.dir, &known.positions, &id);
         let found = scan(&*files.dir, &files.names, &known.segments)?.segments;
-        Ok((judge(&*files.dir, &files.names, &found)?, found))
+        let judged = judge(&*files.dir, &files.names, &found)?;
+        check_position(&judged, &files.names, &found, furthest)?;
+        Ok((judged, found))
     })?;
     files.table.replace(&segments);
     known.segments = segments;

@@ -5,7 +5,8 @@
 //! 2. It follows headers along the chain to the break: the first place without a successor.
 //! 3. Behind the break it looks for headers that count as evidence (docs/format.md), and takes the
 //!    highest durable mark of all: at every block of that segment and of each later one, but for those
-//!    that stamps prove to be untouched.
+//!    that stamps prove to be untouched. The same counts behind the place where the chain left a segment
+//!    for the next one.
 //! 4. A mark above the break: durable data is damaged there, `Corruption`. Otherwise groups from
 //!    the highest mark on are checked in full; the first bad one is where the log is cut, unless a
 //!    mark lies above it.
@@ -16,13 +17,16 @@ use std::sync::Arc;
 use super::report::RecoveryCase;
 use super::walk::Walker;
 use crate::error::{Error, Result};
-use crate::format::{EpochId, Flags, GroupHeader, Link, SegmentHeader, is_stamp};
+use crate::format::{EpochId, Flags, GroupHeader, GroupInvalid, Link, SegmentHeader, is_stamp};
 use crate::lsn::Lsn;
 use crate::segment::Names;
 use crate::storage::{Access, AlignedBuf, Dir, File, read_full};
 
 /// Read at once where every block is looked at.
 const CHUNK: usize = 1 << 20;
+/// Of more than this, holes are passed over; of less, no filesystem's word is taken for what is not there.
+const VAST: u64 = 1 << 30;
+
 #[derive(Debug)]
 pub(crate) struct Judgement {
     pub(crate) case: RecoveryCase,
@@ -92,6 +96,11 @@ pub(crate) fn judge(dir: &dyn Dir, names: &Names, segments: &[SegmentHeader]) ->
     if segments[0].base > judgement.stated_oldest {
         return Err(judge.corruption_in(judgement.stated_oldest, "the segment is missing"));
     }
+    // A log begins at 0, and what was before its oldest segment went when a group in that was durable.
+    if judgement.case == RecoveryCase::Unwritten && segments[0].base > 0 {
+        let reason = "no group in the oldest segment, and those before it are missing";
+        return Err(judge.corruption(judgement.end, 0, reason));
+    }
     Ok(judgement)
 }
 
@@ -111,14 +120,14 @@ impl Judge<'_> {
         };
         // The mark is an end: what is durable lies before it, perhaps in the segment before.
         let from = self.segment_of(first_group.durable_end.saturating_sub(1)).min(newest);
-        let chain = self.follow(from, newest)?;
+        let chain = self.follow(from)?;
         let Some(last) = chain.tail.back() else {
             return Err(self.corruption(chain.end, chain.segment, "no group header"));
         };
         let evidence = self.evidence(chain.end, chain.segment, last.epoch)?;
         let mark = chain.mark.max(evidence.mark);
         if mark > chain.end {
-            return Err(self.corruption(chain.end, chain.segment, "no group header"));
+            return Err(self.damage_at_break(&chain, evidence.first)?);
         }
         self.check_tail(&chain, &evidence, mark)
     }
@@ -159,14 +168,13 @@ impl Judge<'_> {
     }
 
     /// Follows headers from the first group of segment `from` to the break.
-    fn follow(&self, from: usize, newest: usize) -> Result<Chain> {
+    fn follow(&self, from: usize) -> Result<Chain> {
         let mut at = from;
         let mut walker = self.walker(at)?;
         let start = self.segments[at].first_group();
         let mut chain = Chain { tail: VecDeque::new(), end: start, segment: at, mark: 0 };
         let Ok(mut group) = self.read(at, walker.group(start))? else {
-            // `newest` has a first group whose mark lies in or behind this segment.
-            debug_assert!(from < newest);
+            // A mark lies in this segment, or behind it.
             return Ok(chain);
         };
         loop {
@@ -184,6 +192,7 @@ impl Judge<'_> {
             let mut ahead = self.walker(at + 1)?;
             match self.read(at + 1, ahead.group(following.first_group()))? {
                 Ok(next) if next.follows(&link) => {
+                    self.check_left(&chain, link.epoch)?;
                     at += 1;
                     walker = ahead;
                     group = next;
@@ -193,23 +202,69 @@ impl Judge<'_> {
         }
     }
 
+    /// The chain goes on in the next segment. It may have gone on in this one, if the group there is damaged
+    /// and the next segment begins with a torn one that was its rival once: then groups behind it say so.
+    fn check_left(&self, chain: &Chain, last: EpochId) -> Result<()> {
+        let mut found = Evidence::new(last);
+        self.look_through(chain.segment, chain.end, last, &mut found)?;
+        if found.mark > chain.end {
+            return Err(self.corruption(chain.end, chain.segment, "no group header"));
+        }
+        Ok(())
+    }
+
     /// What valid headers behind the break at `end` tell, when the last group before it is of epoch
     /// `last`.
     fn evidence(&self, end: u64, segment: usize, last: EpochId) -> Result<Evidence> {
-        let mut found = Evidence { mark: 0, highest_epoch: last.counter, reach: 0 };
-        for (at, header) in self.segments.iter().enumerate().skip(segment) {
-            let mut lsn = if at > segment { header.first_group() } else { end };
-            let stop = self.written_end(at, lsn)?;
-            let mut walker = Walker::with_chunk(self.open(at)?, *header, CHUNK);
-            while lsn < stop {
-                // Groups of one epoch do not overlap; one that was cut may lie across others.
-                lsn = match self.read(at, walker.group(lsn))? {
-                    Ok(group) if found.add(&group, header, last) => group.padded_end(header.block),
-                    _ => lsn + u64::from(header.block),
-                };
-            }
+        let mut found = Evidence::new(last);
+        self.look_through(segment, end, last, &mut found)?;
+        for (at, header) in self.segments.iter().enumerate().skip(segment + 1) {
+            self.look_through(at, header.first_group(), last, &mut found)?;
         }
         Ok(found)
+    }
+
+    /// The same for one segment, from `lsn` on.
+    fn look_through(
+        &self,
+        at: usize,
+        mut lsn: u64,
+        last: EpochId,
+        found: &mut Evidence,
+    ) -> Result<()> {
+        let header = &self.segments[at];
+        let stop = self.written_end(at, lsn)?;
+        let file = self.open(at)?;
+        let mut walker = Walker::with_chunk(Arc::clone(&file), *header, CHUNK);
+        let mut ask_at = if stop - lsn.min(stop) > VAST { lsn } else { stop };
+        while lsn < stop {
+            if lsn >= ask_at {
+                let Some(data) = file.next_data(lsn - header.base) else { break };
+                let data = header.base + data / u64::from(header.block) * u64::from(header.block);
+                lsn = lsn.max(data);
+                ask_at = lsn + VAST;
+                continue;
+            }
+            // Groups of one epoch do not overlap; one that was cut may lie across others.
+            lsn = match self.read(at, walker.group(lsn))? {
+                Ok(group) if found.add(&group, header, last) => group.padded_end(header.block),
+                _ => lsn + u64::from(header.block),
+            };
+        }
+        Ok(())
+    }
+
+    /// Which of the two places is damaged in which the chain could have gone on, when the first group that
+    /// proves it is at `proof`: the next segment's first, if nothing was begun in this one.
+    fn damage_at_break(&self, chain: &Chain, proof: u64) -> Result<Error> {
+        let (at, end) = (chain.segment, chain.end);
+        let here = self.read(at, self.walker(at)?.group(end))?;
+        Ok(match self.segments.get(at + 1) {
+            Some(next) if proof > next.first_group() && here == Err(GroupInvalid::NoHeader) => {
+                self.corruption(next.first_group(), at + 1, "no group header")
+            }
+            _ => self.corruption(end, at, "no group header"),
+        })
     }
 
     /// Where the blocks of a segment end that may hold groups, as its stamps tell, from `from` on.
@@ -320,9 +375,15 @@ struct Evidence {
     highest_epoch: u64,
     /// End of the last group that was written behind the break.
     reach: u64,
+    /// The first group that counts; 0 if there is none.
+    first: u64,
 }
 
 impl Evidence {
+    fn new(last: EpochId) -> Self {
+        Evidence { mark: 0, highest_epoch: last.counter, reach: 0, first: 0 }
+    }
+
     /// True if the group counts as evidence.
     fn add(&mut self, group: &GroupHeader, header: &SegmentHeader, last: EpochId) -> bool {
         self.highest_epoch = self.highest_epoch.max(group.epoch.counter);
@@ -330,6 +391,9 @@ impl Evidence {
         if counts {
             self.mark = self.mark.max(group.durable_end);
             self.reach = self.reach.max(group.padded_end(header.block));
+            if self.first == 0 {
+                self.first = group.lsn;
+            }
         }
         counts
     }

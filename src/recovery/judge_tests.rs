@@ -136,6 +136,16 @@ fn segments_without_a_group_are_an_empty_log_unless_something_says_otherwise() {
     assert_eq!(made.damaged_at(), BLOCK);
 }
 
+/// Retention removes a segment only when a group in a later one is durable; a log begins at 0.
+#[test]
+fn spares_that_are_all_that_is_left_are_not_an_empty_log() {
+    let mut made = Made::new(1, 3);
+    assert_eq!(made.damaged_at(), SIZE + BLOCK);
+    // Nor with a group that claims nothing.
+    made.put(SIZE + 3 * BLOCK, 9, |h| h.durable_end = BLOCK);
+    assert_eq!(made.damaged_at(), SIZE + BLOCK);
+}
+
 #[test]
 fn a_chain_ends_whole_marked_or_clean() {
     let mut made = Made::new(0, 2);
@@ -216,6 +226,64 @@ fn epochs_decide_whose_marks_count() {
         } else {
             assert_eq!(made.judge().unwrap().end, 3 * BLOCK, "{epoch:?}");
         }
+    }
+}
+
+/// The first group of the next segment was torn, and the next epoch found room before it: that group still
+/// repeats the hash of the last one before the cut.
+#[test]
+fn a_damaged_epoch_is_not_passed_by_way_of_the_next_segment() {
+    let mut made = Made::new(0, 2);
+    made.begin();
+    let last = made.put(2 * BLOCK, 9, |_| ());
+    let torn = made.put(SIZE + BLOCK, 9, |h| h.durable_end = 3 * BLOCK);
+    made.write(torn.lsn + 140, &[8]);
+    assert_eq!(made.end(), (RecoveryCase::Torn, 3 * BLOCK));
+    made.link = last.link();
+    made.epoch = SECOND;
+    made.put(3 * BLOCK, 0, |h| h.flags = Flags::EPOCH);
+    made.put(4 * BLOCK, 9, |_| ());
+    made.put(5 * BLOCK, 9, |_| ());
+    assert_eq!(made.end(), (RecoveryCase::Whole, 6 * BLOCK));
+    made.write(3 * BLOCK, &[0; 512]);
+    assert_eq!(made.damaged_at(), 3 * BLOCK);
+    // Marks that prove nothing are no damage: of the epoch that was left there, and up to the end.
+    let mut made = Made::new(0, 2);
+    made.begin();
+    let last = made.put(2 * BLOCK, 9, |_| ());
+    made.put(4 * BLOCK, 9, |h| h.durable_end = 3 * BLOCK);
+    made.link = last.link();
+    made.epoch = SECOND;
+    made.put(SIZE + BLOCK, 0, |h| (h.durable_end, h.flags) = (3 * BLOCK, Flags::EPOCH));
+    made.put(SIZE + 2 * BLOCK, 9, |_| ());
+    assert_eq!(made.end(), (RecoveryCase::Whole, SIZE + 3 * BLOCK));
+}
+
+/// The place that is said to be damaged is the one that is, whether the segment before it was left full or not.
+#[test]
+fn damage_of_a_segments_first_group_is_found_in_that_segment() {
+    for full in [true, false] {
+        let mut made = Made::new(0, 3);
+        made.begin();
+        for lsn in (2..SIZE / BLOCK - u64::from(!full)).map(|n| n * BLOCK) {
+            made.put(lsn, 9, |_| ());
+        }
+        let last = made.link.lsn;
+        for lsn in [1, 2, 3].map(|n| SIZE + n * BLOCK) {
+            made.put(lsn, 9, |h| {
+                h.durable_end = if lsn == SIZE + BLOCK { last + BLOCK } else { lsn }
+            });
+        }
+        made.write(SIZE + BLOCK, &[0; 512]);
+        assert_eq!(made.damaged_at(), SIZE + BLOCK, "full: {full}");
+        // One that was begun in the segment before is what is damaged if its header is there.
+        let mut made = Made::new(0, 3);
+        made.begin();
+        made.put(2 * BLOCK, 9, |_| ());
+        made.put(SIZE + BLOCK, 9, |h| h.durable_end = 3 * BLOCK);
+        made.put(SIZE + 2 * BLOCK, 9, |_| ());
+        made.write(2 * BLOCK + 8, &[1]);
+        assert_eq!(made.damaged_at(), 2 * BLOCK);
     }
 }
 

@@ -11,6 +11,8 @@ pub(crate) struct Scan {
     /// In ascending order, each following its predecessor without a gap.
     pub(crate) segments: Vec<SegmentHeader>,
     pub(crate) temporaries: Vec<String>,
+    /// Files with positions: of consumers, and of the hook on sealed segments.
+    pub(crate) positions: Vec<String>,
 }
 
 /// Reads the directory and the header of every segment that is not among the `known`. Changes nothing.
@@ -18,10 +20,17 @@ pub(crate) fn scan(dir: &dyn Dir, names: &Names, known: &[SegmentHeader]) -> Res
     let entries = dir.list().map_err(|e| Error::io("list", dir.path_of(""), e))?;
     let mut bases = Vec::new();
     let mut temporaries = Vec::new();
+    let mut positions = Vec::new();
+    let sealed = names.sealed();
     for entry in entries {
         match names.parse(&entry.name) {
             SegmentName::Segment(base) => bases.push((base, entry.len)),
             SegmentName::Temporary if entry.regular => temporaries.push(entry.name),
+            SegmentName::Foreign
+                if entry.name == sealed || names.parse_consumer(&entry.name).is_some() =>
+            {
+                positions.push(entry.name);
+            }
             SegmentName::Temporary | SegmentName::Foreign => {}
         }
     }
@@ -70,7 +79,7 @@ pub(crate) fn scan(dir: &dyn Dir, names: &Names, known: &[SegmentHeader]) -> Res
         }
         segments.push(header);
     }
-    Ok(Scan { segments, temporaries })
+    Ok(Scan { segments, temporaries, positions })
 }
 
 fn read_header(

@@ -9,7 +9,7 @@ use fastrand::Rng;
 use super::{Judgement, judge, scan};
 use crate::clock::SystemClock;
 use crate::error::{Error, Result};
-use crate::format::SegmentHeader;
+use crate::format::{GroupHeader, SegmentHeader};
 use crate::open::recover;
 use crate::options::{BackendChoice, Options};
 use crate::segment::{Haste, Names, Preparation, zeroes};
@@ -83,6 +83,48 @@ fn the_end_is_looked_for_past_the_page_cache() {
     judge(&dir, &names, &found.segments).unwrap();
     let opened = opened.lock().unwrap();
     assert!(!opened.is_empty() && opened.iter().all(|a| *a == Access::ReadDevice), "{opened:?}");
+}
+
+/// The header is a sound one and the file has no more than that: nothing says where groups end in it.
+#[test]
+fn a_tebibyte_of_nothing_is_looked_through_at_once() {
+    let path = TempPath::new();
+    let dir = OsDir::open_or_create(&path).unwrap();
+    let names = Names::new("wal");
+    let mut header = SegmentHeader {
+        log_id: [7; 16],
+        block: 4096,
+        size: 1 << 40,
+        base: 0,
+        max_group: 4096,
+        created_at: 0,
+        app_version: 0,
+    };
+    let write = |header: &SegmentHeader, group: Option<u64>| {
+        let mut bytes = [0; 128];
+        header.encode(&mut bytes);
+        let file = std::fs::File::create(path.join(names.segment(header.base))).unwrap();
+        std::os::unix::fs::FileExt::write_at(&file, &bytes, 0).unwrap();
+        if let Some(at) = group {
+            let mark = GroupHeader { log_id: [7; 16], durable_end: at, ..GroupHeader::nothing(at) };
+            mark.encode(&mut bytes);
+            std::os::unix::fs::FileExt::write_at(&file, &bytes, at).unwrap();
+        }
+        file.set_len(header.size)
+    };
+    if let Err(e) = write(&header, None) {
+        return eprintln!("no file can be so long here: {e}");
+    }
+    let started = std::time::Instant::now();
+    let judged = |header: &SegmentHeader| judge(&dir, &names, &[*header]);
+    assert_eq!(judged(&header).unwrap().end, 4096);
+    // What is there is found.
+    write(&header, Some(header.size - 8192)).unwrap();
+    assert!(matches!(judged(&header), Err(Error::Corruption { .. })));
+    assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
+    header.size *= 2;
+    write(&header, None).unwrap();
+    assert!(matches!(scan(&dir, &names, &[]), Err(Error::Corruption { .. })), "too long a segment");
 }
 
 #[test]

@@ -12,6 +12,6 @@ mod prepare;
 mod table;
 
 pub(crate) use lock::DirLock;
-pub(crate) use name::{Names, SegmentName};
+pub(crate) use name::{Names, SegmentName, is_consumer_name};
 pub(crate) use prepare::{Haste, Preparation, zeroes};
 pub(crate) use table::{Found, Pin, Spare, Table};

@@ -18,6 +18,15 @@ pub(crate) enum SegmentName {
     Foreign,
 }
 
+/// Bytes of a consumer's name at most.
+const LONGEST_CONSUMER: usize = 64;
+
+/// Whether a consumer may be called that.
+pub(crate) fn is_consumer_name(name: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    (1..=LONGEST_CONSUMER).contains(&name.len()) && name.bytes().all(plain)
+}
+
 impl Names {
     pub(crate) fn new(prefix: &str) -> Self {
         Names { prefix: prefix.into() }
@@ -67,7 +76,7 @@ impl Names {
     /// The consumer whose position that file holds.
     pub(crate) fn parse_consumer<'a>(&self, file: &'a str) -> Option<&'a str> {
         let name = file.strip_prefix(&self.prefix)?.strip_prefix(".consumer.")?;
-        (!name.is_empty() && !name.contains('.')).then_some(name)
+        is_consumer_name(name).then_some(name)
     }
 
     /// A file that the backends are probed with.
@@ -126,6 +135,12 @@ mod tests {
     #[test]
     fn foreign_names_are_foreign() {
         let names = Names::new("wal");
+        assert_eq!(names.parse_consumer("wal.consumer.a-B_9"), Some("a-B_9"));
+        let long = format!("wal.consumer.{}", "x".repeat(65));
+        for name in ["", "a.new", "a b", "\u{e9}", "a~"].map(|n| format!("wal.consumer.{n}")) {
+            assert_eq!(names.parse_consumer(&name), None, "{name}");
+        }
+        assert_eq!(names.parse_consumer(&long), None);
         for name in [
             "",
             "wal",

@@ -12,7 +12,7 @@ use super::oracle::Records;
 use super::world::World;
 use crate::backend::sim::Sabotage;
 use crate::error::Error;
-use crate::format::{GroupHeader, SEGMENT_HEADER, STAMP, SegmentHeader, stamp};
+use crate::format::{Flags, GroupHeader, SEGMENT_HEADER, STAMP, SegmentHeader, stamp};
 use crate::open::recover;
 use crate::options::Options;
 use crate::reader::Reader;
@@ -23,8 +23,11 @@ use crate::testing::SimClock;
 const SECTOR: usize = 512;
 const BLOCK: usize = 4096;
 
+/// Files by name.
+pub(super) type Contents = BTreeMap<String, Vec<u8>>;
+
 /// What can be said of a log after damage.
-enum Seen {
+pub(super) enum Seen {
     /// Its records, and where it ends.
     Records(Records, u64),
     /// `Corruption`, or another typed refusal to open.
@@ -32,20 +35,22 @@ enum Seen {
 }
 
 /// A log, what it holds, and what its files held before they were recycled.
-struct Reference {
-    disk: SimDisk,
-    options: Options,
-    records: Records,
+pub(super) struct Reference {
+    pub(super) disk: SimDisk,
+    pub(super) options: Options,
+    pub(super) records: Records,
     stale: Vec<Vec<u8>>,
-    segments: Vec<(String, Vec<u8>)>,
-    looks: u64,
-    refused: u64,
-    cut: u64,
+    /// The directory at earlier times.
+    pub(super) earlier: Vec<Contents>,
+    pub(super) segments: Vec<(String, Vec<u8>)>,
+    pub(super) looks: u64,
+    pub(super) refused: u64,
+    pub(super) cut: u64,
 }
 
 impl Reference {
     /// Five small segments, some of them recycled, of two epochs, with batches; closed or abandoned.
-    fn new(seed: u64, close: bool, segment_size: u64) -> Self {
+    pub(super) fn new(seed: u64, close: bool, segment_size: u64) -> Self {
         let mut world = World::new(seed, Sabotage::None);
         world.options = Options {
             segment_size,
@@ -54,7 +59,7 @@ impl Reference {
             idle_seal: Duration::from_secs(1),
             ..Options::default()
         };
-        let mut former = BTreeMap::new();
+        let mut earlier: Vec<Contents> = Vec::new();
         for recycled in [3, 8] {
             let mut life = world.open().unwrap().unwrap();
             let mut cut = recycled == 3;
@@ -79,22 +84,20 @@ impl Reference {
                     }
                     cut = world.tally.cuts > 0;
                 }
-                for name in segment_names(&world.disk) {
-                    let content = world.disk.content(&name).unwrap();
-                    former.insert(name, content);
-                }
+                earlier.push(contents(&world.disk));
             }
             if close {
                 life.close();
             }
         }
-        let names = segment_names(&world.disk);
-        let segments: Vec<_> =
-            names.iter().map(|n| (n.clone(), world.disk.content(n).unwrap())).collect();
-        let stale = former.into_iter().filter(|(n, _)| !names.contains(n)).map(|(_, c)| c);
+        let now = contents(&world.disk);
+        let former: Contents =
+            earlier.iter().flatten().map(|(n, c)| (n.clone(), c.clone())).collect();
+        let stale = former.into_iter().filter(|(n, _)| !now.contains_key(n)).map(|(_, c)| c);
         let mut reference = Reference {
             stale: stale.collect(),
-            segments,
+            segments: now.into_iter().collect(),
+            earlier,
             disk: world.disk,
             options: world.options,
             records: Vec::new(),
@@ -111,8 +114,26 @@ impl Reference {
         reference
     }
 
+    /// The log that some lives have left.
+    pub(super) fn of(world: World) -> Self {
+        let mut reference = Reference {
+            segments: contents(&world.disk).into_iter().collect(),
+            stale: Vec::new(),
+            earlier: Vec::new(),
+            disk: world.disk,
+            options: world.options,
+            records: Vec::new(),
+            looks: 0,
+            refused: 0,
+            cut: 0,
+        };
+        let Seen::Records(records, _) = reference.look() else { panic!("it is sound") };
+        reference.records = records;
+        reference
+    }
+
     /// Opens and reads the log without writing to it.
-    fn look(&mut self) -> Seen {
+    pub(super) fn look(&mut self) -> Seen {
         self.looks += 1;
         let names = Names::new(&self.options.prefix);
         let clock = SimClock::default();
@@ -138,19 +159,24 @@ impl Reference {
     }
 
     /// The newest durable mark of all valid group headers on the disk.
-    fn newest_mark(&self) -> u64 {
-        let mut newest = 0;
-        for name in segment_names(&self.disk) {
-            let content = self.disk.content(&name).unwrap();
-            let Ok(header) = SegmentHeader::decode(&content[..SEGMENT_HEADER]) else { continue };
-            for at in (BLOCK..content.len()).step_by(BLOCK) {
-                let lsn = header.base + at as u64;
-                if let Ok(group) = GroupHeader::decode(&content[at..], lsn, &header) {
-                    newest = newest.max(group.durable_end);
-                }
-            }
-        }
-        newest
+    pub(super) fn newest_mark(&self) -> u64 {
+        self.groups().iter().map(|group| group.durable_end).max().unwrap_or(0)
+    }
+
+    /// What retention has durably let go of.
+    pub(super) fn retired(&self) -> u64 {
+        self.groups().iter().map(|group| group.oldest).max().unwrap_or(0)
+    }
+
+    /// The last group that makes a cut, before any damage.
+    pub(super) fn newest_cut(&self) -> u64 {
+        let groups = groups(self.segments.iter().map(|(_, content)| content.clone()));
+        let cuts = groups.iter().filter(|group| group.flags.has(Flags::CUT));
+        cuts.map(|group| group.lsn).max().unwrap_or(0)
+    }
+
+    fn groups(&self) -> Vec<GroupHeader> {
+        groups(segment_names(&self.disk).iter().map(|name| self.disk.content(name).unwrap()))
     }
 
     /// Damages segment `segment` in one way, looks, and mends it.
@@ -291,7 +317,24 @@ impl Reference {
     }
 }
 
-fn segment_names(disk: &SimDisk) -> Vec<String> {
+/// All valid group headers of these segments.
+fn groups(segments: impl Iterator<Item = Vec<u8>>) -> Vec<GroupHeader> {
+    let mut found = Vec::new();
+    for content in segments {
+        let Ok(header) = SegmentHeader::decode(&content) else { continue };
+        for at in (BLOCK..content.len()).step_by(BLOCK) {
+            let lsn = header.base + at as u64;
+            found.extend(GroupHeader::decode(&content[at..], lsn, &header));
+        }
+    }
+    found
+}
+
+fn contents(disk: &SimDisk) -> Contents {
+    segment_names(disk).into_iter().map(|n| (n.clone(), disk.content(&n).unwrap())).collect()
+}
+
+pub(super) fn segment_names(disk: &SimDisk) -> Vec<String> {
     disk.names().into_iter().filter(|name| name.ends_with(".wal")).collect()
 }
 

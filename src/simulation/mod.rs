@@ -9,11 +9,13 @@
 
 mod crashes;
 mod damage;
+mod damaged_lives;
 mod faults;
 mod ledger;
 mod oracle;
 mod seeds;
 mod tally;
+mod whole_files;
 mod world;
 
 /// The value of an environment variable.

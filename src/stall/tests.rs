@@ -48,7 +48,7 @@ impl Watched {
         };
         let dir = SimDisk::new().dir();
         let names = Names::new("wal");
-        let consumers = Consumers::load(&*dir, &names, [0; 16], None).unwrap();
+        let consumers = Consumers::load(&*dir, &names, &[], [0; 16], None).unwrap();
         let files = Files {
             table: Arc::new(Table::new([], Vec::new())),
             dir,

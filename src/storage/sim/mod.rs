@@ -356,6 +356,24 @@ impl SimDisk {
         }
     }
 
+    /// Puts a file under that name, or takes it away, behind everybody's back.
+    #[cfg(test)]
+    pub(crate) fn put(&self, name: &str, bytes: Option<&[u8]>) {
+        let mut state = self.state();
+        state.ids += 1;
+        let id = state.ids;
+        match bytes {
+            Some(bytes) => {
+                let mut content = Content::default();
+                content.damage(|all| *all = bytes.to_vec());
+                state.files.insert(id, content);
+                state.names.insert(name.into(), id);
+            }
+            None => drop(state.names.remove(name)),
+        }
+        state.durable_names = state.names.clone();
+    }
+
     pub(crate) fn content(&self, name: &str) -> Option<Vec<u8>> {
         let state = self.state();
         Some(state.files.get(state.names.get(name)?)?.current().to_vec())
