@@ -9,8 +9,8 @@ use crate::context::{self, Filling};
 use crate::durable::Verdict;
 use crate::error::{Error, Result};
 use crate::format::{
-    BATCH_HEADER, EpochId, KIND_ABORT, KIND_BATCH, KIND_DATA, PayloadSum, RECORD_HEADER, Seed,
-    item_size, stored_size, write_item,
+    BATCH_HEADER, EpochId, KIND_BATCH, KIND_DATA, PayloadSum, RECORD_HEADER, Seed, item_size,
+    stored_size, write_abort, write_item,
 };
 use crate::lsn::Lsn;
 use crate::ring::{Refused, Reservation};
@@ -131,11 +131,7 @@ impl Core {
     /// Gives a reservation up: its bytes become an abort record.
     pub(crate) fn abort(&self, mut room: Reservation<'_>) {
         let lsn = room.lsn();
-        let bytes = room.bytes();
-        bytes.fill(0);
-        let body = &bytes[RECORD_HEADER..];
-        let sum = self.seed.sum(body);
-        sum.write_header(bytes, lsn, KIND_ABORT, self.tag);
+        write_abort(room.bytes(), lsn, &self.seed, self.tag);
         room.publish(0);
     }
 

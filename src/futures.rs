@@ -8,7 +8,7 @@ use crate::core::Core;
 use crate::durable::{Registrar, Verdict};
 use crate::error::{Error, Result};
 use crate::lsn::Lsn;
-use crate::ring::PendingReservation;
+use crate::ring::{PendingReservation, Turn};
 
 /// Resolves when a record is durable. From [`Wal::when_durable`](crate::Wal::when_durable).
 #[derive(Debug)]
@@ -88,6 +88,9 @@ impl Drop for DurableFuture {
 
 /// Resolves when a record has its place in the log. From
 /// [`Wal::append_async`](crate::Wal::append_async).
+///
+/// It may be polled late, dropped or leaked: room that it is given while the ring is full is kept for it for
+/// some 10 ms, and then it waits again, behind those who came meanwhile.
 #[derive(Debug)]
 #[must_use = "a future does nothing until it is polled"]
 pub struct AppendFuture<'a> {
@@ -104,27 +107,28 @@ impl<'a> AppendFuture<'a> {
 
     fn attempt(&mut self, cx: &Context<'_>) -> Poll<Result<Lsn>> {
         let ring = &self.core.shared.ring;
-        let room = if let Some(pending) = &self.pending {
-            match pending.poll(ring, cx.waker()) {
-                None => return Poll::Pending,
-                Some(room) => {
-                    self.pending = None;
-                    room
+        if let Some(pending) = &self.pending {
+            let Some(turn) = pending.poll(ring, cx.waker()) else { return Poll::Pending };
+            self.pending = None;
+            match turn {
+                Turn::Granted(room) => {
+                    return Poll::Ready(Ok(self.core.put_polled(room, self.payload)));
                 }
+                Turn::Refused(refused) => return Poll::Ready(Err(self.core.refused(refused))),
+                Turn::Missed => {}
             }
-        } else {
-            let len = self.core.check_append(self.payload)?;
-            match ring.try_reserve(len) {
-                Ok(room) => Ok(room),
-                Err(_) => match ring.reserve_later(len, cx.waker()) {
-                    Ok(Ok(room)) => Ok(room),
-                    Ok(Err(pending)) => {
-                        self.pending = Some(pending);
-                        return Poll::Pending;
-                    }
-                    Err(refused) => Err(refused),
-                },
-            }
+        }
+        let len = self.core.check_append(self.payload)?;
+        let room = match ring.try_reserve(len) {
+            Ok(room) => Ok(room),
+            Err(_) => match ring.reserve_later(len, cx.waker()) {
+                Ok(Ok(room)) => Ok(room),
+                Ok(Err(pending)) => {
+                    self.pending = Some(pending);
+                    return Poll::Pending;
+                }
+                Err(refused) => Err(refused),
+            },
         };
         match room {
             Ok(room) => Poll::Ready(Ok(self.core.put_polled(room, self.payload))),

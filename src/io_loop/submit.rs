@@ -5,12 +5,13 @@ use super::IoLoop;
 use super::groups::Group;
 use crate::backend::{Method, Write};
 use crate::error::Failure;
-use crate::format::{Flags, GROUP_HEADER, GroupHeader};
+use crate::format::{Flags, GROUP_HEADER, GroupHeader, Seed, write_abort};
 use crate::lsn::align_up;
 use crate::options::Durability;
 use crate::ring::{Poll, Sealed};
 
-/// A reservation that is filled for longer is told of.
+/// A reservation that is filled for longer is told of; one that was made for a task, which may never be
+/// polled again, is taken back.
 pub(super) const SLOW_RESERVATION: u64 = 10_000_000;
 
 impl IoLoop {
@@ -34,10 +35,9 @@ impl IoLoop {
                 Poll::Open if flying < self.eager() && self.delay_is_over() => {
                     self.shared.ring.seal(false);
                 }
-                Poll::Filling => {
-                    self.note_filling();
-                    return progress;
-                }
+                // What was taken back may be all that was missing.
+                Poll::Filling if self.note_filling() => progress = true,
+                Poll::Filling => return progress,
                 Poll::Empty if self.control_is_due() => self.shared.ring.seal(true),
                 Poll::Empty => {
                     self.queued_from = (flying > 0).then(|| self.clock.now());
@@ -58,14 +58,25 @@ impl IoLoop {
         now >= due
     }
 
-    fn note_filling(&mut self) {
+    /// True: something was filled here.
+    fn note_filling(&mut self) -> bool {
         let now = self.clock.now();
         let since = *self.filling_since.get_or_insert(now);
         if since != u64::MAX && now.saturating_sub(since) > SLOW_RESERVATION {
             self.shared.counters.slow_reservations.add(1);
             tracing::warn!("a producer has not filled its reservation for more than 10 ms");
             self.filling_since = Some(u64::MAX);
+            let missed = self.shared.ring.take_back(self.next);
+            let any = !missed.is_empty();
+            let (seed, tag) = (Seed::new(&self.setup.log_id), self.setup.epoch.tag());
+            for mut room in missed {
+                let lsn = room.lsn();
+                write_abort(room.bytes(), lsn, &seed, tag);
+                room.publish(0);
+            }
+            return any;
         }
+        false
     }
 
     /// Whether the log is idle and wants a control group.

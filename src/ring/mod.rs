@@ -21,6 +21,8 @@
 //! 7. The opener stores base before it publishes the tail; a reservation reads it afterwards.
 //! 8. Producers that wait for room are granted the first bytes of the next extent, in order: none
 //!    starves, however large its record. The tail is published before they are told.
+//! 9. What was granted to a task is in `unpolled` until its extent is released: a task that does not come
+//!    misses its turn when the I/O thread says so, and holds up nobody.
 
 mod doorbell;
 mod memory;
@@ -39,7 +41,7 @@ use crossbeam::utils::CachePadded;
 
 pub(crate) use doorbell::{Doorbell, Wake, WakeOn};
 pub(crate) use memory::Memory;
-pub(crate) use reserve::{PendingReservation, Refused, Reservation};
+pub(crate) use reserve::{PendingReservation, Refused, Reservation, Turn};
 
 use crate::format::GROUP_HEADER;
 use crate::lsn::align_up;
@@ -90,6 +92,8 @@ struct Opening {
     queue: VecDeque<Arc<Request>>,
     /// Tasks that were granted room or refused: user code, woken after the lock is let go.
     wakers: Vec<Waker>,
+    /// What tasks were granted, by the sequence of the extent, ascending.
+    unpolled: VecDeque<(u64, Arc<Request>)>,
     /// No more extents are opened for producers.
     stopped: bool,
     /// The next segment cannot be prepared for want of space.
@@ -183,6 +187,7 @@ impl Ring {
                 last_end: placement.next,
                 queue: VecDeque::new(),
                 wakers: Vec::new(),
+                unpolled: VecDeque::new(),
                 stopped: false,
                 no_space: false,
                 private_waits: false,
@@ -255,6 +260,9 @@ impl Ring {
         for _ in 0..granted {
             if let Some(request) = opening.queue.pop_front() {
                 let len = request.len();
+                if request.is_task() {
+                    opening.unpolled.push_back((sequence, Arc::clone(&request)));
+                }
                 opening.wakers.extend(request.grant(index, offset));
                 offset += len;
             }
@@ -392,8 +400,22 @@ impl Ring {
         let mut opening = lock(&self.opening);
         debug_assert_eq!(opening.released, sequence);
         opening.released += 1;
+        while opening.unpolled.front().is_some_and(|(of, _)| *of <= sequence) {
+            opening.unpolled.pop_front();
+        }
         self.try_open(&mut opening);
         unlock(opening);
+    }
+
+    /// Takes back what was granted in this extent to tasks that have not come for it: each is the caller's
+    /// to publish.
+    pub(crate) fn take_back(&self, sequence: u64) -> Vec<Reservation<'_>> {
+        let opening = lock(&self.opening);
+        let granted = opening.unpolled.iter().filter(|(of, _)| *of == sequence);
+        granted
+            .filter_map(|(_, request)| request.miss().map(|room| (room, request.len())))
+            .filter_map(|(room, len)| self.reservation(&room, len))
+            .collect()
     }
 
     /// Segments are prepared up to this address.
