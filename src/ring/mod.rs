@@ -41,8 +41,11 @@ use crossbeam::utils::CachePadded;
 
 pub(crate) use doorbell::{Doorbell, Wake, WakeOn};
 pub(crate) use memory::Memory;
+#[cfg(all(target_os = "linux", feature = "uring", not(ringwal_loom)))]
+pub(crate) use memory::{page, whole_pages};
 pub(crate) use reserve::{PendingReservation, Refused, Reservation, Turn};
 
+use crate::caught::caught;
 use crate::format::GROUP_HEADER;
 use crate::lsn::align_up;
 use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering, Tracker, lock};
@@ -100,6 +103,8 @@ struct Opening {
     no_space: bool,
     /// A control group found no block left.
     private_waits: bool,
+    /// Extents have been opened for producers, or may be.
+    started: bool,
 }
 
 impl Opening {
@@ -124,8 +129,7 @@ fn unlock(mut opening: MutexGuard<'_, Opening>) {
 
 /// Wakes a task. A waker is user code: a panic in it must not take the ring's user down.
 pub(crate) fn wake_quietly(waker: Waker) {
-    let woken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| waker.wake()));
-    drop(woken);
+    let _ = caught(|| waker.wake());
 }
 
 /// A complete extent, as the I/O thread takes it.
@@ -164,7 +168,14 @@ pub(crate) struct Ring {
 impl Ring {
     /// A ring with no extent open and none pending: the I/O thread takes extent 0 by
     /// [`Ring::take_private`] and then calls [`Ring::start`].
+    #[cfg(test)]
     pub(crate) fn new(buffer: u32, buffers: usize, placement: Placement) -> Self {
+        let memory = Memory::new(buffer as usize, buffers).unwrap();
+        Ring::over(memory, buffer, buffers, placement)
+    }
+
+    /// The same, over memory of so many buffers.
+    pub(crate) fn over(memory: Memory, buffer: u32, buffers: usize, placement: Placement) -> Self {
         debug_assert!(buffers.is_power_of_two() && buffers <= 1 << 16);
         let extent = || {
             CachePadded::new(Extent {
@@ -178,7 +189,7 @@ impl Ring {
             tail: CachePadded::new(AtomicU64::new(Tail::closed_before(0).0)),
             extents: (0..buffers).map(|_| extent()).collect(),
             limit: u64::from(buffer),
-            memory: Arc::new(Memory::new(buffer as usize, buffers)),
+            memory: Arc::new(memory),
             opening: CachePadded::new(Mutex::new(Opening {
                 next: 0,
                 pending: false,
@@ -191,6 +202,7 @@ impl Ring {
                 stopped: false,
                 no_space: false,
                 private_waits: false,
+                started: false,
             })),
             doorbell: CachePadded::new(Doorbell::new()),
             full_waits: AtomicU64::new(0),
@@ -210,17 +222,19 @@ impl Ring {
         sequence as usize & (self.extents.len() - 1)
     }
 
-    /// The crosser's duty (invariant 3): fix the end and open the next extent if that is possible.
-    fn cross(&self, index: usize, end: u64) {
+    /// The crosser's duty (invariant 3): fix the end and open the next extent if that is possible. Then the
+    /// lock is to be let go by `unlock`, or who was granted room there woken later.
+    fn cross(&self, index: usize, end: u64) -> MutexGuard<'_, Opening> {
         let extent = &self.extents[index];
         let mut opening = lock(&self.opening);
         let base = extent.base.load(Ordering::Relaxed);
         opening.placement.next = base + align_up(end, opening.placement.block);
         opening.last_end = opening.placement.next;
-        extent.end.store(end, Ordering::Release);
+        // Sequentially consistent, as the look at the bell that follows is: see the doorbell's 2.
+        extent.end.store(end, Ordering::SeqCst);
         opening.pending = true;
         self.try_open(&mut opening);
-        unlock(opening);
+        opening
     }
 
     fn try_open(&self, opening: &mut Opening) {
@@ -285,8 +299,9 @@ impl Ring {
                 let opening = lock(&self.opening);
                 let now = Tail(self.tail.load(Ordering::Acquire));
                 let empty = now.offset() == HEADER;
-                // Closed, the end is exact once the crosser has been here.
-                let settled = now.offset() > self.limit && (opening.pending || opening.stopped);
+                // Closed, the end is exact once the crosser has been here. It has, or will be: also
+                // when the ring is stopped meanwhile.
+                let settled = now.offset() > self.limit && (opening.pending || !opening.started);
                 if empty || settled {
                     return opening.last_end;
                 }
@@ -303,7 +318,7 @@ impl Ring {
     /// Where the extent with this sequence stands.
     pub(crate) fn poll(&self, sequence: u64) -> Poll {
         let extent = &self.extents[self.index(sequence)];
-        let end = extent.end.load(Ordering::Acquire);
+        let end = extent.end.load(Ordering::SeqCst);
         if end != 0 {
             let done = extent.done.load(Ordering::SeqCst);
             if done % ONE_RECORD != end - HEADER {
@@ -329,25 +344,26 @@ impl Ring {
     }
 
     /// Closes the open extent, whichever it is by now. An extent that proves empty is opened again,
-    /// unless `even_empty`: then it is the caller's, for a control group.
-    pub(crate) fn seal(&self, even_empty: bool) {
+    /// unless `even_empty`: then it is the caller's, for a control group. True: as for [`Ring::release`].
+    pub(crate) fn seal(&self, even_empty: bool) -> bool {
         let old = Tail(self.tail.fetch_add(SEAL, Ordering::SeqCst));
         if old.offset() > self.limit {
             // Closed already. The crosser, if it is still on its way, does not read the offset.
-            return;
+            return false;
         }
         let index = old.index(self.extents.len());
-        if old.offset() == HEADER && !even_empty {
+        let opening = if old.offset() == HEADER && !even_empty {
             let mut opening = lock(&self.opening);
             // We are the crosser, and its own bytes are all free: the same extent again.
             opening.next -= 1;
             opening.pending = true;
             opening.placement.next = self.extents[index].base.load(Ordering::Relaxed);
             self.try_open(&mut opening);
-            unlock(opening);
+            opening
         } else {
-            self.cross(index, old.offset());
-        }
+            self.cross(index, old.offset())
+        };
+        !opening.wakers.is_empty()
     }
 
     /// Takes the next extent for a control group while none is open or pending for producers:
@@ -377,7 +393,7 @@ impl Ring {
     /// Opens the first extent for producers.
     pub(crate) fn start(&self) {
         let mut opening = lock(&self.opening);
-        opening.pending = true;
+        (opening.started, opening.pending) = (true, true);
         self.try_open(&mut opening);
         unlock(opening);
     }
@@ -391,8 +407,9 @@ impl Ring {
         unlock(opening);
     }
 
-    /// Releases the extent's buffer. Called in the order of sequences, once its write is complete.
-    pub(crate) fn release(&self, sequence: u64) {
+    /// Releases the extent's buffer. Called in the order of sequences, once its write is complete. True:
+    /// tasks were granted room, and are to be woken by [`Ring::wake_tasks`].
+    pub(crate) fn release(&self, sequence: u64) -> bool {
         let extent = &self.extents[self.index(sequence)];
         extent.tracker.take();
         extent.done.store(0, Ordering::Relaxed);
@@ -404,7 +421,7 @@ impl Ring {
             opening.unpolled.pop_front();
         }
         self.try_open(&mut opening);
-        unlock(opening);
+        !opening.wakers.is_empty()
     }
 
     /// Takes back what was granted in this extent to tasks that have not come for it: each is the caller's
@@ -435,6 +452,16 @@ impl Ring {
             opening.fail_all();
         }
         unlock(opening);
+    }
+
+    /// Wakes the tasks that were granted room by [`Ring::release`] or [`Ring::seal`].
+    pub(crate) fn wake_tasks(&self) {
+        unlock(lock(&self.opening));
+    }
+
+    /// Whether a producer waits for room: in the next extent, if one is open.
+    pub(crate) fn has_queue(&self) -> bool {
+        !lock(&self.opening).queue.is_empty()
     }
 
     /// Whether the next extent waits for a segment for which there is no space.

@@ -5,7 +5,7 @@ use std::task::Waker;
 
 use super::request::{Outcome, Request};
 use super::word::Tail;
-use super::{HEADER, ONE_RECORD, Ring};
+use super::{HEADER, ONE_RECORD, Ring, unlock};
 use crate::sync::{Ordering, lock, spin_loop};
 
 /// Looks at a closed tail that a producer takes before it sleeps: opening the next extent takes a
@@ -51,13 +51,13 @@ impl Ring {
             if seen.offset() > self.limit {
                 return Err(Refused::Full);
             }
-            let old = Tail(self.tail.fetch_add(len, Ordering::AcqRel));
+            let old = Tail(self.tail.fetch_add(len, Ordering::SeqCst));
             let (index, offset) = (old.index(self.extents.len()), old.offset());
             if offset + len <= self.limit {
                 return Ok(Reservation { ring: self, index, offset, len });
             }
             if offset <= self.limit {
-                self.cross(index, offset);
+                unlock(self.cross(index, offset));
                 self.doorbell.ring();
             }
         }

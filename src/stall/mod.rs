@@ -14,6 +14,7 @@ use std::time::Duration;
 
 pub(crate) use flights::{Flights, Place};
 
+use crate::caught::caught;
 use crate::io_loop::Clock;
 use crate::shared::Shared;
 use crate::sync::Ordering;
@@ -143,8 +144,7 @@ impl Watchdog {
             tracing::warn!(dir = %dir.display(), %kind, lasted_ms, "the disk does not answer");
         }
         if let Some(OnStall(tell)) = &self.on_stall {
-            let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| tell(&stall)));
-            if told.is_err() {
+            if caught(|| tell(&stall)).is_none() {
                 tracing::error!("the callback of on_stall panicked");
             }
         }
