@@ -202,6 +202,7 @@ impl Core {
 
     /// Refuses positions that were never given out: waiting for one would not end.
     pub(crate) fn check_appended(&self, lsn: u64) -> Result<()> {
+        self.check_not_forked()?;
         let end = self.shared.ring.reserved_end();
         if lsn < end {
             return Ok(());
@@ -245,7 +246,13 @@ impl Core {
         }
     }
 
+    /// In a child of fork() the ring may be in any state, and a lock held for ever.
+    pub(crate) fn check_not_forked(&self) -> Result<()> {
+        if self.shared.durable.is_forked() { Err(Error::Forked) } else { Ok(()) }
+    }
+
     pub(crate) fn sync(&self) -> Result<Lsn> {
+        self.check_not_forked()?;
         let end = self.shared.ring.reserved_end();
         if end > self.shared.durable.end() {
             self.wait_durable(end - 1)?;

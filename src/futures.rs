@@ -46,6 +46,9 @@ impl Future for DurableFuture {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         let durable = &this.core.shared.durable;
+        if durable.is_forked() {
+            return Poll::Ready(this.core.check_not_forked());
+        }
         // It may have been woken to wake others.
         durable.pass_on();
         if let Some(ticket) = this.ticket {
@@ -78,8 +81,10 @@ impl Future for DurableFuture {
 
 impl Drop for DurableFuture {
     fn drop(&mut self) {
-        if let Some(ticket) = self.ticket.take() {
-            let durable = &self.core.shared.durable;
+        let durable = &self.core.shared.durable;
+        if let Some(ticket) = self.ticket.take()
+            && !durable.is_forked()
+        {
             durable.forget(self.lsn, ticket);
             durable.pass_on();
         }
@@ -145,6 +150,8 @@ impl Future for AppendFuture<'_> {
             // Polled after it was ready: nothing is appended twice.
             return Poll::Ready(Err(Error::Closed));
         }
+        // The room that it was granted is the parent's.
+        self.core.check_not_forked()?;
         let mut polled = self.attempt(cx);
         while polled.is_pending() && self.core.shared.drive() {
             polled = self.attempt(cx);
@@ -156,9 +163,10 @@ impl Future for AppendFuture<'_> {
 
 impl Drop for AppendFuture<'_> {
     fn drop(&mut self) {
-        if let Some(pending) = self.pending.take()
-            && let Some(room) = pending.cancel(&self.core.shared.ring)
-        {
+        let Some(pending) = self.pending.take() else { return };
+        if self.core.shared.durable.is_forked() {
+            std::mem::forget(pending);
+        } else if let Some(room) = pending.cancel(&self.core.shared.ring) {
             self.core.abort(room);
         }
     }

@@ -61,6 +61,23 @@ fn a_failed_write_cancels_its_sync() {
 }
 
 #[test]
+fn a_chain_that_the_kernel_has_cut_is_noticed() {
+    let queue = || {
+        let mut queued = Queued::default();
+        [false, true, false, false, true].into_iter().for_each(|linked| queued.push(linked));
+        queued
+    };
+    for (taken, whole) in [(0, true), (1, false), (2, true), (3, true), (4, false), (5, true)] {
+        assert_eq!(queue().taken(taken), whole, "{taken}");
+    }
+    let mut queued = queue();
+    assert!(queued.taken(2) && queued.taken(1) && queued.taken(2) && queued.linked.is_empty());
+    queued.push(false);
+    queued.push(true);
+    assert!(!queued.taken(1) && !queued.taken(1), "nothing mends it");
+}
+
+#[test]
 fn a_dsync_group_asks_for_it_and_others_do_not() {
     let memory = Arc::new(Memory::new(BUFFER, 1).unwrap());
     let Some(mut backend) = backend(&memory, None) else { return };

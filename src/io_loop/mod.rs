@@ -140,7 +140,7 @@ enum Closing {
     No,
     /// The ring is stopped and sealed; what is in it is being written.
     Draining,
-    /// The clean-close group has been taken, or there was no room for it.
+    /// The clean-close group has been taken.
     Marked,
     Finished,
 }
@@ -433,10 +433,13 @@ impl IoLoop {
             && self.groups.is_empty()
             && self.shared.ring.opened() == self.next
         {
-            if self.closed || self.shared.ring.is_out_of_space() {
+            if self.closed {
                 self.closing = Closing::Finished;
             } else if self.shared.ring.take_private().is_some() {
                 self.closing = Closing::Marked;
+            } else if self.shared.ring.is_out_of_space() {
+                // Everything is durable, and the end goes without a mark.
+                self.closing = Closing::Finished;
             } else {
                 // No block is left for the mark: the helper prepares a segment and rings.
                 self.shared.nudge_helper();

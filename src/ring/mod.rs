@@ -469,6 +469,12 @@ impl Ring {
         opening.no_space && self.lacks_segment(opening)
     }
 
+    /// Whether the next extent, or a control group, waits for a segment for which there is no space.
+    pub(crate) fn is_starved(&self) -> bool {
+        let opening = lock(&self.opening);
+        opening.no_space && (opening.private_waits || self.lacks_segment(&opening))
+    }
+
     /// Whether the next extent waits for a segment.
     pub(crate) fn waits_for_segment(&self) -> bool {
         let opening = lock(&self.opening);
