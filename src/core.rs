@@ -9,8 +9,8 @@ use crate::context::{self, Filling};
 use crate::durable::Verdict;
 use crate::error::{Error, Result};
 use crate::format::{
-    BATCH_HEADER, EpochId, KIND_ABORT, KIND_BATCH, KIND_DATA, PayloadSum, RECORD_HEADER, Seed,
-    item_size, stored_size, write_item,
+    BATCH_HEADER, EpochId, KIND_BATCH, KIND_DATA, PayloadSum, RECORD_HEADER, Seed, item_size,
+    stored_size, write_abort, write_item,
 };
 use crate::lsn::Lsn;
 use crate::ring::{Refused, Reservation};
@@ -131,11 +131,7 @@ impl Core {
     /// Gives a reservation up: its bytes become an abort record.
     pub(crate) fn abort(&self, mut room: Reservation<'_>) {
         let lsn = room.lsn();
-        let bytes = room.bytes();
-        bytes.fill(0);
-        let body = &bytes[RECORD_HEADER..];
-        let sum = self.seed.sum(body);
-        sum.write_header(bytes, lsn, KIND_ABORT, self.tag);
+        write_abort(room.bytes(), lsn, &self.seed, self.tag);
         room.publish(0);
     }
 
@@ -206,6 +202,7 @@ impl Core {
 
     /// Refuses positions that were never given out: waiting for one would not end.
     pub(crate) fn check_appended(&self, lsn: u64) -> Result<()> {
+        self.check_not_forked()?;
         let end = self.shared.ring.reserved_end();
         if lsn < end {
             return Ok(());
@@ -249,7 +246,13 @@ impl Core {
         }
     }
 
+    /// In a child of fork() the ring may be in any state, and a lock held for ever.
+    pub(crate) fn check_not_forked(&self) -> Result<()> {
+        if self.shared.durable.is_forked() { Err(Error::Forked) } else { Ok(()) }
+    }
+
     pub(crate) fn sync(&self) -> Result<Lsn> {
+        self.check_not_forked()?;
         let end = self.shared.ring.reserved_end();
         if end > self.shared.durable.end() {
             self.wait_durable(end - 1)?;

@@ -256,6 +256,9 @@ impl Iterator for Follow {
 
 impl Drop for Follow {
     fn drop(&mut self) {
+        if self.shared.durable.is_forked() {
+            return;
+        }
         self.forget();
         self.shared.durable.pass_on();
     }

@@ -8,7 +8,7 @@ use crate::core::Core;
 use crate::durable::{Registrar, Verdict};
 use crate::error::{Error, Result};
 use crate::lsn::Lsn;
-use crate::ring::PendingReservation;
+use crate::ring::{PendingReservation, Turn};
 
 /// Resolves when a record is durable. From [`Wal::when_durable`](crate::Wal::when_durable).
 #[derive(Debug)]
@@ -46,6 +46,9 @@ impl Future for DurableFuture {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         let durable = &this.core.shared.durable;
+        if durable.is_forked() {
+            return Poll::Ready(this.core.check_not_forked());
+        }
         // It may have been woken to wake others.
         durable.pass_on();
         if let Some(ticket) = this.ticket {
@@ -78,8 +81,10 @@ impl Future for DurableFuture {
 
 impl Drop for DurableFuture {
     fn drop(&mut self) {
-        if let Some(ticket) = self.ticket.take() {
-            let durable = &self.core.shared.durable;
+        let durable = &self.core.shared.durable;
+        if let Some(ticket) = self.ticket.take()
+            && !durable.is_forked()
+        {
             durable.forget(self.lsn, ticket);
             durable.pass_on();
         }
@@ -88,6 +93,9 @@ impl Drop for DurableFuture {
 
 /// Resolves when a record has its place in the log. From
 /// [`Wal::append_async`](crate::Wal::append_async).
+///
+/// It may be polled late, dropped or leaked: room that it is given while the ring is full is kept for it for
+/// some 10 ms, and then it waits again, behind those who came meanwhile.
 #[derive(Debug)]
 #[must_use = "a future does nothing until it is polled"]
 pub struct AppendFuture<'a> {
@@ -104,27 +112,28 @@ impl<'a> AppendFuture<'a> {
 
     fn attempt(&mut self, cx: &Context<'_>) -> Poll<Result<Lsn>> {
         let ring = &self.core.shared.ring;
-        let room = if let Some(pending) = &self.pending {
-            match pending.poll(ring, cx.waker()) {
-                None => return Poll::Pending,
-                Some(room) => {
-                    self.pending = None;
-                    room
+        if let Some(pending) = &self.pending {
+            let Some(turn) = pending.poll(ring, cx.waker()) else { return Poll::Pending };
+            self.pending = None;
+            match turn {
+                Turn::Granted(room) => {
+                    return Poll::Ready(Ok(self.core.put_polled(room, self.payload)));
                 }
+                Turn::Refused(refused) => return Poll::Ready(Err(self.core.refused(refused))),
+                Turn::Missed => {}
             }
-        } else {
-            let len = self.core.check_append(self.payload)?;
-            match ring.try_reserve(len) {
-                Ok(room) => Ok(room),
-                Err(_) => match ring.reserve_later(len, cx.waker()) {
-                    Ok(Ok(room)) => Ok(room),
-                    Ok(Err(pending)) => {
-                        self.pending = Some(pending);
-                        return Poll::Pending;
-                    }
-                    Err(refused) => Err(refused),
-                },
-            }
+        }
+        let len = self.core.check_append(self.payload)?;
+        let room = match ring.try_reserve(len) {
+            Ok(room) => Ok(room),
+            Err(_) => match ring.reserve_later(len, cx.waker()) {
+                Ok(Ok(room)) => Ok(room),
+                Ok(Err(pending)) => {
+                    self.pending = Some(pending);
+                    return Poll::Pending;
+                }
+                Err(refused) => Err(refused),
+            },
         };
         match room {
             Ok(room) => Poll::Ready(Ok(self.core.put_polled(room, self.payload))),
@@ -141,6 +150,8 @@ impl Future for AppendFuture<'_> {
             // Polled after it was ready: nothing is appended twice.
             return Poll::Ready(Err(Error::Closed));
         }
+        // The room that it was granted is the parent's.
+        self.core.check_not_forked()?;
         let mut polled = self.attempt(cx);
         while polled.is_pending() && self.core.shared.drive() {
             polled = self.attempt(cx);
@@ -152,9 +163,10 @@ impl Future for AppendFuture<'_> {
 
 impl Drop for AppendFuture<'_> {
     fn drop(&mut self) {
-        if let Some(pending) = self.pending.take()
-            && let Some(room) = pending.cancel(&self.core.shared.ring)
-        {
+        let Some(pending) = self.pending.take() else { return };
+        if self.core.shared.durable.is_forked() {
+            std::mem::forget(pending);
+        } else if let Some(room) = pending.cancel(&self.core.shared.ring) {
             self.core.abort(room);
         }
     }

@@ -26,6 +26,7 @@ mod builder;
 #[cfg(all(target_os = "linux", feature = "uring"))]
 mod calibrate;
 mod callback;
+mod caught;
 mod clock;
 mod consumer;
 mod context;

@@ -15,7 +15,7 @@ use crate::positions::{Consumers, furthest_position};
 use crate::recovery::{
     Judgement, RecoveryCase, RecoveryReport, Walker, judge, judge_the_rest, scan, settle,
 };
-use crate::ring::{Placement, Ring};
+use crate::ring::{Memory, Placement, Ring};
 use crate::segment::{Haste, Names, Preparation, Spare, Table, zeroes};
 use crate::shared::Shared;
 use crate::storage::{Access, AlignedBuf, Dir, File, is_no_space, write_full};
@@ -51,6 +51,11 @@ pub(crate) fn recover(
     random: [u8; 24],
 ) -> Result<Recovered> {
     let geometry = options.geometry(dir.block_size())?;
+    let memory = Memory::new(geometry.buffer as usize, geometry.buffers);
+    let memory = memory.ok_or_else(|| {
+        let e = std::io::ErrorKind::OutOfMemory.into();
+        Error::io("allocate ring_capacity bytes for", dir.path_of(""), e)
+    })?;
     let found = scan(&**dir, names, &[])?;
     let app_version = application_version(options, &found.segments)?;
     let judged = match found.segments.is_empty() {
@@ -173,7 +178,7 @@ pub(crate) fn recover(
         temporaries_removed: removed,
     };
     let closed_at = closing_times(&**dir, names, options, &live)?;
-    let ring = Ring::new(geometry.buffer, geometry.buffers, placement);
+    let ring = Ring::over(memory, geometry.buffer, geometry.buffers, placement);
     let files = Files {
         table: Arc::new(Table::new(live.iter().copied().zip(closed_at), spares)),
         dir: Arc::clone(dir),

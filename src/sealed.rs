@@ -10,6 +10,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::caught::caught;
 use crate::error::{Error, Result};
 use crate::format::SegmentHeader;
 use crate::hooks::{OnSealed, SealedSegment};
@@ -99,11 +100,10 @@ impl Sealed {
             end: Lsn::new(header.end()),
         };
         let mut hook = lock(&hook.0);
-        let called = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| (*hook)(&segment)));
-        match called {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(e)) => Err(e.to_string()),
-            Err(_) => Err("it panicked".into()),
+        match caught(|| (*hook)(&segment)) {
+            Some(Ok(())) => Ok(()),
+            Some(Err(e)) => Err(e.to_string()),
+            None => Err("it panicked".into()),
         }
     }
 

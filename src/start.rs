@@ -96,6 +96,8 @@ pub(crate) fn start(
     let (sealed, watchdog) = match others {
         Ok(others) => others,
         Err(e) => {
+            // Nobody may be there to prepare a segment for the mark of a clean close: it goes without.
+            shared.ring.set_no_space();
             shared.begin_close();
             for worker in workers {
                 let _ = worker.join();

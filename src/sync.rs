@@ -125,6 +125,11 @@ impl Futex {
         self.word.store(value, Ordering::SeqCst);
     }
 
+    /// Changes the word if it is `from`. False: it was not.
+    pub(crate) fn change(&self, from: u32, to: u32) -> bool {
+        self.word.compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    }
+
     pub(crate) fn bump(&self) {
         self.word.fetch_add(1, Ordering::SeqCst);
     }

@@ -4,7 +4,7 @@
 //!    last handle's drop closes the log.
 //! 2. A call that waits is refused on the log's own threads.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use crate::backend::{BackendInfo, BackendKind, Method};
@@ -287,6 +287,7 @@ impl Wal {
     /// `Pruned` below the oldest, `NotAppended` above the log's end.
     pub fn follow(&self, from: Lsn) -> Result<Follow> {
         let shared = &self.core().shared;
+        self.core().check_not_forked()?;
         let end = shared.ring.reserved_end().max(shared.durable.end());
         if from.as_u64() > end {
             return Err(Error::NotAppended { lsn: from, end: Lsn::new(end) });
@@ -408,7 +409,7 @@ impl Wal {
                 return Err(Error::Closed);
             }
             // Withdrawn, unless the group is on its way already.
-            if shared.ring.is_out_of_space() && shared.take_cut().is_some() {
+            if shared.ring.is_starved() && shared.take_cut().is_some() {
                 return Err(Error::NoSpace);
             }
             if !shared.drive() {
@@ -561,9 +562,9 @@ impl Drop for Inner {
         let forked = self.core.shared.durable.is_forked() || self.process != std::process::id();
         if forked {
             // The threads are the parent's, and so are the lock and the files.
-            if let Some(running) = lock(&self.running).take() {
-                std::mem::forget(running);
-            }
+            // Not by its lock, which another thread may have held at the fork.
+            let running = self.running.get_mut().unwrap_or_else(PoisonError::into_inner);
+            std::mem::forget(running.take());
             std::mem::forget(Arc::clone(&self.core.shared));
         } else if context::is_serving() {
             // Dropped by user code on the I/O thread, which cannot wait for itself: it ends alone,
@@ -571,7 +572,14 @@ impl Drop for Inner {
             self.core.shared.begin_close();
             if let Some(running) = lock(&self.running).take() {
                 let shared = Arc::clone(&self.core.shared);
-                let ended = move || running.end(&shared);
+                // Leaked, so that without the thread nothing of it is dropped: the lock must outlive what is in
+                // flight.
+                let running: &'static Mutex<_> = Box::leak(Box::new(Mutex::new(Some(running))));
+                let ended = move || {
+                    if let Some(running) = lock(running).take() {
+                        running.end(&shared);
+                    }
+                };
                 let _ = std::thread::Builder::new().name("ringwal-close".into()).spawn(ended);
             }
         } else {

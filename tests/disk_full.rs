@@ -70,6 +70,39 @@ fn a_full_disk_refuses_and_heals_without_reopening() {
 }
 
 #[test]
+fn what_needs_no_new_segment_works_on_a_full_disk() {
+    for backend in backends() {
+        let temp = Temp::new();
+        let mount = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"])
+            .arg(temp.path())
+            .output();
+        if !mount.is_ok_and(|m| m.status.success()) {
+            eprintln!("skipped: a small filesystem can only be mounted by root");
+            return;
+        }
+        let _mounted = Mounted(temp.path());
+        let filler = temp.path().join("filler");
+        // Room for one segment and for no second one.
+        std::fs::write(&filler, vec![1; 600 << 10]).unwrap();
+        let builder = || Wal::builder(temp.log()).segment_size(256 << 10).backend(backend);
+        let wal = builder().open().unwrap();
+        wal.append_durable(b"kept").unwrap();
+        let cut = wal.append_durable(b"cut").unwrap();
+        // Time for the helper to find that there is no space.
+        std::thread::sleep(Duration::from_millis(300));
+        wal.truncate_after(cut).unwrap();
+        wal.append_durable(b"instead").unwrap();
+        wal.close().unwrap();
+        std::fs::remove_file(&filler).unwrap();
+        let again = builder().open().unwrap();
+        assert!(again.recovery().clean, "there was room for the mark");
+        let read: Vec<_> = read_all(&again).into_iter().map(|(_, payload)| payload).collect();
+        assert_eq!(read, [&b"kept"[..], b"instead"]);
+    }
+}
+
+#[test]
 fn a_new_log_on_a_full_disk_says_so() {
     let temp = Temp::new();
     let mount = Command::new("mount")

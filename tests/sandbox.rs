@@ -107,3 +107,68 @@ fn a_child_of_fork_is_refused_and_its_drop_does_nothing() {
     wal.close().unwrap();
     assert!(small(&temp.log()).open().unwrap().recovery().clean);
 }
+
+#[test]
+fn a_child_of_fork_may_drop_futures_and_ask_what_it_likes() {
+    use std::future::Future;
+    use std::pin::Pin;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::task::{Context, Wake, Waker};
+
+    #[derive(Default)]
+    struct Flag(AtomicBool);
+    impl Wake for Flag {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+
+    let temp = Temp::new();
+    let builder = Wal::builder(temp.log()).segment_size(64 << 10).ring_capacity(8192);
+    let wal = builder.max_record_size(3000).open().unwrap();
+    let record = [1; 3000];
+    // A future that was given room and has not come for it, and one that waits to be durable.
+    let flag = Arc::new(Flag::default());
+    let waker = Waker::from(Arc::clone(&flag));
+    let mut granted = loop {
+        let mut future = wal.append_async(&record);
+        if Pin::new(&mut future).poll(&mut Context::from_waker(&waker)).is_pending() {
+            break future;
+        }
+    };
+    let other = wal.durable_end();
+    let mut durable = wal.when_durable(other);
+    let _ = Pin::new(&mut durable).poll(&mut Context::from_waker(Waker::noop()));
+    let follower = wal.follow(other).unwrap();
+    while !flag.0.load(Ordering::SeqCst) {
+        std::hint::spin_loop();
+    }
+    // SAFETY: as above: drops in the child touch no lock of another thread.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let polled = Pin::new(&mut granted).poll(&mut Context::from_waker(Waker::noop()));
+        let refused = matches!(polled, std::task::Poll::Ready(Err(Error::Forked)))
+            && matches!(wal.sync(), Err(Error::Forked))
+            && matches!(wal.read(other), Err(Error::Forked));
+        drop((granted, durable));
+        std::mem::forget(follower);
+        // SAFETY: ends the process at once.
+        unsafe { libc::_exit(if refused { 7 } else { 1 }) };
+    }
+    assert!(child > 0);
+    let ended = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    let mut status = 0;
+    // SAFETY: asks after our own child; the status is a local.
+    while unsafe { libc::waitpid(child, &raw mut status, libc::WNOHANG) } == 0 {
+        if std::time::Instant::now() > ended {
+            // SAFETY: our own child, which hangs.
+            unsafe { libc::kill(child, libc::SIGKILL) };
+        }
+        std::thread::yield_now();
+    }
+    assert!(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 7, "status {status:#x}");
+    drop((granted, durable, follower));
+    wal.append_durable(b"after").unwrap();
+    wal.close().unwrap();
+}

@@ -198,3 +198,29 @@ fn a_log_that_ends_before_what_was_let_go_is_damaged() {
         other => panic!("{:?}", other.map(drop)),
     }
 }
+
+#[test]
+fn a_damaged_position_refuses_to_open_however_often_it_is_tried() {
+    let temp = Temp::new();
+    let open = || {
+        let builder = small(&temp.log()).idle_seal(Duration::from_secs(1000));
+        builder.on_sealed(|_| Ok(())).open()
+    };
+    let wal = open().unwrap();
+    for _ in 0..8 {
+        wal.append_durable(b"a block each").unwrap();
+    }
+    wal.close().unwrap();
+    // No segment at hand for what opening itself writes: it fails before there is anybody to make one.
+    for spare in &support::segments(&temp.log())[1..] {
+        std::fs::remove_file(spare).unwrap();
+    }
+    std::fs::write(temp.log().join("wal.sealed"), b"damaged").unwrap();
+    for attempt in 0..8 {
+        let (send, receive) = std::sync::mpsc::channel();
+        let builder = small(&temp.log()).on_sealed(|_| Ok(()));
+        std::thread::spawn(move || send.send(builder.open().map(drop)));
+        let opened = receive.recv_timeout(Duration::from_secs(20));
+        assert!(matches!(opened, Ok(Err(Error::ConsumerDamaged { .. }))), "{attempt}: {opened:?}");
+    }
+}

@@ -2,12 +2,14 @@
 //!
 //! 1. The ring is made, used and dropped by one thread (SINGLE_ISSUER, where the kernel knows it).
 //! 2. A write and its linked sync enter the kernel in one submission: a chain that is cut there
-//!    would let the sync run early. Room for both is made before the first is pushed.
+//!    would let the sync run early. Room for both is made before the first is pushed; if the kernel
+//!    takes only the write all the same, the log fails before any completion is believed.
 //! 3. `in_flight` counts completions still to come, but for the eventfd's read. Drop waits for all
 //!    of them: the ring's memory outlives every operation.
 //! 4. The lock file is a registered file: the kernel keeps it open, and so locked, until the last
 //!    operation of a killed process has ended.
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
@@ -41,6 +43,30 @@ pub(crate) struct UringBackend {
     /// `bell_armed`.
     bell_count: Box<u64>,
     bell_armed: bool,
+    queued: Queued,
+}
+
+/// What is in the submission queue, in its order: for each entry, whether it is linked to the one before.
+///
+/// The kernel may take a part of the queue, when it is short of memory. A sync that is left behind by its
+/// write has lost its link: it would run at once, and its success would say nothing about the write.
+#[derive(Debug, Default)]
+struct Queued {
+    linked: VecDeque<bool>,
+    cut: bool,
+}
+
+impl Queued {
+    fn push(&mut self, linked: bool) {
+        self.linked.push_back(linked);
+    }
+
+    /// The kernel has taken so many. False: it has cut a chain, now or before.
+    fn taken(&mut self, entries: usize) -> bool {
+        self.linked.drain(..entries.min(self.linked.len()));
+        self.cut |= self.linked.front() == Some(&true);
+        !self.cut
+    }
 }
 
 #[derive(Debug)]
@@ -92,6 +118,7 @@ impl UringBackend {
             bell: Arc::new(bell),
             bell_count: Box::new(0),
             bell_armed: false,
+            queued: Queued::default(),
         };
         backend.register_buffers(buffers, buffer);
         Ok(backend)
@@ -116,17 +143,20 @@ impl UringBackend {
         let sq = self.ring.submission();
         if sq.capacity() - sq.len() < entries {
             drop(sq);
-            // Refusals (EBUSY, EAGAIN) leave the queue as it is; it holds twice what is in flight.
-            let _ = self.ring.submit();
+            // Never so: the queue holds more than what may be in flight at a time. A failure is seen by
+            // the next submission.
+            let _ = self.enter(0, None);
         }
     }
 
-    fn push(&mut self, entry: &squeue::Entry) {
+    /// `linked`: to the entry before.
+    fn push(&mut self, entry: &squeue::Entry, linked: bool) {
         // SAFETY: what an entry points to lives until its completion: the ring's memory by the
         // contract of Backend::write and by self.memory, the files by self.files, the eventfd and
         // its counter by self, which drop() keeps until they are done with.
         let pushed = unsafe { self.ring.submission().push(entry) };
         debug_assert!(pushed.is_ok(), "room was made before");
+        self.queued.push(linked);
     }
 
     /// The fd of a slot, registered or plain, applied to a builder of each kind.
@@ -186,7 +216,7 @@ impl UringBackend {
             let entry = opcode::Read::new(fd, std::ptr::from_mut(&mut *self.bell_count).cast(), 8)
                 .build()
                 .user_data(BELL);
-            self.push(&entry);
+            self.push(&entry, false);
             self.bell_armed = true;
         }
     }
@@ -199,7 +229,8 @@ impl UringBackend {
             args = args.timespec(spec);
         }
         match self.ring.submitter().submit_with_args(want, &args) {
-            Ok(_) => Ok(()),
+            Ok(taken) if self.queued.taken(taken) => Ok(()),
+            Ok(_) => Err(io::Error::other("io_uring took a write without the sync linked to it")),
             Err(e) => match e.raw_os_error() {
                 // Time over; a signal; completions to be reaped first; memory short for a moment.
                 Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
@@ -235,11 +266,11 @@ impl Backend for UringBackend {
         if linked {
             entry = entry.flags(Flags::IO_LINK);
         }
-        self.push(&entry);
+        self.push(&entry, false);
         self.in_flight += 1;
         if linked {
             let entry = self.sync_entry(w.slot).user_data(w.token << PART_BITS | PART_SYNC);
-            self.push(&entry);
+            self.push(&entry, true);
             self.in_flight += 1;
         }
     }
@@ -247,7 +278,7 @@ impl Backend for UringBackend {
     fn sync(&mut self, token: u64, slot: usize) {
         self.room_for(1);
         let entry = self.sync_entry(slot).user_data(token << PART_BITS | PART_SYNC);
-        self.push(&entry);
+        self.push(&entry, false);
         self.in_flight += 1;
     }
 

@@ -35,7 +35,7 @@ fn file(path: &TempPath, access: Access) -> Arc<dyn File> {
 /// The completions of a linked write and sync, in the order of the parts.
 fn linked(access: Access) -> Option<[io::Result<u32>; 2]> {
     let path = TempPath::new();
-    let memory = Arc::new(Memory::new(BUFFER, 1));
+    let memory = Arc::new(Memory::new(BUFFER, 1).unwrap());
     let mut backend = backend(&memory, None)?;
     backend.attach(0, &file(&path, access)).unwrap();
     // SAFETY: the buffer is initialised, and nobody writes to it while the backend lives.
@@ -61,8 +61,25 @@ fn a_failed_write_cancels_its_sync() {
 }
 
 #[test]
+fn a_chain_that_the_kernel_has_cut_is_noticed() {
+    let queue = || {
+        let mut queued = Queued::default();
+        [false, true, false, false, true].into_iter().for_each(|linked| queued.push(linked));
+        queued
+    };
+    for (taken, whole) in [(0, true), (1, false), (2, true), (3, true), (4, false), (5, true)] {
+        assert_eq!(queue().taken(taken), whole, "{taken}");
+    }
+    let mut queued = queue();
+    assert!(queued.taken(2) && queued.taken(1) && queued.taken(2) && queued.linked.is_empty());
+    queued.push(false);
+    queued.push(true);
+    assert!(!queued.taken(1) && !queued.taken(1), "nothing mends it");
+}
+
+#[test]
 fn a_dsync_group_asks_for_it_and_others_do_not() {
-    let memory = Arc::new(Memory::new(BUFFER, 1));
+    let memory = Arc::new(Memory::new(BUFFER, 1).unwrap());
     let Some(mut backend) = backend(&memory, None) else { return };
     for registered in [backend.registered_buffers, false] {
         backend.registered_buffers = registered;
@@ -89,7 +106,7 @@ fn the_kernel_keeps_the_lock_while_the_ring_lives() {
         || std::fs::File::options().create(true).write(true).truncate(false).open(&name).unwrap();
     let holder = open();
     holder.try_lock().unwrap();
-    let memory = Arc::new(Memory::new(BUFFER, 1));
+    let memory = Arc::new(Memory::new(BUFFER, 1).unwrap());
     let Some(backend) = backend(&memory, Some(holder.as_raw_fd())) else { return };
     if !backend.registered_files {
         eprintln!("files cannot be registered here: the kernel's hold on the lock is not tested");

@@ -56,7 +56,8 @@ pub(super) fn run(
 ) -> io::Result<Timings> {
     let file = scratch(dir, names)?;
     let block = dir.block_size();
-    let memory = Arc::new(Memory::new(block as usize, DEPTH));
+    let memory = Memory::new(block as usize, DEPTH).ok_or(io::ErrorKind::OutOfMemory)?;
+    let memory = Arc::new(memory);
     let mut backend = UringBackend::new(DEPTH, Arc::clone(&memory), DEPTH, block as usize, None)?;
     backend.attach(0, &file)?;
     let mut bench = Bench { backend, memory, block, next: 0 };

@@ -9,7 +9,7 @@
 //!    looks at the bucket. All four are sequentially consistent: no wake-up is lost.
 //! 4. The status leaves RUNNING once, for CLOSED or POISONED; the failure is set before POISONED
 //!    is. In a child of fork() it reads as 0.
-//! 5. User code (wakers) runs with no lock held.
+//! 5. User code (wakers, their clones and drops) runs with no lock held.
 //! 6. Of many tasks that one thread registered, one is woken, and the others are in the relay: see its
 //!    own invariants.
 
@@ -263,9 +263,10 @@ impl Durable {
             Registrar::Task => this_thread(),
             Registrar::Nobody => usize::MAX - id as usize,
         };
+        let task = Task { lsn, id, thread, waker: waker.clone() };
         {
             let mut list = lock(&bucket.list);
-            list.push(Task { lsn, id, thread, waker: waker.clone() });
+            list.push(task);
             bucket.tasks.store(list.len() as u32, Ordering::SeqCst);
         }
         model_fence();
@@ -278,14 +279,24 @@ impl Durable {
 
     /// Replaces the waker of a registered task. False: it has been woken already.
     pub(crate) fn update(&self, lsn: u64, id: u64, waker: &Waker) -> bool {
-        let mut list = lock(&self.bucket(lsn).list);
-        match list.iter_mut().find(|t| t.id == id) {
+        let place = &self.bucket(lsn).list;
+        let same =
+            |list: &[Task]| list.iter().find(|t| t.id == id).map(|t| t.waker.will_wake(waker));
+        let same = same(&lock(place));
+        if same != Some(false) {
+            return same.is_some();
+        }
+        let mut new = waker.clone();
+        let replaced = match lock(place).iter_mut().find(|t| t.id == id) {
             Some(task) => {
-                task.waker.clone_from(waker);
+                std::mem::swap(&mut task.waker, &mut new);
                 true
             }
             None => false,
-        }
+        };
+        // The old one: its drop is user code too.
+        drop(new);
+        replaced
     }
 
     /// Removes a task that does not wait any more.

@@ -9,6 +9,8 @@ pub(super) struct Status {
     word: AtomicU32,
     #[cfg(all(target_os = "linux", feature = "uring", not(ringwal_loom)))]
     page: std::ptr::NonNull<AtomicU32>,
+    #[cfg(all(target_os = "linux", feature = "uring", not(ringwal_loom)))]
+    layout: std::alloc::Layout,
 }
 
 impl Status {
@@ -44,11 +46,7 @@ mod wiped {
     use nix::libc;
 
     use super::{AtomicU32, Ordering, Status};
-
-    const PAGE: Layout = match Layout::from_size_align(4096, 4096) {
-        Ok(page) => page,
-        Err(_) => panic!("a page is a valid layout"),
-    };
+    use crate::ring::{page, whole_pages};
 
     // SAFETY: the page holds one atomic word, which may be used from every thread.
     unsafe impl Send for Status {}
@@ -57,13 +55,15 @@ mod wiped {
 
     impl Status {
         pub(in super::super) fn new(value: u32) -> Self {
+            // A power of two is a valid layout: there is no other case.
+            let layout = whole_pages(1, page()).unwrap_or(Layout::new::<[u64; 512]>());
             // SAFETY: the layout's size is not zero.
-            let page = unsafe { alloc_zeroed(PAGE) };
-            let Some(page) = NonNull::new(page) else { handle_alloc_error(PAGE) };
+            let page = unsafe { alloc_zeroed(layout) };
+            let Some(page) = NonNull::new(page) else { handle_alloc_error(layout) };
             // SAFETY: the range is one page of ours, whole and aligned; a refusal (kernels before
             // 4.14) only loses the check for fork.
-            unsafe { libc::madvise(page.as_ptr().cast(), PAGE.size(), libc::MADV_WIPEONFORK) };
-            let status = Status { page: page.cast() };
+            unsafe { libc::madvise(page.as_ptr().cast(), layout.size(), libc::MADV_WIPEONFORK) };
+            let status = Status { page: page.cast(), layout };
             status.word().store(value, Ordering::SeqCst);
             status
         }
@@ -79,8 +79,8 @@ mod wiped {
         fn drop(&mut self) {
             // SAFETY: as in new(): our page, allocated with this layout, and this is its last user.
             unsafe {
-                libc::madvise(self.page.as_ptr().cast(), PAGE.size(), libc::MADV_KEEPONFORK);
-                dealloc(self.page.as_ptr().cast(), PAGE);
+                libc::madvise(self.page.as_ptr().cast(), self.layout.size(), libc::MADV_KEEPONFORK);
+                dealloc(self.page.as_ptr().cast(), self.layout);
             }
         }
     }

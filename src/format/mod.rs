@@ -16,8 +16,8 @@ mod stamp;
 
 pub(crate) use group::{EpochId, Flags, GROUP_HEADER, GroupHeader, GroupInvalid, Link};
 pub(crate) use record::{
-    BATCH_HEADER, ITEM_HEADER, KIND_ABORT, KIND_BATCH, KIND_DATA, PayloadSum, RECORD_HEADER,
-    RecordInvalid, Records, Seed, decode_record, item_size, locate_item, stored_size, write_item,
+    BATCH_HEADER, ITEM_HEADER, KIND_BATCH, KIND_DATA, PayloadSum, RECORD_HEADER, RecordInvalid,
+    Records, Seed, decode_record, item_size, locate_item, stored_size, write_abort, write_item,
 };
 pub(crate) use segment::{HeaderInvalid, SEGMENT_HEADER, SegmentHeader};
 pub(crate) use stamp::{STAMP, is_stamp, stamp};

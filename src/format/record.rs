@@ -89,6 +89,13 @@ impl PayloadSum {
     }
 }
 
+/// Makes of all these bytes a record that readers skip.
+pub(crate) fn write_abort(record: &mut [u8], lsn: u64, seed: &Seed, tag: u16) {
+    record.fill(0);
+    let sum = seed.sum(&record[RECORD_HEADER..]);
+    sum.write_header(record, lsn, KIND_ABORT, tag);
+}
+
 /// Writes one item of a batch at `at` in the batch's record and returns where the next one goes.
 /// Padding is written too. The record's length is the caller's to have computed with [`item_size`].
 pub(crate) fn write_item(record: &mut [u8], at: usize, payload: &[u8]) -> usize {

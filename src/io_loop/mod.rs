@@ -122,6 +122,8 @@ pub(crate) struct IoLoop {
     failed: bool,
     /// Positions that became durable and whose waiters are still to be woken.
     to_wake: Option<(u64, u64)>,
+    /// Tasks were granted room in the ring and are still to be woken.
+    granted: bool,
     ready: Ready,
     /// When tasks that were left to each other are woken by this thread.
     relay_due: Option<u64>,
@@ -132,7 +134,7 @@ enum Closing {
     No,
     /// The ring is stopped and sealed; what is in it is being written.
     Draining,
-    /// The clean-close group has been taken, or there was no room for it.
+    /// The clean-close group has been taken.
     Marked,
     Finished,
 }
@@ -182,6 +184,7 @@ impl IoLoop {
             closing: Closing::No,
             failed: false,
             to_wake: None,
+            granted: false,
             ready: Ready::default(),
             relay_due: None,
             shared,
@@ -208,12 +211,14 @@ impl IoLoop {
             progress |= self.submit_sync();
         }
         self.note_flights();
+        if std::mem::take(&mut self.granted) {
+            self.submit_queued();
+            self.shared.ring.wake_tasks();
+            progress = true;
+        }
         if let Some((from, to)) = self.to_wake.take() {
             if self.shared.durable.has_waiters(from, to) {
-                // The device works on the next group while the waiters are woken.
-                if let Err(e) = self.backend.submit() {
-                    self.fail(&Failure::from_io("submitting", &e));
-                }
+                self.submit_queued();
                 let begun = self.clock.now();
                 self.shared.durable.wake(from, to, &mut self.ready);
                 let taken = self.clock.now().saturating_sub(begun);
@@ -221,10 +226,17 @@ impl IoLoop {
             }
             progress = true;
         }
-        self.heed_left_tasks();
+        progress |= self.heed_left_tasks();
         let finished = self.closing == Closing::Finished;
         let (wake_on, deadline) = self.sleep_until();
         Step { progress: progress || self.failed, finished, wake_on, deadline }
+    }
+
+    /// The device works on the next group while those who wait are woken.
+    fn submit_queued(&mut self) {
+        if let Err(e) = self.backend.submit() {
+            self.fail(&Failure::from_io("submitting", &e));
+        }
     }
 
     /// Completions still to come.
@@ -317,7 +329,7 @@ impl IoLoop {
                 let used = unsafe { std::slice::from_raw_parts(start, used) };
                 self.shared.files.tail.push(group.header, used);
             }
-            self.shared.ring.release(self.next_release);
+            self.granted |= self.shared.ring.release(self.next_release);
             self.next_release += 1;
             moved = true;
         }
@@ -380,16 +392,19 @@ impl IoLoop {
         self.shared.flights.set(Place::Sync, sync);
     }
 
-    fn heed_left_tasks(&mut self) {
+    /// True: user code has run, which may have taken any time.
+    fn heed_left_tasks(&mut self) -> bool {
         if !self.shared.durable.has_left_tasks() {
             self.relay_due = None;
-            return;
+            return false;
         }
         let now = self.clock.now();
-        if now >= *self.relay_due.get_or_insert(now + RELAY) {
+        let due = now >= *self.relay_due.get_or_insert(now + RELAY);
+        if due {
             self.relay_due = None;
             self.shared.durable.pass_on();
         }
+        due
     }
 
     fn detach_left_segments(&mut self) {
@@ -405,17 +420,20 @@ impl IoLoop {
     fn heed_requests(&mut self) {
         if self.closing == Closing::No && self.started && self.shared.is_closing() {
             self.shared.ring.stop();
-            self.shared.ring.seal(true);
+            self.granted |= self.shared.ring.seal(true);
             self.closing = Closing::Draining;
         }
         if self.closing == Closing::Draining
             && self.groups.is_empty()
             && self.shared.ring.opened() == self.next
         {
-            if self.closed || self.shared.ring.is_out_of_space() {
+            if self.closed {
                 self.closing = Closing::Finished;
             } else if self.shared.ring.take_private().is_some() {
                 self.closing = Closing::Marked;
+            } else if self.shared.ring.is_out_of_space() {
+                // Everything is durable, and the end goes without a mark.
+                self.closing = Closing::Finished;
             } else {
                 // No block is left for the mark: the helper prepares a segment and rings.
                 self.shared.nudge_helper();

@@ -1,17 +1,25 @@
 //! Sealing and submitting: groups, the segments they go to, and syncs of their own.
 
+use std::time::Duration;
+
 use super::Closing;
 use super::IoLoop;
 use super::groups::Group;
 use crate::backend::{Method, Write};
 use crate::error::Failure;
-use crate::format::{Flags, GROUP_HEADER, GroupHeader};
+use crate::format::{Flags, GROUP_HEADER, GroupHeader, Seed, write_abort};
 use crate::lsn::align_up;
 use crate::options::Durability;
 use crate::ring::{Poll, Sealed};
 
-/// A reservation that is filled for longer is told of.
+/// A reservation that is filled for longer is told of; one that was made for a task, which may never be
+/// polled again, is taken back.
 pub(super) const SLOW_RESERVATION: u64 = 10_000_000;
+
+/// By the clock, which has no time beyond its last: that is never.
+fn later(now: u64, by: Duration) -> u64 {
+    now.saturating_add(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX))
+}
 
 impl IoLoop {
     pub(super) fn submit_groups(&mut self) -> bool {
@@ -32,13 +40,12 @@ impl IoLoop {
                     progress = true;
                 }
                 Poll::Open if flying < self.eager() && self.delay_is_over() => {
-                    self.shared.ring.seal(false);
+                    self.granted |= self.shared.ring.seal(false);
                 }
-                Poll::Filling => {
-                    self.note_filling();
-                    return progress;
-                }
-                Poll::Empty if self.control_is_due() => self.shared.ring.seal(true),
+                // What was taken back may be all that was missing.
+                Poll::Filling if self.note_filling() => progress = true,
+                Poll::Filling => return progress,
+                Poll::Empty if self.control_is_due() => self.granted |= self.shared.ring.seal(true),
                 Poll::Empty => {
                     self.queued_from = (flying > 0).then(|| self.clock.now());
                     return progress;
@@ -49,23 +56,35 @@ impl IoLoop {
     }
 
     fn delay_is_over(&mut self) -> bool {
-        let delay = self.setup.commit_delay.as_nanos() as u64;
-        if delay == 0 || self.shared.is_closing() {
+        let delay = self.setup.commit_delay;
+        // Who waits for room in the next extent is company enough.
+        if delay.is_zero() || self.shared.is_closing() || self.shared.ring.has_queue() {
             return true;
         }
         let now = self.clock.now();
-        let due = *self.delay_due.get_or_insert(now + delay);
+        let due = *self.delay_due.get_or_insert(later(now, delay));
         now >= due
     }
 
-    fn note_filling(&mut self) {
+    /// True: something was filled here.
+    fn note_filling(&mut self) -> bool {
         let now = self.clock.now();
         let since = *self.filling_since.get_or_insert(now);
         if since != u64::MAX && now.saturating_sub(since) > SLOW_RESERVATION {
             self.shared.counters.slow_reservations.add(1);
             tracing::warn!("a producer has not filled its reservation for more than 10 ms");
             self.filling_since = Some(u64::MAX);
+            let missed = self.shared.ring.take_back(self.next);
+            let any = !missed.is_empty();
+            let (seed, tag) = (Seed::new(&self.setup.log_id), self.setup.epoch.tag());
+            for mut room in missed {
+                let lsn = room.lsn();
+                write_abort(room.bytes(), lsn, &seed, tag);
+                room.publish(0);
+            }
+            return any;
         }
+        false
     }
 
     /// Whether the log is idle and wants a control group.
@@ -80,7 +99,7 @@ impl IoLoop {
             return false;
         }
         let now = self.clock.now();
-        let due = *self.idle_due.get_or_insert(now + self.setup.idle_seal.as_nanos() as u64);
+        let due = *self.idle_due.get_or_insert(later(now, self.setup.idle_seal));
         now >= due
     }
 
@@ -264,7 +283,7 @@ impl IoLoop {
         match self.setup.durability {
             Durability::Interval(every) => {
                 let now = self.clock.now();
-                let due = *self.interval_due.get_or_insert(now + every.as_nanos() as u64);
+                let due = *self.interval_due.get_or_insert(later(now, every));
                 if now >= due {
                     self.sync_until = self.sync_until.max(self.submitted_end);
                     self.interval_due = None;

@@ -87,6 +87,7 @@ fn the_end_is_looked_for_past_the_page_cache() {
 
 /// The header is a sound one and the file has no more than that: nothing says where groups end in it.
 #[test]
+#[allow(clippy::print_stderr, reason = "tests say what they skip")]
 fn a_tebibyte_of_nothing_is_looked_through_at_once() {
     let path = TempPath::new();
     let dir = OsDir::open_or_create(&path).unwrap();

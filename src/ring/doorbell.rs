@@ -4,7 +4,9 @@
 //!    complete (SEALED) or any published record (ANY).
 //! 2. The I/O thread arms the bell, looks for work once more, and only then sleeps; a producer
 //!    publishes, and only then looks at the bell. All four are sequentially consistent, so that at
-//!    least one of the two sees the other (Dekker).
+//!    least one of the two sees the other (Dekker). That goes for whatever the look for work depends on:
+//!    the tail, an extent's end and its completion counter. The models' fences would hide it if one
+//!    were not.
 //! 3. Whoever finds the bell armed takes it down and wakes: one wake-up per sleep.
 
 use std::sync::OnceLock;

@@ -3,12 +3,13 @@
 //! The I/O side is played by the model's main thread. Numbers refer to the ring's invariants.
 
 use std::sync::atomic::{AtomicUsize, Ordering as Std};
+use std::task::Waker;
 
 use crate::sync::loom;
 use loom::sync::Arc;
 use loom::thread;
 
-use super::{HEADER, Placement, Poll, Ring, Sealed};
+use super::{HEADER, Placement, Poll, Ring, Sealed, Turn};
 
 const BLOCK: u64 = 4096;
 
@@ -232,6 +233,55 @@ fn loom_the_reserved_end_covers_what_was_published() {
         ring.seal(false);
         let _ = ring.reserved_end();
         producer.join().unwrap();
+    });
+}
+
+/// The same, while the log is closed: the crosser may come after the stop.
+#[test]
+fn loom_the_reserved_end_covers_what_was_published_before_a_stop() {
+    model(|| {
+        let ring = started(64, 2, 4 * BLOCK);
+        let lsn = put(&ring, 16).unwrap();
+        let closer = {
+            let ring = Arc::clone(&ring);
+            thread::spawn(move || {
+                ring.stop();
+                ring.seal(true);
+            })
+        };
+        assert!(ring.reserved_end() > lsn);
+        closer.join().unwrap();
+        assert!(ring.reserved_end() > lsn);
+    });
+}
+
+/// 9: a task comes for its room while it is taken back: one of the two fills it.
+#[test]
+fn loom_a_task_takes_its_room_or_misses_it() {
+    model(|| {
+        let ring = started(16, 2, 4 * BLOCK);
+        assert!(put(&ring, 16).is_some());
+        assert!(put(&ring, 16).is_some());
+        let Ok(Err(pending)) = ring.reserve_later(16, Waker::noop()) else { panic!("no room") };
+        for next in 0..2 {
+            assert_eq!(take(&ring, next).records, 1);
+            ring.release(next);
+        }
+        let task = {
+            let ring = Arc::clone(&ring);
+            thread::spawn(move || match pending.poll(&ring, Waker::noop()) {
+                Some(Turn::Granted(room)) => fill(room),
+                Some(Turn::Missed) => 0,
+                Some(Turn::Refused(_)) | None => panic!("it was granted room"),
+            })
+        };
+        for mut room in ring.take_back(2) {
+            room.bytes();
+            room.publish(0);
+        }
+        let sealed = take(&ring, 2);
+        assert_eq!(u64::from(sealed.used), HEADER + 16);
+        assert_eq!(sealed.records == 1, task.join().unwrap() != 0);
     });
 }
 

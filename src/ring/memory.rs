@@ -2,17 +2,19 @@
 //!
 //! 1. The allocation is page-aligned, zeroed once, and lives until drop, or for ever if leaked.
 //! 2. Who may touch which bytes is the ring's concern; here pointers are only handed out.
-//! 3. A child of fork() does not get the pages (where the system can say so).
+//! 3. A child of fork() does not get the pages (where the system can say so). They are whole pages of the
+//!    system's, however large those are: nobody else's memory is in them.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ptr::NonNull;
 
-const PAGE: usize = 4096;
+/// Alignment that direct I/O never asks for more than.
+const BLOCK: usize = 4096;
 
 #[derive(Debug)]
 pub(crate) struct Memory {
     start: NonNull<u8>,
-    layout: Option<Layout>,
+    layout: Layout,
     buffer: usize,
     leak: std::sync::atomic::AtomicBool,
 }
@@ -23,23 +25,13 @@ unsafe impl Send for Memory {}
 unsafe impl Sync for Memory {}
 
 impl Memory {
-    pub(crate) fn new(buffer: usize, buffers: usize) -> Self {
-        // Sizes beyond isize cannot be allocated; validated options stay far below.
-        let layout = buffer
-            .checked_mul(buffers)
-            .and_then(|bytes| Layout::from_size_align(bytes, PAGE).ok())
-            .filter(|l| l.size() > 0);
-        let start = match layout {
-            None => NonNull::dangling(),
-            Some(layout) => {
-                // SAFETY: the layout's size is not zero.
-                let start = unsafe { alloc_zeroed(layout) };
-                let Some(start) = NonNull::new(start) else { handle_alloc_error(layout) };
-                advise(start, layout, true);
-                start
-            }
-        };
-        Memory { start, layout, buffer, leak: false.into() }
+    /// `None`: there is not that much memory.
+    pub(crate) fn new(buffer: usize, buffers: usize) -> Option<Self> {
+        let layout = whole_pages(buffer.checked_mul(buffers)?, page())?;
+        // SAFETY: the layout's size is not zero.
+        let start = NonNull::new(unsafe { alloc_zeroed(layout) })?;
+        advise(start, layout, true);
+        Some(Memory { start, layout, buffer, leak: false.into() })
     }
 
     /// Where buffer `index` starts. The caller's index is below the number of buffers.
@@ -55,27 +47,66 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        if let Some(layout) = self.layout
-            && !*self.leak.get_mut()
-        {
-            advise(self.start, layout, false);
+        if !*self.leak.get_mut() {
+            advise(self.start, self.layout, false);
             // SAFETY: allocated in new() with this layout; the last user is gone, as we are being
             // dropped, and the kernel is too, or leak() would have been called.
-            unsafe { dealloc(self.start.as_ptr(), layout) };
+            unsafe { dealloc(self.start.as_ptr(), self.layout) };
         }
     }
+}
+
+/// Memory that starts and ends with pages of this size: what the kernel is advised of it concerns nothing
+/// else that the allocator has there.
+pub(crate) fn whole_pages(bytes: usize, page: usize) -> Option<Layout> {
+    let page = page.max(BLOCK);
+    let bytes = bytes.max(1).checked_next_multiple_of(page)?;
+    Layout::from_size_align(bytes, page).ok()
+}
+
+/// Bytes of the system's pages: 4096, and on some machines 16384 or 65536.
+#[cfg(all(target_os = "linux", feature = "uring", not(ringwal_loom)))]
+pub(crate) fn page() -> usize {
+    use nix::libc;
+    // SAFETY: a question, without pointers.
+    let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    usize::try_from(bytes).ok().filter(|b| b.is_power_of_two()).unwrap_or(1 << 16)
+}
+
+#[cfg(not(all(target_os = "linux", feature = "uring", not(ringwal_loom))))]
+fn page() -> usize {
+    BLOCK
 }
 
 #[cfg(all(target_os = "linux", feature = "uring", not(ringwal_loom)))]
 fn advise(start: NonNull<u8>, layout: Layout, keep_from_children: bool) {
     use nix::libc;
     let advice = if keep_from_children { libc::MADV_DONTFORK } else { libc::MADV_DOFORK };
-    // Whole pages only: the allocator may use the rest of the last one.
-    let bytes = layout.size() / PAGE * PAGE;
-    // SAFETY: the range is ours, page-aligned and mapped; both advices keep its content. A refusal
-    // leaves the kernel's default, which only costs copies after a fork.
-    unsafe { libc::madvise(start.as_ptr().cast(), bytes, advice) };
+    // SAFETY: the range is ours, mapped, and whole pages, so that nobody else's memory is meant; both
+    // advices keep its content. A refusal leaves the kernel's default, which only costs copies after a
+    // fork.
+    unsafe { libc::madvise(start.as_ptr().cast(), layout.size(), advice) };
 }
 
 #[cfg(not(all(target_os = "linux", feature = "uring", not(ringwal_loom))))]
 fn advise(_: NonNull<u8>, _: Layout, _: bool) {}
+
+#[cfg(all(test, not(ringwal_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_of_whole_pages_whatever_their_size() {
+        for page in [4096, 16_384, 65_536] {
+            for bytes in [0, 1, 4096, 8192, 65_536, 65_537, 12 << 20] {
+                let layout = whole_pages(bytes, page).unwrap();
+                assert!(layout.align() == page && layout.size() >= bytes.max(1));
+                assert_eq!(layout.size() % page, 0, "{bytes} bytes in pages of {page}");
+            }
+        }
+        assert!(whole_pages(usize::MAX, 4096).is_none());
+        let memory = Memory::new(4096, 2).unwrap();
+        assert!(memory.buffer(0).addr().is_multiple_of(page()));
+        assert!(Memory::new(usize::MAX, 2).is_none());
+    }
+}

@@ -21,6 +21,8 @@
 //! 7. The opener stores base before it publishes the tail; a reservation reads it afterwards.
 //! 8. Producers that wait for room are granted the first bytes of the next extent, in order: none
 //!    starves, however large its record. The tail is published before they are told.
+//! 9. What was granted to a task is in `unpolled` until its extent is released: a task that does not come
+//!    misses its turn when the I/O thread says so, and holds up nobody.
 
 mod doorbell;
 mod memory;
@@ -39,8 +41,11 @@ use crossbeam::utils::CachePadded;
 
 pub(crate) use doorbell::{Doorbell, Wake, WakeOn};
 pub(crate) use memory::Memory;
-pub(crate) use reserve::{PendingReservation, Refused, Reservation};
+#[cfg(all(target_os = "linux", feature = "uring", not(ringwal_loom)))]
+pub(crate) use memory::{page, whole_pages};
+pub(crate) use reserve::{PendingReservation, Refused, Reservation, Turn};
 
+use crate::caught::caught;
 use crate::format::GROUP_HEADER;
 use crate::lsn::align_up;
 use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering, Tracker, lock};
@@ -90,12 +95,16 @@ struct Opening {
     queue: VecDeque<Arc<Request>>,
     /// Tasks that were granted room or refused: user code, woken after the lock is let go.
     wakers: Vec<Waker>,
+    /// What tasks were granted, by the sequence of the extent, ascending.
+    unpolled: VecDeque<(u64, Arc<Request>)>,
     /// No more extents are opened for producers.
     stopped: bool,
     /// The next segment cannot be prepared for want of space.
     no_space: bool,
     /// A control group found no block left.
     private_waits: bool,
+    /// Extents have been opened for producers, or may be.
+    started: bool,
 }
 
 impl Opening {
@@ -120,8 +129,7 @@ fn unlock(mut opening: MutexGuard<'_, Opening>) {
 
 /// Wakes a task. A waker is user code: a panic in it must not take the ring's user down.
 pub(crate) fn wake_quietly(waker: Waker) {
-    let woken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| waker.wake()));
-    drop(woken);
+    let _ = caught(|| waker.wake());
 }
 
 /// A complete extent, as the I/O thread takes it.
@@ -160,7 +168,14 @@ pub(crate) struct Ring {
 impl Ring {
     /// A ring with no extent open and none pending: the I/O thread takes extent 0 by
     /// [`Ring::take_private`] and then calls [`Ring::start`].
+    #[cfg(test)]
     pub(crate) fn new(buffer: u32, buffers: usize, placement: Placement) -> Self {
+        let memory = Memory::new(buffer as usize, buffers).unwrap();
+        Ring::over(memory, buffer, buffers, placement)
+    }
+
+    /// The same, over memory of so many buffers.
+    pub(crate) fn over(memory: Memory, buffer: u32, buffers: usize, placement: Placement) -> Self {
         debug_assert!(buffers.is_power_of_two() && buffers <= 1 << 16);
         let extent = || {
             CachePadded::new(Extent {
@@ -174,7 +189,7 @@ impl Ring {
             tail: CachePadded::new(AtomicU64::new(Tail::closed_before(0).0)),
             extents: (0..buffers).map(|_| extent()).collect(),
             limit: u64::from(buffer),
-            memory: Arc::new(Memory::new(buffer as usize, buffers)),
+            memory: Arc::new(memory),
             opening: CachePadded::new(Mutex::new(Opening {
                 next: 0,
                 pending: false,
@@ -183,9 +198,11 @@ impl Ring {
                 last_end: placement.next,
                 queue: VecDeque::new(),
                 wakers: Vec::new(),
+                unpolled: VecDeque::new(),
                 stopped: false,
                 no_space: false,
                 private_waits: false,
+                started: false,
             })),
             doorbell: CachePadded::new(Doorbell::new()),
             full_waits: AtomicU64::new(0),
@@ -205,17 +222,19 @@ impl Ring {
         sequence as usize & (self.extents.len() - 1)
     }
 
-    /// The crosser's duty (invariant 3): fix the end and open the next extent if that is possible.
-    fn cross(&self, index: usize, end: u64) {
+    /// The crosser's duty (invariant 3): fix the end and open the next extent if that is possible. Then the
+    /// lock is to be let go by `unlock`, or who was granted room there woken later.
+    fn cross(&self, index: usize, end: u64) -> MutexGuard<'_, Opening> {
         let extent = &self.extents[index];
         let mut opening = lock(&self.opening);
         let base = extent.base.load(Ordering::Relaxed);
         opening.placement.next = base + align_up(end, opening.placement.block);
         opening.last_end = opening.placement.next;
-        extent.end.store(end, Ordering::Release);
+        // Sequentially consistent, as the look at the bell that follows is: see the doorbell's 2.
+        extent.end.store(end, Ordering::SeqCst);
         opening.pending = true;
         self.try_open(&mut opening);
-        unlock(opening);
+        opening
     }
 
     fn try_open(&self, opening: &mut Opening) {
@@ -255,6 +274,9 @@ impl Ring {
         for _ in 0..granted {
             if let Some(request) = opening.queue.pop_front() {
                 let len = request.len();
+                if request.is_task() {
+                    opening.unpolled.push_back((sequence, Arc::clone(&request)));
+                }
                 opening.wakers.extend(request.grant(index, offset));
                 offset += len;
             }
@@ -277,8 +299,9 @@ impl Ring {
                 let opening = lock(&self.opening);
                 let now = Tail(self.tail.load(Ordering::Acquire));
                 let empty = now.offset() == HEADER;
-                // Closed, the end is exact once the crosser has been here.
-                let settled = now.offset() > self.limit && (opening.pending || opening.stopped);
+                // Closed, the end is exact once the crosser has been here. It has, or will be: also
+                // when the ring is stopped meanwhile.
+                let settled = now.offset() > self.limit && (opening.pending || !opening.started);
                 if empty || settled {
                     return opening.last_end;
                 }
@@ -295,7 +318,7 @@ impl Ring {
     /// Where the extent with this sequence stands.
     pub(crate) fn poll(&self, sequence: u64) -> Poll {
         let extent = &self.extents[self.index(sequence)];
-        let end = extent.end.load(Ordering::Acquire);
+        let end = extent.end.load(Ordering::SeqCst);
         if end != 0 {
             let done = extent.done.load(Ordering::SeqCst);
             if done % ONE_RECORD != end - HEADER {
@@ -321,25 +344,26 @@ impl Ring {
     }
 
     /// Closes the open extent, whichever it is by now. An extent that proves empty is opened again,
-    /// unless `even_empty`: then it is the caller's, for a control group.
-    pub(crate) fn seal(&self, even_empty: bool) {
+    /// unless `even_empty`: then it is the caller's, for a control group. True: as for [`Ring::release`].
+    pub(crate) fn seal(&self, even_empty: bool) -> bool {
         let old = Tail(self.tail.fetch_add(SEAL, Ordering::SeqCst));
         if old.offset() > self.limit {
             // Closed already. The crosser, if it is still on its way, does not read the offset.
-            return;
+            return false;
         }
         let index = old.index(self.extents.len());
-        if old.offset() == HEADER && !even_empty {
+        let opening = if old.offset() == HEADER && !even_empty {
             let mut opening = lock(&self.opening);
             // We are the crosser, and its own bytes are all free: the same extent again.
             opening.next -= 1;
             opening.pending = true;
             opening.placement.next = self.extents[index].base.load(Ordering::Relaxed);
             self.try_open(&mut opening);
-            unlock(opening);
+            opening
         } else {
-            self.cross(index, old.offset());
-        }
+            self.cross(index, old.offset())
+        };
+        !opening.wakers.is_empty()
     }
 
     /// Takes the next extent for a control group while none is open or pending for producers:
@@ -369,7 +393,7 @@ impl Ring {
     /// Opens the first extent for producers.
     pub(crate) fn start(&self) {
         let mut opening = lock(&self.opening);
-        opening.pending = true;
+        (opening.started, opening.pending) = (true, true);
         self.try_open(&mut opening);
         unlock(opening);
     }
@@ -383,8 +407,9 @@ impl Ring {
         unlock(opening);
     }
 
-    /// Releases the extent's buffer. Called in the order of sequences, once its write is complete.
-    pub(crate) fn release(&self, sequence: u64) {
+    /// Releases the extent's buffer. Called in the order of sequences, once its write is complete. True:
+    /// tasks were granted room, and are to be woken by [`Ring::wake_tasks`].
+    pub(crate) fn release(&self, sequence: u64) -> bool {
         let extent = &self.extents[self.index(sequence)];
         extent.tracker.take();
         extent.done.store(0, Ordering::Relaxed);
@@ -392,8 +417,22 @@ impl Ring {
         let mut opening = lock(&self.opening);
         debug_assert_eq!(opening.released, sequence);
         opening.released += 1;
+        while opening.unpolled.front().is_some_and(|(of, _)| *of <= sequence) {
+            opening.unpolled.pop_front();
+        }
         self.try_open(&mut opening);
-        unlock(opening);
+        !opening.wakers.is_empty()
+    }
+
+    /// Takes back what was granted in this extent to tasks that have not come for it: each is the caller's
+    /// to publish.
+    pub(crate) fn take_back(&self, sequence: u64) -> Vec<Reservation<'_>> {
+        let opening = lock(&self.opening);
+        let granted = opening.unpolled.iter().filter(|(of, _)| *of == sequence);
+        granted
+            .filter_map(|(_, request)| request.miss().map(|room| (room, request.len())))
+            .filter_map(|(room, len)| self.reservation(&room, len))
+            .collect()
     }
 
     /// Segments are prepared up to this address.
@@ -415,9 +454,25 @@ impl Ring {
         unlock(opening);
     }
 
+    /// Wakes the tasks that were granted room by [`Ring::release`] or [`Ring::seal`].
+    pub(crate) fn wake_tasks(&self) {
+        unlock(lock(&self.opening));
+    }
+
+    /// Whether a producer waits for room: in the next extent, if one is open.
+    pub(crate) fn has_queue(&self) -> bool {
+        !lock(&self.opening).queue.is_empty()
+    }
+
     /// Whether the next extent waits for a segment for which there is no space.
     fn starved(&self, opening: &Opening) -> bool {
         opening.no_space && self.lacks_segment(opening)
+    }
+
+    /// Whether the next extent, or a control group, waits for a segment for which there is no space.
+    pub(crate) fn is_starved(&self) -> bool {
+        let opening = lock(&self.opening);
+        opening.no_space && (opening.private_waits || self.lacks_segment(&opening))
     }
 
     /// Whether the next extent waits for a segment.

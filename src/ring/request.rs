@@ -1,9 +1,12 @@
 //! A producer that waits for room: its place in the queue, and how it is told.
 //!
-//! 1. WAITING -> GRANTED | FAILED | CANCELLED, once. GRANTED and FAILED are set by whoever holds the
-//!    queue's lock, after the grant's fields; CANCELLED by the owner, under the same lock.
-//! 2. A granted request owns its bytes of the extent and must publish them, as a record or as an
-//!    abort.
+//! 1. WAITING -> GRANTED | FAILED, once, by whoever holds the queue's lock, after the grant's fields. The
+//!    owner may leave the queue before that, under the same lock.
+//! 2. GRANTED owns its bytes of the extent, and somebody must publish them, as a record or as an abort. A
+//!    thread is on its way to do so. A task may be polled late or never: for one, GRANTED -> TAKEN, by the
+//!    owner, or -> MISSED, by the I/O thread that has waited long enough, whoever is first; the bytes are
+//!    theirs who made the change.
+//! 3. A waker is user code, also its clone and its drop: none happens under a lock.
 
 use std::task::Waker;
 
@@ -12,6 +15,8 @@ use crate::sync::{AtomicU64, Futex, Mutex, Ordering, lock};
 const WAITING: u32 = 0;
 const GRANTED: u32 = 1;
 const FAILED: u32 = 2;
+const TAKEN: u32 = 3;
+const MISSED: u32 = 4;
 
 #[derive(Debug)]
 pub(super) struct Request {
@@ -25,6 +30,7 @@ pub(super) struct Request {
 pub(super) enum Outcome {
     Granted { index: usize, offset: u64 },
     Failed,
+    Missed,
 }
 
 impl Request {
@@ -41,6 +47,7 @@ impl Request {
     /// Makes the request ready to be queued for `len` bytes.
     pub(super) fn prepare(&self, len: u64, waker: Option<Waker>) {
         self.len.store(len, Ordering::Relaxed);
+        // The request of a thread, or a new one: there is no waker that would be dropped.
         *lock(&self.waker) = waker;
         self.state.store(WAITING);
     }
@@ -50,7 +57,14 @@ impl Request {
     }
 
     pub(super) fn set_waker(&self, waker: &Waker) {
-        *lock(&self.waker) = Some(waker.clone());
+        let new = waker.clone();
+        let old = lock(&self.waker).replace(new);
+        drop(old);
+    }
+
+    /// Whether a task waits, rather than a thread. Under the queue's lock, before it is settled.
+    pub(super) fn is_task(&self) -> bool {
+        lock(&self.waker).is_some()
     }
 
     /// Grants the room. Returns the waker of a task, to be woken once the queue's lock is let go; a
@@ -77,12 +91,34 @@ impl Request {
     pub(super) fn outcome(&self) -> Option<Outcome> {
         match self.state.load() {
             WAITING => None,
-            GRANTED => Some(Outcome::Granted {
-                index: self.index.load(Ordering::Relaxed) as usize,
-                offset: self.offset.load(Ordering::Relaxed),
-            }),
+            GRANTED => Some(self.room()),
+            MISSED => Some(Outcome::Missed),
             _ => Some(Outcome::Failed),
         }
+    }
+
+    fn room(&self) -> Outcome {
+        Outcome::Granted {
+            index: self.index.load(Ordering::Relaxed) as usize,
+            offset: self.offset.load(Ordering::Relaxed),
+        }
+    }
+
+    /// A task's outcome. Room that was granted is its own from here on.
+    pub(super) fn take(&self) -> Option<Outcome> {
+        let outcome = match self.outcome()? {
+            Outcome::Granted { .. } if !self.state.change(GRANTED, TAKEN) => Outcome::Missed,
+            outcome => outcome,
+        };
+        // One that came while it was settled.
+        let waker = lock(&self.waker).take();
+        drop(waker);
+        Some(outcome)
+    }
+
+    /// The I/O thread's: takes the room from a task that has not come for it.
+    pub(super) fn miss(&self) -> Option<Outcome> {
+        self.state.change(GRANTED, MISSED).then(|| self.room())
     }
 
     pub(super) fn wait(&self) -> Outcome {

@@ -5,7 +5,7 @@ use std::task::Waker;
 
 use super::request::{Outcome, Request};
 use super::word::Tail;
-use super::{HEADER, ONE_RECORD, Ring};
+use super::{HEADER, ONE_RECORD, Ring, unlock};
 use crate::sync::{Ordering, lock, spin_loop};
 
 /// Looks at a closed tail that a producer takes before it sleeps: opening the next extent takes a
@@ -51,13 +51,13 @@ impl Ring {
             if seen.offset() > self.limit {
                 return Err(Refused::Full);
             }
-            let old = Tail(self.tail.fetch_add(len, Ordering::AcqRel));
+            let old = Tail(self.tail.fetch_add(len, Ordering::SeqCst));
             let (index, offset) = (old.index(self.extents.len()), old.offset());
             if offset + len <= self.limit {
                 return Ok(Reservation { ring: self, index, offset, len });
             }
             if offset <= self.limit {
-                self.cross(index, offset);
+                unlock(self.cross(index, offset));
                 self.doorbell.ring();
             }
         }
@@ -101,11 +101,15 @@ impl Ring {
             return Ok(r);
         }
         self.full_waits.fetch_add(1, Ordering::Relaxed);
-        match request.wait() {
+        self.reservation(&request.wait(), len).ok_or_else(|| self.why_failed())
+    }
+
+    pub(super) fn reservation(&self, outcome: &Outcome, len: u64) -> Option<Reservation<'_>> {
+        match *outcome {
             Outcome::Granted { index, offset } => {
-                Ok(Reservation { ring: self, index, offset, len })
+                Some(Reservation { ring: self, index, offset, len })
             }
-            Outcome::Failed => Err(self.why_failed()),
+            Outcome::Failed | Outcome::Missed => None,
         }
     }
 
@@ -157,31 +161,35 @@ impl Ring {
     }
 }
 
-/// A task's place in the queue for room. Must be polled to its end or cancelled.
+/// A task's place in the queue for room.
 #[derive(Debug)]
 pub(crate) struct PendingReservation {
     request: Arc<Request>,
 }
 
+/// What became of a task's wait for room.
+pub(crate) enum Turn<'r> {
+    Granted(Reservation<'r>),
+    Refused(Refused),
+    /// It was granted room and came too late: it has to wait again.
+    Missed,
+}
+
 impl PendingReservation {
     /// The reservation once it is granted; until then `waker` is woken when it is.
-    pub(crate) fn poll<'r>(
-        &self,
-        ring: &'r Ring,
-        waker: &Waker,
-    ) -> Option<Result<Reservation<'r>, Refused>> {
+    pub(crate) fn poll<'r>(&self, ring: &'r Ring, waker: &Waker) -> Option<Turn<'r>> {
         if self.request.outcome().is_none() {
             self.request.set_waker(waker);
         }
         self.take(ring)
     }
 
-    fn take<'r>(&self, ring: &'r Ring) -> Option<Result<Reservation<'r>, Refused>> {
-        Some(match self.request.outcome()? {
-            Outcome::Granted { index, offset } => {
-                Ok(Reservation { ring, index, offset, len: self.request.len() })
-            }
-            Outcome::Failed => Err(ring.why_failed()),
+    fn take<'r>(&self, ring: &'r Ring) -> Option<Turn<'r>> {
+        let outcome = self.request.take()?;
+        Some(match ring.reservation(&outcome, self.request.len()) {
+            Some(room) => Turn::Granted(room),
+            None if matches!(outcome, Outcome::Missed) => Turn::Missed,
+            None => Turn::Refused(ring.why_failed()),
         })
     }
 
@@ -190,7 +198,10 @@ impl PendingReservation {
         let mut opening = lock(&ring.opening);
         opening.queue.retain(|queued| !Arc::ptr_eq(queued, &self.request));
         drop(opening);
-        self.take(ring).and_then(Result::ok)
+        match self.take(ring)? {
+            Turn::Granted(room) => Some(room),
+            Turn::Refused(_) | Turn::Missed => None,
+        }
     }
 }
 

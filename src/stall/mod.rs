@@ -10,6 +10,7 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::caught::caught;
 use crate::clock::Clock;
 use crate::flights::Place;
 use crate::hooks::{OnStall, Stall, StallKind};
@@ -96,11 +97,10 @@ impl Watchdog {
         } else {
             tracing::warn!(dir = %dir.display(), %kind, lasted_ms, "the disk does not answer");
         }
-        if let Some(OnStall(tell)) = &self.on_stall {
-            let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| tell(&stall)));
-            if told.is_err() {
-                tracing::error!("the callback of on_stall panicked");
-            }
+        if let Some(OnStall(tell)) = &self.on_stall
+            && caught(|| tell(&stall)).is_none()
+        {
+            tracing::error!("the callback of on_stall panicked");
         }
     }
 }

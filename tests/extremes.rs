@@ -1,0 +1,107 @@
+//! Options at the ends of their ranges.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "tests say what they did")]
+
+#[path = "support/child.rs"]
+#[cfg(target_os = "linux")]
+#[allow(dead_code, unreachable_pub, reason = "each user needs a part")]
+mod child;
+mod support;
+
+use std::time::{Duration, Instant};
+
+use ringwal::{Durability, Wal};
+use support::{Temp, backends, read_all, small};
+
+#[test]
+fn the_longest_times_mean_never() {
+    for backend in backends() {
+        for durability in [
+            Durability::EveryGroup,
+            Durability::Interval(Duration::MAX),
+            Durability::Interval(Duration::from_secs(u64::MAX / 1_000_000_000)),
+        ] {
+            let temp = Temp::new();
+            let builder = small(&temp.log()).backend(backend).durability(durability);
+            let wal = builder.idle_seal(Duration::MAX).max_age(Duration::MAX).open().unwrap();
+            wal.append_durable(b"one").unwrap();
+            let two = wal.append(b"two").unwrap();
+            std::thread::sleep(Duration::from_millis(60));
+            if durability != Durability::EveryGroup {
+                assert!(wal.durable_end() <= two, "{durability:?}");
+            }
+            wal.append_durable(b"three").unwrap();
+            assert_eq!(wal.stats().control_groups, 1, "the epoch alone");
+            wal.close().unwrap();
+            assert_eq!(read_all(&wal).len(), 3);
+        }
+    }
+}
+
+#[test]
+fn nobody_waits_for_company_while_others_wait_for_room() {
+    for backend in backends() {
+        let temp = Temp::new();
+        let builder = Wal::builder(temp.log()).segment_size(64 << 10).ring_capacity(8192);
+        let builder = builder.max_record_size(3000).commit_delay(Duration::from_secs(1));
+        let wal = builder.backend(backend).open().unwrap();
+        let begun = Instant::now();
+        std::thread::scope(|scope| {
+            for _ in 0..12 {
+                scope.spawn(|| wal.append_durable(&[1; 3000]).unwrap());
+            }
+        });
+        // The last of them may wait for others; the ones before it have had them.
+        let taken = begun.elapsed();
+        assert!(taken < Duration::from_secs(5), "{taken:?}");
+        wal.close().unwrap();
+    }
+}
+
+#[test]
+fn the_smallest_ring_of_the_largest_records_carries_everything() {
+    for backend in backends() {
+        for depth in [1, 256] {
+            let temp = Temp::new();
+            // Four blocks, of which three are left for one group of one record.
+            let builder = Wal::builder(temp.log()).segment_size(16 << 10).depth(depth);
+            let largest = (12 << 10) - 128 - 12 - 7;
+            let builder = builder.ring_capacity(24 << 10).max_record_size(largest);
+            let wal = builder.backend(backend).open().unwrap();
+            let mut expected = Vec::new();
+            for n in 0..10_u8 {
+                let len = [0, largest, 1, largest - 1, 8][usize::from(n) % 5];
+                let payload = vec![n; len];
+                expected.push((wal.append(&payload).unwrap(), payload));
+                let filled = wal.append_with(largest, |bytes| bytes.fill(n)).unwrap();
+                expected.push((filled, vec![n; largest]));
+                let batch = wal.append_batch(&[&[n; 0][..], &[n]]).unwrap();
+                let read = [(batch, vec![]), (ringwal::Lsn::new(batch.as_u64() + 8), vec![n])];
+                expected.extend(read);
+            }
+            wal.sync().unwrap();
+            assert_eq!(read_all(&wal), expected);
+            wal.close().unwrap();
+        }
+    }
+}
+
+/// The child of `in_a_process`.
+#[test]
+#[cfg(target_os = "linux")]
+fn case() {
+    use nix::sys::resource::{Resource, setrlimit};
+    let Some((case, dir)) = child::case_and_directory() else { return };
+    assert_eq!(case, "little memory");
+    setrlimit(Resource::RLIMIT_AS, 1 << 30, 1 << 30).unwrap();
+    let opened = Wal::builder(&dir).ring_capacity(8 << 30).open();
+    let said = opened.unwrap_err().to_string();
+    assert!(said.contains("ring_capacity"), "{said}");
+    small(&dir).open().unwrap().append_durable(b"with less").unwrap();
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_ring_that_memory_has_no_room_for_is_an_error() {
+    let temp = Temp::new();
+    child::in_a_process("little memory", &temp.log());
+}
