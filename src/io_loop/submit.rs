@@ -1,5 +1,7 @@
 //! Sealing and submitting: groups, the segments they go to, and syncs of their own.
 
+use std::time::Duration;
+
 use super::Closing;
 use super::IoLoop;
 use super::groups::Group;
@@ -12,6 +14,11 @@ use crate::ring::{Poll, Sealed};
 
 /// A reservation that is filled for longer is told of.
 pub(super) const SLOW_RESERVATION: u64 = 10_000_000;
+
+/// As the clock counts; what is longer than that can count is for ever.
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
 
 impl IoLoop {
     pub(super) fn submit_groups(&mut self) -> bool {
@@ -49,12 +56,12 @@ impl IoLoop {
     }
 
     fn delay_is_over(&mut self) -> bool {
-        let delay = self.setup.commit_delay.as_nanos() as u64;
+        let delay = nanoseconds(self.setup.commit_delay);
         if delay == 0 || self.shared.is_closing() {
             return true;
         }
         let now = self.clock.now();
-        let due = *self.delay_due.get_or_insert(now + delay);
+        let due = *self.delay_due.get_or_insert(now.saturating_add(delay));
         now >= due
     }
 
@@ -80,7 +87,8 @@ impl IoLoop {
             return false;
         }
         let now = self.clock.now();
-        let due = *self.idle_due.get_or_insert(now + self.setup.idle_seal.as_nanos() as u64);
+        let idle = nanoseconds(self.setup.idle_seal);
+        let due = *self.idle_due.get_or_insert(now.saturating_add(idle));
         now >= due
     }
 
@@ -264,7 +272,8 @@ impl IoLoop {
         match self.setup.durability {
             Durability::Interval(every) => {
                 let now = self.clock.now();
-                let due = *self.interval_due.get_or_insert(now + every.as_nanos() as u64);
+                let due = now.saturating_add(nanoseconds(every));
+                let due = *self.interval_due.get_or_insert(due);
                 if now >= due {
                     self.sync_until = self.sync_until.max(self.submitted_end);
                     self.interval_due = None;
