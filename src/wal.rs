@@ -107,6 +107,7 @@ impl Threads {
         }
         shared.flights.end();
         let _ = self.watchdog.join();
+        shared.leave();
         drop(self.lock);
     }
 }
@@ -412,7 +413,8 @@ impl Wal {
     /// Cuts the log's end off: the record at `from` and everything appended after it, until this call
     /// makes its cut, is void and never comes back. Returns where the log goes on: what is appended
     /// afterwards lies at or above that. `from` is a record's LSN, or a former
-    /// [`Wal::durable_end`]; a batch is cut as a whole, at its first record. If nothing lies at or
+    /// [`Wal::durable_end`], also one behind which all was cut before; [`Lsn::ZERO`] or [`Wal::oldest_lsn`] is
+    /// everything that is kept. A batch is cut as a whole, at its first record. If nothing lies at or
     /// above `from`, nothing is done.
     ///
     /// Positions are not given out again, and nothing is erased or rewritten: a group is added that
@@ -449,6 +451,7 @@ impl Wal {
         core.check_appended(from.as_u64().saturating_sub(1))?;
         let end = self.sync()?;
         let oldest = self.oldest_lsn();
+        let from = if from == Lsn::ZERO { oldest } else { from };
         if from < oldest {
             return Err(Error::Pruned { oldest });
         }

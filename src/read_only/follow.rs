@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::Inner;
 use crate::error::Result;
-use crate::reader::{Reader, Record, RecordRef};
+use crate::reader::{Reader, Record, RecordRef, Records};
 
 /// Looks at the end anew after this time, though nothing was heard of it.
 const LONGEST_WAIT: Duration = Duration::from_millis(500);
@@ -22,8 +22,6 @@ const BLIND_WAIT: Duration = Duration::from_millis(2);
 pub struct ReadOnlyFollow {
     inner: Arc<Inner>,
     reader: Reader,
-    /// The next record is here or behind.
-    at: u64,
     bell: Option<Bell>,
     over: bool,
 }
@@ -32,8 +30,7 @@ impl ReadOnlyFollow {
     pub(super) fn new(inner: Arc<Inner>, from: u64, end: u64) -> Result<Self> {
         let reader = Reader::live(Arc::clone(&inner.files), from, end)?;
         let bell = Bell::new(&inner);
-        let at = if from == 0 { inner.files.table.oldest() } else { from };
-        Ok(ReadOnlyFollow { inner, reader, at, bell, over: false })
+        Ok(ReadOnlyFollow { inner, reader, bell, over: false })
     }
 
     /// The next record if one is durable already, in place. Does not wait, but reads from the device.
@@ -44,15 +41,6 @@ impl ReadOnlyFollow {
     /// delivered were cut since, `Corruption`, `Io`.
     pub fn try_next(&mut self) -> Result<Option<RecordRef<'_>>> {
         if self.peek()? { self.peeked() } else { Ok(None) }
-    }
-
-    /// What was found.
-    fn peeked(&mut self) -> Result<Option<RecordRef<'_>>> {
-        let found = self.reader.next_below(0)?;
-        if let Some(record) = &found {
-            self.at = record.lsn.as_u64();
-        }
-        Ok(found)
     }
 
     /// The next record, in place, waiting until there is one. `None` only after an error.
@@ -70,7 +58,38 @@ impl ReadOnlyFollow {
     ///
     /// As [`ReadOnlyFollow::try_next`].
     pub fn next_timeout(&mut self, timeout: Duration) -> Result<Option<RecordRef<'_>>> {
-        if self.wait(Instant::now().checked_add(timeout))? { self.peeked() } else { Ok(None) }
+        let until = Instant::now().checked_add(timeout);
+        if self.wait(until)? { self.peeked() } else { Ok(None) }
+    }
+
+    /// The next records that lie in memory together, at least one, waiting until there is one: see
+    /// [`Follow::next_records`](crate::Follow::next_records). How far the log is durable is looked up once for all of
+    /// them. `None` only after an error.
+    ///
+    /// # Errors
+    ///
+    /// As [`ReadOnlyFollow::try_next`].
+    pub fn next_records(&mut self) -> Result<Option<Records<'_>>> {
+        if !self.wait(None)? {
+            return Ok(None);
+        }
+        let run = self.reader.next_run(0);
+        self.over = run.is_err();
+        run
+    }
+
+    /// Bytes of the log from the record that was delivered last, or else from where it began, to the durable end as
+    /// it was seen last.
+    #[must_use]
+    pub fn lag(&self) -> u64 {
+        self.reader.end().saturating_sub(self.reader.reached())
+    }
+
+    /// What was found.
+    fn peeked(&mut self) -> Result<Option<RecordRef<'_>>> {
+        let next = self.reader.next_below(0);
+        self.over = next.is_err();
+        next
     }
 
     fn peek(&mut self) -> Result<bool> {
@@ -78,10 +97,8 @@ impl ReadOnlyFollow {
             return Ok(false);
         }
         let peeked = self.inner.refresh().and_then(|end| self.reader.peek_below(end));
-        peeked.map_err(|e| {
-            self.over = true;
-            self.inner.explain(e, self.at)
-        })
+        self.over = peeked.is_err();
+        peeked
     }
 
     /// Whether there is a record: not if it is over, or the time is up.

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::files::Files;
 use crate::format::SegmentHeader;
 use crate::open::load_cuts;
-use crate::recovery::{Walker, judge, scan};
+use crate::recovery::{Walker, judge, read_header, scan};
 use crate::segment::{Names, Table};
 use crate::storage::{Access, Dir, OsDir};
 use crate::tail::Tail;
@@ -31,23 +31,27 @@ pub(super) struct Known {
 
 pub(super) fn open(dir: &Arc<OsDir>, prefix: &str) -> Result<(Arc<Files>, Known)> {
     let names = Names::new(prefix);
-    let segments = settled(|| scan(&**dir, &names, &[]).map(|found| found.segments))?;
-    if segments.is_empty() {
-        let none = std::io::Error::new(std::io::ErrorKind::NotFound, "there is no log in it");
-        return Err(Error::io("open", dir.path(), none));
+    let table = Table::new([], []);
+    let shared: Arc<dyn Dir> = Arc::<OsDir>::clone(dir);
+    let files = Arc::new(Files::new(table, &shared, &names, Tail::new(0), Cuts::new()));
+    files.leave();
+    if files.oldest_there().map_err(|e| Error::io("list", dir.path(), e))?.is_none() {
+        return Err(no_log(&files));
     }
-    let live = segments.iter().map(|header| (*header, None));
-    let files = Arc::new(Files {
-        table: Arc::new(Table::new(live, [])),
-        dir: Arc::clone(dir) as Arc<dyn Dir>,
-        names,
-        tail: Arc::new(Tail::new(0)),
-        cuts: Cuts::new(),
-    });
-    let mut known =
-        Known { segments, end: 0, told: EndReader::default(), newest_cut: 0, believed: false };
-    refresh(&files, &mut known)?;
+    let mut known = Known {
+        segments: Vec::new(),
+        end: 0,
+        told: EndReader::default(),
+        newest_cut: 0,
+        believed: false,
+    };
+    settled(|| look(&files, &mut known, true))?;
     Ok((files, known))
+}
+
+fn no_log(files: &Files) -> Error {
+    let none = std::io::Error::new(std::io::ErrorKind::NotFound, "there is no log in it");
+    Error::io("read", files.dir.path_of(""), none)
 }
 
 /// Whoever tells how far the log is durable may not be who did.
@@ -57,7 +61,14 @@ pub(super) fn forget(known: &mut Known) {
 
 /// Which segments there are now.
 pub(super) fn list(files: &Files, known: &mut Known) -> Result<()> {
-    let found = settled(|| scan(&*files.dir, &files.names, &known.segments))?.segments;
+    settled(|| list_once(files, known))
+}
+
+fn list_once(files: &Files, known: &mut Known) -> Result<()> {
+    let found = scan(&*files.dir, &files.names, known.begun())?.segments;
+    if found.is_empty() {
+        return Err(no_log(files));
+    }
     files.table.replace(&found);
     known.segments = found;
     Ok(())
@@ -65,32 +76,36 @@ pub(super) fn list(files: &Files, known: &mut Known) -> Result<()> {
 
 /// How far the log is durable now.
 pub(super) fn refresh(files: &Files, known: &mut Known) -> Result<u64> {
-    let said = known
-        .told
-        .read(&*files.dir, &files.names)
-        .filter(|said| known.segments.first().is_some_and(|s| s.log_id == said.log_id));
+    let mut again = false;
+    settled(|| look(files, known, std::mem::replace(&mut again, true)))
+}
+
+/// `anew`: what is known of the segments may not be so any more.
+fn look(files: &Files, known: &mut Known, anew: bool) -> Result<u64> {
+    let said = known.told.read(&*files.dir, &files.names);
+    if anew {
+        // Behind that: what lies below the end that was read is begun, and does not change any more.
+        list_once(files, known)?;
+    }
+    let said = said.filter(|said| known.segments.first().is_some_and(|s| s.log_id == said.log_id));
     if let Some(said) = said
-        && believe(files, known, &said)?
+        && believe(files, known, &said, anew)?
     {
         return Ok(known.end);
     }
     // Nobody says: where the log ends is found as a writer would find it.
-    let (judged, segments) = settled(|| {
-        let found = scan(&*files.dir, &files.names, &known.segments)?.segments;
-        Ok((judge(&*files.dir, &files.names, &found)?, found))
-    })?;
-    files.table.replace(&segments);
-    known.segments = segments;
+    list_once(files, known)?;
+    let judged = judge(&*files.dir, &files.names, &known.segments)?;
     advance(files, known, judged.end, judged.link.last_cut)?;
     Ok(known.end)
 }
 
-fn believe(files: &Files, known: &mut Known, said: &Said) -> Result<bool> {
+fn believe(files: &Files, known: &mut Known, said: &Said, anew: bool) -> Result<bool> {
     if said.durable_end <= known.end && known.believed {
         return Ok(true);
     }
-    if known.segments.last().is_none_or(|last| last.end() < said.durable_end) {
-        list(files, known)?;
+    if !anew && !are_all_known(files, known, said.durable_end)? {
+        list_once(files, known)?;
     }
     if !known.believed {
         known.believed = reaches(files, &known.segments, said.durable_end)?;
@@ -101,16 +116,39 @@ fn believe(files: &Files, known: &mut Known, said: &Said) -> Result<bool> {
     Ok(known.believed)
 }
 
+/// Whether all segments up to `end` are known as they are: one that was prepared when it was seen may have been
+/// made anew by the writer that began it.
+fn are_all_known(files: &Files, known: &Known, end: u64) -> Result<bool> {
+    if known.segments.last().is_none_or(|last| last.end() < end) {
+        return Ok(false);
+    }
+    let prepared = &known.segments[known.begun().len()..];
+    for header in prepared.iter().take_while(|header| header.first_group() < end) {
+        if read_header(&*files.dir, &files.names.segment(header.base))? != Ok(*header) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// Cuts first: who reads below the end knows of every cut below it.
 fn advance(files: &Files, known: &mut Known, end: u64, newest_cut: u64) -> Result<()> {
     if newest_cut > known.newest_cut {
-        let cuts = settled(|| load_cuts(&*files.dir, &files.names, &known.segments, newest_cut))?;
+        let cuts = load_cuts(&*files.dir, &files.names, &known.segments, newest_cut)?;
         let fresh = cuts.all().into_iter().filter(|cut| cut.to > known.newest_cut);
         fresh.for_each(|cut| files.cuts.add(cut));
         known.newest_cut = newest_cut;
     }
     known.end = known.end.max(end);
     Ok(())
+}
+
+impl Known {
+    /// The segments in which something was durable when they were listed: these do not change any more.
+    fn begun(&self) -> &[SegmentHeader] {
+        let begun = self.segments.partition_point(|header| header.first_group() < self.end);
+        &self.segments[..begun]
+    }
 }
 
 /// Whether the groups of the segment that `end` lies in lead to it.

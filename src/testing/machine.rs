@@ -218,6 +218,7 @@ impl End {
         }
         shared.flights.end();
         *parts = None;
+        shared.leave();
         drop(self.lock);
     }
 }
