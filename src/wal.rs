@@ -530,6 +530,7 @@ impl Wal {
             ring_full_waits: core.shared.ring.full_waits.load(Ordering::Relaxed),
             durable_end,
             ring_bytes: core.shared.ring.reserved_end().saturating_sub(durable_end.as_u64()),
+            out_of_space: core.shared.ring.is_out_of_space(),
             reader_lag: pinned.map_or(0, |pin| durable_end.as_u64().saturating_sub(pin)),
             commit_method: method_name(self.inner.info.kind, commit.method),
             commit_method_reason: commit.reason,
