@@ -30,6 +30,10 @@ use crate::sync::{Mutex, Ordering, lock};
 
 /// A write-ahead log that is open for appending. Clones are cheap and stand for the same log.
 ///
+/// The last one that is dropped closes the log, which waits for the device: on an executor, call [`Wal::close`] where
+/// blocking is allowed. Opening, reading, truncating, and what consumers do wait for the device as well; `append`,
+/// `try_append`, the futures and what only asks (`durable_end`, `stats`, `health`) do not, but for a full ring.
+///
 /// ```
 /// use ringwal::{Lsn, Wal};
 /// # let dir = std::env::temp_dir().join(format!("ringwal-doc-wal-{}", std::process::id()));
@@ -486,7 +490,7 @@ impl Wal {
     }
 
     /// A reader under a name, whose position survives: see [`Consumer`]. A new one begins at the oldest record
-    /// that is kept.
+    /// that is kept, and has its file made durable before this returns.
     ///
     /// # Errors
     ///

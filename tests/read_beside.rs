@@ -131,6 +131,40 @@ fn a_directory_that_is_emptied_is_an_error() {
     not_found(ReadOnlyWal::open(temp.log()).unwrap_err());
 }
 
+/// A copy, or a log of another boot, has nobody who tells how far it is durable: whoever follows it sleeps until
+/// something changes, and is woken by the writer that comes.
+#[test]
+fn a_follower_of_a_log_that_nobody_writes_sleeps() {
+    use nix::sys::resource::{UsageWho, getrusage};
+    let temp = Temp::new();
+    let wal = small(&temp.log()).open().unwrap();
+    fill(&wal, 0, 40);
+    wal.close().unwrap();
+    std::fs::remove_file(temp.log().join("wal.end")).unwrap();
+    let log = ReadOnlyWal::open(temp.log()).unwrap();
+    let mut follow = log.follow(log.durable_end().unwrap()).unwrap();
+    let switches = || {
+        let used = getrusage(UsageWho::RUSAGE_THREAD).unwrap();
+        used.voluntary_context_switches()
+    };
+    let before = switches();
+    assert!(follow.next_timeout(Duration::from_millis(700)).unwrap().is_none());
+    // Three looks, each with some reads of the device.
+    let woken = switches() - before;
+    assert!(woken < 600, "it woke {woken} times");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(50));
+            let wal = small(&temp.log()).open().unwrap();
+            fill(&wal, 40, 50);
+        });
+        for n in 40..50 {
+            let record = follow.next_timeout(Duration::from_secs(30)).unwrap().expect("written");
+            assert_eq!(record.payload, payload(n));
+        }
+    });
+}
+
 /// Kills this process when it makes a call that could change a file, a name or a lock.
 fn die_of_changes() {
     const DIE: Statement = (libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_KILL_PROCESS);

@@ -15,8 +15,8 @@ const BLIND_WAIT: Duration = Duration::from_millis(2);
 /// Reads durable records and then waits for more, from
 /// [`ReadOnlyWal::follow`](super::ReadOnlyWal::follow).
 ///
-/// The kernel wakes it when the writer says that more is durable; nothing is polled while there is a
-/// writer on Linux, and the writer does not wait for it. Retention does not either: `Pruned` says that
+/// The kernel wakes it when the writer says that more is durable, or where nobody says it, when anything in the
+/// directory changes; nothing is polled on Linux but for a look twice a second, and the writer does not wait for it. Retention does not either: `Pruned` says that
 /// it was overtaken. After an error it has ended.
 #[derive(Debug)]
 pub struct ReadOnlyFollow {
@@ -123,7 +123,12 @@ impl ReadOnlyFollow {
             }
             let pause = left.unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT);
             match &self.bell {
-                Some(bell) if bell.wait(pause) => {}
+                // Something has changed in the directory: perhaps there is somebody who tells by now.
+                Some(bell) if bell.wait(pause) => {
+                    if bell.is_of_directory() {
+                        self.bell = Bell::new(&self.inner);
+                    }
+                }
                 // Nothing was heard for long: it may be another file by now.
                 Some(_) if pause == LONGEST_WAIT => {
                     self.inner.forget();
@@ -153,10 +158,13 @@ impl Iterator for ReadOnlyFollow {
     }
 }
 
-/// Rings when the writer has said something.
+/// Rings when the writer has said something; while there is no file to say it in, when anything changes.
 #[cfg(all(target_os = "linux", feature = "uring"))]
 #[derive(Debug)]
-struct Bell(nix::sys::inotify::Inotify);
+struct Bell {
+    inotify: nix::sys::inotify::Inotify,
+    of_directory: bool,
+}
 
 #[cfg(all(target_os = "linux", feature = "uring"))]
 impl Bell {
@@ -166,12 +174,21 @@ impl Bell {
         let flags = InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK;
         let inotify = Inotify::init(flags).ok()?;
         let file = inner.dir.reach_of(&inner.files.names.end());
-        inotify.add_watch(&file, AddWatchFlags::IN_MODIFY).ok()?;
-        Some(Bell(inotify))
+        let of_directory = inotify.add_watch(&file, AddWatchFlags::IN_MODIFY).is_err();
+        if of_directory {
+            let anything =
+                AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;
+            inotify.add_watch(&inner.dir.reach_of("."), anything).ok()?;
+        }
+        Some(Bell { inotify, of_directory })
+    }
+
+    fn is_of_directory(&self) -> bool {
+        self.of_directory
     }
 
     fn silence(&self) {
-        while self.0.read_events().is_ok() {}
+        while self.inotify.read_events().is_ok() {}
     }
 
     /// Whether it rang.
@@ -179,7 +196,7 @@ impl Bell {
         use std::os::fd::AsFd;
 
         use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-        let mut told = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+        let mut told = [PollFd::new(self.inotify.as_fd(), PollFlags::POLLIN)];
         // Rounded up: a wait for less than a millisecond must not become none.
         let millis = longest.as_millis() + 1;
         let timeout = PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX);
@@ -196,6 +213,11 @@ struct Bell;
 impl Bell {
     fn new(_: &Inner) -> Option<Self> {
         None
+    }
+
+    #[allow(clippy::unused_self)]
+    fn is_of_directory(&self) -> bool {
+        false
     }
 
     #[allow(clippy::unused_self)]

@@ -59,6 +59,10 @@ pub(super) fn forget(known: &mut Known) {
     known.told.forget();
 }
 
+pub(super) fn application_version(known: &Known) -> u32 {
+    known.segments.first().map_or(0, |segment| segment.app_version)
+}
+
 /// Which segments there are now.
 pub(super) fn list(files: &Files, known: &mut Known) -> Result<()> {
     settled(|| list_once(files, known))

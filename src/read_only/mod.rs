@@ -31,9 +31,11 @@ use look::Known;
 
 /// A log that is read while another process, or this one, may write it; or that nobody writes.
 ///
-/// It takes no lock and changes nothing: any number of processes may read beside the one writer. Only
-/// durable records are seen. Cheap to clone. What it has seen of the directory is brought up to date
-/// by each call.
+/// It takes no lock and changes nothing, so that it needs a directory and files that may be read and no more: any number
+/// of processes may read beside the one writer. Only durable records are seen; after a restart of the machine, until
+/// the log is opened by a writer again, those that it would find. Cheap to clone. What it has seen of the directory is
+/// brought up to date by each call. Calls read from the device, and wait for a directory that is being changed, for
+/// a second at most: not for the threads of an executor.
 ///
 /// ```
 /// use ringwal::{Lsn, ReadOnlyWal, Wal};
@@ -105,6 +107,14 @@ impl ReadOnlyWal {
     pub fn oldest_lsn(&self) -> Result<Lsn> {
         self.inner.list()?;
         Ok(Lsn::new(self.inner.files.table.oldest()))
+    }
+
+    /// What the application calls the form of the records: see
+    /// [`WalBuilder::application_version`](crate::WalBuilder::application_version). 0 if it did not say. To be compared
+    /// by whoever reads values.
+    #[must_use]
+    pub fn application_version(&self) -> u32 {
+        look::application_version(&lock(&self.inner.known))
     }
 
     /// Reads from the first record at or after `from` to the end that is durable now. [`Lsn::ZERO`] is the
