@@ -60,7 +60,7 @@ impl Bank {
         for record in reader {
             let record = record?;
             bank.apply(&numbers(&record.payload));
-            bank.position = Lsn::new(record.lsn.as_u64() + 1);
+            bank.position = record.lsn.next();
         }
         Ok(bank)
     }
@@ -78,7 +78,7 @@ impl Bank {
         let transfer = [from, to, amount];
         let lsn = self.wal.append_durable(&bytes(&transfer))?;
         self.apply(&transfer);
-        self.position = Lsn::new(lsn.as_u64() + 1);
+        self.position = lsn.next();
         Ok(())
     }
 

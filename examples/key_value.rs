@@ -28,7 +28,7 @@ enum Change {
 /// What a snapshot file holds: everything below `next` is in the map.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Snapshot {
-    next: u64,
+    next: Lsn,
     map: BTreeMap<String, String>,
 }
 
@@ -49,7 +49,7 @@ impl Store {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Snapshot::default(),
             Err(e) => return Err(e.into()),
         };
-        for change in log.reader(Lsn::new(state.next)) {
+        for change in log.reader(state.next) {
             let (lsn, change) = change?;
             state.apply(lsn, change);
         }
@@ -70,7 +70,7 @@ impl Store {
         file.sync_all()?;
         fs::rename(&new, &name)?;
         File::open(&self.dir)?.sync_all()?;
-        Ok(self.log.wal().truncate_before(Lsn::new(self.state.next))?)
+        Ok(self.log.wal().truncate_before(self.state.next)?)
     }
 }
 
@@ -80,7 +80,7 @@ impl Snapshot {
             Change::Put(key, value) => drop(self.map.insert(key, value)),
             Change::Delete(key) => drop(self.map.remove(&key)),
         }
-        self.next = lsn.as_u64() + 1;
+        self.next = lsn.next();
     }
 }
 

@@ -69,23 +69,24 @@ impl WalBuilder {
     }
 
     /// Bytes of the largest payload. Default: what one buffer of the ring holds (a little under
-    /// 1 MiB); at most what a segment holds, and at most 256 MiB. For a batch it bounds the batch.
+    /// 1 MiB); at least 1, at most what a segment holds, and at most 256 MiB. For a batch it bounds the batch. The ring's
+    /// buffers are made as large as that needs.
     pub fn max_record_size(self, bytes: usize) -> Self {
         self.with(|o| o.max_record_size = Some(bytes))
     }
 
     /// What the application calls the form of its records: kept in every segment of a new log, and
     /// compared when a log is opened, which fails with `ApplicationVersion` if it has another, or
-    /// none. Default 0: not compared, and a new log has none. See
+    /// none. Any number; default 0: not compared, and a new log has none. See
     /// [`RecoveryReport::application_version`](crate::RecoveryReport::application_version).
     pub fn application_version(self, version: u32) -> Self {
         self.with(|o| o.application_version = version)
     }
 
     /// Bytes of the log, from its position to the durable end, for which a [`Consumer`](crate::Consumer) keeps
-    /// segments from being removed. One that lags by more is no longer waited for, and gets `Pruned`
-    /// when what it needs is gone. Default: no limit, so that an abandoned consumer keeps everything
-    /// until [`Wal::remove_consumer`].
+    /// segments from being removed, attached or not. One that lags by more, or hangs, is no longer waited for, and gets
+    /// `Pruned` when what it needs is gone. Any number; with 0 consumers keep nothing. Default: no limit, so that an
+    /// abandoned consumer keeps everything until [`Wal::remove_consumer`].
     pub fn consumer_limit(self, bytes: u64) -> Self {
         self.with(|o| o.consumer_limit = Some(bytes))
     }
@@ -95,7 +96,8 @@ impl WalBuilder {
         self.with(|o| o.depth = groups)
     }
 
-    /// When records become durable without being asked for. Default [`Durability::EveryGroup`].
+    /// When records become durable without being asked for. Default [`Durability::EveryGroup`]. The time of an
+    /// [`Durability::Interval`] is longer than zero; shorter ones than a sync takes come to syncs one after the other.
     pub fn durability(self, durability: Durability) -> Self {
         self.with(|o| o.durability = durability)
     }
@@ -108,7 +110,7 @@ impl WalBuilder {
 
     /// How long the log is idle, with everything durable, until it writes a block that says so.
     /// From then on no damage to what was acknowledged can pass for a torn write. Default 20 ms; at
-    /// least 1 ms.
+    /// least 1 ms; [`Duration::MAX`] is never.
     pub fn idle_seal(self, after: Duration) -> Self {
         self.with(|o| o.idle_seal = after)
     }
@@ -175,7 +177,8 @@ impl WalBuilder {
     /// returned `Ok` for it; an error or a panic is an event, counts in
     /// [`Stats::sealed_failures`](crate::Stats::sealed_failures), and the call is made again after
     /// 100 ms, doubled up to a minute. What was let go is remembered over restarts; a segment may come
-    /// again, and none is left out. The active segment comes when the log has left it.
+    /// again, and none is left out. The active segment comes when the log has left it. What is in it may be cut out of
+    /// the log later by [`Wal::truncate_after`]: the segment with the cut says so, and comes too.
     ///
     /// It runs on a thread of its own: appends do not wait for it, but while it does not return nothing is
     /// removed. A blocking call of the log from there gets `WouldDeadlock`. [`Wal::close`] waits for a

@@ -80,15 +80,16 @@ impl Consumer {
         let new = shared.consumers.attach(name, oldest)?;
         let mut attached = Attached { shared, name, new, kept: false };
         let file = files.names.consumer(name);
-        let (slots, position) = if new {
+        let (slots, position) = shared.consumers.change(|| {
+            if !new {
+                return Slots::open(&*files.dir, &file, log_id);
+            }
             // Entered first, looked second: what is the oldest now is held.
             let oldest = files.table.oldest().max(1);
             shared.consumers.set(name, oldest);
             let temporary = files.names.consumer_temporary(name);
-            (Slots::create(&*files.dir, &file, &temporary, log_id, oldest)?, oldest)
-        } else {
-            Slots::open(&*files.dir, &file, log_id)?
-        };
+            Ok((Slots::create(&*files.dir, &file, &temporary, log_id, oldest)?, oldest))
+        })?;
         attached.kept = true;
         let shared = Arc::clone(shared);
         Ok(Consumer { shared, name: name.into(), slots, position, follow: None })
@@ -115,20 +116,23 @@ impl Consumer {
     /// The records: at first from the position on, and then on from what was delivered. Wait for them as
     /// for any follower's.
     ///
+    /// After an error in reading it begins at the position again: behind what
+    /// [`Wal::truncate_after`](crate::Wal::truncate_after) has cut after it was delivered (`Truncated`), what was not committed comes again.
+    ///
     /// # Errors
     ///
-    /// `Pruned` if retention has removed what comes next, because the consumer lagged by more than
-    /// `consumer_limit`: [`Consumer::seek`] goes on elsewhere.
+    /// `Pruned`, here or from the follower, if retention has removed what comes next, because the consumer lagged by
+    /// more than `consumer_limit`: [`Consumer::seek`] goes on elsewhere.
     pub fn records(&mut self) -> Result<&mut Follow> {
         let follow = match self.follow.take() {
-            Some(follow) => follow,
-            None => Follow::new(Arc::clone(&self.shared), self.position)?,
+            Some(follow) if !follow.has_failed() => follow,
+            _ => Follow::unheld(Arc::clone(&self.shared), self.position)?,
         };
         Ok(self.follow.insert(follow))
     }
 
-    /// The record at `lsn` and all before it are done: they are not delivered again after a restart, and need
-    /// not be kept for this consumer. Durable when it returns: one write and one sync of 4 KiB on this
+    /// The record at `lsn` and all before it are done: they are not delivered again, and need not be kept for this
+    /// consumer. Durable when it returns: one write and one sync of 4 KiB on this
     /// thread. Commit now and then rather than for each record.
     ///
     /// # Errors
@@ -145,6 +149,10 @@ impl Consumer {
         self.store(position)?;
         self.shared.consumers.set(&self.name, position);
         self.shared.nudge_helper();
+        if self.follow.as_ref().is_some_and(|follow| follow.delivered() < lsn.as_u64()) {
+            // Ahead of what was delivered: what lies between may go, and is not wanted.
+            self.follow = None;
+        }
         Ok(())
     }
 
@@ -189,7 +197,10 @@ impl Consumer {
         }
         let files = &self.shared.files;
         let path = || files.dir.path_of(&files.names.consumer(&self.name));
-        self.slots.store(position).map_err(|e| Error::io("store a position in", path(), e))?;
+        let slots = &mut self.slots;
+        self.shared.consumers.change(|| {
+            slots.store(position).map_err(|e| Error::io("store a position in", path(), e))
+        })?;
         self.position = position;
         Ok(())
     }
@@ -208,9 +219,11 @@ pub(crate) fn remove(shared: &Shared, name: &str) -> Result<()> {
     let files = &shared.files;
     let file = files.names.consumer(name);
     let io = |op, e| Error::io(op, files.dir.path_of(&file), e);
-    shared.consumers.remove(name, || {
-        files.dir.remove(&file).map_err(|e| io("remove", e))?;
-        files.dir.sync().map_err(|e| io("sync the directory of", e))
+    shared.consumers.change(|| {
+        shared.consumers.remove(name, || {
+            files.dir.remove(&file).map_err(|e| io("remove", e))?;
+            files.dir.sync().map_err(|e| io("sync the directory of", e))
+        })
     })?;
     shared.nudge_helper();
     Ok(())

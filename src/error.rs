@@ -18,7 +18,9 @@ pub enum Error {
     #[error("the ring is full: retry later, use the blocking append, or raise ring_capacity")]
     RingFull,
     /// The record does not fit. Nothing was appended.
-    #[error("a record of {len} bytes is larger than max_record_size, {max} bytes")]
+    #[error(
+        "a record of {len} bytes is larger than max_record_size, {max} bytes: split it, or open with a larger one"
+    )]
     RecordTooLarge {
         /// Bytes that the record (for a batch: all of it with its item headers) would take.
         len: usize,
@@ -36,7 +38,7 @@ pub enum Error {
         cause: Arc<Failure>,
     },
     /// The log was closed.
-    #[error("the log is closed")]
+    #[error("the log is closed; open it again to go on")]
     Closed,
     /// There is no room for the next segment. Nothing was appended and nothing is lost; appends
     /// work again by themselves once there is room.
@@ -80,7 +82,7 @@ pub enum Error {
         end: Lsn,
     },
     /// The position is not yet durable, so that it cannot be read.
-    #[error("{lsn} is not durable yet; the durable end is {durable_end}")]
+    #[error("{lsn} is not durable yet, the durable end is {durable_end}; wait for it first")]
     NotDurable {
         /// The position asked for.
         lsn: Lsn,
@@ -88,7 +90,7 @@ pub enum Error {
         durable_end: Lsn,
     },
     /// No record starts at that position.
-    #[error("no record starts at {lsn}")]
+    #[error("no record starts at {lsn}; a reader from there finds the next one")]
     NoRecord {
         /// The position asked for.
         lsn: Lsn,
@@ -136,10 +138,11 @@ pub enum Error {
         /// Where the consumer is.
         position: Lsn,
     },
-    /// Neither of the two places in which a consumer's position is stored is sound.
+    /// Neither of the two places in which a consumer's position, or that of the hook on sealed segments, is stored is
+    /// sound.
     #[error(
-        "the consumer's position in {file} is damaged, or of another log: restore the file, or remove \
-         it to give the consumer up"
+        "the position in {file} is damaged, or of another log: restore the file, or remove it, and whoever it \
+         belongs to begins at the oldest record that is kept by then"
     )]
     ConsumerDamaged {
         /// The file.
@@ -205,7 +208,7 @@ pub enum Error {
     #[error("a blocking call on the I/O thread would wait for itself; move it to another thread")]
     WouldDeadlock,
     /// The call came from inside the closure of `append_with`.
-    #[error("the log was called from inside append_with's closure")]
+    #[error("the log was called from inside append_with's closure; call it before or after")]
     Reentrant,
     /// The process was forked after the log was opened; only the parent may use it.
     #[error("this log was opened before fork(); open another in the child")]
@@ -236,8 +239,49 @@ impl Error {
     }
 }
 
+/// For functions that return [`io::Error`]: of the kind that fits best, with the error inside.
+///
+/// ```
+/// let full: std::io::Error = ringwal::Error::NoSpace.into();
+/// assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
+/// assert!(full.get_ref().unwrap().is::<ringwal::Error>());
+/// ```
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        let kind = match &error {
+            Error::Io { source, .. } => source.kind(),
+            Error::RingFull | Error::NotDurable { .. } => io::ErrorKind::WouldBlock,
+            Error::NoSpace => io::ErrorKind::StorageFull,
+            Error::Closed => io::ErrorKind::BrokenPipe,
+            Error::Locked { .. } | Error::ConsumerInUse { .. } => io::ErrorKind::ResourceBusy,
+            Error::WouldDeadlock | Error::Reentrant => io::ErrorKind::Deadlock,
+            Error::Corruption { .. }
+            | Error::ForeignSegment { .. }
+            | Error::ConsumerDamaged { .. } => io::ErrorKind::InvalidData,
+            Error::Unsupported { .. }
+            | Error::BackendUnavailable { .. }
+            | Error::ApplicationVersion { .. } => io::ErrorKind::Unsupported,
+            Error::Pruned { .. }
+            | Error::Truncated { .. }
+            | Error::NoRecord { .. }
+            | Error::NotAppended { .. }
+            | Error::NoConsumer { .. } => io::ErrorKind::NotFound,
+            Error::RecordTooLarge { .. }
+            | Error::EmptyBatch
+            | Error::InsideBatch { .. }
+            | Error::ConsumerName { .. }
+            | Error::ConsumerBackwards { .. }
+            | Error::Consumed { .. }
+            | Error::Options(_) => io::ErrorKind::InvalidInput,
+            Error::Poisoned { .. } | Error::Forked => io::ErrorKind::Other,
+        };
+        io::Error::new(kind, error)
+    }
+}
+
 /// The failure that poisoned a log.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Failure {
     /// What failed.
     pub op: &'static str,
@@ -286,7 +330,7 @@ pub enum OptionsError {
         must: String,
     },
     /// A duration that must not be zero is zero.
-    #[error("{option} must be longer than zero; use Durability::Manual for no background sync")]
+    #[error("{option} must be longer than zero; for never leave it out, or use Durability::Manual")]
     ZeroDuration {
         /// The builder method.
         option: &'static str,

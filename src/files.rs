@@ -3,8 +3,11 @@
 use std::sync::Arc;
 
 use crate::cuts::Cuts;
-use crate::segment::{Names, Table};
+use crate::error::Error;
+use crate::lsn::Lsn;
+use crate::segment::{Names, SegmentName, Table};
 use crate::storage::Dir;
+use crate::sync::{AtomicU32, Ordering};
 use crate::tail::Tail;
 
 #[derive(Debug)]
@@ -15,4 +18,59 @@ pub(crate) struct Files {
     /// Copies of the newest groups.
     pub(crate) tail: Arc<Tail>,
     pub(crate) cuts: Cuts,
+    /// The log is closed, or was never written from here: the directory may have another writer.
+    left: AtomicU32,
+}
+
+impl Files {
+    pub(crate) fn new(
+        table: Table,
+        dir: &Arc<dyn Dir>,
+        names: &Names,
+        tail: Tail,
+        cuts: Cuts,
+    ) -> Self {
+        Files {
+            table: Arc::new(table),
+            dir: Arc::clone(dir),
+            names: names.clone(),
+            tail: Arc::new(tail),
+            cuts,
+            left: AtomicU32::new(0),
+        }
+    }
+
+    /// Before the lock is let go, or where there is none.
+    pub(crate) fn leave(&self) {
+        self.left.store(1, Ordering::SeqCst);
+    }
+
+    /// What an error in reading at `lsn` comes from: retention may have taken the place from under a reader that
+    /// does not hold it, or whose log is closed and written by another by now.
+    #[cold]
+    pub(crate) fn explain(&self, e: Error, lsn: u64) -> Error {
+        if !matches!(e, Error::Corruption { .. } | Error::Io { .. }) {
+            return e;
+        }
+        let known = self.table.oldest();
+        let left = self.left.load(Ordering::SeqCst) != 0;
+        let oldest = match lsn >= known && left {
+            true => self.oldest_there().unwrap_or(None),
+            false => Some(known),
+        };
+        match oldest.filter(|&oldest| lsn < oldest) {
+            Some(oldest) => Error::Pruned { oldest: Lsn::new(oldest) },
+            None => e,
+        }
+    }
+
+    /// The base of the oldest segment that is in the directory now.
+    pub(crate) fn oldest_there(&self) -> std::io::Result<Option<u64>> {
+        let entries = self.dir.list()?;
+        let bases = entries.iter().filter_map(|entry| match self.names.parse(&entry.name) {
+            SegmentName::Segment(base) => Some(base),
+            SegmentName::Temporary | SegmentName::Foreign => None,
+        });
+        Ok(bases.min())
+    }
 }

@@ -3,7 +3,8 @@
 //! 1. Only durable records are delivered, in order, each once.
 //! 2. A follower waits as those do who wait for a record: for the position that is not durable yet.
 //!    It is woken once for each group, polls nothing, and producers do not know of it.
-//! 3. It pins the segment that it is in, as a reader does.
+//! 3. It pins the segment that it is in, as a reader does. A consumer's does not: the consumer's position holds what
+//!    it may want, within its limit.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -44,12 +45,31 @@ pub struct Follow {
     /// Registered to be woken when this position is durable, under this ticket.
     ticket: Option<(u64, u64)>,
     over: bool,
+    /// Reading has failed.
+    failed: bool,
 }
 
 impl Follow {
     pub(crate) fn new(shared: Arc<Shared>, from: u64) -> Result<Self> {
-        let reader = Reader::live(Arc::clone(&shared.files), from, shared.durable.end())?;
-        Ok(Follow { shared, reader, end: 0, ticket: None, over: false })
+        let end = shared.durable.end();
+        let reader = Reader::live(Arc::clone(&shared.files), from, end)?;
+        Ok(Follow { shared, reader, end: 0, ticket: None, over: false, failed: false })
+    }
+
+    /// One that retention does not wait for.
+    pub(crate) fn unheld(shared: Arc<Shared>, from: u64) -> Result<Self> {
+        let end = shared.durable.end();
+        let reader = Reader::live_unheld(Arc::clone(&shared.files), from, end)?;
+        Ok(Follow { shared, reader, end: 0, ticket: None, over: false, failed: false })
+    }
+
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed
+    }
+
+    /// No record above this was delivered.
+    pub(crate) fn delivered(&self) -> u64 {
+        self.reader.delivered()
     }
 
     /// The next record if one is durable already, in place. `None`: there is none now, or never will
@@ -66,13 +86,9 @@ impl Follow {
         }
         self.end = self.shared.durable.end();
         self.shared.files.tail.ask();
-        match self.reader.next_below(self.end) {
-            Ok(found) => Ok(found),
-            Err(e) => {
-                self.over = true;
-                Err(e)
-            }
-        }
+        let next = self.reader.next_below(self.end);
+        (self.over, self.failed) = (next.is_err(), next.is_err());
+        next
     }
 
     /// Bytes of the log from the record that was delivered last, or else from where it began, to the durable end:
@@ -129,7 +145,9 @@ impl Follow {
             return Ok(None);
         }
         self.end = self.shared.durable.end();
-        self.reader.next_run(self.end)
+        let run = self.reader.next_run(self.end);
+        (self.over, self.failed) = (run.is_err(), run.is_err());
+        run
     }
 
     /// The next record for an executor: `Ready(None)` when the log was closed and everything has been
@@ -222,7 +240,7 @@ impl Follow {
                 Ok(true) => return Ok(()),
                 Ok(false) => {}
                 Err(e) => {
-                    self.over = true;
+                    (self.over, self.failed) = (true, true);
                     return Err(e);
                 }
             }

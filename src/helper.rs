@@ -158,6 +158,7 @@ impl Helper {
         let passing = matches!(e.raw_os_error(), Some(12 | 23 | 24)) && cfg!(unix);
         if is_no_space(e) {
             if !self.out_of_space {
+                self.shared.counters.no_space.add(1);
                 tracing::warn!(error = %e, "no space for the next segment; trying on");
             }
             self.out_of_space = true;

@@ -35,6 +35,48 @@ impl Lsn {
     pub const fn as_u64(self) -> u64 {
         self.0
     }
+
+    /// From where the record after the one at this position is found: to be kept with what has been applied.
+    ///
+    /// ```
+    /// # let dir = std::env::temp_dir().join(format!("ringwal-doc-next-{}", std::process::id()));
+    /// # let wal = ringwal::Wal::open(&dir)?;
+    /// let first = wal.append(b"applied")?;
+    /// wal.append_durable(b"not yet")?;
+    /// let second = wal.reader(first.next()).next().unwrap()?;
+    /// assert_eq!(second.payload, b"not yet");
+    /// # wal.close()?; std::fs::remove_dir_all(&dir).unwrap();
+    /// # Ok::<(), ringwal::Error>(())
+    /// ```
+    #[must_use]
+    pub const fn next(self) -> Lsn {
+        Lsn(self.0.saturating_add(1))
+    }
+}
+
+impl std::str::FromStr for Lsn {
+    type Err = std::num::ParseIntError;
+
+    /// What `Display` writes: the address as a decimal number.
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        s.parse().map(Lsn)
+    }
+}
+
+/// As a number. Feature `serde`.
+#[cfg(feature = "serde")]
+impl serde::Serialize for Lsn {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(self.0)
+    }
+}
+
+/// Feature `serde`.
+#[cfg(feature = "serde")]
+impl<'de> serde::Deserialize<'de> for Lsn {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        u64::deserialize(deserializer).map(Lsn)
+    }
 }
 
 impl fmt::Debug for Lsn {

@@ -1,5 +1,6 @@
 //! What a log knows of itself, told to whatever recorder the crate `metrics` has.
 
+use crate::error::Error;
 use crate::histogram::Histogram;
 use crate::wal::Wal;
 
@@ -30,6 +31,7 @@ fn publish(wal: &Wal, log: &str) {
         ("ringwal_segments_recycled_total", stats.segments_recycled),
         ("ringwal_segments_removed_total", stats.segments_removed),
         ("ringwal_ring_full_waits_total", stats.ring_full_waits),
+        ("ringwal_no_space_total", stats.no_space),
         ("ringwal_slow_reservations_total", stats.slow_reservations),
         ("ringwal_stalls_total", stats.stalls),
         ("ringwal_sealed_failures_total", stats.sealed_failures),
@@ -46,6 +48,9 @@ fn publish(wal: &Wal, log: &str) {
     gauge("ringwal_ring_bytes", stats.ring_bytes as f64);
     gauge("ringwal_reader_lag_bytes", stats.reader_lag as f64);
     gauge("ringwal_stalled_seconds", stats.stalled_for.as_secs_f64());
+    gauge("ringwal_out_of_space", f64::from(u8::from(stats.out_of_space)));
+    let poisoned = matches!(wal.health(), Err(Error::Poisoned { .. }));
+    gauge("ringwal_poisoned", f64::from(u8::from(poisoned)));
     for consumer in wal.consumers() {
         let labels = [("log", log.to_owned()), ("consumer", consumer.name)];
         metrics::gauge!("ringwal_consumer_lag_bytes", &labels).set(consumer.lag as f64);

@@ -179,13 +179,8 @@ pub(crate) fn recover(
     };
     let closed_at = closing_times(&**dir, names, options, &live)?;
     let ring = Ring::over(memory, geometry.buffer, geometry.buffers, placement);
-    let files = Files {
-        table: Arc::new(Table::new(live.iter().copied().zip(closed_at), spares)),
-        dir: Arc::clone(dir),
-        names: names.clone(),
-        tail: Arc::new(Tail::new(tail_limit(ring.capacity()))),
-        cuts,
-    };
+    let table = Table::new(live.iter().copied().zip(closed_at), spares);
+    let files = Files::new(table, dir, names, Tail::new(tail_limit(ring.capacity())), cuts);
     let durable = Durable::new(judged.end, options.durability != Durability::EveryGroup);
     let shared = Shared::new(ring, durable, files, consumers, oldest);
     let start = Start { log_id, epoch, link: judged.link, active, active_file, oldest };

@@ -23,6 +23,7 @@ pub enum Durability {
 
 /// Which backend does the I/O.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum BackendChoice {
     /// io_uring where it works in the log's directory, `std::fs` elsewhere. The default.
     Auto,
@@ -39,6 +40,7 @@ pub enum BackendChoice {
 
 /// How a group is made durable on the io_uring backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum CommitMethod {
     /// Let the log choose. It begins with the linked fsync, which is right on every device, times both
     /// in a scratch file in the background, and goes over to DSYNC if that is faster here and the

@@ -202,6 +202,12 @@ impl Shared {
         self.cut_settled();
     }
 
+    /// From here on the directory is left alone: the lock is about to be let go.
+    pub(crate) fn leave(&self) {
+        self.consumers.end();
+        self.files.leave();
+    }
+
     pub(crate) fn has_io_ended(&self) -> bool {
         self.io_ended.load(Ordering::SeqCst) != 0
     }

@@ -135,6 +135,7 @@ impl Running for Threads {
         }
         shared.flights.end();
         let _ = self.watchdog.join();
+        shared.leave();
         drop(self.lock);
     }
 }

@@ -118,8 +118,11 @@ macro_rules! counters {
             pub ring_bytes: u64,
             /// Bytes from the segment that the slowest [`Reader`](crate::Reader) or
             /// [`Follow`](crate::Follow) keeps to the durable end: what retention leaves for it. 0 without
-            /// one. Consumers that are not reading are in [`Wal::consumers`](crate::Wal::consumers).
+            /// one. Consumers are in [`Wal::consumers`](crate::Wal::consumers).
             pub reader_lag: u64,
+            /// There is no space for the next segment now: once those that are prepared are full, appends get
+            /// `NoSpace`.
+            pub out_of_space: bool,
             /// How groups are made durable at the moment, as in
             /// [`BackendInfo::commit_method`](crate::BackendInfo::commit_method).
             pub commit_method: &'static str,
@@ -177,6 +180,8 @@ counters! {
     segments_recycled,
     /// Segments removed by retention.
     segments_removed,
+    /// Times that the filesystem was found full when the next segment was to be prepared.
+    no_space,
     /// Groups that waited more than 10 ms for a producer to fill its reservation.
     slow_reservations,
     /// Calls of the hook on sealed segments that failed or panicked.

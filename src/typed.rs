@@ -113,6 +113,21 @@ impl<T: Serialize + DeserializeOwned> TypedWal<T> {
         encoded(value, |bytes| self.wal.try_append(bytes))
     }
 
+    /// The same as a future that waits while the ring is full: see [`Wal::append_async`]. The value is encoded at once,
+    /// into memory of its own.
+    ///
+    /// # Errors
+    ///
+    /// `Encode`; `Log` as [`Wal::append_async`].
+    pub fn append_async<'a>(
+        &'a self,
+        value: &T,
+    ) -> impl Future<Output = Result<Lsn, TypedError>> + Send + use<'a, T> {
+        let encoded = postcard::to_stdvec(value).map_err(TypedError::Encode);
+        let wal = &self.wal;
+        async move { Ok(wal.append_async(&encoded?).await?) }
+    }
+
     /// Appends a value and waits until it is durable: see [`Wal::append_durable`].
     ///
     /// # Errors

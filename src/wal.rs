@@ -26,6 +26,10 @@ use crate::sync::{Mutex, Ordering, lock};
 
 /// A write-ahead log that is open for appending. Clones are cheap and stand for the same log.
 ///
+/// The last one that is dropped closes the log, which waits for the device: on an executor, call [`Wal::close`] where
+/// blocking is allowed. Opening, reading, truncating, and what consumers do wait for the device as well; `append`,
+/// `try_append`, the futures and what only asks (`durable_end`, `stats`, `health`) do not, but for a full ring.
+///
 /// ```
 /// use ringwal::{Lsn, Wal};
 /// # let dir = std::env::temp_dir().join(format!("ringwal-doc-wal-{}", std::process::id()));
@@ -348,7 +352,8 @@ impl Wal {
     /// Cuts the log's end off: the record at `from` and everything appended after it, until this call
     /// makes its cut, is void and never comes back. Returns where the log goes on: what is appended
     /// afterwards lies at or above that. `from` is a record's LSN, or a former
-    /// [`Wal::durable_end`]; a batch is cut as a whole, at its first record. If nothing lies at or
+    /// [`Wal::durable_end`], also one behind which all was cut before; [`Lsn::ZERO`] or [`Wal::oldest_lsn`] is
+    /// everything that is kept. A batch is cut as a whole, at its first record. If nothing lies at or
     /// above `from`, nothing is done.
     ///
     /// Positions are not given out again, and nothing is erased or rewritten: a group is added that
@@ -385,6 +390,7 @@ impl Wal {
         core.check_appended(from.as_u64().saturating_sub(1))?;
         let end = self.sync()?;
         let oldest = self.oldest_lsn();
+        let from = if from == Lsn::ZERO { oldest } else { from };
         if from < oldest {
             return Err(Error::Pruned { oldest });
         }
@@ -419,7 +425,7 @@ impl Wal {
     }
 
     /// A reader under a name, whose position survives: see [`Consumer`]. A new one begins at the oldest record
-    /// that is kept.
+    /// that is kept, and has its file made durable before this returns.
     ///
     /// # Errors
     ///
@@ -463,6 +469,7 @@ impl Wal {
             ring_full_waits: core.shared.ring.full_waits.load(Ordering::Relaxed),
             durable_end,
             ring_bytes: core.shared.ring.reserved_end().saturating_sub(durable_end.as_u64()),
+            out_of_space: core.shared.ring.is_out_of_space(),
             reader_lag: pinned.map_or(0, |pin| durable_end.as_u64().saturating_sub(pin)),
             commit_method: method_name(self.inner.info.kind, commit.method),
             commit_method_reason: commit.reason,

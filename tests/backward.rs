@@ -2,7 +2,7 @@
 
 mod support;
 
-use ringwal::{Lsn, ReadOnlyWal, Wal};
+use ringwal::{Error, Lsn, ReadOnlyWal, Wal};
 use support::{Temp, backends, read_all, small};
 
 fn back(wal: &Wal, before: Lsn) -> Vec<(Lsn, Vec<u8>)> {
@@ -68,4 +68,27 @@ fn it_ends_at_what_retention_has_left() {
     let last = reader.map(|r| r.unwrap().lsn).last().unwrap_or(newest.lsn);
     assert!(last >= oldest);
     assert_eq!(wal.reader(Lsn::ZERO).next().unwrap().unwrap().lsn, last);
+}
+
+#[test]
+fn to_begin_below_the_oldest_is_pruned() {
+    let temp = Temp::new();
+    let wal = small(&temp.log()).open().unwrap();
+    let first = wal.append_durable(b"first").unwrap();
+    for n in 0..300_u32 {
+        wal.append(&vec![n as u8; 1000]).unwrap();
+    }
+    wal.truncate_before(wal.sync().unwrap()).unwrap();
+    let oldest = wal.oldest_lsn();
+    assert!(oldest > first);
+    let outside = ReadOnlyWal::open(temp.log()).unwrap();
+    for mut reader in [wal.reader_back(first), outside.reader_back(first).unwrap()] {
+        match reader.next() {
+            Some(Err(Error::Pruned { oldest: told })) => assert_eq!(told, oldest),
+            other => panic!("{other:?}"),
+        }
+        assert!(reader.next().is_none());
+    }
+    assert!(wal.reader_back(oldest).next().is_none(), "all that is kept lies above");
+    assert!(wal.reader_back(Lsn::ZERO).next().is_none());
 }

@@ -3,6 +3,7 @@
 mod support;
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use ringwal::{Consumer, Error, Lsn, Wal, WalBuilder};
 use support::{Temp, backends, copy_dir, small};
@@ -312,4 +313,61 @@ fn a_consumer_waits_for_what_is_to_come() {
         wal.close().unwrap();
         assert_eq!(reader.join().unwrap(), (0..100).collect::<Vec<_>>());
     });
+}
+
+/// The limit is for one that hangs as well: attached, in the middle of reading.
+#[test]
+fn one_that_hangs_is_overtaken_too_and_never_told_that_the_log_has_ended() {
+    let temp = Temp::new();
+    let wal = bounded(&temp.log()).consumer_limit(512 << 10).open().unwrap();
+    fill(&wal, 0, 20);
+    let mut consumer = wal.consumer("hangs").unwrap();
+    assert_eq!(next(&mut consumer).1, 0);
+    fill(&wal, 20, 400);
+    assert_eq!(wal.oldest_lsn(), Lsn::ZERO, "within the limit it is waited for");
+    let mut written = 400;
+    let until = Instant::now() + Duration::from_secs(60);
+    while wal.oldest_lsn() == Lsn::ZERO {
+        fill(&wal, written, written + 100);
+        written += 100;
+        assert!(Instant::now() < until, "what it holds stays beyond the limit");
+    }
+    wal.truncate_before(wal.durable_end()).unwrap();
+    let mut expected = 1;
+    let failed = loop {
+        match consumer.records().unwrap().try_next() {
+            Ok(Some(record)) => assert_eq!(record.payload, payload(expected)),
+            other => break other.map(|found| found.map(|r| r.lsn)),
+        }
+        expected += 1;
+    };
+    assert!(matches!(failed, Err(Error::Pruned { .. })), "{failed:?}");
+    for _ in 0..2 {
+        let again = consumer.records().map(|_| ());
+        assert!(matches!(again, Err(Error::Pruned { .. })), "{again:?}");
+    }
+    consumer.seek(Lsn::ZERO).unwrap();
+    let (lsn, n) = next(&mut consumer);
+    assert!(lsn >= wal.oldest_lsn() && n > 0);
+}
+
+#[test]
+fn what_was_delivered_and_cut_is_told_once_and_then_it_goes_on() {
+    let temp = Temp::new();
+    let wal = small(&temp.log()).open().unwrap();
+    let lsns = fill(&wal, 0, 4);
+    let mut consumer = wal.consumer("c").unwrap();
+    for n in 0..3 {
+        assert_eq!(next(&mut consumer).1, n);
+    }
+    consumer.commit(lsns[0]).unwrap();
+    wal.truncate_after(lsns[2]).unwrap();
+    fill(&wal, 7, 8);
+    let told = consumer.records().unwrap().next_ref().map(|_| ());
+    assert!(matches!(told, Err(Error::Truncated { .. })), "{told:?}");
+    assert_eq!((next(&mut consumer).1, next(&mut consumer).1), (1, 7), "from the position on");
+    // A commit ahead of what was delivered skips what lies between.
+    let lsns = fill(&wal, 8, 20);
+    consumer.commit(lsns[5]).unwrap();
+    assert_eq!(next(&mut consumer).1, 14);
 }

@@ -1,5 +1,5 @@
-//! What the log tells through `tracing`: opening, recovery, rotation, preparation, retention. One test: the subscriber is
-//! the process's.
+//! What the log tells through `tracing`: opening, recovery, rotation, preparation, retention, a full disk, a failing hook
+//! and failure. One test: the subscriber is the process's.
 
 mod support;
 
@@ -7,6 +7,8 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use ringwal::testing::{DiskFault, SimulatedDisk};
+use ringwal::{Error, SealedSegment};
 use support::{Temp, small};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
@@ -82,4 +84,31 @@ fn spans_and_events_tell_of_what_is_rare_and_of_nothing_else() {
     let io: Vec<_> = seen.keys().filter(|what| what.ends_with("on ringwal-io")).collect();
     assert!(io.is_empty(), "the thread of the hot path tells nothing: {io:?}");
     assert!(seen.values().sum::<u32>() < 200, "not for every group: {seen:?}");
+
+    // What goes wrong: once each, however often it is tried.
+    let disk = SimulatedDisk::new(1);
+    let hook = |_: &SealedSegment| Err("not now".into());
+    let wal = disk.open(&small(temp.path()).on_sealed(hook)).unwrap();
+    disk.set_capacity(300 << 10);
+    while wal.append(&[1; 1000]).is_ok() {}
+    assert!(wal.stats().out_of_space);
+    for _ in 0..50 {
+        assert!(matches!(wal.append(&[1; 1000]), Err(Error::NoSpace)));
+    }
+    disk.set_capacity(10 << 20);
+    while wal.append(&[1; 1000]).is_err() {}
+    wal.sync().unwrap();
+    disk.fail_after(0, DiskFault::Failed, true);
+    while wal.append_durable(&[1; 1000]).is_ok() {}
+    assert!(wal.close().is_err());
+    let failures = wal.stats().sealed_failures;
+    let seen = SEEN.lock().unwrap().take().unwrap();
+    let count = |start: &str| {
+        let all = seen.iter().filter(|(what, _)| what.starts_with(start));
+        all.map(|(_, n)| u64::from(*n)).sum::<u64>()
+    };
+    for once in ["no space for", "there is space", "the log is poisoned"] {
+        assert_eq!(count(once), 1, "{once}: {seen:?}");
+    }
+    assert!(failures > 0 && count("the hook on sealed segments failed") == failures, "{seen:?}");
 }

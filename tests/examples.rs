@@ -133,23 +133,35 @@ fn ask(address: &str, request: &str, body: &[u8]) -> std::io::Result<(u16, Strin
     }
 }
 
+/// Does not outlive a test that fails.
+struct Service(Child);
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// The service, where it listens, and what else it says.
-fn ingest(dir: &str) -> (Child, String, impl Iterator<Item = String>) {
-    let mut child = Command::new(example("http_ingest"))
+fn ingest(dir: &str) -> (Service, String, impl Iterator<Item = String>) {
+    let child = Command::new(example("http_ingest"))
         .args([dir, "127.0.0.1:0"])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let mut service = Service(child);
+    let out = service.0.stdout.take().unwrap();
+    let mut lines = BufReader::new(out).lines().map_while(Result::ok);
     let said = lines.find(|line| line.starts_with("listening on ")).unwrap();
-    (child, said.replace("listening on ", ""), lines)
+    (service, said.replace("listening on ", ""), lines)
 }
 
 #[test]
 fn the_http_service_answers_after_durability_and_shows_its_metrics() {
     let temp = Temp::new();
     let dir = temp.path().to_str().unwrap();
-    let (mut child, address, _said) = ingest(dir);
+    let (mut service, address, _said) = ingest(dir);
     assert_eq!(ask(&address, "GET /health", b"").unwrap(), (200, "ok\n".into()));
     let (status, too_large) = ask(&address, "POST /events", &vec![b'x'; 70 << 10]).unwrap();
     assert_eq!(status, 413, "{too_large}");
@@ -175,11 +187,11 @@ fn the_http_service_answers_after_durability_and_shows_its_metrics() {
         while answered.lock().unwrap().len() < 200 {
             std::thread::sleep(Duration::from_millis(1));
         }
-        child.kill().unwrap();
-        child.wait().unwrap();
+        service.0.kill().unwrap();
+        service.0.wait().unwrap();
     });
 
-    let (mut child, address, mut said) = ingest(dir);
+    let (mut service, address, mut said) = ingest(dir);
     let answered = answered.into_inner().unwrap();
     for (lsn, event) in &answered {
         let found = ask(&address, &format!("GET /events/{lsn}"), b"").unwrap();
@@ -209,8 +221,8 @@ fn the_http_service_answers_after_durability_and_shows_its_metrics() {
         }
     }
     assert!(asked > 15, "{asked}");
-    let stopped = Command::new("kill").arg(child.id().to_string()).status();
+    let stopped = Command::new("kill").arg(service.0.id().to_string()).status();
     assert!(stopped.unwrap().success());
-    assert!(child.wait().unwrap().success(), "SIGTERM ends it cleanly");
+    assert!(service.0.wait().unwrap().success(), "SIGTERM ends it cleanly");
     assert_eq!(said.next().unwrap(), "closed");
 }

@@ -263,3 +263,59 @@ fn what_a_reader_held_back_goes_when_it_is_asked_for_again() {
     drop(reader);
     assert!(wal.truncate_before(end).unwrap() > Lsn::ZERO);
 }
+
+/// The directory belongs to the next writer then, whose retention does not know of them: what it takes is `Pruned`, and
+/// never a damaged log.
+#[test]
+fn readers_held_across_a_close_are_told_what_the_next_writer_took() {
+    for backend in backends() {
+        let temp = Temp::new();
+        let wal = small(&temp.log()).backend(backend).open().unwrap();
+        let (first, _) = fill(&wal, 0, 600)[0];
+        let end = wal.sync().unwrap();
+        let mut reader = wal.reader(Lsn::ZERO);
+        reader.next().unwrap().unwrap();
+        let mut follower = wal.follow(Lsn::ZERO).unwrap();
+        follower.next_ref().unwrap().unwrap();
+        let mut back = wal.reader_back(end);
+        back.next().unwrap().unwrap();
+        wal.close().unwrap();
+        assert_eq!(numbers(&wal).len(), 600, "what is durable can still be read");
+        let next = small(&temp.log()).backend(backend).max_segments(3).open().unwrap();
+        fill(&next, 600, 600);
+        next.sync().unwrap();
+        assert!(next.oldest_lsn() > end && next.stats().segments_recycled > 0);
+        let failed = reader.find_map(Result::err);
+        assert!(matches!(failed, Some(Error::Pruned { .. })), "{failed:?}");
+        let failed = loop {
+            match follower.next_ref() {
+                Ok(Some(record)) => assert!(record.lsn < end),
+                ended => break ended.map(|_| ()),
+            }
+        };
+        assert!(matches!(failed, Err(Error::Pruned { .. })), "{failed:?}");
+        assert!(back.all(|record| record.unwrap().lsn < end), "backwards it ends there");
+        assert!(matches!(wal.read(first), Err(Error::Pruned { .. })));
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn single_reads_of_many_segments_take_few_descriptors() {
+    let temp = Temp::new();
+    let wal = Wal::builder(temp.log()).segment_size(16 << 10).open().unwrap();
+    let lsns = fill(&wal, 0, 3000);
+    wal.sync().unwrap();
+    assert!(segments(&temp.log()).len() > 200);
+    let open = || {
+        let links = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+        let of_log = links.filter_map(|l| std::fs::read_link(l.path()).ok());
+        of_log.filter(|path| path.starts_with(temp.path())).count()
+    };
+    for round in 0..2 {
+        for (lsn, n) in &lsns {
+            assert_eq!(wal.read(*lsn).unwrap().payload[..4], n.to_le_bytes(), "{round}");
+        }
+        assert!(open() < 90, "{}", open());
+    }
+}

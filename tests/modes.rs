@@ -290,3 +290,22 @@ fn a_waker_that_would_block_the_io_thread_is_refused() {
     drop(future);
     wal.append_durable(b"still alive").unwrap();
 }
+
+#[test]
+fn times_longer_than_the_clock_counts_are_for_ever() {
+    for backend in backends() {
+        let temp = Temp::new();
+        let builder = small(&temp.log()).backend(backend).idle_seal(Duration::MAX);
+        let builder = builder.max_age(Duration::MAX);
+        let wal = builder.durability(Durability::Interval(Duration::MAX)).open().unwrap();
+        let lsn = wal.append(b"for later").unwrap();
+        std::thread::sleep(Duration::from_millis(60));
+        assert!(wal.durable_end() <= lsn, "it is not synced at once");
+        wal.append_durable(b"waited for").unwrap();
+        let controls = wal.stats().control_groups;
+        std::thread::sleep(Duration::from_millis(60));
+        assert_eq!(wal.stats().control_groups, controls, "and not sealed");
+        wal.close().unwrap();
+        assert_eq!(read_all(&small(&temp.log()).open().unwrap()).len(), 2);
+    }
+}

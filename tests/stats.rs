@@ -89,6 +89,22 @@ fn an_exporter_is_told_what_the_log_says() {
     let (median, worst) =
         (told["ringwal_commit_seconds 0.5"], told["ringwal_commit_seconds 0.999"]);
     assert!(median > 0.0 && median <= worst && worst < 60.0, "{median} {worst}");
+    assert_eq!((told["ringwal_out_of_space "], told["ringwal_poisoned "]), (0.0, 0.0));
+    // The dashboard and the alerts beside the example ask for nothing else, and leave no counter of trouble out.
+    let dashboard = include_str!("../examples/grafana/ringwal.json");
+    let rules = include_str!("../examples/grafana/rules.yml");
+    let asked: std::collections::BTreeSet<_> = [dashboard, rules]
+        .into_iter()
+        .flat_map(|file| file.split(|c: char| !c.is_ascii_alphanumeric() && c != '_'))
+        .filter(|word| word.starts_with("ringwal_"))
+        .collect();
+    let names: Vec<_> = told.keys().map(|key| key.split(' ').next().unwrap()).collect();
+    for name in &asked {
+        assert!(names.contains(name), "{name} is not told");
+    }
+    for name in ["ringwal_poisoned", "ringwal_out_of_space", "ringwal_stalled_seconds"] {
+        assert!(asked.contains(name), "nobody asks for {name}");
+    }
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::task::{Context, Waker};
+
 use futures_util::{SinkExt, StreamExt};
 use ringwal::{Error, Lsn, Wal};
 use support::{Temp, backends, small};
@@ -71,4 +73,36 @@ fn a_sink_tells_what_the_log_tells() {
     wal.close().unwrap();
     assert!(matches!(smol::block_on(sink.send(vec![2])), Err(Error::Closed)));
     assert_eq!(wal.reader(Lsn::ZERO).count(), 1);
+}
+
+#[test]
+fn a_sink_may_be_dropped_at_any_point() {
+    let temp = Temp::new();
+    let wal = small(&temp.log()).segment_size(1 << 20).ring_capacity(32 << 10);
+    let wal = wal.max_record_size(3000).open().unwrap();
+    let (mut appended, mut given_up) = (0, 0);
+    let mut cx = Context::from_waker(Waker::noop());
+    let payload = vec![7; 2900];
+    for n in 0.. {
+        if n >= 300 && given_up > 0 {
+            break;
+        }
+        assert!(n < 30_000, "the ring is never full");
+        while wal.try_append(&payload).is_ok() {
+            appended += 1;
+        }
+        let mut sink = wal.sink();
+        assert!(sink.poll_ready_unpin(&mut cx).is_ready());
+        sink.start_send_unpin(payload.clone()).unwrap();
+        for _ in 0..n % 3 {
+            let _ = sink.poll_flush_unpin(&mut cx);
+        }
+        if n % 5 == 0 {
+            smol::block_on(sink.flush()).unwrap();
+        }
+        appended += usize::from(sink.last_lsn().is_some());
+        given_up += usize::from(sink.last_lsn().is_none());
+    }
+    wal.sync().unwrap();
+    assert_eq!(wal.reader(Lsn::ZERO).count(), appended);
 }

@@ -205,3 +205,54 @@ fn retention_goes_on_over_cuts() {
     let again = payloads(&builder().open().unwrap());
     assert!(found.ends_with(&again) && again.last().unwrap() == b"round 39");
 }
+
+/// A former durable end is a place to cut at, whatever came behind it: the mark of an idle log, of a close or of an
+/// opening, and what was cut before.
+#[test]
+fn everything_behind_a_former_end_is_cut() {
+    for backend in backends() {
+        let temp = Temp::new();
+        let open = || small(&temp.log()).backend(backend).open().unwrap();
+        let wal = open();
+        wal.append(b"kept").unwrap();
+        let mark = wal.sync().unwrap();
+        std::thread::sleep(Duration::from_millis(100));
+        let behind = wal.append_durable(b"behind the mark of an idle log").unwrap();
+        assert!(behind > Lsn::new(mark.as_u64() + 4096));
+        wal.truncate_after(mark).unwrap();
+        assert_eq!(payloads(&wal), [b"kept"]);
+        // The same place again, and a record that was cut: all that has come since.
+        for from in [mark, behind] {
+            wal.append_durable(b"once more").unwrap();
+            wal.truncate_after(from).unwrap();
+            assert_eq!(payloads(&wal), [b"kept"]);
+        }
+        let end = wal.durable_end();
+        wal.close().unwrap();
+        let wal = open();
+        wal.append_durable(b"behind an opening").unwrap();
+        wal.close().unwrap();
+        let wal = open();
+        wal.append_batch(&["and", "another"]).unwrap();
+        wal.truncate_after(end).unwrap();
+        assert_eq!(payloads(&wal), [b"kept"]);
+        // Everything that there is.
+        for (n, everything) in [Lsn::ZERO, wal.oldest_lsn()].into_iter().enumerate() {
+            wal.append_batch(&["first", "second"]).unwrap();
+            wal.truncate_after(everything).unwrap();
+            assert!(payloads(&wal).is_empty(), "{n}");
+        }
+        wal.append_durable(b"a new beginning").unwrap();
+        wal.close().unwrap();
+        let wal = open();
+        assert_eq!(payloads(&wal), [b"a new beginning"]);
+        // The oldest by then, of a log that does not begin with its first record.
+        for n in 0..200 {
+            wal.append(&numbered(n)).unwrap();
+        }
+        wal.truncate_before(wal.sync().unwrap()).unwrap();
+        assert!(wal.oldest_lsn() > Lsn::ZERO);
+        wal.truncate_after(Lsn::ZERO).unwrap();
+        assert!(payloads(&wal).is_empty());
+    }
+}

@@ -5,8 +5,11 @@
 //! 2. A position that is durable is entered before retention is asked to look again; one that goes back
 //!    is entered before it is stored, so that nothing that it needs is removed meanwhile.
 //! 3. A consumer that lags by more than the limit does not hold anything.
+//! 4. Their files are changed only while the log's lock is held: whoever changes one is waited for before that is
+//!    let go, and refused from then on.
 
 use std::collections::BTreeMap;
+use std::sync::{PoisonError, RwLock};
 
 use super::slots::Slots;
 use crate::error::{Error, Result};
@@ -39,6 +42,8 @@ pub struct ConsumerInfo {
 pub(crate) struct Consumers {
     limit: Option<u64>,
     entries: Mutex<BTreeMap<String, Entry>>,
+    /// The log is closed. Held while a file is changed.
+    ended: RwLock<bool>,
 }
 
 impl Consumers {
@@ -56,7 +61,18 @@ impl Consumers {
             let (_, position) = Slots::open(dir, file, log_id)?;
             entries.insert(name.to_owned(), Entry { position, attached: false });
         }
-        Ok(Consumers { limit, entries: Mutex::new(entries) })
+        Ok(Consumers { limit, entries: Mutex::new(entries), ended: RwLock::new(false) })
+    }
+
+    /// Waits for changes that go on, and refuses others.
+    pub(crate) fn end(&self) {
+        *self.ended.write().unwrap_or_else(PoisonError::into_inner) = true;
+    }
+
+    /// Changes files.
+    pub(crate) fn change<T>(&self, change: impl FnOnce() -> Result<T>) -> Result<T> {
+        let ended = self.ended.read().unwrap_or_else(PoisonError::into_inner);
+        if *ended { Err(Error::Closed) } else { change() }
     }
 
     /// The lowest position that holds segments, when the log is durable up to `end`.

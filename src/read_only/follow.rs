@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::Inner;
 use crate::error::Result;
-use crate::reader::{Reader, Record, RecordRef};
+use crate::reader::{Reader, Record, RecordRef, Records};
 
 /// Looks at the end anew after this time, though nothing was heard of it.
 const LONGEST_WAIT: Duration = Duration::from_millis(500);
@@ -15,15 +15,13 @@ const BLIND_WAIT: Duration = Duration::from_millis(2);
 /// Reads durable records and then waits for more, from
 /// [`ReadOnlyWal::follow`](super::ReadOnlyWal::follow).
 ///
-/// The kernel wakes it when the writer says that more is durable; nothing is polled while there is a
-/// writer on Linux, and the writer does not wait for it. Retention does not either: `Pruned` says that
+/// The kernel wakes it when the writer says that more is durable, or where nobody says it, when anything in the
+/// directory changes; nothing is polled on Linux but for a look twice a second, and the writer does not wait for it. Retention does not either: `Pruned` says that
 /// it was overtaken. After an error it has ended.
 #[derive(Debug)]
 pub struct ReadOnlyFollow {
     inner: Arc<Inner>,
     reader: Reader,
-    /// The next record is here or behind.
-    at: u64,
     bell: Option<Bell>,
     over: bool,
 }
@@ -32,8 +30,7 @@ impl ReadOnlyFollow {
     pub(super) fn new(inner: Arc<Inner>, from: u64, end: u64) -> Result<Self> {
         let reader = Reader::live(Arc::clone(&inner.files), from, end)?;
         let bell = Bell::new(&inner);
-        let at = if from == 0 { inner.files.table.oldest() } else { from };
-        Ok(ReadOnlyFollow { inner, reader, at, bell, over: false })
+        Ok(ReadOnlyFollow { inner, reader, bell, over: false })
     }
 
     /// The next record if one is durable already, in place. Does not wait, but reads from the device.
@@ -44,15 +41,6 @@ impl ReadOnlyFollow {
     /// delivered were cut since, `Corruption`, `Io`.
     pub fn try_next(&mut self) -> Result<Option<RecordRef<'_>>> {
         if self.peek()? { self.peeked() } else { Ok(None) }
-    }
-
-    /// What was found.
-    fn peeked(&mut self) -> Result<Option<RecordRef<'_>>> {
-        let found = self.reader.next_below(0)?;
-        if let Some(record) = &found {
-            self.at = record.lsn.as_u64();
-        }
-        Ok(found)
     }
 
     /// The next record, in place, waiting until there is one. `None` only after an error.
@@ -70,7 +58,38 @@ impl ReadOnlyFollow {
     ///
     /// As [`ReadOnlyFollow::try_next`].
     pub fn next_timeout(&mut self, timeout: Duration) -> Result<Option<RecordRef<'_>>> {
-        if self.wait(Instant::now().checked_add(timeout))? { self.peeked() } else { Ok(None) }
+        let until = Instant::now().checked_add(timeout);
+        if self.wait(until)? { self.peeked() } else { Ok(None) }
+    }
+
+    /// The next records that lie in memory together, at least one, waiting until there is one: see
+    /// [`Follow::next_records`](crate::Follow::next_records). How far the log is durable is looked up once for all of
+    /// them. `None` only after an error.
+    ///
+    /// # Errors
+    ///
+    /// As [`ReadOnlyFollow::try_next`].
+    pub fn next_records(&mut self) -> Result<Option<Records<'_>>> {
+        if !self.wait(None)? {
+            return Ok(None);
+        }
+        let run = self.reader.next_run(0);
+        self.over = run.is_err();
+        run
+    }
+
+    /// Bytes of the log from the record that was delivered last, or else from where it began, to the durable end as
+    /// it was seen last.
+    #[must_use]
+    pub fn lag(&self) -> u64 {
+        self.reader.end().saturating_sub(self.reader.reached())
+    }
+
+    /// What was found.
+    fn peeked(&mut self) -> Result<Option<RecordRef<'_>>> {
+        let next = self.reader.next_below(0);
+        self.over = next.is_err();
+        next
     }
 
     fn peek(&mut self) -> Result<bool> {
@@ -78,10 +97,8 @@ impl ReadOnlyFollow {
             return Ok(false);
         }
         let peeked = self.inner.refresh().and_then(|end| self.reader.peek_below(end));
-        peeked.map_err(|e| {
-            self.over = true;
-            self.inner.explain(e, self.at)
-        })
+        self.over = peeked.is_err();
+        peeked
     }
 
     /// Whether there is a record: not if it is over, or the time is up.
@@ -106,7 +123,12 @@ impl ReadOnlyFollow {
             }
             let pause = left.unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT);
             match &self.bell {
-                Some(bell) if bell.wait(pause) => {}
+                // Something has changed in the directory: perhaps there is somebody who tells by now.
+                Some(bell) if bell.wait(pause) => {
+                    if bell.is_of_directory() {
+                        self.bell = Bell::new(&self.inner);
+                    }
+                }
                 // Nothing was heard for long: it may be another file by now.
                 Some(_) if pause == LONGEST_WAIT => {
                     self.inner.forget();
@@ -136,10 +158,13 @@ impl Iterator for ReadOnlyFollow {
     }
 }
 
-/// Rings when the writer has said something.
+/// Rings when the writer has said something; while there is no file to say it in, when anything changes.
 #[cfg(all(target_os = "linux", feature = "uring"))]
 #[derive(Debug)]
-struct Bell(nix::sys::inotify::Inotify);
+struct Bell {
+    inotify: nix::sys::inotify::Inotify,
+    of_directory: bool,
+}
 
 #[cfg(all(target_os = "linux", feature = "uring"))]
 impl Bell {
@@ -149,12 +174,21 @@ impl Bell {
         let flags = InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK;
         let inotify = Inotify::init(flags).ok()?;
         let file = inner.dir.reach_of(&inner.files.names.end());
-        inotify.add_watch(&file, AddWatchFlags::IN_MODIFY).ok()?;
-        Some(Bell(inotify))
+        let of_directory = inotify.add_watch(&file, AddWatchFlags::IN_MODIFY).is_err();
+        if of_directory {
+            let anything =
+                AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;
+            inotify.add_watch(&inner.dir.reach_of("."), anything).ok()?;
+        }
+        Some(Bell { inotify, of_directory })
+    }
+
+    fn is_of_directory(&self) -> bool {
+        self.of_directory
     }
 
     fn silence(&self) {
-        while self.0.read_events().is_ok() {}
+        while self.inotify.read_events().is_ok() {}
     }
 
     /// Whether it rang.
@@ -162,7 +196,7 @@ impl Bell {
         use std::os::fd::AsFd;
 
         use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-        let mut told = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+        let mut told = [PollFd::new(self.inotify.as_fd(), PollFlags::POLLIN)];
         // Rounded up: a wait for less than a millisecond must not become none.
         let millis = longest.as_millis() + 1;
         let timeout = PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX);
@@ -179,6 +213,11 @@ struct Bell;
 impl Bell {
     fn new(_: &Inner) -> Option<Self> {
         None
+    }
+
+    #[allow(clippy::unused_self)]
+    fn is_of_directory(&self) -> bool {
+        false
     }
 
     #[allow(clippy::unused_self)]

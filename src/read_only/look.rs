@@ -10,7 +10,7 @@ use crate::files::Files;
 use crate::format::SegmentHeader;
 use crate::open::{check_position, load_cuts};
 use crate::positions::furthest_position;
-use crate::recovery::{Scan, Walker, judge, scan};
+use crate::recovery::{Scan, Walker, judge, read_header, scan};
 use crate::segment::{Names, Table};
 use crate::storage::{Access, Dir, OsDir};
 use crate::tail::Tail;
@@ -23,7 +23,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub(super) struct Known {
     segments: Vec<SegmentHeader>,
-    /// Files with positions, as they were when it was opened.
+    /// Files with positions.
     positions: Vec<String>,
     end: u64,
     told: EndReader,
@@ -34,29 +34,28 @@ pub(super) struct Known {
 
 pub(super) fn open(dir: &Arc<OsDir>, prefix: &str) -> Result<(Arc<Files>, Known)> {
     let names = Names::new(prefix);
-    let Scan { segments, positions, .. } = settled(|| scan(&**dir, &names, &[]))?;
-    if segments.is_empty() {
-        let none = std::io::Error::new(std::io::ErrorKind::NotFound, "there is no log in it");
-        return Err(Error::io("open", dir.path(), none));
+    let table = Table::new([], []);
+    let shared: Arc<dyn Dir> = Arc::<OsDir>::clone(dir);
+    let files = Arc::new(Files::new(table, &shared, &names, Tail::new(0), Cuts::new()));
+    files.leave();
+    if files.oldest_there().map_err(|e| Error::io("list", dir.path(), e))?.is_none() {
+        return Err(no_log(&files));
     }
-    let live = segments.iter().map(|header| (*header, None));
-    let files = Arc::new(Files {
-        table: Arc::new(Table::new(live, [])),
-        dir: Arc::clone(dir) as Arc<dyn Dir>,
-        names,
-        tail: Arc::new(Tail::new(0)),
-        cuts: Cuts::new(),
-    });
     let mut known = Known {
-        segments,
-        positions,
+        segments: Vec::new(),
+        positions: Vec::new(),
         end: 0,
         told: EndReader::default(),
         newest_cut: 0,
         believed: false,
     };
-    refresh(&files, &mut known)?;
+    settled(|| look(&files, &mut known, true))?;
     Ok((files, known))
+}
+
+fn no_log(files: &Files) -> Error {
+    let none = std::io::Error::new(std::io::ErrorKind::NotFound, "there is no log in it");
+    Error::io("read", files.dir.path_of(""), none)
 }
 
 /// Whoever tells how far the log is durable may not be who did.
@@ -64,47 +63,62 @@ pub(super) fn forget(known: &mut Known) {
     known.told.forget();
 }
 
+pub(super) fn application_version(known: &Known) -> u32 {
+    known.segments.first().map_or(0, |segment| segment.app_version)
+}
+
 /// Which segments there are now.
 pub(super) fn list(files: &Files, known: &mut Known) -> Result<()> {
-    let found = settled(|| scan(&*files.dir, &files.names, &known.segments))?.segments;
-    files.table.replace(&found);
-    known.segments = found;
+    settled(|| list_once(files, known))
+}
+
+fn list_once(files: &Files, known: &mut Known) -> Result<()> {
+    let Scan { segments, positions, .. } = scan(&*files.dir, &files.names, known.begun())?;
+    if segments.is_empty() {
+        return Err(no_log(files));
+    }
+    files.table.replace(&segments);
+    known.segments = segments;
+    known.positions = positions;
     Ok(())
 }
 
 /// How far the log is durable now.
 pub(super) fn refresh(files: &Files, known: &mut Known) -> Result<u64> {
-    let said = known
-        .told
-        .read(&*files.dir, &files.names)
-        .filter(|said| known.segments.first().is_some_and(|s| s.log_id == said.log_id));
+    let mut again = false;
+    settled(|| look(files, known, std::mem::replace(&mut again, true)))
+}
+
+/// `anew`: what is known of the segments may not be so any more.
+fn look(files: &Files, known: &mut Known, anew: bool) -> Result<u64> {
+    let said = known.told.read(&*files.dir, &files.names);
+    if anew {
+        // Behind that: what lies below the end that was read is begun, and does not change any more.
+        list_once(files, known)?;
+    }
+    let said = said.filter(|said| known.segments.first().is_some_and(|s| s.log_id == said.log_id));
     if let Some(said) = said
-        && believe(files, known, &said)?
+        && believe(files, known, &said, anew)?
     {
         return Ok(known.end);
     }
     // Nobody says: where the log ends is found as a writer would find it.
-    let (judged, segments) = settled(|| {
-        // First: what is stored meanwhile may lie behind the end that is found.
-        let id = known.segments.first().map(|header| header.log_id).unwrap_or_default();
-        let furthest = furthest_position(&*files.dir, &known.positions, &id);
-        let found = scan(&*files.dir, &files.names, &known.segments)?.segments;
-        let judged = judge(&*files.dir, &files.names, &found)?;
-        check_position(&judged, &files.names, &found, furthest)?;
-        Ok((judged, found))
-    })?;
-    files.table.replace(&segments);
-    known.segments = segments;
+    // First the positions: what is stored meanwhile may lie behind the end that is found.
+    let id = known.segments.first().map(|header| header.log_id).unwrap_or_default();
+    let furthest = furthest_position(&*files.dir, &known.positions, &id);
+    list_once(files, known)?;
+    let judged = judge(&*files.dir, &files.names, &known.segments)?;
+    check_position(&judged, &files.names, &known.segments, furthest)?;
     advance(files, known, judged.end, judged.link.last_cut)?;
     Ok(known.end)
 }
 
-fn believe(files: &Files, known: &mut Known, said: &Said) -> Result<bool> {
+fn believe(files: &Files, known: &mut Known, said: &Said, anew: bool) -> Result<bool> {
     if said.durable_end <= known.end && known.believed {
         return Ok(true);
     }
-    if known.segments.last().is_none_or(|last| last.end() < said.durable_end) {
-        list(files, known)?;
+    if !anew && !are_all_known(files, known, said.durable_end)? {
+        list_once(files, known)?;
     }
     if !known.believed {
         known.believed = reaches(files, &known.segments, said.durable_end)?;
@@ -115,16 +129,39 @@ fn believe(files: &Files, known: &mut Known, said: &Said) -> Result<bool> {
     Ok(known.believed)
 }
 
+/// Whether all segments up to `end` are known as they are: one that was prepared when it was seen may have been
+/// made anew by the writer that began it.
+fn are_all_known(files: &Files, known: &Known, end: u64) -> Result<bool> {
+    if known.segments.last().is_none_or(|last| last.end() < end) {
+        return Ok(false);
+    }
+    let prepared = &known.segments[known.begun().len()..];
+    for header in prepared.iter().take_while(|header| header.first_group() < end) {
+        if read_header(&*files.dir, &files.names.segment(header.base))? != Ok(*header) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// Cuts first: who reads below the end knows of every cut below it.
 fn advance(files: &Files, known: &mut Known, end: u64, newest_cut: u64) -> Result<()> {
     if newest_cut > known.newest_cut {
-        let cuts = settled(|| load_cuts(&*files.dir, &files.names, &known.segments, newest_cut))?;
+        let cuts = load_cuts(&*files.dir, &files.names, &known.segments, newest_cut)?;
         let fresh = cuts.all().into_iter().filter(|cut| cut.to > known.newest_cut);
         fresh.for_each(|cut| files.cuts.add(cut));
         known.newest_cut = newest_cut;
     }
     known.end = known.end.max(end);
     Ok(())
+}
+
+impl Known {
+    /// The segments in which something was durable when they were listed: these do not change any more.
+    fn begun(&self) -> &[SegmentHeader] {
+        let begun = self.segments.partition_point(|header| header.first_group() < self.end);
+        &self.segments[..begun]
+    }
 }
 
 /// Whether the groups of the segment that `end` lies in lead to it.

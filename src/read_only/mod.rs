@@ -6,8 +6,10 @@
 //!    (`end_file`); otherwise the end is where opening the log would find it.
 //! 3. The writer is believed only if its groups reach the place that it names: a copy of the
 //!    directory does not.
-//! 4. An error is looked at twice: what retention has taken meanwhile is `Pruned`, and a directory that
-//!    the writer was in the middle of changing is looked at again. Only what stays is reported.
+//! 4. An error is looked at twice: what retention has taken meanwhile is `Pruned` (`Files::explain`), and a directory
+//!    that the writer was in the middle of changing is looked at again. Only what stays is reported.
+//! 5. A segment is known for good when something in it was durable before it was looked at: one that was only
+//!    prepared may be made anew, of another size, by the next writer.
 
 mod follow;
 mod look;
@@ -29,9 +31,11 @@ use look::Known;
 
 /// A log that is read while another process, or this one, may write it; or that nobody writes.
 ///
-/// It takes no lock and changes nothing: any number of processes may read beside the one writer. Only
-/// durable records are seen. Cheap to clone. What it has seen of the directory is brought up to date
-/// by each call.
+/// It takes no lock and changes nothing, so that it needs a directory and files that may be read and no more: any number
+/// of processes may read beside the one writer. Only durable records are seen; after a restart of the machine, until
+/// the log is opened by a writer again, those that it would find. Cheap to clone. What it has seen of the directory is
+/// brought up to date by each call. Calls read from the device, and wait for a directory that is being changed, for
+/// a second at most: not for the threads of an executor.
 ///
 /// ```
 /// use ringwal::{Lsn, ReadOnlyWal, Wal};
@@ -105,6 +109,14 @@ impl ReadOnlyWal {
         Ok(Lsn::new(self.inner.files.table.oldest()))
     }
 
+    /// What the application calls the form of the records: see
+    /// [`WalBuilder::application_version`](crate::WalBuilder::application_version). 0 if it did not say. To be compared
+    /// by whoever reads values.
+    #[must_use]
+    pub fn application_version(&self) -> u32 {
+        look::application_version(&lock(&self.inner.known))
+    }
+
     /// Reads from the first record at or after `from` to the end that is durable now. [`Lsn::ZERO`] is the
     /// oldest record.
     ///
@@ -118,7 +130,7 @@ impl ReadOnlyWal {
     }
 
     /// Reads durable records backwards, from the last one below `before` to the oldest that is kept when it
-    /// gets there. An error in reading may mean that retention has removed the place meanwhile.
+    /// gets there. The writer's retention does not wait for it.
     ///
     /// # Errors
     ///
@@ -160,8 +172,7 @@ impl ReadOnlyWal {
         if lsn.as_u64() >= end {
             return Err(Error::NotDurable { lsn, durable_end: Lsn::new(end) });
         }
-        let read = read_one(&self.inner.files, lsn.as_u64(), end);
-        read.map_err(|e| self.inner.explain(e, lsn.as_u64()))
+        read_one(&self.inner.files, lsn.as_u64(), end)
     }
 
     /// Reads from the first record at or after `from`, and then waits for more as the writer makes
@@ -195,14 +206,5 @@ impl Inner {
     /// Looks which segments there are now.
     fn list(&self) -> Result<()> {
         look::list(&self.files, &mut lock(&self.known))
-    }
-
-    /// What an error in reading at `lsn` was: retention may have taken the segment meanwhile.
-    fn explain(&self, e: Error, lsn: u64) -> Error {
-        if !matches!(e, Error::Corruption { .. } | Error::Io { .. }) || self.list().is_err() {
-            return e;
-        }
-        let oldest = self.files.table.oldest();
-        if lsn < oldest { Error::Pruned { oldest: Lsn::new(oldest) } } else { e }
     }
 }

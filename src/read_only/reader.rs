@@ -4,25 +4,26 @@ use std::sync::Arc;
 
 use super::Inner;
 use crate::error::{Error, Result};
-use crate::reader::{Reader, Record, RecordRef};
+use crate::reader::{Reader, Record, RecordRef, Records};
 
 /// Reads durable records in order, from [`ReadOnlyWal::reader`](super::ReadOnlyWal::reader).
 ///
 /// It ends at the end that was durable when it was made. The writer's retention does not wait for it:
 /// `Pruned` says that it was overtaken. After an error it ends.
 #[derive(Debug)]
+#[must_use = "a reader reads nothing until it is asked to"]
 pub struct ReadOnlyReader {
     inner: Arc<Inner>,
     reader: Reader,
     end: u64,
-    /// The next record is here or behind; `None` until the first from the oldest on.
-    at: Option<u64>,
+    /// Whatever is the oldest was asked for, and has not been found yet.
+    from_oldest: bool,
 }
 
 impl ReadOnlyReader {
     pub(super) fn new(inner: Arc<Inner>, from: u64, end: u64) -> Self {
         let reader = Reader::new(Arc::clone(&inner.files), from, end);
-        ReadOnlyReader { inner, reader, end, at: (from != 0).then_some(from) }
+        ReadOnlyReader { inner, reader, end, from_oldest: from == 0 }
     }
 
     /// The next record, in place. `None` at the end.
@@ -31,28 +32,36 @@ impl ReadOnlyReader {
     ///
     /// `Pruned` if retention has removed what would come next, `Corruption`, `Io`.
     pub fn next_ref(&mut self) -> Result<Option<RecordRef<'_>>> {
-        // Whatever is the oldest was asked for, and retention may remove what was.
-        while self.at.is_none() {
-            let oldest = self.inner.files.table.oldest();
+        self.find_oldest()?;
+        self.reader.next_below(self.end)
+    }
+
+    /// The next records that lie in memory together, at least one: see
+    /// [`Reader::next_records`](crate::Reader::next_records). `None` at the end.
+    ///
+    /// # Errors
+    ///
+    /// As [`ReadOnlyReader::next_ref`].
+    pub fn next_records(&mut self) -> Result<Option<Records<'_>>> {
+        self.find_oldest()?;
+        self.reader.next_run(self.end)
+    }
+
+    /// Retention may remove what was the oldest when it was looked for.
+    fn find_oldest(&mut self) -> Result<()> {
+        while self.from_oldest {
             match self.reader.peek_below(self.end) {
-                Ok(_) => break,
-                Err(e) => match self.inner.explain(e, oldest) {
-                    Error::Pruned { .. } => {
-                        self.reader = Reader::new(Arc::clone(&self.inner.files), 0, self.end);
-                    }
-                    e => return Err(e),
-                },
+                Err(Error::Pruned { .. }) => {
+                    self.inner.list()?;
+                    self.reader = Reader::new(Arc::clone(&self.inner.files), 0, self.end);
+                }
+                peeked => {
+                    self.from_oldest = false;
+                    peeked?;
+                }
             }
         }
-        let at = self.at.unwrap_or(0);
-        if let Err(e) = self.reader.peek_below(self.end) {
-            return Err(self.inner.explain(e, at));
-        }
-        let found = self.reader.next_below(self.end)?;
-        if let Some(record) = &found {
-            self.at = Some(record.lsn.as_u64());
-        }
-        Ok(found)
+        Ok(())
     }
 }
 

@@ -17,7 +17,7 @@ use crate::storage::Access;
 /// [`Wal::reader_back`](crate::Wal::reader_back).
 ///
 /// It ends at the oldest record that is kept when it gets there: the segment that it is in stays, older
-/// ones may go. After an error it ends. Holds the records of one group; allocates for each record.
+/// ones may go. To begin below the oldest is `Pruned`. After an error it ends. Holds the records of one group; allocates for each record.
 #[derive(Debug)]
 pub struct BackwardReader {
     files: Arc<Files>,
@@ -51,7 +51,14 @@ impl BackwardReader {
             }
             let group = match self.group {
                 Some(group) => Some(group),
-                None => self.newest_below()?,
+                None => {
+                    let newest = self.newest_below()?;
+                    let oldest = self.files.table.oldest();
+                    if newest.is_none() && (1..oldest).contains(&self.before) {
+                        return Err(Error::Pruned { oldest: Lsn::new(oldest) });
+                    }
+                    newest
+                }
             };
             match group {
                 // The log's first group has none before it.
@@ -60,6 +67,15 @@ impl BackwardReader {
             }
         }
         Ok(None)
+    }
+
+    /// An error that means that the place has gone is the end: what lies before it has too.
+    fn explain(&self, e: Error) -> Result<Option<Record>> {
+        let place = self.group.or(self.place.as_ref().map(|(pin, _)| pin.header.base));
+        match self.files.explain(e, place.unwrap_or(self.before)) {
+            Error::Pruned { .. } if self.group.is_some() => Ok(None),
+            e => Err(e),
+        }
     }
 
     /// The segment that `lsn` lies in. False: it is not kept any more.
@@ -163,8 +179,8 @@ impl Iterator for BackwardReader {
     type Item = Result<Record>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let next = self.advance();
-        self.ended |= next.is_err();
+        let next = self.advance().or_else(|e| self.explain(e));
+        self.ended |= !matches!(next, Ok(Some(_)));
         next.transpose()
     }
 }

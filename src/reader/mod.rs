@@ -2,13 +2,15 @@
 //!
 //! 1. Nothing at or above the durable end is ever returned.
 //! 2. A group is verified as a whole before its first record is returned.
-//! 3. The segment being read is pinned: retention removes it only after the reader has left it.
+//! 3. The segment being read is pinned: retention removes it only after the reader has left it. It is not for a
+//!    consumer, nor once the log is closed: what goes wrong in reading is then looked at twice (`Files::explain`).
 //! 4. Of a follower's groups those that are still in memory are taken from there (`tail`).
 //! 5. A group that does not follow its predecessor below the durable end is read once more, and is
 //!    then `Corruption`: it never ends the log.
 
 mod backward;
 mod cursor;
+mod live;
 mod one;
 mod record;
 
@@ -16,7 +18,7 @@ use std::sync::Arc;
 
 pub use backward::BackwardReader;
 pub(crate) use one::{cut_point, read_one};
-pub use record::{Record, RecordRef};
+pub use record::{Record, RecordRef, Records};
 
 use crate::error::{Error, Result};
 use crate::files::Files;
@@ -43,6 +45,8 @@ pub struct Reader {
     end: u64,
     state: State,
     place: Option<Place>,
+    /// Retention waits for it.
+    holds: bool,
     /// It follows the log's end.
     seat: Option<Seat>,
     /// Found and not given out yet.
@@ -73,7 +77,7 @@ struct Place {
     next_group: u64,
     link: Option<Link>,
     cursor: Cursor,
-    /// Where the records of the group that it is in end, and of the one before that it has seen.
+    /// Where the records end, but for void ones, of the group that it is in, and of the one before that it has seen.
     used_end: u64,
     before: u64,
 }
@@ -89,30 +93,11 @@ impl Reader {
             end,
             state: State::Unopened,
             place: None,
+            holds: true,
             seat: None,
             peeked: None,
             start: None,
         }
-    }
-
-    /// For a follower: one that goes on, and keeps what it has not read from its first moment on.
-    pub(crate) fn live(files: Arc<Files>, from: u64, durable_end: u64) -> Result<Self> {
-        let mut reader = Reader::new(files, from, 0);
-        reader.seat = Some(Seat::new(&reader.files.tail));
-        loop {
-            let oldest = reader.files.table.oldest();
-            if from != 0 && from < oldest {
-                return Err(Error::Pruned { oldest: Lsn::new(oldest) });
-            }
-            // What comes next may be behind the last durable byte, in a segment that is not begun.
-            let last = durable_end - 1;
-            match reader.pin(from.min(last).max(oldest)) {
-                // Retention has just removed it.
-                Err(Error::Pruned { .. }) if from == 0 => {}
-                pin => break reader.start = Some(pin?),
-            }
-        }
-        Ok(reader)
     }
 
     /// The next record, in place. `None` at the end. Costs no allocation and no copy.
@@ -150,6 +135,25 @@ impl Reader {
         Ok(Some(self.record(span)?))
     }
 
+    /// The next records that lie in memory together, at least one. `None` at the end. Costs no allocation, no copy
+    /// and no call for each. What is not taken from the iterator is skipped.
+    ///
+    /// # Errors
+    ///
+    /// As the iterator's.
+    pub fn next_records(&mut self) -> Result<Option<Records<'_>>> {
+        match self.advance() {
+            Ok(Some(first)) => {
+                let Some(place) = &mut self.place else { return Err(Error::Closed) };
+                Ok(Some(place.run(first)))
+            }
+            ended => {
+                self.finish();
+                ended.map(|_| None)
+            }
+        }
+    }
+
     #[inline(always)]
     fn record(&self, span: Span) -> Result<RecordRef<'_>> {
         let Some(place) = &self.place else { return Err(Error::Closed) };
@@ -159,76 +163,11 @@ impl Reader {
         }
     }
 
-    /// Whether there is a next record below `end`, which only rises. None does not end the reader.
-    pub(crate) fn peek_below(&mut self, end: u64) -> Result<bool> {
-        self.heed_cuts()?;
-        if self.peeked.is_some() {
-            return Ok(true);
-        }
-        if end > self.end {
-            self.end = end;
-            if self.place.is_none() && self.state == State::Reading {
-                self.state = State::Unopened;
-            }
-        }
-        match self.advance() {
-            Ok(found) => {
-                self.peeked = found;
-                Ok(found.is_some())
-            }
-            Err(e) => {
-                self.finish();
-                Err(e)
-            }
-        }
-    }
-
-    /// That record.
-    pub(crate) fn next_below(&mut self, end: u64) -> Result<Option<RecordRef<'_>>> {
-        self.peek_below(end)?;
-        let Some(span) = self.peeked.take() else { return Ok(None) };
-        self.delivered = span.lsn;
-        self.record(span).map(Some)
-    }
-
-    /// The last record that was delivered to a follower, or else where it began.
-    pub(crate) fn reached(&self) -> u64 {
-        self.delivered.max(self.from)
-    }
-
-    /// Drops what was cut since the last look. What was delivered and cut is an error.
-    fn heed_cuts(&mut self) -> Result<()> {
-        let count = self.files.cuts.count();
-        if count == self.cuts {
-            return Ok(());
-        }
-        self.cuts = count;
-        if let Err(e) = self.files.cuts.check(self.delivered) {
-            self.finish();
-            return Err(e);
-        }
-        self.peeked = self.peeked.filter(|span| self.files.cuts.at(span.lsn).is_none());
-        if let Some(place) = &mut self.place
-            && let Some(link) = place.link
-        {
-            place.cursor.cut(&self.files.cuts, link.lsn);
-        }
-        Ok(())
-    }
-
-    /// The next records that are in memory together: at least one, unless there is none.
-    pub(crate) fn next_run(&mut self, end: u64) -> Result<Option<Records<'_>>> {
-        self.peek_below(end)?;
-        let Some(place) = &mut self.place else { return Ok(None) };
-        let Some(first) = self.peeked.take() else { return Ok(None) };
-        let cursor = std::mem::replace(&mut place.cursor, Cursor::NOTHING);
-        self.delivered = cursor.records_end.max(cursor.batch_end).max(first.lsn + 1) - 1;
-        Ok(Some(Records { place, next: Some(first), cursor }))
-    }
-
     fn finish(&mut self) {
         self.state = State::Ended;
         self.place = None;
+        self.peeked = None;
+        self.start = None;
     }
 
     #[inline(always)]
@@ -245,6 +184,16 @@ impl Reader {
 
     #[cold]
     fn advance_far(&mut self) -> Result<Option<Span>> {
+        self.search().map_err(|e| match &self.place {
+            // The last group seen, in or behind which it went wrong.
+            Some(place) => {
+                self.files.explain(e, place.link.map_or(place.next_group, |link| link.lsn))
+            }
+            None => e,
+        })
+    }
+
+    fn search(&mut self) -> Result<Option<Span>> {
         if self.state == State::Ended {
             return Ok(None);
         }
@@ -275,7 +224,7 @@ impl Reader {
                     Ok(())
                 };
             }
-            match self.files.table.pin(from) {
+            match self.files.table.place(from, self.holds) {
                 Ok(pin) => break pin,
                 // Whatever is the oldest was asked for, and retention has just removed what was.
                 Err(Found::Pruned(_)) if self.from == 0 => {}
@@ -285,7 +234,9 @@ impl Reader {
                 Err(_) => return Ok(()),
             }
         };
-        let walker = Walker::with_chunk(self.open_segment(&pin.header)?, pin.header, CHUNK);
+        let opened = self.open_segment(&pin.header);
+        let file = opened.map_err(|e| self.files.explain(e, pin.header.base))?;
+        let walker = Walker::with_chunk(file, pin.header, CHUNK);
         let first = pin.header.first_group();
         self.place = Some(Place {
             pin,
@@ -302,7 +253,7 @@ impl Reader {
     }
 
     fn pin(&self, lsn: u64) -> Result<Pin> {
-        self.files.table.pin(lsn).map_err(|found| match found {
+        self.files.table.place(lsn, self.holds).map_err(|found| match found {
             Found::Pruned(oldest) => Error::Pruned { oldest: Lsn::new(oldest) },
             _ => Error::NoRecord { lsn: Lsn::new(lsn) },
         })
@@ -356,8 +307,6 @@ impl Reader {
             let header = place.pin.header;
             let end = group.padded_end(header.block);
             place.link = Some(group.link());
-            place.before = place.used_end;
-            place.used_end = group.lsn + u64::from(group.used);
             place.next_group = end;
             let in_memory = copy.is_some();
             place.copy = copy;
@@ -369,6 +318,8 @@ impl Reader {
             if place.cursor.is_at_end() {
                 continue;
             }
+            place.before = place.used_end;
+            place.used_end = place.cursor.records_end;
             if in_memory {
                 return Ok(true);
             }
@@ -419,7 +370,7 @@ impl Reader {
             }
             if link.is_some() && header.end() < self.end {
                 // The writer may have left this segment here. Pinned before the old pin goes.
-                if let Ok(pin) = self.files.table.pin(header.end()) {
+                if let Ok(pin) = self.files.table.place(header.end(), self.holds) {
                     let next = pin.header;
                     let mut walker = Walker::with_chunk(self.open_segment(&next)?, next, CHUNK);
                     walker.read_below(self.end);
@@ -479,32 +430,16 @@ impl Place {
         found
     }
 
+    /// `first`, and what is behind it in its group.
+    fn run(&mut self, first: Span) -> Records<'_> {
+        let cursor = std::mem::replace(&mut self.cursor, Cursor::NOTHING);
+        Records { place: self, next: Some(first), cursor }
+    }
+
     /// Whether the walker's segment is the last group's, behind which the next one is looked for.
     fn holds_next_group(&self) -> bool {
         let header = &self.walker.header;
         self.link.is_none_or(|link| (header.base..header.end()).contains(&link.lsn))
-    }
-}
-
-/// Records that lie in memory together, in place. From [`Follow::next_records`](crate::Follow::next_records).
-#[derive(Debug)]
-pub struct Records<'a> {
-    place: &'a Place,
-    next: Option<Span>,
-    cursor: Cursor,
-}
-
-impl<'a> Iterator for Records<'a> {
-    type Item = RecordRef<'a>;
-
-    fn next(&mut self) -> Option<RecordRef<'a>> {
-        let place = self.place;
-        let span = match self.next.take() {
-            Some(span) => span,
-            None => self.cursor.next(place.held())?,
-        };
-        let payload = place.held().sub(span.payload, span.len)?;
-        Some(RecordRef { lsn: Lsn::new(span.lsn), payload })
     }
 }
 

@@ -18,6 +18,10 @@ use crate::storage::{Access, File, read_full};
 /// The record at exactly `lsn`, which lies below the durable end.
 pub(crate) fn read_one(files: &Arc<Files>, lsn: u64, durable_end: u64) -> Result<Record> {
     files.cuts.check(lsn)?;
+    find_one(files, lsn, durable_end).map_err(|e| files.explain(e, lsn))
+}
+
+fn find_one(files: &Arc<Files>, lsn: u64, durable_end: u64) -> Result<Record> {
     let pin = match files.table.pin(lsn) {
         Ok(pin) => pin,
         Err(Found::Pruned(oldest)) => return Err(Error::Pruned { oldest: Lsn::new(oldest) }),
@@ -47,9 +51,11 @@ pub(crate) fn read_one(files: &Arc<Files>, lsn: u64, durable_end: u64) -> Result
     }
 }
 
-/// Where a cut at `from` has to begin: at a record, a batch, or between groups. `None`: nothing durable
-/// lies at or above it.
+/// Where a cut at `from` has to begin: at a record, a batch, or between groups that hold some. `None`: nothing
+/// durable lies at or above it.
 pub(crate) fn cut_point(files: &Arc<Files>, from: u64, durable_end: u64) -> Result<Option<u64>> {
+    // What is void already ends with the group that made it so.
+    let from = files.cuts.at(from).map_or(from, |cut| cut.to);
     let mut reader = Reader::new(Arc::clone(files), from, durable_end);
     let found = reader.advance()?;
     let Some(place) = &reader.place else { return Ok(None) };

@@ -82,7 +82,8 @@ pub(crate) fn scan(dir: &dyn Dir, names: &Names, known: &[SegmentHeader]) -> Res
     Ok(Scan { segments, temporaries, positions })
 }
 
-fn read_header(
+/// The header of a segment, or what is wrong with it.
+pub(crate) fn read_header(
     dir: &dyn Dir,
     name: &str,
 ) -> Result<std::result::Result<SegmentHeader, HeaderInvalid>> {

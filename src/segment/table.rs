@@ -4,6 +4,8 @@
 //! 2. The last live segment is the active one. The I/O thread makes the first spare live when it
 //!    writes the first group into it.
 //! 3. A pinned segment, and everything above it, is not taken by [`Table::take_oldest`].
+//! 4. At most [`READERS`] handles for single reads are kept: a log may have more segments than a process has
+//!    descriptors.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,6 +13,9 @@ use std::sync::Arc;
 use crate::format::SegmentHeader;
 use crate::storage::File;
 use crate::sync::{Mutex, lock};
+
+/// Handles that single reads keep open.
+const READERS: usize = 64;
 
 /// A prepared segment that holds no group yet.
 #[derive(Debug, Clone)]
@@ -23,8 +28,6 @@ pub(crate) struct Spare {
 struct Live {
     header: SegmentHeader,
     pins: u32,
-    /// Opened by the first `read`.
-    reader: Option<Arc<dyn File>>,
     /// Where its groups end, once that was looked up.
     used_end: Option<u64>,
     /// Wall clock of the last group in it, once a later segment is live.
@@ -37,6 +40,8 @@ struct Inner {
     spares: VecDeque<Spare>,
     /// Of all segments.
     pins: u32,
+    /// Handles that single reads have opened, by base, the oldest first.
+    readers: VecDeque<(u64, Arc<dyn File>)>,
 }
 
 #[derive(Debug)]
@@ -59,18 +64,13 @@ impl Table {
         live: impl IntoIterator<Item = (SegmentHeader, Option<u64>)>,
         spares: impl IntoIterator<Item = Spare>,
     ) -> Self {
-        let live = live.into_iter().map(|(header, closed_at)| Live {
-            header,
-            pins: 0,
-            reader: None,
-            used_end: None,
-            closed_at,
-        });
+        let live = live.into_iter();
         Table {
             inner: Mutex::new(Inner {
-                live: live.collect(),
+                live: live.map(|(header, closed_at)| Live::new(header, closed_at)).collect(),
                 spares: spares.into_iter().collect(),
                 pins: 0,
+                readers: VecDeque::new(),
             }),
         }
     }
@@ -89,13 +89,7 @@ impl Table {
         if let Some(last) = inner.live.back_mut() {
             last.closed_at = Some(now);
         }
-        inner.live.push_back(Live {
-            header: spare.header,
-            pins: 0,
-            reader: None,
-            used_end: None,
-            closed_at: None,
-        });
+        inner.live.push_back(Live::new(spare.header, None));
         Some(spare)
     }
 
@@ -132,19 +126,34 @@ impl Table {
         }
     }
 
-    /// The segment's handle for reads, opened by `open` if there is none yet.
+    /// The segment's handle for single reads, opened by `open` if none is kept.
     pub(crate) fn reader(
         &self,
         base: u64,
         open: impl FnOnce() -> std::io::Result<Arc<dyn File>>,
     ) -> std::io::Result<Arc<dyn File>> {
-        if let Some(file) = lock(&self.inner).at(base).and_then(|s| s.reader.clone()) {
+        let kept = |inner: &Inner| {
+            let (_, file) = inner.readers.iter().find(|(of, _)| *of == base)?;
+            Some(Arc::clone(file))
+        };
+        if let Some(file) = kept(&lock(&self.inner)) {
             return Ok(file);
         }
         let file = open()?;
-        if let Some(segment) = lock(&self.inner).at(base) {
-            segment.reader = Some(Arc::clone(&file));
+        let mut inner = lock(&self.inner);
+        if let Some(file) = kept(&inner) {
+            return Ok(file);
         }
+        let mut left = None;
+        if inner.at(base).is_some() {
+            if inner.readers.len() == READERS {
+                left = inner.readers.pop_front();
+            }
+            inner.readers.push_back((base, Arc::clone(&file)));
+        }
+        drop(inner);
+        // Closed with no lock held.
+        drop(left);
         Ok(file)
     }
 
@@ -176,32 +185,44 @@ impl Table {
 
     /// Keeps the segment that holds `lsn`, and all above it, from being removed.
     pub(crate) fn pin(self: &Arc<Self>, lsn: u64) -> Result<Pin, Found> {
+        self.place(lsn, true)
+    }
+
+    /// The same, but only `hold`ing it if asked to: else it may go at any time.
+    pub(crate) fn place(self: &Arc<Self>, lsn: u64, hold: bool) -> Result<Pin, Found> {
         let mut inner = lock(&self.inner);
         let found = match inner.live.front() {
             Some(first) if lsn < first.header.base => Err(Found::Pruned(first.header.base)),
             _ => inner.position(lsn).ok_or(Found::Beyond),
         }?;
-        inner.live[found].pins += 1;
-        inner.pins += 1;
+        inner.live[found].pins += u32::from(hold);
+        inner.pins += u32::from(hold);
         let header = inner.live[found].header;
         drop(inner);
-        Ok(Pin { table: Arc::clone(self), header })
+        Ok(Pin { table: Arc::clone(self), header, holds: hold })
     }
 
-    /// Replaces the live segments by what another process has made of them; what stays keeps its pins.
+    /// Replaces the live segments by what another process has made of them; what stays keeps its pins. A segment
+    /// that was not begun may have become another under the same name.
     pub(crate) fn replace(&self, segments: &[SegmentHeader]) {
         let mut inner = lock(&self.inner);
-        let first = segments.first().map_or(u64::MAX, |header| header.base);
-        while let Some(gone) = inner.live.front().filter(|live| live.header.base < first) {
-            inner.pins -= gone.pins;
-            inner.live.pop_front();
+        let mut old = std::mem::take(&mut inner.live);
+        inner.pins = 0;
+        for &header in segments {
+            while old.front().is_some_and(|live| live.header.base < header.base) {
+                old.pop_front();
+            }
+            let live = match old.front() {
+                Some(live) if live.header == header => old.pop_front(),
+                _ => None,
+            };
+            let live = live.unwrap_or_else(|| Live::new(header, None));
+            inner.pins += live.pins;
+            inner.live.push_back(live);
         }
-        let known = inner.live.back().map(|live| live.header.end());
-        let fresh = segments.iter().filter(|header| known.is_none_or(|end| header.base >= end));
-        for &header in fresh {
-            let segment = Live { header, pins: 0, reader: None, used_end: None, closed_at: None };
-            inner.live.push_back(segment);
-        }
+        let Inner { live, readers, .. } = &mut *inner;
+        let first = live.front().map_or(u64::MAX, |live| live.header.base);
+        readers.retain(|(base, _)| *base >= first);
     }
 
     /// Shows the segments that the log has left, from the first that begins at or behind `from`, until one is refused. The
@@ -234,15 +255,18 @@ impl Table {
         if inner.live.len() < 2 || first.pins > 0 || first.header.end() > limit {
             return None;
         }
-        inner.live.pop_front().map(|s| s.header)
+        let taken = inner.live.pop_front().map(|s| s.header);
+        let readers = taken.map(|header| inner.take_reader(header.base));
+        drop(inner);
+        drop(readers);
+        taken
     }
 }
 
 impl Table {
     /// Returns what [`Table::take_oldest`] took and could not be removed.
     pub(crate) fn put_back(&self, header: SegmentHeader) {
-        let segment = Live { header, pins: 0, reader: None, used_end: None, closed_at: None };
-        lock(&self.inner).live.push_front(segment);
+        lock(&self.inner).live.push_front(Live::new(header, None));
     }
 }
 
@@ -264,19 +288,34 @@ impl Inner {
     fn at(&mut self, base: u64) -> Option<&mut Live> {
         self.position(base).map(|at| &mut self.live[at])
     }
+
+    fn take_reader(&mut self, base: u64) -> Option<Arc<dyn File>> {
+        let at = self.readers.iter().position(|(of, _)| *of == base)?;
+        self.readers.remove(at).map(|(_, file)| file)
+    }
 }
 
-/// A segment that retention leaves alone while this lives.
+impl Live {
+    fn new(header: SegmentHeader, closed_at: Option<u64>) -> Self {
+        Live { header, pins: 0, used_end: None, closed_at }
+    }
+}
+
+/// A segment that is read. If it `holds`, retention leaves it alone while this lives.
 #[derive(Debug)]
 pub(crate) struct Pin {
     table: Arc<Table>,
     pub(crate) header: SegmentHeader,
+    holds: bool,
 }
 
 impl Drop for Pin {
     fn drop(&mut self) {
+        if !self.holds {
+            return;
+        }
         let mut inner = lock(&self.table.inner);
-        if let Some(segment) = inner.at(self.header.base) {
+        if let Some(segment) = inner.at(self.header.base).filter(|s| s.pins > 0) {
             segment.pins -= 1;
             inner.pins -= 1;
         }

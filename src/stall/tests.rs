@@ -49,13 +49,8 @@ impl Watched {
         let dir = SimDisk::new().dir();
         let names = Names::new("wal");
         let consumers = Consumers::load(&*dir, &names, &[], [0; 16], None).unwrap();
-        let files = Files {
-            table: Arc::new(Table::new([], Vec::new())),
-            dir,
-            names,
-            tail: Arc::new(Tail::new(0)),
-            cuts: Cuts::new(),
-        };
+        let table = Table::new([], Vec::new());
+        let files = Files::new(table, &dir, &names, Tail::new(0), Cuts::new());
         let ring = Ring::new(4096, 2, placement);
         let shared = Shared::new(ring, Durable::new(4096, false), files, consumers, 0);
         let shared = Arc::new(shared);

@@ -220,6 +220,7 @@ impl Running for End {
         }
         shared.flights.end();
         *parts = None;
+        shared.leave();
         drop(self.lock);
     }
 }
