@@ -224,6 +224,8 @@ fn a_repair_that_keeps_what_lies_behind_goes_on_with_whole_segments() {
     let log = Directory::open(&dir, "wal").unwrap();
     let plan = log.plan_repair(&found, Keep::After).unwrap().unwrap();
     assert_eq!(plan.moved.len(), 2, "{plan:#?}");
+    let whole = found.segments[2..].iter().map(|segment| segment.records).sum::<u64>();
+    assert_eq!(plan.records, whole, "the next segment is whole");
     plan.apply().unwrap();
     let kept = read_all(&dir);
     let expected: Records =

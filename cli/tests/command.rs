@@ -158,7 +158,7 @@ fn damage_is_told_saved_and_repaired() {
     let text = said(&["verify", &dir], 1);
     for part in [
         "damaged  wal.00000000000000131072.wal, byte 4096, LSN 135168: no group header\n",
-        "records lost; ",
+        "record lost; 264 records before and 335 after are intact\n",
         "is damaged in one place",
     ] {
         assert!(text.contains(part), "{part}: {text}");
@@ -363,12 +363,10 @@ fn an_import_that_is_interrupted_says_what_is_durable() {
     }
     let told = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
     assert!(told.success());
-    std::thread::sleep(Duration::from_millis(200));
-    // It is waiting for a line, and looks at the signal behind it.
-    let _ = writeln!(input, "{{\"text\":\"one more\"}}");
-    drop(input);
+    // It is waiting for a line, which does not come.
     let out = child.wait_with_output().unwrap();
     assert_eq!(out.status.code(), Some(130), "{out:?}");
     let said = String::from_utf8(out.stdout).unwrap();
-    assert!(said.starts_with("101 records are durable"), "{said}");
+    assert!(said.starts_with("100 records are durable"), "{said}");
+    drop(input);
 }

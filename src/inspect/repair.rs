@@ -118,11 +118,15 @@ pub(super) fn plan(log: &Directory, survey: &Survey, keep: Keep) -> Result<Optio
         .filter(|name| remedied(name, Remedy::Rebuild))
         .filter(|name| !moved.contains(name) && cut.as_ref() != Some(name))
         .collect();
+    let end = match part.cut {
+        Some(_) => part.to,
+        None => kept_end(survey, part.to),
+    };
     let mut consumers = Vec::new();
     for entry in log.dir.list().map_err(|e| Error::io("list", log.dir.path(), e))? {
         if log.names.parse_consumer(&entry.name).is_some() || entry.name == log.names.sealed() {
             let position = survey.log_id.and_then(|id| position_in(&*log.dir, &entry.name, &id));
-            let ahead = position.is_some_and(|position| position > part.to);
+            let ahead = position.is_some_and(|position| position > end);
             if (ahead && at.is_some() && keep == Keep::Before) || strays.contains(&entry.name) {
                 consumers.push(entry.name);
             }
@@ -152,6 +156,15 @@ pub(super) fn plan(log: &Directory, survey: &Survey, keep: Keep) -> Result<Optio
     }))
 }
 
+/// Where the last group ends that is kept, if all segments below `to` are.
+fn kept_end(survey: &Survey, to: u64) -> u64 {
+    let kept =
+        survey.segments.iter().rev().find(|segment| {
+            segment.base.as_u64() < to && segment.groups + segment.control_groups > 0
+        });
+    kept.map_or(to, |s| s.base.as_u64() + u64::from(s.block) + s.group_bytes)
+}
+
 fn nothing(at: &Damage, reason: &'static str) -> Error {
     Error::Corruption { segment: at.segment.clone(), offset: at.offset, lsn: at.lsn, reason }
 }
@@ -179,7 +192,10 @@ fn after<'a>(files: &'a [SegmentFile], survey: &Survey, at: &Damage) -> Result<P
     let kept = |file: &&SegmentFile| {
         let base = file.header.base;
         let here = of(base).next().filter(|s| s.base.as_u64() == base);
-        base >= damaged_to && here.is_some_and(|s| s.groups + s.control_groups > 0)
+        // From one segment to the next there are no bytes of groups.
+        base > at.lsn.as_u64()
+            && file.header.first_group() >= damaged_to
+            && here.is_some_and(|s| s.groups + s.control_groups > 0)
     };
     let Some(first) = files.iter().find(kept) else {
         return Err(nothing(at, "no whole segment lies behind the damage"));

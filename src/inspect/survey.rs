@@ -16,6 +16,8 @@ use crate::storage::Dir;
 
 /// Looks at a log that is refused, until it is believed.
 const LOOKS: u32 = 3;
+/// Looks at a log whose segments go while they are looked at.
+const GONE: u32 = 20;
 
 /// Everything, and what opening the log would refuse.
 pub(super) fn survey(log: &Directory, progress: &mut dyn FnMut(Progress)) -> Result<Survey> {
@@ -63,8 +65,22 @@ pub(super) fn records(
 }
 
 fn durable_end(log: &Directory) -> Result<u64> {
-    let log = ReadOnlyWal::open_with_prefix(log.dir.path(), log.names.prefix())?;
-    log.durable_end().map(Lsn::as_u64)
+    let look = || {
+        let log = ReadOnlyWal::open_with_prefix(log.dir.path(), log.names.prefix())?;
+        log.durable_end().map(Lsn::as_u64)
+    };
+    for _ in 1..GONE {
+        match look() {
+            // A segment that was there a moment ago: retention was faster.
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                if log.segment_files()?.is_empty() {
+                    break;
+                }
+            }
+            looked => return looked,
+        }
+    }
+    look()
 }
 
 /// The first segments are gone, and no group states that retention removed them.

@@ -105,6 +105,8 @@ impl Walk<'_> {
                     // What was found in it does not count.
                     self.survey.back_to(&so_far);
                     self.survey.removed_meanwhile += 1;
+                    // Retention goes from the oldest on: the next may have been listed no more.
+                    before = None;
                     (self.link, self.open, self.from_the_start) = (None, None, false);
                 }
                 Err(e) => return Err(e),
