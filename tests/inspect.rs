@@ -423,6 +423,10 @@ fn a_log_without_any_sound_header_is_read_by_its_groups() {
     }
     let found = survey(&dir);
     assert!(found.damaged_places > 0);
+    // The life began in the first block behind the header.
+    damage(&segments(&dir)[0], 4096, 128);
+    assert_eq!(survey(&dir).records, 1);
+    let found = survey(&dir);
     assert_eq!(intact(&dir, &found), Records::from([(lsn.as_u64(), b"still here".to_vec())]));
 }
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::{Damage, Directory, Remedy, Survey};
 use crate::error::{Error, Result};
 use crate::format::{
-    ADDRESS_SPACE, GROUP_HEADER, GroupHeader, HeaderInvalid, MAX_BLOCK, MAX_GROUP, MIN_BLOCK,
-    SEGMENT_HEADER, SegmentHeader,
+    ADDRESS_SPACE, GROUP_HEADER, GroupHeader, HeaderInvalid, MAX_GROUP, MIN_BLOCK, SEGMENT_HEADER,
+    SegmentHeader,
 };
 use crate::lsn::Lsn;
 use crate::segment::SegmentName;
@@ -60,7 +60,8 @@ pub(super) fn list(log: &Directory) -> Result<Vec<SegmentFile>> {
     }
     found.sort_unstable();
     if found.is_empty() {
-        return Err(io(std::io::Error::new(std::io::ErrorKind::NotFound, "there is no log in it")));
+        let none = std::io::Error::new(std::io::ErrorKind::NotFound, "there is no log in it");
+        return Err(Error::io("open", log.dir.path(), none));
     }
     let mut read: Vec<(String, u64, u64, Header)> = Vec::with_capacity(found.len());
     for (base, len, regular) in found {
@@ -146,30 +147,28 @@ fn substitute(model: &SegmentHeader, base: u64, len: u64, room: u64) -> Option<S
     fits.then_some(SegmentHeader { base, size, max_group, ..*model })
 }
 
-/// What the first group of a file says of the header that is damaged: for a log without a sound one.
+/// What a group in a file says of the header that is damaged, for a log without a sound one. How large its blocks are is not
+/// known: with the smallest, groups of any other are found too.
 fn by_groups(log: &Directory, name: &str, base: u64, len: u64) -> Option<SegmentHeader> {
+    const FAR: u64 = 1 << 20;
     let file = open(log, name).ok()?;
-    let mut block = MIN_BLOCK;
-    while block <= MAX_BLOCK {
+    let block = u64::from(MIN_BLOCK);
+    (block..len.min(FAR)).step_by(MIN_BLOCK as usize).find_map(|offset| {
         let mut bytes = [0; GROUP_HEADER as usize];
-        let n = read_full(&*file, &mut bytes, u64::from(block)).ok()?;
+        let n = read_full(&*file, &mut bytes, offset).ok()?;
         let model = SegmentHeader {
             log_id: *bytes[16..].first_chunk()?,
-            block,
-            size: u64::from(2 * block),
+            block: MIN_BLOCK,
+            size: 2 * block,
             base,
-            max_group: block,
+            max_group: MIN_BLOCK,
             created_at: 0,
             app_version: 0,
         };
-        if let Some(header) = substitute(&model, base, len, u64::MAX)
-            && GroupHeader::decode(&bytes[..n], header.first_group(), &header).is_ok()
-        {
-            return Some(header);
-        }
-        block *= 2;
-    }
-    None
+        let header = substitute(&model, base, len, u64::MAX)?;
+        let group = GroupHeader::decode(&bytes[..n], base.checked_add(offset)?, &header);
+        group.is_ok().then_some(header)
+    })
 }
 
 /// The header in the file, or what is wrong with it.
