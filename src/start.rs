@@ -13,7 +13,7 @@ use crate::helper::{self, Helper, Policy};
 use crate::io_loop::{self, IoLoop, Setup};
 use crate::open::{Recovered, Start, entropy, recover};
 use crate::options::{Durability, Geometry, Options};
-use crate::recovery::scan;
+use crate::recovery::{judge_the_rest, scan};
 use crate::scheduling;
 use crate::sealed::{Sealed, SealedThread};
 use crate::segment::{DirLock, Names};
@@ -38,14 +38,18 @@ pub(crate) fn open(path: &Path, options: &Options) -> Result<Wal> {
     start(recovered, options, lock, clock)
 }
 
-/// After a repair has taken the first segments away: opens the log once, whose new epoch states what is the oldest.
-pub(crate) fn state_oldest(path: &Path, prefix: &str) -> Result<()> {
+/// After a repair has taken segments away, and with them the groups that state what is the oldest: opens the log once,
+/// whose new epoch states it.
+pub(crate) fn state_oldest(path: &Path, names: &Names) -> Result<()> {
     let dir = OsDir::open(path).map_err(|e| Error::io("open directory", path, e))?;
-    let found = scan(&dir, &Names::new(prefix), &[])?;
-    let segment_size = found.segments.last().map_or(0, |header| header.size);
+    let segments = scan(&dir, names, &[])?.segments;
+    let Some(last) = segments.last() else { return Ok(()) };
+    if judge_the_rest(&dir, names, &segments)?.stated_oldest >= segments[0].base {
+        return Ok(());
+    }
     let options = Options {
-        prefix: prefix.into(),
-        segment_size,
+        prefix: names.prefix().into(),
+        segment_size: last.size,
         front_was_taken: true,
         ..Options::default()
     };

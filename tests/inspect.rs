@@ -158,7 +158,7 @@ fn damaged_headers_and_missing_segments_are_told_and_read_around() {
 
 #[test]
 fn a_repair_keeps_what_lies_before_and_destroys_nothing() {
-    for place in [4096, 3 * 4096 + 200, 0] {
+    for (place, len) in [(4096, 16), (3 * 4096 + 200, 16), (0, 4096 + 16)] {
         let temp = Temp::new();
         let dir = temp.log();
         let records = log(&dir);
@@ -169,7 +169,7 @@ fn a_repair_keeps_what_lies_before_and_destroys_nothing() {
         drop(wal.consumer("slow").unwrap());
         wal.close().unwrap();
         let files = segments(&dir);
-        damage(&files[5], place, 16);
+        damage(&files[5], place, len);
         assert!(matches!(
             ReadOnlyWal::open(&dir)
                 .and_then(|log| log.reader(Lsn::ZERO)?.try_for_each(|r| r.map(drop))),
@@ -219,11 +219,13 @@ fn a_repair_that_keeps_what_lies_behind_goes_on_with_whole_segments() {
     let records = log(&dir);
     let files = segments(&dir);
     damage(&files[0], 4096 + 4096 + 200, 1);
-    damage(&files[1], 0, 64);
+    damage(&files[1], 0, 4096 + 64);
     let found = survey(&dir);
     let log = Directory::open(&dir, "wal").unwrap();
     let plan = log.plan_repair(&found, Keep::After).unwrap().unwrap();
     assert_eq!(plan.moved.len(), 2, "{plan:#?}");
+    let whole = found.segments[2..].iter().map(|segment| segment.records).sum::<u64>();
+    assert_eq!(plan.records, whole, "the next segment is whole");
     plan.apply().unwrap();
     let kept = read_all(&dir);
     let expected: Records =
@@ -260,6 +262,172 @@ fn a_repair_that_was_interrupted_is_made_again() {
     again.apply().unwrap();
     let expected = records.range(..plan.to.as_u64()).count();
     assert_eq!(read_all(&dir).len(), expected);
+}
+
+#[test]
+fn what_only_a_header_or_a_length_is_wrong_with_is_rebuilt_and_nothing_is_lost() {
+    let temp = Temp::new();
+    let dir = temp.log();
+    let records = log(&dir);
+    let files = segments(&dir);
+    damage(&files[2], 20, 4);
+    damage(&files[4], 0, 4096);
+    let mut longer = std::fs::read(&files[7]).unwrap();
+    longer.resize(70_000, 9);
+    std::fs::write(&files[7], &longer).unwrap();
+    let found = survey(&dir);
+    assert_eq!(found.damaged_places, 3, "{:#?}", found.damage);
+    assert_eq!(found.records_lost, 0);
+    let log = Directory::open(&dir, "wal").unwrap();
+    for keep in [Keep::Before, Keep::After] {
+        let plan = log.plan_repair(&found, keep).unwrap().unwrap();
+        assert_eq!((plan.rebuilt.len(), plan.moved.len(), &plan.cut), (3, 0, &None), "{plan:#?}");
+        assert_eq!((plan.to, plan.records), (found.end, found.records));
+    }
+    let before = contents(&dir);
+    let plan = log.plan_repair(&found, Keep::Before).unwrap().unwrap();
+    plan.apply().unwrap();
+    let there = contents(&plan.quarantine);
+    assert!(plan.rebuilt.iter().all(|name| there.get(name) == before.get(name)));
+    assert!(survey(&dir).damage.is_empty());
+    small(&dir).open().unwrap().close().unwrap();
+    assert!(read_all(&dir) == records);
+}
+
+#[test]
+fn segments_that_are_gone_from_the_front_are_missed_also_by_who_believes_the_writer() {
+    let temp = Temp::new();
+    let dir = temp.log();
+    let records = log(&dir);
+    let reference = survey(&dir);
+    std::fs::remove_file(&segments(&dir)[0]).unwrap();
+    assert!(small(&dir).open().is_err());
+    for also in [false, true] {
+        if also {
+            damage(&segments(&dir)[4], 2 * 4096, 16);
+        }
+        let found = survey(&dir);
+        assert_eq!(found.damage.len(), 1 + usize::from(also), "{:#?}", found.damage);
+        let first = &found.damage[0];
+        assert_eq!((first.found, first.lsn), ("the segment is missing", Lsn::ZERO));
+        assert_eq!((first.records_before, first.bytes), (0, 64 << 10));
+        assert_eq!(first.records_lost, Some(reference.segments[0].records));
+    }
+    let log = Directory::open(&dir, "wal").unwrap();
+    let found = survey(&dir);
+    assert!(log.plan_repair(&found, Keep::Before).is_err());
+    let plan = log.plan_repair(&found, Keep::After).unwrap().unwrap();
+    plan.apply().unwrap();
+    let kept: Records =
+        records.range(plan.from.as_u64()..).map(|(lsn, p)| (*lsn, p.clone())).collect();
+    assert!(read_all(&dir) == kept);
+}
+
+#[test]
+fn a_consumers_damaged_position_is_damage_and_a_repair_moves_it_away() {
+    let temp = Temp::new();
+    let dir = temp.log();
+    let records = log(&dir);
+    let wal = small(&dir).open().unwrap();
+    drop(wal.consumer("slow").unwrap());
+    wal.close().unwrap();
+    std::fs::write(dir.join("wal.consumer.slow"), [7; 8192]).unwrap();
+    assert!(matches!(small(&dir).open(), Err(Error::ConsumerDamaged { .. })));
+    let found = survey(&dir);
+    assert_eq!(found.damaged_places, 1, "{:#?}", found.damage);
+    assert_eq!(found.damage[0].segment, "wal.consumer.slow");
+    let log = Directory::open(&dir, "wal").unwrap();
+    let plan = log.plan_repair(&found, Keep::Before).unwrap().unwrap();
+    assert_eq!(plan.consumers, ["wal.consumer.slow"]);
+    assert!(plan.moved.is_empty() && plan.cut.is_none(), "{plan:#?}");
+    plan.apply().unwrap();
+    assert_eq!(contents(&plan.quarantine)["wal.consumer.slow"], [7; 8192]);
+    small(&dir).open().unwrap().close().unwrap();
+    assert!(read_all(&dir) == records);
+}
+
+#[test]
+fn a_repair_behind_retention_opens_though_no_kept_group_says_what_retention_took() {
+    let temp = Temp::new();
+    let dir = temp.log();
+    let mut records = log(&dir);
+    let wal = small(&dir).open().unwrap();
+    let oldest = wal.truncate_before(Lsn::new(500_000)).unwrap();
+    wal.close().unwrap();
+    records.retain(|lsn, _| *lsn >= oldest.as_u64());
+    // Before the group that states it.
+    damage(&segments(&dir)[3], 2 * 4096, 4096);
+    let log = Directory::open(&dir, "wal").unwrap();
+    let plan = log.plan_repair(&survey(&dir), Keep::Before).unwrap().unwrap();
+    plan.apply().unwrap();
+    assert!(survey(&dir).damage.is_empty());
+    let wal = small(&dir).open().unwrap();
+    assert_eq!(wal.oldest_lsn(), oldest);
+    wal.close().unwrap();
+    records.retain(|lsn, _| *lsn < plan.to.as_u64());
+    assert!(read_all(&dir) == records && !records.is_empty());
+}
+
+#[test]
+fn a_plan_for_what_has_changed_since_is_not_carried_out_and_no_two_repairs_share_a_place() {
+    let temp = Temp::new();
+    let dir = temp.log();
+    log(&dir);
+    damage(&segments(&dir)[5], 2 * 4096, 16);
+    let log = Directory::open(&dir, "wal").unwrap();
+    let plan = log.plan_repair(&survey(&dir), Keep::Before).unwrap().unwrap();
+    let later = segments(&dir).pop().unwrap();
+    let kept = std::fs::read(&later).unwrap();
+    std::fs::remove_file(&later).unwrap();
+    let before = contents(&dir);
+    assert!(matches!(plan.apply(), Err(Error::Io { .. })));
+    std::fs::write(dir.join("wal.lock"), &before["wal.lock"]).unwrap();
+    assert!(contents(&dir) == before && !plan.quarantine.exists());
+    std::fs::write(&later, kept).unwrap();
+    let plan = log.plan_repair(&survey(&dir), Keep::Before).unwrap().unwrap();
+    plan.apply().unwrap();
+    let first = contents(&plan.quarantine);
+    // In the same second: the file that was put in place is damaged, and what is taken out of it lies elsewhere.
+    damage(&segments(&dir)[3], 2 * 4096, 16);
+    let again = log.plan_repair(&survey(&dir), Keep::Before).unwrap().unwrap();
+    assert_ne!(again.quarantine, plan.quarantine);
+    again.apply().unwrap();
+    assert!(contents(&plan.quarantine) == first);
+    assert!(plan.apply().is_err(), "it is over");
+}
+
+#[test]
+fn the_log_is_what_most_files_are_of() {
+    let temp = Temp::new();
+    let (dir, other) = (temp.log(), temp.path().join("other"));
+    log(&dir);
+    log(&other);
+    let reference = survey(&dir);
+    std::fs::copy(&segments(&other)[0], &segments(&dir)[0]).unwrap();
+    let found = survey(&dir);
+    assert_eq!(found.log_id, reference.log_id);
+    assert_eq!(found.damage.len(), 1, "{:#?}", found.damage);
+    assert_eq!(found.damage[0].found, "a segment of another log");
+    assert_eq!(found.damage[0].records_lost, Some(reference.segments[0].records));
+}
+
+#[test]
+fn a_log_without_any_sound_header_is_read_by_its_groups() {
+    let temp = Temp::new();
+    let dir = temp.log();
+    let wal = small(&dir).open().unwrap();
+    let lsn = wal.append_durable(b"still here").unwrap();
+    wal.close().unwrap();
+    for file in segments(&dir) {
+        damage(&file, 0, 128);
+    }
+    let found = survey(&dir);
+    assert!(found.damaged_places > 0);
+    // The life began in the first block behind the header.
+    damage(&segments(&dir)[0], 4096, 128);
+    assert_eq!(survey(&dir).records, 1);
+    let found = survey(&dir);
+    assert_eq!(intact(&dir, &found), Records::from([(lsn.as_u64(), b"still here".to_vec())]));
 }
 
 #[test]

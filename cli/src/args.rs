@@ -30,10 +30,10 @@ Examples:
   ringwal repair --apply /var/lib/orders")]
 pub(crate) struct Cli {
     /// Start of the log's file names.
-    #[arg(long, global = true, default_value = "wal", value_name = "NAME")]
+    #[arg(long, global = true, default_value = "wal", value_name = "NAME", display_order = 100)]
     pub(crate) prefix: String,
     /// No progress bar.
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, display_order = 101)]
     pub(crate) quiet: bool,
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -42,10 +42,22 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// What the log is: its extent, segments, writer and consumers.
+    #[command(after_help = "\
+Examples:
+  ringwal info /var/lib/orders
+  ringwal info --json /var/lib/orders | jq .durable_end")]
     Info(Look),
     /// Reads everything and checks every checksum, link and record. Exits with 1 if anything is damaged.
+    #[command(after_help = "\
+Examples:
+  ringwal verify /var/lib/orders && echo sound
+  ringwal verify --json /var/lib/orders | jq '.damage[] | {segment, offset, records_lost}'")]
     Verify(Look),
-    /// What each segment holds. Reads everything.
+    /// What each segment holds, times in UTC. Reads everything. Exits with 1 if anything is damaged.
+    #[command(after_help = "\
+Examples:
+  ringwal stats /var/lib/orders
+  ringwal stats --json /var/lib/orders | jq '.segments[] | {name, records, last_written}'")]
     Stats(Look),
     /// Writes records out, oldest first.
     #[command(after_help = "\
@@ -55,12 +67,17 @@ Examples:
   ringwal dump --follow /var/lib/orders     # and what comes, until it is interrupted")]
     Dump(Dump),
     /// Writes the newest records out.
+    #[command(after_help = "\
+Examples:
+  ringwal tail -n 3 /var/lib/orders
+  ringwal tail --follow --format json /var/lib/orders")]
     Tail(Tail),
     /// Makes a damaged log open again. Without --apply it only says what it would do.
     ///
-    /// What is taken out of the log is moved, whole files, into a directory beside it, and never destroyed. With --keep before
-    /// the log goes on where the first damage is: positions behind it are given out again. Intact records behind the
-    /// damage can be written out before, with `export --damaged`, and imported after.
+    /// What is taken out of the log is moved, whole files, into a directory beside it, and never destroyed. Where nothing but
+    /// a segment's header or length is wrong, it is rebuilt and nothing is lost. With --keep before the log goes on where the
+    /// first other damage is: positions behind it are given out again. Intact records behind the damage can be written out
+    /// before, with `export --damaged`, and imported after.
     #[command(after_help = "\
 Examples:
   ringwal repair /var/lib/orders
@@ -69,19 +86,38 @@ Examples:
   ringwal repair --apply --keep after /var/lib/orders   # a snapshot has what lay before")]
     Repair(Repair),
     /// Removes the segments that hold only records below a position.
+    #[command(after_help = "\
+Examples:
+  ringwal truncate-before /var/lib/orders 8388608")]
     TruncateBefore(TruncateBefore),
     /// Writes records to a file that import reads.
+    #[command(after_help = "\
+Examples:
+  ringwal export --output orders.jsonl /var/lib/orders
+  ringwal export --damaged --output all.jsonl /var/lib/orders   # what damage has left
+  ringwal export --format length-prefixed /var/lib/orders | zstd > orders.zst")]
     Export(Export),
     /// Appends records from a file that export wrote, or from standard input, and makes them durable.
     ///
     /// Interrupted, it says how many are durable.
+    #[command(after_help = "\
+Examples:
+  ringwal import /var/lib/new orders.jsonl
+  zstd -dc orders.zst | ringwal import --format length-prefixed /var/lib/new")]
     Import(Import),
     /// Prints a completion script.
+    #[command(after_help = "\
+Examples:
+  ringwal completions bash > ~/.local/share/bash-completion/completions/ringwal")]
     Completions {
         /// For which shell.
         shell: Shell,
     },
     /// Prints the manual page, or writes one for each command into a directory.
+    #[command(after_help = "\
+Examples:
+  ringwal man | man -l -
+  ringwal man ~/.local/share/man/man1")]
     Man {
         /// Where to.
         #[arg(value_hint = ValueHint::DirPath)]
@@ -226,4 +262,7 @@ pub(crate) struct Import {
     /// How it was written.
     #[arg(long, value_enum, default_value = "jsonl")]
     pub(crate) format: Framing,
+    /// What the application calls the form of its records, for a new log.
+    #[arg(long, value_name = "N")]
+    pub(crate) application_version: Option<u32>,
 }

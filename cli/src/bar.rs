@@ -15,14 +15,21 @@ impl Bar {
         Bar { begun: Instant::now(), quiet, bar: None }
     }
 
+    /// Bytes that are done, of so many; of 0, where nobody knows.
     pub(crate) fn set(&mut self, done: u64, total: u64) {
         if self.quiet || (self.bar.is_none() && self.begun.elapsed() < Duration::from_secs(1)) {
             return;
         }
+        let begun = self.begun;
         let bar = self.bar.get_or_insert_with(|| {
             // Drawn on stderr, and not at all where that is no terminal.
-            let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
-            let form = "{bar:30} {bytes} of {total_bytes}, {binary_bytes_per_sec}, {eta} left";
+            let target = ProgressDrawTarget::stderr();
+            let length = (total > 0).then_some(total);
+            let form = match length {
+                Some(_) => "{bar:30} {bytes} of {total_bytes}, {binary_bytes_per_sec}, {eta} left",
+                None => "{bytes}, {binary_bytes_per_sec}",
+            };
+            let bar = ProgressBar::with_draw_target(length, target).with_elapsed(begun.elapsed());
             if let Ok(style) = ProgressStyle::with_template(form) {
                 bar.set_style(style);
             }
@@ -30,12 +37,17 @@ impl Bar {
         });
         bar.set_position(done);
     }
+
+    /// Takes it off the screen.
+    pub(crate) fn clear(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
 }
 
 impl Drop for Bar {
     fn drop(&mut self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
+        self.clear();
     }
 }

@@ -23,9 +23,9 @@ pub(crate) enum Error {
     /// Whoever read the output has seen enough.
     #[error("")]
     Enough,
-    /// A signal.
-    #[error("interrupted")]
-    Interrupted,
+    /// A signal, and what was done until then. Nothing is said of what goes on until there is one.
+    #[error("interrupted{}{_0}", if _0.is_empty() { "" } else { ": " })]
+    Interrupted(String),
     /// Arguments that do not go together.
     #[error("{0}")]
     Usage(String),
@@ -38,7 +38,7 @@ impl Error {
             Error::Damaged(_) | Error::Log(ringwal::Error::Corruption { .. }) => 1,
             Error::Usage(_) | Error::Log(ringwal::Error::Options(_)) => 2,
             Error::Log(_) | Error::File { .. } | Error::Input { .. } | Error::Output(_) => 3,
-            Error::Interrupted => 130,
+            Error::Interrupted(_) => 130,
         }
     }
 
@@ -56,6 +56,14 @@ impl Error {
                 if source.kind() == io::ErrorKind::NotFound =>
             {
                 Some("is it the right directory, and the right --prefix?")
+            }
+            Error::Log(ringwal::Error::Io { source, .. })
+                if source.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                Some("run it as the user that writes the log, or as root")
+            }
+            Error::Log(ringwal::Error::ApplicationVersion { .. }) => {
+                Some("a log that is there keeps its version: leave --application-version out")
             }
             _ => None,
         }

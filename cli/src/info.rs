@@ -3,13 +3,14 @@
 use std::io::Write;
 use std::path::Path;
 
-use indicatif::{BinaryBytes, HumanCount};
-use ringwal::ReadOnlyWal;
-use ringwal::inspect::Directory;
+use indicatif::BinaryBytes;
+use ringwal::inspect::{Directory, SegmentFile};
+use ringwal::{ConsumerInfo, Lsn, ReadOnlyWal, Record};
 use serde_json::json;
 
 use crate::args::{Cli, Look};
 use crate::error::Result;
+use crate::survey::counted;
 
 pub(crate) fn hex(id: &[u8]) -> String {
     id.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -21,21 +22,38 @@ fn process(pid: u32) -> String {
     name.map_or_else(|_| format!("process {pid}"), |name| format!("process {pid}, {}", name.trim()))
 }
 
-pub(crate) fn info(cli: &Cli, look: &Look) -> Result<()> {
-    let directory = Directory::open(&look.dir, &cli.prefix)?;
+/// What only a log that can be opened has.
+struct Extent {
+    oldest: Lsn,
+    end: Lsn,
+    newest: Option<Record>,
+    consumers: Vec<ConsumerInfo>,
+}
+
+fn extent(cli: &Cli, look: &Look, directory: &Directory) -> Result<Extent> {
     let log = ReadOnlyWal::open_with_prefix(&look.dir, &cli.prefix)?;
     let (oldest, end) = (log.oldest_lsn()?, log.durable_end()?);
-    let files = directory.segment_files()?;
     let newest = log.reader_back(end)?.next().transpose()?;
+    Ok(Extent { oldest, end, newest, consumers: directory.consumers()? })
+}
+
+pub(crate) fn info(cli: &Cli, look: &Look) -> Result<()> {
+    let directory = Directory::open(&look.dir, &cli.prefix)?;
+    let files = directory.segment_files()?;
     let identity = directory.identity()?;
-    let (writer, consumers) = (directory.writer(), directory.consumers()?);
-    let bytes: u64 = files.iter().map(|file| file.size).sum();
+    let writer = directory.writer();
+    // A damaged log has the rest of it all the same.
+    let extent = extent(cli, look, &directory);
     let mut out = std::io::stdout().lock();
     if look.json {
-        let consumers: Vec<_> = consumers
-            .iter()
-            .map(|c| json!({ "name": c.name, "position": c.position.as_u64(), "lag_bytes": c.lag }))
-            .collect();
+        let told = extent.as_ref().ok();
+        let consumers = told.map(|extent| {
+            let consumer = |c: &ConsumerInfo| {
+                json!({ "name": c.name, "position": c.position.as_u64(), "lag_bytes": c.lag })
+            };
+            extent.consumers.iter().map(consumer).collect::<Vec<_>>()
+        });
+        let newest = told.and_then(|extent| extent.newest.as_ref());
         let all = json!({
             "directory": look.dir.display().to_string(),
             "prefix": cli.prefix,
@@ -43,41 +61,30 @@ pub(crate) fn info(cli: &Cli, look: &Look) -> Result<()> {
             "application_version": identity.map(|(_, version)| version),
             "segments": files.len(),
             "segment_bytes": files.last().map(|file| file.size),
-            "bytes": bytes,
-            "oldest_lsn": oldest.as_u64(),
-            "durable_end": end.as_u64(),
-            "newest_record": newest.as_ref().map(|record| record.lsn.as_u64()),
+            "bytes": files.iter().map(|file| file.size).sum::<u64>(),
+            "oldest_lsn": told.map(|extent| extent.oldest.as_u64()),
+            "durable_end": told.map(|extent| extent.end.as_u64()),
+            "newest_record": newest.map(|record| record.lsn.as_u64()),
             "writer_pid": writer,
             "consumers": consumers,
         });
-        return Ok(writeln!(out, "{all:#}")?);
+        writeln!(out, "{all:#}")?;
+        return extent.map(drop);
     }
     let id = identity.map_or_else(|| "unknown".into(), |(id, _)| hex(&id));
     writeln!(out, "log          {}, prefix {}, id {id}", look.dir.display(), cli.prefix)?;
     if let Some((_, version)) = identity.filter(|(_, version)| *version != 0) {
         writeln!(out, "application  version {version}")?;
     }
-    let size = files.last().map_or(0, |file| file.size);
-    writeln!(
-        out,
-        "segments     {}, {} each, {} together",
-        HumanCount(files.len() as u64),
-        BinaryBytes(size),
-        BinaryBytes(bytes)
-    )?;
-    let kept = end.as_u64().saturating_sub(oldest.as_u64());
-    writeln!(out, "positions    {oldest} to {end}, {}", BinaryBytes(kept))?;
-    match newest {
-        Some(record) => {
-            writeln!(out, "newest       {} bytes at {}", record.payload.len(), record.lsn)?;
-        }
-        None => writeln!(out, "newest       there is no record")?,
+    writeln!(out, "segments     {}", sizes(&files))?;
+    if let Ok(extent) = &extent {
+        tell(&mut out, extent)?;
     }
     match writer {
         Some(pid) => writeln!(out, "writer       {}", process(pid))?,
         None => writeln!(out, "writer       none")?,
     }
-    for consumer in consumers {
+    for consumer in extent.iter().flat_map(|extent| &extent.consumers) {
         writeln!(
             out,
             "consumer     {}, at {}, {} behind",
@@ -86,5 +93,30 @@ pub(crate) fn info(cli: &Cli, look: &Look) -> Result<()> {
             BinaryBytes(consumer.lag)
         )?;
     }
-    Ok(())
+    out.flush()?;
+    extent.map(drop)
+}
+
+fn sizes(files: &[SegmentFile]) -> String {
+    let bytes: u64 = files.iter().map(|file| file.size).sum();
+    let each = files.last().map_or(0, |file| file.size);
+    let count = files.len() as u64;
+    match files.iter().all(|file| file.size == each) {
+        true if count == 1 => format!("1 of {}", BinaryBytes(bytes)),
+        true => format!("{count}, {} each, {} together", BinaryBytes(each), BinaryBytes(bytes)),
+        false => format!("{count}, of several sizes, {} together", BinaryBytes(bytes)),
+    }
+}
+
+fn tell(out: &mut impl Write, extent: &Extent) -> Result<()> {
+    let Extent { oldest, end, newest, .. } = extent;
+    let kept = end.as_u64().saturating_sub(oldest.as_u64());
+    writeln!(out, "positions    {oldest} to {end}, {}", BinaryBytes(kept))?;
+    match newest {
+        Some(record) => {
+            let bytes = counted(record.payload.len() as u64, "byte", "bytes");
+            Ok(writeln!(out, "newest       {bytes} at {}", record.lsn)?)
+        }
+        None => Ok(writeln!(out, "newest       there is no record")?),
+    }
 }

@@ -4,11 +4,13 @@ mod args;
 mod bar;
 mod change;
 mod error;
+mod export;
 mod generate;
 mod info;
 mod record;
 mod repair;
 mod show;
+mod stop;
 mod survey;
 
 use std::io::Write;
@@ -33,13 +35,16 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> Result<()> {
+    let changes =
+        matches!(cli.command, Command::Repair(_) | Command::TruncateBefore(_) | Command::Import(_));
+    stop::listen(!changes);
     match &cli.command {
         Command::Info(look) => info::info(cli, look),
         Command::Verify(look) => survey::verify(cli, look),
         Command::Stats(look) => survey::stats(cli, look),
         Command::Dump(dump) => show::dump(cli, dump),
         Command::Tail(tail) => show::tail(cli, tail),
-        Command::Export(export) => show::export(cli, export),
+        Command::Export(export) => export::export(cli, export),
         Command::Repair(repair) => repair::repair(cli, repair),
         Command::TruncateBefore(truncate) => change::truncate_before(cli, truncate),
         Command::Import(import) => change::import(cli, import),

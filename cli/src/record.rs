@@ -1,7 +1,7 @@
 //! Records as text and bytes, out and in.
 
 use std::fmt::Write as _;
-use std::io::{BufRead, Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -86,7 +86,7 @@ fn hex_row(offset: usize, bytes: &[u8]) -> String {
 
 /// The records of an import, one by one.
 pub(crate) struct Source<R> {
-    input: R,
+    input: BufReader<R>,
     framing: Framing,
     name: String,
     /// Records, or lines, so far.
@@ -94,8 +94,9 @@ pub(crate) struct Source<R> {
     buffer: Vec<u8>,
 }
 
-impl<R: BufRead> Source<R> {
+impl<R: Read> Source<R> {
     pub(crate) fn new(input: R, framing: Framing, name: String) -> Self {
+        let input = BufReader::with_capacity(1 << 20, input);
         Source { input, framing, name, count: 0, buffer: Vec::new() }
     }
 
@@ -105,6 +106,17 @@ impl<R: BufRead> Source<R> {
         match self.framing {
             Framing::Jsonl => self.line(),
             Framing::LengthPrefixed => self.prefixed(),
+        }
+    }
+
+    /// Whether the next is in memory already, so that it need not be waited for.
+    pub(crate) fn has_next(&self) -> bool {
+        let read = self.input.buffer();
+        match self.framing {
+            Framing::Jsonl => read.contains(&b'\n'),
+            Framing::LengthPrefixed => read
+                .split_first_chunk()
+                .is_some_and(|(length, rest)| rest.len() >= u32::from_le_bytes(*length) as usize),
         }
     }
 

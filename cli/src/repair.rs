@@ -3,13 +3,12 @@
 use std::io::Write;
 
 use anstyle::AnsiColor;
-use indicatif::HumanCount;
 use ringwal::inspect::{Directory, Keep, Repair};
 use serde_json::{Value, json};
 
 use crate::args::{Cli, Kept, Repair as Args};
 use crate::error::{Error, Result};
-use crate::survey::{damage_json, look, survey_json, tell_damage};
+use crate::survey::{counted, damage_json, look, survey_json, tell_damage};
 
 fn plan_json(plan: &Repair, applied: bool) -> Value {
     json!({
@@ -17,6 +16,9 @@ fn plan_json(plan: &Repair, applied: bool) -> Value {
         "for": damage_json(&plan.damage),
         "keeps_from": plan.from.as_u64(),
         "keeps_to": plan.to.as_u64(),
+        "keeps_records": plan.records,
+        "restores": plan.restored.iter().map(|(from, to)| json!([from.as_u64(), to.as_u64()])).collect::<Vec<_>>(),
+        "rebuilds": plan.rebuilt,
         "moves": plan.moved,
         "cuts": plan.cut,
         "consumers": plan.consumers,
@@ -32,7 +34,18 @@ pub(crate) fn repair(cli: &Cli, args: &Args) -> Result<()> {
         Kept::After => Keep::After,
     };
     let mut out = anstream::AutoStream::auto(std::io::stdout().lock());
-    let Some(plan) = directory.plan_repair(&survey, keep)? else {
+    let other = match keep {
+        Keep::Before => Keep::After,
+        Keep::After => Keep::Before,
+    };
+    let other = directory.plan_repair(&survey, other).ok().flatten();
+    let planned = directory.plan_repair(&survey, keep);
+    if let Err(ringwal::Error::Corruption { reason, .. }) = &planned {
+        tell_damage(&mut out, &survey)?;
+        out.flush()?;
+        return Err(Error::Damaged(format!("{reason}; {}", instead(keep, other.as_ref()))));
+    }
+    let Some(plan) = planned? else {
         if args.json {
             writeln!(out, "{:#}", json!({ "survey": survey_json(&survey), "plan": null }))?;
         } else {
@@ -43,6 +56,16 @@ pub(crate) fn repair(cli: &Cli, args: &Args) -> Result<()> {
     if !args.json {
         tell_damage(&mut out, &survey)?;
         tell(&mut out, &plan)?;
+        if let Some(other) = other.filter(|other| other.to != plan.to || other.from != plan.from) {
+            let records = counted(other.records, "record", "records");
+            writeln!(
+                out,
+                "         or, {}: {records}, {} to {}",
+                flag(keep),
+                other.from,
+                other.to
+            )?;
+        }
         out.flush()?;
     }
     let after = if args.apply {
@@ -67,33 +90,72 @@ pub(crate) fn repair(cli: &Cli, args: &Args) -> Result<()> {
             Err(Error::Damaged(format!("{} is damaged", args.dir.display())))
         }
         Some(after) if after.damaged_places > 0 => {
-            let n = after.damaged_places;
-            Err(Error::Damaged(format!("{n} damaged places are left; repair again")))
+            let places = counted(after.damaged_places, "damaged place is", "damaged places are");
+            Err(Error::Damaged(format!("{places} left; repair again")))
         }
         Some(after) => {
             if !args.json {
                 let green = AnsiColor::Green.on_default().bold();
-                writeln!(
-                    out,
-                    "{green}repaired{green:#} {} records are kept",
-                    HumanCount(after.records)
-                )?;
+                let kept = counted(after.records, "record is", "records are");
+                writeln!(out, "{green}repaired{green:#} {kept} kept")?;
             }
             Ok(())
         }
     }
 }
 
+/// How the other part is kept.
+fn flag(keep: Keep) -> &'static str {
+    match keep {
+        Keep::Before => "with --keep after",
+        Keep::After => "with --keep before",
+    }
+}
+
+/// What can be done where nothing can be kept.
+fn instead(keep: Keep, other: Option<&Repair>) -> String {
+    match other {
+        Some(other) => {
+            let records = counted(other.records, "record is", "records are");
+            format!("{} {records} kept, {} to {}", flag(keep), other.from, other.to)
+        }
+        None => {
+            "`ringwal export --damaged` saves what is intact, for an import into a new log".into()
+        }
+    }
+}
+
 fn tell(out: &mut impl Write, plan: &Repair) -> Result<()> {
-    writeln!(out, "repair   keeps {} to {}", plan.from, plan.to)?;
-    for name in &plan.moved {
-        writeln!(out, "         moves {name} away")?;
+    let records = counted(plan.records, "record", "records");
+    writeln!(out, "repair   keeps {records}, {} to {}", plan.from, plan.to)?;
+    for name in &plan.rebuilt {
+        writeln!(
+            out,
+            "         rebuilds the header and length of {name}, and keeps the file beside"
+        )?;
+    }
+    for (from, to) in &plan.restored {
+        writeln!(out, "         brings back what truncate_after had cut from {from} to {to}")?;
+    }
+    match &plan.moved[..] {
+        [first, .., last] if plan.moved.len() > 4 => {
+            let files = counted(plan.moved.len() as u64, "file", "files");
+            writeln!(out, "         moves {files} away, {first} to {last}")?;
+        }
+        few => {
+            for name in few {
+                writeln!(out, "         moves {name} away")?;
+            }
+        }
     }
     if let Some(name) = &plan.cut {
         writeln!(out, "         cuts {name} there, and keeps all of it beside")?;
     }
     for name in &plan.consumers {
-        writeln!(out, "         moves {name} away, which has done with more than is kept")?;
+        writeln!(
+            out,
+            "         moves {name} away: it has done with more than is kept, or is damaged"
+        )?;
     }
     Ok(writeln!(out, "         into {}", plan.quarantine.display())?)
 }

@@ -1,22 +1,27 @@
-//! `dump`, `tail` and `export`: records on the way out.
+//! `dump` and `tail`: records on the way out.
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, IsTerminal, Write};
+use std::time::Duration;
 
-use ringwal::inspect::Directory;
-use ringwal::{Lsn, ReadOnlyFollow, ReadOnlyWal, RecordRef};
+use ringwal::{Lsn, ReadOnlyFollow, ReadOnlyReader, ReadOnlyWal, RecordRef};
 
-use crate::args::{Cli, Dump, Export, Format, Tail};
+use crate::args::{Cli, Dump, Format, Tail};
 use crate::bar::Bar;
 use crate::error::{Error, Result};
-use crate::record::{write, write_framed};
+use crate::record::write;
+use crate::stop;
 
-fn stdout() -> BufWriter<std::io::StdoutLock<'static>> {
+type Out = BufWriter<std::io::StdoutLock<'static>>;
+
+/// How often a command that waits for records looks whether it is to end.
+const LOOK: Duration = Duration::from_millis(100);
+
+pub(crate) fn stdout() -> Out {
     BufWriter::with_capacity(64 << 10, std::io::stdout().lock())
 }
 
 /// Nothing lies in a range that ends before it begins, which nobody asks for on purpose.
-fn check_range(from: u64, to: Option<u64>) -> Result<()> {
+pub(crate) fn check_range(from: u64, to: Option<u64>) -> Result<()> {
     match to {
         Some(to) if to < from => {
             Err(Error::Usage(format!("--to {to} lies before --from {from}; exchange them")))
@@ -25,48 +30,103 @@ fn check_range(from: u64, to: Option<u64>) -> Result<()> {
     }
 }
 
+/// Which records, and how.
+struct Wanted {
+    to: Option<u64>,
+    left: u64,
+    format: Format,
+}
+
+impl Wanted {
+    /// Nothing below `end` is wanted any more.
+    fn is_done(&self, end: u64) -> bool {
+        self.left == 0 || self.to.is_some_and(|to| end >= to)
+    }
+
+    /// False: it is not wanted, and none behind it is.
+    fn write(&mut self, out: &mut Out, record: RecordRef<'_>) -> Result<bool> {
+        if self.is_done(record.lsn.as_u64()) {
+            return Ok(false);
+        }
+        self.left -= 1;
+        write(out, self.format, record.lsn.as_u64(), record.payload)?;
+        Ok(true)
+    }
+}
+
 pub(crate) fn dump(cli: &Cli, dump: &Dump) -> Result<()> {
     check_range(dump.from, dump.to)?;
     let log = ReadOnlyWal::open_with_prefix(&dump.dir, &cli.prefix)?;
     let mut out = stdout();
-    let mut left = dump.limit.unwrap_or(u64::MAX);
-    let mut one = |out: &mut BufWriter<_>, record: RecordRef<'_>| -> Result<bool> {
-        if left == 0 || dump.to.is_some_and(|to| record.lsn.as_u64() >= to) {
-            return Ok(false);
-        }
-        left -= 1;
-        write(out, dump.format, record.lsn.as_u64(), record.payload)?;
-        Ok(left > 0)
-    };
+    let left = dump.limit.unwrap_or(u64::MAX);
+    let mut wanted = Wanted { to: dump.to, left, format: dump.format };
     if dump.follow {
         let follower = log.follow(Lsn::new(dump.from))?;
-        return follow(follower, &mut out, one);
+        return follow(&log, follower, &mut out, &mut wanted);
     }
-    let mut reader = log.reader(Lsn::new(dump.from))?;
-    while let Some(record) = reader.next_ref()? {
-        if !one(&mut out, record)? {
+    let from = log.oldest_lsn()?.as_u64().max(dump.from);
+    let end = log.durable_end()?.as_u64().min(dump.to.unwrap_or(u64::MAX));
+    // Records that go by on a terminal are progress enough.
+    let mut bar = Bar::new(cli.quiet || std::io::stdout().is_terminal());
+    let mut told = |lsn: u64| bar.set(lsn.saturating_sub(from), end.saturating_sub(from));
+    write_all(log.reader(Lsn::new(dump.from))?, &mut out, &mut wanted, &mut told)
+}
+
+fn write_all(
+    mut reader: ReadOnlyReader,
+    out: &mut Out,
+    wanted: &mut Wanted,
+    told: &mut dyn FnMut(u64),
+) -> Result<()> {
+    let mut written = 0_u64;
+    while wanted.left > 0 && !stop::asked() {
+        let next = match reader.next_ref() {
+            Ok(next) => next,
+            // What was read until then has been asked for all the same.
+            Err(e) => return out.flush().map_err(Into::into).and(Err(e.into())),
+        };
+        let Some(record) = next else { break };
+        if written % 1024 == 0 {
+            told(record.lsn.as_u64());
+        }
+        if !wanted.write(out, record)? {
             break;
         }
+        written += 1;
     }
-    Ok(out.flush()?)
+    out.flush()?;
+    if stop::asked() {
+        return Err(Error::Interrupted(format!("{written} records were written")));
+    }
+    Ok(())
 }
 
 /// Writes what is there, and flushes whenever it waits.
-fn follow<W: Write>(
+fn follow(
+    log: &ReadOnlyWal,
     mut follower: ReadOnlyFollow,
-    out: &mut BufWriter<W>,
-    mut one: impl FnMut(&mut BufWriter<W>, RecordRef<'_>) -> Result<bool>,
+    out: &mut Out,
+    wanted: &mut Wanted,
 ) -> Result<()> {
     loop {
+        // Before the look: what is wanted lies below the end that is known, or may still come.
+        let done = wanted.is_done(log.durable_end()?.as_u64());
         while let Some(record) = follower.try_next()? {
-            if !one(out, record)? {
-                return Ok(out.flush()?);
+            if stop::asked() || !wanted.write(out, record)? {
+                break;
             }
         }
         out.flush()?;
-        match follower.next_ref()? {
-            Some(record) if one(out, record)? => {}
-            _ => return Ok(out.flush()?),
+        if stop::asked() {
+            return Err(Error::Interrupted(String::new()));
+        }
+        if done || wanted.left == 0 {
+            return Ok(());
+        }
+        if let Some(record) = follower.next_timeout(LOOK)?
+            && !wanted.write(out, record)?
+        {
+            return Ok(out.flush()?);
         }
     }
 }
@@ -74,74 +134,23 @@ fn follow<W: Write>(
 pub(crate) fn tail(cli: &Cli, tail: &Tail) -> Result<()> {
     let log = ReadOnlyWal::open_with_prefix(&tail.dir, &cli.prefix)?;
     let end = log.durable_end()?;
-    let mut newest = Vec::new();
+    // Only where they begin: they may be more than memory holds.
+    let mut first = None;
     for record in log.reader_back(end)?.take(tail.records) {
-        newest.push(record?);
+        first = Some(record?.lsn);
+        if stop::asked() {
+            return Err(Error::Interrupted("nothing was written".into()));
+        }
     }
     let mut out = stdout();
-    for record in newest.iter().rev() {
-        write(&mut out, tail.format, record.lsn.as_u64(), &record.payload)?;
+    let mut wanted = Wanted { to: Some(end.as_u64()), left: u64::MAX, format: tail.format };
+    if let Some(first) = first {
+        write_all(log.reader(first)?, &mut out, &mut wanted, &mut |_| {})?;
     }
-    out.flush()?;
     if tail.follow {
         let follower = log.follow(end)?;
-        let format: Format = tail.format;
-        return follow(follower, &mut out, |out, record| {
-            write(out, format, record.lsn.as_u64(), record.payload).map(|()| true)
-        });
+        let mut wanted = Wanted { to: None, ..wanted };
+        return follow(&log, follower, &mut out, &mut wanted);
     }
     Ok(())
-}
-
-pub(crate) fn export(cli: &Cli, export: &Export) -> Result<()> {
-    check_range(export.from, export.to)?;
-    let Some(path) = &export.output else {
-        let mut out = stdout();
-        export_to(cli, export, &mut out)?;
-        return Ok(out.flush()?);
-    };
-    let wrong = |op| move |source| Error::File { op, path: path.clone(), source };
-    // What is there is not overwritten: it may be the only copy of something.
-    let file = File::create_new(path).map_err(wrong("make"))?;
-    let mut out = BufWriter::with_capacity(1 << 20, &file);
-    let count = export_to(cli, export, &mut out)?;
-    out.flush().map_err(wrong("write"))?;
-    drop(out);
-    file.sync_all().map_err(wrong("sync"))?;
-    writeln!(anstream::stderr(), "{count} records are in {}", path.display())?;
-    Ok(())
-}
-
-fn export_to(cli: &Cli, export: &Export, out: &mut impl Write) -> Result<u64> {
-    let mut bar = Bar::new(cli.quiet);
-    let mut count = 0;
-    let wanted =
-        |lsn: Lsn| lsn.as_u64() >= export.from && export.to.is_none_or(|to| lsn.as_u64() < to);
-    if export.damaged {
-        let log = Directory::open(&export.dir, &cli.prefix)?;
-        let survey = log.survey(&mut |p| bar.set(p.done / 2, p.total))?;
-        let mut failed = None;
-        log.intact_records(&survey, &mut |lsn, payload| {
-            if wanted(lsn) {
-                count += 1;
-                failed = write_framed(out, export.format, lsn.as_u64(), payload).err();
-            }
-            failed.is_none()
-        })?;
-        return failed.map_or(Ok(count), Err);
-    }
-    let log = ReadOnlyWal::open_with_prefix(&export.dir, &cli.prefix)?;
-    let (from, end) = (log.oldest_lsn()?.as_u64().max(export.from), log.durable_end()?.as_u64());
-    let mut reader = log.reader(Lsn::new(export.from))?;
-    while let Some(record) = reader.next_ref()? {
-        if !wanted(record.lsn) {
-            break;
-        }
-        count += 1;
-        write_framed(out, export.format, record.lsn.as_u64(), record.payload)?;
-        if count % 1024 == 0 {
-            bar.set(record.lsn.as_u64().saturating_sub(from), end.saturating_sub(from));
-        }
-    }
-    Ok(count)
 }

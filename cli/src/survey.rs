@@ -5,17 +5,47 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use anstyle::AnsiColor;
 use indicatif::{BinaryBytes, HumanCount};
-use ringwal::inspect::{Damage, Directory, Segment, Survey};
+use ringwal::inspect::{Damage, Directory, Progress, Segment, Survey};
 use serde_json::{Value, json};
 
 use crate::args::{Cli, Look};
 use crate::bar::Bar;
 use crate::error::{Error, Result};
 use crate::info::hex;
+use crate::stop;
+
+/// So many of something, in words.
+pub(crate) fn counted(n: u64, one: &str, more: &str) -> String {
+    format!("{} {}", HumanCount(n), if n == 1 { one } else { more })
+}
 
 pub(crate) fn look(cli: &Cli, directory: &Directory) -> Result<Survey> {
-    let mut bar = Bar::new(cli.quiet);
-    Ok(directory.survey(&mut |progress| bar.set(progress.done, progress.total))?)
+    look_with(&mut Bar::new(cli.quiet), directory, 1)
+}
+
+/// `times`: how often all of it will be read; this is the first.
+pub(crate) fn look_with(bar: &mut Bar, directory: &Directory, times: u64) -> Result<Survey> {
+    Ok(directory.survey(&mut |progress| {
+        if stop::asked() {
+            bar.clear();
+            interrupted(progress);
+        }
+        bar.set(progress.done / times, progress.total);
+    })?)
+}
+
+/// Says what was seen, and ends: a survey goes on to its end, and nothing here has to be put back.
+fn interrupted(progress: Progress) -> ! {
+    let red = AnsiColor::Red.on_default().bold();
+    let _ = writeln!(
+        anstream::stderr(),
+        "{red}ringwal:{red:#} interrupted: {} of {} were read; {}, {}",
+        BinaryBytes(progress.done),
+        BinaryBytes(progress.total),
+        counted(progress.records, "intact record", "intact records"),
+        counted(progress.damaged_places, "damaged place", "damaged places"),
+    );
+    std::process::exit(130)
 }
 
 pub(crate) fn damage_json(damage: &Damage) -> Value {
@@ -58,20 +88,20 @@ pub(crate) fn tell_damage(out: &mut impl Write, survey: &Survey) -> Result<()> {
         )?;
         writeln!(out, "         expected {}", damage.expected)?;
         let lost = match damage.records_lost {
-            Some(n) => format!("{} records lost", HumanCount(n)),
+            Some(n) => counted(n, "record lost", "records lost"),
             None => "it is not known how many records are lost".into(),
         };
         writeln!(
             out,
-            "         {} to the next that is intact; {lost}; {} records before are intact, {} after",
+            "         {} to the next that is intact; {lost}; {} before and {} after are intact",
             BinaryBytes(damage.bytes),
-            HumanCount(damage.records_before),
+            counted(damage.records_before, "record", "records"),
             HumanCount(damage.records_after)
         )?;
     }
     let more = survey.damaged_places - survey.damage.len() as u64;
     if more > 0 {
-        writeln!(out, "         and {} places more", HumanCount(more))?;
+        writeln!(out, "         and {}", counted(more, "place more", "places more"))?;
     }
     Ok(())
 }
@@ -87,13 +117,28 @@ pub(crate) fn verify(cli: &Cli, args: &Look) -> Result<()> {
             let green = AnsiColor::Green.on_default().bold();
             writeln!(
                 out,
-                "{green}sound{green:#}    {} records in {} segments, up to {}",
-                HumanCount(survey.records),
-                HumanCount(survey.segments.len() as u64),
+                "{green}sound{green:#}    {} in {}, up to {}",
+                counted(survey.records, "record", "records"),
+                counted(survey.segments.len() as u64, "segment", "segments"),
                 survey.end
+            )?;
+        } else {
+            let known = survey.damage.iter().all(|place| place.records_lost.is_some());
+            writeln!(
+                out,
+                "intact   {} in {}, up to {}; {}{} lost",
+                counted(survey.records, "record", "records"),
+                counted(survey.segments.len() as u64, "segment", "segments"),
+                survey.end,
+                if known { "" } else { "at least " },
+                HumanCount(survey.records_lost),
             )?;
         }
     }
+    verdict(args, &survey)
+}
+
+fn verdict(args: &Look, survey: &Survey) -> Result<()> {
     match survey.damaged_places {
         0 => Ok(()),
         1 => Err(Error::Damaged(format!("{} is damaged in one place", args.dir.display()))),
@@ -135,17 +180,24 @@ pub(crate) fn stats(cli: &Cli, args: &Look) -> Result<()> {
     if args.json {
         let segments: Vec<_> = survey.segments.iter().map(segment_json).collect();
         writeln!(out, "{:#}", json!({ "segments": segments, "survey": survey_json(&survey) }))?;
-        return Ok(());
+        return verdict(args, &survey);
     }
     writeln!(
         out,
-        "{:>20}  {:>10}  {:>9}  {:>7}  {:>6}  {:>5}  {:>24}  {:>24}",
-        "base", "records", "groups", "a group", "filled", "lives", "first written", "last written"
+        "{:>20}  {:>10}  {:>9}  {:>9}  {:>6}  {:>5}  {:>24}  {:>24}",
+        "base",
+        "records",
+        "groups",
+        "per group",
+        "filled",
+        "lives",
+        "first written",
+        "last written"
     )?;
     for segment in &survey.segments {
         writeln!(
             out,
-            "{:>20}  {:>10}  {:>9}  {:>7}  {:>4.0} %  {:>5}  {:>24}  {:>24}",
+            "{:>20}  {:>10}  {:>9}  {:>9}  {:>4.0} %  {:>5}  {:>24}  {:>24}",
             segment.base.as_u64(),
             HumanCount(segment.records).to_string(),
             HumanCount(segment.groups).to_string(),
@@ -165,10 +217,12 @@ pub(crate) fn stats(cli: &Cli, args: &Look) -> Result<()> {
         .fold((0, 0), |(all, used), s| (all + s.group_bytes, used + s.record_bytes));
     writeln!(
         out,
-        "{} records; {} written, of which {:.1} % are records",
-        HumanCount(survey.records),
+        "{}; {} written, of which {:.1} % are records",
+        counted(survey.records, "record", "records"),
         BinaryBytes(written),
         if written == 0 { 0.0 } else { 100.0 * used as f64 / written as f64 }
     )?;
-    tell_damage(&mut out, &survey)
+    tell_damage(&mut out, &survey)?;
+    out.flush()?;
+    verdict(args, &survey)
 }

@@ -3,12 +3,36 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Damage, Directory, Survey};
+use super::{Damage, Directory, Remedy, Survey};
 use crate::error::{Error, Result};
-use crate::format::{HeaderInvalid, MAX_GROUP, SEGMENT_HEADER, SegmentHeader};
+use crate::format::{
+    ADDRESS_SPACE, GROUP_HEADER, GroupHeader, HeaderInvalid, MAX_GROUP, MIN_BLOCK, SEGMENT_HEADER,
+    SegmentHeader,
+};
 use crate::lsn::Lsn;
 use crate::segment::SegmentName;
 use crate::storage::{Access, Dir, File, read_full};
+
+/// What is wrong with a segment file as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wrong {
+    /// It cannot be opened as a file: what is in it, if anything, is not read.
+    NotRegular,
+    /// Its header is damaged, or not of this place and log.
+    Header(&'static str),
+    /// Its header is sound, and says another length.
+    Length,
+}
+
+impl Wrong {
+    pub(super) fn reason(self) -> &'static str {
+        match self {
+            Wrong::NotRegular => "not a regular file",
+            Wrong::Header(reason) => reason,
+            Wrong::Length => "the file is not as long as its header says",
+        }
+    }
+}
 
 /// A segment file.
 #[derive(Debug, Clone)]
@@ -16,79 +40,139 @@ pub(super) struct SegmentFile {
     pub(super) name: String,
     /// Its own, or if that is damaged what the neighbours, the name and the length say.
     pub(super) header: SegmentHeader,
-    /// Why the header is not its own.
-    pub(super) wrong: Option<&'static str>,
+    pub(super) wrong: Option<Wrong>,
+    /// The file's length.
+    pub(super) len: u64,
+    /// There may be groups of the log in it.
+    pub(super) walkable: bool,
 }
+
+type Header = std::result::Result<SegmentHeader, Wrong>;
 
 /// All of them, oldest first.
 pub(super) fn list(log: &Directory) -> Result<Vec<SegmentFile>> {
     let io = |e| Error::io("list", log.dir.path(), e);
-    let mut found: Vec<(u64, u64)> = Vec::new();
+    let mut found: Vec<(u64, u64, bool)> = Vec::new();
     for entry in log.dir.list().map_err(io)? {
         if let SegmentName::Segment(base) = log.names.parse(&entry.name) {
-            found.push((base, entry.len));
+            found.push((base, entry.len, entry.regular));
         }
     }
     found.sort_unstable();
     if found.is_empty() {
-        return Err(io(std::io::Error::new(std::io::ErrorKind::NotFound, "there is no log in it")));
+        let none = std::io::Error::new(std::io::ErrorKind::NotFound, "there is no log in it");
+        return Err(Error::io("open", log.dir.path(), none));
     }
-    let mut read = Vec::with_capacity(found.len());
-    for (base, len) in found {
+    let mut read: Vec<(String, u64, u64, Header)> = Vec::with_capacity(found.len());
+    for (base, len, regular) in found {
         let name = log.names.segment(base);
-        match header(log, &name) {
+        match if regular { header(log, &name) } else { Ok(Ok(Err(Wrong::NotRegular))) } {
             Ok(header) => read.push((name, base, len, header?)),
             // Retention was faster.
             Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
             Err(e) => return Err(e),
         }
     }
-    let sound = |read: &Option<SegmentHeader>, base, len| {
-        read.is_some_and(|h| h.base == base && h.size == len)
+    // The log is the one that most of the files are of: whatever else is there came from elsewhere.
+    let id = most_common(read.iter().filter_map(|(_, base, _, found)| match found {
+        Ok(header) if header.base == *base => Some(header.log_id),
+        _ => None,
+    }));
+    for (_, base, _, found) in &mut read {
+        *found = match *found {
+            Ok(header) if header.base != *base => {
+                Err(Wrong::Header("the header is of another segment"))
+            }
+            Ok(header) if Some(header.log_id) != id => {
+                Err(Wrong::Header("a segment of another log"))
+            }
+            found => found,
+        };
+    }
+    let sound: Vec<Option<SegmentHeader>> =
+        read.iter().map(|(_, _, _, found)| found.as_ref().ok().copied()).collect();
+    let bases: Vec<u64> = read.iter().map(|(_, base, _, _)| *base).collect();
+    let alone = match id {
+        Some(_) => None,
+        // No header is left. The groups say which log it is.
+        None => read.iter().find_map(|(name, base, len, _)| by_groups(log, name, *base, *len)),
     };
-    let model = read.iter().find_map(|(_, base, len, found)| {
-        let found = found.as_ref().ok().copied();
-        if sound(&found, *base, *len) { found } else { None }
-    });
     Ok(read
         .into_iter()
-        .filter_map(|(name, base, len, found)| {
-            let wrong = match &found {
-                Err(reason) => Some(*reason),
-                Ok(header) if header.base != base => Some("the header is of another segment"),
-                Ok(header) if header.size != len => {
-                    Some("the file is not as long as its header says")
-                }
-                Ok(header) if model.is_some_and(|m| m.log_id != header.log_id) => {
-                    Some("a segment of another log")
-                }
-                Ok(_) => None,
+        .enumerate()
+        .filter_map(|(at, (name, base, len, found))| {
+            let wrong = match found {
+                Ok(header) if header.size == len => None,
+                Ok(_) => Some(Wrong::Length),
+                Err(wrong) => Some(wrong),
             };
-            let header = match (found, wrong) {
-                (Ok(header), None) => header,
-                _ => substitute(&model?, base, len),
-            };
-            Some(SegmentFile { name, header, wrong })
+            if let Ok(header) = found {
+                return Some(SegmentFile { name, header, wrong, len, walkable: true });
+            }
+            // The nearest is the likeliest to be as this one was.
+            let before = sound[..at].iter().rev().flatten().next();
+            let model = before.or(sound[at..].iter().flatten().next()).or(alone.as_ref())?;
+            let room = bases.get(at + 1).map_or(u64::MAX, |next| next - base);
+            let placed = substitute(model, base, len, room);
+            let header = placed.unwrap_or(SegmentHeader { base, size: 0, ..*model });
+            let walkable = placed.is_some() && wrong != Some(Wrong::NotRegular);
+            Some(SegmentFile { name, header, wrong, len, walkable })
         })
         .collect())
 }
 
-/// What the header of a segment should be, as its neighbours are.
-fn substitute(model: &SegmentHeader, base: u64, len: u64) -> SegmentHeader {
-    let block = u64::from(model.block);
-    SegmentHeader {
-        base,
-        size: (len / block * block).max(2 * block),
-        max_group: model.max_group.max(MAX_GROUP.min(len as u32) / model.block * model.block),
-        ..*model
+fn most_common(ids: impl Iterator<Item = [u8; 16]>) -> Option<[u8; 16]> {
+    let mut counts: Vec<([u8; 16], usize)> = Vec::new();
+    for id in ids {
+        match counts.iter_mut().find(|(known, _)| *known == id) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((id, 1)),
+        }
     }
+    // Of as many, the first.
+    counts.iter().rev().max_by_key(|(_, count)| *count).map(|(id, _)| *id)
+}
+
+/// What the header of a segment should be, as its neighbours are, with `room` bytes up to the next.
+/// `None`: there can be no segment there.
+fn substitute(model: &SegmentHeader, base: u64, len: u64, room: u64) -> Option<SegmentHeader> {
+    let block = u64::from(model.block);
+    // A file that was cut short, or grew, was as long as the others.
+    let likely = |size: &u64| size.is_multiple_of(block) && (2 * block..=room).contains(size);
+    let size = [len, model.size, room].into_iter().find(likely)?;
+    let fits = base.is_multiple_of(block)
+        && base.checked_add(size).is_some_and(|end| end <= ADDRESS_SPACE);
+    let most = u32::try_from(size).unwrap_or(u32::MAX).min(MAX_GROUP) / model.block * model.block;
+    let max_group = model.max_group.max(most);
+    fits.then_some(SegmentHeader { base, size, max_group, ..*model })
+}
+
+/// What a group in a file says of the header that is damaged, for a log without a sound one. How large its blocks are is not
+/// known: with the smallest, groups of any other are found too.
+fn by_groups(log: &Directory, name: &str, base: u64, len: u64) -> Option<SegmentHeader> {
+    const FAR: u64 = 1 << 20;
+    let file = open(log, name).ok()?;
+    let block = u64::from(MIN_BLOCK);
+    (block..len.min(FAR)).step_by(MIN_BLOCK as usize).find_map(|offset| {
+        let mut bytes = [0; GROUP_HEADER as usize];
+        let n = read_full(&*file, &mut bytes, offset).ok()?;
+        let model = SegmentHeader {
+            log_id: *bytes[16..].first_chunk()?,
+            block: MIN_BLOCK,
+            size: 2 * block,
+            base,
+            max_group: MIN_BLOCK,
+            created_at: 0,
+            app_version: 0,
+        };
+        let header = substitute(&model, base, len, u64::MAX)?;
+        let group = GroupHeader::decode(&bytes[..n], base.checked_add(offset)?, &header);
+        group.is_ok().then_some(header)
+    })
 }
 
 /// The header in the file, or what is wrong with it.
-fn header(
-    log: &Directory,
-    name: &str,
-) -> Result<Result<std::result::Result<SegmentHeader, &'static str>>> {
+fn header(log: &Directory, name: &str) -> Result<Result<Header>> {
     let io = |e| Error::io("read", log.dir.path_of(name), e);
     let file = open(log, name)?;
     let mut block = [0; SEGMENT_HEADER];
@@ -96,7 +180,7 @@ fn header(
     let unsupported = |what| Err(Error::Unsupported { segment: name.to_owned(), what });
     Ok(match SegmentHeader::decode(&block[..n]) {
         Ok(header) => Ok(Ok(header)),
-        Err(HeaderInvalid::Damaged(reason)) => Ok(Err(reason)),
+        Err(HeaderInvalid::Damaged(reason)) => Ok(Err(Wrong::Header(reason))),
         Err(HeaderInvalid::Version(v)) => unsupported(format!("format version {v}")),
         Err(HeaderInvalid::Features(bits)) => unsupported(format!("format features {bits:#x}")),
     })
@@ -138,7 +222,7 @@ pub(super) fn holder(lock: &Path) -> Option<u32> {
     }
 }
 
-/// Enters damage that has no bytes of its own yet.
+/// Damage that has no bytes of its own yet, and is mended by a cut there.
 pub(super) fn damage(
     file: &str,
     base: u64,
@@ -157,15 +241,57 @@ pub(super) fn damage(
         records_lost: None,
         records_after: 0,
         cut: lsn,
+        kept: 0,
+        remedy: Remedy::Cut,
     }
 }
 
 impl Survey {
     pub(super) fn enter(&mut self, damage: Damage) {
         self.damaged_places += 1;
-        self.records_lost += damage.records_lost.unwrap_or(0);
+        self.records_lost = self.records_lost.saturating_add(damage.records_lost.unwrap_or(0));
+        if damage.remedy == Remedy::Cut {
+            if self.first_cut.as_ref().is_none_or(|first| damage.lsn < first.lsn) {
+                self.first_cut = Some(damage.clone());
+            }
+            if self.last_cut.as_ref().is_none_or(|last| damage.lsn >= last.lsn) {
+                self.last_cut = Some(damage.clone());
+            }
+        }
         if self.damage.len() < super::MOST_DAMAGE {
             self.damage.push(damage);
         }
     }
+
+    /// What of it a segment adds to.
+    pub(super) fn so_far(&self) -> SoFar {
+        SoFar {
+            records: self.records,
+            records_lost: self.records_lost,
+            places: self.damaged_places,
+            listed: self.damage.len(),
+            cuts: self.cuts.len(),
+        }
+    }
+
+    /// Forgets what was found since.
+    pub(super) fn back_to(&mut self, so_far: &SoFar) {
+        self.records = so_far.records;
+        self.records_lost = so_far.records_lost;
+        self.damaged_places = so_far.places;
+        self.damage.truncate(so_far.listed);
+        self.cuts.truncate(so_far.cuts);
+        let mut cuts = self.damage.iter().filter(|place| place.remedy == Remedy::Cut);
+        self.first_cut = cuts.next().cloned();
+        self.last_cut = cuts.next_back().cloned().or(self.first_cut.clone());
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct SoFar {
+    records: u64,
+    records_lost: u64,
+    places: u64,
+    listed: usize,
+    cuts: usize,
 }

@@ -17,6 +17,7 @@
 
 mod files;
 mod repair;
+mod survey;
 mod walk;
 
 use std::path::Path;
@@ -58,6 +59,10 @@ pub struct Progress {
     pub done: u64,
     /// To be looked at, all together.
     pub total: u64,
+    /// Intact records so far.
+    pub records: u64,
+    /// Damaged places so far.
+    pub damaged_places: u64,
 }
 
 /// What all segments hold.
@@ -84,6 +89,15 @@ pub struct Survey {
     pub application_version: u32,
     /// Segments that retention removed while they were looked at.
     pub removed_meanwhile: u64,
+    /// How far the log is durable, if that could be established: what lies behind is not looked at.
+    limit: Option<u64>,
+    /// The oldest position that is kept, as the groups state it.
+    stated_oldest: u64,
+    /// Number of the first record of the first intact group.
+    first_ordinal: Option<u64>,
+    /// The oldest and the newest damage that takes a cut, also where they are not listed any more.
+    first_cut: Option<Damage>,
+    last_cut: Option<Damage>,
 }
 
 /// Places of damage that a [`Survey`] lists at most.
@@ -143,6 +157,20 @@ pub struct Damage {
     pub records_after: u64,
     /// Where the log would have to be cut to go on before it: the start of the group, or of the segment.
     cut: u64,
+    /// Intact records before that cut.
+    kept: u64,
+    remedy: Remedy,
+}
+
+/// What would undo a damage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Remedy {
+    /// The log is cut before or behind it.
+    Cut,
+    /// The file gets the header, or the length, that it should have: what is in it is whole.
+    Rebuild,
+    /// The file is moved away: it is not of the log's segments, or says nothing.
+    Remove,
 }
 
 impl Directory {
@@ -231,7 +259,7 @@ impl Directory {
     /// `Io` with `NotFound` if there is no segment, or for what the system refuses; `Unsupported` for a newer format.
     /// Damage is no error: it is in the [`Survey`].
     pub fn survey(&self, progress: &mut dyn FnMut(Progress)) -> Result<Survey> {
-        walk::walk(self, &mut |_, _| true, &[], progress)
+        survey::survey(self, progress)
     }
 
     /// Calls `each` with every intact record that is not void, in order, also with those behind damage, until it returns false.
@@ -245,7 +273,7 @@ impl Directory {
         survey: &Survey,
         each: &mut dyn FnMut(Lsn, &[u8]) -> bool,
     ) -> Result<Survey> {
-        walk::walk(self, each, &survey.cuts, &mut |_| {})
+        survey::records(self, survey, each)
     }
 
     /// What it would take to make a damaged log open again. `None`: it is sound. Changes nothing.

@@ -2,19 +2,21 @@
 //!
 //! 1. Planning reads only. Applying takes the log's lock.
 //! 2. What is taken out of the log is moved, whole files, into a directory beside it whose name the log does not know.
-//! 3. Later segments go first, and the one that is cut last: until that is done the log does not open, so that a repair that
-//!    was interrupted is seen, and can be made again.
+//! 3. Consumers go first, then later segments, and the one that is cut last: until that is done the log is damaged as before,
+//!    so that a repair that was interrupted is seen, and can be made again.
 //! 4. Before a file is replaced or moved its other name, or its new content, is durable.
-//! 5. Consumers that have done with more than is kept are taken out too: they would skip what is appended in its
+//! 5. A header says nothing that its neighbours do not say too: where nothing but a header or the length is wrong, the file
+//!    is rebuilt, and nothing is lost.
+//! 6. Consumers that have done with more than is kept are taken out too: they would skip what is appended in its
 //!    place.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::files::{SegmentFile, list, open};
-use super::{Damage, Directory, Survey};
+use super::files::{SegmentFile, Wrong, list, open};
+use super::{Damage, Directory, Remedy, Survey};
 use crate::error::{Error, Result};
-use crate::format::{STAMP, stamp};
+use crate::format::{SEGMENT_HEADER, STAMP, stamp};
 use crate::lsn::Lsn;
 use crate::positions::position_in;
 use crate::segment::DirLock;
@@ -40,16 +42,25 @@ pub struct Repair {
     pub from: Lsn,
     /// The first position that is not kept any more; the log goes on here, or behind it.
     pub to: Lsn,
-    /// Segment files to be moved away, whole.
+    /// Intact records that are kept, also those that `truncate_after` made void.
+    pub records: u64,
+    /// Ranges that `truncate_after` made void and whose records come back: what says so lies behind the cut.
+    pub restored: Vec<(Lsn, Lsn)>,
+    /// Segment files that get the header or the length that they should have; nothing in them is lost.
+    pub rebuilt: Vec<String>,
+    /// Segment files, and files that are none, to be moved away, whole.
     pub moved: Vec<String>,
     /// The segment file to be cut; the whole file is kept beside.
     pub cut: Option<String>,
-    /// Files of consumers that have done with more than is kept.
+    /// Files of consumers that have done with more than is kept, or that are damaged.
     pub consumers: Vec<String>,
     /// Where all of this goes.
     pub quarantine: PathBuf,
     log: Directory,
-    keep: Keep,
+    /// What was before the first position that is kept is not missed, whether or not a group that is kept says so.
+    front_is_taken: bool,
+    /// The segment files when this was planned.
+    listed: Vec<super::SegmentFile>,
 }
 
 /// What was done.
@@ -60,83 +71,92 @@ pub struct Repaired {
     pub quarantined: Vec<PathBuf>,
 }
 
+/// Which part of the log goes on.
+struct Part<'a> {
+    moved: Vec<&'a SegmentFile>,
+    cut: Option<&'a SegmentFile>,
+    from: u64,
+    to: u64,
+    records: u64,
+}
+
 pub(super) fn plan(log: &Directory, survey: &Survey, keep: Keep) -> Result<Option<Repair>> {
-    let (Some(first), Some(last)) = (survey.damage.first(), survey.damage.last()) else {
-        return Ok(None);
-    };
-    let files = list(log)?;
     let at = match keep {
-        Keep::Before => first,
-        Keep::After => last,
+        Keep::Before => survey.first_cut.as_ref(),
+        Keep::After => survey.last_cut.as_ref(),
     };
-    let nothing = |reason| Error::Corruption {
-        segment: at.segment.clone(),
-        offset: at.offset,
-        lsn: at.lsn,
-        reason,
+    let Some(damage) = at.or(survey.damage.first()) else { return Ok(None) };
+    let listed = log.segment_files()?;
+    let mut files = list(log)?;
+    let remedied = |name: &str, remedy| {
+        survey.damage.iter().any(|place| place.segment == name && place.remedy == remedy)
     };
-    let (moved, cut, from, to): (Vec<&SegmentFile>, Option<&SegmentFile>, _, _) = match keep {
-        Keep::Before => {
-            let kept = files.iter().filter(|file| file.header.base < at.cut);
-            let cut = kept
-                .clone()
-                .find(|file| (file.header.first_group() + 1..file.header.end()).contains(&at.cut));
-            let whole = kept.filter(|file| file.header.end() <= at.cut);
-            if cut.is_none() && whole.count() == 0 {
-                return Err(nothing("nothing lies before the damage that could be kept"));
-            }
-            let behind = |file: &&SegmentFile| {
-                file.header.end() > at.cut && cut.is_none_or(|cut| cut.name != file.name)
-            };
-            let from = files.first().map_or(0, |file| file.header.base);
-            (files.iter().filter(behind).collect(), cut, from, at.cut)
-        }
-        Keep::After => {
-            let damaged_to = at.lsn.as_u64() + at.bytes.max(1);
-            let kept = |file: &&SegmentFile| {
-                file.header.base >= damaged_to
-                    && survey.segments.iter().any(|s| {
-                        s.base.as_u64() == file.header.base && s.groups + s.control_groups > 0
-                    })
-            };
-            let Some(first) = files.iter().find(kept) else {
-                return Err(nothing("no whole segment lies behind the damage"));
-            };
-            let from = first.header.base;
-            let before = files.iter().filter(|file| file.header.base < from).collect();
-            (before, None, from, survey.end.as_u64())
-        }
+    let strays: Vec<String> = survey
+        .damage
+        .iter()
+        .filter(|place| place.remedy == Remedy::Remove)
+        .map(|place| place.segment.clone())
+        .collect();
+    files.retain(|file| !strays.contains(&file.name));
+    let part = match (at, keep) {
+        (None, _) => Part {
+            moved: Vec::new(),
+            cut: None,
+            from: files.first().map_or(0, |file| file.header.base),
+            to: survey.end.as_u64(),
+            records: survey.records,
+        },
+        (Some(at), Keep::Before) => before(&files, at)?,
+        (Some(at), Keep::After) => after(&files, survey, at)?,
     };
-    let end = match cut {
-        Some(_) => to,
-        None => kept_end(survey, to),
+    let names = |files: &[&SegmentFile]| files.iter().map(|file| file.name.clone()).collect();
+    let mut moved: Vec<String> = names(&part.moved);
+    let cut = part.cut.map(|file| file.name.clone());
+    let rebuilt = files
+        .iter()
+        .map(|file| file.name.clone())
+        .filter(|name| remedied(name, Remedy::Rebuild))
+        .filter(|name| !moved.contains(name) && cut.as_ref() != Some(name))
+        .collect();
+    let end = match part.cut {
+        Some(_) => part.to,
+        None => kept_end(survey, part.to),
     };
     let mut consumers = Vec::new();
     for entry in log.dir.list().map_err(|e| Error::io("list", log.dir.path(), e))? {
         if log.names.parse_consumer(&entry.name).is_some() || entry.name == log.names.sealed() {
             let position = survey.log_id.and_then(|id| position_in(&*log.dir, &entry.name, &id));
-            if keep == Keep::Before && position.is_none_or(|position| position > end) {
+            let ahead = position.is_some_and(|position| position > end);
+            if (ahead && at.is_some() && keep == Keep::Before) || strays.contains(&entry.name) {
                 consumers.push(entry.name);
             }
         }
     }
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let quarantine =
-        format!("{}.quarantine.{}", log.names.prefix(), now.map_or(0, |d| d.as_secs()));
+    moved.extend(strays.into_iter().filter(|name| !consumers.contains(name)));
+    let restored = survey
+        .cuts
+        .iter()
+        .filter(|(from, to)| from.as_u64() < part.to && to.as_u64() >= part.to)
+        .map(|(from, to)| (*from, Lsn::new(part.to.min(to.as_u64()))))
+        .collect();
     Ok(Some(Repair {
-        damage: at.clone(),
-        from: Lsn::new(from),
-        to: Lsn::new(to),
-        moved: moved.into_iter().map(|file| file.name.clone()).collect(),
-        cut: cut.map(|file| file.name.clone()),
+        damage: damage.clone(),
+        from: Lsn::new(part.from),
+        to: Lsn::new(part.to),
+        records: part.records,
+        restored,
+        rebuilt,
+        moved,
+        cut,
         consumers,
-        quarantine: log.dir.path().join(quarantine),
+        quarantine: fresh(log),
         log: log.clone(),
-        keep,
+        front_is_taken: at.is_some() && (keep == Keep::After || survey.stated_oldest >= part.from),
+        listed,
     }))
 }
 
-/// Where the last group lies that is kept, if all segments below `to` are.
+/// Where the last group ends that is kept, if all segments below `to` are.
 fn kept_end(survey: &Survey, to: u64) -> u64 {
     let kept =
         survey.segments.iter().rev().find(|segment| {
@@ -145,55 +165,132 @@ fn kept_end(survey: &Survey, to: u64) -> u64 {
     kept.map_or(to, |s| s.base.as_u64() + u64::from(s.block) + s.group_bytes)
 }
 
+fn nothing(at: &Damage, reason: &'static str) -> Error {
+    Error::Corruption { segment: at.segment.clone(), offset: at.offset, lsn: at.lsn, reason }
+}
+
+fn before<'a>(files: &'a [SegmentFile], at: &Damage) -> Result<Part<'a>> {
+    let kept = files.iter().filter(|file| file.header.base < at.cut);
+    let cut = kept
+        .clone()
+        .find(|file| (file.header.first_group() + 1..file.header.end()).contains(&at.cut));
+    let whole = kept.filter(|file| file.header.end() <= at.cut);
+    if cut.is_none() && whole.count() == 0 {
+        return Err(nothing(at, "nothing lies before the damage that could be kept"));
+    }
+    let behind = |file: &&SegmentFile| {
+        file.header.end() > at.cut && cut.is_none_or(|cut| cut.name != file.name)
+    };
+    let from = files.first().map_or(0, |file| file.header.base);
+    let moved = files.iter().filter(behind).collect();
+    Ok(Part { moved, cut, from, to: at.cut, records: at.kept })
+}
+
+fn after<'a>(files: &'a [SegmentFile], survey: &Survey, at: &Damage) -> Result<Part<'a>> {
+    let damaged_to = at.lsn.as_u64().saturating_add(at.bytes.max(1));
+    let of = |base: u64| survey.segments.iter().filter(move |s| s.base.as_u64() >= base);
+    let kept = |file: &&SegmentFile| {
+        let base = file.header.base;
+        let here = of(base).next().filter(|s| s.base.as_u64() == base);
+        // From one segment to the next there are no bytes of groups.
+        base > at.lsn.as_u64()
+            && file.header.first_group() >= damaged_to
+            && here.is_some_and(|s| s.groups + s.control_groups > 0)
+    };
+    let Some(first) = files.iter().find(kept) else {
+        return Err(nothing(at, "no whole segment lies behind the damage"));
+    };
+    let from = first.header.base;
+    let moved = files.iter().filter(|file| file.header.base < from).collect();
+    let records = of(from).map(|segment| segment.records).sum();
+    Ok(Part { moved, cut: None, from, to: survey.end.as_u64(), records })
+}
+
+/// A name beside the log that nothing has yet.
+fn fresh(log: &Directory) -> PathBuf {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let prefix = log.names.prefix();
+    let plain = format!("{prefix}.quarantine.{}", stamp_of(now.map_or(0, |d| d.as_secs())));
+    let names = (1..).map(|n| if n == 1 { plain.clone() } else { format!("{plain}-{n}") });
+    let mut paths = names.map(|name| log.dir.path().join(name));
+    paths.find(|path| fs::symlink_metadata(path).is_err()).unwrap_or_default()
+}
+
+/// A time in UTC as 20261231T235959Z.
+fn stamp_of(seconds: u64) -> String {
+    let (days, second) = (seconds / 86_400 + 719_468, seconds % 86_400);
+    // Years begin in March here, so that the day that some of them have more is their last.
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let (day, month) = (day - (153 * month + 2) / 5 + 1, (month + 2) % 12 + 1);
+    let year = era * 400 + year + u64::from(month <= 2);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}Z")
+}
+
 impl Repair {
-    /// Carries the plan out. Blocks for as long as copying one segment takes.
+    /// Carries the plan out. Blocks for as long as copying one segment takes, and one more for each that is rebuilt.
     ///
     /// # Errors
     ///
-    /// `Locked` while a writer has the log, `Io` for what the system refuses. What was done until then can be made again.
+    /// `Locked` while a writer has the log, `Io` for what the system refuses, or if the log is not any more what it was
+    /// when this was planned. What was done until then is kept: make another survey and plan.
     pub fn apply(&self) -> Result<Repaired> {
         let dir = &self.log.dir;
         let lock = DirLock::acquire(dir, &self.log.names.lock())?;
         let io = |op, path: &Path, e| Error::io(op, path, e);
-        fs::create_dir_all(&self.quarantine).map_err(|e| io("make", &self.quarantine, e))?;
+        if self.log.segment_files()? != self.listed {
+            let changed =
+                std::io::Error::other("the log has changed since this was planned; plan again");
+            return Err(io("repair", dir.path(), changed));
+        }
+        let files = list(&self.log)?;
+        make_private(&self.quarantine).map_err(|e| io("make", &self.quarantine, e))?;
         sync_dir(dir.path())?;
         let mut quarantined = Vec::new();
-        for name in self.moved.iter().rev().chain(&self.consumers) {
+        let mut beside = |name: &String| {
+            let (from, to) = (dir.path().join(name), self.quarantine.join(name));
+            // Where there are no links it is copied.
+            let kept = fs::hard_link(&from, &to).or_else(|_| copy(&from, &to));
+            kept.map_err(|e| io("keep", &from, e))?;
+            quarantined.push(to);
+            sync_dir(&self.quarantine)
+        };
+        for file in files.iter().filter(|file| self.rebuilt.contains(&file.name)) {
+            beside(&file.name)?;
+            self.replace(file, file.len.min(file.header.size))?;
+        }
+        let cut = self.cut.as_ref().map(|cut| files.iter().find(|file| file.name == *cut));
+        if let Some(Some(file)) = cut {
+            beside(&file.name)?;
+        }
+        for name in self.consumers.iter().chain(self.moved.iter().rev()) {
             let (from, to) = (dir.path().join(name), self.quarantine.join(name));
             fs::rename(&from, &to).map_err(|e| io("move", &from, e))?;
             quarantined.push(to);
         }
-        if let Some(name) = &self.cut {
-            let (from, to) = (dir.path().join(name), self.quarantine.join(name));
-            fs::hard_link(&from, &to).map_err(|e| io("link", &from, e))?;
-            sync_dir(&self.quarantine)?;
-            self.replace(name)?;
-            quarantined.push(to);
-        }
         sync_dir(&self.quarantine)?;
         sync_dir(dir.path())?;
+        if let Some(Some(file)) = cut {
+            self.replace(file, self.to.as_u64() - file.header.base)?;
+            sync_dir(dir.path())?;
+        }
         drop(lock);
-        if self.keep == Keep::After {
-            crate::start::state_oldest(dir.path(), self.log.names.prefix())?;
+        if self.front_is_taken {
+            crate::start::state_oldest(dir.path(), &self.log.names)?;
         }
         Ok(Repaired { quarantined })
     }
 
-    /// Puts a segment in a segment's place that is the same up to the cut, and unwritten behind it.
-    fn replace(&self, name: &str) -> Result<()> {
-        let (dir, to) = (&self.log.dir, self.to.as_u64());
-        let files = list(&self.log)?;
-        let Some(file) = files.iter().find(|file| file.name == name) else {
-            return Err(Error::io(
-                "find",
-                dir.path().join(name),
-                std::io::ErrorKind::NotFound.into(),
-            ));
-        };
-        let header = file.header;
+    /// Puts a segment in a segment's place that has the header and the length that it should have, the same content in
+    /// its first `kept` bytes, and is unwritten behind them.
+    fn replace(&self, file: &SegmentFile, kept: u64) -> Result<()> {
+        let (dir, header) = (&self.log.dir, file.header);
         let temporary = self.log.names.temporary(header.base);
         let io = |op, e| Error::io(op, dir.path().join(&temporary), e);
-        let source = open(&self.log, name)?;
+        let source = open(&self.log, &file.name)?;
         let _ = dir.remove(&temporary);
         let target = dir.open(&temporary, Access::Create).map_err(|e| io("make", e))?;
         let mut chunk = AlignedBuf::new(1 << 20);
@@ -201,22 +298,60 @@ impl Repair {
         while at < header.size {
             let len = (chunk.len() as u64).min(header.size - at) as usize;
             chunk[..len].fill(0);
-            let kept = (to - header.base).saturating_sub(at).min(len as u64) as usize;
+            let kept = kept.saturating_sub(at).min(len as u64) as usize;
             read_full(&*source, &mut chunk[..kept], at).map_err(|e| io("copy", e))?;
+            if at == 0 && matches!(file.wrong, Some(Wrong::Header(_))) {
+                chunk[..header.block as usize].fill(0);
+                let mut bytes = [0; SEGMENT_HEADER];
+                header.encode(&mut bytes);
+                chunk[..SEGMENT_HEADER].copy_from_slice(&bytes);
+            }
             write_full(&*target, &chunk[..len], at).map_err(|e| io("write", e))?;
             at += len as u64;
         }
         let mut block = AlignedBuf::new(header.block as usize);
-        for lsn in header.stamps_from_the_end().take_while(|lsn| *lsn >= to) {
+        let unwritten = header.stamps_from_the_end().take_while(|lsn| lsn - header.base >= kept);
+        for lsn in unwritten {
             block[..STAMP].copy_from_slice(&stamp(lsn, &header.log_id));
             write_full(&*target, &block, lsn - header.base).map_err(|e| io("write", e))?;
         }
         target.sync_data().map_err(|e| io("sync", e))?;
-        dir.rename(&temporary, name).map_err(|e| io("rename", e))
+        dir.rename(&temporary, &file.name).map_err(|e| io("rename", e))
     }
+}
+
+fn make_private(path: &Path) -> std::io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
+}
+
+fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    fs::copy(from, to)?;
+    fs::File::open(to)?.sync_all()
 }
 
 fn sync_dir(path: &Path) -> Result<()> {
     let synced = fs::File::open(path).and_then(|dir| dir.sync_all());
     synced.map_err(|e| Error::io("sync", path, e))
+}
+
+#[cfg(all(test, not(ringwal_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_those_of_the_calendar() {
+        for (seconds, expected) in [
+            (0, "19700101T000000Z"),
+            (951_782_400, "20000229T000000Z"),
+            (1_709_251_199, "20240229T235959Z"),
+            (1_795_844_871, "20261128T054751Z"),
+            (4_107_542_399, "21000228T235959Z"),
+            (4_107_542_400, "21000301T000000Z"),
+        ] {
+            assert_eq!(stamp_of(seconds), expected);
+        }
+    }
 }

@@ -5,15 +5,14 @@
 //! 2. Behind damage the walk goes on with the first intact group of this place and log whose number of records, epoch
 //!    and ordinal do not go back: so groups of a former life of the file do not count.
 //! 3. The numbers of records before and after tell how many were lost.
-//! 4. A segment that has gone meanwhile was removed by retention and is no damage.
+//! 4. A segment that has gone meanwhile was removed by retention: neither it nor what was found in it is damage.
 
-use super::files::{SegmentFile, damage, is_still_there, list, open};
-use super::{Damage, Directory, Progress, Segment, Survey};
+use super::files::{SegmentFile, Wrong, damage, is_still_there, list, open};
+use super::{Damage, Directory, Progress, Remedy, Segment, Survey};
 use crate::cuts::{Cut, Cuts};
 use crate::error::{Error, Result};
-use crate::format::{Flags, GROUP_HEADER, GroupHeader, Link, RecordInvalid};
+use crate::format::{Flags, GROUP_HEADER, GroupHeader, Link, RecordInvalid, SegmentHeader};
 use crate::lsn::Lsn;
-use crate::read_only::ReadOnlyWal;
 use crate::recovery::Walker;
 
 /// Bytes read at once.
@@ -23,13 +22,11 @@ pub(super) fn walk(
     log: &Directory,
     each: &mut dyn FnMut(Lsn, &[u8]) -> bool,
     void: &[(Lsn, Lsn)],
+    limit: Option<u64>,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Survey> {
-    // First: what is durable now lies in the segments that are listed then.
-    let end = ReadOnlyWal::open_with_prefix(log.dir.path(), log.names.prefix())
-        .and_then(|log| log.durable_end());
     let files = list(log)?;
-    let total = files.iter().map(|file| file.header.size).sum();
+    let total = files.iter().map(|file| file.header.size).fold(0, u64::saturating_add);
     let cuts = Cuts::new();
     void.iter().for_each(|(from, to)| cuts.add(Cut { from: from.as_u64(), to: to.as_u64() }));
     let mut walk = Walk {
@@ -37,37 +34,17 @@ pub(super) fn walk(
         each,
         cuts,
         progress,
-        at: Progress { done: 0, total },
-        limit: end.as_ref().ok().map(|end| end.as_u64()),
-        survey: Survey::default(),
+        at: Progress { done: 0, total, records: 0, damaged_places: 0 },
+        limit,
+        survey: Survey { limit, ..Survey::default() },
         link: None,
+        from_the_start: files.first().is_some_and(|file| file.header.base == 0),
         open: None,
         left: false,
         stopped: false,
     };
     walk.all(&files)?;
-    let mut survey = walk.survey;
-    if let Err(e) = end
-        && survey.damage.is_empty()
-        && survey.removed_meanwhile == 0
-    {
-        // Nothing is wrong but where the log ends.
-        match e {
-            Error::Corruption { segment, offset, lsn, reason } => {
-                let expected = "a group that a later one says was durable".into();
-                let base = lsn.as_u64().saturating_sub(offset);
-                let mut place = damage(&segment, base, lsn.as_u64(), reason, expected);
-                place.records_before = survey.records;
-                survey.enter(place);
-            }
-            e => return Err(e),
-        }
-    }
-    let all = survey.records;
-    for place in &mut survey.damage {
-        place.records_after = all - place.records_before;
-    }
-    Ok(survey)
+    Ok(walk.survey)
 }
 
 struct Walk<'a> {
@@ -80,9 +57,12 @@ struct Walk<'a> {
     limit: Option<u64>,
     survey: Survey,
     link: Option<Link>,
+    /// The log's first segment is there: what is missing before the first group is known.
+    from_the_start: bool,
     /// Damage that no intact group has followed yet.
     open: Option<Damage>,
-    /// The open damage is only that the chain goes on neither here nor in the next segment.
+    /// The open damage is only that the chain goes on neither here nor in the next segment: it may have
+    /// ended there.
     left: bool,
     /// Nobody wants more records.
     stopped: bool,
@@ -90,7 +70,7 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     fn all(&mut self, files: &[SegmentFile]) -> Result<()> {
-        let sound = files.iter().find(|file| file.wrong.is_none());
+        let sound = files.iter().find(|file| file.wrong.is_none()).or(files.first());
         self.survey.log_id = sound.map(|file| file.header.log_id);
         self.survey.application_version = sound.map_or(0, |file| file.header.app_version);
         let mut before: Option<u64> = None;
@@ -99,22 +79,35 @@ impl Walk<'_> {
             if self.is_behind(base) {
                 break;
             }
+            if before.is_some_and(|end| base < end) && file.wrong.is_some() {
+                // It lies across a segment that is there.
+                self.stray(file);
+                continue;
+            }
             if let Some(end) = before.filter(|end| *end < base) {
                 let name = self.log.names.segment(end);
                 self.begin(damage(&name, end, end, "the segment is missing", name.clone()), end);
             }
-            if let Some(wrong) = file.wrong {
+            if let Some(wrong) = file.wrong.filter(|wrong| *wrong != Wrong::Length) {
                 let expected = format!("the header of the segment at {base}");
-                self.begin(damage(&file.name, base, base, wrong, expected), base);
+                let mut place = damage(&file.name, base, base, wrong.reason(), expected);
+                if file.walkable {
+                    place.remedy = Remedy::Rebuild;
+                }
+                self.begin(place, base);
             }
             before = Some(file.header.end());
-            let records = self.survey.records;
-            match self.segment(file, files.get(at + 1)) {
+            let so_far = self.survey.so_far();
+            let next = files[at + 1..].iter().find(|next| next.header.base >= file.header.end());
+            match self.segment(file, next) {
                 Ok(segment) => self.survey.segments.push(segment),
                 Err(_) if !is_still_there(self.log, file) => {
-                    self.survey.records = records;
+                    // What was found in it does not count.
+                    self.survey.back_to(&so_far);
                     self.survey.removed_meanwhile += 1;
-                    (self.link, self.open) = (None, None);
+                    // Retention goes from the oldest on: the next may have been listed no more.
+                    before = None;
+                    (self.link, self.open, self.from_the_start) = (None, None, false);
                 }
                 Err(e) => return Err(e),
             }
@@ -122,16 +115,42 @@ impl Walk<'_> {
                 return Ok(());
             }
             self.at.done += file.header.size;
-            (self.progress)(self.at);
+            self.tell(self.at);
         }
-        if let (Some(mut place), Some(limit)) = (self.open.take(), self.limit) {
-            place.bytes = limit.saturating_sub(place.lsn.as_u64());
-            self.survey.enter(place);
-        } else if let Some(place) = self.open.take().filter(|place| place.offset == 0) {
+        match (self.open.take(), self.limit) {
+            (Some(mut place), Some(limit)) => {
+                place.bytes = limit.saturating_sub(place.lsn.as_u64());
+                self.lost(place);
+            }
             // A header or a file that is gone is damage whether or not something follows.
-            self.survey.enter(place);
+            (Some(place), None) if !self.left => self.lost(place),
+            _ => {}
         }
         Ok(())
+    }
+
+    fn tell(&mut self, at: Progress) {
+        let Survey { records, damaged_places, .. } = self.survey;
+        (self.progress)(Progress { records, damaged_places, ..at });
+    }
+
+    /// Enters what no intact group follows.
+    fn lost(&mut self, mut place: Damage) {
+        place.remedy = Remedy::Cut;
+        self.survey.enter(place);
+    }
+
+    /// A file that lies across others.
+    fn stray(&mut self, file: &SegmentFile) {
+        let base = file.header.base;
+        let wrong = file.wrong.map_or("a segment across another", Wrong::reason);
+        let expected = "no file of that name: its place is another segment's".into();
+        let mut place = damage(&file.name, base, base, wrong, expected);
+        place.bytes = file.len;
+        place.records_lost = Some(0);
+        place.records_before = self.survey.records;
+        place.remedy = Remedy::Remove;
+        self.survey.enter(place);
     }
 
     fn is_behind(&self, lsn: u64) -> bool {
@@ -141,7 +160,7 @@ impl Walk<'_> {
     /// Begins damage, unless there is some already that goes on.
     fn begin(&mut self, mut place: Damage, cut: u64) {
         if self.open.is_none() {
-            place.records_before = self.survey.records;
+            (place.records_before, place.kept) = (self.survey.records, self.survey.records);
             place.cut = cut;
             self.open = Some(place);
             self.left = false;
@@ -149,13 +168,23 @@ impl Walk<'_> {
     }
 
     /// The group at `lsn` is intact: what was lost lies before it.
-    fn resume(&mut self, lsn: u64, ordinal: u64) {
+    fn resume(&mut self, header: &SegmentHeader, lsn: u64, ordinal: u64) {
         self.left = false;
-        if let Some(mut place) = self.open.take() {
-            place.bytes = lsn.saturating_sub(place.lsn.as_u64());
-            place.records_lost = self.link.map(|link| ordinal.saturating_sub(link.next_ordinal));
-            self.survey.enter(place);
+        let Some(mut place) = self.open.take() else { return };
+        place.bytes = lsn.saturating_sub(place.lsn.as_u64());
+        let only_the_header = place.lsn.as_u64() == header.base && lsn == header.first_group();
+        place.records_lost = match &self.link {
+            Some(link) => Some(ordinal.saturating_sub(link.next_ordinal)),
+            None if self.from_the_start => Some(ordinal),
+            // What was before was removed by retention.
+            None if only_the_header => Some(0),
+            None => None,
+        };
+        let in_place = only_the_header || place.found == Wrong::Length.reason();
+        if place.records_lost != Some(0) || !in_place {
+            place.remedy = Remedy::Cut;
         }
+        self.survey.enter(place);
     }
 
     /// Whether a valid header is that of the next group.
@@ -166,6 +195,7 @@ impl Walk<'_> {
             Some(link) => {
                 group.first_ordinal >= link.next_ordinal
                     && group.epoch.counter >= link.epoch.counter
+                    && group.prev >= link.lsn
             }
         }
     }
@@ -173,25 +203,32 @@ impl Walk<'_> {
     fn segment(&mut self, file: &SegmentFile, next: Option<&SegmentFile>) -> Result<Segment> {
         let header = file.header;
         let io = |e| Error::io("read", self.log.dir.path().join(&file.name), e);
+        let mut segment = Segment {
+            name: file.name.clone(),
+            base: Lsn::new(header.base),
+            size: file.len,
+            block: header.block,
+            ..Segment::default()
+        };
+        if !file.walkable {
+            return Ok(segment);
+        }
         let mut walker = Walker::with_chunk(open(self.log, &file.name)?, header, CHUNK);
         if let Some(limit) = self.limit {
             walker.read_below(limit);
         }
-        let mut segment = Segment {
-            name: file.name.clone(),
-            base: Lsn::new(header.base),
-            size: header.size,
-            block: header.block,
-            ..Segment::default()
-        };
         let mut lsn = header.first_group();
+        // Where the log can go on if nothing behind is kept.
+        let mut chained = header.base;
         let (start, mut told) = (self.at.done, 0);
-        while lsn < header.end() && !self.is_behind(lsn) && !self.stopped {
+        let end = header.end().min(header.base.saturating_add(file.len));
+        while lsn < end && !self.is_behind(lsn) && !self.stopped {
             match walker.group(lsn).map_err(io)? {
                 Ok(group) if self.fits(&group) => {
-                    self.resume(lsn, group.first_ordinal);
+                    self.resume(&header, lsn, group.first_ordinal);
                     self.group(&mut walker, file, &group, &mut segment)?;
                     lsn = group.padded_end(header.block);
+                    chained = lsn;
                 }
                 other => {
                     if self.open.is_none() {
@@ -220,7 +257,7 @@ impl Walk<'_> {
             }
             if lsn - header.base > told + CHUNK as u64 {
                 told = lsn - header.base;
-                (self.progress)(Progress { done: start + told, ..self.at });
+                self.tell(Progress { done: start + told, ..self.at });
             }
         }
         if self.left
@@ -233,7 +270,30 @@ impl Walk<'_> {
                 self.open = None;
             }
         }
+        if file.wrong == Some(Wrong::Length) && !self.stopped {
+            self.wrong_length(file, chained);
+        }
         Ok(segment)
+    }
+
+    /// What the end of a file is that has another length than its header says.
+    fn wrong_length(&mut self, file: &SegmentFile, chained: u64) {
+        let SegmentHeader { base, size, .. } = file.header;
+        let at = base + file.len.min(size);
+        let expected = format!("a file of {size} bytes, not of {}", file.len);
+        let mut place = damage(&file.name, base, at, Wrong::Length.reason(), expected);
+        place.remedy = Remedy::Rebuild;
+        if file.len > size {
+            // Nothing is missing.
+            (place.bytes, place.records_lost) = (file.len - size, Some(0));
+            (place.records_before, place.kept) = (self.survey.records, self.survey.records);
+            self.survey.enter(place);
+            return;
+        }
+        if std::mem::take(&mut self.left) {
+            self.open = None;
+        }
+        self.begin(place, chained.min(at));
     }
 
     /// Whether the log has left the segment here for the next one.
@@ -244,7 +304,8 @@ impl Walk<'_> {
 
     fn first_group(&self, file: &SegmentFile) -> Result<Option<GroupHeader>> {
         let io = |e| Error::io("read", self.log.dir.path().join(&file.name), e);
-        let Ok(opened) = open(self.log, &file.name) else { return Ok(None) };
+        let opened = if file.walkable { open(self.log, &file.name).ok() } else { None };
+        let Some(opened) = opened else { return Ok(None) };
         let group = Walker::new(opened, file.header).group(file.header.first_group());
         Ok(group.map_err(io)?.ok())
     }
@@ -287,15 +348,21 @@ impl Walk<'_> {
             wrong = Some((group.lsn, RecordInvalid::Fields));
         }
         if let Some((lsn, wrong)) = wrong {
+            // Recycled while it was read: its bytes are another segment's.
+            if !is_still_there(self.log, file) {
+                return Err(io(std::io::ErrorKind::NotFound.into()));
+            }
             let expected = format!("one of {} records", group.records);
             let mut place = damage(&file.name, base, lsn, wrong.reason(), expected);
             place.bytes = group.padded_end(file.header.block).saturating_sub(lsn);
             place.records_before = self.survey.records + intact;
             place.records_lost = Some(u64::from(group.records).saturating_sub(intact));
-            place.cut = group.lsn;
+            (place.cut, place.kept) = (group.lsn, self.survey.records);
             self.survey.enter(place);
         }
         self.survey.records += intact;
+        self.survey.stated_oldest = self.survey.stated_oldest.max(group.oldest);
+        self.survey.first_ordinal.get_or_insert(group.first_ordinal);
         self.survey.end = Lsn::new(group.padded_end(file.header.block));
         if group.flags.has(Flags::CUT) {
             let cut = (Lsn::new(group.cut_from), Lsn::new(group.lsn));

@@ -51,6 +51,10 @@ impl OsDir {
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         // Later calls must not depend on the process's working directory.
         let path = fs::canonicalize(path)?;
+        // Opening a pipe would wait for somebody.
+        if !fs::metadata(&path)?.is_dir() {
+            return Err(io::ErrorKind::NotADirectory.into());
+        }
         let handle = if cfg!(unix) { Some(fs::File::open(&path)?) } else { None };
         let reach = handle.as_ref().and_then(through).unwrap_or_else(|| path.clone());
         Ok(OsDir { path, handle, reach, block: OnceLock::new() })

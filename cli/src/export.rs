@@ -1,0 +1,115 @@
+//! `export`: records into a file that `import` reads.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+
+use indicatif::HumanCount;
+use ringwal::inspect::{Directory, Survey};
+use ringwal::{Lsn, ReadOnlyWal};
+
+use crate::args::{Cli, Export};
+use crate::bar::Bar;
+use crate::error::{Error, Result};
+use crate::record::write_framed;
+use crate::show::{check_range, stdout};
+use crate::stop;
+use crate::survey::{counted, look_with};
+
+pub(crate) fn export(cli: &Cli, export: &Export) -> Result<()> {
+    check_range(export.from, export.to)?;
+    let mut count = 0;
+    let Some(path) = &export.output else {
+        let mut out = stdout();
+        let exported = export_to(cli, export, &mut out, &mut count);
+        // What is whole was asked for, whatever comes behind it.
+        out.flush()?;
+        return exported.and_then(|survey| say(export, count, survey.as_ref()));
+    };
+    let wrong = |op| move |source| Error::File { op, path: path.clone(), source };
+    // What is there is not overwritten: it may be the only copy of something.
+    let file = File::create_new(path).map_err(wrong("make"))?;
+    let mut out = BufWriter::with_capacity(1 << 20, &file);
+    let exported = export_to(cli, export, &mut out, &mut count).map_err(|e| match e {
+        Error::Output(source) => wrong("write")(source),
+        e => e,
+    });
+    if exported.is_err() && count == 0 {
+        // Nothing is in it, and the next attempt would find it in its way.
+        drop(out);
+        let _ = std::fs::remove_file(path);
+        return exported.map(drop);
+    }
+    out.flush().map_err(wrong("write"))?;
+    drop(out);
+    file.sync_all().map_err(wrong("sync"))?;
+    let said = say(export, count, exported.as_ref().ok().and_then(Option::as_ref));
+    exported.and(said)
+}
+
+/// On standard error: records may be on standard output.
+fn say(export: &Export, count: u64, survey: Option<&Survey>) -> Result<()> {
+    let mut out = anstream::stderr();
+    if let Some(path) = &export.output {
+        writeln!(out, "{} in {}", counted(count, "record is", "records are"), path.display())?;
+    }
+    if let Some(survey) = survey.filter(|survey| survey.damaged_places > 0) {
+        let known = survey.damage.iter().all(|place| place.records_lost.is_some());
+        let places = counted(survey.damaged_places, "place", "places");
+        let at_least = if known { "" } else { "at least " };
+        let lost = HumanCount(survey.records_lost);
+        writeln!(out, "the log is damaged in {places}; {at_least}{lost} of its records are lost")?;
+    }
+    Ok(())
+}
+
+fn export_to(
+    cli: &Cli,
+    export: &Export,
+    out: &mut impl Write,
+    count: &mut u64,
+) -> Result<Option<Survey>> {
+    let mut bar = Bar::new(cli.quiet);
+    let wanted =
+        |lsn: Lsn| lsn.as_u64() >= export.from && export.to.is_none_or(|to| lsn.as_u64() < to);
+    let interrupted = |count| {
+        Err(Error::Interrupted(counted(count, "record was written", "records were written")))
+    };
+    if export.damaged {
+        let log = Directory::open(&export.dir, &cli.prefix)?;
+        // Read twice: what is void is known at the end.
+        let survey = look_with(&mut bar, &log, 2)?;
+        let first = survey.segments.first().map_or(0, |segment| segment.base.as_u64());
+        let all = survey.end.as_u64().saturating_sub(first);
+        let mut failed = None;
+        log.intact_records(&survey, &mut |lsn, payload| {
+            if wanted(lsn) {
+                *count += 1;
+                failed = write_framed(out, export.format, lsn.as_u64(), payload).err();
+            }
+            let read = lsn.as_u64().saturating_sub(first);
+            bar.set(all.saturating_add(read) / 2, all);
+            failed.is_none() && !stop::asked()
+        })?;
+        if stop::asked() {
+            return interrupted(*count);
+        }
+        return failed.map_or(Ok(Some(survey)), Err);
+    }
+    let log = ReadOnlyWal::open_with_prefix(&export.dir, &cli.prefix)?;
+    let (from, end) = (log.oldest_lsn()?.as_u64().max(export.from), log.durable_end()?.as_u64());
+    let mut reader = log.reader(Lsn::new(export.from))?;
+    while let Some(record) = reader.next_ref()? {
+        if !wanted(record.lsn) {
+            break;
+        }
+        if stop::asked() {
+            return interrupted(*count);
+        }
+        *count += 1;
+        write_framed(out, export.format, record.lsn.as_u64(), record.payload)?;
+        if *count % 1024 == 0 {
+            bar.set(record.lsn.as_u64().saturating_sub(from), end.saturating_sub(from));
+        }
+    }
+    Ok(None)
+}
