@@ -160,6 +160,9 @@ pub struct CompareArgs {
     /// What may be lost, in percent
     #[arg(long, value_name = "PERCENT", default_value_t = 5.0)]
     pub tolerance: f64,
+    /// Only rows that both have; without it, those that the second lacks are a failure
+    #[arg(long)]
+    pub common: bool,
     /// As JSON, on stdout
     #[arg(long)]
     pub json: bool,
@@ -180,10 +183,11 @@ pub struct CrashArgs {
     /// Bytes of a record
     #[arg(long, value_name = "N", default_value_t = 256)]
     pub size: usize,
-    /// Directory to work in: one that exists is left there; a missing one is removed at the end
+    /// Directory to work in: what is in one that exists is left as it was; a missing one is removed at the end.
+    /// With --witness, the log stays in it
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
-    /// Do not remove the directory at the end
+    /// Do not remove the log at the end; after a failure it stays anyway
     #[arg(long)]
     pub keep: bool,
     /// Write until the power goes, and tell this witness what is durable
@@ -209,6 +213,10 @@ impl CrashArgs {
     pub fn check(&self) -> Result<(), Error> {
         if !(1..=MAX_THREADS as u32).contains(&self.threads) {
             let text = format!("--threads is {}, but must be 1 to {MAX_THREADS}", self.threads);
+            return Err(Error::Usage(text));
+        }
+        if !(1..=1_000_000).contains(&self.rounds) {
+            let text = format!("--rounds is {}, but must be 1 to 1000000", self.rounds);
             return Err(Error::Usage(text));
         }
         if self.size > 64 << 10 {
@@ -495,9 +503,6 @@ impl Args {
             if let Some((other, _)) = same {
                 return usage(format!("{other} and {option} name the same file; give two"));
             }
-        }
-        if self.hgrm.as_ref().is_some_and(|path| path.as_os_str() == "-") {
-            return usage("--hgrm goes to a file, not to stdout; give its name".into());
         }
         Ok(())
     }

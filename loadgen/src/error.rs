@@ -65,9 +65,24 @@ pub enum Error {
     /// The log does not hold what it acknowledged.
     #[error("verification failed: {0}")]
     Verify(String),
+    /// A file to be compared is no measurement.
+    #[error("cannot compare {}: {why}", path.display())]
+    Measurement {
+        /// As given.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// Rows of a comparison.
-    #[error("{0} of the rows are worse")]
-    Worse(usize),
+    #[error(
+        "{worse} of the rows are worse, {missing} of the first are missing in the second; --tolerance and --common allow for that"
+    )]
+    Worse {
+        /// Worse beyond noise and tolerance.
+        worse: usize,
+        /// In the first file only.
+        missing: usize,
+    },
     /// The raw device could not be measured.
     #[error("the baseline failed: {0}; switch it off with --baseline 0")]
     Baseline(String),
@@ -86,6 +101,10 @@ impl Error {
         Error::Directory { path: path.into(), why: why.to_string() }
     }
 
+    pub(crate) fn measurement(path: &Path, why: impl ToString) -> Self {
+        Error::Measurement { path: path.into(), why: why.to_string() }
+    }
+
     pub(crate) fn input(path: &Path, why: impl ToString) -> Self {
         Error::Input { path: path.into(), why: why.to_string() }
     }
@@ -101,6 +120,7 @@ impl Error {
         match self {
             Error::Usage(_)
             | Error::Input { .. }
+            | Error::Measurement { .. }
             | Error::TooLarge { .. }
             | Error::Output { .. }
             | Error::Directory { .. } => 2,
@@ -108,7 +128,7 @@ impl Error {
             Error::NoRoom { .. }
             | Error::Log(_)
             | Error::Verify(_)
-            | Error::Worse(_)
+            | Error::Worse { .. }
             | Error::Baseline(_)
             | Error::System { .. } => 1,
         }

@@ -16,15 +16,16 @@ use crate::cli::DeviceArgs;
 use crate::device::Device;
 use crate::directory::RunDir;
 use crate::error::Error;
-use crate::progress::Progress;
+use crate::progress::{Part, Progress};
 use crate::stop::Stop;
 use crate::units::{bytes, nanos, rate};
 
 const METHODS: [Method; 3] = [Method::LinkedFsync, Method::Dsync, Method::WriteFsync];
 const SHAPES: [(usize, usize); 6] =
     [(4096, 1), (4096, 4), (65_536, 1), (65_536, 4), (1 << 20, 1), (1 << 20, 4)];
-const ROUNDS: u32 = 3;
-const AREA: u64 = 64 << 20;
+/// Four at least: `compare` decides nothing by fewer.
+const ROUNDS: u32 = 5;
+const AREA: u64 = 16 << 20;
 
 /// One method in one shape.
 #[derive(Debug, Clone)]
@@ -41,6 +42,8 @@ pub struct Cell {
     pub latencies: [u64; 2],
     /// Flushes that the disk was asked for, by writes.
     pub flushes_per_write: Option<f64>,
+    /// Bytes a second of every round, ascending.
+    pub samples: Vec<f64>,
 }
 
 /// What was found.
@@ -60,13 +63,10 @@ pub struct Probe {
 ///
 /// Any.
 pub fn probe(args: &DeviceArgs, stop: &Arc<Stop>) -> Result<Probe, Error> {
-    let dir = match &args.dir {
-        Some(path) => RunDir::given(path, false, stop)?,
-        None => RunDir::fresh(false, stop)?,
-    };
+    let dir = RunDir::own(args.dir.as_deref(), false, stop)?;
     let device = Device::under(dir.path());
     let mut progress = Progress::new(args.quiet);
-    progress.step("looking at the system");
+    progress.step("looking at the system", Part::Unknown);
     let findings = findings(&dir, &device)?;
     let time = args.time / ROUNDS / (METHODS.len() * SHAPES.len()) as u32;
     let mut measured: Vec<(Method, usize, usize, Vec<Sample>)> = Vec::new();
@@ -74,13 +74,16 @@ pub fn probe(args: &DeviceArgs, stop: &Arc<Stop>) -> Result<Probe, Error> {
         measured.extend(METHODS.map(|method| (method, size, depth, Vec::new())));
     }
     'rounds: for round in 0..ROUNDS {
-        for (method, size, depth, samples) in &mut measured {
+        let cells = measured.len();
+        for (n, (method, size, depth, samples)) in measured.iter_mut().enumerate() {
+            let done = (round as usize * cells + n) as f64 / (ROUNDS as usize * cells) as f64;
             if stop.was_signalled() {
                 break 'rounds;
             }
             let what = format!("round {} of {ROUNDS}: {}", round + 1, method.name());
-            progress.step(&format!("{what}, {}, {depth} in flight", bytes(*size as f64)));
-            samples.extend(sample(dir.path(), &device, *method, *size, *depth, time)?);
+            let what = format!("{what}, {}, {depth} in flight", bytes(*size as f64));
+            progress.step(&what, Part::Share(done));
+            samples.extend(sample(dir.path(), stop, &device, *method, *size, *depth, time)?);
         }
     }
     progress.clear();
@@ -94,6 +97,7 @@ pub fn probe(args: &DeviceArgs, stop: &Arc<Stop>) -> Result<Probe, Error> {
             bytes_per_s: middle.bytes_per_s,
             latencies: middle.latencies,
             flushes_per_write: middle.flushes_per_write,
+            samples: samples.iter().map(|sample| sample.bytes_per_s).collect(),
         })
     });
     let mut probe = Probe { device, cells: cells.collect(), findings };
@@ -111,6 +115,7 @@ struct Sample {
 /// `None`: the method is not to be had here.
 fn sample(
     dir: &std::path::Path,
+    stop: &Stop,
     device: &Device,
     method: Method,
     group: usize,
@@ -119,8 +124,9 @@ fn sample(
 ) -> Result<Option<Sample>, Error> {
     let before = device.flushes();
     let request = Request { method, group, depth, direct: true, block: 4096, time, area: AREA };
-    let raw = baseline::measure(dir, &request)?;
-    if raw.method != method || raw.depth != depth {
+    let raw = baseline::measure_until(dir, &request, stop)?;
+    // A broken off one says nothing.
+    if stop.was_signalled() || raw.method != method || raw.depth != depth {
         return Ok(None);
     }
     let flushes = before.zip(device.flushes()).and_then(|(a, b)| b.checked_sub(a));
@@ -292,9 +298,11 @@ impl Probe {
                 "p50_ns": cell.latencies[0],
                 "p99_ns": cell.latencies[1],
                 "flushes_per_write": cell.flushes_per_write,
+                "samples": cell.samples,
             })
         });
         json!({
+            "schema": "ringwal-loadgen/device/1",
             "device": {
                 "name": self.device.name,
                 "filesystem": self.device.filesystem,

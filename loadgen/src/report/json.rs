@@ -26,6 +26,7 @@ fn figures(report: &Report) -> Value {
     let us = |ns: u64| ns as f64 / 1000.0;
     let q = |quantile: f64| us(outcome.latencies.quantile_ns(quantile));
     json!({
+        "schema": "ringwal-loadgen/run/1",
         "records": outcome.records,
         "records_per_s": outcome.records as f64 / outcome.seconds,
         "bytes": outcome.bytes,
