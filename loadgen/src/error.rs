@@ -62,6 +62,9 @@ pub enum Error {
     /// The log refused or failed.
     #[error("the log failed: {0}")]
     Log(ringwal::Error),
+    /// An engine that is not this project's.
+    #[error("the engine failed: {0}")]
+    Engine(crate::engine::Failure),
     /// The log does not hold what it acknowledged.
     #[error("verification failed: {0}")]
     Verify(String),
@@ -127,6 +130,7 @@ impl Error {
             Error::Log(ringwal::Error::Options(_)) => 2,
             Error::NoRoom { .. }
             | Error::Log(_)
+            | Error::Engine(_)
             | Error::Verify(_)
             | Error::Worse { .. }
             | Error::Baseline(_)
@@ -138,5 +142,14 @@ impl Error {
 impl From<ringwal::Error> for Error {
     fn from(e: ringwal::Error) -> Self {
         Error::Log(e)
+    }
+}
+
+impl From<crate::engine::Failure> for Error {
+    fn from(e: crate::engine::Failure) -> Self {
+        match e.downcast() {
+            Ok(e) => Error::Log(*e),
+            Err(e) => Error::Engine(e),
+        }
     }
 }

@@ -266,6 +266,7 @@ fn plan(args: &Args, settings: &Settings, source: Source, wal: &Wal) -> Plan {
         duration: args.time_limit(),
         records: args.records,
         meaning: Meaning::of(mode, args.durability),
+        sync_every: None,
         ledger: args.verify.then(|| Stretches {
             from: wal.recovery().durable_end.as_u64(),
             origin: wal.oldest_lsn().as_u64(),

@@ -27,8 +27,11 @@ impl Source {
     }
 
     /// Says a refusal of the log in terms of the source.
-    pub(super) fn explain(&self, e: ringwal::Error) -> Error {
-        let ringwal::Error::RecordTooLarge { max, .. } = e else { return e.into() };
+    pub(super) fn explain(&self, e: impl Into<Error>) -> Error {
+        let max = match e.into() {
+            Error::Log(ringwal::Error::RecordTooLarge { max, .. }) => max,
+            other => return other,
+        };
         let max = max as u64;
         match self {
             Source::Generated(_) => Error::TooLarge {
