@@ -8,7 +8,7 @@ use ringwal::{BackendChoice, CommitMethod, Durability};
 
 use crate::error::Error;
 use crate::units::{
-    SizeRange, parse_bytes, parse_duration, parse_positive_duration, parse_size_range,
+    SizeRange, Sizes, parse_bytes, parse_duration, parse_positive_duration, parse_sizes,
 };
 use crate::workload::{Mode, Pattern};
 
@@ -28,9 +28,12 @@ pub struct Args {
     /// Async tasks that append, instead of the threads
     #[arg(long, value_name = "N")]
     pub tasks: Option<usize>,
-    /// Bytes of a record, or a range to draw from: 100, 64-4k [default: 100]
-    #[arg(long, value_name = "N|A-B", value_parser = parse_size_range, conflicts_with = "input")]
-    pub size: Option<SizeRange>,
+    /// Bytes of a record, a range to draw from, or several with weights: 100, 64-4k, 100:9,4k-64k:1 [default: 100]
+    #[arg(long, value_name = "SIZES", value_parser = parse_sizes, conflicts_with_all = ["input", "sample"])]
+    pub size: Option<Sizes>,
+    /// Draw records from the lines of this file, at random: sizes and content are as there
+    #[arg(long, value_name = "FILE", conflicts_with = "input")]
+    pub sample: Option<PathBuf>,
     /// Stop after this time: 10, 500ms, 2m [default: 10s; with --records or --input, none]
     #[arg(long, value_name = "TIME", value_parser = parse_positive_duration)]
     pub duration: Option<Duration>,
@@ -108,9 +111,12 @@ pub struct Args {
     /// Reuse nothing; stop when --max-disk [default: 4g] is nearly reached
     #[arg(long)]
     pub no_recycle: bool,
-    /// Measure the raw device for this long, to compare; 0 for not at all
+    /// Measure the raw device in the shape of the run for this long, to compare; 0 for not at all
     #[arg(long, value_name = "TIME", default_value = "1", value_parser = parse_duration)]
     pub baseline: Duration,
+    /// Measure the raw device in every shape, too: commit method, size, depth; 0 for not at all [default: twice --baseline]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub raw: Option<Duration>,
 }
 
 /// What else loadgen does.
@@ -262,9 +268,12 @@ pub struct SweepArgs {
     /// How often the gap between a rate that holds and one that does not is halved
     #[arg(long, value_name = "N", default_value_t = 4)]
     pub precision: u32,
-    /// Bytes of a record, or a range to draw from: 100, 64-4k [default: 100]
-    #[arg(long, value_name = "N|A-B", value_parser = parse_size_range)]
-    pub size: Option<SizeRange>,
+    /// Bytes of a record, a range to draw from, or several with weights: 100, 64-4k, 100:9,4k-64k:1 [default: 100]
+    #[arg(long, value_name = "SIZES", value_parser = parse_sizes, conflicts_with = "sample")]
+    pub size: Option<Sizes>,
+    /// Draw records from the lines of this file, at random: sizes and content are as there
+    #[arg(long, value_name = "FILE")]
+    pub sample: Option<PathBuf>,
     /// Directory to work in: one that exists is left as it was; a missing one is removed at the end
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
@@ -480,10 +489,10 @@ impl Args {
         if self.records == Some(0) {
             return usage("--records is 0, but must be at least 1".into());
         }
-        if let (Some(max), Some(size)) = (self.max_record, self.size)
-            && size.max as u64 > max
+        if let (Some(max), Some(size)) = (self.max_record, &self.size)
+            && size.range().max as u64 > max
         {
-            let size = size.max;
+            let size = size.range().max;
             return usage(format!("--size goes up to {size} bytes, --max-record is {max}"));
         }
         if usize::try_from(self.ring.unwrap_or(0)).is_err() {
@@ -528,10 +537,16 @@ impl Args {
         self.duration.or((!unlimited).then_some(DEFAULT_DURATION))
     }
 
+    /// `--raw`, or its default.
+    #[must_use]
+    pub fn raw_time(&self) -> Duration {
+        self.raw.unwrap_or(self.baseline * 2)
+    }
+
     /// `--size`, or its default.
     #[must_use]
-    pub fn record_size(&self) -> SizeRange {
-        self.size.unwrap_or(DEFAULT_SIZE)
+    pub fn record_size(&self) -> Sizes {
+        self.size.clone().unwrap_or_else(|| DEFAULT_SIZE.into())
     }
 
     /// Bytes of a line of the input at most.

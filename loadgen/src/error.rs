@@ -18,6 +18,14 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
+    /// The file that records are drawn from cannot be used.
+    #[error("cannot use --sample {}: {why}", path.display())]
+    Sample {
+        /// As given.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// A line of the input, or a record of --size, does not fit in the log.
     #[error("{what} is larger than the log's largest record, {max} bytes; {hint}")]
     TooLarge {
@@ -108,6 +116,10 @@ impl Error {
         Error::Measurement { path: path.into(), why: why.to_string() }
     }
 
+    pub(crate) fn sample(path: &Path, why: impl ToString) -> Self {
+        Error::Sample { path: path.into(), why: why.to_string() }
+    }
+
     pub(crate) fn input(path: &Path, why: impl ToString) -> Self {
         Error::Input { path: path.into(), why: why.to_string() }
     }
@@ -123,6 +135,7 @@ impl Error {
         match self {
             Error::Usage(_)
             | Error::Input { .. }
+            | Error::Sample { .. }
             | Error::Measurement { .. }
             | Error::TooLarge { .. }
             | Error::Output { .. }

@@ -15,6 +15,7 @@ use crate::error::Error;
 use crate::input::Lines;
 use crate::ledger::{Stretches, Verified};
 use crate::payload::Pool;
+use crate::probe::{self, Cell};
 use crate::progress::{Part, Progress};
 use crate::series::Series;
 use crate::settings::Settings;
@@ -47,6 +48,8 @@ pub struct Report {
     pub device: Device,
     /// The raw device, if it was measured.
     pub baseline: Option<Comparison>,
+    /// The raw device in every shape, if it was measured.
+    pub grid: Vec<Cell>,
     /// The verdict, if there was to be one.
     pub verified: Option<Result<Verified, String>>,
     /// Why the run ended before its time, if it did.
@@ -122,18 +125,19 @@ impl Work {
 pub fn run(args: &Args, stop: &Arc<Stop>) -> Result<Report, Error> {
     args.check()?;
     // The input is tried before a directory is made for nothing.
-    let source = match &args.input {
-        Some(path) => {
+    let source = match (&args.input, &args.sample) {
+        (Some(path), _) => {
             let lines = Lines::open(path, args.longest_line())?;
             Source::Lines(Arc::new(Mutex::new(lines)))
         }
-        None => Source::Generated(Arc::new(Pool::new(args.record_size(), SEED))),
+        (None, Some(path)) => Source::Generated(Arc::new(Pool::of_lines(path)?)),
+        (None, None) => Source::Generated(Arc::new(Pool::new(args.record_size(), SEED))),
     };
     let mut dir = match &args.dir {
         Some(path) => RunDir::given(path, args.keep, stop)?,
         None => RunDir::fresh(args.keep, stop)?,
     };
-    let settings = Settings::new(args, &dir)?;
+    let settings = Settings::new(args, &dir, source.largest())?;
     let mut progress = Progress::new(args.quiet);
     progress.step("opening the log", Part::Unknown);
     // A stop of its own: that this run is over does not end what it is a part of.
@@ -211,6 +215,11 @@ fn measured(
         progress.step("measuring the raw device", Part::Of(args.baseline));
         Some(compare(args, stop, dir, settings, &backend, &work, &outcome)?)
     };
+    let grid = if baseline.is_none() || args.raw_time().is_zero() {
+        Vec::new()
+    } else {
+        probe::grid(dir.path(), &device, args.raw_time(), 1, stop, &mut progress)?
+    };
     let verified = outcome.ledger.take().map(|ledger| {
         let done = Arc::new(AtomicU32::new(0));
         progress.step("verifying", Part::Counted(Arc::clone(&done)));
@@ -235,6 +244,7 @@ fn measured(
         settings: settings.clone(),
         device,
         baseline,
+        grid,
         verified,
         ended_by: if stop.was_signalled() {
             Some("a signal")

@@ -296,6 +296,37 @@ fn an_open_loop_keeps_its_rate_and_counts_from_the_arrival() {
     assert_eq!(run["verified"], true);
     assert!(run["p99_9_ratio"].as_f64().unwrap() > 0.0);
     assert!(run["eta"].is_null(), "no bandwidth was asked for");
+    // One that is beyond every disk is said to be.
+    let output = place.run(&format!("{SMALL} --rate 900m --size 4k --duration 300ms --baseline 0"));
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && table.contains("TOO FAST"), "{table}");
+}
+
+#[test]
+fn sizes_are_mixed_and_records_sampled_from_a_file() {
+    let place = Place::new("sizes");
+    let line = format!("--records 3000 --threads 2 --verify --baseline 0 {SMALL}");
+    let run = place.json(&format!("{line} --size 10:1,1000:1"));
+    let mean = run["bytes"].as_f64().unwrap() / 3000.0;
+    assert!((450.0..560.0).contains(&mean), "{mean}");
+    assert_eq!((&run["verified"], &run["size"]["mix"]), (&true.into(), &"10:1,1000:1".into()));
+    std::fs::write(place.path("real"), format!("ab\n{}\n", "x".repeat(5000))).unwrap();
+    for open in ["", "--rate 20k"] {
+        let run = place.json(&format!("{line} --sample real --warm-up 50ms {open}"));
+        let mean = run["bytes"].as_f64().unwrap() / 3000.0;
+        assert!((2300.0..2700.0).contains(&mean), "{mean}");
+        assert_eq!((&run["verified"], &run["size"]), (&true.into(), &Value::Null));
+    }
+    for (line, says) in [
+        ("--sample missing", "--sample missing"),
+        ("--sample .", "--sample ."),
+        ("--sample real --size 4", "--size"),
+        ("--size 100:0", "no weight"),
+    ] {
+        let output = place.run(line);
+        assert_eq!(output.status.code(), Some(2), "{line}");
+        assert!(String::from_utf8(output.stderr).unwrap().contains(says), "{line}");
+    }
 }
 
 #[test]

@@ -21,6 +21,17 @@ pub enum Pattern {
     Burst(usize),
 }
 
+impl std::fmt::Display for Pattern {
+    /// As `--arrivals` takes it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Pattern::Poisson => f.write_str("poisson"),
+            Pattern::Constant => f.write_str("constant"),
+            Pattern::Burst(n) => write!(f, "burst:{n}"),
+        }
+    }
+}
+
 const GAPS: usize = 1 << 14;
 /// A thread that sleeps wakes up some time late: the last part of a wait is spent awake.
 const LATENESS: Duration = Duration::from_micros(80);
@@ -70,6 +81,8 @@ fn table() -> &'static [f64] {
 pub(super) struct Arrivals {
     begun: Instant,
     gaps: Gaps,
+    /// Nanoseconds from one to the next, on average.
+    mean: f64,
     /// Nanoseconds from the start to the next arrival, and to the last look at the clock.
     next: f64,
     now: f64,
@@ -95,7 +108,7 @@ impl Arrivals {
             Pattern::Constant => even(1),
             Pattern::Burst(n) => even(n.max(1)),
         };
-        Arrivals { begun: Instant::now(), gaps, next, now: 0.0 }
+        Arrivals { begun: Instant::now(), gaps, mean, next, now: 0.0 }
     }
 
     /// Until the next arrival is due, or the run is to end.
@@ -125,6 +138,12 @@ impl Arrivals {
         let arrival = self.next;
         self.next += self.gaps.next();
         Some(arrival)
+    }
+
+    /// About how many more have arrived by now. Not counted one by one: a log that is far behind has billions.
+    pub(super) fn overdue(&self) -> u64 {
+        let behind = self.begun.elapsed().as_nanos() as f64 - self.next;
+        if behind < 0.0 { 0 } else { (behind / self.mean) as u64 + 1 }
     }
 
     /// The same as a time.
@@ -198,6 +217,17 @@ mod tests {
         let first = arrivals.next_due().unwrap();
         let first = arrivals.time(first);
         assert!(first.elapsed() > Duration::from_millis(15), "its time is long past");
+    }
+
+    #[test]
+    fn what_has_not_been_appended_is_known() {
+        let mut arrivals = Arrivals::new(1e9, Pattern::Constant, 0, 1);
+        assert!(Arrivals::new(0.001, Pattern::Poisson, 0, 1).overdue() == 0);
+        std::thread::sleep(Duration::from_millis(5));
+        assert!(arrivals.overdue() >= 5_000_000);
+        arrivals.now = 1e6;
+        while arrivals.next_due().is_some() {}
+        assert!(arrivals.overdue() >= 4_000_000);
     }
 
     #[test]

@@ -109,6 +109,7 @@ fn open<E: Engine + ?Sized>(
         }
     }
     tally.skipped = sampler.skipped;
+    tally.overdue = if left == 0 { 0 } else { arrivals.overdue() };
     Ok(tally)
 }
 
