@@ -12,12 +12,15 @@ use crate::units::{
 };
 use crate::workload::{Mode, Pattern};
 
+mod examples;
+
 /// Drives a ringwal log and says how fast it is on this disk.
 ///
 /// Without arguments: one producer, 100-byte records, pipelined, every group durable, for ten
-/// seconds, in a fresh directory under the current one that is removed at the end.
+/// seconds, in a fresh directory under the current one that is removed at the end; then the raw device beside it.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "loadgen", version, max_term_width = 100, args_conflicts_with_subcommands = true)]
+#[command(name = "loadgen", version, max_term_width = 100, args_conflicts_with_subcommands = true,
+    after_help = examples::RUN, after_long_help = examples::RUN)]
 pub struct Args {
     /// Something else than one run
     #[command(subcommand)]
@@ -142,6 +145,7 @@ pub enum Command {
 
 /// `loadgen device`.
 #[derive(Debug, Clone, Parser)]
+#[command(after_help = examples::DEVICE)]
 pub struct DeviceArgs {
     /// Directory on the disk: one that exists is left as it was; a missing one is removed at the end
     pub dir: Option<PathBuf>,
@@ -158,6 +162,7 @@ pub struct DeviceArgs {
 
 /// `loadgen compare`.
 #[derive(Debug, Clone, Parser)]
+#[command(after_help = examples::COMPARE)]
 pub struct CompareArgs {
     /// What --json has written before
     pub first: PathBuf,
@@ -176,9 +181,7 @@ pub struct CompareArgs {
 
 /// `loadgen crash`.
 #[derive(Debug, Clone, Parser)]
-#[command(after_help = "\
-To pull a real plug: on a machine that stays on, `loadgen witness --listen 0.0.0.0:4242`. On the other,
-`loadgen crash --dir /data/crash --witness HOST:4242`, and pull. When it is up again, the same with --check.")]
+#[command(after_help = examples::CRASH)]
 pub struct CrashArgs {
     /// Writers to be killed
     #[arg(long, value_name = "N", default_value_t = 20)]
@@ -234,6 +237,7 @@ impl CrashArgs {
 
 /// `loadgen witness`.
 #[derive(Debug, Clone, Parser)]
+#[command(after_help = examples::WITNESS)]
 pub struct WitnessArgs {
     /// Where to listen
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:4242")]
@@ -258,6 +262,7 @@ pub struct CrashWriterArgs {
 
 /// `loadgen sweep`.
 #[derive(Debug, Clone, Parser)]
+#[command(after_help = examples::SWEEP)]
 pub struct SweepArgs {
     /// What the 99.9th percentile is to stay under
     #[arg(long, value_name = "TIME", default_value = "10ms", value_parser = parse_positive_duration)]
@@ -313,6 +318,7 @@ pub const WORKLOADS: [&str; 9] = ["W1", "W2", "W3", "W4", "W5", "W6", "W7", "W8"
 
 /// `loadgen bench`.
 #[derive(Debug, Clone, Parser)]
+#[command(after_help = examples::BENCH)]
 pub struct BenchArgs {
     /// Rounds; every workload is run once in each, and medians are quoted
     #[arg(long, value_name = "N", default_value_t = 5)]
