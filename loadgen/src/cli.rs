@@ -8,16 +8,19 @@ use ringwal::{BackendChoice, CommitMethod, Durability};
 
 use crate::error::Error;
 use crate::units::{
-    SizeRange, parse_bytes, parse_duration, parse_positive_duration, parse_size_range,
+    SizeRange, Sizes, parse_bytes, parse_duration, parse_positive_duration, parse_sizes,
 };
 use crate::workload::{Mode, Pattern};
+
+mod examples;
 
 /// Drives a ringwal log and says how fast it is on this disk.
 ///
 /// Without arguments: one producer, 100-byte records, pipelined, every group durable, for ten
-/// seconds, in a fresh directory under the current one that is removed at the end.
+/// seconds, in a fresh directory under the current one that is removed at the end; then the raw device beside it.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "loadgen", version, max_term_width = 100, args_conflicts_with_subcommands = true)]
+#[command(name = "loadgen", version, max_term_width = 100, args_conflicts_with_subcommands = true,
+    after_help = examples::RUN, after_long_help = examples::RUN)]
 pub struct Args {
     /// Something else than one run
     #[command(subcommand)]
@@ -28,9 +31,12 @@ pub struct Args {
     /// Async tasks that append, instead of the threads
     #[arg(long, value_name = "N")]
     pub tasks: Option<usize>,
-    /// Bytes of a record, or a range to draw from: 100, 64-4k [default: 100]
-    #[arg(long, value_name = "N|A-B", value_parser = parse_size_range, conflicts_with = "input")]
-    pub size: Option<SizeRange>,
+    /// Bytes of a record, a range to draw from, or several with weights: 100, 64-4k, 100:9,4k-64k:1 [default: 100]
+    #[arg(long, value_name = "SIZES", value_parser = parse_sizes, conflicts_with_all = ["input", "sample"])]
+    pub size: Option<Sizes>,
+    /// Draw records from the lines of this file, at random: sizes and content are as there
+    #[arg(long, value_name = "FILE", conflicts_with = "input")]
+    pub sample: Option<PathBuf>,
     /// Stop after this time: 10, 500ms, 2m [default: 10s; with --records or --input, none]
     #[arg(long, value_name = "TIME", value_parser = parse_positive_duration)]
     pub duration: Option<Duration>,
@@ -108,9 +114,12 @@ pub struct Args {
     /// Reuse nothing; stop when --max-disk [default: 4g] is nearly reached
     #[arg(long)]
     pub no_recycle: bool,
-    /// Measure the raw device for this long, to compare; 0 for not at all
+    /// Measure the raw device in the shape of the run for this long, to compare; 0 for not at all
     #[arg(long, value_name = "TIME", default_value = "1", value_parser = parse_duration)]
     pub baseline: Duration,
+    /// Measure the raw device in every shape, too: commit method, size, depth; 0 for not at all [default: twice --baseline]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub raw: Option<Duration>,
 }
 
 /// What else loadgen does.
@@ -136,6 +145,7 @@ pub enum Command {
 
 /// `loadgen device`.
 #[derive(Debug, Clone, Parser)]
+#[command(after_help = examples::DEVICE)]
 pub struct DeviceArgs {
     /// Directory on the disk: one that exists is left as it was; a missing one is removed at the end
     pub dir: Option<PathBuf>,
@@ -152,6 +162,7 @@ pub struct DeviceArgs {
 
 /// `loadgen compare`.
 #[derive(Debug, Clone, Parser)]
+#[command(after_help = examples::COMPARE)]
 pub struct CompareArgs {
     /// What --json has written before
     pub first: PathBuf,
@@ -160,6 +171,9 @@ pub struct CompareArgs {
     /// What may be lost, in percent
     #[arg(long, value_name = "PERCENT", default_value_t = 5.0)]
     pub tolerance: f64,
+    /// Only rows that both have; without it, those that the second lacks are a failure
+    #[arg(long)]
+    pub common: bool,
     /// As JSON, on stdout
     #[arg(long)]
     pub json: bool,
@@ -167,9 +181,7 @@ pub struct CompareArgs {
 
 /// `loadgen crash`.
 #[derive(Debug, Clone, Parser)]
-#[command(after_help = "\
-To pull a real plug: on a machine that stays on, `loadgen witness --listen 0.0.0.0:4242`. On the other,
-`loadgen crash --dir /data/crash --witness HOST:4242`, and pull. When it is up again, the same with --check.")]
+#[command(after_help = examples::CRASH)]
 pub struct CrashArgs {
     /// Writers to be killed
     #[arg(long, value_name = "N", default_value_t = 20)]
@@ -180,10 +192,11 @@ pub struct CrashArgs {
     /// Bytes of a record
     #[arg(long, value_name = "N", default_value_t = 256)]
     pub size: usize,
-    /// Directory to work in: one that exists is left there; a missing one is removed at the end
+    /// Directory to work in: what is in one that exists is left as it was; a missing one is removed at the end.
+    /// With --witness, the log stays in it
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
-    /// Do not remove the directory at the end
+    /// Do not remove the log at the end; after a failure it stays anyway
     #[arg(long)]
     pub keep: bool,
     /// Write until the power goes, and tell this witness what is durable
@@ -211,6 +224,10 @@ impl CrashArgs {
             let text = format!("--threads is {}, but must be 1 to {MAX_THREADS}", self.threads);
             return Err(Error::Usage(text));
         }
+        if !(1..=1_000_000).contains(&self.rounds) {
+            let text = format!("--rounds is {}, but must be 1 to 1000000", self.rounds);
+            return Err(Error::Usage(text));
+        }
         if self.size > 64 << 10 {
             return Err(Error::Usage("--size is more than 65536".into()));
         }
@@ -220,6 +237,7 @@ impl CrashArgs {
 
 /// `loadgen witness`.
 #[derive(Debug, Clone, Parser)]
+#[command(after_help = examples::WITNESS)]
 pub struct WitnessArgs {
     /// Where to listen
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:4242")]
@@ -244,6 +262,7 @@ pub struct CrashWriterArgs {
 
 /// `loadgen sweep`.
 #[derive(Debug, Clone, Parser)]
+#[command(after_help = examples::SWEEP)]
 pub struct SweepArgs {
     /// What the 99.9th percentile is to stay under
     #[arg(long, value_name = "TIME", default_value = "10ms", value_parser = parse_positive_duration)]
@@ -254,9 +273,12 @@ pub struct SweepArgs {
     /// How often the gap between a rate that holds and one that does not is halved
     #[arg(long, value_name = "N", default_value_t = 4)]
     pub precision: u32,
-    /// Bytes of a record, or a range to draw from: 100, 64-4k [default: 100]
-    #[arg(long, value_name = "N|A-B", value_parser = parse_size_range)]
-    pub size: Option<SizeRange>,
+    /// Bytes of a record, a range to draw from, or several with weights: 100, 64-4k, 100:9,4k-64k:1 [default: 100]
+    #[arg(long, value_name = "SIZES", value_parser = parse_sizes, conflicts_with = "sample")]
+    pub size: Option<Sizes>,
+    /// Draw records from the lines of this file, at random: sizes and content are as there
+    #[arg(long, value_name = "FILE")]
+    pub sample: Option<PathBuf>,
     /// Directory to work in: one that exists is left as it was; a missing one is removed at the end
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
@@ -296,6 +318,7 @@ pub const WORKLOADS: [&str; 9] = ["W1", "W2", "W3", "W4", "W5", "W6", "W7", "W8"
 
 /// `loadgen bench`.
 #[derive(Debug, Clone, Parser)]
+#[command(after_help = examples::BENCH)]
 pub struct BenchArgs {
     /// Rounds; every workload is run once in each, and medians are quoted
     #[arg(long, value_name = "N", default_value_t = 5)]
@@ -472,10 +495,10 @@ impl Args {
         if self.records == Some(0) {
             return usage("--records is 0, but must be at least 1".into());
         }
-        if let (Some(max), Some(size)) = (self.max_record, self.size)
-            && size.max as u64 > max
+        if let (Some(max), Some(size)) = (self.max_record, &self.size)
+            && size.range().max as u64 > max
         {
-            let size = size.max;
+            let size = size.range().max;
             return usage(format!("--size goes up to {size} bytes, --max-record is {max}"));
         }
         if usize::try_from(self.ring.unwrap_or(0)).is_err() {
@@ -495,9 +518,6 @@ impl Args {
             if let Some((other, _)) = same {
                 return usage(format!("{other} and {option} name the same file; give two"));
             }
-        }
-        if self.hgrm.as_ref().is_some_and(|path| path.as_os_str() == "-") {
-            return usage("--hgrm goes to a file, not to stdout; give its name".into());
         }
         Ok(())
     }
@@ -523,10 +543,16 @@ impl Args {
         self.duration.or((!unlimited).then_some(DEFAULT_DURATION))
     }
 
+    /// `--raw`, or its default.
+    #[must_use]
+    pub fn raw_time(&self) -> Duration {
+        self.raw.unwrap_or(self.baseline * 2)
+    }
+
     /// `--size`, or its default.
     #[must_use]
-    pub fn record_size(&self) -> SizeRange {
-        self.size.unwrap_or(DEFAULT_SIZE)
+    pub fn record_size(&self) -> Sizes {
+        self.size.clone().unwrap_or_else(|| DEFAULT_SIZE.into())
     }
 
     /// Bytes of a line of the input at most.

@@ -5,8 +5,11 @@
 //! 2. The ratio is of the medians, turned so that more is better. Its interval is where 95 % of the ratios lie
 //!    of samples drawn anew from both with replacement, always the same draws.
 //! 3. A row is worse if the whole interval lies below the tolerance. Fewer than four values decide nothing.
+//! 4. What is not there is not the same: rows that one file lacks are named, and those that the second lacks are a failure,
+//!    as is a comparison that decides nothing at all. In what the two were run otherwise is said.
 
 use std::fmt::Write as _;
+use std::io::Read as _;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -55,7 +58,36 @@ pub struct Comparison {
     pub tolerance: f64,
     /// Both are single runs: what the machine did in the one and not in the other is not told apart.
     pub single_runs: bool,
+    /// Rows of the first that the second has not, and the other way round.
+    pub missing: [Vec<String>; 2],
+    /// In what the two were asked for otherwise, or ran elsewhere.
+    pub differences: Vec<String>,
 }
+
+/// The most that is read of a file.
+const LARGEST: u64 = 256 << 20;
+
+/// What makes two measurements something else, by its place in the JSON.
+const SETTINGS: [&str; 18] = [
+    "/mode",
+    "/rate",
+    "/arrivals",
+    "/durability",
+    "/threads",
+    "/tasks",
+    "/size",
+    "/input",
+    "/backend",
+    "/commit_method",
+    "/direct_io",
+    "/depth",
+    "/cell_seconds",
+    "/processors",
+    "/device/name",
+    "/device/filesystem",
+    "/device/write_cache",
+    "/device/fua",
+];
 
 struct Samples {
     name: String,
@@ -68,9 +100,10 @@ struct Samples {
 ///
 /// # Errors
 ///
-/// [`Error::Input`] for a file that is no measurement, or two that have nothing in common.
+/// [`Error::Measurement`] for a file that is no measurement, or two that have nothing in common.
 pub fn compare(first: &Path, second: &Path, tolerance: f64) -> Result<Comparison, Error> {
-    let (before, after) = (read(first)?, read(second)?);
+    let (first_json, second_json) = (read(first)?, read(second)?);
+    let (before, after) = (samples(first, &first_json)?, samples(second, &second_json)?);
     let rows: Vec<Row> = before
         .iter()
         .filter_map(|a| Some((a, after.iter().find(|b| b.name == a.name)?)))
@@ -78,21 +111,77 @@ pub fn compare(first: &Path, second: &Path, tolerance: f64) -> Result<Comparison
         .collect();
     if rows.is_empty() {
         let why = format!("it has no row in common with {}", first.display());
-        return Err(Error::input(second, why));
+        return Err(Error::measurement(second, why));
     }
     let single_runs = before.iter().chain(&after).all(|samples| samples.of_one_run);
-    Ok(Comparison { rows, tolerance, single_runs })
+    let lacks = |some: &[Samples], others: &[Samples]| {
+        let missing = some.iter().filter(|a| !others.iter().any(|b| b.name == a.name));
+        missing.map(|samples| samples.name.clone()).collect()
+    };
+    let missing = [lacks(&before, &after), lacks(&after, &before)];
+    let differences = differences(&first_json, &second_json);
+    Ok(Comparison { rows, tolerance, single_runs, missing, differences })
 }
 
-fn read(path: &Path) -> Result<Vec<Samples>, Error> {
-    let text = std::fs::read_to_string(path).map_err(|e| Error::input(path, e))?;
-    let value: Value = serde_json::from_str(&text)
-        .map_err(|e| Error::input(path, format!("{e}; give what --json has written")))?;
-    let samples = if value["rows"].is_array() { suite(&value) } else { run(&value) };
+fn differences(first: &Value, second: &Value) -> Vec<String> {
+    let of = |value: &Value, at: &str| value.pointer(at).cloned().unwrap_or(Value::Null);
+    let told = |value: Value| match value {
+        Value::String(text) => text,
+        Value::Null => "-".into(),
+        other => other.to_string(),
+    };
+    let differs = |at: &&str| {
+        let (a, b) = (of(first, at), of(second, at));
+        let name = at.trim_start_matches('/').replace('/', " ").replace('_', " ");
+        (a != b).then(|| format!("{name}: {} and {}", told(a), told(b)))
+    };
+    SETTINGS.iter().filter_map(differs).collect()
+}
+
+fn read(path: &Path) -> Result<Value, Error> {
+    let mut bytes = Vec::new();
+    let read = std::fs::File::open(path).and_then(|f| f.take(LARGEST + 1).read_to_end(&mut bytes));
+    read.map_err(|e| Error::measurement(path, e))?;
+    if bytes.len() as u64 > LARGEST {
+        return Err(Error::measurement(path, "it is too large; give what --json has written"));
+    }
+    serde_json::from_slice(&bytes)
+        .map_err(|e| Error::measurement(path, format!("{e}; give what --json has written")))
+}
+
+fn samples(path: &Path, value: &Value) -> Result<Vec<Samples>, Error> {
+    let samples = match value {
+        _ if value["rows"].is_array() => suite(value),
+        _ if value["cells"].is_array() => device(value),
+        _ => run(value),
+    };
     if samples.is_empty() {
-        return Err(Error::input(path, "there are no measured values in it"));
+        let why = match value["steps"].is_array() {
+            true => {
+                "it is of a sweep, which has one knee and no rounds; compare runs at one --rate"
+            }
+            false => {
+                "there are no measured values in it; give what --json of a run, of bench or of device has written"
+            }
+        };
+        return Err(Error::measurement(path, why));
     }
     Ok(samples)
+}
+
+/// The raw device: a row for each method and shape, a value for each round.
+fn device(value: &Value) -> Vec<Samples> {
+    let cells = value["cells"].as_array().map_or(&[][..], Vec::as_slice);
+    let of = |cell: &Value| {
+        let values: Vec<f64> =
+            cell["samples"].as_array()?.iter().filter_map(Value::as_f64).collect();
+        let number = |key: &str| cell[key].as_u64().unwrap_or(0);
+        let method = cell["method"].as_str().unwrap_or_default();
+        let name = format!("{method}, {} B, {} in flight", number("bytes"), number("depth"));
+        let some = !values.is_empty();
+        some.then_some(Samples { name, less_is_better: false, of_one_run: false, values })
+    };
+    cells.iter().filter_map(of).collect()
 }
 
 fn suite(value: &Value) -> Vec<Samples> {
@@ -181,6 +270,25 @@ impl Comparison {
         self.rows.iter().filter(|row| row.verdict == Verdict::Worse).count()
     }
 
+    /// What a gate is to make of it; `common`: only of the rows that both have.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Worse`] for rows that are worse, or missing in the second; [`Error::Usage`] if no row could be decided.
+    pub fn verdict(&self, common: bool) -> Result<(), Error> {
+        let missing = if common { 0 } else { self.missing[0].len() };
+        if self.worse() + missing > 0 {
+            return Err(Error::Worse { worse: self.worse(), missing });
+        }
+        if self.rows.iter().all(|row| row.verdict == Verdict::Undecided) {
+            let text = format!(
+                "nothing can be decided: {ENOUGH} values of a row are the least; run bench with --rounds 5, or longer"
+            );
+            return Err(Error::Usage(text));
+        }
+        Ok(())
+    }
+
     /// For people, ended by a newline.
     #[must_use]
     pub fn table(&self) -> String {
@@ -197,6 +305,17 @@ impl Comparison {
                 row.verdict.name()
             );
             let _ = writeln!(out, "{}", line.trim_end());
+        }
+        for (names, which) in self.missing.iter().zip(["first", "second"]) {
+            for name in names {
+                let _ = writeln!(out, "{name:<width$}  only in the {which}");
+            }
+        }
+        if !self.differences.is_empty() {
+            let _ = writeln!(out, "\nNot the same was measured:");
+            for difference in &self.differences {
+                let _ = writeln!(out, "  {difference}");
+            }
         }
         if self.single_runs {
             let _ = writeln!(
@@ -226,7 +345,15 @@ impl Comparison {
                 },
             })
         });
-        json!({ "tolerance": self.tolerance, "worse": self.worse(), "rows": rows.collect::<Vec<_>>() })
+        json!({
+            "schema": "ringwal-loadgen/compare/1",
+            "tolerance": self.tolerance,
+            "worse": self.worse(),
+            "missing": self.missing[0],
+            "added": self.missing[1],
+            "differences": self.differences,
+            "rows": rows.collect::<Vec<_>>(),
+        })
     }
 }
 

@@ -13,6 +13,10 @@ pub struct Device {
     pub name: Option<String>,
     /// Type of the filesystem: `ext4`.
     pub filesystem: Option<String>,
+    /// What it is mounted with, separated by commas.
+    pub options: Option<String>,
+    /// Whether the disk turns.
+    pub rotational: Option<bool>,
     /// `write back`, or `write through` for a device that needs no flush.
     pub write_cache: Option<String>,
     /// Whether the device writes through on demand.
@@ -39,7 +43,9 @@ impl Device {
         };
         Device {
             name: sys.as_ref().and_then(|s| Some(s.file_name()?.to_string_lossy().into_owned())),
+            options: mount.as_ref().map(|m| m.options.clone()),
             filesystem: mount.map(|m| m.filesystem),
+            rotational: queue("rotational").map(|text| text != "0"),
             write_cache: queue("write_cache"),
             fua: queue("fua").map(|text| text != "0"),
             number,
@@ -94,6 +100,8 @@ fn disk(number: &str) -> Option<PathBuf> {
 struct Mount {
     filesystem: String,
     source: String,
+    /// Of the mount and of the filesystem.
+    options: String,
 }
 
 /// The mount that `path`, canonical, is in: the one with the longest mount point, the last of equals.
@@ -103,12 +111,14 @@ fn mount_of(mountinfo: &[u8], path: &Path) -> Option<Mount> {
     for line in text.lines() {
         let Some((left, right)) = line.split_once(" - ") else { continue };
         let Some(point) = left.split(' ').nth(4).map(unescape) else { continue };
+        let of_mount = left.split(' ').nth(5).unwrap_or_default();
         let mut right = right.split(' ');
         let (Some(filesystem), Some(source)) = (right.next(), right.next()) else { continue };
         let longer = best.as_ref().is_none_or(|(len, _)| point.len() >= *len);
         if longer && path.starts_with(&point) {
+            let options = format!("{of_mount},{}", right.next().unwrap_or_default());
             let (filesystem, source) = (filesystem.into(), unescape(source));
-            best = Some((point.len(), Mount { filesystem, source }));
+            best = Some((point.len(), Mount { filesystem, source, options }));
         }
     }
     best.map(|(_, mount)| mount)
@@ -157,6 +167,8 @@ mod tests {
         assert_eq!(found("/tmpfoo").0, "ext4");
         assert_eq!(found("/data one/x"), ("btrfs".into(), "/dev/sdb".into()));
         assert_eq!(mount_of(b"", Path::new("/")), None);
+        let data = mount_of(MOUNTS, Path::new("/data one/x")).unwrap();
+        assert_eq!(data.options, "rw,noatime,rw");
     }
 
     #[test]

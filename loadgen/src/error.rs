@@ -18,6 +18,14 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
+    /// The file that records are drawn from cannot be used.
+    #[error("cannot use --sample {}: {why}", path.display())]
+    Sample {
+        /// As given.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// A line of the input, or a record of --size, does not fit in the log.
     #[error("{what} is larger than the log's largest record, {max} bytes; {hint}")]
     TooLarge {
@@ -62,12 +70,30 @@ pub enum Error {
     /// The log refused or failed.
     #[error("the log failed: {0}")]
     Log(ringwal::Error),
+    /// An engine that is not this project's.
+    #[error("the engine failed: {0}")]
+    Engine(crate::engine::Failure),
     /// The log does not hold what it acknowledged.
     #[error("verification failed: {0}")]
     Verify(String),
+    /// A file to be compared is no measurement.
+    #[error("cannot compare {}: {why}", path.display())]
+    Measurement {
+        /// As given.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// Rows of a comparison.
-    #[error("{0} of the rows are worse")]
-    Worse(usize),
+    #[error(
+        "{worse} of the rows are worse, {missing} of the first are missing in the second; --tolerance and --common allow for that"
+    )]
+    Worse {
+        /// Worse beyond noise and tolerance.
+        worse: usize,
+        /// In the first file only.
+        missing: usize,
+    },
     /// The raw device could not be measured.
     #[error("the baseline failed: {0}; switch it off with --baseline 0")]
     Baseline(String),
@@ -86,6 +112,14 @@ impl Error {
         Error::Directory { path: path.into(), why: why.to_string() }
     }
 
+    pub(crate) fn measurement(path: &Path, why: impl ToString) -> Self {
+        Error::Measurement { path: path.into(), why: why.to_string() }
+    }
+
+    pub(crate) fn sample(path: &Path, why: impl ToString) -> Self {
+        Error::Sample { path: path.into(), why: why.to_string() }
+    }
+
     pub(crate) fn input(path: &Path, why: impl ToString) -> Self {
         Error::Input { path: path.into(), why: why.to_string() }
     }
@@ -101,14 +135,17 @@ impl Error {
         match self {
             Error::Usage(_)
             | Error::Input { .. }
+            | Error::Sample { .. }
+            | Error::Measurement { .. }
             | Error::TooLarge { .. }
             | Error::Output { .. }
             | Error::Directory { .. } => 2,
             Error::Log(ringwal::Error::Options(_)) => 2,
             Error::NoRoom { .. }
             | Error::Log(_)
+            | Error::Engine(_)
             | Error::Verify(_)
-            | Error::Worse(_)
+            | Error::Worse { .. }
             | Error::Baseline(_)
             | Error::System { .. } => 1,
         }
@@ -118,5 +155,14 @@ impl Error {
 impl From<ringwal::Error> for Error {
     fn from(e: ringwal::Error) -> Self {
         Error::Log(e)
+    }
+}
+
+impl From<crate::engine::Failure> for Error {
+    fn from(e: crate::engine::Failure) -> Self {
+        match e.downcast() {
+            Ok(e) => Error::Log(*e),
+            Err(e) => Error::Engine(e),
+        }
     }
 }

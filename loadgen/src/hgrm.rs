@@ -50,6 +50,7 @@ pub fn render(latencies: &Latencies) -> String {
 pub fn log(latencies: &Latencies, begun: SystemTime, lasted: Duration) -> Result<String, String> {
     let (mut bytes, mut serializer) = (Vec::new(), V2DeflateSerializer::new());
     let mut writer = IntervalLogWriterBuilder::new()
+        .add_comment("[Histogram log format version 1.3]")
         .add_comment("[Logged with ringwal loadgen; values in nanoseconds]")
         .with_start_time(begun)
         .with_base_time(begun)

@@ -36,6 +36,29 @@ impl Latencies {
         self.histogram.saturating_record(ns);
     }
 
+    /// Counts the latencies of those that did not come since their producer had been held up before one that took `latency`:
+    /// one for each `every` of that time.
+    pub(crate) fn missed(&mut self, latency: Duration, held: Duration, every: Duration) {
+        /// Beyond, one stall would take as long to count as it lasted.
+        const MOST: u128 = 1_000_000;
+        let missed = held.as_nanos() / every.as_nanos().max(1);
+        for n in 1..=missed.min(MOST) as u32 {
+            self.record(latency + every * n);
+        }
+    }
+
+    /// With what a closed loop that began a record each `every`, whatever happened, would have met: of a latency of ten
+    /// times as much, nine more that came too late.
+    #[must_use]
+    pub fn corrected(&self, every: Duration) -> Latencies {
+        let every = u64::try_from(every.as_nanos()).unwrap_or(u64::MAX);
+        if every == 0 || self.count() == 0 {
+            return self.clone();
+        }
+        // Below what is told apart there is nothing to be told, and it would take long.
+        Latencies { histogram: self.histogram.clone_correct(every.max(LOWEST_NS)) }
+    }
+
     /// Adds another's counts.
     pub fn merge(&mut self, other: &Latencies) {
         // Both have the same bounds, so there is nothing that could fail.
@@ -101,6 +124,25 @@ mod tests {
         near(0.99, 1980.0);
         near(1.0, 2000.0);
         assert!(a.max_ns() >= a.quantile_ns(0.9999));
+    }
+
+    #[test]
+    fn a_stall_counts_for_all_that_would_have_come_meanwhile() {
+        let ms = Duration::from_millis;
+        let mut closed = Latencies::new();
+        (0..900).for_each(|_| closed.record(ms(1)));
+        closed.record(ms(100));
+        assert!(closed.quantile_ns(0.99) < 1_100_000, "one of 901");
+        let corrected = closed.corrected(ms(1));
+        assert_eq!(corrected.count(), 1000);
+        assert!(corrected.quantile_ns(0.95) > 45_000_000, "{}", corrected.quantile_ns(0.95));
+        let mut held = Latencies::new();
+        held.missed(ms(1), ms(99), ms(1));
+        assert_eq!(held.count(), 99);
+        assert!((95_000_000..105_000_000).contains(&held.max_ns()));
+        held.missed(ms(1), Duration::ZERO, Duration::ZERO);
+        assert_eq!(held.count(), 99);
+        assert_eq!(Latencies::new().corrected(ms(1)).count(), 0);
     }
 
     #[test]

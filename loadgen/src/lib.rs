@@ -2,6 +2,7 @@
 //!
 //! The binary is a thin shell around this library; other suites use its parts:
 //!
+//! - [`engine`]: what a log is to the workloads; others than ringwal implement it and are driven in the same way;
 //! - [`workload`]: threads or tasks that append to an open log, with latencies worth trusting;
 //! - [`baseline`]: the same writes without an engine;
 //! - [`bench`](mod@bench): the suite W1 to W9, each workload beside its limit;
@@ -16,6 +17,7 @@ pub mod compare;
 pub mod crash;
 pub mod device;
 pub mod directory;
+pub mod engine;
 mod error;
 pub mod hgrm;
 pub mod html;

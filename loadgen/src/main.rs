@@ -1,15 +1,21 @@
 //! Drives a ringwal log and says how fast it is on this disk. See `--help`.
 
 use std::io;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use clap::Parser;
-use loadgen::cli::{Args, BenchArgs, Command, CompareArgs, CrashArgs, DeviceArgs, SweepArgs};
+use loadgen::cli::{
+    Args, BenchArgs, Command, CompareArgs, CrashArgs, DeviceArgs, SweepArgs, WitnessArgs,
+};
 use loadgen::output::{OutputFile, print};
-use loadgen::run::{Report, run};
+use loadgen::progress::{Part, Progress};
+use loadgen::run::run;
 use loadgen::stop::Stop;
+use loadgen::units::grouped;
 use loadgen::{Error, bench, compare, crash, hgrm, html, probe, report, sweep};
 
 fn main() -> ExitCode {
@@ -24,125 +30,84 @@ fn main() -> ExitCode {
 }
 
 fn go(args: &Args) -> Result<(), Error> {
-    match &args.command {
-        Some(Command::Bench(bench)) => return go_bench(bench),
-        Some(Command::Sweep(sweep)) => return go_sweep(sweep),
-        Some(Command::Device(device)) => return go_device(device),
-        Some(Command::Compare(compare)) => return go_compare(compare),
-        Some(Command::Crash(crash)) => return go_crash(crash),
-        Some(Command::Witness(witness)) => {
-            let ready = |address| {
-                let _ = print(io::stdout(), &format!("listening on {address}\n"));
-            };
-            return crash::serve(&witness.listen, &witness.acks, ready);
-        }
-        Some(Command::CrashWriter(writer)) => {
-            return crash::write(&writer.log, writer.threads, writer.size, None);
-        }
-        None => {}
-    }
-    args.check()?;
-    let json = args.json.as_ref().filter(|_| !args.json_on_stdout());
-    let json_file = open("--json", json)?;
-    let hgrm_file = open("--hgrm", args.hgrm.as_ref())?;
-    let html_file = open("--html", args.html.as_ref())?;
-    let hlog_file = open("--hlog", args.hlog.as_ref())?;
     let stop = Arc::new(Stop::default());
-    listen(&stop)?;
+    match &args.command {
+        None => go_run(args, &stop),
+        Some(Command::Bench(bench)) => go_bench(bench, &stop),
+        Some(Command::Sweep(sweep)) => go_sweep(sweep, &stop),
+        Some(Command::Device(device)) => go_device(device, &stop),
+        Some(Command::Compare(compare)) => go_compare(compare),
+        Some(Command::Crash(crash)) => go_crash(crash, &stop),
+        Some(Command::Witness(witness)) => go_witness(witness),
+        Some(Command::CrashWriter(writer)) => {
+            crash::write(&writer.log, writer.threads, writer.size, None, &AtomicU64::new(0))
+        }
+    }
+}
+
+fn go_run(args: &Args, stop: &Arc<Stop>) -> Result<(), Error> {
+    args.check()?;
+    listen(stop)?;
+    let mut files = Files::new(stop);
+    let json = files.open_json(args.json.as_ref())?;
+    let hgrm_file = files.open("--hgrm", args.hgrm.as_ref())?;
+    let html_file = files.open("--html", args.html.as_ref())?;
+    let hlog_file = files.open("--hlog", args.hlog.as_ref())?;
     let begun = SystemTime::now();
-    let report = run(args, &stop)?;
-    publish(args, &report, json_file, hgrm_file)?;
-    if let Some(file) = html_file {
-        file.write(&html::run(&report))?;
-    }
-    if let Some(file) = hlog_file {
-        let lasted = Duration::from_secs_f64(report.outcome.seconds);
-        let log = hgrm::log(&report.outcome.latencies, begun, lasted);
-        let failed =
-            |e| Error::System { what: "encode the histogram", source: io::Error::other(e) };
-        file.write(&log.map_err(failed)?)?;
-    }
+    let report = run(args, stop)?;
+    let outcome = &report.outcome;
+    let table = report::table(&report);
+    files.show(args.quiet, json, &table, &format!("{:#}\n", report::json(&report)));
+    files.write(hgrm_file, || Ok(hgrm::render(&outcome.latencies)));
+    files.write(html_file, || Ok(html::run(&report)));
+    files.write(hlog_file, || {
+        let lasted = Duration::from_secs_f64(outcome.seconds);
+        hgrm::log(&outcome.latencies, begun, lasted).map_err(|e| Error::System {
+            what: "encode the histogram",
+            source: io::Error::other(e),
+        })
+    });
+    files.result()?;
     match report.verified {
-        Some(Err(what)) => Err(Error::Verify(what)),
+        Some(Err(what)) => {
+            let place = report.directory.display();
+            Err(Error::Verify(format!("{what}; the log stays in {place}")))
+        }
         _ => Ok(()),
     }
 }
 
-fn open(
-    option: &'static str,
-    path: Option<&std::path::PathBuf>,
-) -> Result<Option<OutputFile>, Error> {
-    path.map(|path| OutputFile::open(option, path)).transpose()
-}
-
-fn go_bench(args: &BenchArgs) -> Result<(), Error> {
+fn go_bench(args: &BenchArgs, stop: &Arc<Stop>) -> Result<(), Error> {
     args.check()?;
-    let json = args.json.as_ref().filter(|_| !args.json_on_stdout());
-    let json_file = open("--json", json)?;
-    let markdown_file = open("--markdown", args.markdown.as_ref())?;
-    let stop = Arc::new(Stop::default());
-    listen(&stop)?;
-    let suite = bench::run(args, &stop)?;
-    let json = format!("{:#}\n", bench::json(&suite));
-    if let Some(file) = json_file {
-        file.write(&json)?;
-    }
-    if let Some(file) = markdown_file {
-        file.write(&bench::markdown(&suite))?;
-    }
-    if args.json_on_stdout() {
-        print(io::stdout(), &json)?;
-    }
-    match (args.quiet, args.json_on_stdout()) {
-        (true, _) => Ok(()),
-        (false, true) => print(io::stderr(), &bench::table(&suite)),
-        (false, false) => print(io::stdout(), &bench::table(&suite)),
-    }
+    listen(stop)?;
+    let mut files = Files::new(stop);
+    let json = files.open_json(args.json.as_ref())?;
+    let markdown = files.open("--markdown", args.markdown.as_ref())?;
+    let suite = bench::run(args, stop)?;
+    files.show(args.quiet, json, &bench::table(&suite), &format!("{:#}\n", bench::json(&suite)));
+    files.write(markdown, || Ok(bench::markdown(&suite)));
+    files.result()
 }
 
-fn go_sweep(args: &SweepArgs) -> Result<(), Error> {
+fn go_sweep(args: &SweepArgs, stop: &Arc<Stop>) -> Result<(), Error> {
     args.check()?;
-    let on_stdout = args.json.as_ref().is_some_and(|path| path.as_os_str() == "-");
-    let json_file = open("--json", args.json.as_ref().filter(|_| !on_stdout))?;
-    let html_file = open("--html", args.html.as_ref())?;
-    let stop = Arc::new(Stop::default());
-    listen(&stop)?;
-    let sweep = sweep::run(args, &stop)?;
-    let json = format!("{:#}\n", sweep.json());
-    if let Some(file) = json_file {
-        file.write(&json)?;
-    }
-    if let Some(file) = html_file {
-        file.write(&html::sweep(&sweep))?;
-    }
-    if on_stdout {
-        print(io::stdout(), &json)?;
-    }
-    match (args.quiet, on_stdout) {
-        (true, _) => Ok(()),
-        (false, true) => print(io::stderr(), &sweep.table()),
-        (false, false) => print(io::stdout(), &sweep.table()),
-    }
+    listen(stop)?;
+    let mut files = Files::new(stop);
+    let json = files.open_json(args.json.as_ref())?;
+    let html_file = files.open("--html", args.html.as_ref())?;
+    let sweep = sweep::run(args, stop)?;
+    files.show(args.quiet, json, &sweep.table(), &format!("{:#}\n", sweep.json()));
+    files.write(html_file, || Ok(html::sweep(&sweep)));
+    files.result()
 }
 
-fn go_device(args: &DeviceArgs) -> Result<(), Error> {
-    let on_stdout = args.json.as_ref().is_some_and(|path| path.as_os_str() == "-");
-    let json_file = open("--json", args.json.as_ref().filter(|_| !on_stdout))?;
-    let stop = Arc::new(Stop::default());
-    listen(&stop)?;
-    let probe = probe::probe(args, &stop)?;
-    let json = format!("{:#}\n", probe.json());
-    if let Some(file) = json_file {
-        file.write(&json)?;
-    }
-    if on_stdout {
-        print(io::stdout(), &json)?;
-    }
-    match (args.quiet, on_stdout) {
-        (true, _) => Ok(()),
-        (false, true) => print(io::stderr(), &probe.table()),
-        (false, false) => print(io::stdout(), &probe.table()),
-    }
+fn go_device(args: &DeviceArgs, stop: &Arc<Stop>) -> Result<(), Error> {
+    listen(stop)?;
+    let mut files = Files::new(stop);
+    let json = files.open_json(args.json.as_ref())?;
+    let probe = probe::probe(args, stop)?;
+    files.show(args.quiet, json, &probe.table(), &format!("{:#}\n", probe.json()));
+    files.result()
 }
 
 fn go_compare(args: &CompareArgs) -> Result<(), Error> {
@@ -152,37 +117,65 @@ fn go_compare(args: &CompareArgs) -> Result<(), Error> {
     let comparison = compare::compare(&args.first, &args.second, args.tolerance / 100.0)?;
     let text = if args.json { format!("{:#}\n", comparison.json()) } else { comparison.table() };
     print(io::stdout(), &text)?;
-    match comparison.worse() {
-        0 => Ok(()),
-        n => Err(Error::Worse(n)),
-    }
+    comparison.verdict(args.common)
 }
 
-fn go_crash(args: &CrashArgs) -> Result<(), Error> {
+fn go_crash(args: &CrashArgs, stop: &Arc<Stop>) -> Result<(), Error> {
     args.check()?;
     if let (Some(witness), Some(dir)) = (&args.witness, &args.dir) {
-        let log = dir.join("log");
-        if !args.check {
-            return crash::write(&log, args.threads, args.size, Some(witness));
+        if args.check {
+            let found = crash::ask_and_check(witness, dir)?;
+            let text = if args.json { format!("{:#}\n", found.json()) } else { found.table() };
+            return print(io::stdout(), &text);
         }
-        let acks = crash::ask(witness)?;
-        let found = crash::check(&log, &acks)?;
-        let text = format!(
-            "all {} acknowledged records are there, of {} in the log, from {} lives\n",
-            acks.count(),
-            found.records,
-            found.lives
-        );
-        return print(io::stdout(), &text);
+        return pull_the_plug(args, witness, dir);
     }
-    let stop = Arc::new(Stop::default());
-    listen(&stop)?;
-    let outcome = crash::rounds(args, &stop)?;
+    listen(stop)?;
+    let outcome = crash::rounds(args, stop)?;
     match (args.quiet, args.json) {
         (_, true) => print(io::stdout(), &format!("{:#}\n", outcome.json())),
         (true, _) => Ok(()),
         (false, false) => print(io::stdout(), &outcome.table()),
     }
+}
+
+/// Writes until the power goes; a signal is as good a death.
+fn pull_the_plug(args: &CrashArgs, witness: &str, dir: &std::path::Path) -> Result<(), Error> {
+    let (told, over) = (AtomicU64::new(0), AtomicU32::new(0));
+    if !args.quiet {
+        let text = "writing until the power goes: pull the plug when you like, then start this with --check\n";
+        print(io::stderr(), text)?;
+    }
+    std::thread::scope(|scope| {
+        let (shown, ended, quiet) = (&told, &over, args.quiet);
+        scope.spawn(move || show_count(quiet, shown, ended));
+        let wrote = crash::write(&dir.join("log"), args.threads, args.size, Some(witness), &told);
+        over.store(1, Ordering::Relaxed);
+        wrote
+    })
+}
+
+fn show_count(quiet: bool, told: &AtomicU64, over: &AtomicU32) {
+    let mut progress = Progress::new(quiet);
+    while over.load(Ordering::Relaxed) == 0 {
+        let text = format!("{} records acknowledged", grouped(told.load(Ordering::Relaxed)));
+        progress.step(&text, Part::Unknown);
+        std::thread::sleep(Duration::from_millis(250));
+    }
+}
+
+fn go_witness(args: &WitnessArgs) -> Result<(), Error> {
+    let ready = |address| {
+        let _ = print(io::stdout(), &format!("listening on {address}\n"));
+    };
+    let progress = std::sync::Mutex::new(Progress::new(false));
+    let heard = move |count| {
+        if let Ok(mut progress) = progress.lock() {
+            let text = format!("{} acknowledgements are kept", grouped(count));
+            progress.step(&text, Part::Unknown);
+        }
+    };
+    crash::serve(&args.listen, &args.acks, ready, heard)
 }
 
 /// SIGINT, SIGTERM and SIGHUP end the run with its table; a second one ends the process.
@@ -198,25 +191,69 @@ fn listen(stop: &Arc<Stop>) -> Result<(), Error> {
     handled.map_err(|e| Error::System { what: "listen for signals", source: io::Error::other(e) })
 }
 
-fn publish(
-    args: &Args,
-    report: &Report,
-    json_file: Option<OutputFile>,
-    hgrm_file: Option<OutputFile>,
-) -> Result<(), Error> {
-    let json = format!("{:#}\n", report::json(report));
-    if let Some(file) = json_file {
-        file.write(&json)?;
+/// Where results go. One that cannot be written does not keep the others back: what was measured is not lost for
+/// want of a file.
+struct Files<'a> {
+    stop: &'a Arc<Stop>,
+    failed: Option<Error>,
+}
+
+/// Where JSON goes.
+enum Json {
+    Nowhere,
+    Stdout,
+    File(OutputFile),
+}
+
+impl<'a> Files<'a> {
+    fn new(stop: &'a Arc<Stop>) -> Self {
+        Files { stop, failed: None }
     }
-    if let Some(file) = hgrm_file {
-        file.write(&hgrm::render(&report.outcome.latencies))?;
+
+    fn open(
+        &self,
+        option: &'static str,
+        path: Option<&PathBuf>,
+    ) -> Result<Option<OutputFile>, Error> {
+        path.map(|path| OutputFile::open(option, path, self.stop)).transpose()
     }
-    if args.json_on_stdout() {
-        print(io::stdout(), &json)?;
+
+    fn open_json(&self, path: Option<&PathBuf>) -> Result<Json, Error> {
+        if path.is_some_and(|path| path.as_os_str() == "-") {
+            return Ok(Json::Stdout);
+        }
+        Ok(self.open("--json", path)?.map_or(Json::Nowhere, Json::File))
     }
-    match (args.quiet, args.json_on_stdout()) {
-        (true, _) => Ok(()),
-        (false, true) => print(io::stderr(), &report::table(report)),
-        (false, false) => print(io::stdout(), &report::table(report)),
+
+    /// The table on stdout, or on stderr if that belongs to the JSON.
+    fn show(&mut self, quiet: bool, to: Json, table: &str, json: &str) {
+        let on_stdout = matches!(to, Json::Stdout);
+        let shown = match (quiet, on_stdout) {
+            (true, _) => Ok(()),
+            (false, true) => print(io::stderr(), table),
+            (false, false) => print(io::stdout(), table),
+        };
+        self.note(shown);
+        match to {
+            Json::Nowhere => {}
+            Json::Stdout => self.note(print(io::stdout(), json)),
+            Json::File(file) => self.note(file.write(json)),
+        }
+    }
+
+    fn write(&mut self, file: Option<OutputFile>, content: impl FnOnce() -> Result<String, Error>) {
+        if let Some(file) = file {
+            self.note(content().and_then(|text| file.write(&text)));
+        }
+    }
+
+    fn note(&mut self, done: Result<(), Error>) {
+        if let Err(e) = done {
+            self.failed.get_or_insert(e);
+        }
+    }
+
+    fn result(&mut self) -> Result<(), Error> {
+        self.failed.take().map_or(Ok(()), Err)
     }
 }

@@ -3,8 +3,10 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::error::Error;
+use crate::stop::Stop;
 
 /// A file to be written at the end. If it never is, and was not there before, it goes again.
 #[derive(Debug)]
@@ -13,6 +15,7 @@ pub struct OutputFile {
     path: PathBuf,
     file: Option<File>,
     existed: bool,
+    stop: Arc<Stop>,
 }
 
 impl OutputFile {
@@ -21,12 +24,20 @@ impl OutputFile {
     /// # Errors
     ///
     /// [`Error::Output`], named after the option.
-    pub fn open(option: &'static str, path: &Path) -> Result<Self, Error> {
+    pub fn open(option: &'static str, path: &Path, stop: &Arc<Stop>) -> Result<Self, Error> {
+        if path.as_os_str() == "-" {
+            let text = format!("{option} goes to a file, not to stdout; give its name");
+            return Err(Error::Usage(text));
+        }
         let existed = path.exists();
         let opened = OpenOptions::new().write(true).create(true).truncate(false).open(path);
         let wrong = |source| Error::Output { option, path: path.into(), source };
         let file = opened.map_err(wrong)?;
-        Ok(OutputFile { option, path: path.into(), file: Some(file), existed })
+        if !existed {
+            stop.doom(path.into());
+        }
+        let stop = Arc::clone(stop);
+        Ok(OutputFile { option, path: path.into(), file: Some(file), existed, stop })
     }
 
     /// Writes the whole content.
@@ -35,6 +46,7 @@ impl OutputFile {
     ///
     /// [`Error::Output`].
     pub fn write(mut self, content: &str) -> Result<(), Error> {
+        self.stop.spare(&self.path);
         let written = self.file.take().map_or(Ok(()), |mut file| {
             // Pipes and devices have no length.
             if file.metadata()?.is_file() {
@@ -51,6 +63,7 @@ impl Drop for OutputFile {
     fn drop(&mut self) {
         if self.file.take().is_some() && !self.existed {
             let _ = std::fs::remove_file(&self.path);
+            self.stop.spare(&self.path);
         }
     }
 }
@@ -76,20 +89,24 @@ mod tests {
     #[test]
     fn a_file_is_replaced_only_when_written() {
         let path = std::env::temp_dir().join(format!("loadgen-out-{}", std::process::id()));
-        drop(OutputFile::open("--json", &path).unwrap());
+        let open = || OutputFile::open("--json", &path, &Arc::new(Stop::default()));
+        drop(open().unwrap());
         assert!(!path.exists());
         std::fs::write(&path, "a longer text").unwrap();
-        drop(OutputFile::open("--json", &path).unwrap());
+        drop(open().unwrap());
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "a longer text");
-        OutputFile::open("--json", &path).unwrap().write("new").unwrap();
+        open().unwrap().write("new").unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "new");
         std::fs::remove_file(&path).unwrap();
     }
 
     #[test]
     fn a_path_that_cannot_be_written_is_named_with_its_option() {
-        let e = OutputFile::open("--hgrm", Path::new("/no/such/dir/x")).unwrap_err();
+        let e =
+            OutputFile::open("--hgrm", Path::new("/no/such/dir/x"), &Arc::default()).unwrap_err();
         assert!(e.to_string().contains("--hgrm /no/such/dir/x"), "{e}");
         assert_eq!(e.exit_status(), 2);
+        let e = OutputFile::open("--html", Path::new("-"), &Arc::default()).unwrap_err();
+        assert!(e.to_string().contains("--html goes to a file"), "{e}");
     }
 }

@@ -1,6 +1,7 @@
 //! The whole of a run: open, drive, close, measure the raw device, verify.
 
 use std::ops::ControlFlow;
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,7 +15,8 @@ use crate::error::Error;
 use crate::input::Lines;
 use crate::ledger::{Stretches, Verified};
 use crate::payload::Pool;
-use crate::progress::Progress;
+use crate::probe::{self, Cell};
+use crate::progress::{Part, Progress};
 use crate::series::Series;
 use crate::settings::Settings;
 use crate::stop::Stop;
@@ -46,6 +48,8 @@ pub struct Report {
     pub device: Device,
     /// The raw device, if it was measured.
     pub baseline: Option<Comparison>,
+    /// The raw device in every shape, if it was measured.
+    pub grid: Vec<Cell>,
     /// The verdict, if there was to be one.
     pub verified: Option<Result<Verified, String>>,
     /// Why the run ended before its time, if it did.
@@ -121,23 +125,30 @@ impl Work {
 pub fn run(args: &Args, stop: &Arc<Stop>) -> Result<Report, Error> {
     args.check()?;
     // The input is tried before a directory is made for nothing.
-    let source = match &args.input {
-        Some(path) => {
+    let source = match (&args.input, &args.sample) {
+        (Some(path), _) => {
             let lines = Lines::open(path, args.longest_line())?;
             Source::Lines(Arc::new(Mutex::new(lines)))
         }
-        None => Source::Generated(Arc::new(Pool::new(args.record_size(), SEED))),
+        (None, Some(path)) => Source::Generated(Arc::new(Pool::of_lines(path)?)),
+        (None, None) => Source::Generated(Arc::new(Pool::new(args.record_size(), SEED))),
     };
-    let dir = match &args.dir {
+    let mut dir = match &args.dir {
         Some(path) => RunDir::given(path, args.keep, stop)?,
         None => RunDir::fresh(args.keep, stop)?,
     };
-    let settings = Settings::new(args, &dir)?;
+    let settings = Settings::new(args, &dir, source.largest())?;
     let mut progress = Progress::new(args.quiet);
-    progress.step("opening the log");
-    let ran = measured(args, stop, &dir, &settings, source, progress);
-    drop(dir);
-    ran
+    progress.step("opening the log", Part::Unknown);
+    // A stop of its own: that this run is over does not end what it is a part of.
+    let ran = measured(args, &Stop::below(stop), &dir, &settings, source, progress);
+    if let Ok(report) = &ran
+        && let Some(Err(_)) = report.verified
+    {
+        // What is wrong can be looked at only there.
+        dir.leave();
+    }
+    ran.map(|report| Report { stays: dir.stays(), ..report })
 }
 
 const SEED: u64 = 0x7269_6e67;
@@ -151,7 +162,7 @@ fn measured(
     mut progress: Progress,
 ) -> Result<Report, Error> {
     let wal = settings.builder().open()?;
-    progress.step("timing the commit methods");
+    progress.step("timing the commit methods", Part::Unknown);
     until_settled(&wal, stop);
     let from = wal.recovery().durable_end;
     let plan = plan(args, settings, source, &wal);
@@ -159,7 +170,7 @@ fn measured(
     let opened = wal.stats();
     let warm = match args.warm_up {
         Some(time) if !time.is_zero() => {
-            progress.step("warming up");
+            progress.step("warming up", Part::Of(time));
             let mut plan = Plan { duration: Some(time), records: None, ..plan.clone() };
             if matches!(plan.mode, Mode::Open(_)) {
                 // As fast as it goes: what it is for is to fill the segments once.
@@ -181,9 +192,10 @@ fn measured(
     let (before, flushes_before) = (wal.stats(), device.flushes());
     let (mut spent, mut series) = (false, Series::new(&wal));
     let ring = wal.backend().ring_bytes as u64;
+    progress.clear();
     let outcome = workload::run(&wal, &plan, stop, |passed| {
         if let Some(point) = series.look(passed, &wal) {
-            progress.tick(&point, ring);
+            progress.tick(&point, ring, plan.duration);
         }
         spent = settings.budget_is_spent(wal.stats().group_bytes - opened.group_bytes);
         if spent { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -200,12 +212,18 @@ fn measured(
     let baseline = if args.baseline.is_zero() || stop.was_signalled() || work.groups == 0 {
         None
     } else {
-        progress.step("measuring the raw device");
-        Some(compare(args, dir, settings, &backend, &work, &outcome)?)
+        progress.step("measuring the raw device", Part::Of(args.baseline));
+        Some(compare(args, stop, dir, settings, &backend, &work, &outcome)?)
+    };
+    let grid = if baseline.is_none() || args.raw_time().is_zero() {
+        Vec::new()
+    } else {
+        probe::grid(dir.path(), &device, args.raw_time(), 1, stop, &mut progress)?
     };
     let verified = outcome.ledger.take().map(|ledger| {
-        progress.step("verifying");
-        verify(settings.builder_keeping_all(), from, ledger)
+        let done = Arc::new(AtomicU32::new(0));
+        progress.step("verifying", Part::Counted(Arc::clone(&done)));
+        verify(settings.builder_keeping_all(), from, ledger, &done)
     });
     progress.clear();
     let verified = match verified {
@@ -226,6 +244,7 @@ fn measured(
         settings: settings.clone(),
         device,
         baseline,
+        grid,
         verified,
         ended_by: if stop.was_signalled() {
             Some("a signal")
@@ -257,6 +276,7 @@ fn plan(args: &Args, settings: &Settings, source: Source, wal: &Wal) -> Plan {
         duration: args.time_limit(),
         records: args.records,
         meaning: Meaning::of(mode, args.durability),
+        sync_every: None,
         ledger: args.verify.then(|| Stretches {
             from: wal.recovery().durable_end.as_u64(),
             origin: wal.oldest_lsn().as_u64(),
@@ -270,6 +290,7 @@ fn plan(args: &Args, settings: &Settings, source: Source, wal: &Wal) -> Plan {
 /// blocking, one block at a time.
 fn compare(
     args: &Args,
+    stop: &Stop,
     dir: &RunDir,
     settings: &Settings,
     backend: &BackendInfo,
@@ -289,7 +310,7 @@ fn compare(
         time: args.baseline,
         area: settings.baseline_area,
     };
-    let raw = baseline::measure(dir.path(), &request)?;
+    let raw = baseline::measure_until(dir.path(), &request, stop)?;
     let alone = args.threads == 1 && args.tasks.is_none_or(|tasks| tasks == 1);
     let p50_ratio = (blocking && alone).then(|| {
         outcome.latencies.quantile_ns(0.5) as f64 / raw.latencies.quantile_ns(0.5).max(1) as f64

@@ -31,12 +31,12 @@ const SMALLEST_DISK: u64 = 8 << 20;
 const SMALL_RECORD: usize = 2048;
 
 impl Settings {
-    /// Settings for a log in `dir`.
+    /// Settings for a log in `dir`, whose largest record may be known.
     ///
     /// # Errors
     ///
     /// [`Error::NoRoom`]; [`Error::Usage`] for what would delete another's records.
-    pub fn new(args: &Args, dir: &RunDir) -> Result<Self, Error> {
+    pub fn new(args: &Args, dir: &RunDir, largest: Option<usize>) -> Result<Self, Error> {
         let existing = dir.holds_log();
         if existing && args.max_disk.is_some() && !args.no_recycle {
             let text = "--max-disk would delete the oldest records of the log in --dir; leave it \
@@ -59,10 +59,9 @@ impl Settings {
         if let Some(ring) = args.ring {
             builder = builder.ring_capacity(usize::try_from(ring).unwrap_or(usize::MAX));
         }
-        let largest = if args.input.is_some() { 0 } else { args.record_size().max };
         if let Some(max) = args.max_record {
             builder = builder.max_record_size(usize::try_from(max).unwrap_or(usize::MAX));
-        } else if largest > SMALL_RECORD {
+        } else if let Some(largest) = largest.filter(|largest| *largest > SMALL_RECORD) {
             builder = builder.max_record_size(largest);
         }
         Ok(Settings {
@@ -154,7 +153,7 @@ mod tests {
         let dir = RunDir::given(&path, false, &stop).unwrap();
         let settings = |line: &str| {
             let line = std::iter::once("loadgen").chain(line.split_whitespace());
-            Settings::new(&Args::try_parse_from(line).unwrap(), &dir)
+            Settings::new(&Args::try_parse_from(line).unwrap(), &dir, Some(100))
         };
         let fresh = settings("").unwrap();
         assert!(fresh.retention.is_some() && fresh.budget.is_none());

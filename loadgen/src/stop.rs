@@ -1,8 +1,8 @@
 //! When a run ends: at a signal, at a deadline, at a failure, or when its producers are done.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 /// Shared by the producers, which look at it before each record, and the one who waits for them.
@@ -12,15 +12,34 @@ pub struct Stop {
     signalled: AtomicBool,
     finished: Mutex<usize>,
     changed: Condvar,
-    /// Removed when a second signal ends the process on the spot.
-    doomed: Mutex<Option<PathBuf>>,
+    /// Files and directories to be removed when a second signal ends the process on the spot.
+    doomed: Mutex<Vec<PathBuf>>,
+    /// Whom this one is a part of: a run that is one of many.
+    above: Option<Arc<Stop>>,
+    /// The part that runs now.
+    below: Mutex<Weak<Stop>>,
 }
+
+/// A log whose threads still write can put a file into a directory that is being removed.
+const TRIES: usize = 5;
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Stop {
+    /// One for a part of the work of `above`: a signal there ends it, its own end ends nothing else.
+    #[must_use]
+    pub fn below(above: &Arc<Stop>) -> Arc<Stop> {
+        let part = Arc::new(Stop { above: Some(Arc::clone(above)), ..Stop::default() });
+        *lock(&above.below) = Arc::downgrade(&part);
+        // After it can be found: a signal that comes between is seen here or there.
+        if above.was_signalled() {
+            let _ = part.signal();
+        }
+        part
+    }
+
     /// Whether producers are to end.
     #[inline]
     #[must_use]
@@ -57,21 +76,43 @@ impl Stop {
         *waited.unwrap_or_else(PoisonError::into_inner).0 >= producers
     }
 
-    /// Names the directory to be removed when a second signal ends the process; `None` takes it back.
-    pub fn doom(&self, directory: Option<PathBuf>) {
-        *lock(&self.doomed) = directory;
+    /// Names a file or directory to be removed when a second signal ends the process.
+    pub fn doom(&self, path: PathBuf) {
+        match &self.above {
+            Some(above) => above.doom(path),
+            None => lock(&self.doomed).push(path),
+        }
+    }
+
+    /// Takes that back.
+    pub fn spare(&self, path: &Path) {
+        match &self.above {
+            Some(above) => above.spare(path),
+            None => lock(&self.doomed).retain(|doomed| doomed != path),
+        }
     }
 
     /// A signal has come. The first ends the run, the second the process: then this says so, after
-    /// the directory is gone.
+    /// what was made is gone.
     #[must_use]
     pub fn signal(&self) -> bool {
         if !self.signalled.swap(true, Ordering::SeqCst) {
             self.set();
+            if let Some(part) = lock(&self.below).upgrade() {
+                let _ = part.signal();
+            }
             return false;
         }
-        if let Some(directory) = lock(&self.doomed).take() {
-            let _ = std::fs::remove_dir_all(directory);
+        for path in lock(&self.doomed).drain(..).rev() {
+            for _ in 0..TRIES {
+                let removed = match path.is_dir() {
+                    true => std::fs::remove_dir_all(&path),
+                    false => std::fs::remove_file(&path),
+                };
+                if removed.is_ok() || !path.exists() {
+                    break;
+                }
+            }
         }
         true
     }
@@ -86,11 +127,33 @@ mod tests {
         let stop = Stop::default();
         let dir = std::env::temp_dir().join(format!("loadgen-stop-{}", std::process::id()));
         std::fs::create_dir_all(dir.join("inner")).unwrap();
-        stop.doom(Some(dir.clone()));
+        let file = dir.with_extension("json");
+        std::fs::write(&file, b"").unwrap();
+        stop.doom(dir.clone());
+        stop.doom(file.clone());
         assert!(!stop.signal());
         assert!(stop.is_set() && stop.was_signalled() && dir.exists());
         assert!(stop.signal());
-        assert!(!dir.exists());
+        assert!(!dir.exists() && !file.exists());
+    }
+
+    #[test]
+    fn a_part_ends_with_the_whole_and_not_the_other_way_round() {
+        let whole = Arc::new(Stop::default());
+        let first = Stop::below(&whole);
+        first.set();
+        assert!(!whole.is_set());
+        let second = Stop::below(&whole);
+        assert!(!second.is_set());
+        let spared = std::env::temp_dir().join(format!("loadgen-spared-{}", std::process::id()));
+        std::fs::write(&spared, b"").unwrap();
+        second.doom(spared.clone());
+        assert!(!whole.signal());
+        assert!(second.is_set() && second.was_signalled() && !first.was_signalled());
+        assert!(Stop::below(&whole).was_signalled(), "what begins after the signal");
+        second.spare(&spared);
+        assert!(whole.signal() && spared.exists());
+        std::fs::remove_file(&spared).unwrap();
     }
 
     #[test]

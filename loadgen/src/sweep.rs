@@ -2,7 +2,7 @@
 //!
 //! 1. Open loops at rising rates, each a run of its own with a warm-up; latencies count from when a record was to arrive.
 //! 2. A rate holds if its percentile is under the bound and nearly all records were appended in their time. First the
-//!    rate is doubled until one does not hold, then the gap is halved, by the ratio, a few times.
+//!    rate is quadrupled until one does not hold, then the gap is halved, by the ratio, a few times.
 //! 3. A rate that does not hold is tried once more: one stall of the disk is not a knee.
 
 use std::fmt::Write as _;
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::cli::{Args, SweepArgs};
 use crate::directory::RunDir;
 use crate::error::Error;
-use crate::progress::Progress;
+use crate::progress::{Part, Progress};
 use crate::run;
 use crate::stop::Stop;
 use crate::units::{nanos, si};
@@ -26,7 +26,7 @@ use crate::units::{nanos, si};
 pub struct Step {
     /// Records in a second that were to arrive.
     pub rate: f64,
-    /// That were appended.
+    /// That were appended in their time.
     pub reached: f64,
     /// Median, 99th and 99.9th percentile, in nanoseconds.
     pub latencies: [u64; 3],
@@ -59,10 +59,7 @@ const HIGHEST: f64 = 1e9;
 /// Any, of any run.
 pub fn run(args: &SweepArgs, stop: &Arc<Stop>) -> Result<Sweep, Error> {
     args.check()?;
-    let dir = match &args.dir {
-        Some(path) => RunDir::given(path, false, stop)?,
-        None => RunDir::fresh(false, stop)?,
-    };
+    let dir = RunDir::own(args.dir.as_deref(), false, stop)?;
     let bound_ns = u64::try_from(args.bound.as_nanos()).unwrap_or(u64::MAX);
     let mut sweep = Sweep { steps: Vec::new(), bound_ns, knee: None, commit_method: String::new() };
     let mut progress = Progress::new(args.quiet);
@@ -71,8 +68,13 @@ pub fn run(args: &SweepArgs, stop: &Arc<Stop>) -> Result<Sweep, Error> {
             if stop.was_signalled() {
                 return Ok(None);
             }
-            progress.step(&format!("{}/s, after {} rates", si(rate), sweep.steps.len()));
-            let step = try_rate(args, dir.path(), rate, bound_ns, sweep)?;
+            let what = format!("{} records/s, after {} rates", si(rate), sweep.steps.len());
+            progress.step(&what, Part::Of(args.step_time * 5 / 4));
+            let step = try_rate(args, stop, dir.path(), rate, bound_ns, sweep)?;
+            if stop.was_signalled() {
+                // Broken off: it says nothing about this rate.
+                return Ok(None);
+            }
             sweep.steps.retain(|other| other.rate != rate);
             sweep.steps.push(step);
             if step.holds {
@@ -109,25 +111,30 @@ pub fn run(args: &SweepArgs, stop: &Arc<Stop>) -> Result<Sweep, Error> {
 
 fn try_rate(
     args: &SweepArgs,
+    stop: &Arc<Stop>,
     dir: &Path,
     rate: f64,
     bound_ns: u64,
     sweep: &mut Sweep,
 ) -> Result<Step, Error> {
     let mut line = vec!["loadgen".to_owned(), "--quiet".into(), "--baseline".into(), "0".into()];
-    let time = |d: Duration| format!("{}ms", d.as_millis());
+    let time = |d: Duration| format!("{}us", d.as_micros());
     line.extend(["--rate".into(), rate.to_string(), "--duration".into(), time(args.step_time)]);
     line.extend(["--warm-up".into(), time(args.step_time / 4)]);
-    line.extend(["--dir".into(), dir.join("log").display().to_string()]);
     let mut run_args = Args::try_parse_from(line).map_err(|e| Error::Usage(e.to_string()))?;
-    run_args.size = args.size;
-    let report = run::run(&run_args, &Arc::new(Stop::default()))?;
+    // As it is: a path need not be text.
+    run_args.dir = Some(dir.join("log"));
+    run_args.size.clone_from(&args.size);
+    run_args.sample.clone_from(&args.sample);
+    let report = run::run(&run_args, stop)?;
     let outcome = &report.outcome;
     let latencies = [0.5, 0.99, 0.999].map(|share| outcome.latencies.quantile_ns(share));
-    let reached = outcome.records as f64 / outcome.seconds;
+    let reached = outcome.records as f64 / args.step_time.as_secs_f64();
     sweep.commit_method = report.backend.commit_method.to_owned();
-    let enough = outcome.records as f64 >= ENOUGH * rate * args.step_time.as_secs_f64();
-    Ok(Step { rate, reached, latencies, holds: latencies[2] <= bound_ns && enough })
+    // Of those that have arrived, not of those that arrive on average: at a low rate chance is more than a few percent.
+    let enough = outcome.records as f64 >= ENOUGH * (outcome.records + outcome.overdue) as f64;
+    let holds = outcome.latencies.count() > 0 && latencies[2] <= bound_ns && enough;
+    Ok(Step { rate, reached, latencies, holds })
 }
 
 impl Sweep {
@@ -180,6 +187,7 @@ impl Sweep {
             })
             .collect();
         json!({
+            "schema": "ringwal-loadgen/sweep/1",
             "bound_ns": self.bound_ns,
             "knee": self.knee,
             "commit_method": self.commit_method,

@@ -11,6 +11,69 @@ pub struct SizeRange {
     pub max: usize,
 }
 
+/// Sizes of records: ranges, each drawn from as often as its weight says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sizes(Vec<(SizeRange, u32)>);
+
+impl From<SizeRange> for Sizes {
+    fn from(range: SizeRange) -> Self {
+        Sizes(vec![(range, 1)])
+    }
+}
+
+impl Sizes {
+    /// The ranges with their weights; one at least.
+    #[must_use]
+    pub fn parts(&self) -> &[(SizeRange, u32)] {
+        &self.0
+    }
+
+    /// The smallest and the largest of all.
+    #[must_use]
+    pub fn range(&self) -> SizeRange {
+        let ranges = || self.0.iter().map(|(range, _)| range);
+        let min = ranges().map(|range| range.min).min().unwrap_or(0);
+        SizeRange { min, max: ranges().map(|range| range.max).max().unwrap_or(0) }
+    }
+}
+
+impl std::fmt::Display for Sizes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (n, (range, weight)) in self.0.iter().enumerate() {
+            f.write_str(if n == 0 { "" } else { "," })?;
+            match (range.min == range.max, self.0.len()) {
+                (true, 1) => write!(f, "{}", range.max)?,
+                (false, 1) => write!(f, "{}-{}", range.min, range.max)?,
+                (true, _) => write!(f, "{}:{weight}", range.max)?,
+                (false, _) => write!(f, "{}-{}:{weight}", range.min, range.max)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Parses `--size`: `N` or `A-B`, or several of them with weights: `100:9,4k-64k:1`.
+///
+/// # Errors
+///
+/// What is wrong with the text, in words.
+pub fn parse_sizes(text: &str) -> Result<Sizes, String> {
+    let part = |part: &str| {
+        let (range, weight) = part.split_once(':').unwrap_or((part, "1"));
+        match weight.parse() {
+            Ok(weight) if (1..=1_000_000).contains(&weight) => {
+                Ok((parse_size_range(range)?, weight))
+            }
+            _ => Err(format!("{weight:?} is no weight; write 1 to 1000000: 100:9,4k:1")),
+        }
+    };
+    let parts: Vec<_> = text.split(',').map(part).collect::<Result<_, _>>()?;
+    match parts.len() {
+        1..=100 => Ok(Sizes(parts)),
+        n => Err(format!("{n} sizes are more than 100")),
+    }
+}
+
 /// Largest payload that any log takes.
 const MAX_RECORD: u64 = 256 << 20;
 
@@ -201,6 +264,20 @@ mod tests {
         for bad in ["", "-", "1-", "-1", "1-2-3", "1g"] {
             assert!(parse_size_range(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn sizes_have_weights() {
+        for (text, shown) in
+            [("100", "100"), ("1-1k", "1-1024"), ("100:9,4k-8k:1", "100:9,4096-8192:1")]
+        {
+            assert_eq!(parse_sizes(text).unwrap().to_string(), shown);
+        }
+        assert_eq!(parse_sizes("9,1k:3").unwrap().range(), SizeRange { min: 9, max: 1024 });
+        for bad in ["", ",", "100:", "100:0", "100:-1", "100:1.5", "9-1:2", "1,,2"] {
+            assert!(parse_sizes(bad).is_err(), "{bad}");
+        }
+        assert!(parse_sizes(&["1"; 101].join(",")).is_err());
     }
 
     #[test]

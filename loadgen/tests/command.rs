@@ -1,60 +1,14 @@
 //! The command as its users meet it: arguments in; files, figures and an exit status out.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+mod place;
+
+use std::path::Path;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use place::{Place, SMALL};
 use ringwal::{Lsn, Wal};
 use serde_json::Value;
-
-/// A directory of its own for each test, and the command to be run in it.
-struct Place(PathBuf);
-
-impl Place {
-    fn new(name: &str) -> Self {
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR"))
-            .join(format!("loadgen-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&path);
-        std::fs::create_dir_all(&path).unwrap();
-        Place(path)
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-
-    fn command(&self, line: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
-        command.current_dir(&self.0).args(line.split_whitespace());
-        command
-    }
-
-    fn run(&self, line: &str) -> Output {
-        self.command(line).output().unwrap()
-    }
-
-    /// Runs, and returns the JSON on stdout.
-    fn json(&self, line: &str) -> Value {
-        let output = self.run(&format!("{line} --json - --quiet"));
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{line}: {stderr}");
-        serde_json::from_slice(&output.stdout).unwrap()
-    }
-
-    fn entries(&self) -> Vec<String> {
-        let entries = std::fs::read_dir(&self.0).unwrap();
-        entries.map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect()
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-/// Small segments and a small disk, so that a short run goes through retention.
-const SMALL: &str = "--segment-size 1m --max-disk 12m";
 
 fn records_in(dir: &Path) -> Vec<Vec<u8>> {
     let wal = Wal::builder(dir).segment_size(1 << 20).open().unwrap();
@@ -342,6 +296,37 @@ fn an_open_loop_keeps_its_rate_and_counts_from_the_arrival() {
     assert_eq!(run["verified"], true);
     assert!(run["p99_9_ratio"].as_f64().unwrap() > 0.0);
     assert!(run["eta"].is_null(), "no bandwidth was asked for");
+    // One that is beyond every disk is said to be.
+    let output = place.run(&format!("{SMALL} --rate 900m --size 4k --duration 300ms --baseline 0"));
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && table.contains("TOO FAST"), "{table}");
+}
+
+#[test]
+fn sizes_are_mixed_and_records_sampled_from_a_file() {
+    let place = Place::new("sizes");
+    let line = format!("--records 3000 --threads 2 --verify --baseline 0 {SMALL}");
+    let run = place.json(&format!("{line} --size 10:1,1000:1"));
+    let mean = run["bytes"].as_f64().unwrap() / 3000.0;
+    assert!((450.0..560.0).contains(&mean), "{mean}");
+    assert_eq!((&run["verified"], &run["size"]["mix"]), (&true.into(), &"10:1,1000:1".into()));
+    std::fs::write(place.path("real"), format!("ab\n{}\n", "x".repeat(5000))).unwrap();
+    for open in ["", "--rate 20k"] {
+        let run = place.json(&format!("{line} --sample real --warm-up 50ms {open}"));
+        let mean = run["bytes"].as_f64().unwrap() / 3000.0;
+        assert!((2300.0..2700.0).contains(&mean), "{mean}");
+        assert_eq!((&run["verified"], &run["size"]), (&true.into(), &Value::Null));
+    }
+    for (line, says) in [
+        ("--sample missing", "--sample missing"),
+        ("--sample .", "--sample ."),
+        ("--sample real --size 4", "--size"),
+        ("--size 100:0", "no weight"),
+    ] {
+        let output = place.run(line);
+        assert_eq!(output.status.code(), Some(2), "{line}");
+        assert!(String::from_utf8(output.stderr).unwrap().contains(says), "{line}");
+    }
 }
 
 #[test]
@@ -418,7 +403,7 @@ fn a_witness_remembers_what_the_writer_does_not() {
     let acks = |place: &Place| std::fs::metadata(place.path("acks")).map_or(0, |meta| meta.len());
     let mut writer = place.command(&format!("crash --dir d --witness {address}")).spawn().unwrap();
     let until = Instant::now() + Duration::from_secs(30);
-    while acks(&place) < 24 * 50 {
+    while acks(&place) < 24 * 51 {
         assert!(Instant::now() < until, "nothing was acknowledged");
         std::thread::sleep(Duration::from_millis(5));
     }
@@ -469,8 +454,35 @@ fn two_measurements_are_compared_with_an_exit_status() {
     assert_eq!(json["rows"][0]["verdict"], "better");
     assert_eq!(json["rows"][1]["verdict"], "worse");
     assert!(place.run("compare a b --tolerance 60").status.success());
+    // What the second lacks is no success, unless that is what was asked for.
+    let first = suite(1.0).replacen("W1", "W2", 1);
+    std::fs::write(place.path("more"), first).unwrap();
+    let output = place.run("compare more a");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stdout).unwrap().contains("only in the first"));
+    assert!(place.run("compare more a --common").status.success());
+    // Nor is it one if nothing can be decided, and what differs in the settings is said.
+    let few = |mode: &str| {
+        let points = [1.0, 2.0].map(|n| serde_json::json!({ "records_per_s": n }));
+        serde_json::json!({ "mode": mode, "series": points }).to_string()
+    };
+    std::fs::write(place.path("d"), few("blocking")).unwrap();
+    std::fs::write(place.path("e"), few("open")).unwrap();
+    let output = place.run("compare d e");
+    assert_eq!(output.status.code(), Some(2));
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert!(table.contains("mode: blocking and open"), "{table}");
+    std::fs::write(place.path("s"), r#"{"steps": []}"#).unwrap();
+    std::fs::write(place.path("binary"), [0xff; 100]).unwrap();
     std::fs::write(place.path("c"), "{}").unwrap();
-    for (line, part) in [("compare a c", "no measured values"), ("compare a none", "none")] {
+    for (line, part) in [
+        ("compare a c", "no measured values"),
+        ("compare a none", "cannot compare none"),
+        ("compare s a", "of a sweep"),
+        ("compare a binary", "cannot compare binary"),
+        ("compare a .", "cannot compare ."),
+        ("compare a /dev/zero", "too large"),
+    ] {
         let output = place.run(line);
         assert_eq!(output.status.code(), Some(2), "{line}");
         assert!(String::from_utf8(output.stderr).unwrap().contains(part), "{line}");

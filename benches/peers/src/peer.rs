@@ -1,46 +1,21 @@
-//! What every log looks like to the workloads, and the table of all of them.
+//! What a log is opened and read back with, and the table of all of them. To the workloads, which are loadgen's, each is an
+//! [`Engine`].
 
 use std::any::Any;
 use std::path::Path;
 
 use crate::peers;
 
-/// Any peer's error.
-pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
-/// Shorthand with [`BoxError`].
-pub type Result<T> = std::result::Result<T, BoxError>;
-
-/// An open log.
-pub trait Peer: Send + Sync {
-    /// Appends a record and returns when it is durable.
-    fn append_durable(&self, payload: &[u8]) -> Result<()>;
-
-    /// Appends a record that the next [`Peer::sync`] makes durable. May wait where a buffer is full.
-    fn append(&self, payload: &[u8]) -> Result<()>;
-
-    /// Returns when everything is durable whose [`Peer::append`] had returned before the call.
-    fn sync(&self) -> Result<()>;
-
-    /// Closes the log, for peers whose drop cannot report a failure.
-    fn close(self: Box<Self>) -> Result<()> {
-        Ok(())
-    }
-
-    /// What the log decided by itself and a reader of the figures should know.
-    fn note(&self) -> Option<String> {
-        None
-    }
-}
+pub use loadgen::engine::{Engine, Result};
 
 /// What a log is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Use {
-    /// [`Peer::append_durable`]. What was written need not be kept.
+    /// [`Engine::append_durable`]. What was written need not be kept.
     Blocking,
-    /// [`Peer::append`] and [`Peer::sync`]. What was written need not be kept.
+    /// [`Engine::append`] and [`Engine::sync`]. What was written need not be kept.
     Relaxed,
-    /// [`Peer::append`] and [`Peer::sync`], and then everything is read back.
+    /// [`Engine::append`] and [`Engine::sync`], and then everything is read back.
     Recovery,
 }
 
@@ -122,7 +97,7 @@ pub struct Entry {
     /// The calls that make a record durable.
     pub durable_by: &'static str,
     /// Opens or makes a log in the directory.
-    pub open: fn(&Path, &Setup) -> Result<Box<dyn Peer>>,
+    pub open: fn(&Path, &Setup) -> Result<Box<dyn Engine>>,
     /// Opens the log in the directory and reads all of it, with what the peer verifies on the way.
     pub replay: fn(&Path, &Setup) -> Result<Replayed>,
 }

@@ -1,14 +1,17 @@
-//! The workloads, and what one run of one of them finds.
+//! The tasks, and what one run of one of them finds. Threads, records and clocks are loadgen's, which drives its own log in
+//! the same way.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use loadgen::Latencies;
+use loadgen::workload::{Outcome, Plan, drive};
 use serde::{Deserialize, Serialize};
 
+use loadgen::engine::Engine;
+
 use crate::device::{Flushes, between};
-use crate::peer::{Entry, Peer, Result, Setup, Tally, Use};
+use crate::peer::{Entry, Result, Setup, Tally, Use};
 
 /// Smallest record: its number.
 pub const SMALLEST: usize = 8;
@@ -114,7 +117,7 @@ fn with_peer(
     entry: &Entry,
     dir: &Path,
     setup: &Setup,
-    work: impl FnOnce(&dyn Peer) -> Result<Figures>,
+    work: impl FnOnce(&dyn Engine) -> Result<Figures>,
 ) -> Result<Figures> {
     let peer = (entry.open)(dir, setup)?;
     settle(dir)?;
@@ -169,162 +172,63 @@ impl Payload {
     }
 }
 
-const WARM_UP: u8 = 0;
-const MEASURED: u8 = 1;
-const OVER: u8 = 2;
+/// Records of `size` bytes until `time` is over, or so many bytes are appended.
+fn bounded(plan: Plan, time: Duration, bytes: u64, size: usize) -> Plan {
+    Plan { duration: Some(time), records: Some(bytes / size as u64), ..plan }
+}
 
-/// Where a run stands, and the sleep that notices its early end.
-#[derive(Default)]
-struct Phase(AtomicU8);
-
-impl Phase {
-    fn now(&self) -> u8 {
-        self.0.load(Ordering::Acquire)
-    }
-
-    fn set(&self, phase: u8) {
-        self.0.fetch_max(phase, Ordering::AcqRel);
-    }
-
-    fn sleep(&self, time: Duration) {
-        let end = Instant::now() + time;
-        while self.now() != OVER {
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return;
-            }
-            std::thread::sleep(left.min(Duration::from_millis(10)));
-        }
-    }
+/// A warm-up, and then the same measured.
+fn measured(
+    peer: &dyn Engine,
+    plan: &Plan,
+    (warm_up_bytes, bytes): (u64, u64),
+    size: usize,
+    times: Times,
+    flushes: &Flushes,
+) -> Result<(Outcome, Option<u64>)> {
+    drive(peer, &bounded(plan.clone(), times.warm_up, warm_up_bytes, size))?;
+    let before = flushes.read();
+    let outcome = drive(peer, &bounded(plan.clone(), times.run, bytes, size))?;
+    Ok((outcome, between(before, flushes.read())))
 }
 
 fn blocking(
-    peer: &dyn Peer,
+    peer: &dyn Engine,
     threads: u64,
     size: usize,
     times: Times,
     flushes: &Flushes,
 ) -> Result<Figures> {
-    let phase = Phase::default();
-    let share = BLOCKING_BYTES / threads / size as u64;
-    let committer = |thread| {
-        let (mut payload, mut latencies) = (Payload::new(size, thread), Latencies::new());
-        for _ in 0..share {
-            let start = Instant::now();
-            if let Err(e) = peer.append_durable(payload.next()) {
-                phase.set(OVER);
-                return Err(e);
-            }
-            let took = start.elapsed();
-            match phase.now() {
-                WARM_UP => {}
-                MEASURED => latencies.record(took),
-                _ => return Ok(latencies),
-            }
-        }
-        phase.set(OVER);
-        Ok(latencies)
-    };
-    let (committer, phase) = (&committer, &phase);
-    std::thread::scope(|scope| {
-        let committers: Vec<_> =
-            (0..threads).map(|thread| scope.spawn(move || committer(thread))).collect();
-        phase.sleep(times.warm_up);
-        let before = flushes.read();
-        let start = Instant::now();
-        phase.set(MEASURED);
-        phase.sleep(times.run);
-        phase.set(OVER);
-        let took = start.elapsed();
-        let after = flushes.read();
-        if took > times.run + LATE {
-            return Err("this process stood still for a while".into());
-        }
-        let mut all = Latencies::new();
-        for committer in committers {
-            all.merge(&committer.join().map_err(|_| "a thread panicked")??);
-        }
-        let figures = Figures::new(all.count(), size, took, &all);
-        Ok(Figures { flushes: between(before, after), ..figures })
-    })
+    let plan = Plan::blocking(usize::try_from(threads)?, size);
+    let bytes = (BLOCKING_BYTES / 2, BLOCKING_BYTES / 2);
+    let (outcome, flushes) = measured(peer, &plan, bytes, size, times, flushes)?;
+    // The last commits are waited for, so that it takes a little longer.
+    if outcome.seconds > (times.run + LATE).as_secs_f64() + outcome.latencies.max_ns() as f64 / 1e9
+    {
+        return Err("this process stood still for a while".into());
+    }
+    let took = Duration::from_secs_f64(outcome.seconds);
+    let figures = Figures::new(outcome.records, size, took, &outcome.latencies);
+    Ok(Figures { flushes, ..figures })
 }
 
 fn relaxed(
-    peer: &dyn Peer,
+    peer: &dyn Engine,
     threads: u64,
     size: usize,
     times: Times,
     flushes: &Flushes,
 ) -> Result<Figures> {
-    // Warm-up and measurement are two rounds of the same: the numbers go on.
-    let warm = Times { run: times.warm_up, ..times };
-    relaxed_round(peer, (0, threads), size, warm, WARM_UP_BYTES, flushes)?;
-    relaxed_round(peer, (threads, threads), size, times, RELAXED_BYTES, flushes)
+    let plan = Plan::synced(usize::try_from(threads)?, size, SYNC_EVERY);
+    let bytes = (WARM_UP_BYTES, RELAXED_BYTES);
+    let (outcome, flushes) = measured(peer, &plan, bytes, size, times, flushes)?;
+    let took = Duration::from_secs_f64(outcome.seconds);
+    let figures = Figures::new(outcome.records, size, took, &outcome.syncs);
+    // And the one that ended it.
+    Ok(Figures { syncs: outcome.syncs.count() + 1, flushes, ..figures })
 }
 
-fn relaxed_round(
-    peer: &dyn Peer,
-    (first, threads): (u64, u64),
-    size: usize,
-    times: Times,
-    bytes: u64,
-    flushes: &Flushes,
-) -> Result<Figures> {
-    let phase = Phase::default();
-    let share = bytes / threads / size as u64;
-    let running = AtomicU64::new(threads);
-    let appender = |thread| {
-        let mut payload = Payload::new(size, thread);
-        let mut appended = 0;
-        let mut result = Ok(());
-        while appended < share && phase.now() != OVER {
-            result = peer.append(payload.next());
-            if result.is_err() {
-                phase.set(OVER);
-                break;
-            }
-            appended += 1;
-        }
-        // The last one ends the round, when all have had their share.
-        if running.fetch_sub(1, Ordering::AcqRel) == 1 {
-            phase.set(OVER);
-        }
-        result.map(|()| appended)
-    };
-    let (appender, phase) = (&appender, &phase);
-    std::thread::scope(|scope| {
-        let before = flushes.read();
-        let start = Instant::now();
-        let appenders: Vec<_> =
-            (first..first + threads).map(|thread| scope.spawn(move || appender(thread))).collect();
-        let (mut syncs, mut latencies, mut failed) = (0, Latencies::new(), None);
-        while phase.now() != OVER && failed.is_none() {
-            phase.sleep(SYNC_EVERY);
-            let sync = Instant::now();
-            failed = peer.sync().err();
-            latencies.record(sync.elapsed());
-            syncs += 1;
-            if start.elapsed() >= times.run {
-                phase.set(OVER);
-            }
-        }
-        phase.set(OVER);
-        let mut records: u64 = 0;
-        for appender in appenders {
-            records += appender.join().map_err(|_| "a thread panicked")??;
-        }
-        if let Some(e) = failed {
-            return Err(e);
-        }
-        // Only now is everything durable that is counted.
-        peer.sync()?;
-        let took = start.elapsed();
-        let figures = Figures::new(records, size, took, &latencies);
-        Ok(Figures { syncs: syncs + 1, flushes: between(before, flushes.read()), ..figures })
-    })
-}
-
-fn fill(peer: &dyn Peer, size: usize, bytes: u64) -> Result<Figures> {
+fn fill(peer: &dyn Engine, size: usize, bytes: u64) -> Result<Figures> {
     let (records, sync_every) = (bytes / size as u64, (FILL_SYNC_BYTES / size as u64).max(1));
     let mut payload = Payload::new(size, 0);
     let start = Instant::now();

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::latency::Latencies;
+use crate::stop::Stop;
 
 pub(crate) use area::Area;
 
@@ -95,8 +96,13 @@ pub struct Baseline {
 
 /// One way to write groups. Slices follow each other in one opened area.
 trait Driver {
-    /// Writes for `time`; returns bytes made durable and the seconds that it took.
-    fn slice(&mut self, time: Duration, latencies: &mut Latencies) -> std::io::Result<(u64, f64)>;
+    /// Writes for `time`, or until the stop; returns bytes made durable and the seconds that it took.
+    fn slice(
+        &mut self,
+        time: Duration,
+        latencies: &mut Latencies,
+        stop: &Stop,
+    ) -> std::io::Result<(u64, f64)>;
 }
 
 const SLICES: u32 = 5;
@@ -108,6 +114,15 @@ const MIN_SLICE: Duration = Duration::from_millis(20);
 ///
 /// [`Error::Baseline`] with what the system refused.
 pub fn measure(directory: &Path, request: &Request) -> Result<Baseline, Error> {
+    measure_until(directory, request, &Stop::default())
+}
+
+/// The same, ended by a stop with what has been measured by then.
+///
+/// # Errors
+///
+/// [`Error::Baseline`] with what the system refused.
+pub fn measure_until(directory: &Path, request: &Request, stop: &Stop) -> Result<Baseline, Error> {
     let failed = |e: std::io::Error| Error::Baseline(e.to_string());
     let block = request.block.max(512).next_power_of_two();
     let group = request.group.max(1).next_multiple_of(block);
@@ -116,10 +131,14 @@ pub fn measure(directory: &Path, request: &Request) -> Result<Baseline, Error> {
     let request = Request { group, block, direct, depth: request.depth.max(1), ..*request };
     let (mut driver, method, depth) = driver(area, &request).map_err(failed)?;
     let (mut rates, mut latencies) = (Vec::new(), Latencies::new());
-    for _ in 0..SLICES {
-        let time = (request.time / SLICES).max(MIN_SLICE);
-        let (bytes, seconds) = driver.slice(time, &mut latencies).map_err(failed)?;
+    let slices = (request.time.as_millis() / MIN_SLICE.as_millis()).clamp(1, SLICES.into()) as u32;
+    for _ in 0..slices {
+        let time = (request.time / slices).max(MIN_SLICE);
+        let (bytes, seconds) = driver.slice(time, &mut latencies, stop).map_err(failed)?;
         rates.push(bytes as f64 / seconds);
+        if stop.was_signalled() {
+            break;
+        }
     }
     let bytes_per_s = median(&mut rates);
     let groups_per_s = bytes_per_s / group as f64;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::area::{Aligned, Area, write_all_at};
 use super::{Driver, Method, Request};
 use crate::latency::Latencies;
+use crate::stop::Stop;
 
 pub(super) struct StdDriver {
     area: Area,
@@ -21,10 +22,16 @@ impl StdDriver {
 }
 
 impl Driver for StdDriver {
-    fn slice(&mut self, time: Duration, latencies: &mut Latencies) -> io::Result<(u64, f64)> {
+    fn slice(
+        &mut self,
+        time: Duration,
+        latencies: &mut Latencies,
+        stop: &Stop,
+    ) -> io::Result<(u64, f64)> {
         let (begun, mut bytes) = (Instant::now(), 0);
         let mut last = begun;
-        while last.duration_since(begun) < time {
+        // Once at least: a rate of nothing is no rate.
+        while last == begun || (last.duration_since(begun) < time && !stop.was_signalled()) {
             let offset = self.area.next_offset();
             write_all_at(self.area.file(), self.memory.as_slice(), offset)?;
             if self.sync {

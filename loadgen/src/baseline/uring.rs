@@ -16,6 +16,7 @@ use nix::libc;
 use super::area::{Aligned, Area};
 use super::{Driver, Method, Request};
 use crate::latency::Latencies;
+use crate::stop::Stop;
 
 /// Bit of `user_data` that tells a sync from a write; the others are the group's place.
 const SYNC: u64 = 1 << 32;
@@ -123,7 +124,12 @@ impl UringDriver {
 }
 
 impl Driver for UringDriver {
-    fn slice(&mut self, time: Duration, latencies: &mut Latencies) -> io::Result<(u64, f64)> {
+    fn slice(
+        &mut self,
+        time: Duration,
+        latencies: &mut Latencies,
+        stop: &Stop,
+    ) -> io::Result<(u64, f64)> {
         let (begun, mut bytes) = (Instant::now(), 0);
         for place in 0..self.memory.len() {
             self.push(place)?;
@@ -136,7 +142,7 @@ impl Driver for UringDriver {
                     let now = Instant::now();
                     latencies.record(now.duration_since(self.begun[place]));
                     bytes += self.memory[place].as_slice().len() as u64;
-                    if now.duration_since(begun) < time {
+                    if now.duration_since(begun) < time && !stop.was_signalled() {
                         self.push(place)?;
                     }
                 }

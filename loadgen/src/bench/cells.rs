@@ -12,7 +12,6 @@ use crate::baseline::{self, Baseline, Method, Request};
 use crate::cli::Args;
 use crate::error::Error;
 use crate::run::{self, Report};
-use crate::stop::Stop;
 
 type Run = Box<dyn Fn(&mut Context<'_>) -> Result<Option<Sample>, Error>>;
 
@@ -262,11 +261,11 @@ fn switched_off() -> Vec<Cell> {
 fn recovery() -> Vec<Cell> {
     let limit = "a sequential read + CRC32";
     let bytes = cell("W9", "open + replay, 1 KiB", Unit::BytesPerSecond, limit, |context| {
-        let found = replay::measure(context.dir, 1024, context.time)?;
+        let found = replay::measure(context.dir, context.stop, 1024, context.time)?;
         Ok(Some(Sample { value: found.replay, limit: Some(found.read), ..Sample::default() }))
     });
     let records = cell("W9", "open + replay, 100 B", Unit::PerSecond, limit, |context| {
-        let found = replay::measure(context.dir, 100, context.time)?;
+        let found = replay::measure(context.dir, context.stop, 100, context.time)?;
         let by_record = found.records as f64 / found.bytes as f64;
         let (value, limit) = (found.replay * by_record, found.read * by_record);
         Ok(Some(Sample { value, limit: Some(limit), ..Sample::default() }))
@@ -300,7 +299,7 @@ fn load(context: &mut Context<'_>, line: &str, warm: Warm, cells: u32) -> Result
     let words = [&fixed, disk, baseline, line].into_iter().flat_map(str::split_whitespace);
     let mut args = Args::try_parse_from(words).map_err(|e| Error::Usage(e.to_string()))?;
     args.dir = Some(context.dir.join("log"));
-    let report = run::run(&args, &Arc::new(Stop::default()))?;
+    let report = run::run(&args, context.stop)?;
     let backend = &report.backend;
     let pinned = line.contains("--backend") || line.contains("--commit-method");
     if !pinned && context.commit_method.is_empty() {
@@ -340,6 +339,9 @@ fn tail(report: &Report) -> Sample {
 fn best_raw(context: &Context<'_>, group: usize) -> Result<Option<f64>, Error> {
     let mut best: Option<f64> = None;
     for method in [Method::Dsync, Method::LinkedFsync] {
+        if context.stop.was_signalled() {
+            return Ok(None);
+        }
         let raw = raw(context, group, method, context.time / 4)?;
         let p50 = raw.latencies.quantile_ns(0.5) as f64;
         best = Some(best.map_or(p50, |b| b.min(p50)));
@@ -356,5 +358,5 @@ fn raw(
     let time = time.max(Duration::from_millis(100));
     let request =
         Request { method, group, depth: 1, direct: true, block: BLOCK, time, area: 64 << 20 };
-    baseline::measure(context.dir, &request)
+    baseline::measure_until(context.dir, &request, context.stop)
 }

@@ -22,7 +22,7 @@ use crate::cli::BenchArgs;
 use crate::device::Device;
 use crate::directory::RunDir;
 use crate::error::Error;
-use crate::progress::Progress;
+use crate::progress::{Part, Progress};
 use crate::stop::Stop;
 use cells::{Cell, cells};
 
@@ -100,6 +100,7 @@ pub struct Suite {
 /// What a cell is run with.
 struct Context<'a> {
     dir: &'a Path,
+    stop: &'a Arc<Stop>,
     time: Duration,
     /// Of the cells that came before in this round.
     values: Vec<(&'static str, f64)>,
@@ -112,17 +113,14 @@ impl Context<'_> {
     }
 }
 
-/// Runs the suite. A signal ends it after the cell that runs, and what is complete is reported.
+/// Runs the suite. A signal ends it, and what is complete is reported.
 ///
 /// # Errors
 ///
 /// Any, of any cell.
 pub fn run(args: &BenchArgs, stop: &Arc<Stop>) -> Result<Suite, Error> {
     args.check()?;
-    let dir = match &args.dir {
-        Some(path) => RunDir::given(path, false, stop)?,
-        None => RunDir::fresh(false, stop)?,
-    };
+    let dir = RunDir::own(args.dir.as_deref(), false, stop)?;
     let chosen: Vec<Cell> = cells().into_iter().filter(|c| args.wants(c.workload)).collect();
     let rows = chosen.iter().map(|cell| Row {
         workload: cell.workload,
@@ -143,17 +141,25 @@ pub fn run(args: &BenchArgs, stop: &Arc<Stop>) -> Result<Suite, Error> {
     'rounds: for round in 0..args.rounds {
         let mut context = Context {
             dir: dir.path(),
+            stop,
             time: args.cell_time,
             values: Vec::new(),
             commit_method: String::new(),
         };
-        for (cell, row) in chosen.iter().zip(&mut suite.rows) {
+        for (n, (cell, row)) in chosen.iter().zip(&mut suite.rows).enumerate() {
             if stop.was_signalled() {
                 break 'rounds;
             }
+            let done = (round * chosen.len() + n) as f64 / (args.rounds * chosen.len()) as f64;
             let (n, of) = (round + 1, args.rounds);
-            progress.step(&format!("round {n} of {of}: {} {}", cell.workload, cell.name));
-            if let Some(sample) = (cell.run)(&mut context)? {
+            let what = format!("round {n} of {of}: {} {}", cell.workload, cell.name);
+            progress.step(&what, Part::Share(done));
+            let sample = (cell.run)(&mut context)?;
+            if stop.was_signalled() {
+                // Broken off in the middle: no measurement.
+                break 'rounds;
+            }
+            if let Some(sample) = sample {
                 context.values.push((cell.name, sample.value));
                 row.samples.push(sample);
             }

@@ -29,9 +29,14 @@ pub(super) struct Found {
     pub(super) bytes: u64,
 }
 
-pub(super) fn measure(parent: &Path, size: usize, time: Duration) -> Result<Found, Error> {
+pub(super) fn measure(
+    parent: &Path,
+    stop: &Arc<Stop>,
+    size: usize,
+    time: Duration,
+) -> Result<Found, Error> {
     let log = (LOG * time.as_secs_f64()).clamp(LEAST_LOG, LOG) as u64;
-    let dir = RunDir::given(&parent.join("replay"), false, &Arc::new(Stop::default()))?;
+    let dir = RunDir::given(&parent.join("replay"), false, stop)?;
     let builder = Wal::builder(dir.path()).durability(Durability::Manual).segment_size(SEGMENT);
     let wal = builder.clone().open()?;
     let pool = Arc::new(Pool::new(SizeRange { min: size, max: size }, 1));

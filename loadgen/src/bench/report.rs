@@ -46,6 +46,7 @@ pub fn markdown(suite: &Suite) -> String {
 pub fn json(suite: &Suite) -> Value {
     let rows: Vec<Value> = suite.rows.iter().map(row).collect();
     json!({
+        "schema": "ringwal-loadgen/bench/1",
         "rounds": suite.rounds,
         "cell_seconds": suite.seconds,
         "processors": suite.processors,

@@ -13,7 +13,7 @@ mod witness;
 mod writer;
 
 use std::io::{self, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,20 +21,20 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 pub use check::{Found, check};
-pub use witness::{ask, serve};
+pub use witness::serve;
 pub use writer::write;
 
 use crate::cli::CrashArgs;
 use crate::directory::RunDir;
 use crate::error::Error;
 use crate::payload::SplitMix;
-use crate::progress::Progress;
+use crate::progress::{Part, Progress};
 use crate::stop::Stop;
 use crate::units::grouped;
 use record::Acks;
 
 /// What the rounds came to.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Outcome {
     /// Writers that were killed.
     pub rounds: u64,
@@ -48,6 +48,8 @@ pub struct Outcome {
     pub in_opening: u64,
     /// The longest that opening took, in nanoseconds.
     pub longest_open: u64,
+    /// Where the log is, if it stays.
+    pub log: Option<PathBuf>,
 }
 
 /// Kills writers at random moments, and looks after each whether what it had acknowledged is there.
@@ -56,10 +58,7 @@ pub struct Outcome {
 ///
 /// [`Error::Verify`] if it is not; any other.
 pub fn rounds(args: &CrashArgs, stop: &Arc<Stop>) -> Result<Outcome, Error> {
-    let dir = match &args.dir {
-        Some(path) => RunDir::given(path, args.keep, stop)?,
-        None => RunDir::fresh(args.keep, stop)?,
-    };
+    let mut dir = RunDir::own(args.dir.as_deref(), args.keep, stop)?;
     let log = dir.path().join("log");
     let mut progress = Progress::new(args.quiet);
     let (mut acks, mut outcome) = (Acks::default(), Outcome::default());
@@ -68,35 +67,122 @@ pub fn rounds(args: &CrashArgs, stop: &Arc<Stop>) -> Result<Outcome, Error> {
         // Half of them soon: opening and recovery are killed too.
         let longest = if random.next().is_multiple_of(2) { 30_000 } else { 400_000 };
         let life = Duration::from_micros(random.next() % longest);
-        progress.step(&format!(
-            "round {} of {}: {} acknowledged so far",
-            outcome.rounds + 1,
-            args.rounds,
-            grouped(acks.count())
-        ));
-        let before = acks.count();
-        one_life(&log, args, life, &mut acks)?;
-        outcome.in_opening += u64::from(acks.count() == before);
-        let begun = Instant::now();
-        let found = check(&log, &acks)?;
-        outcome.longest_open = outcome.longest_open.max(begun.elapsed().as_nanos() as u64);
-        outcome.rounds += 1;
-        outcome.found = found.records;
-        outcome.unacknowledged = found.records.saturating_sub(acks.count());
-        outcome.acknowledged = acks.count();
+        progress.step(
+            &format!(
+                "round {} of {}: {} acknowledged so far",
+                outcome.rounds + 1,
+                args.rounds,
+                grouped(acks.count())
+            ),
+            Part::Share(outcome.rounds as f64 / args.rounds as f64),
+        );
+        if let Err(e) = one_round(&log, args, life, &mut acks, &mut outcome) {
+            let (kills, place) = (outcome.rounds + 1, log.display());
+            let what = match e {
+                Error::Verify(what) => what,
+                Error::Log(e) => format!("the log cannot be opened again: {e}"),
+                other => return Err(other),
+            };
+            // The log is the evidence.
+            dir.leave();
+            let text = format!("{what}; after {kills} kills; the log stays in {place}");
+            return Err(Error::Verify(text));
+        }
     }
     progress.clear();
+    outcome.log = dir.stays().then_some(log);
     Ok(outcome)
+}
+
+fn one_round(
+    log: &Path,
+    args: &CrashArgs,
+    life: Duration,
+    acks: &mut Acks,
+    outcome: &mut Outcome,
+) -> Result<(), Error> {
+    let before = acks.count();
+    one_life(log, args, life, acks)?;
+    outcome.in_opening += u64::from(acks.count() == before);
+    let begun = Instant::now();
+    let found = check(log, acks)?;
+    outcome.longest_open = outcome.longest_open.max(begun.elapsed().as_nanos() as u64);
+    outcome.rounds += 1;
+    outcome.found = found.records;
+    outcome.unacknowledged = found.records.saturating_sub(acks.count());
+    outcome.acknowledged = acks.count();
+    Ok(())
+}
+
+/// What a pulled plug came to.
+#[derive(Debug, Clone, Copy)]
+pub struct Survived {
+    /// Acknowledgements that the witness has kept.
+    pub acknowledged: u64,
+    /// What the log holds.
+    pub found: Found,
+}
+
+/// Looks whether everything that the witness has heard of is in the log of `dir`.
+///
+/// # Errors
+///
+/// [`Error::Verify`] if it is not, or if the witness has heard of nothing; [`Error::Directory`] if there is no such directory.
+pub fn ask_and_check(witness: &str, dir: &Path) -> Result<Survived, Error> {
+    if !dir.is_dir() {
+        return Err(Error::directory(dir, "it is not there; give the --dir that was written to"));
+    }
+    let acks = witness::ask(witness)?;
+    if acks.count() == 0 {
+        let text = "the witness has heard of no record, so that nothing was checked; was it started with the same --acks?";
+        return Err(Error::Verify(text.into()));
+    }
+    let found = check(&dir.join("log"), &acks).map_err(|e| match e {
+        Error::Verify(what) => Error::Verify(format!(
+            "{what}; if the directory was emptied since, start the witness with other --acks"
+        )),
+        other => other,
+    })?;
+    Ok(Survived { acknowledged: acks.count(), found })
+}
+
+impl Survived {
+    /// For people, ended by a newline.
+    #[must_use]
+    pub fn table(&self) -> String {
+        format!(
+            "all {} acknowledged records are there, of {} in the log, from {} lives\n",
+            grouped(self.acknowledged),
+            grouped(self.found.records),
+            grouped(self.found.lives)
+        )
+    }
+
+    /// For programs.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        json!({
+            "schema": "ringwal-loadgen/crash-check/1",
+            "acknowledged": self.acknowledged,
+            "found": self.found.records,
+            "lives": self.found.lives,
+            "lost": 0,
+        })
+    }
 }
 
 /// One writer, killed after so long. What it had said by then counts.
 fn one_life(log: &Path, args: &CrashArgs, life: Duration, acks: &mut Acks) -> Result<(), Error> {
     let failed = |what| move |source| Error::System { what, source };
     let program = std::env::current_exe().map_err(failed("find this program"))?;
-    let mut child = Command::new(program)
+    let mut command = Command::new(program);
+    // Ctrl-C on a terminal is for this process, not for the writer: that would end by itself, which is a failure.
+    #[cfg(unix)]
+    std::os::unix::process::CommandExt::process_group(&mut command, 0);
+    let mut child = command
         .arg("crash-writer")
+        .args(["--threads", &args.threads.to_string(), "--size", &args.size.to_string(), "--"])
         .arg(log)
-        .args(["--threads", &args.threads.to_string(), "--size", &args.size.to_string()])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -137,12 +223,22 @@ impl Outcome {
     /// For people, ended by a newline.
     #[must_use]
     pub fn table(&self) -> String {
+        let log = match &self.log {
+            Some(log) => format!("  log             {} (stays)\n", log.display()),
+            None => String::new(),
+        };
+        // Where nothing was acknowledged nothing could be missing.
+        let verdict = match (self.rounds, self.acknowledged) {
+            (0, _) => "no round was finished",
+            (_, 0) => "nothing was acknowledged, so that nothing is shown; give more --rounds",
+            _ => "every acknowledged record was there, after each kill",
+        };
         format!(
-            "ringwal loadgen crash: every acknowledged record was there, after each kill\n\n  \
+            "ringwal loadgen crash: {verdict}\n\n  \
              writers killed  {}, {} of them while opening\n  \
              acknowledged    {} records\n  \
              found           {}: in order, without gaps, whole; {} of them not acknowledged in time\n  \
-             opening         {} at most, and reading everything\n",
+             opening         {} at most, and reading everything\n{log}",
             grouped(self.rounds),
             grouped(self.in_opening),
             grouped(self.acknowledged),
@@ -156,6 +252,7 @@ impl Outcome {
     #[must_use]
     pub fn json(&self) -> Value {
         json!({
+            "schema": "ringwal-loadgen/crash/1",
             "rounds": self.rounds,
             "killed_in_opening": self.in_opening,
             "acknowledged": self.acknowledged,

@@ -2,19 +2,25 @@
 //!
 //! A connection begins with a byte: `w`, and acknowledgements follow; or `c`, and the highest of each thread and life are
 //! answered.
+//!
+//! The file begins with [`HEAD`]; then acknowledgements follow. A half one at the end, of a witness that was ended, is
+//! cut off, so that those after it can be read.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::net::{TcpListener, TcpStream, ToSocketAddrs};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::record::{Acks, read_ack};
+use super::record::{ACK, Acks, read_ack};
 use crate::error::Error;
 
 pub(super) const TO_WRITE: u8 = b'w';
 const TO_CHECK: u8 = b'c';
+const LOOK: Duration = Duration::from_millis(250);
+
+const HEAD: [u8; ACK] = *b"loadgen acknowledgements";
 
 fn failed(what: &'static str) -> impl Fn(io::Error) -> Error {
     move |source| Error::System { what, source }
@@ -32,7 +38,7 @@ pub(super) fn connect(address: &str) -> Result<TcpStream, Error> {
 /// # Errors
 ///
 /// Those of the network.
-pub fn ask(address: &str) -> Result<Acks, Error> {
+pub(super) fn ask(address: &str) -> Result<Acks, Error> {
     let wrong = failed("ask the witness");
     let mut stream = connect(address)?;
     stream.write_all(&[TO_CHECK]).map_err(&wrong)?;
@@ -43,31 +49,67 @@ pub fn ask(address: &str) -> Result<Acks, Error> {
     Ok(acks)
 }
 
-/// Listens, and keeps what it hears in a file, until it is killed. Calls `ready` with the address.
+/// Listens, and keeps what it hears in a file, until it is killed. Calls `ready` with the address, and `heard` now and then
+/// with the number of all acknowledgements.
 ///
 /// # Errors
 ///
 /// If it cannot listen, or not use the file.
-pub fn serve(listen: &str, file: &Path, ready: impl FnOnce(String)) -> Result<(), Error> {
-    let opened = OpenOptions::new().create(true).append(true).read(true).open(file);
-    let kept =
-        opened.map_err(|e| Error::Output { option: "--acks", path: file.into(), source: e })?;
-    let mut acks = Acks::default();
-    let mut input = BufReader::new(&kept);
-    while let Some(ack) = read_ack(&mut input).map_err(failed("read the acknowledgements"))? {
-        acks.add(ack);
-    }
+pub fn serve(
+    listen: &str,
+    file: &Path,
+    ready: impl FnOnce(String),
+    heard: impl Fn(u64) + Send + 'static,
+) -> Result<(), Error> {
+    let wrong = |e| Error::Output { option: "--acks", path: file.into(), source: e };
+    let (kept, acks) = open(file).map_err(wrong)?;
     let listener = TcpListener::bind(listen).map_err(failed("listen; give another --listen"))?;
     let address = listener.local_addr().map_err(failed("listen"))?;
     ready(address.to_string());
     let state = Arc::new((Mutex::new(acks), Mutex::new(kept)));
+    let counted = Arc::clone(&state);
+    std::thread::spawn(move || {
+        loop {
+            heard(counted.0.lock().unwrap_or_else(PoisonError::into_inner).count());
+            std::thread::sleep(LOOK);
+        }
+    });
     for stream in listener.incoming() {
-        let Ok(stream) = stream else { continue };
+        let Ok(stream) = stream else {
+            // Out of descriptors, say: others end, and this goes on then.
+            std::thread::sleep(LOOK);
+            continue;
+        };
         let state = Arc::clone(&state);
         // One that fails is one that has died, which is what this is for.
         std::thread::spawn(move || hear(stream, &state));
     }
     Ok(())
+}
+
+/// The file, at its end, and what is in it.
+fn open(path: &Path) -> io::Result<(File, Acks)> {
+    let mut file =
+        OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path)?;
+    let mut acks = Acks::default();
+    if file.metadata()?.len() == 0 {
+        file.write_all(&HEAD)?;
+        return Ok((file, acks));
+    }
+    let mut head = [0; ACK];
+    let is_ours = file.read_exact(&mut head).is_ok() && head == HEAD;
+    if !is_ours {
+        let text = "it is there, and holds no acknowledgements of a witness";
+        return Err(io::Error::other(text));
+    }
+    let (mut input, mut whole) = (BufReader::new(&file), ACK as u64);
+    while let Some(ack) = read_ack(&mut input)? {
+        acks.add(ack);
+        whole += ACK as u64;
+    }
+    file.set_len(whole)?;
+    file.seek(SeekFrom::Start(whole))?;
+    Ok((file, acks))
 }
 
 fn hear(stream: TcpStream, (acks, file): &(Mutex<Acks>, Mutex<File>)) -> io::Result<()> {
@@ -92,4 +134,28 @@ fn hear(stream: TcpStream, (acks, file): &(Mutex<Acks>, Mutex<File>)) -> io::Res
         _ => {}
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::record::Name;
+    use super::*;
+
+    #[test]
+    fn a_file_is_gone_on_with_behind_a_half_acknowledgement() {
+        let path = std::env::temp_dir().join(format!("loadgen-acks-{}", std::process::id()));
+        let ack = |number| Name { life: 1, thread: 0, number }.ack();
+        let (mut file, acks) = open(&path).unwrap();
+        assert_eq!(acks.count(), 0);
+        file.write_all(&ack(0)).unwrap();
+        file.write_all(&ack(1)[..7]).unwrap();
+        let (mut file, acks) = open(&path).unwrap();
+        assert_eq!(acks.count(), 1);
+        file.write_all(&ack(4)).unwrap();
+        assert_eq!(open(&path).unwrap().1.count(), 5);
+        std::fs::write(&path, "somebody else's").unwrap();
+        assert!(open(&path).is_err());
+        assert_eq!(std::fs::read(&path).unwrap(), b"somebody else's");
+        std::fs::remove_file(&path).unwrap();
+    }
 }

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use ringwal::{Wal, WalBuilder};
 
@@ -17,18 +18,25 @@ pub(super) fn builder(log: &Path) -> WalBuilder {
     Wal::builder(log).segment_size(4 << 20)
 }
 
-/// Appends until it is killed, or nobody hears it any more. Acknowledgements go to a witness, or to standard output.
+/// Appends until it is killed, or nobody hears it any more. Acknowledgements go to a witness, or to standard output; how
+/// many there are, to `told`.
 ///
 /// # Errors
 ///
-/// Any.
-pub fn write(log: &Path, threads: u32, size: usize, witness: Option<&str>) -> Result<(), Error> {
+/// Any; with a witness also that it is gone.
+pub fn write(
+    log: &Path,
+    threads: u32,
+    size: usize,
+    witness: Option<&str>,
+    told: &AtomicU64,
+) -> Result<(), Error> {
     let out: Box<dyn Write + Send> = match witness {
         None => Box::new(io::stdout()),
         Some(address) => {
             let mut stream: TcpStream = connect(address)?;
-            let told = stream.set_nodelay(true).and_then(|()| stream.write_all(&[TO_WRITE]));
-            told.map_err(|source| Error::System { what: "reach the witness", source })?;
+            let begun = stream.set_nodelay(true).and_then(|()| stream.write_all(&[TO_WRITE]));
+            begun.map_err(|source| Error::System { what: "reach the witness", source })?;
             Box::new(stream)
         }
     };
@@ -39,13 +47,20 @@ pub fn write(log: &Path, threads: u32, size: usize, witness: Option<&str>) -> Re
         let threads: Vec<_> = (0..threads)
             .map(|thread| {
                 let (wal, out, name) = (&wal, &out, Name { life, thread, number: 0 });
-                scope.spawn(move || one(wal, name, size, out))
+                scope.spawn(move || one(wal, name, size, out, told))
             })
             .collect();
         threads.into_iter().try_for_each(|thread| {
             thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
-    })
+    })?;
+    match witness {
+        None => Ok(()),
+        Some(_) => Err(Error::System {
+            what: "reach the witness any more; start both again",
+            source: io::ErrorKind::BrokenPipe.into(),
+        }),
+    }
 }
 
 fn one(
@@ -53,6 +68,7 @@ fn one(
     mut name: Name,
     size: usize,
     out: &Mutex<Box<dyn Write + Send>>,
+    told: &AtomicU64,
 ) -> Result<(), Error> {
     let mut record = Vec::new();
     loop {
@@ -63,6 +79,7 @@ fn one(
         if out.write_all(&name.ack()).and_then(|()| out.flush()).is_err() {
             return Ok(());
         }
+        told.fetch_add(1, Ordering::Relaxed);
         name.number += 1;
     }
 }

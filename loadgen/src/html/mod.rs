@@ -6,10 +6,12 @@ use std::fmt::Write as _;
 
 use plot::{Axis, Line, Plot, Scale, bars, escape};
 
+use crate::latency::Latencies;
+use crate::probe::best;
 use crate::report::{json, table};
 use crate::run::Report;
 use crate::sweep::Sweep;
-use crate::units::{nanos, rate, si};
+use crate::units::{bytes, nanos, rate, si};
 
 const STYLE: &str = "
 :root{color-scheme:light dark;--bg:#fff;--fg:#1c2330;--dim:#5b6577;--grid:#e3e7ee;--a:#0b62c4;--b:#b34700;--c:#8b1f8f;--mark:#9aa4b5}
@@ -19,8 +21,7 @@ body{margin:0 auto;padding:1rem;max-width:60rem;background:var(--bg);color:var(-
 h1{font-size:1.3rem;line-height:1.3}
 figure{margin:1.5rem 0}
 figcaption{font-weight:600}
-.plot{overflow-x:auto}
-svg{display:block;width:100%;min-width:36rem;height:auto;font:13px system-ui,sans-serif}
+svg{display:block;width:100%;height:auto;font:13px system-ui,sans-serif}
 text{fill:var(--dim)}
 text.y{text-anchor:end}text.x,text.label{text-anchor:middle}
 .grid{stroke:var(--grid);fill:none}
@@ -37,7 +38,11 @@ circle.a{fill:var(--a)}circle.b{fill:var(--b)}circle.c{fill:var(--c)}
 .bars td:nth-child(2){width:60%}.bars td:last-child{padding-left:.8rem;white-space:nowrap}
 .bars div{height:1rem;background:var(--a)}
 pre{overflow-x:auto;font:13px/1.4 ui-monospace,monospace;background:color-mix(in srgb,var(--fg) 6%,transparent);padding:.8rem}
-@media(max-width:40rem){.bars,.bars tbody,.bars tr,.bars th,.bars td{display:block;width:100%!important;padding:.1rem 0!important}}
+.narrow{display:none}
+dl{display:flex;flex-wrap:wrap;gap:.6rem;margin:1rem 0}
+dl div{flex:1 1 8rem;padding:.6rem .8rem;border:1px solid var(--grid);border-radius:.5rem}
+dt{color:var(--dim);font-size:.85rem}dd{margin:0;font-size:1.25rem;font-weight:600;white-space:nowrap}
+@media(max-width:40rem){.wide{display:none}.narrow{display:block}dl div{flex-basis:6.5rem}.bars,.bars tbody,.bars tr,.bars th,.bars td{display:block;width:100%!important;padding:.1rem 0!important}}
 ";
 
 fn page(title: &str, body: &str) -> String {
@@ -69,14 +74,27 @@ fn percentile(x: f64) -> String {
 pub fn run(report: &Report) -> String {
     let text = table(report);
     let (headline, rest) = text.split_once('\n').unwrap_or((&text, ""));
-    let mut body = String::new();
+    let mut body = tiles(report);
+    let curve = |latencies: &Latencies| -> Vec<(f64, f64)> {
+        let quantiles = latencies.histogram().iter_quantiles(5);
+        let inner = quantiles.filter(|v| v.quantile_iterated_to() < 1.0).map(|v| {
+            let x = 1.0 / (1.0 - v.quantile_iterated_to()).max(1e-9);
+            (x, v.value_iterated_to() as f64)
+        });
+        inner.collect()
+    };
+    let line = |name: &str, class, latencies| Line {
+        name: name.into(),
+        class,
+        points: curve(latencies),
+        dots: false,
+    };
     let histogram = report.outcome.latencies.histogram();
     if !histogram.is_empty() {
-        let points =
-            histogram.iter_quantiles(5).filter(|v| v.quantile_iterated_to() < 1.0).map(|v| {
-                let x = 1.0 / (1.0 - v.quantile_iterated_to()).max(1e-9);
-                (x, v.value_iterated_to() as f64)
-            });
+        let mut lines = vec![line("as measured", 'a', &report.outcome.latencies)];
+        if let Some(corrected) = &report.outcome.corrected {
+            lines.push(line("corrected for coordinated omission", 'b', corrected));
+        }
         body += &Plot {
             title: format!("Latency by percentile: {}", report.meaning.describe()),
             x: Axis {
@@ -86,34 +104,13 @@ pub fn run(report: &Report) -> String {
                 ticks: Some((0..8).map(|n| 10_f64.powi(n)).collect()),
             },
             y: latency("latency"),
-            lines: vec![Line {
-                name: "records".into(),
-                class: 'a',
-                points: points.collect(),
-                dots: false,
-            }],
+            lines,
             marks: vec![],
         }
         .render();
     }
     body += &over_time(report);
-    if let Some(comparison) = &report.baseline {
-        let mut rows = Vec::new();
-        let raw = format!("the raw device, {}", rate(comparison.raw.bytes_per_s));
-        if let Some(eta) = comparison.eta {
-            rows.push(("the log, bytes written".to_owned(), eta, format!("{eta:.2} of {raw}")));
-            let payload = report.outcome.bytes as f64 / report.outcome.seconds;
-            let share = payload / comparison.raw.bytes_per_s.max(1.0);
-            rows.push((
-                "the records in them".to_owned(),
-                share,
-                format!("{share:.2}, {}", rate(payload)),
-            ));
-        }
-        if !rows.is_empty() {
-            body += &bars("Of what the raw device does in the same shape", &rows);
-        }
-    }
+    body += &beside_the_device(report);
     let _ = write!(
         body,
         "<figure><figcaption>All figures</figcaption><pre>{}</pre></figure>",
@@ -127,6 +124,56 @@ pub fn run(report: &Report) -> String {
     page(headline, &body)
 }
 
+/// What is looked for first.
+fn tiles(report: &Report) -> String {
+    let outcome = &report.outcome;
+    let q = |quantile: f64| nanos(outcome.latencies.quantile_ns(quantile));
+    let mut tiles = vec![("records a second", si(outcome.records as f64 / outcome.seconds))];
+    tiles.push(("payload", rate(outcome.bytes as f64 / outcome.seconds)));
+    if outcome.latencies.count() > 0 {
+        tiles.extend([("p50", q(0.5)), ("p99", q(0.99)), ("p99.9", q(0.999))]);
+    }
+    if let Some(eta) = report.baseline.as_ref().and_then(|comparison| comparison.eta) {
+        tiles.push(("eta", format!("{eta:.2}")));
+    }
+    let tile = |(name, value): &(&str, String)| {
+        format!("<div><dt>{}</dt><dd>{}</dd></div>", escape(name), escape(value))
+    };
+    format!("<dl>{}</dl>\n", tiles.iter().map(tile).collect::<String>())
+}
+
+/// The log, and the raw device in the same shape and in all others.
+fn beside_the_device(report: &Report) -> String {
+    let (outcome, work) = (&report.outcome, &report.work);
+    let Some(comparison) = &report.baseline else { return String::new() };
+    let raw = comparison.raw.bytes_per_s.max(1.0);
+    let mut body = String::new();
+    if let Some(eta) = comparison.eta {
+        let written = work.group_bytes as f64 / outcome.seconds;
+        let payload = outcome.bytes as f64 / outcome.seconds;
+        let rows = [
+            ("raw device".to_owned(), 1.0, rate(raw)),
+            ("the log, written".into(), eta, format!("{} (eta {eta:.2})", rate(written))),
+            ("the records in it".into(), payload / raw, rate(payload)),
+        ];
+        body += &bars("Beside the raw device, at the same group size and depth", &rows);
+    }
+    if let Some(best) = best(&report.grid) {
+        let rows: Vec<_> = report
+            .grid
+            .iter()
+            .map(|cell| {
+                let name =
+                    format!("{}, {}, {}×", cell.method.name(), bytes(cell.size as f64), cell.depth);
+                let told = format!("{}, p50 {}", rate(cell.bytes_per_s), nanos(cell.latencies[0]));
+                (name, cell.bytes_per_s / best.bytes_per_s.max(1.0), told)
+            })
+            .collect();
+        body += &bars("The raw device: commit method, bytes of a write, writes in flight", &rows);
+    }
+    body
+}
+
 fn over_time(report: &Report) -> String {
     let points: Vec<_> = report.series.points().collect();
     if points.len() < 2 {
@@ -137,9 +184,14 @@ fn over_time(report: &Report) -> String {
         rotations.push((pair[1].seconds, "rotation".to_owned()));
     }
     // Where they are always, marks say nothing.
-    if rotations.len() > 60 || rotations.len() > points.len() / 2 {
+    let often = rotations.len() > 60 || rotations.len() > points.len() / 2;
+    if often {
         rotations.clear();
     }
+    let told = match report.work.rotations {
+        n if often => format!("; {:.1} rotations a second", n as f64 / report.outcome.seconds),
+        _ => String::new(),
+    };
     let line = |name: &str, class, of: &dyn Fn(&crate::series::Point) -> f64| Line {
         name: name.into(),
         class,
@@ -148,7 +200,7 @@ fn over_time(report: &Report) -> String {
     };
     let commit = |n: usize| move |point: &crate::series::Point| point.commit[n] as f64;
     let commits = Plot {
-        title: "Commits over time: from the submission of a group to durable".into(),
+        title: format!("Commits over time: from the submission of a group to durable{told}"),
         x: seconds("time"),
         y: latency("latency"),
         lines: vec![

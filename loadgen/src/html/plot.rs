@@ -37,12 +37,24 @@ pub(super) struct Plot {
     pub(super) marks: Vec<(f64, String)>,
 }
 
-const WIDTH: f64 = 720.0;
-const HEIGHT: f64 = 300.0;
+/// Drawn twice: a page shows the one that fits, so that letters are of one size on a desk and on a phone.
+const SHAPES: [Shape; 2] = [
+    Shape { class: "wide", width: 720.0, height: 300.0 },
+    Shape { class: "narrow", width: 358.0, height: 260.0 },
+];
+/// About that of a letter.
+const LETTER: f64 = 7.0;
 const LEFT: f64 = 74.0;
 const RIGHT: f64 = 28.0;
 const TOP: f64 = 10.0;
 const BOTTOM: f64 = 46.0;
+
+#[derive(Debug, Clone, Copy)]
+struct Shape {
+    class: &'static str,
+    width: f64,
+    height: f64,
+}
 
 /// The part of an axis that is shown.
 #[derive(Debug, Clone, Copy)]
@@ -123,39 +135,56 @@ pub(super) fn escape(text: &str) -> String {
 impl Plot {
     /// A figure: title, drawing, legend.
     pub(super) fn render(&self) -> String {
+        let mut html = format!("<figure><figcaption>{}</figcaption>\n", escape(&self.title));
+        for shape in SHAPES {
+            self.draw(shape, &mut html);
+        }
+        self.legend(&mut html);
+        html
+    }
+
+    fn draw(&self, shape: Shape, svg: &mut String) {
+        let Shape { class, width, height } = shape;
         let points = || self.lines.iter().flat_map(|line| &line.points);
         let marks = self.marks.iter().map(|(at, _)| *at);
         let x = Range::of(points().map(|p| p.0).chain(marks), self.x.scale);
         let y = Range::of(points().map(|p| p.1), self.y.scale);
-        let at_x = |v: f64| LEFT + x.place(v) * (WIDTH - LEFT - RIGHT);
-        let at_y = |v: f64| HEIGHT - BOTTOM - y.place(v) * (HEIGHT - TOP - BOTTOM);
+        let at_x = |v: f64| LEFT + x.place(v) * (width - LEFT - RIGHT);
+        let at_y = |v: f64| height - BOTTOM - y.place(v) * (height - TOP - BOTTOM);
         let title = escape(&self.title);
-        let mut svg = format!(
-            "<figure><figcaption>{title}</figcaption><div class=\"plot\">\
-             <svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{title}\">\n"
+        let _ = writeln!(
+            svg,
+            "<svg class=\"{class}\" viewBox=\"0 0 {width} {height}\" role=\"img\" aria-label=\"{title}\">"
         );
-        let bottom = HEIGHT - BOTTOM;
+        let bottom = height - BOTTOM;
         for tick in y.ticks() {
             let at = at_y(tick);
             let _ = writeln!(
                 svg,
                 "<path class=\"grid\" d=\"M{LEFT} {at:.1}H{:.1}\"/><text class=\"y\" x=\"{:.1}\" y=\"{:.1}\">{}</text>",
-                WIDTH - RIGHT,
+                width - RIGHT,
                 LEFT - 6.0,
                 at + 4.0,
                 escape(&(self.y.write)(tick))
             );
         }
         let ticks = self.x.ticks.clone().unwrap_or_else(|| x.ticks());
+        let mut free_from = f64::MIN;
         for tick in ticks.into_iter().filter(|tick| (-1e-9..=1.0 + 1e-9).contains(&x.place(*tick)))
         {
-            let at = at_x(tick);
-            let _ = writeln!(
-                svg,
-                "<path class=\"grid\" d=\"M{at:.1} {TOP}V{bottom:.1}\"/><text class=\"x\" x=\"{at:.1}\" y=\"{:.1}\">{}</text>",
-                bottom + 16.0,
-                escape(&(self.x.write)(tick))
-            );
+            let (at, text) = (at_x(tick), (self.x.write)(tick));
+            let half = text.chars().count() as f64 * LETTER / 2.0;
+            // Letters that would run into each other are left out, and those beyond the edge.
+            let shown = at - half >= free_from && at + half <= width;
+            let _ = write!(svg, "<path class=\"grid\" d=\"M{at:.1} {TOP}V{bottom:.1}\"/>");
+            if shown {
+                free_from = at + half + LETTER;
+                let below = bottom + 16.0;
+                let text = escape(&text);
+                let _ =
+                    write!(svg, "<text class=\"x\" x=\"{at:.1}\" y=\"{below:.1}\">{text}</text>");
+            }
+            svg.push('\n');
         }
         for (mark, name) in &self.marks {
             let at = at_x(*mark);
@@ -188,11 +217,14 @@ impl Plot {
         }
         let _ = writeln!(
             svg,
-            "<text class=\"label\" x=\"{:.1}\" y=\"{:.1}\">{}</text></svg></div>",
-            (LEFT + WIDTH - RIGHT) / 2.0,
-            HEIGHT - 8.0,
+            "<text class=\"label\" x=\"{:.1}\" y=\"{:.1}\">{}</text></svg>",
+            (LEFT + width - RIGHT) / 2.0,
+            height - 8.0,
             escape(self.x.label)
         );
+    }
+
+    fn legend(&self, html: &mut String) {
         let mut legend: Vec<String> = self
             .lines
             .iter()
@@ -202,21 +234,21 @@ impl Plot {
             legend.push(format!("<span class=\"key mark\"></span>{}", escape(name)));
         }
         let unit = escape(self.y.label);
-        let _ = writeln!(svg, "<p class=\"legend\">{unit}: {}</p></figure>", legend.join(" "));
-        svg
+        let _ = writeln!(html, "<p class=\"legend\">{unit}: {}</p></figure>", legend.join(" "));
     }
 }
 
-/// Horizontal bars, each a share of one.
+/// Horizontal bars: a share of one each, or of the largest if that is more.
 pub(super) fn bars(title: &str, rows: &[(String, f64, String)]) -> String {
     let mut html =
         format!("<figure><figcaption>{}</figcaption><table class=\"bars\">\n", escape(title));
+    let whole = rows.iter().map(|row| row.1).filter(|v| v.is_finite()).fold(1.0, f64::max);
     for (name, share, told) in rows {
         let _ = writeln!(
             html,
             "<tr><th>{}</th><td><div style=\"width:{:.1}%\"></div></td><td>{}</td></tr>",
             escape(name),
-            (share * 100.0).clamp(0.0, 100.0),
+            (share / whole * 100.0).clamp(0.0, 100.0),
             escape(told)
         );
     }
@@ -260,7 +292,7 @@ mod tests {
                         circle[at..].split('"').next().unwrap().parse::<f64>().unwrap()
                     };
                     let (x, y) = (number("cx=\""), number("cy=\""));
-                    let inside = (LEFT - 0.1..=WIDTH).contains(&x) && (0.0..=HEIGHT).contains(&y);
+                    let inside = (LEFT - 0.1..=720.0).contains(&x) && (0.0..=300.0).contains(&y);
                     assert!(inside || y.is_nan(), "{x} {y}");
                 }
             }

@@ -3,7 +3,9 @@
 use serde_json::{Map, Value, json};
 
 use crate::cli::durability_name;
+use crate::latency::Latencies;
 use crate::ledger::Verified;
+use crate::probe::Cell;
 use crate::run::Report;
 use crate::series::Point;
 use crate::workload::Mode;
@@ -26,11 +28,14 @@ fn figures(report: &Report) -> Value {
     let us = |ns: u64| ns as f64 / 1000.0;
     let q = |quantile: f64| us(outcome.latencies.quantile_ns(quantile));
     json!({
+        "schema": "ringwal-loadgen/run/1",
         "records": outcome.records,
         "records_per_s": outcome.records as f64 / outcome.seconds,
         "bytes": outcome.bytes,
         "bytes_per_s": outcome.bytes as f64 / outcome.seconds,
         "seconds": outcome.seconds,
+        "overdue": report.args.rate.map(|_| outcome.overdue),
+        "latency_corrected_us": outcome.corrected.as_ref().map(corrected),
         "latency_us": {
             "p50": q(0.5),
             "p90": q(0.9),
@@ -54,12 +59,27 @@ fn figures(report: &Report) -> Value {
         "ring_full_waits": work.full_waits,
         "peak_memory_bytes": report.peak_memory,
         "baseline": baseline(report),
+        "raw_cells": report.grid.iter().map(Cell::json).collect::<Vec<_>>(),
         "eta": report.baseline.as_ref().and_then(|c| c.eta),
         "p50_ratio": report.baseline.as_ref().and_then(|c| c.p50_ratio),
         "p99_9_ratio": report.baseline.as_ref().and_then(|c| c.p999_ratio),
         "ended_by": report.ended_by,
         "steadiness": report.series.steadiness().map(|s| json!({ "ratio": s.ratio, "steady": s.steady })),
         "series": report.series.points().map(point).collect::<Vec<_>>(),
+    })
+}
+
+/// As if the records of a closed loop had come evenly.
+fn corrected(latencies: &Latencies) -> Value {
+    let q = |quantile: f64| latencies.quantile_ns(quantile) as f64 / 1000.0;
+    json!({
+        "p50": q(0.5),
+        "p90": q(0.9),
+        "p99": q(0.99),
+        "p99_9": q(0.999),
+        "p99_99": q(0.9999),
+        "max": latencies.max_ns() as f64 / 1000.0,
+        "count": latencies.count(),
     })
 }
 
@@ -79,7 +99,8 @@ fn point(point: &Point) -> Value {
 
 fn asked(report: &Report) -> Value {
     let args = &report.args;
-    let size = args.record_size();
+    let (sizes, range) = (args.record_size(), args.record_size().range());
+    let made = args.input.is_none() && args.sample.is_none();
     json!({
         "mode": match args.workload_mode() {
             Mode::Blocking => "blocking",
@@ -87,11 +108,13 @@ fn asked(report: &Report) -> Value {
             Mode::Open(_) => "open",
         },
         "rate": args.rate,
-        "arrivals": args.rate.map(|_| format!("{:?}", args.arrivals).to_lowercase()),
+        "arrivals": args.rate.map(|_| args.arrivals.to_string()),
         "durability": durability_name(args.durability),
         "threads": args.threads,
         "tasks": args.tasks,
-        "size": args.input.is_none().then(|| json!({ "min": size.min, "max": size.max })),
+        "size": made
+            .then(|| json!({ "min": range.min, "max": range.max, "mix": sizes.to_string() })),
+        "sample": args.sample.as_ref().map(|path| path.to_string_lossy()),
         "input": args.input.as_ref().map(|path| path.to_string_lossy()),
         "asked": {
             "seconds": args.time_limit().map(|d| d.as_secs_f64()),

@@ -4,9 +4,10 @@ use std::fmt::Write;
 
 use crate::bars;
 use crate::ledger::Verified;
+use crate::probe;
 use crate::run::Report;
 use crate::units::{bytes, grouped, nanos, rate, si};
-use crate::workload::Mode;
+use crate::workload::{Mode, Pattern};
 
 /// The report as text, ended by a newline.
 #[must_use]
@@ -32,7 +33,14 @@ fn headline(report: &Report) -> String {
     let mode = match args.workload_mode() {
         Mode::Blocking => "blocking".into(),
         Mode::Pipelined => "pipelined".into(),
-        Mode::Open(rate) => format!("open loop at {}/s", si(rate)),
+        Mode::Open(rate) => {
+            let arrivals = match args.arrivals {
+                Pattern::Poisson => "Poisson arrivals".to_owned(),
+                Pattern::Constant => "even arrivals".into(),
+                Pattern::Burst(n) => format!("bursts of {n}"),
+            };
+            format!("open loop at {}/s, {arrivals}", si(rate))
+        }
     };
     let plural = |n: usize| if n == 1 { "" } else { "s" };
     let producers = match args.tasks {
@@ -41,11 +49,13 @@ fn headline(report: &Report) -> String {
         }
         None => format!("{} producer{}", args.threads, plural(args.threads)),
     };
-    let size = args.record_size();
-    let records = match &args.input {
-        Some(path) => format!("lines of {}", path.display()),
-        None if size.min == size.max => format!("records of {} bytes", size.max),
-        None => format!("records of {} to {} bytes", size.min, size.max),
+    let (size, range) = (args.record_size(), args.record_size().range());
+    let records = match (&args.input, &args.sample) {
+        (Some(path), _) => format!("lines of {}", path.display()),
+        (None, Some(path)) => format!("records like the lines of {}", path.display()),
+        _ if range.min == range.max => format!("records of {} bytes", range.max),
+        _ if size.parts().len() > 1 => format!("records of {size} bytes"),
+        _ => format!("records of {} to {} bytes", range.min, range.max),
     };
     let ended = report.ended_by.map(|why| format!(", ended by {why}")).unwrap_or_default();
     let seconds = report.outcome.seconds;
@@ -62,6 +72,14 @@ fn throughput(report: &Report, row: Row<'_>) {
         "records/s",
         format!("{:<14} {} records", si(per_s(outcome.records)), grouped(outcome.records)),
     );
+    let all = outcome.records + outcome.overdue;
+    if outcome.overdue * 100 > all {
+        let (missed, all) = (grouped(outcome.overdue), grouped(all));
+        row(
+            "",
+            format!("TOO FAST: {missed} of {all} that arrived were not appended in their time"),
+        );
+    }
     row(
         "MB/s",
         format!(
@@ -108,6 +126,23 @@ fn latency(report: &Report, row: Row<'_>) {
         n => format!(", {} more left out as their reader was behind", grouped(n)),
     };
     row("", format!("{} latencies{skipped}", grouped(latencies.count())));
+    if let Some(corrected) = &report.outcome.corrected {
+        let q = |quantile: f64| nanos(corrected.quantile_ns(quantile));
+        row(
+            "corrected",
+            format!(
+                "p50 {}, p90 {}, p99 {}, p99.9 {}: with the records that were not sent while a",
+                q(0.5),
+                q(0.9),
+                q(0.99),
+                q(0.999)
+            ),
+        );
+        row(
+            "",
+            "producer waited (coordinated omission); --rate measures instead of correcting".into(),
+        );
+    }
 }
 
 fn circumstances(report: &Report, row: Row<'_>) {
@@ -182,8 +217,27 @@ fn comparison(report: &Report, row: Row<'_>) {
             raw.depth
         ),
     );
+    if let Some(best) = probe::best(&report.grid) {
+        row(
+            "",
+            format!(
+                "{} at best: {} of {}, {} in flight, of {} shapes",
+                rate(best.bytes_per_s),
+                best.method.name(),
+                bytes(best.size as f64),
+                best.depth,
+                report.grid.len()
+            ),
+        );
+    }
     if let Some(eta) = comparison.eta {
-        row("eta", format!("{eta:.2} of the raw device's bandwidth, written by written byte"));
+        let doubt = match eta {
+            eta if eta > 1.2 => "; more than it did: something disturbed the disk meanwhile",
+            _ => "",
+        };
+        let text =
+            format!("{eta:.2} of the raw device's bandwidth, written by written byte{doubt}");
+        row("eta", text);
     }
     if let Some(ratio) = comparison.p999_ratio {
         row("p99.9 ratio", format!("{ratio:.2} times the raw device's p50 for one such group"));

@@ -1,7 +1,8 @@
-//! Drives a log: threads or tasks, each record awaited or pipelined.
+//! Drives an [`Engine`]: threads or tasks, each record awaited or pipelined.
 //!
 //! 1. Closed loop: a producer gives its next record when the log has taken, or made durable, the last.
-//!    Open loop: at the times of a Poisson process, late if it must, and never fewer.
+//!    Open loop: at times that are fixed before, late if it must, and never fewer.
+//!    The latencies of a closed loop are given corrected for coordinated omission, too.
 //! 2. Producers touch nothing shared but the log, the stop flag, and the input file if there is one.
 //! 3. When [`run`] returns Ok, everything that it counts is durable.
 
@@ -16,14 +17,16 @@ use std::sync::Arc;
 use std::thread::{Builder, Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
-use ringwal::Wal;
-
+use crate::engine::{Engine, Position};
 use crate::error::Error;
 use crate::latency::Latencies;
 use crate::ledger::{Ledger, Stretches};
+use crate::payload::Pool;
 use crate::stop::Stop;
+use crate::units::SizeRange;
 
 pub use arrivals::Pattern;
+use sampler::Hold;
 pub use sampler::Meaning;
 pub use source::Source;
 
@@ -57,8 +60,36 @@ pub struct Plan {
     pub records: Option<u64>,
     /// What a latency is. [`Meaning::of`] has the choice that fits the log's settings.
     pub meaning: Meaning,
-    /// Keep a ledger, to verify a replay with.
+    /// Keep a ledger, to verify a replay with. Only with an engine that tells positions.
     pub ledger: Option<Stretches>,
+    /// A thread more, which makes durable what is there, so often, and measures that.
+    pub sync_every: Option<Duration>,
+}
+
+impl Plan {
+    /// So many threads, each of which waits for its records of so many bytes, until it is told to stop.
+    #[must_use]
+    pub fn blocking(threads: usize, size: usize) -> Plan {
+        Plan {
+            mode: Mode::Blocking,
+            arrivals: Pattern::Poisson,
+            threads,
+            tasks: 0,
+            source: Source::Generated(Arc::new(Pool::new(SizeRange { min: size, max: size }, 1))),
+            duration: None,
+            records: None,
+            meaning: Meaning::Each,
+            ledger: None,
+            sync_every: None,
+        }
+    }
+
+    /// So many threads which do not wait; instead everything is made durable so often.
+    #[must_use]
+    pub fn synced(threads: usize, size: usize, every: Duration) -> Plan {
+        let (mode, meaning) = (Mode::Pipelined, Meaning::Append);
+        Plan { mode, meaning, sync_every: Some(every), ..Plan::blocking(threads, size) }
+    }
 }
 
 /// What a run did.
@@ -72,6 +103,12 @@ pub struct Outcome {
     pub seconds: f64,
     /// Latencies, as [`Plan::meaning`] says.
     pub latencies: Latencies,
+    /// In a closed loop: the same, as if the records had come evenly at the rate that was reached.
+    pub corrected: Option<Latencies>,
+    /// The syncs of [`Plan::sync_every`].
+    pub syncs: Latencies,
+    /// In an open loop: about how many records had arrived, and were not appended, when the time was over.
+    pub overdue: u64,
     /// Samples that were left out since the thread that waits for them was behind.
     pub skipped: u64,
     /// If the plan asked for it.
@@ -84,6 +121,8 @@ struct Tally {
     records: u64,
     bytes: u64,
     latencies: Latencies,
+    holds: Vec<Hold>,
+    overdue: u64,
     skipped: u64,
     ledger: Option<Ledger>,
 }
@@ -91,15 +130,16 @@ struct Tally {
 impl Tally {
     fn new(ledger: Option<Stretches>) -> Self {
         let ledger = ledger.map(Ledger::new);
-        Tally { records: 0, bytes: 0, latencies: Latencies::new(), skipped: 0, ledger }
+        let (latencies, holds) = (Latencies::new(), Vec::new());
+        Tally { records: 0, bytes: 0, latencies, holds, overdue: 0, skipped: 0, ledger }
     }
 
     #[inline]
-    fn count(&mut self, lsn: ringwal::Lsn, payload: &[u8]) {
+    fn count(&mut self, at: Option<Position>, payload: &[u8]) {
         self.records += 1;
         self.bytes += payload.len() as u64;
-        if let Some(ledger) = &mut self.ledger {
-            ledger.enter(lsn, payload);
+        if let (Some(ledger), Some(at)) = (&mut self.ledger, at) {
+            ledger.enter(ringwal::Lsn::new(at), payload);
         }
     }
 
@@ -107,6 +147,8 @@ impl Tally {
         self.records += other.records;
         self.bytes += other.bytes;
         self.latencies.merge(&other.latencies);
+        self.holds.extend_from_slice(&other.holds);
+        self.overdue += other.overdue;
         self.skipped += other.skipped;
         if let (Some(mine), Some(theirs)) = (&mut self.ledger, &other.ledger) {
             mine.merge(theirs);
@@ -117,17 +159,28 @@ impl Tally {
 /// How often [`run`] calls its `watch`.
 pub const TICK: Duration = Duration::from_millis(25);
 
-/// Producers need little stack, and there may be thousands.
+/// This project's log needs little stack, and there may be thousands of producers; of others nothing is known.
 const STACK: usize = 256 << 10;
+const OTHERS_STACK: usize = 2 << 20;
 
-/// Runs the plan against an open log. `watch` is called from the calling thread every [`TICK`] with
+/// Runs the plan against an open engine, to its end.
+///
+/// # Errors
+///
+/// As [`run`].
+pub fn drive<E: Engine + ?Sized>(engine: &E, plan: &Plan) -> Result<Outcome, Error> {
+    run(engine, plan, &Arc::new(Stop::default()), |_| ControlFlow::Continue(()))
+}
+
+/// Runs the plan against an open engine. `watch` is called from the calling thread every [`TICK`] with
 /// the time that has passed; it can break the run off.
 ///
 /// # Errors
 ///
-/// The first error of any producer, or of the final sync; all producers have ended then too.
-pub fn run(
-    wal: &Wal,
+/// The first error of any producer, or of a sync; all producers have ended then too. [`Error::Usage`] for tasks with an
+/// engine that has no asynchronous calls.
+pub fn run<E: Engine + ?Sized>(
+    engine: &E,
     plan: &Plan,
     stop: &Arc<Stop>,
     mut watch: impl FnMut(Duration) -> ControlFlow<()>,
@@ -136,20 +189,29 @@ pub fn run(
     let over = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
         let mut handles = Vec::new();
-        let (waiter, samples) = sampler::start(scope, wal, plan.meaning, &over)?;
-        let started = if plan.tasks > 0 {
-            let samples = samples.clone();
-            spawn(scope, "runtime", stop, move || tasks::produce(wal, plan, stop, samples))
+        let (waiter, samples) = sampler::start(scope, engine, plan.meaning, &over)?;
+        let stack = if engine.wal().is_some() { STACK } else { OTHERS_STACK };
+        let started = match (plan.tasks > 0, engine.wal()) {
+            (true, None) => Err(Error::Usage("this engine has no asynchronous calls".into())),
+            (true, Some(wal)) => {
+                let samples = samples.clone();
+                spawn(scope, "runtime", stack, stop, move || {
+                    tasks::produce(wal, plan, stop, samples)
+                })
                 .map(|handle| handles.push(handle))
-        } else {
-            (0..plan.threads).try_for_each(|number| {
+            }
+            (false, _) => (0..plan.threads).try_for_each(|number| {
                 let samples = samples.clone();
                 let name = format!("producer-{number}");
-                let produce = move || threads::produce(wal, plan, number, stop, samples);
-                spawn(scope, &name, stop, produce).map(|handle| handles.push(handle))
-            })
+                let produce = move || threads::produce(engine, plan, number, stop, samples);
+                spawn(scope, &name, stack, stop, produce).map(|handle| handles.push(handle))
+            }),
         };
         drop(samples);
+        let syncer = match (plan.sync_every, &started) {
+            (Some(every), Ok(())) => Some(scope.spawn(move || sync_often(engine, every, stop))),
+            _ => None,
+        };
         if started.is_ok() {
             attend(plan, stop, begun, handles.len(), &mut watch);
         }
@@ -162,19 +224,66 @@ pub fn run(
                 Err(e) => failed = failed.or(Some(e)),
             }
         }
-        let synced = wal.sync();
+        let syncs = match syncer.map(joined) {
+            Some(Err(e)) => {
+                failed = failed.or(Some(e));
+                Latencies::new()
+            }
+            Some(Ok(syncs)) => syncs,
+            None => Latencies::new(),
+        };
+        // Who waits for each record has nothing left to make durable.
+        let synced = if plan.mode == Mode::Blocking { Ok(()) } else { engine.sync() };
         let seconds = begun.elapsed().as_secs_f64();
         over.store(true, std::sync::atomic::Ordering::Relaxed);
         if let Some(waiter) = waiter {
-            total.latencies.merge(&joined(waiter)?);
+            let (measured, holds) = joined(waiter)?;
+            total.latencies.merge(&measured);
+            total.holds.extend(holds);
         }
         if let Some(e) = failed {
             return Err(e);
         }
         synced?;
-        let Tally { records, bytes, latencies, skipped, ledger } = total;
-        Ok(Outcome { records, bytes, seconds, latencies, skipped, ledger })
+        let producers = if plan.tasks > 0 { plan.tasks } else { plan.threads };
+        let every = seconds * producers as f64 / total.records.max(1) as f64;
+        let every = Duration::from_secs_f64(every);
+        let corrected = match plan.mode {
+            Mode::Open(_) => None,
+            Mode::Pipelined => Some(sampler::correct(&total.latencies, &total.holds, every)),
+            Mode::Blocking => Some(total.latencies.corrected(every)),
+        };
+        let Tally { records, bytes, latencies, overdue, skipped, ledger, holds: _ } = total;
+        Ok(Outcome {
+            records,
+            bytes,
+            seconds,
+            latencies,
+            corrected,
+            syncs,
+            overdue,
+            skipped,
+            ledger,
+        })
     })
+}
+
+/// Until the run is over, or a sync fails.
+fn sync_often<E: Engine + ?Sized>(
+    engine: &E,
+    every: Duration,
+    stop: &Stop,
+) -> Result<Latencies, Error> {
+    let mut latencies = Latencies::new();
+    while !stop.wait(usize::MAX, every) && !stop.is_set() {
+        let begun = Instant::now();
+        if let Err(e) = engine.sync() {
+            stop.set();
+            return Err(e.into());
+        }
+        latencies.record(begun.elapsed());
+    }
+    Ok(latencies)
 }
 
 /// Waits for the end, of whatever kind.
@@ -209,6 +318,7 @@ impl Drop for Done<'_> {
 fn spawn<'scope, 'env, T: Send + 'scope>(
     scope: &'scope Scope<'scope, 'env>,
     name: &str,
+    stack: usize,
     stop: &'scope Stop,
     produce: impl FnOnce() -> Result<T, Error> + Send + 'scope,
 ) -> Result<ScopedJoinHandle<'scope, Result<T, Error>>, Error> {
@@ -220,7 +330,7 @@ fn spawn<'scope, 'env, T: Send + 'scope>(
         }
         produced
     };
-    let spawned = Builder::new().name(name.into()).stack_size(STACK).spawn_scoped(scope, body);
+    let spawned = Builder::new().name(name.into()).stack_size(stack).spawn_scoped(scope, body);
     spawned.map_err(|source| Error::System { what: "start a thread; give fewer --threads", source })
 }
 
@@ -237,6 +347,108 @@ fn quota(records: Option<u64>, producers: usize, number: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    /// A log that takes no time, but for one stall.
+    struct Stalls {
+        begun: Instant,
+        from: Duration,
+        until: Duration,
+        at: AtomicU64,
+    }
+
+    impl Engine for Stalls {
+        fn append_durable(&self, payload: &[u8]) -> crate::engine::Result<()> {
+            self.append(payload)
+        }
+
+        fn append(&self, _: &[u8]) -> crate::engine::Result<()> {
+            let passed = self.begun.elapsed();
+            if (self.from..self.until).contains(&passed) {
+                std::thread::sleep(self.until - passed);
+            }
+            Ok(())
+        }
+
+        fn append_at(&self, payload: &[u8]) -> crate::engine::Result<Option<Position>> {
+            self.append(payload)?;
+            Ok(Some(self.at.fetch_add(1, Ordering::Relaxed) + 1))
+        }
+
+        fn sync(&self) -> crate::engine::Result<()> {
+            Ok(())
+        }
+
+        fn is_durable(&self, _: Option<Position>) -> bool {
+            true
+        }
+    }
+
+    /// A second, of which the log stands still for 400 ms.
+    fn through_a_stall(plan: &Plan) -> Outcome {
+        let ms = Duration::from_millis;
+        let (begun, at) = (Instant::now(), AtomicU64::new(0));
+        let engine = Stalls { begun, from: ms(300), until: ms(700), at };
+        drive(&engine, &Plan { duration: Some(ms(1000)), ..plan.clone() }).unwrap()
+    }
+
+    fn ms_at(latencies: &Latencies, quantile: f64) -> f64 {
+        latencies.quantile_ns(quantile) as f64 / 1e6
+    }
+
+    #[test]
+    fn an_open_loop_counts_a_stall_for_all_that_arrived_in_it() {
+        let open = Plan {
+            mode: Mode::Open(100_000.0),
+            meaning: Meaning::Arrival,
+            ..Plan::blocking(2, 100)
+        };
+        for arrivals in [Pattern::Poisson, Pattern::Constant, Pattern::Burst(50)] {
+            let found = through_a_stall(&Plan { arrivals, ..open.clone() });
+            assert_eq!((found.skipped, found.corrected.is_none()), (0, true));
+            // Four tenths of the records were late, by 400 ms at most, and evenly so.
+            for (quantile, least) in [(0.7, 20.0), (0.8, 120.0), (0.9, 220.0)] {
+                let at = ms_at(&found.latencies, quantile);
+                assert!(at > least && at < 900.0, "{arrivals:?} {quantile}: {at} ms");
+            }
+        }
+    }
+
+    #[test]
+    fn a_closed_loop_says_what_it_has_left_out() {
+        for mode in [Mode::Blocking, Mode::Pipelined] {
+            let meaning = Meaning::of(mode, ringwal::Durability::EveryGroup);
+            let found = through_a_stall(&Plan { mode, meaning, ..Plan::blocking(1, 100) });
+            let corrected = found.corrected.unwrap();
+            for (quantile, least) in [(0.85, 30.0), (0.9, 100.0), (0.95, 200.0)] {
+                let at = ms_at(&corrected, quantile);
+                assert!(at > least && at < 500.0, "{mode:?} {quantile}: {at} ms");
+            }
+        }
+    }
+
+    #[test]
+    fn other_engines_are_driven_and_their_failures_are_reported() {
+        struct Fails;
+        impl Engine for Fails {
+            fn append_durable(&self, _: &[u8]) -> crate::engine::Result<()> {
+                Err("no room".into())
+            }
+            fn append(&self, _: &[u8]) -> crate::engine::Result<()> {
+                Ok(())
+            }
+            fn sync(&self) -> crate::engine::Result<()> {
+                Err("no sync".into())
+            }
+        }
+        let dynamic: &dyn Engine = &Fails;
+        let e = drive(dynamic, &Plan::blocking(2, 9)).unwrap_err();
+        assert_eq!(e.to_string(), "the engine failed: no room");
+        let e = drive(dynamic, &Plan::synced(1, 9, Duration::from_millis(1))).unwrap_err();
+        assert_eq!(e.to_string(), "the engine failed: no sync");
+        let e = drive(dynamic, &Plan { tasks: 3, ..Plan::blocking(1, 9) }).unwrap_err();
+        assert_eq!(e.exit_status(), 2);
+    }
 
     #[test]
     fn quotas_add_up() {

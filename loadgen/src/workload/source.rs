@@ -10,13 +10,22 @@ use crate::stop::lock;
 /// Where records come from.
 #[derive(Debug, Clone)]
 pub enum Source {
-    /// Made from a pool.
+    /// Made from a pool, without end.
     Generated(Arc<Pool>),
     /// The lines of a file, once, in order. Several producers share them.
     Lines(Arc<Mutex<Lines>>),
 }
 
 impl Source {
+    /// The largest record, if that is known before.
+    #[must_use]
+    pub fn largest(&self) -> Option<usize> {
+        match self {
+            Source::Generated(pool) => Some(pool.largest()),
+            Source::Lines(_) => None,
+        }
+    }
+
     pub(super) fn producer(&self, number: usize) -> Producer {
         match self {
             Source::Generated(pool) => {
@@ -27,14 +36,17 @@ impl Source {
     }
 
     /// Says a refusal of the log in terms of the source.
-    pub(super) fn explain(&self, e: ringwal::Error) -> Error {
-        let ringwal::Error::RecordTooLarge { max, .. } = e else { return e.into() };
+    pub(super) fn explain(&self, e: impl Into<Error>) -> Error {
+        let max = match e.into() {
+            Error::Log(ringwal::Error::RecordTooLarge { max, .. }) => max,
+            other => return other,
+        };
         let max = max as u64;
         match self {
             Source::Generated(_) => Error::TooLarge {
-                what: "a record of --size".into(),
+                what: "a record".into(),
                 max,
-                hint: "give a smaller --size",
+                hint: "give a smaller --size, or raise it with --max-record",
             },
             Source::Lines(lines) => Error::TooLarge {
                 what: format!("line {} of the input", lock(lines).count()),

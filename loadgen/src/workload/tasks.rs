@@ -10,7 +10,7 @@ use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
-use ringwal::{Lsn, Wal};
+use ringwal::Wal;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 
@@ -103,7 +103,7 @@ fn runtime(workers: usize) -> std::io::Result<Runtime> {
 
 async fn blocking(shared: Arc<Shared>, number: usize, mut left: u64) -> Result<(), Error> {
     let mut source = shared.source.producer(number);
-    let mut last = Lsn::ZERO;
+    let mut last = 0;
     // The end of one record is the beginning of the next: one look at the clock for each.
     let mut begun = Instant::now();
     while left > 0 && !shared.stop.is_set() {
@@ -115,10 +115,10 @@ async fn blocking(shared: Arc<Shared>, number: usize, mut left: u64) -> Result<(
         {
             let mut tally = shared.tally();
             tally.latencies.record(now.duration_since(begun));
-            tally.count(lsn, payload);
+            tally.count(Some(lsn.as_u64()), payload);
         }
         begun = now;
-        rising(&mut last, lsn)?;
+        rising(&mut last, Some(lsn.as_u64()))?;
         left -= 1;
     }
     Ok(())
@@ -132,7 +132,7 @@ async fn pipelined(
 ) -> Result<(), Error> {
     let mut source = shared.source.producer(number);
     let mut sampler = Sampler::new(samples, number);
-    let mut last = Lsn::ZERO;
+    let mut last = 0;
     let mut turn = TURN;
     while left > 0 && !shared.stop.is_set() {
         let Some(payload) = source.next_payload()? else { break };
@@ -142,11 +142,11 @@ async fn pipelined(
         {
             let mut tally = shared.tally();
             if let Some(begun) = timed {
-                sampler.end(begun, lsn, &mut tally.latencies);
+                sampler.end(begun, Some(lsn.as_u64()), &mut tally);
             }
-            tally.count(lsn, payload);
+            tally.count(Some(lsn.as_u64()), payload);
         }
-        rising(&mut last, lsn)?;
+        rising(&mut last, Some(lsn.as_u64()))?;
         left -= 1;
         turn -= 1;
         if turn == 0 {

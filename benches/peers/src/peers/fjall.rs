@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
-use crate::peer::{Entry, Kind, Peer, Replayed, Result, Setup, Tally};
+use loadgen::engine::Engine;
+
+use crate::peer::{Entry, Kind, Replayed, Result, Setup, Tally};
 
 /// In the table.
 pub const ENTRY: Entry = Entry {
@@ -43,7 +45,7 @@ fn database(dir: &Path) -> Result<(Database, Keyspace)> {
     Ok((database, keyspace))
 }
 
-fn open(dir: &Path, _: &Setup) -> Result<Box<dyn Peer>> {
+fn open(dir: &Path, _: &Setup) -> Result<Box<dyn Engine>> {
     let (database, keyspace) = database(dir)?;
     Ok(Box::new(Log { keyspace, database, next: AtomicU64::new(0) }))
 }
@@ -58,7 +60,7 @@ fn replay(dir: &Path, _: &Setup) -> Result<Replayed> {
     Ok((tally, Box::new((keyspace, database))))
 }
 
-impl Peer for Log {
+impl Engine for Log {
     fn append_durable(&self, payload: &[u8]) -> Result<()> {
         self.append(payload)?;
         self.sync()

@@ -9,8 +9,10 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
+use loadgen::engine::Engine;
+
 use super::frames;
-use crate::peer::{Entry, Kind, Peer, Result, Setup};
+use crate::peer::{Entry, Kind, Result, Setup};
 
 /// In the table.
 pub const ENTRY: Entry = Entry {
@@ -48,7 +50,7 @@ struct State {
     failed: bool,
 }
 
-fn open(dir: &Path, setup: &Setup) -> Result<Box<dyn Peer>> {
+fn open(dir: &Path, setup: &Setup) -> Result<Box<dyn Engine>> {
     let file = File::options().write(true).create(true).truncate(false).open(dir.join(NAME))?;
     let whole = setup.bytes + setup.bytes / ROOM_SHARE + (1 << 20);
     let area = if setup.keeps_all() { whole } else { AREA };
@@ -104,7 +106,7 @@ impl Log {
     }
 }
 
-impl Peer for Log {
+impl Engine for Log {
     fn append_durable(&self, payload: &[u8]) -> Result<()> {
         let mut state = self.lock();
         frames::push(&mut state.buffer, payload)?;

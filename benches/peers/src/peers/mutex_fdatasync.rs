@@ -8,8 +8,10 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
+use loadgen::engine::Engine;
+
 use super::frames;
-use crate::peer::{Entry, Kind, Peer, Result, Setup};
+use crate::peer::{Entry, Kind, Result, Setup};
 
 /// In the table.
 pub const ENTRY: Entry = Entry {
@@ -26,7 +28,7 @@ const BUFFER: usize = 1 << 20;
 
 struct Log(Mutex<(File, Vec<u8>)>);
 
-fn open(dir: &Path, _: &Setup) -> Result<Box<dyn Peer>> {
+fn open(dir: &Path, _: &Setup) -> Result<Box<dyn Engine>> {
     let file = File::options().append(true).create(true).open(dir.join(NAME))?;
     Ok(Box::new(Log(Mutex::new((file, Vec::with_capacity(2 * BUFFER))))))
 }
@@ -49,7 +51,7 @@ impl Log {
     }
 }
 
-impl Peer for Log {
+impl Engine for Log {
     fn append_durable(&self, payload: &[u8]) -> Result<()> {
         self.push(payload, 0, true)
     }

@@ -15,7 +15,9 @@ use nodedb_wal::reader::WalReader;
 use nodedb_wal::writer::WalWriterConfig;
 use nodedb_wal::{DwbMode, GroupCommitter, RecordType, WalWriter};
 
-use crate::peer::{Entry, Kind, Peer, Replayed, Result, Setup, Tally};
+use loadgen::engine::Engine;
+
+use crate::peer::{Entry, Kind, Replayed, Result, Setup, Tally};
 
 /// In the table.
 pub const ENTRY: Entry = Entry {
@@ -35,7 +37,7 @@ struct Log {
     committer: GroupCommitter,
 }
 
-fn open(dir: &Path, _: &Setup) -> Result<Box<dyn Peer>> {
+fn open(dir: &Path, _: &Setup) -> Result<Box<dyn Engine>> {
     let config = WalWriterConfig {
         use_direct_io: false,
         dwb_mode: Some(DwbMode::Off),
@@ -60,7 +62,7 @@ impl Log {
     }
 }
 
-impl Peer for Log {
+impl Engine for Log {
     fn append_durable(&self, payload: &[u8]) -> Result<()> {
         let write = PendingWrite {
             record_type: PUT,

@@ -12,8 +12,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use okaywal::{Configuration, EntryId, LogManager, ReadChunkResult, SegmentReader, WriteAheadLog};
 
+use loadgen::engine::Engine;
+
 use crate::batch::{Batch, Records};
-use crate::peer::{Entry, Kind, Peer, Replayed, Result, Setup, Tally};
+use crate::peer::{Entry, Kind, Replayed, Result, Setup, Tally};
 
 /// In the table.
 pub const ENTRY: Entry = Entry {
@@ -89,7 +91,7 @@ impl Log {
     }
 }
 
-impl Peer for Log {
+impl Engine for Log {
     fn append_durable(&self, payload: &[u8]) -> Result<()> {
         let mut entry = self.wal.begin_entry()?;
         entry.write_chunk(payload)?;

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use protobuf::well_known_types::BytesValue;
 use raft_engine::{Config, Engine, LogBatch, MessageExt, ReadableSize};
 
-use crate::peer::{BoxError, Entry, Kind, Peer, Replayed, Result, Setup, Tally, Use};
+use crate::peer::{Entry, Kind, Replayed, Result, Setup, Tally, Use};
 
 /// In the table.
 pub const ENTRY: Entry = Entry {
@@ -100,12 +100,12 @@ impl Log {
             group.batch.add_entries::<Indexed>(group.id, &[entry])?;
             self.0.write(&mut group.batch, sync)?;
             group.next += 1;
-            Ok::<(), BoxError>(())
+            Ok::<(), loadgen::engine::Failure>(())
         })
     }
 }
 
-impl Peer for Log {
+impl loadgen::engine::Engine for Log {
     fn append_durable(&self, payload: &[u8]) -> Result<()> {
         self.write(payload, true)
     }

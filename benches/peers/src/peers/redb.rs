@@ -9,8 +9,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 
+use loadgen::engine::Engine;
+
 use crate::batch::Batch;
-use crate::peer::{Entry, Kind, Peer, Replayed, Result, Setup, Tally};
+use crate::peer::{Entry, Kind, Replayed, Result, Setup, Tally};
 
 /// In the table.
 pub const ENTRY: Entry = Entry {
@@ -31,7 +33,7 @@ struct Log {
     batch: Batch,
 }
 
-fn open(dir: &Path, _: &Setup) -> Result<Box<dyn Peer>> {
+fn open(dir: &Path, _: &Setup) -> Result<Box<dyn Engine>> {
     let database = Database::create(dir.join(NAME))?;
     Ok(Box::new(Log { database, next: AtomicU64::new(0), batch: Batch::default() }))
 }
@@ -59,7 +61,7 @@ impl Log {
     }
 }
 
-impl Peer for Log {
+impl Engine for Log {
     fn append_durable(&self, payload: &[u8]) -> Result<()> {
         self.commit(std::iter::once(payload))
     }

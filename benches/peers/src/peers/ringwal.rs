@@ -1,5 +1,5 @@
 //! The log that this suite belongs to, with its defaults: the backend and the commit method are
-//! chosen by the log itself.
+//! chosen by the log itself. It is an engine as it is.
 //!
 //! Durable by: `append_durable`. Without waiting: `append`, then `sync`; every group is synced as it
 //! is written. Retention is on, so that segments are recycled; the measurement of the commit methods,
@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 
 use ringwal::{MethodReason, Wal};
 
-use crate::peer::{Entry, Kind, Peer, Replayed, Result, Setup, Tally};
+use loadgen::engine::Engine;
+
+use crate::peer::{Entry, Kind, Replayed, Result, Setup, Tally};
 
 /// In the table.
 pub const ENTRY: Entry = Entry {
@@ -26,9 +28,7 @@ pub const ENTRY: Entry = Entry {
 const SEGMENTS: usize = 4;
 const MEASURING_AT_MOST: Duration = Duration::from_secs(5);
 
-struct Log(Wal);
-
-fn open(dir: &Path, setup: &Setup) -> Result<Box<dyn Peer>> {
+fn open(dir: &Path, setup: &Setup) -> Result<Box<dyn Engine>> {
     let builder = Wal::builder(dir);
     let builder = if setup.keeps_all() { builder } else { builder.max_segments(SEGMENTS) };
     let wal = builder.open()?;
@@ -38,7 +38,7 @@ fn open(dir: &Path, setup: &Setup) -> Result<Box<dyn Peer>> {
     {
         std::thread::sleep(Duration::from_millis(1));
     }
-    Ok(Box::new(Log(wal)))
+    Ok(Box::new(wal))
 }
 
 fn replay(dir: &Path, _: &Setup) -> Result<Replayed> {
@@ -49,30 +49,4 @@ fn replay(dir: &Path, _: &Setup) -> Result<Replayed> {
         Ok::<(), Infallible>(())
     })?;
     Ok((tally, Box::new(wal)))
-}
-
-impl Peer for Log {
-    fn append_durable(&self, payload: &[u8]) -> Result<()> {
-        self.0.append_durable(payload)?;
-        Ok(())
-    }
-
-    fn append(&self, payload: &[u8]) -> Result<()> {
-        self.0.append(payload)?;
-        Ok(())
-    }
-
-    fn sync(&self) -> Result<()> {
-        self.0.sync()?;
-        Ok(())
-    }
-
-    fn close(self: Box<Self>) -> Result<()> {
-        Ok(self.0.close()?)
-    }
-
-    fn note(&self) -> Option<String> {
-        let info = self.0.backend();
-        Some(format!("{} ({:?})", info.commit_method, info.commit_method_reason))
-    }
 }

@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rocksdb::{DB, IteratorMode, Options, WriteOptions};
 
-use crate::peer::{Entry, Kind, Peer, Replayed, Result, Setup, Tally};
+use loadgen::engine::Engine;
+
+use crate::peer::{Entry, Kind, Replayed, Result, Setup, Tally};
 
 /// In the table.
 pub const ENTRY: Entry = Entry {
@@ -44,7 +46,7 @@ fn options(keeps_all: bool) -> Options {
     options
 }
 
-fn open(dir: &Path, setup: &Setup) -> Result<Box<dyn Peer>> {
+fn open(dir: &Path, setup: &Setup) -> Result<Box<dyn Engine>> {
     let db = DB::open(&options(setup.keeps_all()), dir)?;
     Ok(Box::new(Log { db, next: AtomicU64::new(0) }))
 }
@@ -67,7 +69,7 @@ impl Log {
     }
 }
 
-impl Peer for Log {
+impl Engine for Log {
     fn append_durable(&self, payload: &[u8]) -> Result<()> {
         self.put(payload, true)
     }

@@ -11,7 +11,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use sled::{Config, Db, Mode};
 
-use crate::peer::{Entry, Kind, Peer, Replayed, Result, Setup, Tally};
+use loadgen::engine::Engine;
+
+use crate::peer::{Entry, Kind, Replayed, Result, Setup, Tally};
 
 /// In the table.
 pub const ENTRY: Entry = Entry {
@@ -36,7 +38,7 @@ fn db(dir: &Path) -> Result<Db> {
     Ok(config.open()?)
 }
 
-fn open(dir: &Path, _: &Setup) -> Result<Box<dyn Peer>> {
+fn open(dir: &Path, _: &Setup) -> Result<Box<dyn Engine>> {
     let db = db(dir)?;
     let file = File::options().write(true).open(dir.join(NAME))?;
     Ok(Box::new(Log { db, file, next: AtomicU64::new(0) }))
@@ -51,7 +53,7 @@ fn replay(dir: &Path, _: &Setup) -> Result<Replayed> {
     Ok((tally, Box::new(db)))
 }
 
-impl Peer for Log {
+impl Engine for Log {
     fn append_durable(&self, payload: &[u8]) -> Result<()> {
         self.append(payload)?;
         self.sync()

@@ -11,8 +11,10 @@ use std::sync::{Mutex, PoisonError};
 
 use rusqlite::Connection;
 
+use loadgen::engine::Engine;
+
 use crate::batch::{Batch, Records};
-use crate::peer::{Entry, Kind, Peer, Replayed, Result, Setup, Tally};
+use crate::peer::{Entry, Kind, Replayed, Result, Setup, Tally};
 
 /// In the table.
 pub const ENTRY: Entry = Entry {
@@ -45,7 +47,7 @@ fn connection(dir: &Path) -> Result<Connection> {
     Ok(connection)
 }
 
-fn open(dir: &Path, setup: &Setup) -> Result<Box<dyn Peer>> {
+fn open(dir: &Path, setup: &Setup) -> Result<Box<dyn Engine>> {
     let connection = connection(dir)?;
     connection.execute_batch("CREATE TABLE log(id INTEGER PRIMARY KEY, payload BLOB NOT NULL)")?;
     if setup.keeps_all() {
@@ -89,7 +91,7 @@ impl Log {
     }
 }
 
-impl Peer for Log {
+impl Engine for Log {
     fn append_durable(&self, payload: &[u8]) -> Result<()> {
         let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         connection.prepare_cached(INSERT)?.execute([payload])?;

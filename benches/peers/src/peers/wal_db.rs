@@ -8,7 +8,9 @@ use std::path::Path;
 
 use wal_db::Wal;
 
-use crate::peer::{Entry, Kind, Peer, Replayed, Result, Setup, Tally};
+use loadgen::engine::Engine;
+
+use crate::peer::{Entry, Kind, Replayed, Result, Setup, Tally};
 
 /// In the table.
 pub const ENTRY: Entry = Entry {
@@ -33,7 +35,7 @@ fn replay(dir: &Path, _: &Setup) -> Result<Replayed> {
     Ok((tally, Box::new(wal)))
 }
 
-impl Peer for Log {
+impl Engine for Log {
     fn append_durable(&self, payload: &[u8]) -> Result<()> {
         let _ = self.0.append_and_sync(payload)?;
         Ok(())

@@ -12,8 +12,10 @@ use std::path::Path;
 
 use walrus_rust::{FsyncSchedule, ReadConsistency, Walrus};
 
+use loadgen::engine::Engine;
+
 use crate::batch::{Batch, Records};
-use crate::peer::{Entry, Kind, Peer, Replayed, Result, Setup, Tally, Use};
+use crate::peer::{Entry, Kind, Replayed, Result, Setup, Tally, Use};
 
 /// In the table.
 pub const ENTRY: Entry = Entry {
@@ -46,7 +48,7 @@ fn wal(dir: &Path, schedule: FsyncSchedule) -> Result<Walrus> {
     Ok(Walrus::with_consistency_and_schedule(consistency, schedule)?)
 }
 
-fn open(dir: &Path, setup: &Setup) -> Result<Box<dyn Peer>> {
+fn open(dir: &Path, setup: &Setup) -> Result<Box<dyn Engine>> {
     let schedule = match setup.purpose {
         Use::Blocking => FsyncSchedule::SyncEach,
         Use::Relaxed | Use::Recovery => FsyncSchedule::NoFsync,
@@ -76,7 +78,7 @@ impl Log {
     }
 }
 
-impl Peer for Log {
+impl Engine for Log {
     fn append_durable(&self, payload: &[u8]) -> Result<()> {
         Ok(self.wal.append_for_topic(TOPIC, payload)?)
     }

@@ -12,8 +12,10 @@ use futures::StreamExt;
 use futures::executor::block_on;
 use writeahead::{SimpleFile, WriteAhead, WriteAheadOptions, WriteHandle};
 
+use loadgen::engine::Engine;
+
 use crate::batch::{Batch, Records};
-use crate::peer::{Entry, Kind, Peer, Replayed, Result, Setup, Tally};
+use crate::peer::{Entry, Kind, Replayed, Result, Setup, Tally};
 
 /// In the table.
 pub const ENTRY: Entry = Entry {
@@ -47,7 +49,7 @@ fn wal(dir: &Path) -> Result<WriteAhead<SimpleFile>> {
     Ok(wal)
 }
 
-fn open(dir: &Path, _: &Setup) -> Result<Box<dyn Peer>> {
+fn open(dir: &Path, _: &Setup) -> Result<Box<dyn Engine>> {
     let wal = wal(dir)?;
     Ok(Box::new(Log { handle: wal.writer()?, batch: Batch::default(), _wal: wal }))
 }
@@ -71,7 +73,7 @@ impl Log {
     }
 }
 
-impl Peer for Log {
+impl Engine for Log {
     fn append_durable(&self, payload: &[u8]) -> Result<()> {
         block_on(self.handle.write(payload.to_vec()))?;
         Ok(())

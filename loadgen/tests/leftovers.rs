@@ -1,0 +1,161 @@
+//! What the command leaves behind, and what it must not touch.
+
+mod place;
+
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use place::{Place, SMALL};
+
+const SHORT: [&str; 4] = [
+    "device mine --time 100ms",
+    "sweep --dir mine --bound 1us --step-time 100ms --precision 0",
+    "bench --dir mine --rounds 1 --cell-time 20ms --only W1,W9",
+    "crash --dir mine --rounds 2",
+];
+
+#[test]
+fn nothing_in_a_given_directory_is_touched_whatever_its_name() {
+    let place = Place::new("theirs");
+    let names = ["probe", "log", "replay", "second-writer"];
+    for name in names {
+        std::fs::create_dir_all(place.path("mine").join(name)).unwrap();
+        std::fs::write(place.path("mine").join(name).join("kept"), "precious").unwrap();
+    }
+    std::fs::write(place.path("mine/file"), "precious").unwrap();
+    for line in SHORT {
+        let output = place.run(line);
+        assert!(output.status.success(), "{line}: {output:?}");
+        for name in names {
+            let kept = place.path("mine").join(name).join("kept");
+            assert_eq!(std::fs::read_to_string(&kept).unwrap(), "precious", "{line}: {kept:?}");
+            assert_eq!(std::fs::read_dir(kept.parent().unwrap()).unwrap().count(), 1, "{line}");
+        }
+        assert_eq!(std::fs::read_dir(place.path("mine")).unwrap().count(), 5, "{line}");
+    }
+}
+
+#[test]
+fn a_missing_directory_goes_again_with_its_parents() {
+    let place = Place::new("parents");
+    for line in SHORT {
+        let line = line.replace("mine", "new/below/mine");
+        assert!(place.run(&line).status.success(), "{line}");
+        assert_eq!(place.entries(), [""; 0], "{line}");
+    }
+    place.json(&format!("--dir new/below --records 10 --baseline 0 {SMALL}"));
+    assert_eq!(place.entries(), [""; 0]);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_directory_need_not_be_text() {
+    use std::os::unix::ffi::OsStrExt;
+    let place = Place::new("bytes");
+    let name = std::ffi::OsStr::from_bytes(b"not\xfftext");
+    for line in
+        ["sweep --bound 1us --step-time 100ms --precision 0 --dir", "device", "--records 9 --dir"]
+    {
+        let output = place.command(line).arg(name).output().unwrap();
+        assert!(output.status.success(), "{line}: {output:?}");
+        assert_eq!(place.entries(), [""; 0], "{line}");
+    }
+}
+
+/// Sends signals as soon as there is something in the directory.
+fn interrupted(
+    place: &Place,
+    line: &str,
+    signals: &[Signal],
+    pause: Duration,
+) -> std::process::Output {
+    let before = place.entries().len();
+    let mut command: Command = place.command(line);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while place.entries().len() <= before && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    for signal in signals {
+        std::thread::sleep(pause);
+        kill(Pid::from_raw(child.id() as i32), *signal).unwrap();
+    }
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn a_second_signal_leaves_nothing_either() {
+    for (n, line) in [
+        "--duration 60s --json j --html h --hgrm p --hlog l",
+        "sweep --step-time 60s --json j --html h",
+        "bench --cell-time 60s --json j --markdown m",
+        "device --time 200s --json j",
+        "crash --rounds 100000",
+    ]
+    .iter()
+    .enumerate()
+    {
+        let place = Place::new(&format!("second-{n}"));
+        let both = [Signal::SIGINT, Signal::SIGTERM];
+        // The second comes while the first is being attended to, or after: either end is a clean one.
+        let output = interrupted(&place, line, &both, Duration::from_millis(150));
+        let code = output.status.code();
+        assert!(matches!(code, Some(0 | 130)), "{line}: {output:?}");
+        if code == Some(130) {
+            assert_eq!(place.entries(), [""; 0], "{line}");
+        }
+        assert!(!place.entries().iter().any(|name| name.contains("ringwal")), "{line}");
+    }
+}
+
+#[test]
+fn a_signal_ends_every_command_at_once_with_what_there_is() {
+    for (n, (line, says)) in [
+        ("sweep --step-time 60s", "ringwal loadgen sweep"),
+        ("bench --cell-time 60s --only W1", "0 rounds"),
+        ("device --time 500s", "The filesystem is"),
+        ("crash --rounds 100000", "every acknowledged record was there"),
+        ("--duration 100ms --baseline 1h", "records/s"),
+        ("--warm-up 1h", "ended by a signal"),
+    ]
+    .iter()
+    .enumerate()
+    {
+        let place = Place::new(&format!("at-once-{n}"));
+        let begun = Instant::now();
+        let output = interrupted(&place, line, &[Signal::SIGTERM], Duration::from_millis(1500));
+        assert!(begun.elapsed() < Duration::from_secs(30), "{line}: {:?}", begun.elapsed());
+        assert!(output.status.success(), "{line}: {output:?}");
+        let table = String::from_utf8_lossy(&output.stdout);
+        assert!(table.contains(says), "{line}: {table}");
+        assert_eq!(place.entries(), [""; 0], "{line}");
+    }
+}
+
+#[test]
+fn ctrl_c_on_a_terminal_is_no_failure_of_the_writer() {
+    use std::os::unix::process::CommandExt;
+    let place = Place::new("group");
+    let mut command = place.command("crash --rounds 100000");
+    // As a terminal does it: the signal goes to all processes of the group.
+    command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(1500));
+    nix::sys::signal::killpg(Pid::from_raw(child.id() as i32), Signal::SIGINT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(place.entries(), [""; 0]);
+}
+
+#[test]
+fn a_table_is_shown_though_a_file_cannot_be_written() {
+    let place = Place::new("full");
+    let line = format!("--records 100 --baseline 0 --json /dev/full --html h.html {SMALL}");
+    let output = place.run(&line);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--json /dev/full"));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("records/s"));
+    assert!(place.path("h.html").exists());
+}

@@ -1,0 +1,83 @@
+//! Every key that is written is in docs/loadgen-json.md, in the section of its command, and every key there is written.
+
+mod place;
+
+use std::collections::BTreeSet;
+
+use place::{Place, SMALL};
+use serde_json::Value;
+
+/// The keys of a section: in the first column of its table, and in the text between backticks.
+fn documented(title: &str) -> BTreeSet<String> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/loadgen-json.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let (_, rest) = text.split_once(&format!("\n## {title}\n")).unwrap();
+    let section = rest.split("\n## ").next().unwrap();
+    let mut keys = BTreeSet::new();
+    for row in section.lines().filter_map(|line| line.strip_prefix("| `")) {
+        let mut parent = String::new();
+        for key in format!("`{}", row.split(" | ").next().unwrap()).split(", ") {
+            let key = key.trim_matches('`');
+            let whole = match key.strip_prefix('.') {
+                Some(rest) => format!("{parent}.{rest}"),
+                None => key.to_owned(),
+            };
+            if let Some((before, _)) = whole.rsplit_once('.') {
+                parent = before.to_owned();
+            }
+            keys.insert(whole);
+        }
+    }
+    keys
+}
+
+fn written(value: &Value, at: &str, keys: &mut BTreeSet<String>) {
+    let below = |key: &str| if at.is_empty() { key.to_owned() } else { format!("{at}.{key}") };
+    match value {
+        Value::Object(all) => all.iter().for_each(|(key, v)| written(v, &below(key), keys)),
+        Value::Array(all) if all.iter().any(Value::is_object) => {
+            all.iter().for_each(|v| written(v, &format!("{at}[]"), keys));
+        }
+        _ => drop(keys.insert(at.to_owned())),
+    }
+}
+
+/// `whole`: those that are optional objects, and null elsewhere.
+fn agrees(title: &str, values: &[Value], whole: &[&str]) {
+    let (mut keys, documented) = (BTreeSet::new(), documented(title));
+    values.iter().for_each(|value| written(value, "", &mut keys));
+    whole.iter().for_each(|key| drop(keys.remove(*key)));
+    let undocumented: Vec<_> = keys.difference(&documented).collect();
+    assert!(undocumented.is_empty(), "{title}: not in docs/loadgen-json.md: {undocumented:?}");
+    let missing: Vec<_> = documented.difference(&keys).collect();
+    assert!(missing.is_empty(), "{title}: not written: {missing:?}");
+}
+
+#[test]
+fn every_key_is_documented() {
+    let place = Place::new("schema");
+    let line = format!("--warm-up 50ms --duration 2500ms --verify --baseline 50ms {SMALL}");
+    let mut run = place.json(&line);
+    // Those of the other endings.
+    let cells = std::mem::take(&mut run["raw_cells"]);
+    assert!(cells[0]["bytes_per_s"].as_f64().unwrap() > 0.0, "{cells}");
+    run["raw_cells"] = serde_json::json!([]);
+    let other = serde_json::json!({ "verification": { "error": "" } });
+    let run_keys = [run.clone(), other];
+    let mut renamed = run_keys.to_vec();
+    // An array of the cells of a device has its own section.
+    renamed[0].as_object_mut().unwrap().remove("raw_cells");
+    renamed[0]["raw_cells[]"] = Value::Null;
+    agrees("A run", &renamed, &[]);
+    let device = place.json("device --time 100ms");
+    agrees("device", &[device], &[]);
+    agrees("bench", &[place.json("bench --rounds 1 --cell-time 20ms --only W1,W9")], &[]);
+    let sweep = place.json("sweep --bound 1us --step-time 100ms --precision 0");
+    agrees("sweep", &[sweep], &[]);
+    let output = place.run("crash --rounds 2 --json --quiet");
+    agrees("crash", &[serde_json::from_slice(&output.stdout).unwrap()], &[]);
+    std::fs::write(place.path("a"), run.to_string()).unwrap();
+    let output = place.run("compare a a --json");
+    assert!(output.status.success(), "{output:?}");
+    agrees("compare", &[serde_json::from_slice(&output.stdout).unwrap()], &[]);
+}
