@@ -411,6 +411,7 @@ impl IoLoop {
     fn heed_requests(&mut self) {
         if self.closing == Closing::No && self.started && self.shared.is_closing() {
             self.shared.ring.stop();
+            self.shared.ring.look_for_space_again();
             self.shared.ring.seal(true);
             self.closing = Closing::Draining;
         }
@@ -418,10 +419,13 @@ impl IoLoop {
             && self.groups.is_empty()
             && self.shared.ring.opened() == self.next
         {
-            if self.closed || self.shared.ring.is_out_of_space() {
+            // A full disk does not matter while the segment has a block left.
+            if self.closed {
                 self.closing = Closing::Finished;
             } else if self.shared.ring.take_private().is_some() {
                 self.closing = Closing::Marked;
+            } else if self.shared.ring.is_out_of_space() {
+                self.closing = Closing::Finished;
             } else {
                 // No block is left for the mark: the helper prepares a segment and rings.
                 self.shared.nudge_helper();
