@@ -164,6 +164,8 @@ impl Helper {
             self.out_of_space = true;
             self.shared.ring.set_no_space();
             self.shared.cut_settled();
+            self.shared.helper_rounds.bump();
+            self.shared.helper_rounds.wake_all();
             self.shared.ring.doorbell.ring();
         } else if passing {
             tracing::warn!(error = %e, "cannot prepare a segment now; trying on");

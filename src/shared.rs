@@ -40,7 +40,9 @@ pub(crate) struct Shared {
     pub(crate) flights: Flights,
     /// Retention: the helper wants this to be the oldest LSN...
     retire_wanted: AtomicU64,
-    /// ... and this one is durable in a group header.
+    /// ... this is in a group header that was submitted...
+    retiring: AtomicU64,
+    /// ... and this one is durable in one.
     retire_durable: AtomicU64,
     /// `truncate_before` asks for this.
     pub(crate) truncate_to: AtomicU64,
@@ -85,6 +87,7 @@ impl Shared {
             commit: Commit::new(),
             flights: Flights::new(),
             retire_wanted: AtomicU64::new(oldest),
+            retiring: AtomicU64::new(oldest),
             retire_durable: AtomicU64::new(oldest),
             truncate_to: AtomicU64::new(0),
             truncations_asked: AtomicU64::new(0),
@@ -221,6 +224,15 @@ impl Shared {
 
     pub(crate) fn retire_wanted(&self) -> u64 {
         self.retire_wanted.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn set_retiring(&self, oldest: u64) {
+        self.retiring.store(oldest, Ordering::SeqCst);
+    }
+
+    /// Whether what the helper wants to retire waits for a group that there is no space for.
+    pub(crate) fn retiring_lacks_space(&self) -> bool {
+        self.ring.is_starved() && self.retire_wanted() > self.retiring.load(Ordering::SeqCst)
     }
 
     /// The I/O thread's answer: a durable group header says that `oldest` is the oldest.

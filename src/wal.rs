@@ -326,8 +326,11 @@ impl Wal {
     /// is kept afterwards: at most `lsn`, as segments go whole, and the newest durable one stays.
     /// Blocks until the files are gone; what is being read stays until the reader has left it.
     ///
+    /// On a full disk this makes room: a log keeps a block for it in each segment.
+    ///
     /// # Errors
     ///
+    /// `NoSpace` if that block is used up, on a disk that is still full: carried out once there is room.
     /// `Closed`, `Poisoned`, `WouldDeadlock`.
     pub fn truncate_before(&self, lsn: Lsn) -> Result<Lsn> {
         let shared = &self.core().shared;
@@ -343,6 +346,9 @@ impl Wal {
                 return Ok(self.oldest_lsn());
             }
             shared.durable.check_running()?;
+            if shared.retiring_lacks_space() {
+                return Err(Error::NoSpace);
+            }
             if !shared.drive() {
                 shared.helper_rounds.wait(seen, None);
             }

@@ -256,3 +256,26 @@ fn everything_behind_a_former_end_is_cut() {
         assert!(payloads(&wal).is_empty());
     }
 }
+
+#[test]
+fn a_place_inside_the_last_record_is_none_whatever_came_behind_it() {
+    for backend in backends() {
+        let temp = Temp::new();
+        let open = || small(&temp.log()).backend(backend).open().unwrap();
+        let mut wal = open();
+        let lsn = wal.append_durable(&[7; 166]).unwrap();
+        for _ in 0..2 {
+            for inside in [1, 76, 166] {
+                let refused = wal.truncate_after(Lsn::new(lsn.as_u64() + inside));
+                assert!(matches!(refused, Err(Error::NoRecord { .. })), "{inside}: {refused:?}");
+            }
+            assert_eq!(payloads(&wal), [vec![7; 166]]);
+            // Groups without records.
+            wal.close().unwrap();
+            wal = open();
+        }
+        let refused = wal.truncate_after(Lsn::new(lsn.as_u64() + 76));
+        assert!(matches!(refused, Err(Error::NoRecord { .. })), "{refused:?}");
+        assert_eq!(payloads(&wal), [vec![7; 166]]);
+    }
+}

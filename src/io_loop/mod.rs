@@ -420,6 +420,7 @@ impl IoLoop {
     fn heed_requests(&mut self) {
         if self.closing == Closing::No && self.started && self.shared.is_closing() {
             self.shared.ring.stop();
+            self.shared.ring.look_for_space_again();
             self.granted |= self.shared.ring.seal(true);
             self.closing = Closing::Draining;
         }
@@ -427,6 +428,7 @@ impl IoLoop {
             && self.groups.is_empty()
             && self.shared.ring.opened() == self.next
         {
+            // A full disk does not matter while the segment has a block left.
             if self.closed {
                 self.closing = Closing::Finished;
             } else if self.shared.ring.take_private().is_some() {

@@ -50,9 +50,20 @@ impl IoLoop {
                     self.queued_from = (flying > 0).then(|| self.clock.now());
                     return progress;
                 }
+                Poll::Unopened if self.last_block_is_due() => progress = true,
                 Poll::Open | Poll::Unopened => return progress,
             }
         }
+    }
+
+    /// Whether a control group was given the block that is kept for when there is no space: for what
+    /// makes space, and for a cut.
+    fn last_block_is_due(&self) -> bool {
+        let retires = self.shared.retire_wanted() > self.setup.oldest;
+        self.closing == Closing::No
+            && self.groups.is_empty()
+            && (retires || self.shared.is_cut_wanted())
+            && self.shared.ring.take_last_block()
     }
 
     fn delay_is_over(&mut self) -> bool {
@@ -126,6 +137,7 @@ impl IoLoop {
         }
         if wanted > self.setup.oldest {
             self.setup.oldest = wanted;
+            self.shared.set_retiring(wanted);
             // The helper waits until this header is durable, in every mode.
             self.sync_until = self.sync_until.max(sealed.lsn + u64::from(len));
         }

@@ -77,9 +77,8 @@ struct Place {
     next_group: u64,
     link: Option<Link>,
     cursor: Cursor,
-    /// Where the records end, but for void ones, of the group that it is in, and of the one before that it has seen.
-    used_end: u64,
-    before: u64,
+    /// Where the last record or batch ends that was passed on the way to the first one that is wanted.
+    passed: u64,
 }
 
 impl Reader {
@@ -207,6 +206,7 @@ impl Reader {
                 if span.lsn >= self.from {
                     return Ok(Some(span));
                 }
+                place.passed = place.cursor.at.max(place.cursor.batch_end);
             } else if !self.next_group()? {
                 return Ok(None);
             }
@@ -245,8 +245,7 @@ impl Reader {
             next_group: first,
             link: None,
             cursor: Cursor::NOTHING,
-            used_end: 0,
-            before: 0,
+            passed: 0,
         });
         self.start = None;
         Ok(())
@@ -318,8 +317,6 @@ impl Reader {
             if place.cursor.is_at_end() {
                 continue;
             }
-            place.before = place.used_end;
-            place.used_end = place.cursor.records_end;
             if in_memory {
                 return Ok(true);
             }

@@ -60,10 +60,10 @@ pub(crate) fn cut_point(files: &Arc<Files>, from: u64, durable_end: u64) -> Resu
     let found = reader.advance()?;
     let Some(place) = &reader.place else { return Ok(None) };
     let group = place.link.map_or(from, |link| link.lsn);
-    let between = (place.before..=group + u64::from(GROUP_HEADER)).contains(&from);
+    let between = (place.passed..=group + u64::from(GROUP_HEADER)).contains(&from);
     let no_record = Err(Error::NoRecord { lsn: Lsn::new(from) });
     match found {
-        None if between || from >= place.used_end => return Ok(None),
+        None if from >= place.passed => return Ok(None),
         Some(span) if span.lsn == from => {}
         Some(_) if between => return Ok(Some(from.max(group))),
         _ => return no_record,

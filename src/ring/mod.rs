@@ -90,6 +90,9 @@ struct Opening {
     /// Extents released, in order: buffer `next % K` is free when `next < released + K`.
     released: u64,
     placement: Placement,
+    /// Where it was before it went on to the segment in which the newest extent has been opened, if blocks are left
+    /// there.
+    left: Option<Placement>,
     /// End, with padding, of the last extent that was closed.
     last_end: u64,
     queue: VecDeque<Arc<Request>>,
@@ -195,6 +198,7 @@ impl Ring {
                 pending: false,
                 released: 0,
                 placement,
+                left: None,
                 last_end: placement.next,
                 queue: VecDeque::new(),
                 wakers: Vec::new(),
@@ -243,7 +247,8 @@ impl Ring {
             return;
         }
         let mut to = opening.placement;
-        if to.segment_end - to.next < self.limit {
+        let goes_on = to.segment_end - to.next < self.needed(to);
+        if goes_on {
             to.next = to.segment_end + to.block;
             to.segment_end += to.segment_size;
         }
@@ -264,6 +269,8 @@ impl Ring {
         };
         let mut end = HEADER;
         let granted = opening.queue.iter().map_while(|r| fits(&mut end, r)).count();
+        let left = opening.placement;
+        opening.left = Some(left).filter(|l| goes_on && l.segment_end - l.next >= l.block);
         opening.placement = to;
         opening.pending = false;
         opening.next += 1;
@@ -361,9 +368,24 @@ impl Ring {
             self.try_open(&mut opening);
             opening
         } else {
+            if old.offset() == HEADER {
+                self.step_back(index);
+            }
             self.cross(index, old.offset())
         };
         !opening.wakers.is_empty()
+    }
+
+    /// An extent that will hold a control group only has its place in the segment before, if blocks are left
+    /// there: what a log writes of its own accord must not use up segments, which retention would count.
+    fn step_back(&self, index: usize) {
+        let mut opening = lock(&self.opening);
+        if let Some(left) = opening.left.take() {
+            let prepared_end = opening.placement.prepared_end;
+            opening.placement = Placement { prepared_end, ..left };
+            // We are the crosser, and nobody else has any of it (invariant 5).
+            self.extents[index].base.store(left.next, Ordering::Relaxed);
+        }
     }
 
     /// Takes the next extent for a control group while none is open or pending for producers:
@@ -379,6 +401,23 @@ impl Ring {
         if opening.private_waits {
             return None;
         }
+        Some(self.open_private(&mut opening, to))
+    }
+
+    /// The same, while the next extent for producers waits for a segment for which there is no space: takes the
+    /// block that was kept for this. False: it does not wait, or there is no such block.
+    pub(crate) fn take_last_block(&self) -> bool {
+        let mut opening = lock(&self.opening);
+        let to = opening.placement;
+        let free = opening.next < opening.released + self.extents.len() as u64;
+        let taken = free && self.starved(&opening) && to.segment_end - to.next >= to.block;
+        if taken {
+            self.open_private(&mut opening, to);
+        }
+        taken
+    }
+
+    fn open_private(&self, opening: &mut Opening, mut to: Placement) -> u64 {
         let sequence = opening.next;
         let extent = &self.extents[self.index(sequence)];
         extent.base.store(to.next, Ordering::Relaxed);
@@ -387,7 +426,14 @@ impl Ring {
         opening.placement = to;
         opening.last_end = to.next;
         opening.next += 1;
-        Some(sequence)
+        sequence
+    }
+
+    /// Bytes of a segment from which an extent is opened in it: a buffer, and a block that is left for a
+    /// control group, so that a log on a full disk can still say what may be removed.
+    fn needed(&self, to: Placement) -> u64 {
+        let roomy = to.segment_size >= self.limit + 4 * to.block;
+        self.limit + if roomy { to.block } else { 0 }
     }
 
     /// Opens the first extent for producers.
@@ -469,12 +515,6 @@ impl Ring {
         opening.no_space && self.lacks_segment(opening)
     }
 
-    /// Whether the next extent, or a control group, waits for a segment for which there is no space.
-    pub(crate) fn is_starved(&self) -> bool {
-        let opening = lock(&self.opening);
-        opening.no_space && (opening.private_waits || self.lacks_segment(&opening))
-    }
-
     /// Whether the next extent waits for a segment.
     pub(crate) fn waits_for_segment(&self) -> bool {
         let opening = lock(&self.opening);
@@ -485,9 +525,21 @@ impl Ring {
         lock(&self.opening).no_space
     }
 
+    /// Forgets that there was no space: the helper is asked once more, when a block is needed.
+    pub(crate) fn look_for_space_again(&self) {
+        lock(&self.opening).no_space = false;
+    }
+
+    /// Whether nothing more can be written, a control group neither, for want of space.
+    pub(crate) fn is_starved(&self) -> bool {
+        let opening = lock(&self.opening);
+        let to = opening.placement;
+        self.starved(&opening) && to.segment_end - to.next < to.block
+    }
+
     fn lacks_segment(&self, opening: &Opening) -> bool {
         let p = opening.placement;
-        let needed = if p.segment_end - p.next < self.limit {
+        let needed = if p.segment_end - p.next < self.needed(p) {
             p.segment_end + p.segment_size
         } else {
             p.segment_end

@@ -17,6 +17,16 @@ pub(crate) enum Place {
     Beyond,
 }
 
+/// What makes old segments go by themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Retention {
+    None,
+    Segments(u8),
+    /// The bytes of so many.
+    Bytes(u8),
+    Milliseconds(u8),
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Config {
     pub(crate) std: bool,
@@ -25,24 +35,63 @@ pub(crate) struct Config {
     pub(crate) durability: u8,
     /// The ring and the records that it takes, from small to large.
     pub(crate) ring: u8,
-    pub(crate) max_segments: Option<u8>,
+    pub(crate) segment_size: u32,
+    pub(crate) retention: Retention,
     pub(crate) depth: u8,
+    /// 0: not asked for.
+    pub(crate) version: u8,
+    /// Consumers that lag by more than a segment hold nothing.
+    pub(crate) consumer_limit: bool,
+    pub(crate) hook: bool,
+}
+
+/// Where sequences run: segments that are as small as can be make much happen in little time, but on
+/// files they have always been larger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scale {
+    Files,
+    Simulated,
 }
 
 impl Config {
-    fn random(rng: &mut Rng) -> Self {
+    fn random(rng: &mut Rng, scale: Scale) -> Self {
+        let retention = match rng.u8(..8) {
+            0 | 1 => Retention::Segments(rng.u8(3..7)),
+            2 => Retention::Bytes(rng.u8(3..7)),
+            3 => Retention::Milliseconds(rng.u8(1..200)),
+            _ => Retention::None,
+        };
+        let segment_size = match (scale, rng.u8(..4)) {
+            (Scale::Files, _) => 64 << 10,
+            (Scale::Simulated, 0) => 32 << 10,
+            (Scale::Simulated, _) => 16 << 10,
+        };
         Config {
             std: rng.bool(),
             dsync: rng.bool(),
             durability: rng.u8(..3),
             ring: rng.u8(..3),
-            max_segments: (rng.u8(..4) == 0).then(|| rng.u8(3..7)),
+            segment_size,
+            retention,
             depth: rng.u8(1..5),
+            version: if rng.u8(..6) == 0 { rng.u8(1..3) } else { 0 },
+            consumer_limit: rng.u8(..6) == 0,
+            hook: rng.u8(..4) == 0,
         }
     }
 
     pub(crate) fn max_record(self) -> usize {
-        [1000, 5000, 12_000][usize::from(self.ring)]
+        let sizes =
+            if self.segment_size < 64 << 10 { [1000, 4500, 9000] } else { [1000, 5000, 12_000] };
+        sizes[usize::from(self.ring)]
+    }
+
+    fn ring_capacity(self) -> usize {
+        if self.segment_size < 64 << 10 {
+            [8, 32, 24][usize::from(self.ring)] << 10
+        } else {
+            64 << self.ring << 10
+        }
     }
 
     pub(crate) fn apply(self, builder: WalBuilder, uring: bool) -> WalBuilder {
@@ -56,17 +105,25 @@ impl Config {
             1 => Durability::Interval(Duration::from_millis(1)),
             _ => Durability::Manual,
         };
-        let builder = builder
-            .segment_size(64 << 10)
+        let mut builder = builder
+            .segment_size(self.segment_size.into())
             .max_record_size(self.max_record())
-            .ring_capacity(64 << self.ring << 10)
+            .ring_capacity(self.ring_capacity())
             .depth(self.depth.into())
             .backend(backend)
             .commit_method(method)
-            .durability(durability);
-        match self.max_segments {
-            Some(n) => builder.max_segments(n.into()),
-            None => builder,
+            .durability(durability)
+            .application_version(self.version.into());
+        if self.consumer_limit {
+            builder = builder.consumer_limit(self.segment_size.into());
+        }
+        match self.retention {
+            Retention::None => builder,
+            Retention::Segments(n) => builder.max_segments(n.into()),
+            Retention::Bytes(n) => {
+                builder.max_total_bytes(u64::from(n) * u64::from(self.segment_size))
+            }
+            Retention::Milliseconds(n) => builder.max_age(Duration::from_millis(n.into())),
         }
     }
 }
@@ -88,9 +145,13 @@ pub(crate) enum Op {
     WaitDurable(Place),
     WhenDurable(Place),
     OnDurable(Place),
+    /// Polled once, and dropped.
+    DropWaiting(Place),
+    DropAppending(u16),
     Sync,
     Read(Place),
     ReadFrom(Place),
+    ReadBack(Place),
     Replay,
     TruncateBefore(Place),
     TruncateAfter(Place),
@@ -98,12 +159,32 @@ pub(crate) enum Op {
     /// The follower takes what there is.
     Take,
     StopFollowing,
+    /// A consumer, by its number, is attached, takes so many, commits what it took, ...
+    Attach(u8),
+    Consume(u8, u8),
+    Commit(u8),
+    CommitAt(u8, Place),
+    Seek(u8, Place),
+    Detach(u8),
+    RemoveConsumer(u8),
     Clone,
     DropClone,
     /// Closes the log, tries it, and opens it as it says.
     Reopen(Config),
     /// Drops every handle instead.
     DropAndOpen(Config),
+    /// On a simulated disk: the power goes, and comes back.
+    Crash(Config),
+    /// On a simulated disk: the process dies.
+    Kill(Config),
+    /// On a simulated disk: the power goes after so many operations of the disk; what is called then fails, and the
+    /// log is opened again.
+    PowerOffAfter(u8, Config),
+    /// On a simulated disk: nothing more can be allocated, until [`Op::Room`].
+    Full,
+    Room,
+    /// Milliseconds pass, on a simulated disk.
+    Advance(u8),
 }
 
 fn place(rng: &mut Rng) -> Place {
@@ -124,12 +205,15 @@ fn len(rng: &mut Rng) -> u16 {
     }
 }
 
-fn op(rng: &mut Rng) -> Op {
-    match rng.u8(..64) {
+fn op(rng: &mut Rng, scale: Scale) -> Op {
+    let config = |rng: &mut Rng| Config::random(rng, scale);
+    let consumer = |rng: &mut Rng| rng.u8(..2);
+    match rng.u8(..86) {
         0..=7 => Op::Append(len(rng)),
         8..=10 => Op::TryAppend(len(rng)),
         11 | 12 => Op::AppendWith(len(rng)),
-        13 | 14 => Op::AppendAsync(len(rng)),
+        13 => Op::AppendAsync(len(rng)),
+        14 => Op::DropAppending(len(rng)),
         15..=17 => Op::AppendDurable(len(rng)),
         18 => Op::AppendTooMuch,
         19 => Op::PanicInside,
@@ -137,13 +221,16 @@ fn op(rng: &mut Rng) -> Op {
             let count = rng.usize(..6);
             Op::Batch((0..count).map(|_| rng.u8(..)).collect())
         }
+        24..=29 if scale == Scale::Simulated => Op::Many(rng.u8(1..24), rng.u16(..900)),
         24..=29 => Op::Many(rng.u8(1..40), rng.u16(..2000)),
         30..=32 => Op::WaitDurable(place(rng)),
         33 | 34 => Op::WhenDurable(place(rng)),
         35 | 36 => Op::OnDurable(place(rng)),
-        37..=39 => Op::Sync,
+        37 | 38 => Op::Sync,
+        39 => Op::DropWaiting(place(rng)),
         40..=44 => Op::Read(place(rng)),
-        45..=47 => Op::ReadFrom(place(rng)),
+        45 | 46 => Op::ReadFrom(place(rng)),
+        47 => Op::ReadBack(place(rng)),
         48 => Op::Replay,
         49 => Op::TruncateBefore(place(rng)),
         50 => Op::TruncateAfter(place(rng)),
@@ -152,16 +239,30 @@ fn op(rng: &mut Rng) -> Op {
         58 => Op::StopFollowing,
         59 => Op::Clone,
         60 => Op::DropClone,
-        61 | 62 => Op::Reopen(Config::random(rng)),
-        _ => Op::DropAndOpen(Config::random(rng)),
+        61 | 62 => Op::Reopen(config(rng)),
+        63 => Op::DropAndOpen(config(rng)),
+        64..=66 => Op::Attach(consumer(rng)),
+        67..=70 => Op::Consume(consumer(rng), rng.u8(1..40)),
+        71..=73 => Op::Commit(consumer(rng)),
+        74 => Op::CommitAt(consumer(rng), place(rng)),
+        75 => Op::Seek(consumer(rng), place(rng)),
+        76 => Op::Detach(consumer(rng)),
+        77 if rng.bool() => Op::RemoveConsumer(consumer(rng)),
+        77 => Op::ReadBack(place(rng)),
+        78 => Op::Crash(config(rng)),
+        79 => Op::Kill(config(rng)),
+        80 => Op::PowerOffAfter(rng.u8(..), config(rng)),
+        81 => Op::Full,
+        82 | 83 => Op::Room,
+        _ => Op::Advance(rng.u8(1..)),
     }
 }
 
 /// The sequence of a seed. It begins with opening the log in some way.
-pub(crate) fn sequence(seed: u64) -> Vec<Op> {
+pub(crate) fn sequence(seed: u64, scale: Scale) -> Vec<Op> {
     let mut rng = Rng::with_seed(seed);
-    let mut ops = vec![Op::Reopen(Config::random(&mut rng))];
+    let mut ops = vec![Op::Reopen(Config::random(&mut rng, scale))];
     let count = rng.usize(5..60);
-    ops.extend((0..count).map(|_| op(&mut rng)));
+    ops.extend((0..count).map(|_| op(&mut rng, scale)));
     ops
 }

@@ -2,10 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use super::subject::Pending;
+
+/// Position and payload of each.
+pub(crate) type Records = Vec<(u64, Vec<u8>)>;
+
 #[derive(Debug, Default)]
 pub(crate) struct Reference {
-    /// Position and payload.
-    pub(crate) records: Vec<(u64, Vec<u8>)>,
+    pub(crate) records: Records,
     /// What lies below was seen to be gone.
     pub(crate) oldest: u64,
     pub(crate) durable_end: u64,
@@ -14,6 +18,8 @@ pub(crate) struct Reference {
     pub(crate) inside_batch: BTreeSet<u64>,
     /// What was cut out: from where it was asked for, its first record, and where the log goes on.
     void: Vec<(u64, u64, u64)>,
+    /// A cut that may have been made before the power went: from where to where the log goes on.
+    perhaps_void: Vec<(u64, u64)>,
 }
 
 impl Reference {
@@ -63,7 +69,56 @@ impl Reference {
     /// Between records it depends on where groups begin.
     pub(crate) fn may_be_void(&self, lsn: u64) -> bool {
         // A batch begins before its first record.
-        self.void.iter().any(|&(from, _, to)| (from.saturating_sub(16)..to).contains(&lsn))
+        let certain = self.void.iter().map(|&(from, _, to)| (from, to));
+        let mut all = certain.chain(self.perhaps_void.iter().copied());
+        all.any(|(from, to)| (from.saturating_sub(16)..to).contains(&lsn))
+    }
+
+    /// What is `found` after a crash, kept from `oldest` on and durable to `end`: some first part of the records that
+    /// has all that were durable, no batch in part, and perhaps what was being done.
+    pub(crate) fn survived(
+        &mut self,
+        found: &[(u64, Vec<u8>)],
+        oldest: u64,
+        end: u64,
+        pending: Option<Pending>,
+    ) -> Result<(), String> {
+        let mut made = false;
+        match pending {
+            Some(Pending::Append(payloads)) => {
+                let known = self.records.len();
+                if let Some((at, _)) =
+                    found.iter().find(|(lsn, _)| self.records.last().is_none_or(|r| *lsn > r.0))
+                    && self.append(*at, payloads).is_ok()
+                {
+                    made = self.records.len() > known;
+                }
+            }
+            // All of it was durable before the cut.
+            Some(Pending::Cut(from)) => {
+                if found.last().is_none_or(|(last, _)| *last < from) && self.durable_end > from {
+                    self.records.truncate(self.index(from));
+                }
+                self.perhaps_void.push((from, end));
+            }
+            None => {}
+        }
+        let last = found.last().map_or(oldest, |(lsn, _)| lsn + 1);
+        let upto = self.index(last);
+        if let Some((lost, _)) = self.records[upto..].first() {
+            if *lost < self.durable_end {
+                return Err(format!("{lost} was durable, to {}, and is lost", self.durable_end));
+            }
+            if self.inside_batch.contains(lost) {
+                return Err(format!("the batch of {lost} is there in part"));
+            }
+        }
+        self.compare(found, 0, oldest, last).map_err(|e| format!("{e} (the last made: {made})"))?;
+        self.durable(end)?;
+        self.records.truncate(upto);
+        let kept = self.records.last().map_or(0, |r| r.0);
+        self.inside_batch.retain(|lsn| *lsn <= kept);
+        Ok(())
     }
 
     /// The durable end as it is now: it never goes back.

@@ -1,88 +1,129 @@
-//! The real log beside the model, and what each operation must do to both.
+//! The real log beside the model: where it lives, and how its lives begin and end.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::pin::pin;
-use std::sync::Arc;
-use std::sync::mpsc::channel;
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::Thread;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use ringwal::{Error, Follow, Lsn, RecoveryCase, Wal};
+use ringwal::testing::SimulatedDisk;
+use ringwal::{Error, Lsn, RecoveryCase, Wal, WalBuilder};
 
-use super::operations::{Config, Op, Place};
-use super::reference::Reference;
+use super::consuming::Consumers;
+use super::following::Following;
+use super::operations::{Config, Op, Place, Retention};
+use super::reference::{Records, Reference};
 
-type Checked = Result<(), String>;
+pub(crate) type Checked = Result<(), String>;
+
+pub(crate) enum Home {
+    Files { dir: PathBuf, uring: bool },
+    Disk(SimulatedDisk),
+}
+
+/// What was being done when the power went: it may have happened, or not.
+pub(crate) enum Pending {
+    Append(Vec<Vec<u8>>),
+    Cut(u64),
+}
 
 pub(crate) struct Subject {
-    dir: PathBuf,
-    uring: bool,
-    config: Option<Config>,
-    wal: Option<Wal>,
-    clones: Vec<Wal>,
-    model: Reference,
+    home: Home,
+    pub(crate) config: Option<Config>,
+    pub(crate) wal: Option<Wal>,
+    pub(crate) clones: Vec<Wal>,
+    pub(crate) model: Reference,
     /// The highest position that this handle was asked to truncate before.
-    truncate_to: u64,
-    follower: Option<Following>,
+    pub(crate) truncate_to: u64,
+    pub(crate) follower: Option<Following>,
+    pub(crate) consumers: Consumers,
+    hooked: Arc<Mutex<Hooked>>,
+    pub(crate) pending: Option<Pending>,
+    /// With what to open the log again once the power went.
+    after_power: Option<Config>,
+    /// The disk is full.
+    pub(crate) full: bool,
+    /// The log's, once it was made.
+    version: u8,
 }
 
-struct Following {
-    follow: Follow,
-    /// The next record's index in the model.
-    next: usize,
-    /// Where it began.
-    from: u64,
-    /// The last record that it delivered, and whether that was cut since.
-    last: Option<u64>,
-    cut: bool,
+/// What the hook on sealed segments was told.
+#[derive(Debug, Default)]
+struct Hooked {
+    calls: u32,
+    /// Base and end of the last segment, and whether it was let go.
+    last: Option<(u64, u64, bool)>,
+    /// There was always a hook since then.
+    unbroken: bool,
+    wrong: Option<String>,
 }
 
-struct Unpark(Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-    let mut future = pin!(future);
-    loop {
-        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            Poll::Ready(value) => return value,
-            Poll::Pending => std::thread::park(),
+impl Hooked {
+    fn call(&mut self, base: u64, end: u64, may_fail: bool) -> Result<(), &'static str> {
+        self.calls += 1;
+        match self.last {
+            // Told again: it failed, or its success was not stored.
+            Some((at, _, _)) if at == base => {}
+            Some((_, at, true)) if at == base => {}
+            // Without a hook some went meanwhile.
+            Some((_, at, _)) if at <= base && !self.unbroken => {}
+            None => {}
+            other => self.wrong = Some(format!("the hook has {base}..{end} after {other:?}")),
         }
+        self.unbroken = true;
+        let fails = may_fail && self.calls.is_multiple_of(3);
+        self.last = Some((base, end, !fails));
+        if fails { Err("the model's hook fails now and then") } else { Ok(()) }
     }
 }
 
-fn wrong<T: std::fmt::Debug>(got: &T) -> Checked {
+pub(crate) fn wrong<T: std::fmt::Debug>(got: &T) -> Checked {
     Err(format!("got {got:?}"))
 }
 
 impl Subject {
-    pub(crate) fn new(dir: &Path, uring: bool) -> Result<Self, String> {
-        Ok(Subject {
-            dir: dir.into(),
-            uring,
+    pub(crate) fn new(home: Home) -> Self {
+        Subject {
+            home,
             config: None,
             wal: None,
             clones: Vec::new(),
             model: Reference::default(),
             truncate_to: 0,
             follower: None,
-        })
+            consumers: Consumers::default(),
+            hooked: Arc::default(),
+            pending: None,
+            after_power: None,
+            full: false,
+            version: 0,
+        }
     }
 
-    fn wal(&self) -> Wal {
+    pub(crate) fn files(dir: &Path, uring: bool) -> Self {
+        Subject::new(Home::Files { dir: dir.into(), uring })
+    }
+
+    pub(crate) fn simulated(seed: u64) -> Self {
+        Subject::new(Home::Disk(SimulatedDisk::new(seed)))
+    }
+
+    pub(crate) fn wal(&self) -> Wal {
         // Any of the handles does as well as any other.
         let handles = self.clones.iter().chain(&self.wal);
         handles.last().cloned().expect("sequences begin with an opening")
     }
 
-    fn lsn(&self, place: Place) -> u64 {
+    pub(crate) fn disk(&self) -> Option<&SimulatedDisk> {
+        match &self.home {
+            Home::Disk(disk) => Some(disk),
+            Home::Files { .. } => None,
+        }
+    }
+
+    fn is_off(&self) -> bool {
+        self.disk().is_some_and(SimulatedDisk::is_off)
+    }
+
+    pub(crate) fn lsn(&self, place: Place) -> u64 {
         let records = &self.model.records;
         let record = |n: u32| records.get(n as usize % records.len().max(1)).map_or(0, |r| r.0);
         match place {
@@ -96,7 +137,7 @@ impl Subject {
 
     /// The log's end is not told; what lies behind the last record by less than this may or may not
     /// be behind it.
-    fn surely_appended(&self, lsn: u64) -> Option<bool> {
+    pub(crate) fn surely_appended(&self, lsn: u64) -> Option<bool> {
         let last = self.model.records.last().map_or(0, |r| r.0);
         if lsn <= last || lsn < self.model.durable_end {
             Some(true)
@@ -105,303 +146,154 @@ impl Subject {
         }
     }
 
+    /// Segments may go without having been asked to.
+    pub(crate) fn by_itself(&self) -> bool {
+        self.config.is_some_and(|c| c.retention != Retention::None)
+    }
+
     pub(crate) fn step(&mut self, op: &Op) -> Checked {
-        match op {
-            Op::Reopen(config) => return self.reopen(*config, true),
-            Op::DropAndOpen(config) => return self.reopen(*config, false),
-            _ => {}
-        }
-        if self.wal.is_none() {
+        let done = match op {
+            Op::Reopen(config) => self.reopen(*config, true),
+            Op::DropAndOpen(config) => self.reopen(*config, false),
             // A shortened sequence that lost its first opening.
+            _ if self.wal.is_none() => return Ok(()),
+            Op::Crash(config) => return self.die(*config, SimulatedDisk::crash),
+            Op::Kill(config) => return self.die(*config, SimulatedDisk::kill),
+            Op::PowerOffAfter(operations, config) => {
+                if let Some(disk) = self.disk() {
+                    disk.power_off_after((*operations).into());
+                    self.after_power = Some(*config);
+                }
+                Ok(())
+            }
+            Op::Full => {
+                if let Some(disk) = self.disk() {
+                    disk.set_capacity(0);
+                    self.full = true;
+                }
+                Ok(())
+            }
+            Op::Room => self.room(),
+            Op::Advance(ms) => {
+                if let Some(disk) = self.disk() {
+                    disk.advance(Duration::from_millis((*ms).into()));
+                }
+                Ok(())
+            }
+            _ => self.act(op),
+        };
+        self.note()?;
+        if self.is_off() {
+            let failed = ["oisoned", "cannot ", "Io {", "is off"];
+            match done {
+                Err(e) if !failed.iter().any(|by_power| e.contains(by_power)) => return Err(e),
+                _ => {}
+            }
+            let config = self.after_power.take().or(self.config).ok_or("no configuration")?;
+            return self.die(config, SimulatedDisk::crash);
+        }
+        done?;
+        self.pending = None;
+        self.consumers.settled();
+        Ok(())
+    }
+
+    /// What must hold after every operation.
+    fn note(&mut self) -> Checked {
+        self.look(self.config, self.truncate_to)
+    }
+
+    /// The same, where something was done with a log that was opened in another way and asked to truncate before
+    /// `truncate_to`.
+    fn look(&mut self, former: Option<Config>, truncate_to: u64) -> Checked {
+        let hooked = self.hooked.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(wrong) = &hooked.wrong {
+            return Err(wrong.clone());
+        }
+        let Some(wal) = self.clones.iter().chain(&self.wal).last() else { return Ok(()) };
+        self.model.durable(wal.durable_end().as_u64())?;
+        let (before, oldest) = (self.model.oldest, wal.oldest_lsn().as_u64());
+        self.model.kept_from(oldest)?;
+        let (Some(config), Some(former)) = (self.config, former) else { return Ok(()) };
+        if config.hook {
+            let told = hooked.last.map_or(0, |(base, end, let_go)| if let_go { end } else { base });
+            if hooked.last.is_some_and(|(_, end, _)| end > self.model.durable_end) {
+                return Err(format!(
+                    "the hook has {hooked:?}, durable to {}",
+                    self.model.durable_end
+                ));
+            }
+            if former.hook && oldest > before && oldest > told {
+                return Err(format!("kept from {oldest}, and the hook has let go {told}"));
+            }
+        }
+        let by_itself = [config, former].iter().any(|c| c.retention != Retention::None);
+        if !by_itself && oldest > before && oldest > truncate_to.max(self.truncate_to) {
+            return Err(format!("kept from {oldest}, asked for {truncate_to}"));
+        }
+        let limited = config.consumer_limit || former.consumer_limit;
+        if limited { Ok(()) } else { self.consumers.held(before, oldest) }
+    }
+
+    /// There is space again, and the log finds that out by itself: more can be appended than the segments hold
+    /// that were prepared before.
+    fn room(&mut self) -> Checked {
+        if !std::mem::take(&mut self.full) {
             return Ok(());
         }
-        self.act(op)?;
+        let (Some(disk), Some(config)) = (self.disk().cloned(), self.config) else { return Ok(()) };
+        disk.set_capacity(u64::MAX);
         let wal = self.wal();
-        self.model.durable(wal.durable_end().as_u64())?;
-        self.model.kept_from(wal.oldest_lsn().as_u64())
-    }
-
-    fn act(&mut self, op: &Op) -> Checked {
-        let wal = self.wal();
-        match op {
-            Op::Append(len) => self.appended(&[*len], |p| wal.append(&p[0])),
-            Op::TryAppend(len) => self.appended(&[*len], |p| wal.try_append(&p[0])),
-            Op::AppendWith(len) => {
-                let fill = |p: &[Vec<u8>]| {
-                    wal.append_with(p[0].len(), |room| {
-                        assert!(room.iter().all(|&b| b == 0), "not zeroed");
-                        room.copy_from_slice(&p[0]);
-                    })
-                };
-                self.appended(&[*len], fill)
-            }
-            Op::AppendAsync(len) => self.appended(&[*len], |p| block_on(wal.append_async(&p[0]))),
-            Op::AppendDurable(len) => self.appended(&[*len], |p| {
-                let lsn = wal.append_durable(&p[0])?;
-                assert!(wal.durable_end() > lsn, "not durable");
-                Ok(lsn)
-            }),
-            Op::AppendTooMuch => {
-                let bytes = vec![0; self.config.map_or(0, Config::max_record) + 1];
-                match wal.append(&bytes) {
-                    Err(Error::RecordTooLarge { .. }) => Ok(()),
-                    other => wrong(&other),
+        let (mut first, mut patience) = (None, 1000);
+        loop {
+            let payload = self.model.payload(config.max_record());
+            match wal.append(&payload) {
+                Ok(lsn) => {
+                    self.model.append(lsn.as_u64(), vec![payload])?;
+                    let first = *first.get_or_insert(lsn.as_u64());
+                    if lsn.as_u64() - first > 4 * u64::from(config.segment_size) {
+                        return Ok(());
+                    }
+                }
+                Err(Error::NoSpace) if patience > 0 => {
+                    patience -= 1;
+                    disk.advance(Duration::from_millis(20));
+                }
+                Err(e) => {
+                    self.pending = Some(Pending::Append(vec![payload]));
+                    return wrong(&e);
                 }
             }
-            Op::PanicInside => {
-                let fill = || wal.append_with(100, |_| std::panic::resume_unwind(Box::new("fill")));
-                match catch_unwind(AssertUnwindSafe(fill)) {
-                    Err(_) => Ok(()),
-                    Ok(returned) => wrong(&returned),
-                }
-            }
-            Op::Batch(lens) if lens.is_empty() => match wal.append_batch::<&[u8]>(&[]) {
-                Err(Error::EmptyBatch) => Ok(()),
-                other => wrong(&other),
-            },
-            Op::Batch(lens) => {
-                let lens: Vec<u16> = lens.iter().map(|&len| len.into()).collect();
-                self.appended(&lens, |p| wal.append_batch(p))
-            }
-            Op::Many(count, len) => {
-                (0..*count).try_for_each(|_| self.appended(&[*len], |p| wal.append(&p[0])))
-            }
-            Op::WaitDurable(place) => self.waited(*place, |wal, lsn| wal.wait_durable(lsn)),
-            Op::WhenDurable(place) => {
-                self.waited(*place, |wal, lsn| block_on(wal.when_durable(lsn)))
-            }
-            Op::OnDurable(place) => self.waited(*place, |wal, lsn| {
-                let (send, receive) = channel();
-                wal.on_durable(lsn, move |result| send.send(result).expect("waited for"));
-                // A callback asks for no sync: in the modes without one somebody must.
-                let _ = wal.sync();
-                receive.recv().expect("called")
-            }),
-            Op::Sync => {
-                let end = wal.sync().map_err(|e| e.to_string())?.as_u64();
-                match self.model.records.last() {
-                    Some((last, _)) if end <= *last => Err(format!("synced to {end} only")),
-                    _ => self.model.durable(end),
-                }
-            }
-            Op::Read(place) => self.read(*place),
-            Op::ReadFrom(place) => self.read_from(self.lsn(*place)),
-            Op::Replay => {
-                let mut found = Vec::new();
-                let replayed = wal.replay(|lsn, bytes| {
-                    found.push((lsn.as_u64(), bytes.to_vec()));
-                    Ok::<(), ()>(())
-                });
-                if replayed.map_err(|e| format!("{e:?}"))? != found.len() as u64 {
-                    return Err("miscounted".into());
-                }
-                self.model.compare(&found, 0, wal.oldest_lsn().as_u64(), u64::MAX)
-            }
-            Op::TruncateBefore(place) => {
-                let lsn = self.lsn(*place);
-                let before = wal.oldest_lsn().as_u64();
-                let kept = wal.truncate_before(Lsn::new(lsn)).map_err(|e| e.to_string())?.as_u64();
-                let by_retention = self.config.is_some_and(|c| c.max_segments.is_some());
-                // What could not go when it was asked for goes as soon as it can.
-                self.truncate_to = self.truncate_to.max(lsn);
-                if kept > self.truncate_to.max(before) && !by_retention {
-                    return Err(format!("kept from {kept} on, asked for {lsn}, it was {before}"));
-                }
-                self.read_from(kept)
-            }
-            Op::TruncateAfter(place) => self.truncate_after(self.lsn(*place)),
-            Op::Follow(place) => self.follow(self.lsn(*place)),
-            Op::Take => self.take(),
-            Op::StopFollowing => {
-                self.follower = None;
-                Ok(())
-            }
-            Op::Clone => {
-                self.clones.push(wal);
-                Ok(())
-            }
-            Op::DropClone => {
-                self.clones.pop();
-                Ok(())
-            }
-            Op::Reopen(_) | Op::DropAndOpen(_) => Ok(()),
         }
     }
 
-    fn truncate_after(&mut self, lsn: u64) -> Checked {
-        let wal = self.wal();
-        let is_record = self.model.records.binary_search_by_key(&lsn, |r| r.0).is_ok();
-        let inner = is_record && self.model.inside_batch.contains(&lsn);
-        let within = self.model.records[..self.model.index(lsn)].last();
-        // Of the bytes behind the payload some are padding, some lie between groups.
-        let perhaps = within.is_some_and(|(at, payload)| lsn < at + 40 + payload.len() as u64);
-        let within = within.is_some_and(|(at, payload)| lsn < at + 8 + payload.len() as u64);
-        let appended = self.surely_appended(lsn);
-        match wal.truncate_after(Lsn::new(lsn)) {
-            Ok(to) if !inner && !within && appended != Some(false) => {
-                self.model.cut(lsn, to.as_u64())?;
-                if let Some(f) = &mut self.follower {
-                    f.cut |= f.last.is_some_and(|last| last >= lsn);
-                    f.next = self.model.index(f.last.map_or(f.from, |last| last + 1));
-                }
-                self.read_from(0)
+    fn open(&self, config: Config) -> ringwal::Result<Wal> {
+        let hooked = |builder: WalBuilder, may_fail: bool| {
+            if !config.hook {
+                return builder;
             }
-            Err(Error::InsideBatch { first, .. })
-                if inner && !self.model.inside_batch.contains(&first.as_u64()) =>
-            {
-                Ok(())
+            let hooked = Arc::clone(&self.hooked);
+            builder.on_sealed(move |s| {
+                let mut hooked = hooked.lock().unwrap_or_else(PoisonError::into_inner);
+                let called = hooked.call(s.base.as_u64(), s.end.as_u64(), may_fail);
+                called.map_err(Into::into)
+            })
+        };
+        match &self.home {
+            Home::Files { dir, uring } => {
+                hooked(config.apply(Wal::builder(dir), *uring), false).open()
             }
-            Err(Error::NotAppended { .. }) if appended != Some(true) => Ok(()),
-            Err(Error::NoRecord { .. }) if !is_record && perhaps => Ok(()),
-            Err(Error::Pruned { oldest }) if lsn != 0 && oldest.as_u64() > lsn => Ok(()),
-            other => Err(format!("{lsn}: got {other:?}")),
+            Home::Disk(disk) => {
+                disk.open(&hooked(config.apply(Wal::builder("not looked at"), false), true))
+            }
         }
     }
 
-    fn appended(
-        &mut self,
-        lens: &[u16],
-        append: impl FnOnce(&[Vec<u8>]) -> ringwal::Result<Lsn>,
-    ) -> Checked {
-        let payloads: Vec<_> = lens.iter().map(|&len| self.model.payload(len.into())).collect();
-        let most = self.config.map_or(0, Config::max_record);
-        let one = lens.len() == 1;
-        let total: usize = lens.iter().map(|&len| 8 + usize::from(len).next_multiple_of(8)).sum();
-        let large = if one { usize::from(lens[0]) > most } else { total + 4 > most };
-        match append(&payloads) {
-            Ok(lsn) if !large => self.model.append(lsn.as_u64(), payloads),
-            Err(Error::RecordTooLarge { .. }) if large => Ok(()),
-            Err(Error::RingFull) if one => Ok(()),
-            other => wrong(&other),
-        }
-    }
-
-    fn waited(
-        &mut self,
-        place: Place,
-        wait: impl FnOnce(&Wal, Lsn) -> ringwal::Result<()>,
-    ) -> Checked {
-        let (wal, lsn) = (self.wal(), self.lsn(place));
-        match (wait(&wal, Lsn::new(lsn)), self.surely_appended(lsn)) {
-            (Err(Error::Truncated { from, to }), _)
-                if self.model.may_be_void(lsn) && from.as_u64() <= lsn && lsn < to.as_u64() =>
-            {
-                Ok(())
-            }
-            (Ok(()), _) if self.model.is_void(lsn) => Err(format!("{lsn} was cut")),
-            (Ok(()), Some(true) | None) if wal.durable_end().as_u64() > lsn => Ok(()),
-            (Err(Error::NotAppended { end, .. }), Some(false) | None) if end.as_u64() <= lsn => {
-                Ok(())
-            }
-            (other, _) => wrong(&other),
-        }
-    }
-
-    fn read(&mut self, place: Place) -> Checked {
-        let (wal, lsn) = (self.wal(), self.lsn(place));
-        let records = &self.model.records;
-        let expected = records.binary_search_by_key(&lsn, |r| r.0).ok().map(|at| &records[at].1);
-        let durable = wal.durable_end().as_u64();
-        match (wal.read(Lsn::new(lsn)), expected) {
-            (Ok(record), Some(payload)) if record.payload == *payload => Ok(()),
-            (Err(Error::Pruned { oldest }), _) if oldest.as_u64() > lsn => Ok(()),
-            // It may have become durable since.
-            (Err(Error::NotDurable { durable_end, .. }), _)
-                if lsn >= durable && durable_end.as_u64() <= lsn =>
-            {
-                Ok(())
-            }
-            (Err(Error::NotAppended { .. }), None) if self.surely_appended(lsn) != Some(true) => {
-                Ok(())
-            }
-            (Err(Error::Truncated { .. }), None) if self.model.may_be_void(lsn) => Ok(()),
-            (Err(Error::NoRecord { .. }), None) if !self.model.is_void(lsn) => Ok(()),
-            (other, _) => Err(format!("{lsn}: got {other:?}")),
-        }
-    }
-
-    fn read_from(&mut self, from: u64) -> Checked {
-        let wal = self.wal();
-        let before = wal.durable_end().as_u64();
-        let mut found = Vec::new();
-        for record in wal.reader(Lsn::new(from)) {
-            match record {
-                Ok(record) => found.push((record.lsn.as_u64(), record.payload)),
-                Err(Error::Pruned { oldest }) if from != 0 && oldest.as_u64() > from => {
-                    return if found.is_empty() {
-                        Ok(())
-                    } else {
-                        Err("pruned in the middle".into())
-                    };
-                }
-                Err(e) => return Err(e.to_string()),
-            }
-        }
-        // It ends at the end that was durable when it was made: not before what was durable before.
-        let end = found.last().map_or(before, |(lsn, _)| before.max(lsn + 1));
-        let oldest = if from == 0 { wal.oldest_lsn().as_u64() } else { from };
-        self.model.compare(&found, from, oldest, end)
-    }
-
-    fn follow(&mut self, from: u64) -> Checked {
-        let wal = self.wal();
-        match wal.follow(Lsn::new(from)) {
-            Ok(follow) => {
-                // From zero on retention may have taken records by now: the first tells.
-                let next = self.model.index(from);
-                self.follower = Some(Following { follow, next, from, last: None, cut: false });
-                if self.surely_appended(from) == Some(false) {
-                    return Err("followed from a place behind the end".into());
-                }
-                Ok(())
-            }
-            Err(Error::Pruned { oldest }) if from != 0 && oldest.as_u64() > from => Ok(()),
-            Err(Error::NotAppended { .. }) if self.surely_appended(from) != Some(true) => Ok(()),
-            Err(e) => Err(e.to_string()),
-        }
-    }
-
-    fn take(&mut self) -> Checked {
-        let Some(following) = &mut self.follower else { return Ok(()) };
-        let durable = self.wal.as_ref().map_or(0, |w| w.durable_end().as_u64());
-        let mut fresh = following.next;
-        if following.cut {
-            let taken = following.follow.try_next().map(|r| r.map(|r| r.lsn));
-            self.follower = None;
-            return match taken {
-                Err(Error::Truncated { .. }) => Ok(()),
-                other => wrong(&other),
-            };
-        }
-        while let Some(record) =
-            following.follow.try_next().map_err(|e| format!("follower: {e}"))?
-        {
-            let lsn = record.lsn.as_u64();
-            if fresh == following.next && self.model.records.get(fresh).is_some_and(|r| r.0 < lsn) {
-                // Removed before it began.
-                let at = self.model.index(lsn);
-                let left_out = self.model.records[fresh..at].iter();
-                if left_out.clone().any(|(lsn, _)| *lsn >= self.model.oldest) {
-                    return Err(format!("the follower left out what lies before {lsn}"));
-                }
-                fresh = at;
-            }
-            match self.model.records.get(fresh) {
-                Some((at, payload)) if *at == lsn && payload == record.payload => {
-                    fresh += 1;
-                    following.last = Some(lsn);
-                }
-                other => {
-                    let at = other.map(|r| r.0);
-                    return Err(format!("the follower has {lsn} instead of {at:?}"));
-                }
-            }
-        }
-        following.next = fresh;
-        match self.model.records.get(fresh) {
-            Some((lsn, _)) if *lsn < durable => Err(format!("the follower stops before {lsn}")),
-            _ => Ok(()),
-        }
+    fn let_go(&mut self) {
+        self.follower = None;
+        self.consumers.detach_all();
+        self.clones.clear();
+        self.wal = None;
     }
 
     fn shut(&mut self, close: bool) -> Checked {
@@ -423,41 +315,105 @@ impl Subject {
                 return Err(format!("the follower of a closed log has {more:?}"));
             }
         }
-        self.follower = None;
-        self.clones.clear();
-        self.wal = None;
+        self.let_go();
         Ok(())
     }
 
-    fn reopen(&mut self, config: Config, close: bool) -> Checked {
-        let first = self.wal.is_none();
-        self.shut(close)?;
+    /// Opens the log, with another version first if that must be refused.
+    fn begin(&mut self, mut config: Config, patient: bool) -> Result<Wal, String> {
+        if !config.hook {
+            self.hooked.lock().unwrap_or_else(PoisonError::into_inner).unbroken = false;
+        }
         let until = Instant::now() + Duration::from_secs(30);
-        let wal = loop {
-            match config.apply(Wal::builder(&self.dir), self.uring).open() {
+        loop {
+            let known = self.config.is_some();
+            match self.open(config) {
+                Err(Error::ApplicationVersion { found, .. })
+                    if known && config.version != 0 && found == u32::from(self.version) =>
+                {
+                    config.version = 0;
+                }
                 // The last handle's drop closes in its own time.
-                Err(Error::Locked { .. }) if !close && Instant::now() < until => {
+                Err(Error::Locked { .. }) if patient && Instant::now() < until => {
                     std::thread::yield_now();
                 }
                 Err(e) => return Err(format!("{e:?}")),
-                Ok(wal) => break wal,
+                Ok(_) if known && ![0, self.version].contains(&config.version) => {
+                    return Err(format!("opened as of version {}", config.version));
+                }
+                Ok(wal) => {
+                    if !known {
+                        self.version = config.version;
+                    }
+                    self.config = Some(config);
+                    (self.truncate_to, self.full) = (0, false);
+                    return Ok(wal);
+                }
             }
-        };
+        }
+    }
+
+    pub(crate) fn reopen(&mut self, config: Config, close: bool) -> Checked {
+        let first = self.config.is_none();
+        if let Some(disk) = self.disk() {
+            // A log that closes looks for space once more.
+            disk.set_capacity(u64::MAX);
+        }
+        let (former, truncate_to) = (self.config, self.truncate_to);
+        self.shut(close)?;
+        let patient = !close && self.disk().is_none();
+        let wal = self.begin(config, patient)?;
         let report = wal.recovery();
         let case = if first { RecoveryCase::New } else { RecoveryCase::Marked };
         if report.case != case || report.discarded_bytes != 0 {
             return Err(format!("closed, and found {report:?}"));
         }
-        self.config = Some(config);
-        self.truncate_to = 0;
-        self.model.durable(wal.durable_end().as_u64())?;
-        self.model.kept_from(wal.oldest_lsn().as_u64())?;
         self.wal = Some(wal);
+        self.look(former, truncate_to)?;
+        self.consumers.compare(&self.wal())?;
         self.read_from(0)
+    }
+
+    /// The machine or the process dies, and the log is opened again: what was acknowledged is there, and of what was
+    /// not some first part.
+    fn die(&mut self, config: Config, how: fn(&SimulatedDisk)) -> Checked {
+        let Some(disk) = self.disk().cloned() else {
+            return self.reopen(config, false);
+        };
+        // What holds now must hold after it.
+        self.note()?;
+        how(&disk);
+        self.let_go();
+        disk.heal();
+        disk.set_capacity(u64::MAX);
+        self.after_power = None;
+        let (former, truncate_to) = (self.config, self.truncate_to);
+        let first = former.is_none();
+        let wal = self.begin(config, false).map_err(|e| format!("after the crash: {e}"))?;
+        let found: Records = wal
+            .reader(Lsn::ZERO)
+            .map(|r| r.map(|r| (r.lsn.as_u64(), r.payload)))
+            .collect::<Result<_, _>>()
+            .map_err(|e| format!("after the crash: {e}"))?;
+        if first && !found.is_empty() {
+            return Err(format!("{} records of nobody", found.len()));
+        }
+        let oldest = wal.oldest_lsn().as_u64();
+        let end = wal.durable_end().as_u64();
+        let survived = self.model.survived(&found, oldest, end, self.pending.take());
+        survived.map_err(|e| format!("after the crash: {e}; {:?}", wal.recovery()))?;
+        self.wal = Some(wal);
+        let looked = self.look(former, truncate_to);
+        looked.map_err(|e| format!("after the crash: {e}"))?;
+        self.consumers.compare(&self.wal()).map_err(|e| format!("after the crash: {e}"))
     }
 
     /// Closes and opens once more: everything is there.
     pub(crate) fn end(&mut self) -> Checked {
+        if let Some(disk) = self.disk() {
+            // A cut that did not come is not to come now.
+            disk.heal();
+        }
         match self.config {
             Some(config) => {
                 self.reopen(config, true)?;

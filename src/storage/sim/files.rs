@@ -149,9 +149,9 @@ impl File for SimFile {
             let state = self.disk.state_of(self.life)?;
             let end = offset + buf.len() as u64;
             let has = state.files.get(&self.id).map_or(0, |c| c.current().len() as u64);
-            if state.capacity != u64::MAX
-                && state.allocated() + end.saturating_sub(has) > state.capacity
-            {
+            // What is written over has its blocks.
+            let more = end.saturating_sub(has);
+            if more > 0 && state.capacity != u64::MAX && state.allocated() + more > state.capacity {
                 return Err(io::ErrorKind::StorageFull.into());
             }
         }
