@@ -143,10 +143,10 @@ impl Watchdog {
         } else {
             tracing::warn!(dir = %dir.display(), %kind, lasted_ms, "the disk does not answer");
         }
-        if let Some(OnStall(tell)) = &self.on_stall {
-            if caught(|| tell(&stall)).is_none() {
-                tracing::error!("the callback of on_stall panicked");
-            }
+        if let Some(OnStall(tell)) = &self.on_stall
+            && caught(|| tell(&stall)).is_none()
+        {
+            tracing::error!("the callback of on_stall panicked");
         }
     }
 }
