@@ -122,7 +122,8 @@ impl Wal {
     }
 
     /// The same, as a future that waits while the ring is full. Works on any executor. Dropped before
-    /// it has returned, the record was not appended.
+    /// it has returned, the record was not appended. One that is not polled for some 10 ms after it was
+    /// woken loses its turn to others and waits again: the log waits for nobody.
     ///
     /// # Errors
     ///

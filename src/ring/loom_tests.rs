@@ -56,7 +56,9 @@ fn take(ring: &Ring, sequence: u64) -> Sealed {
     loop {
         match ring.poll(sequence) {
             Poll::Complete(sealed) => return sealed,
-            Poll::Open => ring.seal(false),
+            Poll::Open => {
+                ring.seal(false);
+            }
             Poll::Empty | Poll::Filling | Poll::Unopened => thread::yield_now(),
         }
     }
@@ -367,7 +369,9 @@ fn loom_a_granted_record_is_not_slept_through() {
                     notify.wait();
                     ring.doorbell.disarm();
                 }
-                Poll::Open => ring.seal(false),
+                Poll::Open => {
+                    ring.seal(false);
+                }
                 Poll::Complete(sealed) => break assert_eq!(sealed.records, 1),
             }
         }
