@@ -107,7 +107,7 @@ fn export_to(
         }
         *count += 1;
         write_framed(out, export.format, record.lsn.as_u64(), record.payload)?;
-        if *count % 1024 == 0 {
+        if count.is_multiple_of(1024) {
             bar.set(record.lsn.as_u64().saturating_sub(from), end.saturating_sub(from));
         }
     }

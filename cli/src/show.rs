@@ -86,7 +86,7 @@ fn write_all(
             Err(e) => return out.flush().map_err(Into::into).and(Err(e.into())),
         };
         let Some(record) = next else { break };
-        if written % 1024 == 0 {
+        if written.is_multiple_of(1024) {
             told(record.lsn.as_u64());
         }
         if !wanted.write(out, record)? {

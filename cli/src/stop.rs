@@ -14,6 +14,10 @@ pub(crate) fn listen(only_reads: bool) {
         let again = ASKED.swap(true, Ordering::SeqCst);
         if only_reads || again {
             std::thread::sleep(if again { Duration::ZERO } else { PATIENCE });
+            #[allow(
+                clippy::exit,
+                reason = "what waits for its reader or its input cannot be asked"
+            )]
             std::process::exit(130);
         }
     });

@@ -34,7 +34,8 @@ pub(crate) fn look_with(bar: &mut Bar, directory: &Directory, times: u64) -> Res
     })?)
 }
 
-/// Says what was seen, and ends: a survey goes on to its end, and nothing here has to be put back.
+/// Says what was seen, and ends.
+#[allow(clippy::exit, reason = "a survey goes on to its end, and nothing has to be put back")]
 fn interrupted(progress: Progress) -> ! {
     let red = AnsiColor::Red.on_default().bold();
     let _ = writeln!(
