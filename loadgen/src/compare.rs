@@ -132,7 +132,7 @@ fn differences(first: &Value, second: &Value) -> Vec<String> {
     };
     let differs = |at: &&str| {
         let (a, b) = (of(first, at), of(second, at));
-        let name = at.trim_start_matches('/').replace('/', " ").replace('_', " ");
+        let name = at.trim_start_matches('/').replace(['/', '_'], " ");
         (a != b).then(|| format!("{name}: {} and {}", told(a), told(b)))
     };
     SETTINGS.iter().filter_map(differs).collect()
@@ -296,7 +296,8 @@ impl Comparison {
         let mut out = format!(
             "second by first, more is better, with the interval of 95 %; worse or better by more than {percent:.0} %\n\n"
         );
-        let width = self.rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0);
+        let names = self.rows.iter().map(|row| &row.name).chain(self.missing.iter().flatten());
+        let width = names.map(|name| name.chars().count()).max().unwrap_or(0);
         for row in &self.rows {
             let [ratio, low, high] = row.ratio;
             let line = format!(

@@ -142,10 +142,6 @@ fn go_crash(args: &CrashArgs, stop: &Arc<Stop>) -> Result<(), Error> {
 /// Writes until the power goes; a signal is as good a death.
 fn pull_the_plug(args: &CrashArgs, witness: &str, dir: &std::path::Path) -> Result<(), Error> {
     let (told, over) = (AtomicU64::new(0), AtomicU32::new(0));
-    if !args.quiet {
-        let text = "writing until the power goes: pull the plug when you like, then start this with --check\n";
-        print(io::stderr(), text)?;
-    }
     std::thread::scope(|scope| {
         let (shown, ended, quiet) = (&told, &over, args.quiet);
         scope.spawn(move || show_count(quiet, shown, ended));
@@ -157,7 +153,13 @@ fn pull_the_plug(args: &CrashArgs, witness: &str, dir: &std::path::Path) -> Resu
 
 fn show_count(quiet: bool, told: &AtomicU64, over: &AtomicU32) {
     let mut progress = Progress::new(quiet);
+    let mut said = quiet;
     while over.load(Ordering::Relaxed) == 0 {
+        if !said && told.load(Ordering::Relaxed) > 0 {
+            said = true;
+            let text = "writing until the power goes: pull the plug when you like, then start this with --check\n";
+            let _ = print(io::stderr(), text);
+        }
         let text = format!("{} records acknowledged", grouped(told.load(Ordering::Relaxed)));
         progress.step(&text, Part::Unknown);
         std::thread::sleep(Duration::from_millis(250));

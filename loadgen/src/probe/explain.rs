@@ -114,9 +114,13 @@ fn kernel(info: &BackendInfo, system: &System, said: &mut Said) {
         Ok(limit) => bytes(limit as f64),
         Err(_) => system.locked.clone(),
     };
-    let enough = if info.registered_buffers { "enough for" } else { "too little for" };
+    // With privileges, a small limit is none.
+    let ring = match info.registered_buffers {
+        true => "is registered with the kernel",
+        false => "is not registered with the kernel",
+    };
     findings.push(format!(
-        "Kernel {}; kernel.io_uring_disabled is {disabled}; memory that may be locked (RLIMIT_MEMLOCK): {locked}, {enough} the log's ring of {}.",
+        "Kernel {}; kernel.io_uring_disabled is {disabled}; memory that may be locked (RLIMIT_MEMLOCK): {locked}; the log's ring of {} {ring}.",
         system.kernel,
         bytes(info.ring_bytes as f64)
     ));

@@ -1,0 +1,109 @@
+use super::*;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A log that takes no time, but for one stall.
+struct Stalls {
+    begun: Instant,
+    from: Duration,
+    until: Duration,
+    at: AtomicU64,
+}
+
+impl Engine for Stalls {
+    fn append_durable(&self, payload: &[u8]) -> crate::engine::Result<()> {
+        self.append(payload)
+    }
+
+    fn append(&self, _: &[u8]) -> crate::engine::Result<()> {
+        let passed = self.begun.elapsed();
+        if (self.from..self.until).contains(&passed) {
+            std::thread::sleep(self.until - passed);
+        }
+        Ok(())
+    }
+
+    fn append_at(&self, payload: &[u8]) -> crate::engine::Result<Option<Position>> {
+        self.append(payload)?;
+        Ok(Some(self.at.fetch_add(1, Ordering::Relaxed) + 1))
+    }
+
+    fn sync(&self) -> crate::engine::Result<()> {
+        Ok(())
+    }
+
+    fn is_durable(&self, _: Option<Position>) -> bool {
+        true
+    }
+}
+
+/// A second, of which the log stands still for 400 ms.
+fn through_a_stall(plan: &Plan) -> Outcome {
+    let ms = Duration::from_millis;
+    let (begun, at) = (Instant::now(), AtomicU64::new(0));
+    let engine = Stalls { begun, from: ms(300), until: ms(700), at };
+    drive(&engine, &Plan { duration: Some(ms(1000)), ..plan.clone() }).unwrap()
+}
+
+fn ms_at(latencies: &Latencies, quantile: f64) -> f64 {
+    latencies.quantile_ns(quantile) as f64 / 1e6
+}
+
+#[test]
+fn an_open_loop_counts_a_stall_for_all_that_arrived_in_it() {
+    let open =
+        Plan { mode: Mode::Open(100_000.0), meaning: Meaning::Arrival, ..Plan::blocking(2, 100) };
+    for arrivals in [Pattern::Poisson, Pattern::Constant, Pattern::Burst(50)] {
+        let found = through_a_stall(&Plan { arrivals, ..open.clone() });
+        assert_eq!((found.skipped, found.corrected.is_none()), (0, true));
+        // Four tenths of the records were late, by 400 ms at most, and evenly so.
+        for (quantile, least) in [(0.7, 20.0), (0.8, 120.0), (0.9, 220.0)] {
+            let at = ms_at(&found.latencies, quantile);
+            assert!(at > least && at < 900.0, "{arrivals:?} {quantile}: {at} ms");
+        }
+    }
+}
+
+#[test]
+fn a_closed_loop_says_what_it_has_left_out() {
+    for mode in [Mode::Blocking, Mode::Pipelined] {
+        let meaning = Meaning::of(mode, ringwal::Durability::EveryGroup);
+        let found = through_a_stall(&Plan { mode, meaning, ..Plan::blocking(1, 100) });
+        let corrected = found.corrected.unwrap();
+        for (quantile, least) in [(0.85, 30.0), (0.9, 100.0), (0.95, 200.0)] {
+            let at = ms_at(&corrected, quantile);
+            assert!(at > least && at < 500.0, "{mode:?} {quantile}: {at} ms");
+        }
+    }
+}
+
+#[test]
+fn other_engines_are_driven_and_their_failures_are_reported() {
+    struct Fails;
+    impl Engine for Fails {
+        fn append_durable(&self, _: &[u8]) -> crate::engine::Result<()> {
+            Err("no room".into())
+        }
+        fn append(&self, _: &[u8]) -> crate::engine::Result<()> {
+            Ok(())
+        }
+        fn sync(&self) -> crate::engine::Result<()> {
+            Err("no sync".into())
+        }
+    }
+    let dynamic: &dyn Engine = &Fails;
+    let e = drive(dynamic, &Plan::blocking(2, 9)).unwrap_err();
+    assert_eq!(e.to_string(), "the engine failed: no room");
+    let e = drive(dynamic, &Plan::synced(1, 9, Duration::from_millis(1))).unwrap_err();
+    assert_eq!(e.to_string(), "the engine failed: no sync");
+    let e = drive(dynamic, &Plan { tasks: 3, ..Plan::blocking(1, 9) }).unwrap_err();
+    assert_eq!(e.exit_status(), 2);
+}
+
+#[test]
+fn quotas_add_up() {
+    for (records, producers) in [(0, 1), (1, 3), (10, 3), (1000, 4096), (4097, 4096)] {
+        let sum: u64 = (0..producers).map(|i| quota(Some(records), producers, i)).sum();
+        assert_eq!(sum, records);
+    }
+    assert_eq!(quota(None, 7, 3), u64::MAX);
+}
