@@ -304,7 +304,8 @@ impl Helper {
             self.preparation = Some(Preparation::new(&self.shared.files.names, header, recycle));
         }
         let haste = self.haste(spares);
-        let zeroes = self.zeroes.get_or_insert_with(zeroes);
+        let size = self.policy.segment_size;
+        let zeroes = self.zeroes.get_or_insert_with(|| zeroes(size));
         let Some(preparation) = &mut self.preparation else { return Ok(Next::OnNudge(None)) };
         match preparation.step(&*self.shared.files.dir, &self.shared.files.names, zeroes, haste)? {
             // Done in half of the time in which the log will want it.
