@@ -234,16 +234,22 @@ impl Helper {
         let target = self.retention_target();
         self.shared.want_retired(target);
         let span = tracing::debug_span!("retention", target);
-        while let Some(header) =
-            self.shared.files.table.take_oldest(self.shared.retired().min(target))
-        {
+        let shared = Arc::clone(&self.shared);
+        let take = || {
+            let (end, most) = (shared.durable.end(), shared.retired().min(target));
+            let table = &shared.files.table;
+            shared.consumers.take_unheld(end, |held| table.take_oldest(most.min(held)))
+        };
+        while let Some(header) = take() {
             let _entered = span.enter();
             if let Err(e) = self.remove(&header) {
                 self.shared.files.table.put_back(header);
                 return Err(e);
             }
         }
-        if self.shared.files.table.oldest() >= target {
+        // What a consumer holds that has come meanwhile stays.
+        let held = self.shared.consumers.holds(self.shared.durable.end());
+        if self.shared.files.table.oldest() >= target || held.is_some_and(|held| held < target) {
             self.shared.truncations_done.store(asked, crate::sync::Ordering::SeqCst);
             self.shared.helper_rounds.bump();
             self.shared.helper_rounds.wake_all();
@@ -305,7 +311,8 @@ impl Helper {
             self.preparation = Some(Preparation::new(&self.shared.files.names, header, recycle));
         }
         let haste = self.haste(spares);
-        let zeroes = self.zeroes.get_or_insert_with(zeroes);
+        let size = self.policy.segment_size;
+        let zeroes = self.zeroes.get_or_insert_with(|| zeroes(size));
         let Some(preparation) = &mut self.preparation else { return Ok(Next::OnNudge(None)) };
         match preparation.step(&*self.shared.files.dir, &self.shared.files.names, zeroes, haste)? {
             // Done in half of the time in which the log will want it.

@@ -97,7 +97,7 @@ pub(crate) fn recover(
     };
     let prepare = |base: u64| {
         let mut preparation = Preparation::new(names, policy.header(base, clock.wall()), None);
-        let zeroes = zeroes();
+        let zeroes = zeroes(policy.segment_size);
         loop {
             match preparation.step(&**dir, names, &zeroes, Haste::Full) {
                 Ok(Some(spare)) => return Ok(spare),

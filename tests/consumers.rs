@@ -3,6 +3,7 @@
 mod support;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ringwal::{Consumer, Error, Lsn, Wal, WalBuilder};
@@ -370,4 +371,45 @@ fn what_was_delivered_and_cut_is_told_once_and_then_it_goes_on() {
     let lsns = fill(&wal, 8, 20);
     consumer.commit(lsns[5]).unwrap();
     assert_eq!(next(&mut consumer).1, 14);
+}
+
+/// Retention that had decided before the consumer came must not remove what it begins with after it has.
+#[test]
+fn a_new_consumer_is_not_overtaken_by_what_retention_had_in_mind() {
+    let temp = Temp::new();
+    let wal = small(&temp.log()).max_segments(3).ring_capacity(32 << 10).open().unwrap();
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::SeqCst) {
+                wal.append(&[7; 3900]).unwrap();
+            }
+        });
+        let begun = Instant::now();
+        let attempts = || {
+            for n in 0..2000 {
+                let mut new = wal.consumer("new").map_err(|e| e.to_string())?;
+                let position = new.position();
+                // It holds the log back now; whatever is under way comes to its end.
+                let looked = Instant::now();
+                while looked.elapsed() < Duration::from_micros(300) {
+                    if wal.oldest_lsn() > position.max(Lsn::new(1)) {
+                        return Err(format!("{n}: at {position}, kept from {}", wal.oldest_lsn()));
+                    }
+                }
+                new.records().map_err(|e| format!("{n}: {e}"))?;
+                drop(new);
+                wal.remove_consumer("new").map_err(|e| e.to_string())?;
+                if begun.elapsed() > Duration::from_secs(6) {
+                    break;
+                }
+            }
+            Ok::<(), String>(())
+        };
+        let attempted = attempts();
+        over.store(true, Ordering::SeqCst);
+        // The appends go on until the flag is seen: nothing may hold them back.
+        let _ = wal.remove_consumer("new");
+        attempted.unwrap();
+    });
 }

@@ -158,7 +158,9 @@ fn damaged_headers_and_missing_segments_are_told_and_read_around() {
 
 #[test]
 fn a_repair_keeps_what_lies_before_and_destroys_nothing() {
-    for (place, len) in [(4096, 16), (3 * 4096 + 200, 16), (0, 4096 + 16)] {
+    // From the first group of the segment to its last.
+    let mut shortened = 0;
+    for (place, len) in [(4096, 16), (3 * 4096 + 200, 16), (10 * 4096 + 200, 16), (0, 4096 + 16)] {
         let temp = Temp::new();
         let dir = temp.log();
         let records = log(&dir);
@@ -181,6 +183,7 @@ fn a_repair_keeps_what_lies_before_and_destroys_nothing() {
         let plan = log.plan_repair(&found, Keep::Before).unwrap().unwrap();
         assert!(contents(&dir) == before, "a plan changes nothing");
         assert!(plan.to <= plan.damage.lsn);
+        shortened += u32::from(plan.cut.is_some());
         assert_eq!(plan.consumers, ["wal.consumer.quick"]);
         {
             // Not while somebody has it. A damaged log cannot be opened, so its lock is taken by hand.
@@ -210,6 +213,7 @@ fn a_repair_keeps_what_lies_before_and_destroys_nothing() {
         wal.close().unwrap();
         assert_eq!(read_all(&dir).len(), expected.len() + 1);
     }
+    assert!(shortened > 0, "no segment was kept in part");
 }
 
 #[test]

@@ -279,3 +279,36 @@ fn a_log_is_followed_over_the_lives_of_its_writers() {
     assert!(here.ends_with(&there) || there.ends_with(&here));
     assert_eq!(there.last().unwrap().1, b"the last");
 }
+
+/// What is written and not synced yet is not told to be durable, also while a sync is on its way.
+#[test]
+fn no_more_is_told_than_is_durable() {
+    let temp = Temp::new();
+    let wal = small(&temp.log())
+        .durability(Durability::Manual)
+        .idle_seal(Duration::from_secs(3600))
+        .open()
+        .unwrap();
+    let log = ReadOnlyWal::open(temp.log()).unwrap();
+    let mut ahead = 0;
+    for round in 0..60 {
+        std::thread::scope(|scope| {
+            let syncing = scope.spawn(|| wal.sync().unwrap());
+            // Groups that are written while the sync goes on.
+            while !syncing.is_finished() {
+                wal.append(&[7; 100]).unwrap();
+                std::thread::yield_now();
+            }
+        });
+        wal.append(&[8; 100]).unwrap();
+        let told = log.durable_end().unwrap();
+        // It is told before it is so in this process, by a moment.
+        let until = Instant::now() + Duration::from_secs(2);
+        while told > wal.durable_end() {
+            assert!(Instant::now() < until, "round {round}: {told}, not {}", wal.durable_end());
+            std::thread::yield_now();
+        }
+        ahead += u32::from(wal.stats().ring_bytes > 0);
+    }
+    assert!(ahead > 0, "all was always durable");
+}

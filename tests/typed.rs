@@ -2,6 +2,7 @@
 
 mod support;
 
+use ringwal::testing::SimulatedDisk;
 use ringwal::{Error, Lsn, ReplayError, TypedError, TypedWal, Wal};
 use serde::{Deserialize, Serialize};
 use support::{Temp, segments, small};
@@ -144,4 +145,27 @@ fn a_log_of_another_version_is_refused_and_left_as_it_is() {
     small(&none.log()).open().unwrap().append_durable(b"x").unwrap();
     let asked = small(&none.log()).application_version(1).open();
     assert!(matches!(asked, Err(Error::ApplicationVersion { found: 0, expected: 1 })));
+}
+
+/// A typed batch is a batch: after a crash all of its values are there, or none.
+#[test]
+fn a_batch_of_values_survives_whole_or_not_at_all() {
+    let settings = Wal::builder("typed").segment_size(64 << 10).ring_capacity(32 << 10);
+    let (mut whole, mut lost) = (0, 0);
+    for seed in 0..300 {
+        let disk = SimulatedDisk::new(seed);
+        disk.power_off_after(10 + seed % 60);
+        if let Ok(wal) = disk.open(&settings) {
+            let log = TypedWal::new(wal);
+            let batch: Vec<Event> = (0..5).map(event).collect();
+            while log.append_batch(&batch).is_ok() && log.wal().sync().is_ok() {}
+        }
+        disk.crash();
+        let log = TypedWal::<Event>::new(disk.open(&settings).unwrap());
+        let found = log.reader(Lsn::ZERO).count();
+        assert_eq!(found % 5, 0, "seed {seed}: {found} values");
+        whole += usize::from(found > 0);
+        lost += usize::from(found == 0);
+    }
+    assert!(whole > 50 && lost > 0, "{whole}, {lost}");
 }

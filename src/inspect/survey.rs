@@ -9,7 +9,8 @@ use super::walk::walk;
 use super::{Directory, Progress, Remedy, Survey};
 use crate::error::{Error, Result};
 use crate::lsn::Lsn;
-use crate::positions::position_in;
+use crate::open::check_position;
+use crate::positions::{furthest_position, position_in};
 use crate::read_only::ReadOnlyWal;
 use crate::recovery::{judge, scan};
 use crate::storage::Dir;
@@ -108,8 +109,12 @@ fn missing_front(log: &Directory, survey: &mut Survey) -> Result<()> {
 /// and the groups lead there.
 fn by_judging(log: &Directory, end: u64) -> Result<Option<Error>> {
     let look = || {
-        let segments = scan(&*log.dir, &log.names, &[])?.segments;
-        judge(&*log.dir, &log.names, &segments)
+        let found = scan(&*log.dir, &log.names, &[])?;
+        // First: what is stored meanwhile may lie behind the end that is found.
+        let id = found.segments.first().map(|header| header.log_id).unwrap_or_default();
+        let furthest = furthest_position(&*log.dir, &found.positions, &id);
+        let judged = judge(&*log.dir, &log.names, &found.segments)?;
+        check_position(&judged, &log.names, &found.segments, furthest)
     };
     let mut refused = None;
     for _ in 0..LOOKS {

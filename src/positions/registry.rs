@@ -4,8 +4,10 @@
 //!    attached or not.
 //! 2. A position that is durable is entered before retention is asked to look again; one that goes back
 //!    is entered before it is stored, so that nothing that it needs is removed meanwhile.
-//! 3. A consumer that lags by more than the limit does not hold anything.
-//! 4. Their files are changed only while the log's lock is held: whoever changes one is waited for before that is
+//! 3. Whether a segment is held is looked at again, under the lock of the positions, when it is taken out of the
+//!    table: who comes after the look at what may go either holds it or finds the oldest moved.
+//! 4. A consumer that lags by more than the limit does not hold anything.
+//! 5. Their files are changed only while the log's lock is held: whoever changes one is waited for before that is
 //!    let go, and refused from then on.
 
 use std::collections::BTreeMap;
@@ -77,10 +79,20 @@ impl Consumers {
 
     /// The lowest position that holds segments, when the log is durable up to `end`.
     pub(crate) fn holds(&self, end: u64) -> Option<u64> {
+        self.lowest(&lock(&self.entries), end)
+    }
+
+    fn lowest(&self, entries: &BTreeMap<String, Entry>, end: u64) -> Option<u64> {
         let within =
             |position: u64| self.limit.is_none_or(|limit| end.saturating_sub(position) <= limit);
-        let entries = lock(&self.entries);
         entries.values().map(|entry| entry.position).filter(|&p| within(p)).min()
+    }
+
+    /// Takes away what no consumer holds, when the log is durable up to `end`. Nobody is entered meanwhile: who
+    /// comes afterwards finds the oldest moved.
+    pub(crate) fn take_unheld<T>(&self, end: u64, take: impl FnOnce(u64) -> T) -> T {
+        let entries = lock(&self.entries);
+        take(self.lowest(&entries, end).unwrap_or(u64::MAX))
     }
 
     /// Somebody who has done with the record at `from`, or one above it.

@@ -51,7 +51,7 @@ impl Walker {
             seed: Seed::new(&header.log_id),
             window: AlignedBuf::new(chunk),
             chunk,
-            most: MOST.max(chunk),
+            most: MOST.min(header.size as usize).max(chunk),
             limit: u64::MAX,
             start: 0,
             filled: 0,

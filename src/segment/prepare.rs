@@ -183,6 +183,6 @@ fn remove_if_there(dir: &dyn Dir, name: &str) -> io::Result<()> {
 }
 
 /// Zeroed bytes for [`Preparation::step`].
-pub(crate) fn zeroes() -> AlignedBuf {
-    AlignedBuf::new(CHUNK as usize)
+pub(crate) fn zeroes(segment_size: u64) -> AlignedBuf {
+    AlignedBuf::new(CHUNK.min(segment_size) as usize)
 }

@@ -1,0 +1,154 @@
+//! A log stands in nobody's way, its own neither: on a full disk it writes the marks for which there is a block, makes
+//! room when it is truncated, and what it writes of its own accord uses up no segments. On the simulated disk.
+
+use std::time::Duration;
+
+use ringwal::testing::SimulatedDisk;
+use ringwal::{Error, Lsn, RecoveryCase, Wal, WalBuilder};
+
+fn settings() -> WalBuilder {
+    Wal::builder("not looked at").segment_size(64 << 10).ring_capacity(32 << 10)
+}
+
+fn records(wal: &Wal) -> Vec<(Lsn, Vec<u8>)> {
+    wal.reader(Lsn::ZERO).map(|r| r.unwrap()).map(|r| (r.lsn, r.payload)).collect()
+}
+
+/// A log on a full disk, whose last segment has blocks left, and where another cannot be prepared.
+fn on_a_full_disk(seed: u64) -> (SimulatedDisk, Wal, Lsn) {
+    let disk = SimulatedDisk::new(seed);
+    let wal = disk.open(&settings()).unwrap();
+    disk.set_capacity(0);
+    let first = wal.append_durable(b"first").unwrap();
+    // The helper tries and fails to prepare what comes after.
+    for _ in 0..50 {
+        disk.advance(Duration::from_millis(10));
+        wal.append_durable(b"more").unwrap();
+        if wal.stats().groups > 4 {
+            break;
+        }
+    }
+    (disk, wal, first)
+}
+
+#[test]
+fn a_full_disk_does_not_keep_a_log_from_a_mark_for_which_there_is_room() {
+    for seed in 0..50 {
+        let (disk, wal, first) = on_a_full_disk(seed);
+        wal.truncate_after(first).unwrap();
+        assert!(matches!(wal.read(first), Err(Error::Truncated { .. })));
+        wal.close().unwrap();
+        disk.set_capacity(u64::MAX);
+        let wal = disk.open(&settings()).unwrap();
+        assert_eq!(wal.recovery().case, RecoveryCase::Marked, "seed {seed}: {:?}", wal.recovery());
+        assert!(records(&wal).is_empty());
+    }
+}
+
+#[test]
+fn a_disk_that_has_room_again_gives_a_closing_log_the_block_for_its_mark() {
+    for seed in 0..50 {
+        let disk = SimulatedDisk::new(seed);
+        let wal = disk.open(&settings()).unwrap();
+        disk.set_capacity(0);
+        while wal.append(&[7; 1000]).is_ok() {}
+        disk.set_capacity(u64::MAX);
+        wal.close().unwrap();
+        let wal = disk.open(&settings()).unwrap();
+        assert_eq!(wal.recovery().case, RecoveryCase::Marked, "seed {seed}: {:?}", wal.recovery());
+    }
+}
+
+/// Appends until the disk is full and the last segment too.
+fn fill(wal: &Wal) -> Vec<Lsn> {
+    let mut all = Vec::new();
+    loop {
+        match wal.append(&[7; 1000]) {
+            Ok(lsn) => all.push(lsn),
+            Err(Error::NoSpace) => return all,
+            Err(e) => panic!("{e}"),
+        }
+    }
+}
+
+/// What the error tells to do works: there need not be space for that.
+#[test]
+fn a_full_disk_is_made_room_on_by_truncating_the_log() {
+    for seed in 0..50 {
+        let disk = SimulatedDisk::new(seed);
+        let wal = disk.open(&settings()).unwrap();
+        disk.set_capacity(300 << 10);
+        let mut filled = fill(&wal);
+        for round in 0..5 {
+            let half = filled[filled.len() / 2];
+            let oldest = wal.truncate_before(half).unwrap();
+            assert!(oldest > filled[0], "seed {seed}, round {round}: kept from {oldest}");
+            disk.advance(Duration::from_secs(1));
+            let healed = (0..1000).any(|_| wal.append_durable(&[7; 1000]).is_ok());
+            assert!(healed, "seed {seed}, round {round}: no room though {oldest} is the oldest");
+            let more = fill(&wal);
+            filled.retain(|lsn| *lsn >= oldest);
+            filled.extend(more);
+        }
+        // A cut finds the block too.
+        let last = *filled.last().unwrap();
+        wal.truncate_after(last).unwrap();
+        wal.sync().unwrap();
+    }
+}
+
+/// Nobody waits for ever for what cannot be written.
+#[test]
+fn without_a_block_for_its_mark_a_truncation_is_refused() {
+    let disk = SimulatedDisk::new(8);
+    let wal = disk.open(&settings()).unwrap();
+    disk.set_capacity(300 << 10);
+    let filled = fill(&wal);
+    let before = filled[filled.len() / 2];
+    // Nothing but the mark can be written, and the space that it makes is not to be had.
+    disk.set_capacity(0);
+    wal.truncate_before(filled[0]).unwrap();
+    wal.truncate_after(*filled.last().unwrap()).unwrap();
+    assert!(matches!(wal.truncate_after(before), Err(Error::NoSpace)));
+    assert!(matches!(wal.truncate_before(before), Err(Error::NoSpace)));
+    disk.set_capacity(u64::MAX);
+    let healed = (0..1000).any(|_| {
+        disk.advance(Duration::from_millis(10));
+        wal.append_durable(b"there is room").is_ok()
+    });
+    assert!(healed);
+    wal.sync().unwrap();
+    disk.advance(Duration::from_secs(1));
+    assert!(wal.truncate_before(before).unwrap() > Lsn::ZERO);
+}
+
+/// What retention writes must not be what it is asked to remove next.
+#[test]
+fn an_idle_log_comes_to_rest_however_few_groups_its_segments_hold() {
+    for (max_record, segments) in [(9000, 4), (9000, 3), (4500, 4), (4500, 3), (1000, 4), (1000, 3)]
+    {
+        let disk = SimulatedDisk::new(max_record);
+        let builder = Wal::builder("rest").segment_size(16 << 10).max_segments(segments);
+        let builder = builder.max_record_size(max_record as usize).ring_capacity(32 << 10);
+        let wal = disk.open(&builder).unwrap();
+        let mut last = Lsn::ZERO;
+        for _ in 0..20 {
+            last = wal.append_durable(b"to be kept").unwrap();
+        }
+        // Time passes, and what has to be done is done in calls that do nothing else.
+        let rest = |times: u32| {
+            for _ in 0..times {
+                disk.advance(Duration::from_millis(50));
+                let _ = wal.try_append(&[0; 1 << 20]);
+            }
+            wal.stats().groups
+        };
+        let groups = rest(300);
+        assert_eq!(
+            rest(300),
+            groups,
+            "records of {max_record}, {segments} segments: it never rests"
+        );
+        assert_eq!(wal.read(last).unwrap().payload, b"to be kept", "{max_record}, {segments}");
+    }
+}
