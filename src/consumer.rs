@@ -145,7 +145,7 @@ impl Consumer {
         if position < self.position {
             return Err(Error::ConsumerBackwards { lsn, position: self.position() });
         }
-        self.check(lsn)?;
+        self.check(lsn, lsn.as_u64())?;
         self.store(position)?;
         self.shared.consumers.set(&self.name, position);
         self.shared.nudge_helper();
@@ -166,7 +166,7 @@ impl Consumer {
     pub fn seek(&mut self, lsn: Lsn) -> Result<()> {
         let table = &self.shared.files.table;
         let wanted = if lsn == Lsn::ZERO { table.oldest().max(1) } else { lsn.as_u64() };
-        self.check(Lsn::new(wanted.saturating_sub(1)))?;
+        self.check(lsn, wanted.saturating_sub(1))?;
         // Held first, looked second: what is there now stays.
         self.shared.consumers.set(&self.name, wanted.min(self.position));
         let oldest = table.oldest();
@@ -181,11 +181,12 @@ impl Consumer {
         Ok(())
     }
 
-    fn check(&self, lsn: Lsn) -> Result<()> {
+    /// `last`: what must be durable for it.
+    fn check(&self, lsn: Lsn, last: u64) -> Result<()> {
         self.shared.durable.check_running()?;
         context::check_may_wait()?;
         let durable_end = Lsn::new(self.shared.durable.end());
-        if lsn >= durable_end {
+        if last >= durable_end.as_u64() {
             return Err(Error::NotDurable { lsn, durable_end });
         }
         Ok(())

@@ -170,14 +170,10 @@ impl Core {
         if slices.is_empty() {
             return Err(Error::EmptyBatch);
         }
-        // A sum that overflows is too large in any case.
-        let total = slices
-            .iter()
-            .map(|s| s.len().saturating_add(item_size(7)))
-            .fold(0, usize::saturating_add);
-        self.check_len(total / 2)?;
-        let total = BATCH_HEADER + slices.iter().map(|s| item_size(s.len())).sum::<usize>();
-        self.check_len(total.saturating_sub(RECORD_HEADER))?;
+        // A sum that overflows is too large in any case; one item's size does not.
+        let sizes = slices.iter().map(|s| item_size(s.len()));
+        let total = sizes.fold(BATCH_HEADER, usize::saturating_add);
+        self.check_len(total - RECORD_HEADER)?;
         let room = match self.shared.ring.try_reserve(total as u64) {
             Ok(room) => room,
             Err(refused) if !wait => return Err(self.refused(refused)),

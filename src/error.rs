@@ -208,7 +208,7 @@ pub enum Error {
     #[error("a blocking call on the I/O thread would wait for itself; move it to another thread")]
     WouldDeadlock,
     /// The call came from inside the closure of `append_with`.
-    #[error("the log was called from inside append_with's closure; call it before or after")]
+    #[error("a log was called from inside append_with's closure; call it before or after")]
     Reentrant,
     /// The process was forked after the log was opened; only the parent may use it.
     #[error("this log was opened before fork(); open another in the child")]
@@ -330,10 +330,12 @@ pub enum OptionsError {
         must: String,
     },
     /// A duration that must not be zero is zero.
-    #[error("{option} must be longer than zero; for never leave it out, or use Durability::Manual")]
+    #[error("{option} must be longer than zero; {instead}")]
     ZeroDuration {
         /// The builder method.
         option: &'static str,
+        /// What to do for what was probably meant.
+        instead: &'static str,
     },
 }
 

@@ -160,11 +160,13 @@ impl Options {
             return Err(range("depth", self.depth as u64, "1 to 256 groups in flight"));
         }
         if self.durability == Durability::Interval(Duration::ZERO) {
-            return Err(OptionsError::ZeroDuration { option: "durability(Interval)" });
+            let option = "durability(Interval)";
+            let instead = "for no background sync use Durability::Manual";
+            return Err(OptionsError::ZeroDuration { option, instead });
         }
         if self.commit_delay > Duration::from_secs(1) {
-            let ms = self.commit_delay.as_millis() as u64;
-            return Err(range("commit_delay (ms)", ms, "at most one second"));
+            let us = u64::try_from(self.commit_delay.as_nanos().div_ceil(1000)).unwrap_or(u64::MAX);
+            return Err(range("commit_delay (us)", us, "at most one second"));
         }
         if self.idle_seal < Duration::from_millis(1) {
             let us = self.idle_seal.as_micros() as u64;
@@ -188,7 +190,8 @@ impl Options {
             return Err(range("max_total_bytes", n, must));
         }
         if self.max_age == Some(Duration::ZERO) {
-            return Err(OptionsError::ZeroDuration { option: "max_age" });
+            let instead = "leave it out to keep segments of any age";
+            return Err(OptionsError::ZeroDuration { option: "max_age", instead });
         }
         self.geometry(4096).map(|_| ())
     }

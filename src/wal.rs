@@ -157,7 +157,7 @@ impl Wal {
     }
 
     /// Appends a record of `len` bytes that `fill` writes in place, into zeroed memory. The log waits
-    /// for `fill`: it must be quick, and a call of the same log from inside it is refused.
+    /// for `fill`: it must be quick, and a call of this or another log from inside it that could wait is refused.
     ///
     /// # Errors
     ///

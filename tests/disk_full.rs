@@ -124,3 +124,50 @@ fn a_new_log_on_a_full_disk_says_so() {
     let opened = Wal::builder(mounted.0.log()).segment_size(256 << 10).open();
     assert!(matches!(opened, Err(Error::NoSpace)), "{opened:?}");
 }
+
+/// Retention states durably what it keeps before it removes anything: what is left of the last segment serves
+/// for that. Where nothing is left, that is said.
+#[test]
+fn a_full_disk_is_freed_by_truncation() {
+    for backend in backends() {
+        for (size, is_left) in [(64 << 10, true), (16 << 10, false)] {
+            let name = "a_full_disk_is_freed_by_truncation";
+            let Some(mounted) = small_filesystem(name, "600k") else { return };
+            let temp = &mounted.0;
+            let filler = temp.path().join("filler");
+            std::fs::write(&filler, vec![1; 128 << 10]).unwrap();
+            let wal = Wal::builder(temp.log()).segment_size(size).backend(backend).open().unwrap();
+            let mut last = wal.append_durable(b"first").unwrap();
+            let refused = loop {
+                match wal.append_durable(b"a block each") {
+                    Ok(lsn) => last = lsn,
+                    Err(e) => break e,
+                }
+            };
+            assert!(matches!(refused, Error::NoSpace), "{refused:?}");
+            let (send, receive) = std::sync::mpsc::channel();
+            let truncating = wal.clone();
+            std::thread::spawn(move || send.send(truncating.truncate_before(last)).unwrap());
+            let truncated = receive.recv_timeout(Duration::from_secs(20)).expect("it hangs");
+            if is_left {
+                assert!(truncated.unwrap().as_u64() > 0);
+            } else {
+                assert!(matches!(truncated, Err(Error::NoSpace)), "{truncated:?}");
+                std::fs::remove_file(&filler).unwrap();
+            }
+            let deadline = Instant::now() + Duration::from_secs(20);
+            while let Err(e) = wal.append_durable(b"there is room") {
+                assert!(matches!(e, Error::NoSpace) && Instant::now() < deadline, "{e:?}");
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            while wal.oldest_lsn().as_u64() == 0 {
+                assert!(Instant::now() < deadline, "what was asked for is not done");
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            let kept = read_all(&wal);
+            wal.close().unwrap();
+            let wal = Wal::builder(temp.log()).segment_size(size).backend(backend).open().unwrap();
+            assert_eq!(read_all(&wal), kept);
+        }
+    }
+}

@@ -312,3 +312,27 @@ fn no_more_is_told_than_is_durable() {
     }
     assert!(ahead > 0, "all was always durable");
 }
+
+/// Also where the writer has said on this boot how far the log is durable, so that the end is not looked for.
+#[test]
+fn a_lost_first_segment_is_missed() {
+    for said in [true, false] {
+        let temp = Temp::new();
+        let wal = small(&temp.log()).open().unwrap();
+        for n in 0..200 {
+            wal.append(&[&payload(n)[..], &[0; 1000]].concat()).unwrap();
+        }
+        wal.close().unwrap();
+        if !said {
+            std::fs::remove_file(temp.log().join("wal.end")).unwrap();
+        }
+        assert_eq!(ReadOnlyWal::open(temp.log()).unwrap().reader(Lsn::ZERO).unwrap().count(), 200);
+        std::fs::remove_file(temp.log().join("wal.00000000000000000000.wal")).unwrap();
+        match ReadOnlyWal::open(temp.log()) {
+            Err(Error::Corruption { segment, offset: 0, lsn: Lsn::ZERO, .. }) => {
+                assert_eq!(segment, "wal.00000000000000000000.wal");
+            }
+            other => panic!("{said}: {other:?}"),
+        }
+    }
+}

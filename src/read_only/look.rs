@@ -8,6 +8,7 @@ use crate::end_file::{EndReader, Said};
 use crate::error::{Error, Result};
 use crate::files::Files;
 use crate::format::SegmentHeader;
+use crate::lsn::Lsn;
 use crate::open::{check_position, load_cuts};
 use crate::positions::furthest_position;
 use crate::recovery::{Scan, Walker, judge, read_header, scan};
@@ -121,7 +122,19 @@ fn believe(files: &Files, known: &mut Known, said: &Said, anew: bool) -> Result<
         list_once(files, known)?;
     }
     if !known.believed {
-        known.believed = reaches(files, &known.segments, said.durable_end)?;
+        let oldest = reaches(files, &known.segments, said.durable_end)?;
+        if let Some(oldest) = oldest
+            && known.segments.first().is_none_or(|first| first.base > oldest)
+        {
+            // Retention may have gone on since the writer has said it: then what it says next is looked at.
+            return Err(Error::Corruption {
+                segment: files.names.segment(oldest),
+                offset: 0,
+                lsn: Lsn::new(oldest),
+                reason: "the segment is missing",
+            });
+        }
+        known.believed = oldest.is_some();
     }
     if known.believed {
         advance(files, known, said.durable_end, said.newest_cut)?;
@@ -164,25 +177,28 @@ impl Known {
     }
 }
 
-/// Whether the groups of the segment that `end` lies in lead to it.
-fn reaches(files: &Files, segments: &[SegmentHeader], end: u64) -> Result<bool> {
+/// Whether the groups of the segment that `end` lies in lead to it: then what the last of them says is the
+/// oldest that retention keeps.
+fn reaches(files: &Files, segments: &[SegmentHeader], end: u64) -> Result<Option<u64>> {
     let at = segments.partition_point(|header| header.end() < end);
-    let Some(header) = segments.get(at) else { return Ok(false) };
+    let Some(header) = segments.get(at) else { return Ok(None) };
     let name = files.names.segment(header.base);
     let io = |op, e| Error::io(op, files.dir.path_of(&name), e);
     let file = files.dir.open(&name, Access::Read).map_err(|e| io("open", e))?;
     let mut walker = Walker::new(file, *header);
     let (mut lsn, mut link) = (header.first_group(), None);
+    let mut oldest = None;
     while lsn < end {
         match walker.group(lsn).map_err(|e| io("read", e))? {
             Ok(group) if link.is_none_or(|link| group.follows(&link)) => {
                 lsn = group.padded_end(header.block);
                 link = Some(group.link());
+                oldest = Some(group.oldest);
             }
-            _ => return Ok(false),
+            _ => return Ok(None),
         }
     }
-    Ok(lsn == end)
+    Ok(oldest.filter(|_| lsn == end))
 }
 
 /// Makes `look` again while it fails in a way that a change meanwhile may explain.

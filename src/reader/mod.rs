@@ -353,6 +353,8 @@ impl Reader {
     /// The header of the next group: here, or at the start of the next segment.
     fn find_group(&mut self) -> Result<Option<GroupHeader>> {
         for again in [true, false] {
+            // Where the group is missing, to be told: where the segment is full, in the next one.
+            let mut missing = None;
             let Some(place) = &mut self.place else { return Ok(None) };
             let (header, at) = (place.walker.header, place.next_group);
             let name = self.files.names.segment(header.base);
@@ -383,6 +385,10 @@ impl Reader {
                         place.walker = walker;
                         return Ok(Some(group));
                     }
+                    let is_left = header.end().saturating_sub(at) < u64::from(header.max_group);
+                    if at >= header.end() || (is_left && here.is_err() && there.is_err()) {
+                        missing = Some((next, there));
+                    }
                 }
             } else if at + u64::from(header.block) > header.end() && header.end() >= self.end {
                 return Ok(None);
@@ -392,7 +398,11 @@ impl Reader {
                     place.walker.forget();
                 }
             } else {
-                let reason = here.err().map_or("a group that does not follow", |e| e.reason());
+                let (header, at, found) = match missing {
+                    Some((next, there)) => (next, next.first_group(), there),
+                    None => (header, at, here),
+                };
+                let reason = found.err().map_or("a group that does not follow", |e| e.reason());
                 return Err(self.corruption(&header, at, reason));
             }
         }
