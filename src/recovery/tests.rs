@@ -107,7 +107,9 @@ fn removing_unusable_spares_may_be_cut_short_anywhere() {
                 app_version: 0,
             };
             let mut preparation = Preparation::new(&names, header, None);
-            while preparation.step(&*dir, &names, &zeroes(), Haste::Full).unwrap().is_none() {}
+            while preparation.step(&*dir, &names, &zeroes(1 << 20), Haste::Full).unwrap().is_none()
+            {
+            }
         }
         disk
     };
