@@ -14,7 +14,8 @@
 //! 4. Extents are opened under one lock, by whoever has last made it possible: the crosser, who set
 //!    `pending`, or the one who freed a buffer or prepared a segment. Each sets its condition before
 //!    it takes the lock or in it, so that the later of the two sees both.
-//! 5. An extent's base, end and completion counter are stable from its opening until its release.
+//! 5. An extent's base, end and completion counter are stable from its opening until its release; but one that is
+//!    sealed empty, of which nobody owns anything, may get another base before its end is fixed.
 //!    Whoever owns a part of an extent that is not yet published keeps it from being released.
 //! 6. An extent is complete when the bytes published equal its end less the header. Only then, and
 //!    only by the I/O thread, is its buffer touched as a whole.

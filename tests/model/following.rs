@@ -55,7 +55,10 @@ impl Cursor {
 
     /// Nothing more is delivered now: so nothing more is durable.
     pub(crate) fn stops(&self, model: &Reference, durable: u64) -> Checked {
-        match model.records.get(self.next) {
+        // What was removed before it began is not delivered.
+        let next =
+            if self.last.is_none() { self.next.max(model.index(model.oldest)) } else { self.next };
+        match model.records.get(next) {
             Some((lsn, _)) if *lsn < durable => Err(format!("it stops before {lsn}")),
             _ => Ok(()),
         }
