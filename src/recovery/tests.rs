@@ -113,8 +113,9 @@ fn a_tebibyte_of_nothing_is_looked_through_at_once() {
         }
         file.set_len(header.size)
     };
-    if let Err(e) = write(&header, None) {
-        return eprintln!("no file can be so long here: {e}");
+    if write(&header, None).is_err() {
+        // No file can be so long here.
+        return;
     }
     let started = std::time::Instant::now();
     let judged = |header: &SegmentHeader| judge(&dir, &names, &[*header]);

@@ -37,11 +37,11 @@ impl OsDir {
             builder.recursive(true);
             #[cfg(unix)]
             std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+            let missing = missing(path);
             builder.create(path)?;
-            // The new name must survive a crash as surely as what is written below it.
-            if let Some(parent) = path.parent() {
-                let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-                sync_directory(parent)?;
+            // Every new name must survive a crash as surely as what is written below it.
+            for made in missing {
+                sync_directory(parent_of(made))?;
             }
         }
         OsDir::open(path)
@@ -86,6 +86,18 @@ impl OsDir {
         }
         let _ = self.block.set(block_size_of(&self.path, &file));
         Ok(file)
+    }
+}
+
+/// The directories that are missing on the way to this one, itself first.
+fn missing(path: &Path) -> Vec<&Path> {
+    path.ancestors().take_while(|at| !at.as_os_str().is_empty() && !at.is_dir()).collect()
+}
+
+fn parent_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
     }
 }
 
@@ -365,4 +377,22 @@ fn direct_alignment(file: &fs::File) -> Option<u32> {
         )
     };
     (rc == 0 && stat.stx_mask & libc::STATX_DIOALIGN != 0).then_some(stat.stx_dio_offset_align)
+}
+
+#[cfg(all(test, not(ringwal_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_directory_that_is_made_has_a_parent_to_be_synced() {
+        let path = std::env::temp_dir().join(format!("ringwal-os-{}", std::process::id()));
+        let deep = path.join("a/b");
+        assert_eq!(missing(&deep), [&*deep, &*path.join("a"), &*path]);
+        assert_eq!(missing(&std::env::temp_dir()), [] as [&Path; 0]);
+        assert_eq!(missing(Path::new("not-there/x")).len(), 2);
+        assert_eq!(parent_of(Path::new("not-there")), Path::new("."));
+        OsDir::open_or_create(&deep).unwrap();
+        assert!(missing(&deep).is_empty());
+        std::fs::remove_dir_all(&path).unwrap();
+    }
 }
