@@ -140,7 +140,6 @@ impl Subject {
             consumer.seek(position).map_err(|e| format!("consumer: {e:?}"))?;
             *cursor = None;
         }
-        let cursor = cursor.get_or_insert_with(|| Cursor::new(&self.model, position.as_u64()));
         let lax =
             self.config.is_some_and(|c| c.consumer_limit) || overtaken(Lsn::new(self.model.oldest));
         let records = match consumer.records() {
@@ -148,6 +147,8 @@ impl Subject {
             Err(Error::Pruned { oldest }) if lax && overtaken(oldest) => return Ok(()),
             Err(e) => return Err(format!("consumer: {e:?}")),
         };
+        // It begins with the first delivery: a commit before that moves it.
+        let cursor = cursor.get_or_insert_with(|| Cursor::new(&self.model, position.as_u64()));
         for _ in 0..most {
             match records.try_next() {
                 Ok(Some(record)) => {
