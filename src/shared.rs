@@ -107,8 +107,11 @@ impl Shared {
 
     /// Fails the log: latches the failure, and lets go of everybody who waits.
     pub(crate) fn fail(&self, failure: Failure) {
-        tracing::error!(%failure, "the log is poisoned");
-        self.durable.poison(failure);
+        let said = failure.to_string();
+        // What fails afterwards is a consequence, or the same disk.
+        if self.durable.poison(failure) {
+            tracing::error!(failure = said, "the log is poisoned");
+        }
         self.ring.stop();
         self.durable.wake_all();
         self.ring.doorbell.ring();

@@ -101,7 +101,7 @@ pub(crate) fn start(
         Ok(others) => others,
         Err(e) => {
             // Nobody may be there to prepare a segment for the mark of a clean close: it goes without.
-            shared.ring.set_no_space();
+            shared.ring.forsake();
             shared.begin_close();
             for worker in workers {
                 let _ = worker.join();

@@ -308,6 +308,7 @@ impl Wal {
     /// log's end, `NoRecord` for a position that is no record's, `Corruption`, `Io`.
     pub fn read(&self, lsn: Lsn) -> Result<Record> {
         let core = self.core();
+        core.check_not_forked()?;
         let durable_end = core.durable_end();
         if lsn >= durable_end {
             core.check_appended(lsn.as_u64())?;

@@ -157,11 +157,13 @@ impl Durable {
         self.status.load() == FORKED
     }
 
-    /// Sets the latch. The first failure stays. The caller then wakes everybody.
-    pub(crate) fn poison(&self, failure: Failure) {
-        if self.failure.set(Arc::new(failure)).is_ok() {
+    /// Sets the latch. The first failure stays: true for that. The caller then wakes everybody.
+    pub(crate) fn poison(&self, failure: Failure) -> bool {
+        let first = self.failure.set(Arc::new(failure)).is_ok();
+        if first {
             self.status.store(POISONED);
         }
+        first
     }
 
     /// Takes no more appends. A poisoned log stays poisoned.

@@ -105,6 +105,8 @@ struct Opening {
     stopped: bool,
     /// The next segment cannot be prepared for want of space.
     no_space: bool,
+    /// Nobody prepares segments.
+    forsaken: bool,
     /// A control group found no block left.
     private_waits: bool,
     /// Extents have been opened for producers, or may be.
@@ -206,6 +208,7 @@ impl Ring {
                 unpolled: VecDeque::new(),
                 stopped: false,
                 no_space: false,
+                forsaken: false,
                 private_waits: false,
                 started: false,
             })),
@@ -501,6 +504,12 @@ impl Ring {
         unlock(opening);
     }
 
+    /// Nobody will prepare a segment any more: what needs one goes without.
+    pub(crate) fn forsake(&self) {
+        lock(&self.opening).forsaken = true;
+        self.set_no_space();
+    }
+
     /// Wakes the tasks that were granted room by [`Ring::release`] or [`Ring::seal`].
     pub(crate) fn wake_tasks(&self) {
         unlock(lock(&self.opening));
@@ -528,7 +537,8 @@ impl Ring {
 
     /// Forgets that there was no space: the helper is asked once more, when a block is needed.
     pub(crate) fn look_for_space_again(&self) {
-        lock(&self.opening).no_space = false;
+        let mut opening = lock(&self.opening);
+        opening.no_space = opening.forsaken;
     }
 
     /// Whether nothing more can be written, a control group neither, for want of space.
