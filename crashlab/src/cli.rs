@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use crate::lab::{Kind, Lab};
+use crate::lab::Lab;
+use crate::mounts::Kind;
 use crate::runs::{Counts, Runner, this_binary};
 use crate::workload;
 use clap::{Args, Parser, Subcommand};

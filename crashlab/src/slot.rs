@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 
 use crate::disk::Pages;
-use crate::lab::{Kind, attach, detach, mount, unmount};
+use crate::mounts::{Kind, attach, detach, mount, unmount};
 
 /// What ext4 and XFS say of a wrong checksum.
 const DAMAGED: [Errno; 2] = [Errno::EBADMSG, Errno::EUCLEAN];

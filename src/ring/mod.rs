@@ -368,7 +368,17 @@ impl Ring {
             // We are the crosser, and its own bytes are all free: the same extent again.
             opening.next -= 1;
             opening.pending = true;
-            opening.placement.next = self.extents[index].base.load(Ordering::Relaxed);
+            match opening.left.take() {
+                // It goes on to the next segment as it did before, and is remembered to have.
+                Some(left) => {
+                    let prepared_end = opening.placement.prepared_end;
+                    opening.placement = Placement { prepared_end, ..left };
+                }
+                None => {
+                    let base = self.extents[index].base.load(Ordering::Relaxed);
+                    opening.placement.next = base;
+                }
+            }
             self.try_open(&mut opening);
             opening
         } else {
