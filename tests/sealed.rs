@@ -3,11 +3,11 @@
 mod support;
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use ringwal::{Error, Lsn, SealedSegment, Wal, WalBuilder};
+use ringwal::{Durability, Error, Lsn, SealedSegment, Wal, WalBuilder};
 use support::{Temp, small};
 
 const SEGMENT: u64 = 64 << 10;
@@ -222,5 +222,36 @@ fn a_damaged_position_refuses_to_open_however_often_it_is_tried() {
         std::thread::spawn(move || send.send(builder.open().map(drop)));
         let opened = receive.recv_timeout(Duration::from_secs(20));
         assert!(matches!(opened, Ok(Err(Error::ConsumerDamaged { .. }))), "{attempt}: {opened:?}");
+    }
+}
+
+/// What is archived before it is durable could hold what a crash takes back.
+#[test]
+fn a_segment_is_archived_only_when_it_is_durable_as_a_whole() {
+    for durability in [Durability::EveryGroup, Durability::Manual] {
+        let temp = Temp::new();
+        let log: Arc<OnceLock<Wal>> = Arc::default();
+        let early = Arc::new(AtomicU32::new(0));
+        let called = Arc::new(AtomicU32::new(0));
+        let hook = {
+            let (log, early, called) = (Arc::clone(&log), Arc::clone(&early), Arc::clone(&called));
+            move |segment: &SealedSegment| {
+                called.fetch_add(1, Ordering::SeqCst);
+                let durable_end = log.get().ok_or("not opened yet")?.durable_end();
+                early.fetch_add(u32::from(durable_end <= segment.end), Ordering::SeqCst);
+                Ok(())
+            }
+        };
+        let wal = small(&temp.log()).durability(durability).on_sealed(hook).open().unwrap();
+        log.set(wal.clone()).unwrap();
+        for round in 1..=20 {
+            // A little into the next segment, and nobody asks for a sync.
+            while wal.append(&[7; 3000]).unwrap().as_u64() < round * SEGMENT + (20 << 10) {}
+            std::thread::sleep(Duration::from_millis(3));
+        }
+        wal.sync().unwrap();
+        until("segments are archived", || called.load(Ordering::SeqCst) > 10);
+        assert_eq!(early.load(Ordering::SeqCst), 0, "{durability:?}");
+        wal.close().unwrap();
     }
 }

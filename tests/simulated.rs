@@ -320,3 +320,21 @@ fn several_threads_may_wait() {
     });
     assert_eq!(records(&wal).len(), 400);
 }
+
+/// When the call has returned, the name is free for good: what held segments back does not come back.
+#[test]
+fn a_consumer_that_was_removed_stays_removed_whatever_a_crash_keeps() {
+    for seed in 0..40 {
+        let disk = SimulatedDisk::new(seed);
+        let wal = disk.open(&settings()).unwrap();
+        wal.append_durable(b"a record").unwrap();
+        drop(wal.consumer("gone").unwrap());
+        drop(wal.consumer("kept").unwrap());
+        wal.remove_consumer("gone").unwrap();
+        disk.crash();
+        drop(wal);
+        let wal = disk.open(&settings()).unwrap();
+        let names: Vec<String> = wal.consumers().into_iter().map(|c| c.name).collect();
+        assert_eq!(names, ["kept"], "seed {seed}");
+    }
+}
