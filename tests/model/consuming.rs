@@ -173,6 +173,7 @@ impl Subject {
 
     /// Commits what was delivered last, or a place.
     pub(crate) fn commit(&mut self, n: u8, at: Option<u64>) -> Checked {
+        let wal = self.wal();
         let Some(Attached { consumer, cursor }) = self.consumers.attached.get_mut(&n) else {
             return Ok(());
         };
@@ -183,8 +184,12 @@ impl Subject {
         let before = consumer.position().as_u64();
         self.consumers.unsettled = Some((n, Fate::Moved(lsn + 1)));
         match consumer.commit(Lsn::new(lsn)) {
-            Ok(()) if lsn + 1 >= before && lsn < self.wal().durable_end().as_u64() => {
+            Ok(()) if lsn + 1 >= before && lsn < wal.durable_end().as_u64() => {
                 self.consumers.known.insert(n, lsn + 1);
+                // Ahead of what was delivered: what lies between is skipped.
+                if cursor.is_some_and(|c| c.last.is_none_or(|last| last < lsn)) {
+                    *cursor = None;
+                }
                 Ok(())
             }
             Err(Error::ConsumerBackwards { .. }) if lsn + 1 < before => Ok(()),
