@@ -13,10 +13,17 @@ pub struct Temp(PathBuf);
 impl Temp {
     pub fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let n = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("ringwal-test-{}-{n}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
-        Temp(path)
+        loop {
+            let n = COUNT.fetch_add(1, Ordering::Relaxed);
+            let name = format!("ringwal-test-{}-{n}", std::process::id());
+            let path = std::env::temp_dir().join(name);
+            match std::fs::create_dir(&path) {
+                Ok(()) => return Temp(path),
+                // Left by a process that was killed, whose number this one has now.
+                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(e) => panic!("{}: {e}", path.display()),
+            }
+        }
     }
 
     /// A log's directory in it, not made yet.
