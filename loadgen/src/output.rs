@@ -40,13 +40,13 @@ impl OutputFile {
         Ok(OutputFile { option, path: path.into(), file: Some(file), existed, stop })
     }
 
-    /// Writes the whole content.
+    /// Writes the whole content. A new file that could not be written whole goes again, at an error and at a second
+    /// signal: half a report looks like one.
     ///
     /// # Errors
     ///
     /// [`Error::Output`].
     pub fn write(mut self, content: &str) -> Result<(), Error> {
-        self.stop.spare(&self.path);
         let written = self.file.take().map_or(Ok(()), |mut file| {
             // Pipes and devices have no length.
             if file.metadata()?.is_file() {
@@ -54,15 +54,25 @@ impl OutputFile {
             }
             file.write_all(content.as_bytes())
         });
+        if written.is_err() {
+            self.remove();
+        }
+        self.stop.spare(&self.path);
         let (option, path) = (self.option, self.path.clone());
         written.map_err(|source| Error::Output { option, path, source })
+    }
+
+    fn remove(&self) {
+        if !self.existed {
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 
 impl Drop for OutputFile {
     fn drop(&mut self) {
-        if self.file.take().is_some() && !self.existed {
-            let _ = std::fs::remove_file(&self.path);
+        if self.file.take().is_some() {
+            self.remove();
             self.stop.spare(&self.path);
         }
     }
@@ -98,6 +108,25 @@ mod tests {
         open().unwrap().write("new").unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "new");
         std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn a_second_signal_takes_what_is_not_written_and_nothing_else() {
+        let path = |name: &str| {
+            std::env::temp_dir().join(format!("loadgen-out-{name}-{}", std::process::id()))
+        };
+        std::fs::write(path("theirs"), "precious").unwrap();
+        let stop = Arc::new(Stop::default());
+        let open = |name| OutputFile::open("--json", &path(name), &stop).unwrap();
+        let (written, _waiting, _theirs) = (open("written"), open("waiting"), open("theirs"));
+        written.write("whole").unwrap();
+        assert!(!stop.signal() && path("waiting").exists());
+        assert!(stop.signal());
+        assert!(!path("waiting").exists());
+        assert_eq!(std::fs::read_to_string(path("written")).unwrap(), "whole");
+        assert_eq!(std::fs::read_to_string(path("theirs")).unwrap(), "precious");
+        std::fs::remove_file(path("written")).unwrap();
+        std::fs::remove_file(path("theirs")).unwrap();
     }
 
     #[test]
