@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use decoder::{Header, Log, Records, crc32, hash};
 use ringwal::{BackendChoice, CommitMethod, Durability, Error, Lsn, Wal, WalBuilder};
-use support::{Temp, backends, copy_dir, read_all, segments};
+use support::{Temp, backends, copy_dir, eventually, read_all, segments};
 
 const PREFIX: &str = "golden";
 
@@ -51,9 +51,10 @@ fn aborted_append(wal: &Wal, len: usize) {
     assert!(outcome.is_err());
 }
 
-/// Until an idle log has had time for its seal.
-fn idle() {
-    std::thread::sleep(Duration::from_millis(200));
+/// Until a log has sealed itself for want of work: then it has written one group more for itself.
+fn idle(wal: &Wal, written: u64) {
+    wal.sync().unwrap();
+    eventually("it seals itself", || wal.stats().control_groups > written);
 }
 
 /// One line a record: position, length, CRC-32.
@@ -81,7 +82,7 @@ fn write_golden_files_of_a_new_format_version() {
     for n in 0..6 {
         wal.append_durable(&payload(n)).unwrap();
     }
-    idle();
+    idle(&wal, 1);
     wal.close().unwrap();
     let wal = builder(&dir).open().unwrap();
     for n in 6..12 {
@@ -196,8 +197,8 @@ fn an_independent_decoder_reads_what_is_written_today() {
             };
             let mut written = Written::open(open());
             written.every_size(1);
-            written.wal.sync().unwrap();
-            idle();
+            // The epoch, and what was cut.
+            idle(&written.wal, 2);
             let mut written = written.reopen(open().durability(Durability::Manual));
             written.every_size(2);
             let mut written = written.reopen(open().depth(1));

@@ -5,7 +5,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use ringwal::{Durability, Error, Lsn, Wal};
-use support::{Temp, backends, read_all, segments, small};
+use support::{Temp, backends, eventually, read_all, segments, small};
 
 fn fill(wal: &Wal, from: u32, count: u32) -> Vec<(Lsn, u32)> {
     (from..from + count)
@@ -30,14 +30,6 @@ fn assert_suffix(found: &[u32], total: u32) {
 fn assert_suffix_or_nothing(found: &[u32], total: u32) {
     assert!(found.last().is_none_or(|last| *last == total - 1));
     assert!(found.windows(2).all(|w| w[1] == w[0] + 1), "no gap");
-}
-
-fn eventually(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !done() {
-        assert!(Instant::now() < deadline, "{what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 #[test]

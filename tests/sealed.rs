@@ -5,10 +5,10 @@ mod support;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ringwal::{Durability, Error, Lsn, SealedSegment, Wal, WalBuilder};
-use support::{Temp, small};
+use support::{Temp, eventually, small};
 
 const SEGMENT: u64 = 64 << 10;
 
@@ -17,14 +17,6 @@ fn fill(wal: &Wal, records: u32) {
         wal.append(&vec![n as u8; 1000]).unwrap();
     }
     wal.sync().unwrap();
-}
-
-fn until(what: &str, done: impl Fn() -> bool) {
-    let end = Instant::now() + Duration::from_secs(60);
-    while !done() {
-        assert!(Instant::now() < end, "{what}");
-        std::thread::sleep(Duration::from_millis(2));
-    }
 }
 
 fn bounded(dir: &Path) -> WalBuilder {
@@ -102,11 +94,11 @@ fn a_hook_that_fails_or_panics_is_called_again_and_holds_its_segment() {
         .open()
         .unwrap();
     fill(&wal, 500);
-    until("it is called again", || calls.load(Ordering::SeqCst) >= 3);
+    eventually("it is called again", || calls.load(Ordering::SeqCst) >= 3);
     assert_eq!(wal.truncate_before(wal.durable_end()).unwrap(), Lsn::ZERO, "it holds");
     assert!(wal.stats().sealed_failures >= 2);
     allowed.store(true, Ordering::SeqCst);
-    until("it goes", || wal.oldest_lsn() > Lsn::new(2 * SEGMENT));
+    eventually("it goes", || wal.oldest_lsn() > Lsn::new(2 * SEGMENT));
     wal.close().unwrap();
 }
 
@@ -126,7 +118,7 @@ fn a_hook_that_hangs_holds_retention_and_neither_appends_nor_the_close() {
         .open()
         .unwrap();
     fill(&wal, 600);
-    until("it is called", || inside.load(Ordering::SeqCst));
+    eventually("it is called", || inside.load(Ordering::SeqCst));
     fill(&wal, 300);
     assert_eq!(wal.oldest_lsn(), Lsn::ZERO);
     wal.close().unwrap();
@@ -144,7 +136,7 @@ fn a_hook_that_hangs_holds_retention_and_neither_appends_nor_the_close() {
         })
         .open()
         .unwrap();
-    until("all come", || again.lock().unwrap().len() > 5);
+    eventually("all come", || again.lock().unwrap().len() > 5);
     assert_eq!(again.lock().unwrap()[0], Lsn::ZERO);
     wal.close().unwrap();
 }
@@ -166,7 +158,7 @@ fn calls_from_the_hook_that_would_wait_for_it_are_refused() {
         .unwrap();
     *log.lock().unwrap() = Some(wal.clone());
     // Something to wait for, whenever it is called.
-    until("it is called", || {
+    eventually("it is called", || {
         wal.append(&[0; 1000]).unwrap();
         told.lock().unwrap().is_some()
     });
@@ -183,7 +175,7 @@ fn a_log_that_ends_before_what_was_let_go_is_damaged() {
     let wal = small(&temp.log()).on_sealed(|_| Ok(())).open().unwrap();
     fill(&wal, 300);
     let released = SEGMENT * 3;
-    until("three segments are let go", || {
+    eventually("three segments are let go", || {
         let stored = std::fs::read(temp.log().join("wal.sealed")).unwrap();
         [32, 4096 + 32].iter().any(|&at| {
             stored[at..at + 8].first_chunk().is_some_and(|b| u64::from_le_bytes(*b) >= released)
@@ -250,7 +242,7 @@ fn a_segment_is_archived_only_when_it_is_durable_as_a_whole() {
             std::thread::sleep(Duration::from_millis(3));
         }
         wal.sync().unwrap();
-        until("segments are archived", || called.load(Ordering::SeqCst) > 10);
+        eventually("segments are archived", || called.load(Ordering::SeqCst) > 10);
         assert_eq!(early.load(Ordering::SeqCst), 0, "{durability:?}");
         wal.close().unwrap();
     }

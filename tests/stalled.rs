@@ -9,10 +9,10 @@ mod support;
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ringwal::{CommitMethod, Durability, Stall, Wal};
-use support::{Temp, backends, read_all};
+use support::{Temp, backends, eventually, read_all};
 
 fn run(program: &str, args: &[&str], path: &Path) -> bool {
     Command::new(program).args(args).arg(path).output().is_ok_and(|out| out.status.success())
@@ -51,14 +51,6 @@ impl Drop for Frozen {
     }
 }
 
-fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !condition() {
-        assert!(Instant::now() < deadline, "never: {what}");
-        std::thread::sleep(Duration::from_millis(2));
-    }
-}
-
 #[test]
 fn a_stalled_disk_is_told_of_while_it_lasts_and_nothing_is_lost() {
     let temp = Temp::new();
@@ -87,7 +79,7 @@ fn a_stalled_disk_is_told_of_while_it_lasts_and_nothing_is_lost() {
                 std::thread::spawn(move || wal.wait_durable(lsn))
             };
             // On a busy machine there may have been others before, told of as over even now.
-            wait_until("it is told of", || {
+            eventually("it is told of", || {
                 let told = told.lock().unwrap();
                 told.iter().rev().take_while(|stall| !stall.over).count() >= 2
             });
@@ -97,7 +89,7 @@ fn a_stalled_disk_is_told_of_while_it_lasts_and_nothing_is_lost() {
             assert_eq!(read_all_durable(&wal), 1, "what is durable can be read");
             assert!(disk.thaw());
             waiter.join().unwrap().unwrap();
-            wait_until("it is told that it is over", || {
+            eventually("it is told that it is over", || {
                 told.lock().unwrap().last().unwrap().over
                     && wal.stats().stalled_for == Duration::ZERO
             });

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ringwal::{Durability, Error, Lsn, Wal};
-use support::{Temp, backends, copy_dir, read_all, small};
+use support::{Temp, backends, copy_dir, eventually, read_all, small};
 
 fn payloads(wal: &Wal) -> Vec<Vec<u8>> {
     read_all(wal).into_iter().map(|(_, payload)| payload).collect()
@@ -101,7 +101,9 @@ fn void_positions_are_told_from_others() {
 #[test]
 fn places_that_cannot_be_cut_at_are_refused_and_nothing_is_cut() {
     let temp = Temp::new();
-    let wal = small(&temp.log()).max_segments(3).open().unwrap();
+    // Long enough for it not to seal itself before it is asked where it ends.
+    let idle = Duration::from_secs(1);
+    let wal = small(&temp.log()).max_segments(3).idle_seal(idle).open().unwrap();
     let first = wal.append_durable(b"first").unwrap();
     let batch = wal.append_batch(&["a", "b", "c"]).unwrap();
     // Each in a group of its own, or some of them together.
@@ -120,9 +122,9 @@ fn places_that_cannot_be_cut_at_are_refused_and_nothing_is_cut() {
     let beyond = Lsn::new(wal.durable_end().as_u64() + (1 << 30));
     assert!(matches!(wal.truncate_after(beyond), Err(Error::NotAppended { .. })));
     let end = wal.durable_end();
-    // Nothing to cut, nothing done; an idle log may have sealed itself meanwhile, or does now.
+    // Nothing to cut, nothing done.
     assert!(wal.truncate_after(end).unwrap() >= end);
-    std::thread::sleep(Duration::from_millis(100));
+    eventually("it seals itself", || wal.durable_end() > end);
     assert!(wal.truncate_after(end).unwrap() > end, "behind the seal");
     assert_eq!(payloads(&wal).len(), 5);
     // A batch goes as a whole.
@@ -212,11 +214,12 @@ fn retention_goes_on_over_cuts() {
 fn everything_behind_a_former_end_is_cut() {
     for backend in backends() {
         let temp = Temp::new();
-        let open = || small(&temp.log()).backend(backend).open().unwrap();
+        let idle = Duration::from_millis(500);
+        let open = || small(&temp.log()).backend(backend).idle_seal(idle).open().unwrap();
         let wal = open();
         wal.append(b"kept").unwrap();
         let mark = wal.sync().unwrap();
-        std::thread::sleep(Duration::from_millis(100));
+        eventually("it seals itself", || wal.durable_end() > mark);
         let behind = wal.append_durable(b"behind the mark of an idle log").unwrap();
         assert!(behind > Lsn::new(mark.as_u64() + 4096));
         wal.truncate_after(mark).unwrap();

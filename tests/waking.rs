@@ -7,10 +7,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ringwal::{Error, Wal, WalBuilder};
-use support::{Temp, backends, small};
+use support::{Temp, backends, eventually, small};
 
 #[derive(Default)]
 struct Count(AtomicUsize);
@@ -29,14 +29,6 @@ fn slow(temp: &Temp) -> WalBuilder {
     Wal::builder(temp.log()).commit_delay(Duration::from_millis(50))
 }
 
-fn wait_until(what: &str, done: impl Fn() -> bool) {
-    let begun = Instant::now();
-    while !done() {
-        assert!(begun.elapsed() < Duration::from_secs(30), "{what}");
-        std::thread::sleep(Duration::from_millis(1));
-    }
-}
-
 #[test]
 fn every_task_is_woken_though_none_is_polled_again() {
     for backend in backends() {
@@ -52,7 +44,7 @@ fn every_task_is_woken_though_none_is_polled_again() {
             futures.push(future);
         }
         let all = || counts.iter().all(|c| c.0.load(Ordering::SeqCst) > 0);
-        wait_until("a task was left asleep", all);
+        eventually("a task was left asleep", all);
         for future in &mut futures {
             let polled = Pin::new(future).poll(&mut Context::from_waker(Waker::noop()));
             assert!(matches!(polled, Poll::Ready(Ok(()))));
@@ -75,13 +67,13 @@ fn a_task_that_is_dropped_when_it_is_woken_wakes_the_others() {
             Some(future)
         })
         .collect();
-    wait_until("nobody was woken", || counts.iter().any(|c| c.0.load(Ordering::SeqCst) > 0));
+    eventually("nobody was woken", || counts.iter().any(|c| c.0.load(Ordering::SeqCst) > 0));
     for (future, count) in futures.iter_mut().zip(&counts) {
         if count.0.load(Ordering::SeqCst) > 0 {
             drop(future.take());
         }
     }
-    wait_until("a task was left asleep", || counts.iter().all(|c| c.0.load(Ordering::SeqCst) > 0));
+    eventually("a task was left asleep", || counts.iter().all(|c| c.0.load(Ordering::SeqCst) > 0));
 }
 
 #[test]
@@ -146,11 +138,7 @@ fn every_callback_is_called_once_with_what_became_of_its_record() {
             });
         }
         wal.sync().unwrap();
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while called.lock().unwrap().len() < asked.len() {
-            assert!(Instant::now() < deadline, "{} called", called.lock().unwrap().len());
-            std::thread::yield_now();
-        }
+        eventually("all are called", || called.lock().unwrap().len() >= asked.len());
         let mut seen = called.lock().unwrap().clone();
         seen.sort_unstable();
         assert_eq!(seen, asked);
