@@ -13,8 +13,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The ring has no room at the moment and the call must not block. Nothing was appended; try
-    /// again once the device has caught up, or call the blocking form.
+    /// The ring has no room at the moment, or the segment that comes next is not prepared yet, and the call must not
+    /// block. Nothing was appended; try again once the device has caught up, or call the blocking form.
     #[error("the ring is full: retry later, use the blocking append, or raise ring_capacity")]
     RingFull,
     /// The record does not fit. Nothing was appended.

@@ -100,7 +100,8 @@ impl Wal {
     }
 
     /// Appends a record: its place in the log is fixed when this returns, and it becomes durable with
-    /// its group. Blocks only while the ring is full. Copies the payload; allocates nothing.
+    /// its group. Blocks only while the ring is full or the segment that comes next is not prepared yet. Copies
+    /// the payload; allocates nothing.
     ///
     /// # Errors
     ///

@@ -31,7 +31,13 @@ fn values_come_back_in_every_way_of_reading() {
     for n in 0..300 {
         lsns.push(match n % 4 {
             0 => log.append(&event(n)).unwrap(),
-            1 => log.try_append(&event(n)).unwrap(),
+            1 => loop {
+                match log.try_append(&event(n)) {
+                    // The next segment is not prepared yet.
+                    Err(TypedError::Log(Error::RingFull)) => std::thread::yield_now(),
+                    appended => break appended.unwrap(),
+                }
+            },
             2 => log.append_batch(&[event(n)]).unwrap(),
             _ => log.append_durable(&event(n)).unwrap(),
         });
