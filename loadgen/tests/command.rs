@@ -101,7 +101,10 @@ fn blocking_is_compared_with_one_raw_block() {
     let line = "--mode blocking --size 128 --duration 200ms --baseline 50ms --hgrm latency.hgrm";
     let json = place.json(&format!("{line} {SMALL}"));
     assert_eq!(json["baseline"]["depth"], 1);
-    assert!(json["p50_ratio"].as_f64().unwrap() > 0.1);
+    let number = |value: &Value| value.as_f64().unwrap();
+    let median = number(&json["latency_us"]["p50"]);
+    let raw = number(&json["baseline"]["latency_us_p50"]);
+    assert!((number(&json["p50_ratio"]) * raw / median - 1.0).abs() < 0.01, "{json:#}");
     let hgrm = std::fs::read_to_string(place.path("latency.hgrm")).unwrap();
     assert!(hgrm.contains("1/(1-Percentile)"));
     let count = format!("Total count    = {:12}]", json["records"].as_u64().unwrap());

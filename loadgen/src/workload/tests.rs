@@ -51,7 +51,7 @@ fn ms_at(latencies: &Latencies, quantile: f64) -> f64 {
 #[test]
 fn an_open_loop_counts_a_stall_for_all_that_arrived_in_it() {
     let open =
-        Plan { mode: Mode::Open(100_000.0), meaning: Meaning::Arrival, ..Plan::blocking(2, 100) };
+        Plan { mode: Mode::Open(20_000.0), meaning: Meaning::Arrival, ..Plan::blocking(2, 100) };
     for arrivals in [Pattern::Poisson, Pattern::Constant, Pattern::Burst(50)] {
         let found = through_a_stall(&Plan { arrivals, ..open.clone() });
         assert_eq!((found.skipped, found.corrected.is_none()), (0, true));
@@ -71,7 +71,7 @@ fn a_closed_loop_says_what_it_has_left_out() {
         let corrected = found.corrected.unwrap();
         for (quantile, least) in [(0.85, 30.0), (0.9, 100.0), (0.95, 200.0)] {
             let at = ms_at(&corrected, quantile);
-            assert!(at > least && at < 500.0, "{mode:?} {quantile}: {at} ms");
+            assert!(at > least && at < 900.0, "{mode:?} {quantile}: {at} ms");
         }
     }
 }
