@@ -167,7 +167,10 @@ fn a_full_disk_is_freed_by_truncation() {
             let kept = read_all(&wal);
             wal.close().unwrap();
             let wal = Wal::builder(temp.log()).segment_size(size).backend(backend).open().unwrap();
-            assert_eq!(read_all(&wal), kept);
+            let again = read_all(&wal);
+            // What was asked for may have been only half done when it was read before.
+            assert!(kept.ends_with(&again), "{again:?} of {kept:?}");
+            assert!(again.iter().any(|(lsn, _)| *lsn == last) && again.len() >= 2, "{again:?}");
         }
     }
 }
