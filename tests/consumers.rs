@@ -239,6 +239,10 @@ fn segments_stay_for_a_consumer_whether_it_is_attached_or_not() {
     fill(&wal, 20, 1500);
     assert_eq!(wal.oldest_lsn(), Lsn::ZERO);
     assert_eq!(wal.truncate_before(wal.durable_end()).unwrap(), Lsn::ZERO);
+    // Nor was it stated that they go, for the next opening to do so.
+    wal.close().unwrap();
+    let wal = bounded(&temp.log()).open().unwrap();
+    assert_eq!(wal.oldest_lsn(), Lsn::ZERO);
     let mut consumer = wal.consumer("slow").unwrap();
     let mut last = lsns[10];
     for n in 11..1500 {
