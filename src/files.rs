@@ -10,7 +10,6 @@ use crate::storage::Dir;
 use crate::sync::{AtomicU32, Ordering};
 use crate::tail::Tail;
 
-#[derive(Debug)]
 pub(crate) struct Files {
     pub(crate) table: Arc<Table>,
     pub(crate) dir: Arc<dyn Dir>,
@@ -20,6 +19,17 @@ pub(crate) struct Files {
     pub(crate) cuts: Cuts,
     /// The log is closed, or was never written from here: the directory may have another writer.
     left: AtomicU32,
+}
+
+/// Short: it is printed with every handle.
+impl std::fmt::Debug for Files {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let path = self.dir.path_of(self.names.prefix());
+        f.debug_struct("Files")
+            .field("path", &path)
+            .field("table", &self.table)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Files {

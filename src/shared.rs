@@ -27,7 +27,6 @@ pub(crate) trait Running: Send + std::fmt::Debug {
     fn end(self: Box<Self>, shared: &Shared);
 }
 
-#[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) ring: Ring,
     pub(crate) durable: Durable,
@@ -68,6 +67,18 @@ pub(crate) struct Shared {
 }
 
 const NO_CUT: u64 = u64::MAX;
+
+/// Short: it is printed with every handle of the log, in the logs of whoever prints those.
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Shared { durable, files, .. } = self;
+        let end = crate::lsn::Lsn::new(durable.end());
+        f.debug_struct("Shared")
+            .field("files", files)
+            .field("durable_end", &end)
+            .finish_non_exhaustive()
+    }
+}
 
 impl Shared {
     pub(crate) fn new(

@@ -25,11 +25,16 @@ const INTEREST: u32 = 64;
 /// Pieces of memory that are kept for the next copies.
 const SPARE: usize = 4;
 
-#[derive(Debug)]
 pub(crate) struct Copy {
     pub(crate) header: GroupHeader,
     /// The group's used bytes, its header included.
     bytes: Vec<u8>,
+}
+
+impl std::fmt::Debug for Copy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Copy").field("lsn", &self.header.lsn).finish_non_exhaustive()
+    }
 }
 
 impl Copy {
@@ -96,11 +101,16 @@ impl Kept {
     }
 }
 
-#[derive(Debug)]
 pub(crate) struct Tail {
     kept: Mutex<Kept>,
     limit: usize,
     interest: AtomicU32,
+}
+
+impl std::fmt::Debug for Tail {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tail").field("limit", &self.limit).finish_non_exhaustive()
+    }
 }
 
 /// A follower's place at the tail.

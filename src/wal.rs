@@ -46,9 +46,20 @@ use crate::sync::{Mutex, Ordering, lock};
 /// # std::fs::remove_dir_all(&dir).unwrap();
 /// # Ok::<(), ringwal::Error>(())
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Wal {
     inner: Arc<Inner>,
+}
+
+impl std::fmt::Debug for Wal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Inner { core, info, .. } = &*self.inner;
+        f.debug_struct("Wal")
+            .field("files", &core.shared.files)
+            .field("durable_end", &self.durable_end())
+            .field("backend", &info.kind)
+            .finish_non_exhaustive()
+    }
 }
 
 // A panic in the caller's code, also inside `append_with`, leaves the log as valid as an error does.

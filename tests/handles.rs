@@ -1,5 +1,7 @@
 //! What a service may do with the handles: send them, share them, keep them, print them; and what errors turn into.
 
+mod support;
+
 use std::fmt::Debug;
 use std::io;
 use std::rc::Rc;
@@ -41,6 +43,44 @@ fn handles_are_sent_shared_and_printed() {
     sent::<ReadOnlyFollow>();
     sent::<TypedFollow<String>>();
     caught::<Wal>();
+}
+
+/// Whoever prints a struct with a log in it wants to see the rest of it, too.
+#[test]
+fn handles_print_as_a_few_lines() {
+    use support::{Temp, small};
+    let temp = Temp::new();
+    let wal = small(&temp.log()).open().unwrap();
+    for n in 0..600 {
+        wal.append(&[n as u8; 900]).unwrap();
+    }
+    wal.sync().unwrap();
+    assert!(format!("{wal:?}").contains(&format!("durable_end: {:?}", wal.durable_end())));
+    let mut reader = wal.reader(Lsn::ZERO);
+    assert!(reader.next_ref().unwrap().is_some());
+    let mut follow = wal.follow(Lsn::ZERO).unwrap();
+    assert!(follow.try_next().unwrap().is_some());
+    let read_only = ReadOnlyWal::open(temp.log()).unwrap();
+    let disk = ringwal::testing::SimulatedDisk::new(1);
+    let simulated = disk.open(&Wal::builder("log")).unwrap();
+    simulated.append_durable(&[1; 5000]).unwrap();
+    for handle in [
+        &wal as &dyn Debug,
+        &reader,
+        &follow,
+        &wal.reader_back(wal.durable_end()),
+        &wal.consumer("one").unwrap(),
+        &wal.when_durable(Lsn::ZERO),
+        &wal.append_async(b"payload"),
+        &read_only,
+        &read_only.reader(Lsn::ZERO).unwrap(),
+        &read_only.follow(Lsn::ZERO).unwrap(),
+        &disk,
+        &simulated,
+    ] {
+        let text = format!("{handle:?}");
+        assert!(text.len() < 2500, "{} bytes: {text}", text.len());
+    }
 }
 
 #[test]

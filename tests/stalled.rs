@@ -4,65 +4,49 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::print_stderr, reason = "tests say what they skip")]
 
+#[path = "support/mounted.rs"]
+#[allow(dead_code, unreachable_pub, reason = "each user needs a part")]
+mod mounted;
 mod support;
 
-use std::path::Path;
-use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use mounted::{Mounted, run};
 use ringwal::{CommitMethod, Durability, Stall, Wal};
 use support::{Temp, backends, eventually, read_all};
 
-fn run(program: &str, args: &[&str], path: &Path) -> bool {
-    Command::new(program).args(args).arg(path).output().is_ok_and(|out| out.status.success())
-}
-
-/// An ext4 filesystem of its own, thawed and unmounted when it goes.
-struct Frozen {
-    mount: std::path::PathBuf,
-}
+/// Thawed when it goes.
+struct Frozen(Mounted);
 
 impl Frozen {
-    /// `None`: that needs root, loop devices, and the programs.
-    fn mounted(temp: &Temp) -> Option<Self> {
-        let (image, mount) = (temp.path().join("image"), temp.path().join("mount"));
-        std::fs::File::create(&image).unwrap().set_len(64 << 20).unwrap();
-        std::fs::create_dir(&mount).unwrap();
-        let made = run("mkfs.ext4", &["-q", "-F"], &image);
-        let options = ["-o", "loop", image.to_str().unwrap()];
-        let mounted = made && run("mount", &options, &mount);
-        mounted.then_some(Frozen { mount })
-    }
-
     fn freeze(&self) {
-        assert!(run("fsfreeze", &["-f"], &self.mount));
+        assert!(run("fsfreeze", &["-f"], &self.0.path));
     }
 
     fn thaw(&self) -> bool {
-        run("fsfreeze", &["-u"], &self.mount)
+        run("fsfreeze", &["-u"], &self.0.path)
     }
 }
 
 impl Drop for Frozen {
     fn drop(&mut self) {
         self.thaw();
-        run("umount", &[], &self.mount);
     }
 }
 
 #[test]
 fn a_stalled_disk_is_told_of_while_it_lasts_and_nothing_is_lost() {
-    let temp = Temp::new();
-    let Some(disk) = Frozen::mounted(&temp) else {
-        eprintln!("skipped: a filesystem can only be mounted and frozen by root");
-        return;
-    };
     for backend in backends() {
+        let temp = Temp::new();
+        let Some(disk) = Mounted::ext4(&temp, 64 << 20, &[]).map(Frozen) else {
+            eprintln!("skipped: a filesystem can only be mounted and frozen by root");
+            return;
+        };
         for durability in [Durability::EveryGroup, Durability::Manual] {
             let told = Arc::new(Mutex::new(Vec::<Stall>::new()));
             let notes = Arc::clone(&told);
-            let wal = Wal::builder(disk.mount.join(format!("{backend:?}-{durability:?}")))
+            let wal = Wal::builder(disk.0.path.join(format!("{durability:?}")))
                 .segment_size(256 << 10)
                 .backend(backend)
                 .durability(durability)
@@ -96,6 +80,8 @@ fn a_stalled_disk_is_told_of_while_it_lasts_and_nothing_is_lost() {
             assert_eq!(read_all(&wal).len(), 2);
             wal.close().unwrap();
         }
+        // No file of a closed log is held any more, by the kernel either.
+        assert!(disk.0.unmount(), "{backend:?}");
     }
 }
 

@@ -338,6 +338,10 @@ impl Drop for UringBackend {
         if self.bell_armed {
             std::mem::forget(std::mem::take(&mut self.bell_count));
         }
+        if self.registered_files {
+            // The kernel takes a ring apart when it comes to it; until then its files keep their filesystem mounted.
+            let _ = self.ring.submitter().unregister_files();
+        }
     }
 }
 

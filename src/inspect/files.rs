@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::readable::{Readable, UNREADABLE};
 use super::{Damage, Directory, Remedy, Survey};
 use crate::error::{Error, Result};
 use crate::format::{
@@ -151,7 +152,7 @@ fn substitute(model: &SegmentHeader, base: u64, len: u64, room: u64) -> Option<S
 /// known: with the smallest, groups of any other are found too.
 fn by_groups(log: &Directory, name: &str, base: u64, len: u64) -> Option<SegmentHeader> {
     const FAR: u64 = 1 << 20;
-    let file = open(log, name).ok()?;
+    let file = readable(log, name).ok()?;
     let block = u64::from(MIN_BLOCK);
     (block..len.min(FAR)).step_by(MIN_BLOCK as usize).find_map(|offset| {
         let mut bytes = [0; GROUP_HEADER as usize];
@@ -174,9 +175,12 @@ fn by_groups(log: &Directory, name: &str, base: u64, len: u64) -> Option<Segment
 /// The header in the file, or what is wrong with it.
 fn header(log: &Directory, name: &str) -> Result<Result<Header>> {
     let io = |e| Error::io("read", log.dir.path_of(name), e);
-    let file = open(log, name)?;
+    let file = readable(log, name)?;
     let mut block = [0; SEGMENT_HEADER];
     let n = read_full(&*file, &mut block, 0).map_err(io)?;
+    if file.has_lost(0..SEGMENT_HEADER as u64) {
+        return Ok(Ok(Err(Wrong::Header(UNREADABLE))));
+    }
     let unsupported = |what| Err(Error::Unsupported { segment: name.to_owned(), what });
     Ok(match SegmentHeader::decode(&block[..n]) {
         Ok(header) => Ok(Ok(header)),
@@ -188,6 +192,13 @@ fn header(log: &Directory, name: &str) -> Result<Result<Header>> {
 
 pub(super) fn open(log: &Directory, name: &str) -> Result<Arc<dyn File>> {
     log.dir.open(name, Access::Read).map_err(|e| Error::io("open", log.dir.path_of(name), e))
+}
+
+/// The same, to be read as far as the disk can.
+pub(super) fn readable(log: &Directory, name: &str) -> Result<Arc<Readable>> {
+    let io = |e| Error::io("open", log.dir.path_of(name), e);
+    let direct = log.dir.open(name, Access::ReadDevice).map_err(io)?;
+    Ok(Readable::new(open(log, name)?, direct))
 }
 
 /// Whether that file is still the segment that it was.

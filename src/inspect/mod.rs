@@ -16,6 +16,7 @@
 //! ```
 
 mod files;
+mod readable;
 mod repair;
 mod survey;
 mod walk;
@@ -95,6 +96,8 @@ pub struct Survey {
     stated_oldest: u64,
     /// Number of the first record of the first intact group.
     first_ordinal: Option<u64>,
+    /// A place that the disk cannot read, where a group could be.
+    unreadable: Option<Damage>,
     /// The oldest and the newest damage that takes a cut, also where they are not listed any more.
     first_cut: Option<Damage>,
     last_cut: Option<Damage>,
@@ -257,7 +260,7 @@ impl Directory {
     /// # Errors
     ///
     /// `Io` with `NotFound` if there is no segment, or for what the system refuses; `Unsupported` for a newer format.
-    /// Damage is no error: it is in the [`Survey`].
+    /// Damage is no error: it is in the [`Survey`]; neither is what the disk cannot read.
     pub fn survey(&self, progress: &mut dyn FnMut(Progress)) -> Result<Survey> {
         survey::survey(self, progress)
     }

@@ -13,7 +13,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::files::{SegmentFile, Wrong, list, open};
+use super::files::{SegmentFile, Wrong, list, readable};
 use super::{Damage, Directory, Remedy, Survey};
 use crate::error::{Error, Result};
 use crate::format::{SEGMENT_HEADER, STAMP, stamp};
@@ -290,7 +290,7 @@ impl Repair {
         let (dir, header) = (&self.log.dir, file.header);
         let temporary = self.log.names.temporary(header.base);
         let io = |op, e| Error::io(op, dir.path().join(&temporary), e);
-        let source = open(&self.log, &file.name)?;
+        let source = readable(&self.log, &file.name)?;
         let _ = dir.remove(&temporary);
         let target = dir.open(&temporary, Access::Create).map_err(|e| io("make", e))?;
         let mut chunk = AlignedBuf::new(1 << 20);
@@ -299,9 +299,18 @@ impl Repair {
             let len = (chunk.len() as u64).min(header.size - at) as usize;
             chunk[..len].fill(0);
             let kept = kept.saturating_sub(at).min(len as u64) as usize;
-            read_full(&*source, &mut chunk[..kept], at).map_err(|e| io("copy", e))?;
-            if at == 0 && matches!(file.wrong, Some(Wrong::Header(_))) {
-                chunk[..header.block as usize].fill(0);
+            let new_header = at == 0 && matches!(file.wrong, Some(Wrong::Header(_)));
+            // It may be the header that the disk cannot read.
+            let from = if new_header { kept.min(header.block as usize) } else { 0 };
+            read_full(&*source, &mut chunk[from..kept], at + from as u64)
+                .map_err(|e| io("copy", e))?;
+            // Zeros in place of what the survey could read would be a loss.
+            if source.has_lost(at + from as u64..at + kept as u64) {
+                let lost =
+                    std::io::Error::other("the disk cannot read any more what is to be kept");
+                return Err(io("copy", lost));
+            }
+            if new_header {
                 let mut bytes = [0; SEGMENT_HEADER];
                 header.encode(&mut bytes);
                 chunk[..SEGMENT_HEADER].copy_from_slice(&bytes);

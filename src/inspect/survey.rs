@@ -5,8 +5,9 @@
 //!    moved meanwhile. Where it moves somebody has the log open, and it is not refused.
 
 use super::files::{damage, list};
+use super::readable;
 use super::walk::walk;
-use super::{Directory, Progress, Remedy, Survey};
+use super::{Damage, Directory, Progress, Remedy, Survey};
 use crate::error::{Error, Result};
 use crate::lsn::Lsn;
 use crate::open::check_position;
@@ -32,19 +33,27 @@ pub(super) fn survey(log: &Directory, progress: &mut dyn FnMut(Progress)) -> Res
     if survey.damage.is_empty() && survey.removed_meanwhile == 0 {
         // Nothing is wrong but where the log ends.
         let refused = match end {
-            Ok(end) => by_judging(log, end)?,
-            Err(e) => Some(e),
+            Ok(end) => by_judging(log, end),
+            Err(e) => Ok(Some(e)),
         };
-        match refused {
-            Some(Error::Corruption { segment, offset, lsn, reason }) => {
+        let place = match refused {
+            Ok(None) => None,
+            Ok(Some(Error::Corruption { segment, offset, lsn, reason })) => {
                 let expected = "a group that a later one says was durable".into();
                 let base = lsn.as_u64().saturating_sub(offset);
-                let mut place = damage(&segment, base, lsn.as_u64(), reason, expected);
-                (place.records_before, place.kept) = (survey.records, survey.records);
-                survey.enter(place);
+                Some(damage(&segment, base, lsn.as_u64(), reason, expected))
             }
-            Some(e) => return Err(e),
-            None => {}
+            Ok(Some(e)) | Err(e) => match survey.unreadable.take() {
+                // Behind the last group: the log may have ended before it, or not.
+                Some(place) if is_of_the_medium(&e) => {
+                    Some(Damage { cut: survey.end.as_u64(), ..place })
+                }
+                _ => return Err(e),
+            },
+        };
+        if let Some(mut place) = place {
+            (place.records_before, place.kept) = (survey.records, survey.records);
+            survey.enter(place);
         }
     }
     consumers(log, &mut survey)?;
@@ -155,4 +164,8 @@ fn consumers(log: &Directory, survey: &mut Survey) -> Result<()> {
         survey.enter(place);
     }
     Ok(())
+}
+
+fn is_of_the_medium(e: &Error) -> bool {
+    matches!(e, Error::Io { source, .. } if readable::is_of_the_medium(source))
 }

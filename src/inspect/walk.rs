@@ -7,13 +7,17 @@
 //! 3. The numbers of records before and after tell how many were lost.
 //! 4. A segment that has gone meanwhile was removed by retention: neither it nor what was found in it is damage.
 
-use super::files::{SegmentFile, Wrong, damage, is_still_there, list, open};
+use std::sync::Arc;
+
+use super::files::{SegmentFile, Wrong, damage, is_still_there, list, readable};
+use super::readable::{Readable, UNREADABLE};
 use super::{Damage, Directory, Progress, Remedy, Segment, Survey};
 use crate::cuts::{Cut, Cuts};
 use crate::error::{Error, Result};
 use crate::format::{Flags, GROUP_HEADER, GroupHeader, Link, RecordInvalid, SegmentHeader};
 use crate::lsn::Lsn;
 use crate::recovery::Walker;
+use crate::storage::File;
 
 /// Bytes read at once.
 const CHUNK: usize = 1 << 20;
@@ -213,7 +217,8 @@ impl Walk<'_> {
         if !file.walkable {
             return Ok(segment);
         }
-        let mut walker = Walker::with_chunk(open(self.log, &file.name)?, header, CHUNK);
+        let opened = readable(self.log, &file.name)?;
+        let mut walker = Walker::with_chunk(Arc::clone(&opened) as Arc<dyn File>, header, CHUNK);
         if let Some(limit) = self.limit {
             walker.read_below(limit);
         }
@@ -226,7 +231,7 @@ impl Walk<'_> {
             match walker.group(lsn).map_err(io)? {
                 Ok(group) if self.fits(&group) => {
                     self.resume(&header, lsn, group.first_ordinal);
-                    self.group(&mut walker, file, &group, &mut segment)?;
+                    self.group(&mut walker, file, &opened, &group, &mut segment)?;
                     lsn = group.padded_end(header.block);
                     chained = lsn;
                 }
@@ -238,8 +243,12 @@ impl Walk<'_> {
                         if !is_still_there(self.log, file) {
                             return Err(io(std::io::ErrorKind::NotFound.into()));
                         }
+                        let at = lsn - header.base;
                         let found = match other {
                             Ok(_) => "a group that does not follow",
+                            Err(_) if opened.has_lost(at..at + u64::from(GROUP_HEADER)) => {
+                                UNREADABLE
+                            }
                             Err(e) => e.reason(),
                         };
                         let expected = match &self.link {
@@ -250,7 +259,8 @@ impl Walk<'_> {
                             None => "a group".into(),
                         };
                         self.begin(damage(&file.name, header.base, lsn, found, expected), lsn);
-                        self.left = true;
+                        // What is there and cannot be read would have to be seen to be nothing.
+                        self.left = found != UNREADABLE;
                     }
                     lsn += u64::from(header.block);
                 }
@@ -269,6 +279,13 @@ impl Walk<'_> {
             if next.header.base != header.end() || first.is_none() {
                 self.open = None;
             }
+        }
+        if let Some(lost) = opened.first_lost().filter(|_| self.survey.unreadable.is_none()) {
+            let at = header.base.saturating_add(lost.start);
+            let expected = "a group, or nothing".into();
+            let mut place = damage(&file.name, header.base, at, UNREADABLE, expected);
+            place.bytes = lost.end - lost.start;
+            self.survey.unreadable = Some(place);
         }
         if file.wrong == Some(Wrong::Length) && !self.stopped {
             self.wrong_length(file, chained);
@@ -304,7 +321,7 @@ impl Walk<'_> {
 
     fn first_group(&self, file: &SegmentFile) -> Result<Option<GroupHeader>> {
         let io = |e| Error::io("read", self.log.dir.path().join(&file.name), e);
-        let opened = if file.walkable { open(self.log, &file.name).ok() } else { None };
+        let opened = if file.walkable { readable(self.log, &file.name).ok() } else { None };
         let Some(opened) = opened else { return Ok(None) };
         let group = Walker::new(opened, file.header).group(file.header.first_group());
         Ok(group.map_err(io)?.ok())
@@ -315,6 +332,7 @@ impl Walk<'_> {
         &mut self,
         walker: &mut Walker,
         file: &SegmentFile,
+        opened: &Readable,
         group: &GroupHeader,
         segment: &mut Segment,
     ) -> Result<()> {
@@ -353,8 +371,13 @@ impl Walk<'_> {
                 return Err(io(std::io::ErrorKind::NotFound.into()));
             }
             let expected = format!("one of {} records", group.records);
-            let mut place = damage(&file.name, base, lsn, wrong.reason(), expected);
-            place.bytes = group.padded_end(file.header.block).saturating_sub(lsn);
+            let end = group.padded_end(file.header.block);
+            let found = match opened.has_lost(lsn - base..end - base) {
+                true => UNREADABLE,
+                false => wrong.reason(),
+            };
+            let mut place = damage(&file.name, base, lsn, found, expected);
+            place.bytes = end.saturating_sub(lsn);
             place.records_before = self.survey.records + intact;
             place.records_lost = Some(u64::from(group.records).saturating_sub(intact));
             (place.cut, place.kept) = (group.lsn, self.survey.records);

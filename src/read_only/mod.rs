@@ -55,12 +55,18 @@ pub struct ReadOnlyWal {
     inner: Arc<Inner>,
 }
 
-#[derive(Debug)]
 struct Inner {
     files: Arc<Files>,
     #[cfg_attr(not(feature = "uring"), allow(dead_code, reason = "only watched with nix"))]
     dir: Arc<OsDir>,
     known: Mutex<Known>,
+}
+
+/// Short: it is printed with every handle.
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inner").field("files", &self.files).finish_non_exhaustive()
+    }
 }
 
 impl ReadOnlyWal {

@@ -44,9 +44,18 @@ struct Inner {
     readers: VecDeque<(u64, Arc<dyn File>)>,
 }
 
-#[derive(Debug)]
 pub(crate) struct Table {
     inner: Mutex<Inner>,
+}
+
+impl std::fmt::Debug for Table {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (live, spares) = self.counts();
+        f.debug_struct("Table")
+            .field("live", &live)
+            .field("spares", &spares)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Where a position lies.

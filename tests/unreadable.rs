@@ -1,0 +1,159 @@
+//! A disk that cannot read some of its sectors: what is lost is named, what is intact is found, and a repair takes
+//! nothing that could be read.
+//!
+//! The disk is a loop device whose file was cut short while it was in use: what lay behind the cut is an I/O error.
+#![cfg(target_os = "linux")]
+#![allow(clippy::print_stderr, reason = "tests say what they skip")]
+
+#[path = "support/mounted.rs"]
+#[allow(dead_code, unreachable_pub, reason = "each user needs a part")]
+mod mounted;
+mod support;
+
+use std::path::{Path, PathBuf};
+
+use mounted::Mounted;
+use ringwal::inspect::{Directory, Keep, Survey};
+use ringwal::{Error, Lsn, ReadOnlyWal, Wal};
+use support::{Temp, read_all, segments, small};
+
+struct Scratched(Mounted);
+
+impl Scratched {
+    /// A copy of the log on a disk of its own, which cannot read what the file `victim` has from the block with
+    /// `needle` in it on. `None`: that needs root, loop devices, and the programs.
+    fn with_copy(temp: &Temp, log: &Path, victim: &Path, needle: &[u8]) -> Option<Self> {
+        // Without a journal nothing but the content of the files is written behind the first megabytes.
+        let options = ["-b", "4096", "-O", "^has_journal"];
+        let Some(disk) = Mounted::ext4(temp, 16 << 20, &options) else {
+            eprintln!("skipped: a filesystem on a loop device can only be mounted by root");
+            return None;
+        };
+        let image = disk.image.clone();
+        let scratched = Scratched(disk);
+        let to = scratched.log();
+        std::fs::create_dir(&to).unwrap();
+        let mut files: Vec<PathBuf> =
+            std::fs::read_dir(log).unwrap().map(|entry| entry.unwrap().path()).collect();
+        // What is written last lies last.
+        files.sort_by_key(|path| path == victim);
+        for from in &files {
+            let to = to.join(from.file_name().unwrap());
+            std::fs::copy(from, &to).unwrap();
+            std::fs::File::open(&to).unwrap().sync_all().unwrap();
+        }
+        let content = std::fs::read(&image).unwrap();
+        let last = content.windows(needle.len()).rposition(|bytes| bytes == needle);
+        let last = last.expect("it was written") as u64;
+        std::fs::File::options().write(true).open(&image).unwrap().set_len(last & !4095).unwrap();
+        std::fs::write("/proc/sys/vm/drop_caches", "1").unwrap();
+        Some(scratched)
+    }
+
+    fn log(&self) -> PathBuf {
+        self.0.path.join("log")
+    }
+}
+
+fn payload(n: u32) -> Vec<u8> {
+    [&n.to_le_bytes()[..], b"needle", &[n as u8; 990]].concat()
+}
+
+fn needle(n: u32) -> Vec<u8> {
+    payload(n)[..10].to_vec()
+}
+
+/// Records, their number, and where each is.
+fn filled(temp: &Temp, count: u32) -> Vec<Lsn> {
+    let wal = small(&temp.log()).open().unwrap();
+    let lsns = (0..count).map(|n| wal.append_durable(&payload(n)).unwrap()).collect();
+    wal.close().unwrap();
+    lsns
+}
+
+fn surveyed(dir: &Path) -> (Directory, Survey) {
+    let log = Directory::open(dir, "wal").unwrap();
+    let survey = log.survey(&mut |_| {}).unwrap();
+    (log, survey)
+}
+
+fn intact(log: &Directory, survey: &Survey) -> Vec<u32> {
+    let mut found = Vec::new();
+    let all = log.intact_records(survey, &mut |_, bytes| {
+        found.push(u32::from_le_bytes(bytes[..4].try_into().unwrap()));
+        assert_eq!(bytes, payload(*found.last().unwrap()));
+        true
+    });
+    assert_eq!(all.unwrap().records, found.len() as u64);
+    found
+}
+
+/// The segment that has this position.
+fn segment_of(files: &[PathBuf], lsn: Lsn) -> usize {
+    let base =
+        |path: &PathBuf| path.file_name().unwrap().to_str().unwrap()[4..24].parse::<u64>().unwrap();
+    files.iter().rposition(|path| base(path) <= lsn.as_u64()).unwrap()
+}
+
+fn cannot_be_read(error: &Error) -> bool {
+    matches!(error, Error::Io { source, .. } if source.raw_os_error() == Some(5))
+}
+
+#[test]
+fn what_lies_behind_an_unreadable_place_is_found_and_what_lies_before_it_is_kept() {
+    let temp = Temp::new();
+    let lsns = filled(&temp, 60);
+    let files = segments(&temp.log());
+    let lost = 30;
+    let at = segment_of(&files, lsns[lost]);
+    let in_it = |n: &usize| segment_of(&files, lsns[*n]) == at;
+    let left = (lost..60).find(|n| !in_it(n)).expect("others follow");
+    let Some(disk) = Scratched::with_copy(&temp, &temp.log(), &files[at], &needle(lost as u32))
+    else {
+        return;
+    };
+    let reader = ReadOnlyWal::open(disk.log()).unwrap().reader(Lsn::ZERO).unwrap();
+    let refused = reader.map(Result::err).find_map(|e| e).expect("some of it");
+    assert!(cannot_be_read(&refused), "it is not damage and not the end: {refused}");
+
+    let (log, survey) = surveyed(&disk.log());
+    let [place] = &survey.damage[..] else { panic!("{:?}", survey.damage) };
+    assert_eq!(place.found, "the disk cannot read it");
+    assert_eq!(Some(place.segment.as_ref()), files[at].file_name().unwrap().to_str());
+    assert_eq!((place.records_before, place.records_after), (lost as u64, 60 - left as u64));
+    assert_eq!(place.records_lost, Some((left - lost) as u64));
+    let expected: Vec<u32> = (0..lost as u32).chain(left as u32..60).collect();
+    assert_eq!(intact(&log, &survey), expected);
+
+    let repair = log.plan_repair(&survey, Keep::Before).unwrap().expect("it is damaged");
+    assert_eq!(repair.records, lost as u64);
+    let kept = repair.apply().unwrap().quarantined;
+    assert!(kept.iter().all(|path| path.exists()) && kept.len() > 1, "{kept:?}");
+    let wal = small(&disk.log()).open().unwrap();
+    let found: Vec<Vec<u8>> = read_all(&wal).into_iter().map(|(_, payload)| payload).collect();
+    assert_eq!(found, (0..lost as u32).map(payload).collect::<Vec<_>>());
+    wal.append_durable(b"and it goes on").unwrap();
+}
+
+/// Where the last group ends before it, nobody can say whether the log had ended, too.
+#[test]
+fn an_unreadable_place_behind_the_last_group_is_named() {
+    let temp = Temp::new();
+    let open = |dir: &Path| Wal::builder(dir).segment_size(256 << 10).open().unwrap();
+    let wal = open(&temp.log());
+    for n in 0..10 {
+        wal.append_durable(&payload(n)).unwrap();
+    }
+    wal.close().unwrap();
+    let file = &segments(&temp.log())[0];
+    let Some(disk) = Scratched::with_copy(&temp, &temp.log(), file, &needle(7)) else { return };
+    let refused = ReadOnlyWal::open(disk.log()).map(drop).unwrap_err();
+    assert!(cannot_be_read(&refused), "the log may go on there: {refused}");
+    let (log, survey) = surveyed(&disk.log());
+    let [place] = &survey.damage[..] else { panic!("{:?}", survey.damage) };
+    assert_eq!((place.found, place.records_before), ("the disk cannot read it", 7));
+    assert_eq!((place.records_lost, place.records_after), (None, 0));
+    assert_eq!(intact(&log, &survey), (0..7).collect::<Vec<_>>());
+    log.plan_repair(&survey, Keep::Before).unwrap().unwrap().apply().unwrap();
+    assert_eq!(read_all(&open(&disk.log())).len(), 7);
+}
