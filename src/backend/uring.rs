@@ -338,7 +338,8 @@ impl Drop for UringBackend {
         if self.bell_armed {
             std::mem::forget(std::mem::take(&mut self.bell_count));
         }
-        if self.registered_files {
+        // It would wait for what is in flight.
+        if self.registered_files && self.in_flight == 0 {
             // The kernel takes a ring apart when it comes to it; until then its files keep their filesystem mounted.
             let _ = self.ring.submitter().unregister_files();
         }
