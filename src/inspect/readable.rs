@@ -65,7 +65,8 @@ impl Readable {
                 Err(e) if is_of_the_medium(&e) => {
                     piece.fill(0);
                     self.lose(start..start + PIECE);
-                    piece.len()
+                    // The file may end in it.
+                    self.file.len()?.saturating_sub(start).min(PIECE) as usize
                 }
                 Err(e) => return Err(e),
             };
