@@ -74,7 +74,7 @@ fn payloads(records: &Records) -> Vec<Vec<u8>> {
 }
 
 #[test]
-#[ignore = "writes golden files, into the directory that RINGWAL_GOLDEN_WRITE names"]
+#[ignore = "writes golden files: RINGWAL_GOLDEN_WRITE=DIR cargo test --test golden_format -- --ignored"]
 fn write_golden_files_of_a_new_format_version() {
     let Some(dir) = std::env::var_os("RINGWAL_GOLDEN_WRITE").map(PathBuf::from) else { return };
     std::fs::create_dir(&dir).expect("a directory that does not exist yet");

@@ -239,7 +239,7 @@ fn so_it_does_on_a_simulated_disk_that_fails() {
 
 /// Goes on where the ledger ends, for `RINGWAL_MODEL_MINUTES`, and enters what was done.
 #[test]
-#[ignore = "for hours: it is given a time"]
+#[ignore = "for hours: RINGWAL_MODEL_MINUTES=60 cargo test --release --test model -- --ignored --nocapture"]
 fn sequences_by_the_ledger() {
     let minutes = number("RINGWAL_MODEL_MINUTES").unwrap_or(1);
     let threads = number("RINGWAL_MODEL_THREADS").unwrap_or(2) as usize;

@@ -130,6 +130,21 @@ mod tests {
     }
 
     #[test]
+    fn half_a_report_goes_again_and_what_was_there_stays() {
+        let path = std::env::temp_dir().join(format!("loadgen-half-{}", std::process::id()));
+        for existed in [false, true] {
+            std::fs::write(&path, "half").unwrap();
+            let (option, stop) = ("--json", Arc::default());
+            // As a full disk would, this refuses what is written.
+            let file = Some(File::open(&path).unwrap());
+            let output = OutputFile { option, path: path.clone(), file, existed, stop };
+            assert!(matches!(output.write("whole"), Err(Error::Output { .. })));
+            assert_eq!(path.exists(), existed);
+        }
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
     fn a_path_that_cannot_be_written_is_named_with_its_option() {
         let e =
             OutputFile::open("--hgrm", Path::new("/no/such/dir/x"), &Arc::default()).unwrap_err();

@@ -244,10 +244,7 @@ fn a_signal_ends_the_run_with_its_table_and_leaves_nothing() {
         let place = Place::new(&format!("signal-{signal}"));
         let mut command = place.command(&format!("--duration 60s --verify {SMALL}"));
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while place.entries().is_empty() && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        place.until_more_than(0);
         std::thread::sleep(Duration::from_millis(300));
         kill(nix::unistd::Pid::from_raw(child.id() as i32), signal).unwrap();
         let output = child.wait_with_output().unwrap();

@@ -64,15 +64,6 @@ fn a_directory_need_not_be_text() {
     }
 }
 
-/// Then it listens for signals, too.
-fn until_there_is_something(place: &Place, before: usize) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while place.entries().len() <= before {
-        assert!(Instant::now() < deadline, "it does nothing");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
 /// Sends signals as soon as there is something in the directory.
 fn interrupted(
     place: &Place,
@@ -83,7 +74,7 @@ fn interrupted(
     let before = place.entries().len();
     let mut command: Command = place.command(line);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    until_there_is_something(place, before);
+    place.until_more_than(before);
     for signal in signals {
         std::thread::sleep(pause);
         kill(Pid::from_raw(child.id() as i32), *signal).unwrap();
@@ -158,7 +149,7 @@ fn ctrl_c_on_a_terminal_is_no_failure_of_the_writer() {
     // As a terminal does it: the signal goes to all processes of the group.
     command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = command.spawn().unwrap();
-    until_there_is_something(&place, 0);
+    place.until_more_than(0);
     std::thread::sleep(Duration::from_millis(500));
     nix::sys::signal::killpg(Pid::from_raw(child.id() as i32), Signal::SIGINT).unwrap();
     let output = child.wait_with_output().unwrap();

@@ -12,7 +12,7 @@ use crate::format::{
 };
 use crate::lsn::Lsn;
 use crate::segment::SegmentName;
-use crate::storage::{Access, Dir, File, read_full};
+use crate::storage::{Access, Dir, read_full};
 
 /// What is wrong with a segment file as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -190,15 +190,11 @@ fn header(log: &Directory, name: &str) -> Result<Result<Header>> {
     })
 }
 
-pub(super) fn open(log: &Directory, name: &str) -> Result<Arc<dyn File>> {
-    log.dir.open(name, Access::Read).map_err(|e| Error::io("open", log.dir.path_of(name), e))
-}
-
-/// The same, to be read as far as the disk can.
+/// A file, to be read as far as the disk can.
 pub(super) fn readable(log: &Directory, name: &str) -> Result<Arc<Readable>> {
     let io = |e| Error::io("open", log.dir.path_of(name), e);
-    let direct = log.dir.open(name, Access::ReadDevice).map_err(io)?;
-    Ok(Readable::new(open(log, name)?, direct))
+    let open = |access| log.dir.open(name, access).map_err(io);
+    Ok(Readable::new(open(Access::Read)?, open(Access::ReadDevice)?))
 }
 
 /// Whether that file is still the segment that it was.

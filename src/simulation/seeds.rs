@@ -149,7 +149,7 @@ fn the_oracle_finds_a_sync_that_does_not_wait_for_its_write() {
 
 /// Goes on where the ledger ends, for `RINGWAL_SIM_MINUTES`, and enters what was done.
 #[test]
-#[ignore = "for hours: it is given a time"]
+#[ignore = "for hours: RINGWAL_SIM_MINUTES=60 cargo test --release --lib seeds_by_the_ledger -- --ignored --nocapture"]
 fn seeds_by_the_ledger() {
     let minutes = number("RINGWAL_SIM_MINUTES").unwrap_or(1);
     let ledger = super::ledger::Ledger::open("simulation");

@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -39,6 +40,15 @@ impl Place {
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{line}: {stderr}");
         serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// Waits for the command to have made something: then it listens for signals, too.
+    pub(crate) fn until_more_than(&self, before: usize) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while self.entries().len() <= before {
+            assert!(Instant::now() < deadline, "it does nothing");
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     pub(crate) fn entries(&self) -> Vec<String> {
