@@ -125,3 +125,45 @@ fn no_file_grows_past_what_one_would_want_to_read() {
     let long: Vec<String> = files.iter().filter_map(long).collect();
     assert!(long.is_empty(), "{}", long.join("\n"));
 }
+
+/// What a patch of one file takes away or leaves, piece by piece.
+fn pieces_before(patch: &str) -> Vec<(&str, String)> {
+    let mut pieces: Vec<(&str, String)> = Vec::new();
+    let mut file = "";
+    for line in patch.lines() {
+        match line.split_at_checked(1) {
+            _ if line.starts_with("--- a/") => file = &line[6..],
+            _ if line.starts_with("+++ ") => {}
+            Some(("@", _)) => pieces.push((file, String::new())),
+            Some((" " | "-", kept)) => {
+                if let Some((_, piece)) = pieces.last_mut() {
+                    *piece += kept;
+                    piece.push('\n');
+                }
+            }
+            _ => {}
+        }
+    }
+    pieces
+}
+
+/// A planted bug that does not apply any more shows nothing.
+#[test]
+fn planted_bugs_have_a_place_in_the_code() {
+    let Ok(entries) = fs::read_dir(root().join("tests/planted")) else { return };
+    let mut wrong = Vec::new();
+    for path in entries.map(|entry| entry.unwrap().path()) {
+        if path.extension().is_none_or(|e| e != "patch") {
+            continue;
+        }
+        let patch = fs::read_to_string(&path).unwrap();
+        let pieces = pieces_before(&patch);
+        let there = |(file, piece): &(&str, String)| {
+            fs::read_to_string(root().join(file)).is_ok_and(|text| text.contains(piece.as_str()))
+        };
+        if pieces.is_empty() || !pieces.iter().all(there) {
+            wrong.push(path.display().to_string());
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
