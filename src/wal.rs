@@ -188,8 +188,10 @@ impl Wal {
     ///
     /// # Errors
     ///
-    /// `NotAppended` for a position that was never given out, `Poisoned` if the log failed before,
-    /// `WouldDeadlock` on the log's own threads. What is durable already is `Ok`, come what may.
+    /// `NotAppended` for a position that was never given out, `Truncated` for one that
+    /// [`Wal::truncate_after`] made void, `Poisoned` if the log failed before, `WouldDeadlock` on the log's
+    /// own threads. What is durable already is `Ok`, come what may; so is what retention has removed, the
+    /// cuts in it too.
     pub fn wait_durable(&self, lsn: Lsn) -> Result<()> {
         self.core().wait_durable(lsn.as_u64())
     }

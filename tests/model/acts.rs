@@ -60,14 +60,18 @@ impl Subject {
             Op::AppendAsync(len) => {
                 self.appended(&[*len], |p| block_on(wal.append_async(&p[0]), threads))
             }
-            Op::DropAppending(len) => self.tried(&[*len], |p| {
-                let future = pin!(wal.append_async(&p[0]));
-                match future.poll(&mut Context::from_waker(Waker::noop())) {
-                    Poll::Ready(result) => result,
-                    // Dropped now: it is not appended.
-                    Poll::Pending => Err(Error::RingFull),
-                }
-            }),
+            Op::DropAppending(len) => {
+                // Room that it was given before it is dropped becomes a hole.
+                self.model.hole();
+                self.tried(&[*len], |p| {
+                    let future = pin!(wal.append_async(&p[0]));
+                    match future.poll(&mut Context::from_waker(Waker::noop())) {
+                        Poll::Ready(result) => result,
+                        // Dropped now: it is not appended.
+                        Poll::Pending => Err(Error::RingFull),
+                    }
+                })
+            }
             Op::AppendDurable(len) => self.appended(&[*len], |p| {
                 let lsn = wal.append_durable(&p[0])?;
                 assert!(wal.durable_end() > lsn, "not durable");
@@ -83,7 +87,10 @@ impl Subject {
             Op::PanicInside => {
                 let fill = || wal.append_with(100, |_| std::panic::resume_unwind(Box::new("fill")));
                 match catch_unwind(AssertUnwindSafe(fill)) {
-                    Err(_) => Ok(()),
+                    Err(_) => {
+                        self.model.hole();
+                        Ok(())
+                    }
                     Ok(Err(Error::NoSpace)) if self.full => Ok(()),
                     Ok(returned) => wrong(&returned),
                 }
@@ -187,7 +194,8 @@ impl Subject {
         let inner = is_record && self.model.inside_batch.contains(&lsn);
         let within = self.model.records[..self.model.index(lsn)].last();
         // Of the bytes behind the payload some are padding, some lie between groups.
-        let perhaps = within.is_some_and(|(at, payload)| lsn < at + 40 + payload.len() as u64);
+        let perhaps = within.is_some_and(|(at, payload)| lsn < at + 40 + payload.len() as u64)
+            || self.model.has_hole_behind(within.map(|(at, _)| *at));
         let within = within.is_some_and(|(at, payload)| lsn < at + 8 + payload.len() as u64);
         let appended = self.surely_appended(lsn);
         // Zero is the oldest.
@@ -270,13 +278,15 @@ impl Subject {
         wait: impl FnOnce(&Wal, Lsn) -> ringwal::Result<()>,
     ) -> Checked {
         let (wal, lsn) = (self.wal(), self.lsn(place));
-        match (wait(&wal, Lsn::new(lsn)), self.surely_appended(lsn)) {
+        let waited = wait(&wal, Lsn::new(lsn));
+        let oldest = wal.oldest_lsn().as_u64();
+        match (waited, self.surely_appended(lsn)) {
             (Err(Error::Truncated { from, to }), _)
                 if self.model.may_be_void(lsn) && from.as_u64() <= lsn && lsn < to.as_u64() =>
             {
                 Ok(())
             }
-            (Ok(()), _) if self.model.is_void(lsn) => Err(format!("{lsn} was cut")),
+            (Ok(()), _) if self.model.is_void(lsn, oldest) => Err(format!("{lsn} was cut")),
             (Ok(()), Some(true) | None) if wal.durable_end().as_u64() > lsn => Ok(()),
             (Err(Error::NotAppended { end, .. }), Some(false) | None) if end.as_u64() <= lsn => {
                 Ok(())
@@ -303,7 +313,7 @@ impl Subject {
                 Ok(())
             }
             (Err(Error::Truncated { .. }), None) if self.model.may_be_void(lsn) => Ok(()),
-            (Err(Error::NoRecord { .. }), None) if !self.model.is_void(lsn) => Ok(()),
+            (Err(Error::NoRecord { .. }), None) if !self.model.is_void(lsn, 0) => Ok(()),
             (other, _) => Err(format!("{lsn}: got {other:?}")),
         }
     }

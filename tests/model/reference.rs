@@ -20,6 +20,8 @@ pub(crate) struct Reference {
     void: Vec<(u64, u64, u64)>,
     /// A cut that may have been made before the power went: from where to where the log goes on.
     perhaps_void: Vec<(u64, u64)>,
+    /// Records, or zero, behind which a reservation was given up.
+    holes: BTreeSet<u64>,
 }
 
 impl Reference {
@@ -62,8 +64,19 @@ impl Reference {
         Ok(())
     }
 
-    pub(crate) fn is_void(&self, lsn: u64) -> bool {
-        self.void.iter().any(|&(_, first, to)| (first..to).contains(&lsn))
+    /// The log forgets a cut that is altogether below the oldest it keeps.
+    pub(crate) fn is_void(&self, lsn: u64, oldest: u64) -> bool {
+        self.void.iter().any(|&(_, first, to)| to >= oldest && (first..to).contains(&lsn))
+    }
+
+    /// Something is stored behind the last record that is no record.
+    pub(crate) fn hole(&mut self) {
+        self.holes.insert(self.records.last().map_or(0, |r| r.0));
+    }
+
+    /// Whether there may be something that is no record where the next one is awaited.
+    pub(crate) fn has_hole_behind(&self, record: Option<u64>) -> bool {
+        self.holes.contains(&record.unwrap_or(0))
     }
 
     /// Between records it depends on where groups begin.
