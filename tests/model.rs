@@ -32,7 +32,7 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ledger::Ledger;
@@ -94,6 +94,10 @@ impl Watch {
         *self.busy[n].lock().unwrap() = (seed + 1, Instant::now());
     }
 
+    fn end(&self, n: usize) {
+        self.busy[n].lock().unwrap().0 = 0;
+    }
+
     fn look(&self, scale: Scale) {
         for busy in &self.busy {
             let (seed, since) = *busy.lock().unwrap();
@@ -148,9 +152,10 @@ fn run_all(
 ) -> Done {
     let next = AtomicU64::new(first);
     let (sequences, operations) = (AtomicU64::new(0), AtomicU64::new(0));
+    let failed = AtomicBool::new(false);
     let watch = Watch::new(threads);
     let worker = |n: usize| {
-        while until.is_none_or(|until| Instant::now() < until) {
+        while until.is_none_or(|until| Instant::now() < until) && !failed.load(Ordering::SeqCst) {
             let seed = next.fetch_add(1, Ordering::SeqCst);
             if seed >= first.saturating_add(count) {
                 break;
@@ -159,11 +164,15 @@ fn run_all(
             let ops = sequence(seed, scale);
             operations.fetch_add(ops.len() as u64, Ordering::Relaxed);
             if let Err(e) = run_one(n, seed, &ops) {
-                next.store(u64::MAX / 2, Ordering::SeqCst);
+                failed.store(true, Ordering::SeqCst);
                 // Said at once: a shorter one might hang.
                 eprintln!("sequence {seed}: {e}");
-                let few = shrink(ops, |ops| run_one(n, seed, ops).is_err());
+                let few = shrink(ops, |ops| {
+                    watch.begin(n, seed);
+                    run_one(n, seed, ops).is_err()
+                });
                 let again = run_one(n, seed, &few);
+                watch.end(n);
                 return Some(format!(
                     "{e}\nshorter, {again:?}:\n{few:#?}\nagain: RINGWAL_MODEL_FIRST={seed} \
                      RINGWAL_MODEL_SEQUENCES=1 cargo test --test model"
@@ -171,9 +180,10 @@ fn run_all(
             }
             sequences.fetch_add(1, Ordering::Relaxed);
         }
+        watch.end(n);
         None
     };
-    let failed = std::thread::scope(|scope| {
+    let failure = std::thread::scope(|scope| {
         let worker = &worker;
         let workers: Vec<_> = (0..threads).map(|n| scope.spawn(move || worker(n))).collect();
         while workers.iter().any(|w| !w.is_finished()) {
@@ -182,7 +192,7 @@ fn run_all(
         }
         workers.into_iter().filter_map(|w| w.join().unwrap()).next()
     });
-    if let Some(failure) = failed {
+    if let Some(failure) = failure {
         panic!("{failure}");
     }
     Done { sequences: sequences.into_inner(), operations: operations.into_inner() }

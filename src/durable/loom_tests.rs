@@ -113,7 +113,7 @@ fn loom_forgetting_races_with_waking() {
         };
         durable.forget(100, ticket);
         publisher.join().unwrap();
-        assert!(crate::sync::lock(&durable.bucket(100).list).is_empty());
+        assert_eq!(crate::sync::lock(&durable.bucket(100).list).len(), 0);
     });
 }
 

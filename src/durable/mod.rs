@@ -17,6 +17,7 @@
 mod loom_tests;
 mod relay;
 mod status;
+mod tasks;
 #[cfg(all(test, not(ringwal_loom)))]
 mod tests;
 
@@ -27,6 +28,7 @@ use std::time::{Duration, Instant};
 use crossbeam::utils::CachePadded;
 use relay::{Relay, this_thread};
 use status::Status;
+use tasks::{Task, Tasks};
 
 use crate::error::{Error, Failure};
 use crate::ring::wake_quietly;
@@ -54,16 +56,7 @@ struct Bucket {
     threads: AtomicU32,
     tasks: AtomicU32,
     changed: Futex,
-    list: Mutex<Vec<Task>>,
-}
-
-#[derive(Debug)]
-struct Task {
-    lsn: u64,
-    id: u64,
-    /// Who registered it: most likely who will poll it.
-    thread: usize,
-    waker: Waker,
+    list: Mutex<Tasks>,
 }
 
 /// What the I/O thread keeps from one waking to the next, so that waking allocates nothing.
@@ -113,7 +106,7 @@ impl Durable {
                 threads: AtomicU32::new(0),
                 tasks: AtomicU32::new(0),
                 changed: Futex::new(0),
-                list: Mutex::new(Vec::new()),
+                list: Mutex::new(Tasks::default()),
             })
         };
         Durable {
@@ -260,17 +253,18 @@ impl Durable {
     /// stands after that. `NotYet` comes with the ticket to [`Durable::forget`].
     pub(crate) fn register(&self, lsn: u64, waker: &Waker, by: Registrar) -> (Verdict, u64) {
         let bucket = self.bucket(lsn);
-        let id = self.ids.fetch_add(1, Ordering::Relaxed);
-        let thread = match by {
-            Registrar::Task => this_thread(),
-            Registrar::Nobody => usize::MAX - id as usize,
-        };
-        let task = Task { lsn, id, thread, waker: waker.clone() };
-        {
+        let waker = Some(waker.clone());
+        let id = {
             let mut list = lock(&bucket.list);
-            list.push(task);
+            let id = self.ids.fetch_add(1, Ordering::Relaxed);
+            let thread = match by {
+                Registrar::Task => this_thread(),
+                Registrar::Nobody => usize::MAX - id as usize,
+            };
+            list.enter(Task { lsn, id, thread, waker });
             bucket.tasks.store(list.len() as u32, Ordering::SeqCst);
-        }
+            id
+        };
         model_fence();
         let verdict = self.verdict(lsn);
         if !matches!(verdict, Verdict::NotYet) {
@@ -282,16 +276,14 @@ impl Durable {
     /// Replaces the waker of a registered task. False: it has been woken already.
     pub(crate) fn update(&self, lsn: u64, id: u64, waker: &Waker) -> bool {
         let place = &self.bucket(lsn).list;
-        let same =
-            |list: &[Task]| list.iter().find(|t| t.id == id).map(|t| t.waker.will_wake(waker));
-        let same = same(&lock(place));
+        let same = lock(place).waker(id).map(|old| old.will_wake(waker));
         if same != Some(false) {
             return same.is_some();
         }
         let mut new = waker.clone();
-        let replaced = match lock(place).iter_mut().find(|t| t.id == id) {
-            Some(task) => {
-                std::mem::swap(&mut task.waker, &mut new);
+        let replaced = match lock(place).waker(id) {
+            Some(old) => {
+                std::mem::swap(old, &mut new);
                 true
             }
             None => false,
@@ -305,7 +297,7 @@ impl Durable {
     pub(crate) fn forget(&self, lsn: u64, id: u64) {
         let bucket = self.bucket(lsn);
         let mut list = lock(&bucket.list);
-        let removed = list.iter().position(|t| t.id == id).map(|at| list.swap_remove(at));
+        let removed = list.leave(id);
         bucket.tasks.store(list.len() as u32, Ordering::SeqCst);
         drop(list);
         // A waker's drop is user code too.
@@ -350,7 +342,7 @@ impl Durable {
             if bucket.tasks.load(Ordering::SeqCst) != 0 {
                 let end = self.end();
                 let mut list = lock(&bucket.list);
-                ready.tasks.extend(list.extract_if(.., |t| everybody || t.lsn < end));
+                ready.tasks.extend(list.take(|t| everybody || t.lsn < end));
                 bucket.tasks.store(list.len() as u32, Ordering::SeqCst);
             }
         }
@@ -365,12 +357,12 @@ impl Durable {
         // its threads: measured, they are better woken from here.
         if all.len() > ONE_BY_ONE && one_thread {
             let chosen = tasks.next();
-            self.relay.put(tasks.map(|t| t.waker));
-            if let Some(chosen) = chosen {
-                wake_quietly(chosen.waker);
+            self.relay.put(tasks.filter_map(|t| t.waker));
+            if let Some(waker) = chosen.and_then(|t| t.waker) {
+                wake_quietly(waker);
             }
         } else {
-            tasks.for_each(|t| wake_quietly(t.waker));
+            tasks.filter_map(|t| t.waker).for_each(wake_quietly);
         }
     }
 

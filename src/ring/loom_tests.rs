@@ -287,6 +287,59 @@ fn loom_a_task_takes_its_room_or_misses_it() {
     });
 }
 
+/// 8: a task leaves the queue while room is given out. Either it has left and the next one is served, or the room
+/// is its own and it gives it up.
+#[test]
+fn loom_whoever_leaves_the_queue_holds_up_nobody() {
+    static LEFT: AtomicUsize = AtomicUsize::new(0);
+    static SERVED: AtomicUsize = AtomicUsize::new(0);
+    model(|| {
+        let ring = started(16, 2, 8 * BLOCK);
+        assert!(put(&ring, 16).is_some());
+        assert!(put(&ring, 16).is_some());
+        let later = || ring.reserve_later(16, Waker::noop());
+        let Ok(Err(leaving)) = later() else { panic!("no room") };
+        // Two, so that the place that is left empty stays for a while.
+        let staying = [later(), later()].map(|queued| queued.unwrap().unwrap_err());
+        let task = {
+            let ring = Arc::clone(&ring);
+            thread::spawn(move || match leaving.cancel(&ring) {
+                Some(mut room) => {
+                    room.bytes();
+                    room.publish(0);
+                    SERVED.fetch_add(1, Std::Relaxed);
+                    true
+                }
+                None => {
+                    LEFT.fetch_add(1, Std::Relaxed);
+                    false
+                }
+            })
+        };
+        for next in 0..2 {
+            assert_eq!(take(&ring, next).records, 1);
+            ring.release(next);
+        }
+        let mut next = 2;
+        if task.join().unwrap() {
+            assert_eq!(take(&ring, next).records, 0);
+            ring.release(next);
+            next += 1;
+        }
+        for pending in staying {
+            let Some(Turn::Granted(room)) = pending.poll(&ring, Waker::noop()) else {
+                panic!("it is this one's turn")
+            };
+            fill(room);
+            assert_eq!(take(&ring, next).records, 1);
+            ring.release(next);
+            next += 1;
+        }
+        assert!(!ring.has_queue());
+    });
+    assert!(LEFT.load(Std::Relaxed) > 0 && SERVED.load(Std::Relaxed) > 0);
+}
+
 /// The doorbell's 2: the sleeper misses no publication.
 #[test]
 fn loom_no_publication_is_slept_through() {

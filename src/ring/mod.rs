@@ -27,6 +27,7 @@
 
 mod doorbell;
 mod memory;
+mod queue;
 mod request;
 mod reserve;
 mod word;
@@ -50,6 +51,7 @@ use crate::caught::caught;
 use crate::format::GROUP_HEADER;
 use crate::lsn::align_up;
 use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering, Tracker, lock};
+use queue::Queue;
 use request::Request;
 use word::{SEAL, Tail};
 
@@ -96,7 +98,7 @@ struct Opening {
     left: Option<Placement>,
     /// End, with padding, of the last extent that was closed.
     last_end: u64,
-    queue: VecDeque<Arc<Request>>,
+    queue: Queue,
     /// Tasks that were granted room or refused: user code, woken after the lock is let go.
     wakers: Vec<Waker>,
     /// What tasks were granted, by the sequence of the extent, ascending.
@@ -115,7 +117,7 @@ struct Opening {
 
 impl Opening {
     fn fail_all(&mut self) {
-        for request in self.queue.drain(..) {
+        while let Some(request) = self.queue.pop() {
             self.wakers.extend(request.fail());
         }
     }
@@ -203,7 +205,7 @@ impl Ring {
                 placement,
                 left: None,
                 last_end: placement.next,
-                queue: VecDeque::new(),
+                queue: Queue::default(),
                 wakers: Vec::new(),
                 unpolled: VecDeque::new(),
                 stopped: false,
@@ -272,7 +274,7 @@ impl Ring {
             (end <= self.limit).then(|| *offset = end)
         };
         let mut end = HEADER;
-        let granted = opening.queue.iter().map_while(|r| fits(&mut end, r)).count();
+        let granted = opening.queue.waiting().map_while(|r| fits(&mut end, r)).count();
         let left = opening.placement;
         opening.left = Some(left).filter(|l| goes_on && l.segment_end - l.next >= l.block);
         opening.placement = to;
@@ -283,7 +285,7 @@ impl Ring {
         self.tail.swap(Tail::new(sequence, end).0, Ordering::SeqCst);
         let mut offset = HEADER;
         for _ in 0..granted {
-            if let Some(request) = opening.queue.pop_front() {
+            if let Some(request) = opening.queue.pop() {
                 let len = request.len();
                 if request.is_task() {
                     opening.unpolled.push_back((sequence, Arc::clone(&request)));

@@ -1,7 +1,7 @@
 //! A producer that waits for room: its place in the queue, and how it is told.
 //!
-//! 1. WAITING -> GRANTED | FAILED, once, by whoever holds the queue's lock, after the grant's fields. The
-//!    owner may leave the queue before that, under the same lock.
+//! 1. WAITING -> GRANTED | FAILED, once, by whoever holds the queue's lock, after the grant's fields; or
+//!    -> LEFT, by the owner, under the same lock. It is counted there, and passed over.
 //! 2. GRANTED owns its bytes of the extent, and somebody must publish them, as a record or as an abort. A
 //!    thread is on its way to do so. A task may be polled late or never: for one, GRANTED -> TAKEN, by the
 //!    owner, or -> MISSED, by the I/O thread that has waited long enough, whoever is first; the bytes are
@@ -17,6 +17,7 @@ const GRANTED: u32 = 1;
 const FAILED: u32 = 2;
 const TAKEN: u32 = 3;
 const MISSED: u32 = 4;
+const LEFT: u32 = 5;
 
 #[derive(Debug)]
 pub(super) struct Request {
@@ -60,6 +61,21 @@ impl Request {
         let new = waker.clone();
         let old = lock(&self.waker).replace(new);
         drop(old);
+    }
+
+    pub(super) fn drop_waker(&self) {
+        let waker = lock(&self.waker).take();
+        drop(waker);
+    }
+
+    /// The owner's, under the queue's lock. False: it was settled before.
+    pub(super) fn leave(&self) -> bool {
+        self.state.change(WAITING, LEFT)
+    }
+
+    /// Under the queue's lock.
+    pub(super) fn has_left(&self) -> bool {
+        self.state.load() == LEFT
     }
 
     /// Whether a task waits, rather than a thread. Under the queue's lock, before it is settled.
@@ -111,8 +127,7 @@ impl Request {
             outcome => outcome,
         };
         // One that came while it was settled.
-        let waker = lock(&self.waker).take();
-        drop(waker);
+        self.drop_waker();
         Some(outcome)
     }
 

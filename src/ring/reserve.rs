@@ -138,7 +138,7 @@ impl Ring {
             // Extents open only under this lock: closed now, it opens after we are in the queue.
             if Tail(self.tail.load(Ordering::Acquire)).offset() > self.limit {
                 request.prepare(len, waker);
-                opening.queue.push_back(Arc::clone(request));
+                opening.queue.enter(request);
                 return Ok(None);
             }
         }
@@ -195,9 +195,11 @@ impl PendingReservation {
 
     /// Leaves the queue. If the room was granted already it is returned, and must be published.
     pub(crate) fn cancel(self, ring: &Ring) -> Option<Reservation<'_>> {
-        let mut opening = lock(&ring.opening);
-        opening.queue.retain(|queued| !Arc::ptr_eq(queued, &self.request));
-        drop(opening);
+        if lock(&ring.opening).queue.leave(&self.request) {
+            // Not with the place in the queue, which goes under the lock.
+            self.request.drop_waker();
+            return None;
+        }
         match self.take(ring)? {
             Turn::Granted(room) => Some(room),
             Turn::Refused(_) | Turn::Missed => None,

@@ -198,18 +198,20 @@ impl Subject {
             || self.model.has_hole_behind(within.map(|(at, _)| *at));
         let within = within.is_some_and(|(at, payload)| lsn < at + 8 + payload.len() as u64);
         let appended = self.surely_appended(lsn);
-        // Zero is the oldest.
-        let kept = self.model.index(lsn.max(wal.oldest_lsn().as_u64()));
+        self.pending = Some(Pending::Cut(lsn));
+        let cut = wal.truncate_after(Lsn::new(lsn));
+        // Zero is the oldest, which may have changed meanwhile.
+        let oldest = wal.oldest_lsn().as_u64();
+        let kept = self.model.index(lsn.max(oldest));
         let first = self.model.records.get(kept).map(|r| r.0);
         let consumed = first.is_some_and(|first| self.consumers.beyond(first));
-        self.pending = Some(Pending::Cut(lsn));
-        match wal.truncate_after(Lsn::new(lsn)) {
+        match cut {
             Ok(to) if !consumed && !inner && !within && appended != Some(false) => {
                 self.model.cut(lsn, to.as_u64())?;
                 if let Some(f) = &mut self.follower {
-                    f.cursor.cut(&self.model, lsn);
+                    f.cursor.cut(&self.model, lsn, oldest);
                 }
-                self.consumers.cut(&self.model, lsn);
+                self.consumers.cut(&self.model, lsn, oldest);
                 self.read_from(0)
             }
             Err(Error::InsideBatch { first, .. })

@@ -63,9 +63,9 @@ impl Consumers {
         self.known.iter().any(|(n, at)| name(*n) == named && *at == position.as_u64())
     }
 
-    pub(crate) fn cut(&mut self, model: &super::reference::Reference, lsn: u64) {
+    pub(crate) fn cut(&mut self, model: &super::reference::Reference, lsn: u64, oldest: u64) {
         let cursors = self.attached.values_mut().filter_map(|a| a.cursor.as_mut());
-        cursors.for_each(|cursor| cursor.cut(model, lsn));
+        cursors.for_each(|cursor| cursor.cut(model, lsn, oldest));
     }
 
     /// After opening: all that were there are there, where they were.
@@ -131,35 +131,41 @@ impl Subject {
         };
         let position = consumer.position();
         let overtaken = |oldest: Lsn| oldest > position;
+        let lax =
+            self.config.is_some_and(|c| c.consumer_limit) || overtaken(Lsn::new(self.model.oldest));
+        // It goes on from where it has done with what it was given.
+        let again = |consumer: &mut Consumer| match consumer.seek(position) {
+            Ok(()) => Ok(()),
+            Err(Error::Pruned { oldest }) if lax && overtaken(oldest) => Ok(()),
+            Err(e) => Err(format!("consumer: {e:?}")),
+        };
         if cursor.is_some_and(|c| c.cut) {
             let taken = consumer.records().and_then(|f| f.try_next().map(|r| r.map(|r| r.lsn)));
             if !matches!(taken, Err(Error::Truncated { .. })) {
                 return wrong(&taken);
             }
-            // It goes on from where it has done with what it was given.
-            consumer.seek(position).map_err(|e| format!("consumer: {e:?}"))?;
             *cursor = None;
+            return again(consumer);
         }
-        let lax =
-            self.config.is_some_and(|c| c.consumer_limit) || overtaken(Lsn::new(self.model.oldest));
         let records = match consumer.records() {
             Ok(records) => records,
             Err(Error::Pruned { oldest }) if lax && overtaken(oldest) => return Ok(()),
             Err(e) => return Err(format!("consumer: {e:?}")),
         };
         // It begins with the first delivery: a commit before that moves it.
-        let cursor = cursor.get_or_insert_with(|| Cursor::new(&self.model, position.as_u64()));
+        let at = cursor.get_or_insert_with(|| Cursor::new(&self.model, position.as_u64()));
         for _ in 0..most {
             match records.try_next() {
                 Ok(Some(record)) => {
-                    let delivered =
-                        cursor.deliver(&self.model, record.lsn.as_u64(), record.payload);
+                    let delivered = at.deliver(&self.model, record.lsn.as_u64(), record.payload);
                     delivered.map_err(|e| format!("consumer: {e}"))?;
                 }
                 Ok(None) => {
-                    return cursor
-                        .stops(&self.model, durable)
-                        .map_err(|e| format!("consumer: {e}"));
+                    return at.stops(&self.model, durable).map_err(|e| format!("consumer: {e}"));
+                }
+                Err(Error::Truncated { .. }) if at.perhaps_cut => {
+                    *cursor = None;
+                    return again(consumer);
                 }
                 Err(Error::Pruned { oldest }) if lax && limited && overtaken(oldest) => {
                     self.consumers.attached.remove(&n);
