@@ -233,7 +233,8 @@ impl Helper {
         }
         let target = self.retention_target();
         self.shared.want_retired(target);
-        let span = tracing::debug_span!("retention", target);
+        // Made when there is something to tell of: this is looked at again and again.
+        let mut span = None;
         let shared = Arc::clone(&self.shared);
         let take = || {
             let (end, most) = (shared.durable.end(), shared.retired().min(target));
@@ -241,7 +242,8 @@ impl Helper {
             shared.consumers.take_unheld(end, |held| table.take_oldest(most.min(held)))
         };
         while let Some(header) = take() {
-            let _entered = span.enter();
+            let told = span.get_or_insert_with(|| tracing::debug_span!("retention", target));
+            let _entered = told.enter();
             if let Err(e) = self.remove(&header) {
                 self.shared.files.table.put_back(header);
                 return Err(e);

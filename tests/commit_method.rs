@@ -130,14 +130,19 @@ fn another_process_remembers() {
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stdout).unwrap()
     };
-    let measured = child();
+    // On a machine that stands still for seconds a measurement is given up.
+    let measured = || {
+        let tries = (0..5).map(|_| child());
+        tries.reduce(|said, next| if said.contains("then Measured") { said } else { next }).unwrap()
+    };
+    let first = measured();
     let memo = temp.log().join("wal.commit");
-    if !measured.contains("then Measured") {
-        eprintln!("skipped: nothing can be measured here: {measured}");
+    if !first.contains("then Measured") {
+        eprintln!("skipped: nothing can be measured here: {first}");
         assert!(!memo.exists());
         return;
     }
-    assert!(measured.contains("first Measuring"), "{measured}");
+    assert!(first.contains("first Measuring"), "{first}");
     if !memo.exists() {
         eprintln!("skipped: the methods are equally fast here");
         return;
@@ -149,7 +154,7 @@ fn another_process_remembers() {
     damaged[40] ^= 1;
     for bad in [damaged, good[..30].to_vec(), vec![], vec![0xFF; 100_000]] {
         std::fs::write(&memo, bad).unwrap();
-        let said = child();
+        let said = measured();
         assert!(said.contains("first Measuring") && said.contains("then Measured"), "{said}");
     }
     std::fs::write(&memo, &good).unwrap();

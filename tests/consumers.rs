@@ -101,7 +101,7 @@ fn names_and_positions_that_cannot_be_are_refused() {
         Err(Error::ConsumerBackwards { lsn, position }) => assert!(lsn < position),
         other => panic!("{other:?}"),
     }
-    assert!(matches!(one.commit(wal.durable_end()), Err(Error::NotDurable { .. })));
+    assert!(matches!(one.commit(Lsn::new(1 << 40)), Err(Error::NotDurable { .. })));
     assert!(matches!(one.seek(Lsn::new(1 << 40)), Err(Error::NotDurable { .. })));
     assert_eq!(next(&mut one).1, 6);
     one.seek(lsns[2]).unwrap();
@@ -251,7 +251,10 @@ fn segments_stay_for_a_consumer_whether_it_is_attached_or_not() {
         last = lsn;
     }
     consumer.commit(last).unwrap();
-    assert_eq!(consumer.lag(), wal.durable_end().as_u64() - last.as_u64() - 1);
+    // The log may write a mark of its own meanwhile.
+    let before = wal.durable_end().as_u64();
+    let reached = consumer.lag() + last.as_u64() + 1;
+    assert!((before..=wal.durable_end().as_u64()).contains(&reached));
     drop(consumer);
     let oldest = wal.truncate_before(wal.durable_end()).unwrap();
     assert!(oldest > Lsn::ZERO, "now it may go");
@@ -339,13 +342,15 @@ fn one_that_hangs_is_overtaken_too_and_never_told_that_the_log_has_ended() {
     fill(&wal, 20, 400);
     assert_eq!(wal.oldest_lsn(), Lsn::ZERO, "within the limit it is waited for");
     let mut written = 400;
-    let until = Instant::now() + Duration::from_secs(60);
     while wal.oldest_lsn() == Lsn::ZERO {
         fill(&wal, written, written + 100);
         written += 100;
-        assert!(Instant::now() < until, "what it holds stays beyond the limit");
+        let end = wal.durable_end().as_u64();
+        assert!(end < 8 * LIMIT, "what it holds stays beyond the limit");
     }
     wal.truncate_before(wal.durable_end()).unwrap();
+    // So that there is something in any case.
+    fill(&wal, written, written + 10);
     let mut expected = 1;
     let failed = loop {
         match consumer.records().unwrap().try_next() {

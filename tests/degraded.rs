@@ -12,7 +12,7 @@ mod child;
 mod support;
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use child::{
     ALLOW, NUMBER, Statement, become_nobody, case_and_directory, fail, filter_system_calls,
@@ -245,10 +245,9 @@ fn a_log_on_tmpfs_is_like_any_other() {
 
 /// Appends until the log fails, which it must do with the error of a failed log.
 fn until_it_fails(wal: &Wal) -> u32 {
-    let until = Instant::now() + Duration::from_secs(30);
     for n in 0_u32.. {
         match wal.append_durable(&[&n.to_le_bytes()[..], &[3; 900]].concat()) {
-            Ok(_) => assert!(Instant::now() < until, "it goes on for ever"),
+            Ok(_) => assert!(n < 100_000, "it goes on for ever"),
             Err(Error::Poisoned { .. }) => return n,
             Err(e) => panic!("{e}"),
         }

@@ -59,10 +59,10 @@ fn spans_and_events_tell_of_what_is_rare_and_of_nothing_else() {
     tracing::subscriber::set_global_default(Listener(AtomicU64::new(0))).unwrap();
     let temp = Temp::new();
     let wal = small(&temp.log()).max_segments(4).open().unwrap();
+    // A group for each: what is told of every group is told hundreds of times.
     for _ in 0..500 {
-        wal.append(&[1; 1000]).unwrap();
+        wal.append_durable(&[1; 1000]).unwrap();
     }
-    wal.sync().unwrap();
     wal.truncate_before(wal.durable_end()).unwrap();
     let rotations = wal.stats().rotations;
     assert!(rotations > 5);
@@ -82,8 +82,11 @@ fn spans_and_events_tell_of_what_is_rare_and_of_nothing_else() {
     let gone_on = count("the log has gone on");
     assert!(gone_on > 0 && gone_on <= rotations + 1, "{seen:?}");
     let io: Vec<_> = seen.keys().filter(|what| what.ends_with("on ringwal-io")).collect();
-    assert!(io.is_empty(), "the thread of the hot path tells nothing: {io:?}");
-    assert!(seen.values().sum::<u32>() < 200, "not for every group: {seen:?}");
+    // But of a producer that was kept from running, which is no fault of the log's.
+    let late = |what: &&&String| what.starts_with("a producer has not filled its reservation");
+    assert!(io.iter().all(|what| late(&what)), "the thread of the hot path is silent: {io:?}");
+    let most = 8 * (rotations as u32 + 10);
+    assert!(seen.values().sum::<u32>() < most, "not for every group: {seen:?}");
 
     // What goes wrong: once each, however often it is tried.
     let disk = SimulatedDisk::new(1);

@@ -101,8 +101,14 @@ fn the_work_queue_gives_every_job_to_every_worker_at_least_once() {
     assert!(done.len() >= 60 && done == jobs[..done.len()], "{done:?}");
     let rest = run("work_queue", &[dir, "work", "one"]);
     let rest: Vec<_> = rest.lines().collect();
-    assert_eq!(rest.last(), Some(&"job 199"));
-    assert!(rest[0] == jobs[done.len()] || rest[0] == jobs[done.len() - 1]);
+    // A worker that was killed late has left nothing to do, or only what it had not committed.
+    match rest.first() {
+        Some(first) => {
+            assert!(jobs[done.len() - 1..].iter().take(2).any(|job| job == first), "{rest:?}");
+            assert_eq!(rest.last(), Some(&"job 199"));
+        }
+        None => assert_eq!(done.len(), jobs.len()),
+    }
     // The other worker has a position of its own.
     assert!(run("work_queue", &[dir, "work", "two"]).lines().eq(jobs.iter().map(String::as_str)));
     assert_eq!(run("work_queue", &[dir, "lag"]).lines().count(), 2);

@@ -129,7 +129,7 @@ fn appends_that_are_not_polled_again_do_not_stop_the_log() {
     for backend in backends() {
         let temp = Temp::new();
         let builder = narrow(&temp).backend(backend);
-        within(30, move || {
+        within(300, move || {
             let wal = builder.open().unwrap();
             let mut left = waiting(&wal, &[1; 3000]);
             // It is given its place, is woken, and does not come.
@@ -158,7 +158,7 @@ fn a_pipeline_of_appends_may_wait_for_durability_in_its_last_step() {
     for backend in backends() {
         let temp = Temp::new();
         let builder = narrow(&temp).backend(backend);
-        within(60, move || {
+        within(300, move || {
             let wal = builder.open().unwrap();
             let payload = [7; 300];
             let busy = wal.clone();

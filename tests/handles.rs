@@ -50,7 +50,7 @@ fn handles_are_sent_shared_and_printed() {
 fn handles_print_as_a_few_lines() {
     use support::{Temp, small};
     let temp = Temp::new();
-    let wal = small(&temp.log()).open().unwrap();
+    let wal = small(&temp.log()).idle_seal(std::time::Duration::MAX).open().unwrap();
     for n in 0..600 {
         wal.append(&[n as u8; 900]).unwrap();
     }

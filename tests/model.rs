@@ -99,9 +99,14 @@ impl Watch {
     }
 
     fn look(&self, scale: Scale) {
+        // Files may lie on a slow disk.
+        let longest = match scale {
+            Scale::Simulated => LONGEST,
+            Scale::Files => 10 * LONGEST,
+        };
         for busy in &self.busy {
             let (seed, since) = *busy.lock().unwrap();
-            if seed > 0 && since.elapsed() > LONGEST {
+            if seed > 0 && since.elapsed() > longest {
                 let (seed, ops) = (seed - 1, sequence(seed - 1, scale));
                 eprintln!("a sequence hangs: {ops:#?}\nagain: RINGWAL_MODEL_FIRST={seed}");
                 std::process::abort();

@@ -71,8 +71,16 @@ fn the_next_writer_may_have_other_settings() {
 /// A cut is learned of though the one before it lies in a segment that was removed meanwhile.
 #[test]
 fn cuts_are_learned_of_over_retention() {
+    // At once: not when it has tried in vain for a second. A slow disk may take its time for one of them.
+    let mut took: Vec<_> = (0..5).map(|_| learning_of_cuts()).collect();
+    took.sort_unstable();
+    assert!(took[0] < Duration::from_millis(500), "{took:?}");
+}
+
+fn learning_of_cuts() -> Duration {
     let temp = Temp::new();
-    let wal = small(&temp.log()).open().unwrap();
+    // Its end is looked at twice: no mark of an idle log comes between.
+    let wal = small(&temp.log()).idle_seal(Duration::MAX).open().unwrap();
     fill(&wal, 0, 1);
     // Two more are prepared by then.
     std::thread::sleep(Duration::from_millis(200));
@@ -88,8 +96,9 @@ fn cuts_are_learned_of_over_retention() {
     wal.truncate_after(from).unwrap();
     let begun = Instant::now();
     assert_eq!(log.durable_end().unwrap(), wal.durable_end());
-    assert!(begun.elapsed() < Duration::from_millis(500), "{:?}", begun.elapsed());
+    let took = begun.elapsed();
     assert!(matches!(log.read(from), Err(Error::Truncated { .. })));
+    took
 }
 
 #[test]

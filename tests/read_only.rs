@@ -98,7 +98,8 @@ fn only_durable_records_are_seen() {
         let temp = Temp::new();
         // Large enough that no rotation asks for a sync.
         let manual = Wal::builder(temp.log()).segment_size(1 << 20).durability(Durability::Manual);
-        let wal = manual.backend(backend).open().unwrap();
+        // Its end is looked at twice, here and there: no mark of an idle log comes between.
+        let wal = manual.backend(backend).idle_seal(Duration::MAX).open().unwrap();
         let log = ReadOnlyWal::open(temp.log()).unwrap();
         let mut follow = log.follow(Lsn::ZERO).unwrap();
         for round in 0..5 {
@@ -222,8 +223,12 @@ fn a_log_is_followed_over_the_lives_of_its_writers() {
     let mut lives = 0;
     let rounds = if support::long() { 200 } else { 12 };
     let mut switch = Instant::now() + Duration::from_millis(150);
+    let mut seen_before = 0;
     while lives < rounds {
-        if Instant::now() > switch {
+        // Every other life is given time to write something, however slow the disk is.
+        let early = lives % 2 == 0 && seen < seen_before + 20;
+        if Instant::now() > switch + Duration::from_secs(if early { 30 } else { 0 }) {
+            seen_before = seen;
             drop(first.take());
             first = Some(writer(if lives % 2 == 0 { "std" } else { "auto" }, &dir));
             lives += 1;
@@ -271,12 +276,11 @@ fn a_log_is_followed_over_the_lives_of_its_writers() {
     drop(first);
     assert!(seen > 100, "{seen} records");
     // A writer of this process: what the dead have left is read on.
-    let wal = small(&dir).max_segments(6).open().unwrap();
+    let wal = small(&dir).open().unwrap();
     let lsn = wal.append_durable(b"the last").unwrap();
     assert_eq!(log.read(lsn).unwrap().payload, b"the last");
-    // Retention may go on between the two.
     let (here, there) = (read_all(&wal), found(&log));
-    assert!(here.ends_with(&there) || there.ends_with(&here));
+    assert!(here == there);
     assert_eq!(there.last().unwrap().1, b"the last");
 }
 

@@ -37,7 +37,7 @@ fn pending(wal: &Wal) -> AppendFuture<'_> {
 fn in_time<T: Send + 'static>(what: &str, run: impl FnOnce() -> T + Send + 'static) -> T {
     let (send, receive) = mpsc::channel();
     std::thread::spawn(move || send.send(run()));
-    let done = receive.recv_timeout(Duration::from_secs(30));
+    let done = receive.recv_timeout(Duration::from_secs(300));
     done.unwrap_or_else(|e| panic!("{what}: {e}"))
 }
 

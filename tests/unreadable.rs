@@ -13,6 +13,8 @@ mod support;
 use std::path::{Path, PathBuf};
 
 use mounted::Mounted;
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
 use ringwal::inspect::{Directory, Keep, Survey};
 use ringwal::{Error, Lsn, ReadOnlyWal, Wal};
 use support::{Temp, read_all, segments, small};
@@ -33,6 +35,12 @@ impl Scratched {
         let scratched = Scratched(disk);
         let to = scratched.log();
         std::fs::create_dir(&to).unwrap();
+        // ext4 has places of their own for small files that are written on different processors.
+        let anywhere = sched_getaffinity(Pid::this()).unwrap();
+        let one = (0..CpuSet::count()).find(|n| anywhere.is_set(*n).unwrap()).unwrap();
+        let mut here = CpuSet::new();
+        here.set(one).unwrap();
+        sched_setaffinity(Pid::this(), &here).unwrap();
         let mut files: Vec<PathBuf> =
             std::fs::read_dir(log).unwrap().map(|entry| entry.unwrap().path()).collect();
         // What is written last lies last.
@@ -42,11 +50,16 @@ impl Scratched {
             std::fs::copy(from, &to).unwrap();
             std::fs::File::open(&to).unwrap().sync_all().unwrap();
         }
+        sched_setaffinity(Pid::this(), &anywhere).unwrap();
         let content = std::fs::read(&image).unwrap();
         let last = content.windows(needle.len()).rposition(|bytes| bytes == needle);
         let last = last.expect("it was written") as u64;
         std::fs::File::options().write(true).open(&image).unwrap().set_len(last & !4095).unwrap();
         std::fs::write("/proc/sys/vm/drop_caches", "1").unwrap();
+        for from in files.iter().filter(|path| *path != victim) {
+            let copy = std::fs::read(to.join(from.file_name().unwrap()));
+            assert!(copy.unwrap() == std::fs::read(from).unwrap(), "it lies behind the victim");
+        }
         Some(scratched)
     }
 

@@ -16,7 +16,7 @@ use support::{Temp, backends, small};
 fn in_time<T: Send + 'static>(what: &str, run: impl FnOnce() -> T + Send + 'static) -> T {
     let (send, receive) = mpsc::channel();
     std::thread::spawn(move || send.send(run()));
-    let done = receive.recv_timeout(Duration::from_secs(30));
+    let done = receive.recv_timeout(Duration::from_secs(300));
     done.unwrap_or_else(|e| panic!("{what}: {e}"))
 }
 
@@ -115,7 +115,7 @@ fn a_panic_whose_payload_panics_is_caught_too() {
             send.send(()).unwrap();
             panic_any(Bomb);
         });
-        called.recv_timeout(Duration::from_secs(30)).unwrap();
+        called.recv_timeout(Duration::from_secs(300)).unwrap();
         wal.append_durable(b"the log goes on").unwrap();
         wal.close().unwrap();
     }

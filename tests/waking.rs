@@ -26,7 +26,7 @@ const TASKS: usize = 40;
 
 fn slow(temp: &Temp) -> WalBuilder {
     // Long enough for all tasks to register before their group is sealed.
-    Wal::builder(temp.log()).commit_delay(Duration::from_millis(50))
+    Wal::builder(temp.log()).commit_delay(Duration::from_millis(700))
 }
 
 #[test]

@@ -9,6 +9,8 @@ use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use ringwal::{Lsn, ReadOnlyWal, Wal};
 use serde_json::Value;
 
@@ -19,6 +21,8 @@ impl Temp {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let n = COUNT.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("ringwal-cli-{}-{n}", std::process::id()));
+        // Left by a process that was killed, whose number this one has now.
+        let _ = std::fs::remove_dir_all(&path);
         std::fs::create_dir_all(&path).unwrap();
         Temp(path)
     }
@@ -38,8 +42,15 @@ impl Drop for Temp {
     }
 }
 
+/// Whatever the environment of the tests says of terminals.
+fn command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringwal"));
+    command.env_remove("COLUMNS").env_remove("CLICOLOR_FORCE");
+    command
+}
+
 fn ringwal(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_ringwal")).args(arguments).output().unwrap()
+    command().args(arguments).output().unwrap()
 }
 
 /// What it printed; it must have ended with this status, and not with a panic.
@@ -218,7 +229,7 @@ fn what_is_exported_is_imported() {
         assert!(found.iter().eq(records.iter().map(|(_, payload)| payload)));
     }
     // Into a log that is there, from standard input; its segments stay as small as they are.
-    let mut child = Command::new(env!("CARGO_BIN_EXE_ringwal"))
+    let mut child = command()
         .args(["import", &dir])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -252,7 +263,7 @@ fn a_log_that_is_being_written_is_looked_at_and_followed_but_not_changed() {
         let refused = said(&change, 3);
         assert!(refused.contains("stop the writer first"), "{refused}");
     }
-    let mut child = Command::new(env!("CARGO_BIN_EXE_ringwal"))
+    let mut child = command()
         .args(["tail", "-n", "1", "--follow", &dir])
         .stdout(Stdio::piped())
         .spawn()
@@ -310,7 +321,7 @@ fn a_reader_that_goes_away_is_no_error() {
     let temp = Temp::new();
     let dir = temp.log();
     log(&dir);
-    let mut child = Command::new(env!("CARGO_BIN_EXE_ringwal"))
+    let mut child = command()
         .args(["dump", &dir])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -346,7 +357,7 @@ fn help_shows_examples_and_the_generated_files_are_whole() {
 fn an_import_that_is_interrupted_says_what_is_durable() {
     let temp = Temp::new();
     let dir = temp.log();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_ringwal"))
+    let mut child = command()
         .args(["import", &dir])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -357,15 +368,14 @@ fn an_import_that_is_interrupted_says_what_is_durable() {
     for n in 0..100 {
         writeln!(input, "{{\"text\":\"{n}\"}}").unwrap();
     }
-    let end = std::time::Instant::now() + Duration::from_secs(30);
+    let end = std::time::Instant::now() + Duration::from_secs(300);
     while ReadOnlyWal::open(&dir).and_then(|log| Ok(log.reader(Lsn::ZERO)?.count())).unwrap_or(0)
         < 100
     {
         assert!(std::time::Instant::now() < end);
         std::thread::sleep(Duration::from_millis(5));
     }
-    let told = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
-    assert!(told.success());
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
     // It is waiting for a line, which does not come.
     let out = child.wait_with_output().unwrap();
     assert_eq!(out.status.code(), Some(130), "{out:?}");
@@ -473,7 +483,7 @@ fn a_repair_that_is_killed_is_made_again() {
                     let all = std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path());
                     all.filter(|path| path.is_dir()).collect::<Vec<_>>()
                 };
-                let mut child = Command::new(env!("CARGO_BIN_EXE_ringwal"))
+                let mut child = command()
                     .args(["repair", "--apply", &dir])
                     .stdout(Stdio::null())
                     .stderr(Stdio::null())

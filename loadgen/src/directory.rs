@@ -182,7 +182,10 @@ mod tests {
     use super::*;
 
     fn place(name: &str) -> PathBuf {
-        std::env::temp_dir().join(format!("loadgen-dir-{name}-{}", std::process::id()))
+        let path = std::env::temp_dir().join(format!("loadgen-dir-{name}-{}", std::process::id()));
+        // Left by a process that was killed, whose number this one has now.
+        let _ = std::fs::remove_dir_all(&path);
+        path
     }
 
     #[test]

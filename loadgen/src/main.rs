@@ -185,7 +185,7 @@ fn listen(stop: &Arc<Stop>) -> Result<(), Error> {
     const INTERRUPTED: i32 = 130;
     let stop = Arc::clone(stop);
     let handled = ctrlc::set_handler(move || {
-        if stop.signal() {
+        if let Some(_ending) = stop.signal() {
             #[allow(clippy::exit, reason = "the user has asked twice")]
             std::process::exit(INTERRUPTED);
         }

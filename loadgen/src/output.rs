@@ -120,8 +120,8 @@ mod tests {
         let open = |name| OutputFile::open("--json", &path(name), &stop).unwrap();
         let (written, _waiting, _theirs) = (open("written"), open("waiting"), open("theirs"));
         written.write("whole").unwrap();
-        assert!(!stop.signal() && path("waiting").exists());
-        assert!(stop.signal());
+        assert!(stop.signal().is_none() && path("waiting").exists());
+        assert!(stop.signal().is_some());
         assert!(!path("waiting").exists());
         assert_eq!(std::fs::read_to_string(path("written")).unwrap(), "whole");
         assert_eq!(std::fs::read_to_string(path("theirs")).unwrap(), "precious");

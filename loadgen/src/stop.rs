@@ -14,11 +14,18 @@ pub struct Stop {
     changed: Condvar,
     /// Files and directories to be removed when a second signal ends the process on the spot.
     doomed: Mutex<Vec<PathBuf>>,
+    /// A process that writes into one of those.
+    child: Mutex<Option<u32>>,
     /// Whom this one is a part of: a run that is one of many.
     above: Option<Arc<Stop>>,
     /// The part that runs now.
     below: Mutex<Weak<Stop>>,
 }
+
+/// The process is to end on the spot. Until this is dropped, whoever finds its directory gone and wants to tell of a
+/// failure has to wait.
+#[derive(Debug)]
+pub struct Ending<'a>(#[allow(dead_code, reason = "held")] MutexGuard<'a, Vec<PathBuf>>);
 
 /// A log whose threads still write can put a file into a directory that is being removed.
 const TRIES: usize = 5;
@@ -92,18 +99,30 @@ impl Stop {
         }
     }
 
+    /// Names the process that is to end first when a second signal ends this one: it must not make again what is
+    /// removed then. `None`: it has been waited for.
+    pub fn doom_child(&self, process: Option<u32>) {
+        *lock(&self.child) = process;
+    }
+
     /// A signal has come. The first ends the run, the second the process: then this says so, after
     /// what was made is gone.
     #[must_use]
-    pub fn signal(&self) -> bool {
+    pub fn signal(&self) -> Option<Ending<'_>> {
         if !self.signalled.swap(true, Ordering::SeqCst) {
             self.set();
             if let Some(part) = lock(&self.below).upgrade() {
                 let _ = part.signal();
             }
-            return false;
+            return None;
         }
-        for path in lock(&self.doomed).drain(..).rev() {
+        #[cfg(unix)]
+        if let Some(child) = lock(&self.child).and_then(|id| i32::try_from(id).ok()) {
+            use nix::sys::signal::{Signal, kill};
+            let _ = kill(nix::unistd::Pid::from_raw(child), Signal::SIGKILL);
+        }
+        let mut doomed = lock(&self.doomed);
+        for path in doomed.drain(..).rev() {
             for _ in 0..TRIES {
                 let removed = match path.is_dir() {
                     true => std::fs::remove_dir_all(&path),
@@ -114,7 +133,7 @@ impl Stop {
                 }
             }
         }
-        true
+        Some(Ending(doomed))
     }
 }
 
@@ -131,9 +150,9 @@ mod tests {
         std::fs::write(&file, b"").unwrap();
         stop.doom(dir.clone());
         stop.doom(file.clone());
-        assert!(!stop.signal());
+        assert!(stop.signal().is_none());
         assert!(stop.is_set() && stop.was_signalled() && dir.exists());
-        assert!(stop.signal());
+        assert!(stop.signal().is_some());
         assert!(!dir.exists() && !file.exists());
     }
 
@@ -148,11 +167,11 @@ mod tests {
         let spared = std::env::temp_dir().join(format!("loadgen-spared-{}", std::process::id()));
         std::fs::write(&spared, b"").unwrap();
         second.doom(spared.clone());
-        assert!(!whole.signal());
+        assert!(whole.signal().is_none());
         assert!(second.is_set() && second.was_signalled() && !first.was_signalled());
         assert!(Stop::below(&whole).was_signalled(), "what begins after the signal");
         second.spare(&spared);
-        assert!(whole.signal() && spared.exists());
+        assert!(whole.signal().is_some() && spared.exists());
         std::fs::remove_file(&spared).unwrap();
     }
 

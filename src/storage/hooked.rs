@@ -124,6 +124,10 @@ impl File for HookedFile {
         self.inner.allocate(len)
     }
 
+    fn next_data(&self, offset: u64) -> Option<u64> {
+        self.inner.next_data(offset)
+    }
+
     fn is_direct(&self) -> bool {
         self.inner.is_direct()
     }
@@ -141,7 +145,10 @@ impl TempPath {
     pub(crate) fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let n = COUNT.fetch_add(1, Ordering::Relaxed);
-        TempPath(std::env::temp_dir().join(format!("ringwal-unit-{}-{n}", std::process::id())))
+        let path = std::env::temp_dir().join(format!("ringwal-unit-{}-{n}", std::process::id()));
+        // Left by a process that was killed, whose number this one has now.
+        let _ = std::fs::remove_dir_all(&path);
+        TempPath(path)
     }
 }
 

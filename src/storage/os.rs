@@ -386,6 +386,7 @@ mod tests {
     #[test]
     fn every_directory_that_is_made_has_a_parent_to_be_synced() {
         let path = std::env::temp_dir().join(format!("ringwal-os-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
         let deep = path.join("a/b");
         assert_eq!(missing(&deep), [&*deep, &*path.join("a"), &*path]);
         assert_eq!(missing(&std::env::temp_dir()), [] as [&Path; 0]);

@@ -200,18 +200,16 @@ impl Subject {
         let appended = self.surely_appended(lsn);
         self.pending = Some(Pending::Cut(lsn));
         let cut = wal.truncate_after(Lsn::new(lsn));
-        // Zero is the oldest, which may have changed meanwhile.
-        let oldest = wal.oldest_lsn().as_u64();
-        let kept = self.model.index(lsn.max(oldest));
-        let first = self.model.records.get(kept).map(|r| r.0);
+        let from = self.cut_from(lsn);
+        let first = self.model.records.get(self.model.index(from)).map(|r| r.0);
         let consumed = first.is_some_and(|first| self.consumers.beyond(first));
         match cut {
             Ok(to) if !consumed && !inner && !within && appended != Some(false) => {
-                self.model.cut(lsn, to.as_u64())?;
+                self.model.cut(from, to.as_u64())?;
                 if let Some(f) = &mut self.follower {
-                    f.cursor.cut(&self.model, lsn, oldest);
+                    f.cursor.cut(&self.model, from);
                 }
-                self.consumers.cut(&self.model, lsn, oldest);
+                self.consumers.cut(&self.model, from);
                 self.read_from(0)
             }
             Err(Error::InsideBatch { first, .. })
@@ -231,6 +229,20 @@ impl Subject {
             Err(Error::NoRecord { .. }) if !is_record && perhaps => Ok(()),
             Err(Error::Pruned { oldest }) if lsn != 0 && oldest.as_u64() > lsn => Ok(()),
             other => Err(format!("{lsn}: got {other:?}")),
+        }
+    }
+
+    /// Where a cut at `lsn` has begun. Zero is the oldest, as it was at that moment: what was kept then is void, what
+    /// retention had removed before is not, and may still be delivered.
+    fn cut_from(&self, lsn: u64) -> u64 {
+        if lsn != 0 {
+            return lsn;
+        }
+        let wal = self.wal();
+        let last = self.model.records.last().map_or(Ok(()), |r| wal.wait_durable(Lsn::new(r.0)));
+        match last {
+            Err(Error::Truncated { from, .. }) => from.as_u64(),
+            _ => wal.oldest_lsn().as_u64(),
         }
     }
 

@@ -63,9 +63,9 @@ impl Consumers {
         self.known.iter().any(|(n, at)| name(*n) == named && *at == position.as_u64())
     }
 
-    pub(crate) fn cut(&mut self, model: &super::reference::Reference, lsn: u64, oldest: u64) {
+    pub(crate) fn cut(&mut self, model: &super::reference::Reference, lsn: u64) {
         let cursors = self.attached.values_mut().filter_map(|a| a.cursor.as_mut());
-        cursors.for_each(|cursor| cursor.cut(model, lsn, oldest));
+        cursors.for_each(|cursor| cursor.cut(model, lsn));
     }
 
     /// After opening: all that were there are there, where they were.
@@ -133,19 +133,18 @@ impl Subject {
         let overtaken = |oldest: Lsn| oldest > position;
         let lax =
             self.config.is_some_and(|c| c.consumer_limit) || overtaken(Lsn::new(self.model.oldest));
-        // It goes on from where it has done with what it was given.
-        let again = |consumer: &mut Consumer| match consumer.seek(position) {
-            Ok(()) => Ok(()),
-            Err(Error::Pruned { oldest }) if lax && overtaken(oldest) => Ok(()),
-            Err(e) => Err(format!("consumer: {e:?}")),
-        };
         if cursor.is_some_and(|c| c.cut) {
             let taken = consumer.records().and_then(|f| f.try_next().map(|r| r.map(|r| r.lsn)));
             if !matches!(taken, Err(Error::Truncated { .. })) {
                 return wrong(&taken);
             }
             *cursor = None;
-            return again(consumer);
+            // It goes on from where it has done with what it was given.
+            return match consumer.seek(position) {
+                Ok(()) => Ok(()),
+                Err(Error::Pruned { oldest }) if lax && overtaken(oldest) => Ok(()),
+                Err(e) => Err(format!("consumer: {e:?}")),
+            };
         }
         let records = match consumer.records() {
             Ok(records) => records,
@@ -162,10 +161,6 @@ impl Subject {
                 }
                 Ok(None) => {
                     return at.stops(&self.model, durable).map_err(|e| format!("consumer: {e}"));
-                }
-                Err(Error::Truncated { .. }) if at.perhaps_cut => {
-                    *cursor = None;
-                    return again(consumer);
                 }
                 Err(Error::Pruned { oldest }) if lax && limited && overtaken(oldest) => {
                     self.consumers.attached.remove(&n);

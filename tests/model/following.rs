@@ -20,20 +20,16 @@ pub(crate) struct Cursor {
     /// The last record that was delivered, and whether that was cut since.
     pub(crate) last: Option<u64>,
     pub(crate) cut: bool,
-    /// It was cut, or retention removed it first.
-    pub(crate) perhaps_cut: bool,
 }
 
 impl Cursor {
     pub(crate) fn new(model: &Reference, from: u64) -> Self {
-        Cursor { next: model.index(from), from, last: None, cut: false, perhaps_cut: false }
+        Cursor { next: model.index(from), from, last: None, cut: false }
     }
 
-    /// Everything from `lsn` on was cut: from zero on, what lies below `oldest` may have been removed before.
-    pub(crate) fn cut(&mut self, model: &Reference, lsn: u64, oldest: u64) {
-        self.perhaps_cut |= self.last.is_some_and(|last| last >= lsn);
-        let certain = if lsn == 0 { oldest } else { lsn };
-        self.cut |= self.last.is_some_and(|last| last >= certain);
+    /// Everything from `lsn` on was cut.
+    pub(crate) fn cut(&mut self, model: &Reference, lsn: u64) {
+        self.cut |= self.last.is_some_and(|last| last >= lsn);
         self.next = model.index(self.last.map_or(self.from, |last| last + 1));
     }
 
@@ -50,7 +46,7 @@ impl Cursor {
         match model.records.get(self.next) {
             Some((at, bytes)) if *at == lsn && bytes == payload => {
                 self.next += 1;
-                (self.last, self.perhaps_cut) = (Some(lsn), false);
+                self.last = Some(lsn);
                 Ok(())
             }
             other => Err(format!("delivered {lsn} instead of {:?}", other.map(|r| r.0))),
@@ -98,16 +94,7 @@ impl Subject {
                 other => wrong(&other),
             };
         }
-        loop {
-            let record = match follow.try_next() {
-                Ok(Some(record)) => record,
-                Ok(None) => break,
-                Err(Error::Truncated { .. }) if cursor.perhaps_cut => {
-                    self.follower = None;
-                    return Ok(());
-                }
-                Err(e) => return Err(format!("follower: {e}")),
-            };
+        while let Some(record) = follow.try_next().map_err(|e| format!("follower: {e}"))? {
             let end = self.wal.as_ref().map_or(u64::MAX, |w| w.durable_end().as_u64());
             if record.lsn.as_u64() >= end {
                 return Err(format!("the follower has {}, durable to {end}", record.lsn));

@@ -156,6 +156,7 @@ mod tests {
     #[test]
     fn the_area_is_written_and_has_no_name() {
         let dir = std::env::temp_dir().join(format!("loadgen-area-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&dir);
         std::fs::create_dir(&dir).unwrap();
         let mut area = Area::create(&dir, true, 12_288, 3 << 20).unwrap();
         assert_eq!(area.file().metadata().unwrap().len(), 256 * 12_288);

@@ -14,7 +14,7 @@ mod writer;
 
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -32,6 +32,9 @@ use crate::progress::{Part, Progress};
 use crate::stop::Stop;
 use crate::units::grouped;
 use record::Acks;
+
+/// How long the lock of a killed writer is waited for.
+const LOCKED: Duration = Duration::from_secs(120);
 
 /// What the rounds came to.
 #[derive(Debug, Clone, Default)]
@@ -76,7 +79,7 @@ pub fn rounds(args: &CrashArgs, stop: &Arc<Stop>) -> Result<Outcome, Error> {
             ),
             Part::Share(outcome.rounds as f64 / args.rounds as f64),
         );
-        if let Err(e) = one_round(&log, args, life, &mut acks, &mut outcome) {
+        if let Err(e) = one_round(&log, args, life, stop, &mut acks, &mut outcome) {
             let (kills, place) = (outcome.rounds + 1, log.display());
             let what = match e {
                 Error::Verify(what) => what,
@@ -98,14 +101,21 @@ fn one_round(
     log: &Path,
     args: &CrashArgs,
     life: Duration,
+    stop: &Stop,
     acks: &mut Acks,
     outcome: &mut Outcome,
 ) -> Result<(), Error> {
     let before = acks.count();
-    one_life(log, args, life, acks)?;
+    one_life(log, args, life, stop, acks)?;
     outcome.in_opening += u64::from(acks.count() == before);
     let begun = Instant::now();
-    let found = check(log, acks)?;
+    let found = loop {
+        match check(log, acks) {
+            // The kernel ends what the killed writer has begun before it lets go of the lock.
+            Err(Error::Log(ringwal::Error::Locked { .. })) if begun.elapsed() < LOCKED => {}
+            checked => break checked?,
+        }
+    };
     outcome.longest_open = outcome.longest_open.max(begun.elapsed().as_nanos() as u64);
     outcome.rounds += 1;
     outcome.found = found.records;
@@ -172,7 +182,13 @@ impl Survived {
 }
 
 /// One writer, killed after so long. What it had said by then counts.
-fn one_life(log: &Path, args: &CrashArgs, life: Duration, acks: &mut Acks) -> Result<(), Error> {
+fn one_life(
+    log: &Path,
+    args: &CrashArgs,
+    life: Duration,
+    stop: &Stop,
+    acks: &mut Acks,
+) -> Result<(), Error> {
     let failed = |what| move |source| Error::System { what, source };
     let program = std::env::current_exe().map_err(failed("find this program"))?;
     let mut command = Command::new(program);
@@ -188,6 +204,14 @@ fn one_life(log: &Path, args: &CrashArgs, life: Duration, acks: &mut Acks) -> Re
         .stderr(Stdio::piped())
         .spawn()
         .map_err(failed("start a writer"))?;
+    stop.doom_child(Some(child.id()));
+    let ended = until_killed(&mut child, life, acks);
+    stop.doom_child(None);
+    ended
+}
+
+fn until_killed(child: &mut Child, life: Duration, acks: &mut Acks) -> Result<(), Error> {
+    let failed = |what| move |source| Error::System { what, source };
     let Some(output) = child.stdout.take() else { return Ok(()) };
     let reader = std::thread::spawn(move || {
         let (mut input, mut found) = (BufReader::new(output), Acks::default());
@@ -200,6 +224,9 @@ fn one_life(log: &Path, args: &CrashArgs, life: Duration, acks: &mut Acks) -> Re
     while Instant::now() < until {
         // One that ends by itself has failed.
         if let Ok(Some(status)) = child.try_wait() {
+            if was_killed(status) {
+                break;
+            }
             let mut why = String::new();
             if let Some(mut stderr) = child.stderr.take() {
                 let _ = io::Read::read_to_string(&mut stderr, &mut why);
@@ -217,6 +244,21 @@ fn one_life(log: &Path, args: &CrashArgs, life: Duration, acks: &mut Acks) -> Re
         reader.join().map_err(|_| Error::Verify("the reader of a writer panicked".into()))?;
     acks.merge(&told);
     Ok(())
+}
+
+/// By somebody else, which is as good: a signal to a whole group also reaches a writer that has not yet left it.
+fn was_killed(status: ExitStatus) -> bool {
+    #[cfg(unix)]
+    {
+        use nix::libc::{SIGHUP, SIGINT, SIGKILL, SIGTERM};
+        let signal = std::os::unix::process::ExitStatusExt::signal(&status);
+        signal.is_some_and(|signal| [SIGHUP, SIGINT, SIGKILL, SIGTERM].contains(&signal))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = status;
+        false
+    }
 }
 
 impl Outcome {

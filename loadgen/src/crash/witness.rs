@@ -144,6 +144,7 @@ mod tests {
     #[test]
     fn a_file_is_gone_on_with_behind_a_half_acknowledgement() {
         let path = std::env::temp_dir().join(format!("loadgen-acks-{}", std::process::id()));
+        let _ = std::fs::remove_file(&path);
         let ack = |number| Name { life: 1, thread: 0, number }.ack();
         let (mut file, acks) = open(&path).unwrap();
         assert_eq!(acks.count(), 0);

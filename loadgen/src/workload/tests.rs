@@ -48,18 +48,32 @@ fn ms_at(latencies: &Latencies, quantile: f64) -> f64 {
     latencies.quantile_ns(quantile) as f64 / 1e6
 }
 
+/// The quantiles are above so many milliseconds, and below 900, in one of three runs at least: a machine that stands
+/// still itself may spoil one of them.
+fn lie_above(what: &str, least: [(f64, f64); 3], run: impl Fn() -> Latencies) {
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        let found = run();
+        let at = least.map(|(quantile, _)| ms_at(&found, quantile));
+        if at.iter().zip(least).all(|(at, (_, least))| *at > least && *at < 900.0) {
+            return;
+        }
+        seen.push(at);
+    }
+    panic!("{what}: {least:?}, but {seen:?} ms");
+}
+
 #[test]
 fn an_open_loop_counts_a_stall_for_all_that_arrived_in_it() {
     let open =
         Plan { mode: Mode::Open(20_000.0), meaning: Meaning::Arrival, ..Plan::blocking(2, 100) };
     for arrivals in [Pattern::Poisson, Pattern::Constant, Pattern::Burst(50)] {
-        let found = through_a_stall(&Plan { arrivals, ..open.clone() });
-        assert_eq!((found.skipped, found.corrected.is_none()), (0, true));
         // Four tenths of the records were late, by 400 ms at most, and evenly so.
-        for (quantile, least) in [(0.7, 20.0), (0.8, 120.0), (0.9, 220.0)] {
-            let at = ms_at(&found.latencies, quantile);
-            assert!(at > least && at < 900.0, "{arrivals:?} {quantile}: {at} ms");
-        }
+        lie_above(&format!("{arrivals:?}"), [(0.7, 20.0), (0.8, 120.0), (0.9, 220.0)], || {
+            let found = through_a_stall(&Plan { arrivals, ..open.clone() });
+            assert_eq!((found.skipped, found.corrected.is_none()), (0, true));
+            found.latencies
+        });
     }
 }
 
@@ -67,12 +81,10 @@ fn an_open_loop_counts_a_stall_for_all_that_arrived_in_it() {
 fn a_closed_loop_says_what_it_has_left_out() {
     for mode in [Mode::Blocking, Mode::Pipelined] {
         let meaning = Meaning::of(mode, ringwal::Durability::EveryGroup);
-        let found = through_a_stall(&Plan { mode, meaning, ..Plan::blocking(1, 100) });
-        let corrected = found.corrected.unwrap();
-        for (quantile, least) in [(0.85, 30.0), (0.9, 100.0), (0.95, 200.0)] {
-            let at = ms_at(&corrected, quantile);
-            assert!(at > least && at < 900.0, "{mode:?} {quantile}: {at} ms");
-        }
+        lie_above(&format!("{mode:?}"), [(0.85, 30.0), (0.9, 100.0), (0.95, 200.0)], || {
+            let found = through_a_stall(&Plan { mode, meaning, ..Plan::blocking(1, 100) });
+            found.corrected.unwrap()
+        });
     }
 }
 

@@ -26,6 +26,8 @@ impl Place {
 
     pub(crate) fn command(&self, line: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
+        // Whatever the environment of the tests says of terminals.
+        command.env_remove("COLUMNS").env_remove("CLICOLOR_FORCE");
         command.current_dir(&self.0).args(line.split_whitespace());
         command
     }
