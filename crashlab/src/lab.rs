@@ -117,10 +117,13 @@ impl Lab {
     }
 }
 
-/// Where files are memory, if the machine has such a place.
+/// Where files are memory, if the machine has such a place with room for the images of a few disks.
 fn memory() -> PathBuf {
+    const ROOM: u64 = 1 << 30;
     let memory = Path::new("/dev/shm");
-    if memory.is_dir() { memory.into() } else { std::env::temp_dir() }
+    let free = nix::sys::statvfs::statvfs(memory)
+        .map_or(0, |place| place.blocks_available() * place.fragment_size());
+    if free >= ROOM { memory.into() } else { std::env::temp_dir() }
 }
 
 impl Drop for Lab {
