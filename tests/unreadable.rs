@@ -13,58 +13,65 @@ mod support;
 use std::path::{Path, PathBuf};
 
 use mounted::Mounted;
-use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-use nix::unistd::Pid;
 use ringwal::inspect::{Directory, Keep, Survey};
 use ringwal::{Error, Lsn, ReadOnlyWal, Wal};
 use support::{Temp, read_all, segments, small};
 
-struct Scratched(Mounted);
+struct Scratched {
+    disk: Mounted,
+    _place: Temp,
+}
+
+/// How often a disk is made anew, on which something else lies behind the victim.
+const DISKS: u32 = 50;
 
 impl Scratched {
     /// A copy of the log on a disk of its own, which cannot read what the file `victim` has from the block with
     /// `needle` in it on. `None`: that needs root, loop devices, and the programs.
-    fn with_copy(temp: &Temp, log: &Path, victim: &Path, needle: &[u8]) -> Option<Self> {
-        // Without a journal nothing but the content of the files is written behind the first megabytes.
-        let options = ["-b", "4096", "-O", "^has_journal"];
-        let Some(disk) = Mounted::ext4(temp, 16 << 20, &options) else {
-            eprintln!("skipped: a filesystem on a loop device can only be mounted by root");
-            return None;
-        };
-        let image = disk.image.clone();
-        let scratched = Scratched(disk);
-        let to = scratched.log();
+    fn with_copy(log: &Path, victim: &Path, needle: &[u8]) -> Option<Self> {
+        for _ in 0..DISKS {
+            let place = Temp::new();
+            // Without a journal nothing but the content of the files is written behind the first megabytes.
+            let options = ["-b", "4096", "-O", "^has_journal"];
+            let Some(disk) = Mounted::ext4(&place, 16 << 20, &options) else {
+                eprintln!("skipped: a filesystem on a loop device can only be mounted by root");
+                return None;
+            };
+            let scratched = Scratched { disk, _place: place };
+            if scratched.fill(log, victim, needle) {
+                return Some(scratched);
+            }
+        }
+        panic!("on none of {DISKS} disks does the victim lie behind the others");
+    }
+
+    /// False: something else lies behind the victim, and cannot be read either.
+    fn fill(&self, log: &Path, victim: &Path, needle: &[u8]) -> bool {
+        let to = self.log();
         std::fs::create_dir(&to).unwrap();
-        // ext4 has places of their own for small files that are written on different processors.
-        let anywhere = sched_getaffinity(Pid::this()).unwrap();
-        let one = (0..CpuSet::count()).find(|n| anywhere.is_set(*n).unwrap()).unwrap();
-        let mut here = CpuSet::new();
-        here.set(one).unwrap();
-        sched_setaffinity(Pid::this(), &here).unwrap();
         let mut files: Vec<PathBuf> =
             std::fs::read_dir(log).unwrap().map(|entry| entry.unwrap().path()).collect();
-        // What is written last lies last.
+        // What is written last lies last, but for places that ext4 keeps for small files of other processors.
         files.sort_by_key(|path| path == victim);
         for from in &files {
             let to = to.join(from.file_name().unwrap());
             std::fs::copy(from, &to).unwrap();
             std::fs::File::open(&to).unwrap().sync_all().unwrap();
         }
-        sched_setaffinity(Pid::this(), &anywhere).unwrap();
-        let content = std::fs::read(&image).unwrap();
+        let image = &self.disk.image;
+        let content = std::fs::read(image).unwrap();
         let last = content.windows(needle.len()).rposition(|bytes| bytes == needle);
         let last = last.expect("it was written") as u64;
-        std::fs::File::options().write(true).open(&image).unwrap().set_len(last & !4095).unwrap();
+        std::fs::File::options().write(true).open(image).unwrap().set_len(last & !4095).unwrap();
         std::fs::write("/proc/sys/vm/drop_caches", "1").unwrap();
-        for from in files.iter().filter(|path| *path != victim) {
+        files.iter().filter(|path| *path != victim).all(|from| {
             let copy = std::fs::read(to.join(from.file_name().unwrap()));
-            assert!(copy.unwrap() == std::fs::read(from).unwrap(), "it lies behind the victim");
-        }
-        Some(scratched)
+            copy.is_ok_and(|copy| copy == std::fs::read(from).unwrap())
+        })
     }
 
     fn log(&self) -> PathBuf {
-        self.0.path.join("log")
+        self.disk.path.join("log")
     }
 }
 
@@ -121,8 +128,7 @@ fn what_lies_behind_an_unreadable_place_is_found_and_what_lies_before_it_is_kept
     let at = segment_of(&files, lsns[lost]);
     let in_it = |n: &usize| segment_of(&files, lsns[*n]) == at;
     let left = (lost..60).find(|n| !in_it(n)).expect("others follow");
-    let Some(disk) = Scratched::with_copy(&temp, &temp.log(), &files[at], &needle(lost as u32))
-    else {
+    let Some(disk) = Scratched::with_copy(&temp.log(), &files[at], &needle(lost as u32)) else {
         return;
     };
     let reader = ReadOnlyWal::open(disk.log()).unwrap().reader(Lsn::ZERO).unwrap();
@@ -159,7 +165,7 @@ fn an_unreadable_place_behind_the_last_group_is_named() {
     }
     wal.close().unwrap();
     let file = &segments(&temp.log())[0];
-    let Some(disk) = Scratched::with_copy(&temp, &temp.log(), file, &needle(7)) else { return };
+    let Some(disk) = Scratched::with_copy(&temp.log(), file, &needle(7)) else { return };
     let refused = ReadOnlyWal::open(disk.log()).map(drop).unwrap_err();
     assert!(cannot_be_read(&refused), "the log may go on there: {refused}");
     let (log, survey) = surveyed(&disk.log());
