@@ -10,6 +10,7 @@
 mod mounted;
 mod support;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use mounted::Mounted;
@@ -19,14 +20,17 @@ use support::{Temp, read_all, segments, small};
 
 struct Scratched {
     disk: Mounted,
+    /// From here on it is to become unreadable.
+    from: u64,
     _place: Temp,
 }
 
 /// How often a disk is made anew, on which something else lies behind the victim.
 const DISKS: u32 = 50;
+const BLOCK: usize = 4096;
 
 impl Scratched {
-    /// A copy of the log on a disk of its own, which cannot read what the file `victim` has from the block with
+    /// A copy of the log on a disk of its own, on which nothing lies behind what the file `victim` has from the block with
     /// `needle` in it on. `None`: that needs root, loop devices, and the programs.
     fn with_copy(log: &Path, victim: &Path, needle: &[u8]) -> Option<Self> {
         for _ in 0..DISKS {
@@ -37,16 +41,17 @@ impl Scratched {
                 eprintln!("skipped: a filesystem on a loop device can only be mounted by root");
                 return None;
             };
-            let scratched = Scratched { disk, _place: place };
-            if scratched.fill(log, victim, needle) {
+            let mut scratched = Scratched { disk, from: 0, _place: place };
+            if let Some(from) = scratched.fill(log, victim, needle) {
+                scratched.from = from;
                 return Some(scratched);
             }
         }
         panic!("on none of {DISKS} disks does the victim lie behind the others");
     }
 
-    /// False: something else lies behind the victim, and cannot be read either.
-    fn fill(&self, log: &Path, victim: &Path, needle: &[u8]) -> bool {
+    /// Where the victim has its block. `None`: something else lies behind it.
+    fn fill(&self, log: &Path, victim: &Path, needle: &[u8]) -> Option<u64> {
         let to = self.log();
         std::fs::create_dir(&to).unwrap();
         let mut files: Vec<PathBuf> =
@@ -58,16 +63,27 @@ impl Scratched {
             std::fs::copy(from, &to).unwrap();
             std::fs::File::open(&to).unwrap().sync_all().unwrap();
         }
-        let image = &self.disk.image;
-        let content = std::fs::read(image).unwrap();
+        let content = std::fs::read(&self.disk.image).unwrap();
         let last = content.windows(needle.len()).rposition(|bytes| bytes == needle);
-        let last = last.expect("it was written") as u64;
-        std::fs::File::options().write(true).open(image).unwrap().set_len(last & !4095).unwrap();
+        let from = last.expect("it was written") / BLOCK * BLOCK;
+        let mut behind: HashSet<&[u8]> = content[from..].chunks(BLOCK).collect();
+        // Those of segments that were not used up are alike.
+        let its_own = std::fs::read(victim).unwrap();
+        behind.retain(|block| {
+            *block != [0; BLOCK] && !its_own.chunks(BLOCK).any(|own| own == *block)
+        });
+        let lies_behind = |path: &PathBuf| {
+            let content = std::fs::read(path).unwrap();
+            content.chunks(BLOCK).any(|block| behind.contains(block))
+        };
+        let others = files.iter().filter(|path| *path != victim);
+        (!others.into_iter().any(lies_behind)).then_some(from as u64)
+    }
+
+    fn scratch(&self) {
+        let image = std::fs::File::options().write(true).open(&self.disk.image).unwrap();
+        image.set_len(self.from).unwrap();
         std::fs::write("/proc/sys/vm/drop_caches", "1").unwrap();
-        files.iter().filter(|path| *path != victim).all(|from| {
-            let copy = std::fs::read(to.join(from.file_name().unwrap()));
-            copy.is_ok_and(|copy| copy == std::fs::read(from).unwrap())
-        })
     }
 
     fn log(&self) -> PathBuf {
@@ -131,6 +147,7 @@ fn what_lies_behind_an_unreadable_place_is_found_and_what_lies_before_it_is_kept
     let Some(disk) = Scratched::with_copy(&temp.log(), &files[at], &needle(lost as u32)) else {
         return;
     };
+    disk.scratch();
     let reader = ReadOnlyWal::open(disk.log()).unwrap().reader(Lsn::ZERO).unwrap();
     let refused = reader.map(Result::err).find_map(|e| e).expect("some of it");
     assert!(cannot_be_read(&refused), "it is not damage and not the end: {refused}");
@@ -166,6 +183,7 @@ fn an_unreadable_place_behind_the_last_group_is_named() {
     wal.close().unwrap();
     let file = &segments(&temp.log())[0];
     let Some(disk) = Scratched::with_copy(&temp.log(), file, &needle(7)) else { return };
+    disk.scratch();
     let refused = ReadOnlyWal::open(disk.log()).map(drop).unwrap_err();
     assert!(cannot_be_read(&refused), "the log may go on there: {refused}");
     let (log, survey) = surveyed(&disk.log());
@@ -175,4 +193,60 @@ fn an_unreadable_place_behind_the_last_group_is_named() {
     assert_eq!(intact(&log, &survey), (0..7).collect::<Vec<_>>());
     log.plan_repair(&survey, Keep::Before).unwrap().unwrap().apply().unwrap();
     assert_eq!(read_all(&open(&disk.log())).len(), 7);
+}
+
+/// Not even what the segment is can be read: its header lies there too.
+#[test]
+fn a_segment_of_which_nothing_can_be_read_is_lost_alone() {
+    let temp = Temp::new();
+    let lsns = filled(&temp, 60);
+    let files = segments(&temp.log());
+    let at = segment_of(&files, lsns[30]);
+    let in_it = |n: &usize| segment_of(&files, lsns[*n]) == at;
+    let (first, left) = ((0..60).find(in_it).unwrap(), (30..60).find(|n| !in_it(n)).unwrap());
+    let header = std::fs::read(&files[at]).unwrap()[..BLOCK].to_vec();
+    let Some(disk) = Scratched::with_copy(&temp.log(), &files[at], &header) else { return };
+    disk.scratch();
+    assert!(cannot_be_read(&small(&disk.log()).open().map(drop).unwrap_err()));
+    let (log, survey) = surveyed(&disk.log());
+    let [place] = &survey.damage[..] else { panic!("{:?}", survey.damage) };
+    assert_eq!(Some(place.segment.as_ref()), files[at].file_name().unwrap().to_str());
+    assert_eq!((place.records_before, place.records_after), (first as u64, 60 - left as u64));
+    assert_eq!(place.records_lost, Some((left - first) as u64));
+    log.plan_repair(&survey, Keep::Before).unwrap().unwrap().apply().unwrap();
+    assert_eq!(read_all(&small(&disk.log()).open().unwrap()).len(), first);
+}
+
+/// The plan was made when more could be read than now: it is refused, loses nothing, and another is made.
+#[test]
+fn a_repair_on_a_disk_that_gets_worse_is_refused_and_made_again() {
+    let temp = Temp::new();
+    let lsns = filled(&temp, 60);
+    let files = segments(&temp.log());
+    let at = segment_of(&files, lsns[30]);
+    let inside: Vec<usize> = (0..60).filter(|n| segment_of(&files, lsns[*n]) == at).collect();
+    let [_, worse, .., damaged, _] = inside[..] else { panic!("{inside:?}") };
+    let mut bytes = std::fs::read(&files[at]).unwrap();
+    let base = lsns[inside[0]].as_u64() / (64 << 10) * (64 << 10);
+    bytes[(lsns[damaged].as_u64() - base) as usize + 20] ^= 1;
+    std::fs::write(&files[at], bytes).unwrap();
+    let needle = needle(worse as u32);
+    let Some(disk) = Scratched::with_copy(&temp.log(), &files[at], &needle) else { return };
+    let (log, survey) = surveyed(&disk.log());
+    assert_eq!(survey.damage[0].records_before, damaged as u64);
+    let plan = log.plan_repair(&survey, Keep::Before).unwrap().unwrap();
+    let names = || {
+        let entries = std::fs::read_dir(disk.log()).unwrap();
+        entries.map(|entry| entry.unwrap().file_name()).collect::<HashSet<_>>()
+    };
+    let before = names();
+    disk.scratch();
+    let refused = plan.apply().map(drop).unwrap_err();
+    assert!(refused.to_string().contains("cannot read any more what is to be kept"), "{refused}");
+    assert_eq!(names(), before, "nothing was moved");
+    let (log, survey) = surveyed(&disk.log());
+    assert_eq!(survey.damage[0].records_before, worse as u64);
+    log.plan_repair(&survey, Keep::Before).unwrap().unwrap().apply().unwrap();
+    let found = read_all(&small(&disk.log()).open().unwrap());
+    assert_eq!(found.len(), worse);
 }

@@ -236,7 +236,8 @@ impl Repair {
     /// # Errors
     ///
     /// `Locked` while a writer has the log, `Io` for what the system refuses, or if the log is not any more what it was
-    /// when this was planned. What was done until then is kept: make another survey and plan.
+    /// when this was planned. What is to be kept of the damaged segment is copied first: if that cannot be read any more, or
+    /// has no room, nothing has been moved. What was done until a later error is kept: make another survey and plan.
     pub fn apply(&self) -> Result<Repaired> {
         let dir = &self.log.dir;
         let lock = DirLock::acquire(dir, &self.log.names.lock())?;
@@ -247,6 +248,11 @@ impl Repair {
             return Err(io("repair", dir.path(), changed));
         }
         let files = list(&self.log)?;
+        let cut = self.cut.as_ref().and_then(|cut| files.iter().find(|file| file.name == *cut));
+        // First: what cannot be read any more, or has no room, is known before anything is moved.
+        if let Some(file) = cut {
+            self.prepare(file, self.to.as_u64() - file.header.base)?;
+        }
         make_private(&self.quarantine).map_err(|e| io("make", &self.quarantine, e))?;
         sync_dir(dir.path())?;
         let mut quarantined = Vec::new();
@@ -260,10 +266,10 @@ impl Repair {
         };
         for file in files.iter().filter(|file| self.rebuilt.contains(&file.name)) {
             beside(&file.name)?;
-            self.replace(file, file.len.min(file.header.size))?;
+            self.prepare(file, file.len.min(file.header.size))?;
+            self.put_in_place(file)?;
         }
-        let cut = self.cut.as_ref().map(|cut| files.iter().find(|file| file.name == *cut));
-        if let Some(Some(file)) = cut {
+        if let Some(file) = cut {
             beside(&file.name)?;
         }
         for name in self.consumers.iter().chain(self.moved.iter().rev()) {
@@ -273,8 +279,8 @@ impl Repair {
         }
         sync_dir(&self.quarantine)?;
         sync_dir(dir.path())?;
-        if let Some(Some(file)) = cut {
-            self.replace(file, self.to.as_u64() - file.header.base)?;
+        if let Some(file) = cut {
+            self.put_in_place(file)?;
             sync_dir(dir.path())?;
         }
         drop(lock);
@@ -284,9 +290,23 @@ impl Repair {
         Ok(Repaired { quarantined })
     }
 
-    /// Puts a segment in a segment's place that has the header and the length that it should have, the same content in
-    /// its first `kept` bytes, and is unwritten behind them.
-    fn replace(&self, file: &SegmentFile, kept: u64) -> Result<()> {
+    /// Makes a segment, under another name and durably, that has the header and the length that this one should have,
+    /// the same content in its first `kept` bytes, and is unwritten behind them.
+    fn prepare(&self, file: &SegmentFile, kept: u64) -> Result<()> {
+        let made = self.write_replacement(file, kept);
+        if made.is_err() {
+            let _ = self.log.dir.remove(&self.log.names.temporary(file.header.base));
+        }
+        made
+    }
+
+    fn put_in_place(&self, file: &SegmentFile) -> Result<()> {
+        let (dir, temporary) = (&self.log.dir, self.log.names.temporary(file.header.base));
+        let renamed = dir.rename(&temporary, &file.name);
+        renamed.map_err(|e| Error::io("rename", dir.path().join(&temporary), e))
+    }
+
+    fn write_replacement(&self, file: &SegmentFile, kept: u64) -> Result<()> {
         let (dir, header) = (&self.log.dir, file.header);
         let temporary = self.log.names.temporary(header.base);
         let io = |op, e| Error::io(op, dir.path().join(&temporary), e);
@@ -324,8 +344,7 @@ impl Repair {
             block[..STAMP].copy_from_slice(&stamp(lsn, &header.log_id));
             write_full(&*target, &block, lsn - header.base).map_err(|e| io("write", e))?;
         }
-        target.sync_data().map_err(|e| io("sync", e))?;
-        dir.rename(&temporary, &file.name).map_err(|e| io("rename", e))
+        target.sync_data().map_err(|e| io("sync", e))
     }
 }
 
