@@ -156,14 +156,15 @@ fn a_follower_of_a_log_that_nobody_writes_sleeps() {
         let used = getrusage(UsageWho::RUSAGE_THREAD).unwrap();
         used.voluntary_context_switches()
     };
-    // Each look reads the device some times.
+    // Each look reads the device some times, or finds in memory what it wants. One every two milliseconds, as where
+    // nobody tells how far a log is durable, would be 750.
     let before = switches();
     assert!(follow.try_next().unwrap().is_none());
     let look = switches() - before;
     let before = switches();
     assert!(follow.next_timeout(Duration::from_millis(1500)).unwrap().is_none());
     let woken = switches() - before;
-    assert!(woken <= 20 * look.max(1), "it woke {woken} times; {look} times are one look");
+    assert!(woken <= (20 * look).max(600), "it woke {woken} times; {look} times are one look");
     std::thread::scope(|scope| {
         scope.spawn(|| {
             std::thread::sleep(Duration::from_millis(50));
