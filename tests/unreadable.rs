@@ -76,8 +76,8 @@ impl Scratched {
             let content = std::fs::read(path).unwrap();
             content.chunks(BLOCK).any(|block| behind.contains(block))
         };
-        let others = files.iter().filter(|path| *path != victim);
-        (!others.into_iter().any(lies_behind)).then_some(from as u64)
+        let mut others = files.iter().filter(|path| *path != victim);
+        (!others.any(lies_behind)).then_some(from as u64)
     }
 
     fn scratch(&self) {
