@@ -10,8 +10,14 @@ pub const DIRECTORY: &str = "RINGWAL_CASE_DIR";
 
 /// Runs the test `case` of this binary as the case of that name, over a directory.
 pub fn in_a_process(case: &str, dir: &Path) {
+    in_a_process_of("case", case, dir);
+}
+
+/// Runs the test `test` (as `module::case`) of this binary as the case of that name, over a
+/// directory.
+pub fn in_a_process_of(test: &str, case: &str, dir: &Path) {
     let out = Command::new(std::env::current_exe().unwrap())
-        .args(["case", "--exact", "--nocapture", "--test-threads=1"])
+        .args([test, "--exact", "--nocapture", "--test-threads=1"])
         .env(CASE, case)
         .env(DIRECTORY, dir)
         .output()

@@ -1,0 +1,22 @@
+//! The engine in environments that take something away: one file for each kind of edge.
+//!
+//! A case that needs root, a namespace, a filesystem or a kernel feature skips with a message that
+//! names what is missing. A case that changes its process (user, root directory, seccomp filter)
+//! runs in a process of its own: see `support/child.rs`.
+#![cfg(target_os = "linux")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a skipped test says why")]
+
+#[path = "../support/child.rs"]
+#[allow(dead_code, unreachable_pub, reason = "each user needs a part")]
+mod child;
+#[path = "../support/mounted.rs"]
+#[allow(dead_code, unreachable_pub, reason = "each user needs a part")]
+mod mounted;
+#[path = "../support/mod.rs"]
+mod support;
+
+/// Says why a test does not run here.
+#[allow(dead_code, reason = "not every machine skips")]
+fn skip(why: &str) {
+    eprintln!("skipped: {why}");
+}
