@@ -98,6 +98,9 @@ pub struct Args {
     /// Write the latencies as an HdrHistogram log, in nanoseconds
     #[arg(long, value_name = "FILE")]
     pub hlog: Option<PathBuf>,
+    /// Replace files that loadgen did not write, too; never an input or a log
+    #[arg(long)]
+    pub force: bool,
     /// No progress and no table
     #[arg(long)]
     pub quiet: bool,
@@ -157,6 +160,9 @@ pub struct DeviceArgs {
     /// Write the figures as JSON; - for stdout, the table then goes to stderr
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Replace files that loadgen did not write, too; never an input or a log
+    #[arg(long)]
+    pub force: bool,
     /// No progress and no table
     #[arg(long)]
     pub quiet: bool,
@@ -290,6 +296,9 @@ pub struct SweepArgs {
     /// Write a page with the plot, for a browser
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
+    /// Replace files that loadgen did not write, too; never an input or a log
+    #[arg(long)]
+    pub force: bool,
     /// No progress and no table
     #[arg(long)]
     pub quiet: bool,
@@ -307,9 +316,6 @@ impl SweepArgs {
         }
         if self.precision > 12 {
             return Err(Error::Usage("--precision is more than 12".into()));
-        }
-        if self.json.is_some() && self.json == self.html {
-            return Err(Error::Usage("--json and --html name the same file; give two".into()));
         }
         Ok(())
     }
@@ -340,6 +346,9 @@ pub struct BenchArgs {
     /// Write the table as Markdown
     #[arg(long, value_name = "FILE")]
     pub markdown: Option<PathBuf>,
+    /// Replace files that loadgen did not write, too; never an input or a log
+    #[arg(long)]
+    pub force: bool,
     /// No progress and no table
     #[arg(long)]
     pub quiet: bool,
@@ -361,9 +370,6 @@ impl BenchArgs {
                 let all = WORKLOADS.join(", ");
                 return Err(Error::Usage(format!("--only {name:?} is none of {all}")));
             }
-        }
-        if self.json.is_some() && self.json == self.markdown {
-            return Err(Error::Usage("--json and --markdown name the same file; give two".into()));
         }
         Ok(())
     }
@@ -508,18 +514,6 @@ impl Args {
         }
         if usize::try_from(self.max_record.unwrap_or(0)).is_err() {
             return usage("--max-record is larger than this machine's memory can be".into());
-        }
-        let files = [
-            ("--json", &self.json),
-            ("--hgrm", &self.hgrm),
-            ("--html", &self.html),
-            ("--hlog", &self.hlog),
-        ];
-        for (n, (option, path)) in files.iter().enumerate() {
-            let same = files[..n].iter().find(|(_, other)| path.is_some() && other == path);
-            if let Some((other, _)) = same {
-                return usage(format!("{other} and {option} name the same file; give two"));
-            }
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ use hdrhistogram::serialization::V2DeflateSerializer;
 use hdrhistogram::serialization::interval_log::IntervalLogWriterBuilder;
 
 use crate::latency::Latencies;
+use crate::output::MARK;
 
 const TICKS_PER_HALF_DISTANCE: u32 = 5;
 
@@ -39,6 +40,7 @@ pub fn render(latencies: &Latencies) -> String {
     let sub_buckets = (2 * 10u64.pow(u32::from(histogram.sigfig()))).next_power_of_two();
     let buckets = histogram.buckets();
     let _ = writeln!(out, "#[Buckets = {buckets:12}, SubBuckets     = {sub_buckets:12}]");
+    let _ = writeln!(out, "# {MARK}; values in microseconds");
     out
 }
 

@@ -1,7 +1,6 @@
 //! Drives a ringwal log and says how fast it is on this disk. See `--help`.
 
 use std::io;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -11,7 +10,7 @@ use clap::Parser;
 use loadgen::cli::{
     Args, BenchArgs, Command, CompareArgs, CrashArgs, DeviceArgs, SweepArgs, WitnessArgs,
 };
-use loadgen::output::{OutputFile, print};
+use loadgen::output::{Kind, Outputs, print};
 use loadgen::progress::{Part, Progress};
 use loadgen::run::run;
 use loadgen::stop::Stop;
@@ -48,11 +47,13 @@ fn go(args: &Args) -> Result<(), Error> {
 fn go_run(args: &Args, stop: &Arc<Stop>) -> Result<(), Error> {
     args.check()?;
     listen(stop)?;
-    let mut files = Files::new(stop);
+    let mut files = Outputs::new(stop, args.force);
+    files.reads("--input", args.input.as_deref());
+    files.reads("--sample", args.sample.as_deref());
     let json = files.open_json(args.json.as_ref())?;
-    let hgrm_file = files.open("--hgrm", args.hgrm.as_ref())?;
-    let html_file = files.open("--html", args.html.as_ref())?;
-    let hlog_file = files.open("--hlog", args.hlog.as_ref())?;
+    let hgrm_file = files.open("--hgrm", Kind::Hgrm, args.hgrm.as_ref())?;
+    let html_file = files.open("--html", Kind::Html, args.html.as_ref())?;
+    let hlog_file = files.open("--hlog", Kind::Hlog, args.hlog.as_ref())?;
     let begun = SystemTime::now();
     let report = run(args, stop)?;
     let outcome = &report.outcome;
@@ -80,9 +81,9 @@ fn go_run(args: &Args, stop: &Arc<Stop>) -> Result<(), Error> {
 fn go_bench(args: &BenchArgs, stop: &Arc<Stop>) -> Result<(), Error> {
     args.check()?;
     listen(stop)?;
-    let mut files = Files::new(stop);
+    let mut files = Outputs::new(stop, args.force);
     let json = files.open_json(args.json.as_ref())?;
-    let markdown = files.open("--markdown", args.markdown.as_ref())?;
+    let markdown = files.open("--markdown", Kind::Markdown, args.markdown.as_ref())?;
     let suite = bench::run(args, stop)?;
     files.show(args.quiet, json, &bench::table(&suite), &format!("{:#}\n", bench::json(&suite)));
     files.write(markdown, || Ok(bench::markdown(&suite)));
@@ -92,9 +93,10 @@ fn go_bench(args: &BenchArgs, stop: &Arc<Stop>) -> Result<(), Error> {
 fn go_sweep(args: &SweepArgs, stop: &Arc<Stop>) -> Result<(), Error> {
     args.check()?;
     listen(stop)?;
-    let mut files = Files::new(stop);
+    let mut files = Outputs::new(stop, args.force);
+    files.reads("--sample", args.sample.as_deref());
     let json = files.open_json(args.json.as_ref())?;
-    let html_file = files.open("--html", args.html.as_ref())?;
+    let html_file = files.open("--html", Kind::Html, args.html.as_ref())?;
     let sweep = sweep::run(args, stop)?;
     files.show(args.quiet, json, &sweep.table(), &format!("{:#}\n", sweep.json()));
     files.write(html_file, || Ok(html::sweep(&sweep)));
@@ -103,7 +105,7 @@ fn go_sweep(args: &SweepArgs, stop: &Arc<Stop>) -> Result<(), Error> {
 
 fn go_device(args: &DeviceArgs, stop: &Arc<Stop>) -> Result<(), Error> {
     listen(stop)?;
-    let mut files = Files::new(stop);
+    let mut files = Outputs::new(stop, args.force);
     let json = files.open_json(args.json.as_ref())?;
     let probe = probe::probe(args, stop)?;
     files.show(args.quiet, json, &probe.table(), &format!("{:#}\n", probe.json()));
@@ -191,71 +193,4 @@ fn listen(stop: &Arc<Stop>) -> Result<(), Error> {
         }
     });
     handled.map_err(|e| Error::System { what: "listen for signals", source: io::Error::other(e) })
-}
-
-/// Where results go. One that cannot be written does not keep the others back: what was measured is not lost for
-/// want of a file.
-struct Files<'a> {
-    stop: &'a Arc<Stop>,
-    failed: Option<Error>,
-}
-
-/// Where JSON goes.
-enum Json {
-    Nowhere,
-    Stdout,
-    File(OutputFile),
-}
-
-impl<'a> Files<'a> {
-    fn new(stop: &'a Arc<Stop>) -> Self {
-        Files { stop, failed: None }
-    }
-
-    fn open(
-        &self,
-        option: &'static str,
-        path: Option<&PathBuf>,
-    ) -> Result<Option<OutputFile>, Error> {
-        path.map(|path| OutputFile::open(option, path, self.stop)).transpose()
-    }
-
-    fn open_json(&self, path: Option<&PathBuf>) -> Result<Json, Error> {
-        if path.is_some_and(|path| path.as_os_str() == "-") {
-            return Ok(Json::Stdout);
-        }
-        Ok(self.open("--json", path)?.map_or(Json::Nowhere, Json::File))
-    }
-
-    /// The table on stdout, or on stderr if that belongs to the JSON.
-    fn show(&mut self, quiet: bool, to: Json, table: &str, json: &str) {
-        let on_stdout = matches!(to, Json::Stdout);
-        let shown = match (quiet, on_stdout) {
-            (true, _) => Ok(()),
-            (false, true) => print(io::stderr(), table),
-            (false, false) => print(io::stdout(), table),
-        };
-        self.note(shown);
-        match to {
-            Json::Nowhere => {}
-            Json::Stdout => self.note(print(io::stdout(), json)),
-            Json::File(file) => self.note(file.write(json)),
-        }
-    }
-
-    fn write(&mut self, file: Option<OutputFile>, content: impl FnOnce() -> Result<String, Error>) {
-        if let Some(file) = file {
-            self.note(content().and_then(|text| file.write(&text)));
-        }
-    }
-
-    fn note(&mut self, done: Result<(), Error>) {
-        if let Err(e) = done {
-            self.failed.get_or_insert(e);
-        }
-    }
-
-    fn result(&mut self) -> Result<(), Error> {
-        self.failed.take().map_or(Ok(()), Err)
-    }
 }

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::{Row, Sample, Suite, Unit};
+use crate::output::MARK;
 use crate::units::{nanos, rate, si};
 
 /// For people, on a terminal.
@@ -33,7 +34,8 @@ pub fn table(suite: &Suite) -> String {
 /// For documents.
 #[must_use]
 pub fn markdown(suite: &Suite) -> String {
-    let mut out = format!("{}\n\n| {} |\n", circumstances(suite), HEAD.join(" | "));
+    let mut out =
+        format!("<!-- {MARK} -->\n\n{}\n\n| {} |\n", circumstances(suite), HEAD.join(" | "));
     let _ = writeln!(out, "|{}", "---|".repeat(HEAD.len()));
     for row in suite.rows.iter().filter_map(columns) {
         let _ = writeln!(out, "| {} |", row.join(" | "));

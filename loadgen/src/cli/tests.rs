@@ -86,7 +86,6 @@ fn arguments_that_cannot_work_are_refused() {
         "--tasks 0",
         "--records 0",
         "--size 2k --max-record 1k",
-        "--json x --hgrm x",
         "--rate 5 --mode blocking",
         "--rate 5 --durability manual",
         "--backend discard --verify",

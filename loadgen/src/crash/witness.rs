@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use super::record::{ACK, Acks, read_ack};
 use crate::error::Error;
+use crate::output::is_name_of_a_log;
 
 pub(super) const TO_WRITE: u8 = b'w';
 const TO_CHECK: u8 = b'c';
@@ -89,6 +90,9 @@ pub fn serve(
 
 /// The file, at its end, and what is in it.
 fn open(path: &Path) -> io::Result<(File, Acks)> {
+    if is_name_of_a_log(path) {
+        return Err(io::Error::other("a log gives its own files such names"));
+    }
     let mut file =
         OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path)?;
     let mut acks = Acks::default();

@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use plot::{Axis, Line, Plot, Scale, bars, escape};
 
 use crate::latency::Latencies;
+use crate::output::MARK;
 use crate::probe::best;
 use crate::report::{json, table};
 use crate::run::Report;
@@ -50,7 +51,7 @@ fn page(title: &str, body: &str) -> String {
     format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\
-         <title>{title}</title><style>{STYLE}</style></head>\n<body><h1>{title}</h1>\n{body}</body></html>\n"
+         <meta name=\"generator\" content=\"{MARK}\"><title>{title}</title><style>{STYLE}</style></head>\n<body><h1>{title}</h1>\n{body}</body></html>\n"
     )
 }
 

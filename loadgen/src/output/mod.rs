@@ -1,0 +1,325 @@
+//! The one owner of every file that loadgen writes: each is tried before the run, and replaced at its end.
+//!
+//! 1. No output replaces an input, another output, or a file of a log, by whatever name it is reached. Files are told
+//!    apart by device and inode; a log by its first bytes and by its names. `--force` does not change that.
+//! 2. A file that loadgen did not write is replaced with `--force` only.
+//! 3. A regular file is written beside its place under a temporary name, and renamed: a reader sees the old file or the
+//!    new one. Pipes and devices are written as they are.
+//! 4. A file that appears in the place of an output meanwhile is not replaced.
+
+mod foreign;
+mod place;
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::error::Error;
+use crate::stop::Stop;
+
+pub use foreign::Kind;
+pub(crate) use foreign::{MARK, is_name_of_a_log};
+use place::{Identity, Standard};
+
+/// Where results go. One that cannot be written does not keep the others back: what was measured is not lost for
+/// want of a file.
+#[derive(Debug)]
+pub struct Outputs {
+    stop: Arc<Stop>,
+    force: bool,
+    /// Files that are read or written, each with the option that named it.
+    taken: Vec<(&'static str, bool, Identity)>,
+    failed: Option<Error>,
+}
+
+/// Where JSON goes.
+#[derive(Debug)]
+pub enum Json {
+    /// It was not asked for.
+    Nowhere,
+    /// The table goes to stderr then.
+    Stdout,
+    /// To a file.
+    File(OutputFile),
+}
+
+/// A file to be written at the end. If it never is, nothing is left of it.
+#[derive(Debug)]
+pub struct OutputFile {
+    option: &'static str,
+    /// As given.
+    path: PathBuf,
+    to: Option<To>,
+    stop: Arc<Stop>,
+}
+
+#[derive(Debug)]
+enum To {
+    /// A pipe or a device.
+    Stream(File),
+    /// A file under a temporary name, and the place that it is renamed to.
+    Renamed { file: File, temporary: PathBuf, place: PathBuf, replaces: Option<Identity> },
+}
+
+impl Outputs {
+    /// No file yet. With `force`, files that loadgen did not write may be replaced.
+    #[must_use]
+    pub fn new(stop: &Arc<Stop>, force: bool) -> Self {
+        Outputs { stop: Arc::clone(stop), force, taken: Vec::new(), failed: None }
+    }
+
+    /// Names a file that is read: no output may replace it.
+    pub fn reads(&mut self, option: &'static str, path: Option<&Path>) {
+        // One that is not there cannot be replaced, and is reported by its reader.
+        if let Some(identity) = path.and_then(|path| Identity::of(path).ok().flatten()) {
+            self.taken.push((option, true, identity));
+        }
+    }
+
+    /// Opens a file to be written at the end. What is in its place stays until then.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] or [`Error::Output`], named after the option, for what must not or cannot be written.
+    pub fn open(
+        &mut self,
+        option: &'static str,
+        kind: Kind,
+        path: Option<&PathBuf>,
+    ) -> Result<Option<OutputFile>, Error> {
+        path.map(|path| self.open_path(option, kind, path)).transpose()
+    }
+
+    /// The same for `--json`, where `-` is stdout.
+    ///
+    /// # Errors
+    ///
+    /// As [`Outputs::open`].
+    pub fn open_json(&mut self, path: Option<&PathBuf>) -> Result<Json, Error> {
+        if path.is_some_and(|path| path.as_os_str() == "-") {
+            return Ok(Json::Stdout);
+        }
+        Ok(self.open("--json", Kind::Json, path)?.map_or(Json::Nowhere, Json::File))
+    }
+
+    fn open_path(
+        &mut self,
+        option: &'static str,
+        kind: Kind,
+        path: &Path,
+    ) -> Result<OutputFile, Error> {
+        if path.as_os_str() == "-" {
+            let text = format!("{option} goes to a file, not to stdout; give its name");
+            return Err(Error::Usage(text));
+        }
+        let wrong = |source| Error::Output { option, path: path.into(), source };
+        let to = match place::metadata(path).map_err(wrong)? {
+            Some(found) if found.is_file() => self.replacing(option, kind, path)?,
+            Some(found) if place::is_stream(&found) => {
+                // Two results may share a device, not a pipe.
+                if !place::is_character_device(&found) {
+                    self.take(option, path, Identity::of_metadata(&found))?;
+                }
+                let file = OpenOptions::new().write(true).open(path).map_err(wrong)?;
+                To::Stream(file)
+            }
+            Some(_) => {
+                let text = "it is a directory or a block device";
+                return Err(wrong(io::Error::new(io::ErrorKind::InvalidInput, text)));
+            }
+            None => {
+                let place = place::behind_links(path).map_err(wrong)?;
+                let identity = Identity::of_missing(&place).map_err(wrong)?;
+                self.refuse_names_of_logs(option, path, &place)?;
+                self.take(option, path, identity)?;
+                self.beside(&place, None).map_err(wrong)?
+            }
+        };
+        let stop = Arc::clone(&self.stop);
+        Ok(OutputFile { option, path: path.into(), to: Some(to), stop })
+    }
+
+    /// For a regular file that is there.
+    fn replacing(&mut self, option: &'static str, kind: Kind, path: &Path) -> Result<To, Error> {
+        let wrong = |source| Error::Output { option, path: path.into(), source };
+        let identity = Identity::of(path).map_err(wrong)?.ok_or_else(|| {
+            wrong(io::Error::new(io::ErrorKind::NotFound, "it was removed meanwhile"))
+        })?;
+        match identity.standard() {
+            Some(Standard::Input) => return Err(taken(option, path, "stdin", true)),
+            // What is printed is not cut off.
+            Some(Standard::Output) => {
+                let file = OpenOptions::new().append(true).open(path).map_err(wrong)?;
+                return Ok(To::Stream(file));
+            }
+            None => {}
+        }
+        let place = std::fs::canonicalize(path).map_err(wrong)?;
+        self.refuse_names_of_logs(option, path, &place)?;
+        self.take(option, path, identity.clone())?;
+        let found = foreign::look(&place, kind).map_err(wrong)?;
+        let refused = match found {
+            foreign::Found::Own | foreign::Found::Empty => None,
+            foreign::Found::Log => {
+                Some("it is a file of a log, which is never replaced; give another name")
+            }
+            foreign::Found::Other if self.force => None,
+            foreign::Found::Other => Some(
+                "it exists and is no earlier result of this option; give --force to replace it, or another name",
+            ),
+        };
+        if let Some(why) = refused {
+            return Err(Error::Usage(format!("cannot write {option} {}: {why}", path.display())));
+        }
+        // Whether it may be written is up to its mode, not only to that of its directory.
+        OpenOptions::new().write(true).open(&place).map_err(wrong)?;
+        self.beside(&place, Some(identity)).map_err(wrong)
+    }
+
+    fn refuse_names_of_logs(
+        &self,
+        option: &'static str,
+        given: &Path,
+        place: &Path,
+    ) -> Result<(), Error> {
+        if !foreign::is_name_of_a_log(place) {
+            return Ok(());
+        }
+        let text = format!(
+            "cannot write {option} {}: a log gives its own files such names; give another name",
+            given.display()
+        );
+        Err(Error::Usage(text))
+    }
+
+    fn take(&mut self, option: &'static str, path: &Path, identity: Identity) -> Result<(), Error> {
+        if let Some((other, read, _)) = self.taken.iter().find(|(.., known)| *known == identity) {
+            return Err(taken(option, path, other, *read));
+        }
+        self.taken.push((option, false, identity));
+        Ok(())
+    }
+
+    /// A new file in the same directory, that a second signal removes.
+    fn beside(&self, place: &Path, replaces: Option<Identity>) -> io::Result<To> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!(".loadgen-{}-{n}.tmp", std::process::id());
+        let temporary = place.with_file_name(name);
+        let file = OpenOptions::new().write(true).create_new(true).open(&temporary)?;
+        self.stop.doom(temporary.clone());
+        Ok(To::Renamed { file, temporary, place: place.into(), replaces })
+    }
+
+    /// The table on stdout, or on stderr if that belongs to the JSON; then the JSON.
+    pub fn show(&mut self, quiet: bool, to: Json, table: &str, json: &str) {
+        let on_stdout = matches!(to, Json::Stdout);
+        let shown = match (quiet, on_stdout) {
+            (true, _) => Ok(()),
+            (false, true) => print(io::stderr(), table),
+            (false, false) => print(io::stdout(), table),
+        };
+        self.note(shown);
+        match to {
+            Json::Nowhere => {}
+            Json::Stdout => self.note(print(io::stdout(), json)),
+            Json::File(file) => self.note(file.write(json)),
+        }
+    }
+
+    /// Writes a file, if it was asked for. A failure is kept for [`Outputs::result`].
+    pub fn write(
+        &mut self,
+        file: Option<OutputFile>,
+        content: impl FnOnce() -> Result<String, Error>,
+    ) {
+        if let Some(file) = file {
+            self.note(content().and_then(|text| file.write(&text)));
+        }
+    }
+
+    fn note(&mut self, done: Result<(), Error>) {
+        if let Err(e) = done {
+            self.failed.get_or_insert(e);
+        }
+    }
+
+    /// The first failure.
+    ///
+    /// # Errors
+    ///
+    /// That.
+    pub fn result(&mut self) -> Result<(), Error> {
+        self.failed.take().map_or(Ok(()), Err)
+    }
+}
+
+fn taken(option: &str, path: &Path, other: &str, read: bool) -> Error {
+    Error::Usage(match (read, option == other) {
+        (true, _) => format!(
+            "{option} {} is the file that {other} reads, which it would destroy; give another name",
+            path.display()
+        ),
+        (false, true) => format!("{option} is given twice for the same file"),
+        (false, false) => format!("{other} and {option} name the same file; give two"),
+    })
+}
+
+impl OutputFile {
+    /// Writes the whole content. A file that could not be written whole is removed, and what was in its place stays: half
+    /// a report looks like one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Output`].
+    pub fn write(mut self, content: &str) -> Result<(), Error> {
+        let written = match self.to.take() {
+            None => Ok(()),
+            Some(To::Stream(mut file)) => {
+                file.write_all(content.as_bytes()).and_then(|()| file.flush())
+            }
+            Some(To::Renamed { mut file, temporary, place, replaces }) => {
+                let written = file
+                    .write_all(content.as_bytes())
+                    // A full disk may say so only now.
+                    .and_then(|()| file.sync_data())
+                    .and_then(|()| place::put(&file, &temporary, &place, replaces.as_ref()));
+                if written.is_err() {
+                    let _ = std::fs::remove_file(&temporary);
+                }
+                self.stop.spare(&temporary);
+                written
+            }
+        };
+        let (option, path) = (self.option, self.path.clone());
+        written.map_err(|source| Error::Output { option, path, source })
+    }
+}
+
+impl Drop for OutputFile {
+    fn drop(&mut self) {
+        if let Some(To::Renamed { temporary, .. }) = &self.to {
+            let _ = std::fs::remove_file(temporary);
+            self.stop.spare(temporary);
+        }
+    }
+}
+
+/// Writes to stdout or stderr. A reader that has gone away is no error.
+///
+/// # Errors
+///
+/// [`Error::System`].
+pub fn print(mut stream: impl Write, text: &str) -> Result<(), Error> {
+    match stream.write_all(text.as_bytes()).and_then(|()| stream.flush()) {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Error::System { what: "write the result", source: e })
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;
