@@ -94,7 +94,7 @@ impl Core {
         context::check_may_wait()?;
         self.check_len(payload.len())?;
         let sum = self.seed.sum(payload);
-        let len = stored_size(payload.len()) as u64;
+        let len = stored_size(payload.len());
         let room = match self.shared.ring.try_reserve(len) {
             Ok(room) => room,
             Err(_) => self.reserve_or_wait(len)?,
@@ -108,7 +108,7 @@ impl Core {
         context::check_not_filling()?;
         self.check_len(payload.len())?;
         let sum = self.seed.sum(payload);
-        let len = stored_size(payload.len()) as u64;
+        let len = stored_size(payload.len());
         let room = match self.shared.ring.try_reserve(len) {
             Ok(room) => room,
             Err(_) => self.shared.ring.reserve_or_refuse(len).map_err(|r| self.refused(r))?,
@@ -121,7 +121,7 @@ impl Core {
         self.check_running()?;
         context::check_not_filling()?;
         self.check_len(payload.len())?;
-        Ok(stored_size(payload.len()) as u64)
+        Ok(stored_size(payload.len()))
     }
 
     pub(crate) fn put_polled(&self, room: Reservation<'_>, payload: &[u8]) -> Lsn {
@@ -139,7 +139,7 @@ impl Core {
         self.check_running()?;
         context::check_may_wait()?;
         self.check_len(len)?;
-        let stored = stored_size(len) as u64;
+        let stored = stored_size(len);
         let room = match self.shared.ring.try_reserve(stored) {
             Ok(room) => room,
             Err(_) => self.reserve_or_wait(stored)?,
@@ -172,12 +172,12 @@ impl Core {
         }
         // A sum that overflows is too large in any case; one item's size does not.
         let sizes = slices.iter().map(|s| item_size(s.len()));
-        let total = sizes.fold(BATCH_HEADER, usize::saturating_add);
-        self.check_len(total - RECORD_HEADER)?;
-        let room = match self.shared.ring.try_reserve(total as u64) {
+        let total = sizes.fold(BATCH_HEADER as u64, u64::saturating_add);
+        self.check_len(usize::try_from(total - RECORD_HEADER as u64).unwrap_or(usize::MAX))?;
+        let room = match self.shared.ring.try_reserve(total) {
             Ok(room) => room,
             Err(refused) if !wait => return Err(self.refused(refused)),
-            Err(_) => self.reserve_or_wait(total as u64)?,
+            Err(_) => self.reserve_or_wait(total)?,
         };
         Ok(self.put_batch(room, &slices))
     }

@@ -183,6 +183,8 @@ impl Options {
             let must = "at least 2: the active segment and the one prepared ahead";
             return Err(range("max_segments", n as u64, must));
         }
+        // The sizes first: what follows adds to them.
+        self.geometry(4096)?;
         if let Some(n) = self.max_total_bytes
             && n < 2 * self.segment_size
         {
@@ -193,7 +195,7 @@ impl Options {
             let instead = "leave it out to keep segments of any age";
             return Err(OptionsError::ZeroDuration { option: "max_age", instead });
         }
-        self.geometry(4096).map(|_| ())
+        Ok(())
     }
 
     /// The sizes for a filesystem with this block size.
@@ -322,6 +324,85 @@ mod tests {
         assert!(with(|o| o.max_segments = Some(1)).is_err());
         assert!(with(|o| o.max_total_bytes = Some(1)).is_err());
         assert!(with(|o| o.durability = Durability::Interval(Duration::ZERO)).is_err());
+    }
+
+    /// One value, or a pair of values, at the ends of the ranges of every option: a refusal or sizes that
+    /// keep what the engine relies on, and no overflow.
+    #[test]
+    fn every_option_at_its_bounds_and_with_every_other_is_refused_or_sound() {
+        let steps = every_step();
+        let mut sound = 0;
+        for (first, one) in &steps {
+            for (second, other) in &steps {
+                let mut options = Options::default();
+                one(&mut options);
+                other(&mut options);
+                let name = format!("{first}, {second}");
+                let checked = options.validate();
+                for block in [4096, 16_384, 65_536] {
+                    match (options.geometry(block), &checked) {
+                        (Ok(geometry), Ok(())) => {
+                            sound += 1;
+                            check(&name, &options, &geometry);
+                        }
+                        (Ok(_) | Err(_), _) => {}
+                    }
+                }
+                if let Err(e) = checked {
+                    assert!(!e.to_string().is_empty(), "{name}");
+                }
+            }
+        }
+        assert!(sound > 1000, "{sound}");
+    }
+
+    type Step = (String, Box<dyn Fn(&mut Options)>);
+
+    fn every_step() -> Vec<Step> {
+        let mut steps: Vec<Step> = Vec::new();
+        let mut add = |name: String, set: Box<dyn Fn(&mut Options)>| steps.push((name, set));
+        let sizes = [12_288, 16_384, 65_536, u64::from(MAX_GROUP), MAX_SEGMENT, 1 << 36];
+        let near = sizes.iter().flat_map(|&n| [n - 1, n, n + 1]);
+        for n in near.chain([0, 1, 2, 1 << 32, 1 << 63, u64::MAX / 2 + 1, u64::MAX - 1, u64::MAX]) {
+            add(format!("segment_size {n}"), Box::new(move |o| o.segment_size = n));
+            add(format!("max_total_bytes {n}"), Box::new(move |o| o.max_total_bytes = Some(n)));
+            add(format!("consumer_limit {n}"), Box::new(move |o| o.consumer_limit = Some(n)));
+            let Ok(n) = usize::try_from(n) else { continue };
+            add(format!("ring_capacity {n}"), Box::new(move |o| o.ring_capacity = Some(n)));
+            add(format!("max_record_size {n}"), Box::new(move |o| o.max_record_size = Some(n)));
+        }
+        for n in [0, 1, 2, 256, 257, usize::MAX - 1, usize::MAX] {
+            add(format!("depth {n}"), Box::new(move |o| o.depth = n));
+            add(format!("max_segments {n}"), Box::new(move |o| o.max_segments = Some(n)));
+        }
+        let one = Duration::from_nanos(1);
+        for time in
+            [Duration::ZERO, one, Duration::from_secs(1), Duration::MAX - one, Duration::MAX]
+        {
+            let every = Durability::Interval(time);
+            add(format!("interval {time:?}"), Box::new(move |o| o.durability = every));
+            add(format!("commit_delay {time:?}"), Box::new(move |o| o.commit_delay = time));
+            add(format!("idle_seal {time:?}"), Box::new(move |o| o.idle_seal = time));
+            add(format!("max_age {time:?}"), Box::new(move |o| o.max_age = Some(time)));
+            add(format!("stall_threshold {time:?}"), Box::new(move |o| o.stall_threshold = time));
+        }
+        for n in [0, 1, u32::MAX - 1, u32::MAX] {
+            add(format!("version {n}"), Box::new(move |o| o.application_version = n));
+        }
+        steps
+    }
+
+    /// What the engine relies on.
+    fn check(name: &str, options: &Options, g: &Geometry) {
+        let (block, buffer) = (u64::from(g.block), u64::from(g.buffer));
+        assert!(g.segment_size == options.segment_size && g.segment_size <= MAX_SEGMENT, "{name}");
+        assert!(buffer.is_multiple_of(block) && buffer <= u64::from(MAX_GROUP), "{name}: {g:?}");
+        assert!(buffer + block <= g.segment_size, "a group fits in a segment: {name}: {g:?}");
+        assert!(g.max_record > 0 && g.max_record + RECORD_OVERHEAD <= g.buffer as usize, "{name}");
+        assert!(g.buffers.is_power_of_two() && (2..=MAX_BUFFERS).contains(&g.buffers), "{name}");
+        if let Some(ring) = options.ring_capacity {
+            assert!(buffer * g.buffers as u64 <= ring as u64, "{name}: {g:?}");
+        }
     }
 
     #[test]

@@ -199,7 +199,7 @@ fn unknown_features_are_all_named() {
 
 /// A data record of these bytes, with a right checksum, whatever the flags and the padding are.
 fn record(payload: &[u8], flags: u8, padding: u8) -> Vec<u8> {
-    let mut b = vec![padding; stored_size(payload.len())];
+    let mut b = vec![padding; stored_size(payload.len()) as usize];
     put(&mut b, RECORD_HEADER, payload);
     Seed::new(&ID).sum(payload).write_header(&mut b, LSN, KIND_DATA, 3);
     b[9] = flags;
@@ -235,12 +235,37 @@ fn records_are_valid_up_to_their_bounds_and_no_further() {
 }
 
 #[test]
+fn no_length_that_a_file_may_state_wraps_or_reads_past_the_end() {
+    for length in
+        [0, 1, u32::MAX - 20, u32::MAX - 14, u32::MAX - 8, u32::MAX - 7, u32::MAX - 1, u32::MAX]
+    {
+        let (bytes, length) = (u64::from(length), length as usize);
+        assert_eq!(item_size(length), (bytes + ITEM_HEADER as u64).next_multiple_of(8));
+        assert_eq!(stored_size(length), (bytes + RECORD_HEADER as u64).next_multiple_of(8));
+    }
+    // As the record's length and, behind a right checksum, as an item's.
+    for length in [40, u32::MAX - 15, u32::MAX - 14, u32::MAX - 7, u32::MAX - 1, u32::MAX] {
+        let mut b = vec![0; BATCH_HEADER + item_size(8) as usize];
+        put(&mut b, RECORD_HEADER, &1_u32.to_le_bytes());
+        let _ = write_item(&mut b, BATCH_HEADER, b"12345678");
+        put(&mut b, BATCH_HEADER, &length.to_le_bytes());
+        let sum = Seed::new(&ID).sum(&b[RECORD_HEADER..]);
+        sum.write_header(&mut b, LSN, KIND_BATCH, 3);
+        let found = Records::new(&b, LSN, &Seed::new(&ID), 3).verify(1).unwrap_err();
+        assert_eq!(found.1, RecordInvalid::Batch, "{length}");
+        put(&mut b, 0, &length.to_le_bytes());
+        let found = decode_record(&b, LSN, &Seed::new(&ID), None).unwrap_err();
+        assert_eq!(found, RecordInvalid::Length, "{length}");
+    }
+}
+
+#[test]
 fn items_are_laid_out_as_the_format_says() {
     let sizes = [0, 1, 8, 9, 16].map(item_size);
     assert_eq!(sizes, [8, 16, 16, 24, 24]);
     let sizes = [0, 4, 5, 12, 13].map(stored_size);
     assert_eq!(sizes, [16, 16, 24, 24, 32]);
-    let mut b = vec![0xEE; BATCH_HEADER + item_size(3) + item_size(8)];
+    let mut b = vec![0xEE; BATCH_HEADER + (item_size(3) + item_size(8)) as usize];
     put(&mut b, RECORD_HEADER, &2_u32.to_le_bytes());
     let at = write_item(&mut b, BATCH_HEADER, b"abc");
     assert_eq!(at, BATCH_HEADER + 16);

@@ -26,14 +26,21 @@ const SKIPPABLE: u8 = 0x80;
 
 const _: () = assert!(BATCH_HEADER.is_multiple_of(8), "items are aligned as records are");
 
-/// Bytes that a record with this payload takes in its group.
-pub(crate) const fn stored_size(payload: usize) -> usize {
-    (RECORD_HEADER + payload + 7) & !7
+/// Bytes that a record with this payload takes in its group. In 64 bits, so that a length from a file, which
+/// has 32, wraps on no platform; the length of a slice does not either.
+pub(crate) const fn stored_size(payload: usize) -> u64 {
+    (RECORD_HEADER as u64 + payload as u64 + 7) & !7
 }
 
-/// Bytes that an item with this payload takes in its batch.
-pub(crate) const fn item_size(payload: usize) -> usize {
-    (ITEM_HEADER + payload + 7) & !7
+/// Bytes that an item with this payload takes in its batch: see [`stored_size`].
+pub(crate) const fn item_size(payload: usize) -> u64 {
+    (ITEM_HEADER as u64 + payload as u64 + 7) & !7
+}
+
+/// The first `len` bytes, if there are that many.
+#[inline]
+fn first(b: &[u8], len: u64) -> Option<&[u8]> {
+    b.get(..usize::try_from(len).ok()?)
 }
 
 /// The checksum's start: the log id is summed, and the processor's features are looked up, once and
@@ -99,7 +106,7 @@ pub(crate) fn write_abort(record: &mut [u8], lsn: u64, seed: &Seed, tag: u16) {
 /// Writes one item of a batch at `at` in the batch's record and returns where the next one goes.
 /// Padding is written too. The record's length is the caller's to have computed with [`item_size`].
 pub(crate) fn write_item(record: &mut [u8], at: usize, payload: &[u8]) -> usize {
-    let end = at + item_size(payload.len());
+    let end = at + ((ITEM_HEADER + payload.len() + 7) & !7);
     let item = &mut record[at..end];
     put(item, 0, &(payload.len() as u32).to_le_bytes());
     put(item, 4, &(at as u32).to_le_bytes());
@@ -166,8 +173,9 @@ pub(crate) fn decode_record<'a>(
     let Some((payload, rest)) = rest.split_at_checked(length) else {
         return Err(RecordInvalid::Length);
     };
+    // The payload is in memory, and so is the end of its padding, or the record is refused.
     let stored = stored_size(length);
-    let Some(padding) = rest.get(..stored - RECORD_HEADER - length) else {
+    let Some(padding) = first(rest, stored - (RECORD_HEADER + length) as u64) else {
         return Err(RecordInvalid::Length);
     };
     if seed.sum(payload).finish(lsn, kind, found_tag) != u32_at(head, 4) {
@@ -176,7 +184,7 @@ pub(crate) fn decode_record<'a>(
     if padding.iter().any(|&x| x != 0) {
         return Err(RecordInvalid::Padding);
     }
-    Ok(Decoded { lsn, kind, payload, stored })
+    Ok(Decoded { lsn, kind, payload, stored: RECORD_HEADER + length + padding.len() })
 }
 
 /// One application record: a data record, or an item of a batch.
@@ -215,7 +223,7 @@ fn batch_items<'a>(
         let item = (|| {
             let head = rest.get(..ITEM_HEADER)?;
             let length = u32_at(head, 0) as usize;
-            let whole = rest.get(..item_size(length))?;
+            let whole = first(rest, item_size(length))?;
             let padded_right = whole[ITEM_HEADER + length..].iter().all(|&x| x == 0);
             if u32_at(head, 4) as usize != at || !padded_right {
                 return None;
@@ -311,15 +319,15 @@ mod tests {
     const ID: [u8; 16] = [3; 16];
 
     fn data(payload: &[u8], lsn: u64, kind: u8, tag: u16) -> Vec<u8> {
-        let mut b = vec![0; stored_size(payload.len())];
+        let mut b = vec![0; stored_size(payload.len()) as usize];
         b[RECORD_HEADER..RECORD_HEADER + payload.len()].copy_from_slice(payload);
         Seed::new(&ID).sum(payload).write_header(&mut b, lsn, kind, tag);
         b
     }
 
     fn batch(items: &[&[u8]], lsn: u64, tag: u16) -> Vec<u8> {
-        let len = BATCH_HEADER + items.iter().map(|i| item_size(i.len())).sum::<usize>();
-        let mut b = vec![0; len];
+        let len = items.iter().map(|i| item_size(i.len())).sum::<u64>();
+        let mut b = vec![0; BATCH_HEADER + len as usize];
         put(&mut b, RECORD_HEADER, &(items.len() as u32).to_le_bytes());
         let mut at = BATCH_HEADER;
         for i in items {

@@ -224,7 +224,7 @@ fn go_on(memory: &Arc<Memory>, options: &Options, seen: &Seen) {
             Err(e) => panic!("an open log refuses records: {e}"),
         };
         for record in records {
-            let behind = lsn + crate::format::item_size(record.len()) as u64;
+            let behind = lsn + crate::format::item_size(record.len());
             expected.push((lsn, record));
             lsn = behind;
         }

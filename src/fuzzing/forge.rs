@@ -63,7 +63,7 @@ pub(super) fn forge(b: &mut [u8], at: usize, edit: &Edit) {
 
 /// The payload of a batch of so many items.
 pub(super) fn batch_of(item: &[u8], count: usize) -> Vec<u8> {
-    let mut record = vec![0; 16 + count * item_size(item.len())];
+    let mut record = vec![0; 16 + count * item_size(item.len()) as usize];
     put(&mut record, 12, &(count as u32).to_le_bytes());
     let mut at = 16;
     for _ in 0..count {

@@ -50,7 +50,7 @@ pub(super) fn record(input: &[u8]) {
             break;
         };
         assert_eq!(record.lsn, lsn + at as u64);
-        let mut written = vec![0; stored_size(record.payload.len())];
+        let mut written = vec![0; stored_size(record.payload.len()) as usize];
         assert_eq!(written.len(), record.stored);
         put(&mut written, RECORD_HEADER, record.payload);
         let sum = seed.sum(record.payload);

@@ -20,6 +20,8 @@ use crate::storage::{Access, AlignedBuf, Dir, File, read_full, write_full};
 const BLOCK: usize = 4096;
 const LEN: usize = 40;
 const MAGIC: [u8; 4] = *b"RWCp";
+/// Counters stay below: one that could be counted to its end is not what a writer has written.
+const COUNTERS: u64 = 1 << 63;
 
 #[derive(Debug)]
 pub(crate) struct Slots {
@@ -44,7 +46,8 @@ fn encode(log_id: &[u8; 16], counter: u64, position: u64) -> [u8; LEN] {
 fn decode(block: &[u8], log_id: &[u8; 16]) -> Option<(u64, u64)> {
     let b: &[u8; LEN] = block.first_chunk()?;
     let sound = b[..4] == MAGIC && u32_at(b, 4) == crc32fast::hash(&b[8..]) && b[8..24] == *log_id;
-    sound.then(|| (u64_at(b, 24), u64_at(b, 32)))
+    let (counter, position) = (u64_at(b, 24), u64_at(b, 32));
+    (sound && counter < COUNTERS).then_some((counter, position))
 }
 
 /// The position in such a file, read and not made sure of. `None`: there is none that is sound.
@@ -190,5 +193,22 @@ mod tests {
         assert!(matches!(position(), Err(Error::ConsumerDamaged { .. })));
         disk.damage("p", |bytes| bytes.truncate(10));
         assert!(matches!(position(), Err(Error::ConsumerDamaged { .. })));
+    }
+
+    #[test]
+    fn a_counter_at_its_end_is_refused_and_one_below_counts_on() {
+        let disk = SimDisk::new();
+        drop(create(&*disk.dir(), 1).unwrap());
+        let forge =
+            |counter| disk.damage("p", |b| b[..LEN].copy_from_slice(&encode(&ID, counter, 7)));
+        for counter in [u64::MAX, COUNTERS] {
+            forge(counter);
+            let found = Slots::open(&*disk.dir(), "p", ID);
+            assert!(matches!(found, Err(Error::ConsumerDamaged { .. })), "{counter}");
+        }
+        forge(COUNTERS - 1);
+        let (mut slots, position) = Slots::open(&*disk.dir(), "p", ID).unwrap();
+        assert_eq!(position, 7);
+        slots.store(8).unwrap();
     }
 }

@@ -58,7 +58,7 @@ impl Cursor {
             if at < self.batch_end {
                 let (from, head) = held.at(at, ITEM_HEADER)?;
                 let len = u32::from_le_bytes(*head.first_chunk()?) as usize;
-                self.at = at + item_size(len) as u64;
+                self.at = at + item_size(len);
                 return Some(Span { lsn: at, payload: from + ITEM_HEADER, len });
             }
             if at >= self.records_end {
@@ -67,7 +67,7 @@ impl Cursor {
             let (from, head) = held.at(at, RECORD_HEADER)?;
             let len = u32::from_le_bytes(*head.first_chunk()?) as usize;
             let kind = head[8];
-            let end = at + stored_size(len) as u64;
+            let end = at + stored_size(len);
             match kind {
                 KIND_DATA => {
                     self.at = end;

@@ -144,17 +144,17 @@ fn read_bytes(
     end: u64,
     lsn: u64,
 ) -> std::io::Result<Vec<u8>> {
-    const FIRST: usize = 4096;
-    let room = (end - lsn) as usize;
+    const FIRST: u64 = 4096;
+    let room = end - lsn;
     let offset = lsn - header.base;
-    let mut bytes = vec![0; room.min(FIRST)];
+    let mut bytes = vec![0; room.min(FIRST) as usize];
     let n = read_full(file, &mut bytes, offset)?;
     bytes.truncate(n);
     let len = bytes.first_chunk().map_or(0, |b| u32::from_le_bytes(*b) as usize);
-    let whole = stored_size(len.min(crate::format::MAX_GROUP as usize));
-    if whole > bytes.len() && whole <= room && whole <= header.max_group as usize {
-        let have = bytes.len();
-        bytes.resize(whole, 0);
+    let whole = stored_size(len);
+    let have = bytes.len();
+    if whole > have as u64 && whole <= room && whole <= u64::from(header.max_group) {
+        bytes.resize(whole as usize, 0);
         let n = read_full(file, &mut bytes[have..], offset + have as u64)?;
         bytes.truncate(have + n);
     }

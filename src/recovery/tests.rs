@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use fastrand::Rng;
 
-use super::{Judgement, judge, scan};
+use super::{Judgement, Walker, judge, scan};
 use crate::clock::SystemClock;
 use crate::error::{Error, Result};
 use crate::format::{GroupHeader, SegmentHeader};
@@ -62,6 +62,44 @@ fn a_read_error_is_never_the_end_of_the_log() {
             Ok(())
         });
         assert!(matches!(judged, Err(Error::Io { .. })), "read {failing} of {reads}: {judged:?}");
+    }
+}
+
+/// A position from a file may be any number; a place 4 GiB further on is another place, also where a pointer has
+/// 32 bits.
+#[test]
+fn a_group_is_looked_for_at_any_number_and_found_at_its_own_only() {
+    const FAR: u64 = 1 << 32;
+    let path = TempPath::new();
+    let header = SegmentHeader {
+        log_id: [7; 16],
+        block: 4096,
+        size: 3 * FAR,
+        base: 3 * FAR,
+        max_group: 4096,
+        created_at: 0,
+        app_version: 0,
+    };
+    let dir = OsDir::open_or_create(&path).unwrap();
+    let file = std::fs::File::create(path.join("segment")).unwrap();
+    if file.set_len(header.size).is_err() {
+        return; // No sparse files of this length here.
+    }
+    let places = [header.first_group(), header.first_group() + FAR];
+    for lsn in places {
+        let mut bytes = [0; 128];
+        GroupHeader { log_id: [7; 16], ..GroupHeader::nothing(lsn) }.encode(&mut bytes);
+        std::os::unix::fs::FileExt::write_at(&file, &bytes, lsn - header.base).unwrap();
+    }
+    let mut walker = Walker::new(dir.open("segment", Access::Read).unwrap(), header);
+    for lsn in places {
+        assert_eq!(walker.group(lsn).unwrap().unwrap().lsn, lsn);
+        assert!(walker.group(lsn + 2 * FAR).unwrap().is_err());
+    }
+    let ends = [0, 1, header.base - 1, header.base, header.end() - 128, header.end() - 127];
+    let last = [header.end(), 1 << 63, u64::MAX - 128, u64::MAX - 127, u64::MAX - 1, u64::MAX];
+    for lsn in ends.into_iter().chain(last) {
+        assert!(walker.group(lsn).unwrap().is_err(), "{lsn}");
     }
 }
 

@@ -44,14 +44,16 @@ impl Walker {
 
     /// For reading everything: `chunk` bytes at once, a multiple of the block.
     pub(crate) fn with_chunk(file: Arc<dyn File>, header: SegmentHeader, chunk: usize) -> Self {
-        let chunk = chunk.min(header.size as usize);
+        // A segment may be larger than memory can be.
+        let at_most = |bytes: usize| (bytes as u64).min(header.size) as usize;
+        let chunk = at_most(chunk);
         Walker {
             file,
             header,
             seed: Seed::new(&header.log_id),
             window: AlignedBuf::new(chunk),
             chunk,
-            most: MOST.min(header.size as usize).max(chunk),
+            most: at_most(MOST).max(chunk),
             limit: u64::MAX,
             start: 0,
             filled: 0,
@@ -68,7 +70,7 @@ impl Walker {
         self.filled = 0;
     }
 
-    /// The bytes from `lsn` on, `len` of them or what the file has.
+    /// The bytes from `lsn` on, `len` of them or what the file has. `lsn` lies in the segment.
     fn bytes(&mut self, lsn: u64, len: usize) -> io::Result<&[u8]> {
         let offset = lsn - self.header.base;
         let held = offset >= self.start
@@ -77,7 +79,7 @@ impl Walker {
         if !held {
             self.load(offset, len)?;
         }
-        let from = ((offset - self.start) as usize).min(self.filled);
+        let from = (offset - self.start).min(self.filled as u64) as usize;
         let to = (from + len).min(self.filled);
         Ok(&self.window[from..to])
     }
@@ -108,7 +110,7 @@ impl Walker {
         }
         // What is already there moves to the front; only the rest is read.
         let kept = if self.filled > 0 && start >= self.start {
-            let from = (start - self.start) as usize;
+            let from = (start - self.start).min(self.filled as u64) as usize;
             if from < self.filled && from.is_multiple_of(block as usize) {
                 let kept = (self.filled - from) / block as usize * block as usize;
                 self.window.copy_within(from..from + kept, 0);
@@ -131,7 +133,9 @@ impl Walker {
 
     /// The header at `lsn`, if a valid one stands there.
     pub(crate) fn group(&mut self, lsn: u64) -> io::Result<Result<GroupHeader, GroupInvalid>> {
-        if lsn + u64::from(GROUP_HEADER) > self.header.end() {
+        // `lsn` may come from a file: it is bounded before it is added to.
+        let header = self.header.base..=self.header.end() - u64::from(GROUP_HEADER);
+        if !header.contains(&lsn) {
             return Ok(Err(GroupInvalid::NoHeader));
         }
         let header = self.header;

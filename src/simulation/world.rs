@@ -227,7 +227,7 @@ impl World {
                 if i > 0 {
                     self.oracle.inside_batch.push(at);
                 }
-                let next = at + crate::format::item_size(item.len()) as u64;
+                let next = at + crate::format::item_size(item.len());
                 self.oracle.records.push((at, item));
                 self.tally.records += 1;
                 at = next;
