@@ -134,6 +134,25 @@ impl WalBuilder {
         self.with(|o| o.max_age = Some(age))
     }
 
+    /// Permission bits of the log's files. Default `0o600`; from `0o600` to `0o777`, always with reading
+    /// and writing for the owner. `0o640` lets another user of the group read the log, with
+    /// [`ReadOnlyWal`](crate::ReadOnlyWal) or the command.
+    ///
+    /// The bits are those that the files get, whatever the umask. A directory that opening creates
+    /// gets them too, and may be entered by whoever may read: `0o750` for `0o640`. A directory that
+    /// is there keeps its mode. With the option set, opening gives the mode to the log's existing
+    /// files. Systems without permission bits ignore it.
+    ///
+    /// ```
+    /// # let dir = std::env::temp_dir().join(format!("ringwal-doc-mode-{}", std::process::id()));
+    /// let wal = ringwal::Wal::builder(&dir).file_mode(0o640).open()?;
+    /// # wal.close()?; std::fs::remove_dir_all(&dir).unwrap();
+    /// # Ok::<(), ringwal::Error>(())
+    /// ```
+    pub fn file_mode(self, mode: u32) -> Self {
+        self.with(|o| o.file_mode = Some(mode))
+    }
+
     /// Which backend does the I/O. Default [`BackendChoice::Auto`].
     pub fn backend(self, choice: BackendChoice) -> Self {
         self.with(|o| o.backend = choice)

@@ -329,6 +329,16 @@ pub enum OptionsError {
         /// The range in words.
         must: String,
     },
+    /// The mode of the files holds more than permissions, or locks their owner out.
+    #[error("{option} is {mode:#o}, but must be {must}")]
+    Mode {
+        /// The builder method.
+        option: &'static str,
+        /// As given.
+        mode: u32,
+        /// What is accepted, in words.
+        must: String,
+    },
     /// A duration that must not be zero is zero.
     #[error("{option} must be longer than zero; {instead}")]
     ZeroDuration {

@@ -18,7 +18,7 @@ use crate::flights::Place;
 use crate::format::SegmentHeader;
 use crate::segment::{Found, Haste, Preparation, zeroes};
 use crate::shared::Shared;
-use crate::storage::{Access, AlignedBuf, is_no_space};
+use crate::storage::{Access, AlignedBuf, Refused, is_no_space};
 
 /// What the segments of this log are to be like, and how many may stay.
 #[derive(Debug, Clone)]
@@ -152,11 +152,9 @@ impl Helper {
         Next::Finished
     }
 
-    fn failed(&mut self, e: &std::io::Error) -> Next {
+    fn failed(&mut self, e: &Refused) -> Next {
         self.preparation = None;
-        // Out of memory or of descriptors: passes, and nothing was lost.
-        let passing = matches!(e.raw_os_error(), Some(12 | 23 | 24)) && cfg!(unix);
-        if is_no_space(e) {
+        if is_no_space(&e.source) && e.may_pass() {
             if !self.out_of_space {
                 self.shared.counters.no_space.add(1);
                 tracing::warn!(error = %e, "no space for the next segment; trying on");
@@ -167,10 +165,12 @@ impl Helper {
             self.shared.helper_rounds.bump();
             self.shared.helper_rounds.wake_all();
             self.shared.ring.doorbell.ring();
-        } else if passing {
+        } else if e.may_pass() {
             tracing::warn!(error = %e, "cannot prepare a segment now; trying on");
         } else {
-            self.shared.fail(Failure::from_io("preparing or removing a segment", e));
+            let op = "preparing or removing a segment";
+            let failure = Failure { detail: e.to_string(), ..Failure::from_io(op, &e.source) };
+            self.shared.fail(failure);
         }
         Next::OnNudge(Some(RETRY))
     }
@@ -225,7 +225,7 @@ impl Helper {
         target
     }
 
-    fn retain(&mut self) -> std::io::Result<()> {
+    fn retain(&mut self) -> Result<(), Refused> {
         // Before the look at what may go: a wish that comes later is for the next round.
         let asked = self.shared.truncations_asked.load(crate::sync::Ordering::SeqCst);
         if self.shared.released() != u64::MAX {
@@ -259,7 +259,7 @@ impl Helper {
         Ok(())
     }
 
-    fn remove(&mut self, header: &SegmentHeader) -> std::io::Result<()> {
+    fn remove(&mut self, header: &SegmentHeader) -> Result<(), Refused> {
         let shared = &self.shared;
         let name = shared.files.names.segment(header.base);
         let same = header.size == self.policy.segment_size && self.pool.is_none();
@@ -272,11 +272,16 @@ impl Helper {
                 .is_ok_and(|n| n == 1);
         if single {
             let temporary = shared.files.names.temporary(header.base);
-            shared.files.dir.rename(&name, &temporary)?;
+            // Left by an earlier try whose removal was refused.
+            let _ = shared.files.dir.remove(&temporary);
+            let renamed = shared.files.dir.rename(&name, &temporary);
+            renamed.map_err(|e| Refused::new("rename", shared.files.dir.path_of(&name), e))?;
             self.pool = Some(temporary);
         } else {
             match shared.files.dir.remove(&name) {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Refused::new("remove", shared.files.dir.path_of(&name), e));
+                }
                 _ => {}
             }
         }
@@ -284,10 +289,10 @@ impl Helper {
         tracing::debug!(segment = %name, recycled = single, "segment removed by retention");
         // The name is gone, and perhaps not durably so: not an error that may be tried again.
         let synced = shared.files.dir.sync();
-        synced.map_err(|e| std::io::Error::other(format!("directory sync: {e}")))
+        synced.map_err(|e| Refused::names_not_synced(shared.files.dir.path_of(""), e))
     }
 
-    fn prepare(&mut self) -> std::io::Result<Next> {
+    fn prepare(&mut self) -> Result<Next, Refused> {
         let table = &self.shared.files.table;
         let (live, spares) = table.counts();
         let (end, bytes) = table.extent();

@@ -13,12 +13,13 @@ use crate::lsn::Lsn;
 use crate::options::{Durability, Geometry, Options};
 use crate::positions::{Consumers, furthest_position};
 use crate::recovery::{
-    Judgement, RecoveryCase, RecoveryReport, Scan, Walker, judge, judge_the_rest, scan, settle,
+    Judgement, RecoveryCase, RecoveryReport, Walker, judge, judge_the_rest, read_header, scan,
+    settle,
 };
 use crate::ring::{Memory, Placement, Ring};
 use crate::segment::{Haste, Names, Preparation, Spare, Table, zeroes};
 use crate::shared::Shared;
-use crate::storage::{Access, AlignedBuf, Dir, File, is_no_space, write_full};
+use crate::storage::{Access, AlignedBuf, Dir, File, Refused, is_no_space, write_full};
 use crate::tail::Tail;
 
 /// A log that has been recovered and not been started.
@@ -42,30 +43,6 @@ pub(crate) struct Start {
     pub(crate) oldest: u64,
 }
 
-/// What opening finds before it changes anything.
-#[derive(Debug)]
-pub(crate) struct Examined {
-    pub(crate) found: Scan,
-    /// `None`: there is no segment.
-    pub(crate) judged: Option<Judgement>,
-    pub(crate) cuts: Cuts,
-}
-
-/// What of the segments opening may refuse. The survey, and the plan of a repair, judge by this too. Reads only.
-pub(crate) fn examine(dir: &dyn Dir, names: &Names, front_was_taken: bool) -> Result<Examined> {
-    let found = scan(dir, names, &[])?;
-    if found.segments.is_empty() {
-        return Ok(Examined { found, judged: None, cuts: Cuts::new() });
-    }
-    let judged = match front_was_taken {
-        true => judge_the_rest(dir, names, &found.segments)?,
-        false => judge(dir, names, &found.segments)?,
-    };
-    check_counters(&judged, names, &found.segments)?;
-    let cuts = load_cuts(dir, names, &found.segments[..=judged.active], judged.link.last_cut)?;
-    Ok(Examined { found, judged: Some(judged), cuts })
-}
-
 /// Everything up to the threads: also what a simulation starts from.
 pub(crate) fn recover(
     dir: &Arc<dyn Dir>,
@@ -80,18 +57,30 @@ pub(crate) fn recover(
         let e = std::io::ErrorKind::OutOfMemory.into();
         Error::io("allocate ring_capacity bytes for", dir.path_of(""), e)
     })?;
-    // Everything that may be refused is looked at before anything is changed.
-    let Examined { found, judged, cuts } = examine(&**dir, names, options.front_was_taken)?;
+    let found = scan(&**dir, names, &[])?;
     let app_version = application_version(options, &found.segments)?;
+    let judged = match found.segments.is_empty() {
+        true => None,
+        false if options.front_was_taken => Some(judge_the_rest(&**dir, names, &found.segments)?),
+        false => Some(judge(&**dir, names, &found.segments)?),
+    };
     let log_id = match found.segments.first() {
         Some(header) => header.log_id,
         None => *random.last_chunk().unwrap_or(&[0; 16]),
     };
+    // Everything that may be refused is looked at before anything is changed.
     let consumers =
         Consumers::load(&**dir, names, &found.positions, log_id, options.consumer_limit)?;
-    if let Some(judged) = &judged {
-        check_position(judged, furthest_position(&**dir, &found.positions, &log_id))?;
-    }
+    let cuts = match &judged {
+        Some(judged) => {
+            check_counters(judged, names, &found.segments)?;
+            let furthest = furthest_position(&**dir, &found.positions, &log_id);
+            check_position(judged, names, &found.segments, furthest)?;
+            let live = &found.segments[..=judged.active];
+            load_cuts(&**dir, names, live, judged.link.last_cut)?
+        }
+        None => Cuts::new(),
+    };
     let removed = settle(&**dir, names, &found.segments, judged.as_ref(), &found.temporaries)?;
     let policy = Policy {
         log_id,
@@ -114,7 +103,11 @@ pub(crate) fn recover(
             match preparation.step(&**dir, names, &zeroes, Haste::Full) {
                 Ok(Some(spare)) => return Ok(spare),
                 Ok(None) => {}
-                Err(e) => return Err(io("prepare", &names.segment(base), e)),
+                Err(e) if is_no_space(&e.source) => return Err(Error::NoSpace),
+                Err(e) if e.source.kind() == std::io::ErrorKind::AlreadyExists => {
+                    return Err(in_the_way(&**dir, names, base, log_id, e));
+                }
+                Err(Refused { op, path, source, .. }) => return Err(Error::io(op, path, source)),
             }
         }
     };
@@ -199,6 +192,15 @@ pub(crate) fn recover(
     Ok(Recovered { shared: Arc::new(shared), policy, report, start, geometry })
 }
 
+/// What keeps a segment from getting its name.
+fn in_the_way(dir: &dyn Dir, names: &Names, base: u64, log_id: [u8; 16], e: Refused) -> Error {
+    let segment = names.segment(base);
+    match read_header(dir, &segment) {
+        Ok(Ok(header)) if header.log_id != log_id => Error::ForeignSegment { segment },
+        _ => Error::io(e.op, e.path, e.source),
+    }
+}
+
 /// Bytes of copies kept for followers: what comes in while one is not let run, which is some 10 ms.
 fn tail_limit(ring: usize) -> usize {
     const MOST: usize = 64 << 20;
@@ -232,23 +234,24 @@ fn check_counters(judged: &Judgement, names: &Names, segments: &[SegmentHeader])
     })
 }
 
-/// Why a log is refused whose end lies below the position that a file beside it holds.
-pub(crate) const POSITION_ABOVE_THE_END: &str = "the log ends before the position of a consumer, or of the hook on sealed segments, that this file holds: \
-     durable records are missing. In a copy of a log that was being written, remove this file; otherwise restore \
-     the segments, or run `ringwal repair`, which moves it away";
-
 /// A position that a consumer, or the hook on sealed segments, has stored was durable then: a log that ends
 /// below has lost what was.
-pub(crate) fn check_position(judged: &Judgement, furthest: Option<(u64, String)>) -> Result<()> {
-    match furthest {
-        Some((position, file)) if position > judged.end => Err(Error::Corruption {
-            segment: file,
-            offset: 0,
-            lsn: Lsn::new(judged.end),
-            reason: POSITION_ABOVE_THE_END,
-        }),
-        _ => Ok(()),
+pub(crate) fn check_position(
+    judged: &Judgement,
+    names: &Names,
+    segments: &[SegmentHeader],
+    furthest: u64,
+) -> Result<()> {
+    if furthest <= judged.end {
+        return Ok(());
     }
+    let base = segments[judged.active].base;
+    Err(Error::Corruption {
+        segment: names.segment(base),
+        offset: judged.end.saturating_sub(base),
+        lsn: Lsn::new(judged.end),
+        reason: "the log ends before the position of a consumer, or of the hook on sealed segments",
+    })
 }
 
 /// The cuts that concern what is kept: each states the one before it, the last group the last.

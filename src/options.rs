@@ -97,6 +97,8 @@ pub(crate) struct Options {
     pub(crate) stall_threshold: Duration,
     pub(crate) on_stall: Option<OnStall>,
     pub(crate) on_sealed: Option<OnSealed>,
+    /// Permission bits of the log's files. `None`: 0600 for those that are created.
+    pub(crate) file_mode: Option<u32>,
     /// A repair has taken the first segments away.
     pub(crate) front_was_taken: bool,
 }
@@ -122,6 +124,7 @@ impl Default for Options {
             stall_threshold: Duration::from_secs(1),
             on_stall: None,
             on_sealed: None,
+            file_mode: None,
             front_was_taken: false,
         }
     }
@@ -156,6 +159,7 @@ impl Options {
     /// Checks what does not depend on the filesystem.
     pub(crate) fn validate(&self) -> Result<(), OptionsError> {
         validate_prefix(&self.prefix)?;
+        self.file_mode.map_or(Ok(()), validate_mode)?;
         if !(1..=256).contains(&self.depth) {
             return Err(range("depth", self.depth as u64, "1 to 256 groups in flight"));
         }
@@ -252,6 +256,14 @@ impl Options {
             max_record: self.max_record_size.unwrap_or(largest),
         })
     }
+}
+
+fn validate_mode(mode: u32) -> Result<(), OptionsError> {
+    if mode & !0o777 == 0 && mode & 0o600 == 0o600 {
+        return Ok(());
+    }
+    let must = "permission bits, with reading and writing for the owner: 0o600 to 0o777".into();
+    Err(OptionsError::Mode { option: "file_mode", mode, must })
 }
 
 pub(crate) fn validate_prefix(prefix: &str) -> Result<(), OptionsError> {
@@ -402,6 +414,18 @@ mod tests {
         assert!(g.buffers.is_power_of_two() && (2..=MAX_BUFFERS).contains(&g.buffers), "{name}");
         if let Some(ring) = options.ring_capacity {
             assert!(buffer * g.buffers as u64 <= ring as u64, "{name}: {g:?}");
+        }
+    }
+
+    #[test]
+    fn modes_that_are_more_than_permissions_or_lock_the_owner_out_are_refused() {
+        for bad in [0, 0o400, 0o200, 0o040, 0o440, 0o044, 0o1600, 0o4600, 0o100_600, u32::MAX] {
+            let refused = with(|o| o.file_mode = Some(bad)).unwrap_err();
+            assert!(matches!(refused, OptionsError::Mode { mode, .. } if mode == bad), "{bad:o}");
+        }
+        assert!(with(|o| o.file_mode = Some(0o400)).unwrap_err().to_string().contains("0o400"));
+        for good in [0o600, 0o640, 0o644, 0o660, 0o664, 0o666, 0o700, 0o777] {
+            assert!(with(|o| o.file_mode = Some(good)).is_ok(), "{good:o}");
         }
     }
 

@@ -19,15 +19,20 @@ use crate::sealed::{Sealed, SealedThread};
 use crate::segment::{DirLock, Names};
 use crate::shared::{Running, Shared};
 use crate::stall::{self, Watchdog};
-use crate::storage::{Dir, OsDir};
+use crate::storage::{DEFAULT_MODE, Dir, OsDir};
 use crate::wal::Wal;
 
 pub(crate) fn open(path: &Path, options: &Options) -> Result<Wal> {
-    let dir = OsDir::open_or_create(path).map_err(|e| Error::io("open directory", path, e))?;
+    let opened = OsDir::open_or_create_with(path, options.file_mode.unwrap_or(DEFAULT_MODE));
+    let dir = opened.map_err(|e| Error::io("open directory", path, e))?;
     let names = Names::new(&options.prefix);
     let span = tracing::info_span!("open", dir = %dir.path().display(), prefix = options.prefix);
     let _entered = span.enter();
     let lock = DirLock::acquire(&dir, &names.lock())?;
+    if let Some(mode) = options.file_mode {
+        let of_the_log = |name: &str| names.are_of(name);
+        dir.set_modes(of_the_log, mode).map_err(|e| Error::io("set the modes in", path, e))?;
+    }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let dir: Arc<dyn Dir> = Arc::new(dir);
     let recovered = {
@@ -50,6 +55,7 @@ pub(crate) fn state_oldest(path: &Path, names: &Names) -> Result<()> {
     let options = Options {
         prefix: names.prefix().into(),
         segment_size: last.size,
+        file_mode: dir.mode_of(&names.segment(last.base)).map(|mode| mode | DEFAULT_MODE),
         front_was_taken: true,
         ..Options::default()
     };

@@ -9,7 +9,6 @@ mod directory;
 mod edit;
 mod forge;
 mod input;
-mod judged;
 mod life;
 mod memory;
 mod parts;

@@ -96,6 +96,15 @@ impl Names {
         format!("{}.commit", self.prefix)
     }
 
+    /// Whether the file is one of this log's.
+    pub(crate) fn are_of(&self, name: &str) -> bool {
+        let others = ["lock", "commit", "end", "sealed", "sealed.new"];
+        let rest = name.strip_prefix(&self.prefix).and_then(|rest| rest.strip_prefix('.'));
+        self.parse(name) != SegmentName::Foreign
+            || self.parse_consumer(name.strip_suffix(".new").unwrap_or(name)).is_some()
+            || rest.is_some_and(|rest| others.contains(&rest))
+    }
+
     pub(crate) fn parse(&self, name: &str) -> SegmentName {
         let digits = |ending: &str| {
             let rest = name.strip_prefix(&self.prefix)?.strip_prefix('.')?.strip_suffix(ending)?;
@@ -129,6 +138,12 @@ mod tests {
             assert_eq!(names.parse(&names.probe()), SegmentName::Temporary);
             assert_eq!(names.parse(&names.scratch()), SegmentName::Temporary);
             assert_ne!(names.scratch(), names.probe());
+            let (sealed, consumer) = (names.sealed_temporary(), names.consumer_temporary("c"));
+            let all = [names.segment(7), names.lock(), names.end(), names.commit(), names.sealed()];
+            for name in all.iter().chain([&names.consumer("c"), &sealed, &consumer]) {
+                assert!(names.are_of(name), "{name}");
+                assert!(!Names::new("other").are_of(name), "{name}");
+            }
         }
     }
 

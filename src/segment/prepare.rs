@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::{Names, Spare};
 use crate::format::{ADDRESS_SPACE, SEGMENT_HEADER, STAMP, SegmentHeader, stamp};
-use crate::storage::{Access, AlignedBuf, Dir, File, write_full};
+use crate::storage::{Access, AlignedBuf, Dir, File, Refused, is_no_space, write_full};
 
 /// Bytes written in one step: many when somebody waits, few when the commits in between are not to
 /// notice.
@@ -71,7 +71,7 @@ impl Preparation {
         names: &Names,
         zeroes: &AlignedBuf,
         haste: Haste,
-    ) -> io::Result<Option<Spare>> {
+    ) -> Result<Option<Spare>, Refused> {
         let done = self.advance(dir, names, zeroes, haste);
         if done.is_err() {
             // What it took must not keep the space that is wanted elsewhere.
@@ -87,38 +87,30 @@ impl Preparation {
         names: &Names,
         zeroes: &AlignedBuf,
         haste: Haste,
-    ) -> io::Result<Option<Spare>> {
+    ) -> Result<Option<Spare>, Refused> {
+        let temporary = &self.temporary;
+        let refused = |op| move |e| Refused::new(op, dir.path_of(temporary), e);
         if self.header.end() > ADDRESS_SPACE {
             // No reader would take it.
-            return Err(io::ErrorKind::StorageFull.into());
+            return Err(refused("give a position to")(io::ErrorKind::StorageFull.into()));
         }
         match &mut self.stage {
             Stage::Start { recycle: Some(name) } => {
                 if *name != self.temporary {
-                    remove_if_there(dir, &self.temporary)?;
-                    dir.rename(name, &self.temporary)?;
+                    remove_if_there(dir, &self.temporary).map_err(refused("remove"))?;
+                    dir.rename(name, &self.temporary).map_err(refused("rename a segment to"))?;
                 }
-                let file = dir.open(&self.temporary, Access::Write)?;
-                self.stage = if file.len()? == self.header.size {
-                    Stage::Stamps { file }
-                } else {
-                    Stage::Zero { file, at: 0, allocated: false }
+                let file = dir.open(&self.temporary, Access::Write).map_err(refused("open"))?;
+                let len = file.len().map_err(refused("look at"))?;
+                self.stage = match len == self.header.size {
+                    true => Stage::Stamps { file },
+                    false => Stage::Zero { file, at: 0, allocated: false },
                 };
             }
             Stage::Start { recycle: None } => {
-                remove_if_there(dir, &self.temporary)?;
-                let file = dir.open(&self.temporary, Access::Create)?;
-                self.stage = match file.write_zeroes(self.header.size) {
-                    Ok(()) => Stage::Stamps { file },
-                    Err(e) if crate::storage::is_no_space(&e) => return Err(e),
-                    Err(_) => {
-                        let allocated = match file.allocate(self.header.size) {
-                            Err(e) if crate::storage::is_no_space(&e) => return Err(e),
-                            allocated => allocated.is_ok(),
-                        };
-                        Stage::Zero { file, at: 0, allocated }
-                    }
-                };
+                remove_if_there(dir, &self.temporary).map_err(refused("remove"))?;
+                let file = dir.open(&self.temporary, Access::Create).map_err(refused("create"))?;
+                self.stage = allocate(file, self.header.size).map_err(refused("allocate"))?;
             }
             Stage::Zero { file, allocated: true, .. } if haste == Haste::Hurry => {
                 self.hurried = true;
@@ -127,31 +119,26 @@ impl Preparation {
             Stage::Zero { file, at, .. } => {
                 let chunk = if haste == Haste::Paced { SMALL_CHUNK } else { CHUNK };
                 let len = chunk.min(self.header.size - *at).min(zeroes.len() as u64);
-                write_full(&**file, &zeroes[..len as usize], *at)?;
+                let written = write_full(&**file, &zeroes[..len as usize], *at);
+                written.map_err(refused("write"))?;
                 *at += len;
                 if *at == self.header.size {
                     self.stage = Stage::Stamps { file: Arc::clone(file) };
                 }
             }
             Stage::Stamps { file } => {
-                let mut block = AlignedBuf::new(self.header.block as usize);
-                for lsn in self.header.stamps_from_the_end() {
-                    block[..STAMP].copy_from_slice(&stamp(lsn, &self.header.log_id));
-                    write_full(&**file, &block, lsn - self.header.base)?;
-                }
+                write_stamps(&**file, &self.header).map_err(refused("write"))?;
                 self.stage = Stage::Header { file: Arc::clone(file) };
             }
             Stage::Header { file } => {
-                let mut block = AlignedBuf::new(self.header.block as usize);
-                let mut header = [0; SEGMENT_HEADER];
-                self.header.encode(&mut header);
-                block[..SEGMENT_HEADER].copy_from_slice(&header);
-                write_full(&**file, &block, 0)?;
-                file.sync_data()?;
-                dir.rename(&self.temporary, &names.segment(self.header.base))?;
+                write_header(&**file, &self.header).map_err(refused("write"))?;
+                file.sync_data().map_err(refused("sync"))?;
+                let name = names.segment(self.header.base);
+                let named = dir.rename(&self.temporary, &name);
+                named.map_err(|e| Refused::new("create", dir.path_of(&name), in_its_place(e)))?;
                 // Named, and perhaps not durably so: whatever the error is, it is not one that may
                 // be tried again.
-                dir.sync().map_err(|e| io::Error::other(format!("directory sync: {e}")))?;
+                dir.sync().map_err(|e| Refused::names_not_synced(dir.path_of(""), e))?;
                 return Ok(Some(Spare { header: self.header, file: Arc::clone(file) }));
             }
         }
@@ -171,6 +158,48 @@ impl Preparation {
 
     pub(crate) fn base(&self) -> u64 {
         self.header.base
+    }
+}
+
+/// Gives a new file its space, zeroed at once where the system can.
+fn allocate(file: Arc<dyn File>, size: u64) -> io::Result<Stage> {
+    match file.write_zeroes(size) {
+        Ok(()) => return Ok(Stage::Stamps { file }),
+        Err(e) if is_no_space(&e) => return Err(e),
+        Err(_) => {}
+    }
+    match file.allocate(size) {
+        Err(e) if is_no_space(&e) => Err(e),
+        allocated => Ok(Stage::Zero { file, at: 0, allocated: allocated.is_ok() }),
+    }
+}
+
+fn write_stamps(file: &dyn File, header: &SegmentHeader) -> io::Result<()> {
+    let mut block = AlignedBuf::new(header.block as usize);
+    for lsn in header.stamps_from_the_end() {
+        block[..STAMP].copy_from_slice(&stamp(lsn, &header.log_id));
+        write_full(file, &block, lsn - header.base)?;
+    }
+    Ok(())
+}
+
+fn write_header(file: &dyn File, header: &SegmentHeader) -> io::Result<()> {
+    let mut block = AlignedBuf::new(header.block as usize);
+    let mut bytes = [0; SEGMENT_HEADER];
+    header.encode(&mut bytes);
+    block[..SEGMENT_HEADER].copy_from_slice(&bytes);
+    write_full(file, &block, 0)
+}
+
+/// Why a segment does not get its name. A log knows all of its segments: one that is in the way is
+/// another log's, or was put there.
+fn in_its_place(e: io::Error) -> io::Error {
+    match e.kind() {
+        io::ErrorKind::AlreadyExists => {
+            let why = "a file that is none of this log's has that name; move it away";
+            io::Error::new(io::ErrorKind::AlreadyExists, why)
+        }
+        _ => e,
     }
 }
 

@@ -10,8 +10,10 @@ mod device;
 #[cfg(all(test, not(ringwal_loom)))]
 pub(crate) mod hooked;
 mod os;
+mod refused;
 #[cfg(all(any(test, feature = "testing"), not(ringwal_loom)))]
 pub(crate) mod sim;
+mod sys;
 
 use std::fmt::Debug;
 use std::io;
@@ -20,7 +22,8 @@ use std::sync::Arc;
 pub(crate) use buffer::AlignedBuf;
 #[cfg(all(target_os = "linux", feature = "uring"))]
 pub(crate) use device::{Device, WriteCache};
-pub(crate) use os::OsDir;
+pub(crate) use os::{DEFAULT_MODE, OsDir};
+pub(crate) use refused::Refused;
 
 /// What a handle is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +51,8 @@ pub(crate) struct Entry {
 pub(crate) trait Dir: Send + Sync + Debug {
     fn list(&self) -> io::Result<Vec<Entry>>;
     fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn File>>;
-    /// Replaces nothing: the caller has made sure that `to` does not exist.
+    /// Never replaces anything: `AlreadyExists` if `to`, or what the filesystem takes for the same
+    /// name, exists.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     fn remove(&self, name: &str) -> io::Result<()>;
     fn sync(&self) -> io::Result<()>;

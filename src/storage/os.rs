@@ -1,25 +1,31 @@
-//! The operating system's files: std, and on Linux the flags that std has no word for.
+//! The operating system's files.
 //!
-//! 1. Files are created with mode 0600; the directory, if it is made here, with 0700.
+//! 1. Files are created with the mode that the options say (0600), the directory, if it is created
+//!    here, with the one that follows from it (0700).
 //! 2. A name that is no regular file is refused before it is opened, and again by the flags of the
 //!    open itself (no link is followed, no pipe blocks), as it might change in between.
+//! 3. What a privileged process creates in another user's directory belongs to that user.
+//! 4. A directory that is created here has a durable name before anything is created in it; one that
+//!    is found gets one, as whoever created it may have been stopped before.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use super::sys::{self, Directory, How};
 use super::{Access, Dir, Entry, File};
-use crate::format::{MAX_BLOCK, MIN_BLOCK};
+use crate::format::MIN_BLOCK;
+
+/// What files are created with where nothing else is asked for.
+pub(crate) const DEFAULT_MODE: u32 = 0o600;
 
 #[derive(Debug)]
 pub(crate) struct OsDir {
     /// What it is called, for messages.
     path: PathBuf,
-    /// The directory itself, where one can be opened: it is synced without another descriptor.
-    handle: Option<fs::File>,
-    /// How files in it are reached: through the handle, if the system has a way.
-    reach: PathBuf,
+    directory: Directory,
+    mode: u32,
     block: OnceLock<u32>,
 }
 
@@ -30,21 +36,16 @@ struct OsFile {
 }
 
 impl OsDir {
-    /// Opens the directory, and makes it and its parents if they are missing.
+    /// Opens the directory, and creates it and its parents if they are missing.
+    #[cfg(test)]
     pub(crate) fn open_or_create(path: &Path) -> io::Result<Self> {
-        if !path.is_dir() {
-            let mut builder = fs::DirBuilder::new();
-            builder.recursive(true);
-            #[cfg(unix)]
-            std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-            let missing = missing(path);
-            builder.create(path)?;
-            // Every new name must survive a crash as surely as what is written below it.
-            for made in missing {
-                sync_directory(parent_of(made))?;
-            }
-        }
-        OsDir::open(path)
+        OsDir::open_or_create_with(path, DEFAULT_MODE)
+    }
+
+    /// The same, where files that are created in the directory get this mode.
+    pub(crate) fn open_or_create_with(path: &Path, mode: u32) -> io::Result<Self> {
+        create_durably(path, directory_mode(mode), &sync_directory)?;
+        Ok(OsDir { mode, ..OsDir::open(path)? })
     }
 
     /// Opens the directory, which must be there.
@@ -55,38 +56,192 @@ impl OsDir {
         if !fs::metadata(&path)?.is_dir() {
             return Err(io::ErrorKind::NotADirectory.into());
         }
-        let handle = if cfg!(unix) { Some(fs::File::open(&path)?) } else { None };
-        let reach = handle.as_ref().and_then(through).unwrap_or_else(|| path.clone());
-        Ok(OsDir { path, handle, reach, block: OnceLock::new() })
+        let directory = Directory::open(&path)?;
+        Ok(OsDir { path, directory, mode: DEFAULT_MODE, block: OnceLock::new() })
     }
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// A path that leads to the file wherever the directory is moved, while this lives.
+    /// A path that leads to the file, for calls that take no descriptor. Wherever the directory is
+    /// moved, if the system has such a path.
     pub(crate) fn reach_of(&self, name: &str) -> PathBuf {
-        self.reach.join(name)
+        self.directory.reach().unwrap_or_else(|_| self.path.clone()).join(name)
+    }
+
+    /// Whether the name stands for anything, be it a link.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.directory.is_regular(name).is_ok()
     }
 
     /// Opens or creates the lock file. As the directory's first regular file it also answers which
     /// alignment direct I/O asks for here.
     pub(crate) fn open_lock_file(&self, name: &str) -> io::Result<fs::File> {
-        let path = self.reach.join(name);
-        match fs::symlink_metadata(&path) {
-            Ok(meta) if !meta.is_file() => return Err(not_regular()),
-            _ => {}
-        }
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false);
-        owner_only(&mut options, false);
-        let file = options.open(&path)?;
-        if !file.metadata()?.is_file() {
-            return Err(not_regular());
-        }
-        let _ = self.block.set(block_size_of(&self.path, &file));
+        let file = self.open_or_create_file(name)?;
+        let _ = self.block.set(sys::block_size_of(&self.path, &file));
         Ok(file)
     }
+
+    /// The permission bits of a file, where there are such.
+    pub(crate) fn mode_of(&self, name: &str) -> Option<u32> {
+        let how = How { write: false, new: None, direct: false };
+        let file = self.open_existing(name, how).ok()?;
+        sys::mode_of(&file.metadata().ok()?)
+    }
+
+    /// Gives this mode to the files that the log has already. One that belongs to another user, or has
+    /// several links, keeps its own.
+    pub(crate) fn set_modes(&self, of_the_log: impl Fn(&str) -> bool, mode: u32) -> io::Result<()> {
+        let how = How { write: false, new: None, direct: false };
+        for entry in self.list()?.iter().filter(|entry| entry.regular && of_the_log(&entry.name)) {
+            // Under another name it may be somebody else's file too.
+            if let Ok(file) = self.open_existing(&entry.name, how)
+                && file.metadata().is_ok_and(|meta| sys::links(&meta) == 1)
+            {
+                sys::set_mode(&file, mode);
+            }
+        }
+        Ok(())
+    }
+
+    /// Creates a file with the mode of another one.
+    pub(crate) fn create_like(&self, name: &str, model: &str) -> io::Result<Arc<dyn File>> {
+        let (file, direct) = self.open_direct(name, Access::Create)?;
+        if let Some(mode) = self.mode_of(model) {
+            sys::set_mode(&file, mode);
+        }
+        Ok(Arc::new(OsFile { file, direct }))
+    }
+
+    /// Gives a file another name, in place of the file that has it.
+    pub(crate) fn replace(&self, from: &str, to: &str) -> io::Result<()> {
+        self.directory.replace(from, to)
+    }
+
+    fn open_or_create_file(&self, name: &str) -> io::Result<fs::File> {
+        /// Rounds in which somebody else creates and removes the file in between.
+        const ROUNDS: u32 = 100;
+        let mut round = 0;
+        loop {
+            round += 1;
+            let how = How { write: true, new: None, direct: false };
+            match self.open_existing(name, how) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                opened => return opened,
+            }
+            match self.create(name, false) {
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists && round < ROUNDS => {}
+                created => return created,
+            }
+        }
+    }
+
+    fn open_existing(&self, name: &str, how: How) -> io::Result<fs::File> {
+        if !self.directory.is_regular(name)? {
+            return Err(not_regular());
+        }
+        checked(self.directory.open_file(name, how)?)
+    }
+
+    fn create(&self, name: &str, direct: bool) -> io::Result<fs::File> {
+        let how = How { write: true, new: Some(self.mode), direct };
+        let file = checked(self.directory.open_file(name, how)?)?;
+        sys::set_mode(&file, self.mode);
+        self.give_to_owner(&file);
+        Ok(file)
+    }
+
+    /// What this process has created here belongs to whom the directory belongs.
+    pub(crate) fn give_to_owner(&self, made: &fs::File) {
+        if let Ok(directory) = self.directory.metadata() {
+            sys::give_to_owner(made, &directory);
+        }
+    }
+
+    /// Creates a directory below this one, for its owner alone.
+    pub(crate) fn create_private(&self, path: &Path) -> io::Result<()> {
+        create_directory(path, 0o700, &self.path)
+    }
+
+    /// Opens past the page cache where the filesystem can. True: it does.
+    fn open_direct(&self, name: &str, access: Access) -> io::Result<(fs::File, bool)> {
+        let write = access != Access::ReadDevice;
+        let open = |direct| match access {
+            Access::Create => self.create(name, direct),
+            _ => self.open_existing(name, How { write, new: None, direct }),
+        };
+        match open(sys::CAN_BE_DIRECT) {
+            Ok(file) => Ok((file, sys::CAN_BE_DIRECT)),
+            // The filesystem has no direct I/O. A file that was created on the way is empty.
+            Err(e) if e.raw_os_error().is_some() && e.kind() == io::ErrorKind::InvalidInput => {
+                if access == Access::Create {
+                    let _ = self.directory.remove(name);
+                }
+                Ok((open(false)?, false))
+            }
+            Err(e) => Err(e),
+        }
+    }
+}
+
+/// The file, if it is a regular one, set to wait for what it is asked for.
+fn checked(file: fs::File) -> io::Result<fs::File> {
+    if !file.metadata()?.is_file() {
+        return Err(not_regular());
+    }
+    sys::settle(&file)?;
+    Ok(file)
+}
+
+/// A directory may be entered by those who may read the files in it.
+fn directory_mode(mode: u32) -> u32 {
+    mode | (mode & 0o444) >> 2
+}
+
+/// Creates the directories that are missing on the way to this one, and this one. Each has a durable
+/// name before the next is created in it, so that only the last that is found may have none yet.
+fn create_durably(
+    path: &Path,
+    mode: u32,
+    sync: &dyn Fn(&Path) -> io::Result<()>,
+) -> io::Result<()> {
+    let missing = missing(path);
+    let found = missing.last().map_or(path, |first| parent_of(first));
+    if let Ok(found) = fs::canonicalize(found)
+        && let Some(parent) = found.parent()
+        && shares_filesystem(&found, parent)
+    {
+        match sync(parent) {
+            // What may be entered and not be read is there by somebody else's doing.
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {}
+            synced => synced?,
+        }
+    }
+    for made in missing.into_iter().rev() {
+        let parent = parent_of(made);
+        match create_directory(made, mode, parent) {
+            // Somebody else was faster.
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists && made.is_dir() => {}
+            created => created?,
+        }
+        sync(parent)?;
+    }
+    Ok(())
+}
+
+fn create_directory(path: &Path, mode: u32, parent: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, mode);
+    builder.create(path)?;
+    if let Some(made) = sys::open_created_directory(path) {
+        sys::set_mode(&made, mode);
+        if let Ok(parent) = fs::metadata(parent) {
+            sys::give_to_owner(&made, &parent);
+        }
+    }
+    Ok(())
 }
 
 /// The directories that are missing on the way to this one, itself first.
@@ -101,129 +256,61 @@ fn parent_of(path: &Path) -> &Path {
     }
 }
 
-/// A path that leads to an open directory wherever it is moved, and whatever comes in its place.
-fn through(directory: &fs::File) -> Option<PathBuf> {
-    #[cfg(target_os = "linux")]
+/// False for a mount point: its name is nothing that its parent's filesystem stores.
+fn shares_filesystem(path: &Path, parent: &Path) -> bool {
+    #[cfg(unix)]
     {
-        use std::os::fd::AsRawFd;
         use std::os::unix::fs::MetadataExt;
-        let path = PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd()));
-        let (there, here) = (fs::metadata(&path).ok()?, directory.metadata().ok()?);
-        ((there.dev(), there.ino()) == (here.dev(), here.ino())).then_some(path)
+        let device = |path| fs::metadata(path).map(|meta| meta.dev()).ok();
+        device(path) == device(parent)
     }
-    #[cfg(not(target_os = "linux"))]
+    #[cfg(not(unix))]
     {
-        let _ = directory;
-        None
+        let _ = (path, parent);
+        true
     }
+}
+
+fn sync_directory(path: &Path) -> io::Result<()> {
+    sys::open_directory(path)?.map_or(Ok(()), |directory| directory.sync_all())
 }
 
 fn not_regular() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, "not a regular file; move it away")
 }
 
-/// Sets the creation mode and the flags that keep links and pipes out.
-fn owner_only(options: &mut OpenOptions, direct: bool) {
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
-    #[cfg(all(target_os = "linux", feature = "uring"))]
-    {
-        use nix::libc;
-        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | if direct { libc::O_DIRECT } else { 0 };
-        std::os::unix::fs::OpenOptionsExt::custom_flags(options, flags);
-    }
-    let _ = direct;
-}
-
-const CAN_BE_DIRECT: bool = cfg!(all(target_os = "linux", feature = "uring"));
-
-fn sync_directory(path: &Path) -> io::Result<()> {
-    // Windows has no such call: there the filesystem's journal orders names.
-    if cfg!(unix) { fs::File::open(path)?.sync_all() } else { Ok(()) }
-}
-
 impl Dir for OsDir {
     fn list(&self) -> io::Result<Vec<Entry>> {
-        let mut entries = Vec::new();
-        for entry in fs::read_dir(&self.reach)? {
-            let entry = entry?;
-            // A name that is not UTF-8 cannot be one of ours.
-            let Ok(name) = entry.file_name().into_string() else { continue };
-            match entry.metadata() {
-                Ok(meta) => {
-                    entries.push(Entry { name, regular: meta.is_file(), len: meta.len() });
-                }
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(entries)
+        self.directory.list()
     }
 
     fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn File>> {
-        let path = self.reach.join(name);
-        let may_be_missing = match access {
-            Access::Create | Access::Cached => true,
-            Access::Read | Access::ReadDevice | Access::Write => false,
-        };
-        match fs::symlink_metadata(&path) {
-            Ok(meta) if !meta.is_file() && access != Access::Create => return Err(not_regular()),
-            Err(e) if !may_be_missing => return Err(e),
-            _ => {}
-        }
-        let open = |direct: bool| {
-            let mut options = OpenOptions::new();
-            options.read(true);
-            match access {
-                Access::Read | Access::ReadDevice => {}
-                Access::Write => {
-                    options.write(true);
-                }
-                Access::Create => {
-                    options.write(true).create_new(true);
-                }
-                Access::Cached => {
-                    options.write(true).create(true);
-                }
+        let (file, direct) = match access {
+            Access::Cached => (self.open_or_create_file(name)?, false),
+            Access::Read => {
+                let how = How { write: false, new: None, direct: false };
+                (self.open_existing(name, how)?, false)
             }
-            owner_only(&mut options, direct);
-            options.open(&path)
-        };
-        let wants_direct = CAN_BE_DIRECT && !matches!(access, Access::Read | Access::Cached);
-        let (file, direct) = if wants_direct {
-            match open(true) {
-                Ok(file) => (file, true),
-                // The filesystem has no direct I/O. A file that was created on the way is empty.
-                Err(e) if e.kind() == io::ErrorKind::InvalidInput => {
-                    if access == Access::Create {
-                        let _ = fs::remove_file(&path);
-                    }
-                    (open(false)?, false)
-                }
-                Err(e) => return Err(e),
+            Access::ReadDevice | Access::Write | Access::Create => {
+                self.open_direct(name, access)?
             }
-        } else {
-            (open(false)?, false)
         };
-        if !file.metadata()?.is_file() {
-            return Err(not_regular());
-        }
         if access == Access::ReadDevice && !direct {
-            drop_cached_pages(&file);
+            sys::drop_cached_pages(&file);
         }
         Ok(Arc::new(OsFile { file, direct }))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        fs::rename(self.reach.join(from), self.reach.join(to))
+        self.directory.rename_new(from, to)
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        fs::remove_file(self.reach.join(name))
+        self.directory.remove(name)
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.handle.as_ref().map_or(Ok(()), fs::File::sync_all)
+        self.directory.sync()
     }
 
     fn block_size(&self) -> u32 {
@@ -259,24 +346,19 @@ impl File for OsFile {
     }
 
     fn links(&self) -> io::Result<u64> {
-        #[cfg(unix)]
-        return Ok(std::os::unix::fs::MetadataExt::nlink(&self.file.metadata()?));
-        #[cfg(not(unix))]
-        return Ok(1);
+        Ok(sys::links(&self.file.metadata()?))
     }
 
     fn write_zeroes(&self, len: u64) -> io::Result<()> {
-        /// Since Linux 6.17: allocates written extents if the device can zero without writing.
-        const FALLOC_FL_WRITE_ZEROES: i32 = 0x80;
-        fallocate(&self.file, FALLOC_FL_WRITE_ZEROES, len)
+        sys::write_zeroes(&self.file, len)
     }
 
     fn allocate(&self, len: u64) -> io::Result<()> {
-        fallocate(&self.file, 0, len)
+        sys::allocate(&self.file, len)
     }
 
     fn next_data(&self, offset: u64) -> Option<u64> {
-        next_data(&self.file, offset)
+        sys::next_data(&self.file, offset)
     }
 
     fn is_direct(&self) -> bool {
@@ -291,97 +373,48 @@ impl File for OsFile {
     }
 }
 
-/// Only the place that calls without an offset go on at is changed; all calls here have one.
-fn next_data(file: &fs::File, offset: u64) -> Option<u64> {
-    #[cfg(all(target_os = "linux", feature = "uring"))]
-    {
-        use std::os::fd::AsRawFd;
-
-        use nix::libc::{ENXIO, SEEK_DATA, lseek64};
-        let Ok(from) = i64::try_from(offset) else { return Some(offset) };
-        // SAFETY: a system call on an open descriptor; no pointers.
-        let found = unsafe { lseek64(file.as_raw_fd(), from, SEEK_DATA) };
-        match u64::try_from(found) {
-            Ok(found) => Some(found),
-            Err(_) if io::Error::last_os_error().raw_os_error() == Some(ENXIO) => None,
-            Err(_) => Some(offset),
-        }
-    }
-    #[cfg(not(all(target_os = "linux", feature = "uring")))]
-    {
-        let _ = file;
-        Some(offset)
-    }
-}
-
-/// Of the first `len` bytes.
-fn fallocate(file: &fs::File, mode: i32, len: u64) -> io::Result<()> {
-    #[cfg(all(target_os = "linux", feature = "uring"))]
-    {
-        use std::os::fd::AsRawFd;
-        let len = i64::try_from(len).map_err(|_| io::ErrorKind::InvalidInput)?;
-        // SAFETY: a system call on an open descriptor; no pointers.
-        let rc = unsafe { nix::libc::fallocate(file.as_raw_fd(), mode, 0, len) };
-        if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-    }
-    #[cfg(not(all(target_os = "linux", feature = "uring")))]
-    {
-        let _ = (file, mode, len);
-        Err(io::ErrorKind::Unsupported.into())
-    }
-}
-
-/// Without direct reads: what was cached, by a writer whose sync failed for one, is not trusted.
-fn drop_cached_pages(file: &fs::File) {
-    #[cfg(all(target_os = "linux", feature = "uring"))]
-    {
-        use nix::libc;
-        use std::os::fd::AsRawFd;
-        // Dirty pages are not dropped: written back first, so that only the device's bytes are read.
-        let _ = file.sync_data();
-        // SAFETY: a system call on an open descriptor; no pointers. It is advice: errors do no harm.
-        unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
-    }
-    let _ = file;
-}
-
-/// max(4096, the device's physical block, the alignment that direct I/O asks for).
-#[cfg(all(target_os = "linux", feature = "uring"))]
-fn block_size_of(path: &Path, file: &fs::File) -> u32 {
-    let disk = super::Device::under(path).and_then(|d| d.block()).unwrap_or(0);
-    let device = disk.max(direct_alignment(file).unwrap_or(0));
-    device.next_power_of_two().clamp(MIN_BLOCK, MAX_BLOCK)
-}
-
-#[cfg(not(all(target_os = "linux", feature = "uring")))]
-fn block_size_of(_: &Path, _: &fs::File) -> u32 {
-    MIN_BLOCK.min(MAX_BLOCK)
-}
-
-#[cfg(all(target_os = "linux", feature = "uring"))]
-fn direct_alignment(file: &fs::File) -> Option<u32> {
-    use std::os::fd::AsRawFd;
-
-    use nix::libc;
-    // SAFETY: all-zero is a valid value of this plain C structure.
-    let mut stat: libc::statx = unsafe { std::mem::zeroed() };
-    // SAFETY: an open descriptor, an empty path that AT_EMPTY_PATH asks for, and a structure that
-    // outlives the call.
-    let rc = unsafe {
-        libc::statx(
-            file.as_raw_fd(),
-            c"".as_ptr(),
-            libc::AT_EMPTY_PATH,
-            libc::STATX_DIOALIGN,
-            &raw mut stat,
-        )
-    };
-    (rc == 0 && stat.stx_mask & libc::STATX_DIOALIGN != 0).then_some(stat.stx_dio_offset_align)
-}
-
 #[cfg(all(test, not(ringwal_loom)))]
 mod tests {
     use super::*;
+
+    /// A process that is killed before the sync, or whose sync fails, leaves a directory whose name
+    /// may be lost with all that is written below it.
+    #[test]
+    fn a_directory_whose_parent_was_never_synced_is_synced_by_the_next_open() {
+        use std::sync::Mutex;
+        let top = crate::storage::hooked::TempPath::new();
+        std::fs::create_dir(&*top).unwrap();
+        let top = std::fs::canonicalize(&*top).unwrap();
+        let (a, b) = (top.join("a"), top.join("a/b"));
+        let synced = Mutex::new(Vec::new());
+        let sync = |path: &Path| {
+            synced.lock().unwrap().push(path.to_path_buf());
+            Ok(())
+        };
+        let refuse = |at: &Path| {
+            let at = at.to_path_buf();
+            move |path: &Path| match path == at {
+                true => Err(io::Error::other("stopped here")),
+                false => Ok(()),
+            }
+        };
+        let taken = || std::mem::take(&mut *synced.lock().unwrap());
+        // Nothing is created below a directory whose name is not durable.
+        create_durably(&b, 0o700, &refuse(&top)).unwrap_err();
+        assert!(!b.exists());
+        std::fs::create_dir_all(&a).unwrap();
+        create_durably(&b, 0o700, &refuse(&a)).unwrap_err();
+        assert!(b.is_dir());
+        // Both were created and neither name is known to be durable: the last one found gets one.
+        create_durably(&b, 0o700, &sync).unwrap();
+        assert_eq!(taken(), [&*a]);
+        std::fs::remove_dir(&b).unwrap();
+        create_durably(&b, 0o700, &sync).unwrap();
+        assert_eq!(taken(), [&*top, &*a]);
+        std::fs::remove_dir_all(&a).unwrap();
+        create_durably(&b, 0o700, &sync).unwrap();
+        assert_eq!(taken().last_chunk(), Some(&[top.clone(), a.clone()]));
+    }
 
     #[test]
     fn every_directory_that_is_made_has_a_parent_to_be_synced() {

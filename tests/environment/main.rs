@@ -15,6 +15,8 @@ mod mounted;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod privileges;
+
 /// Says why a test does not run here.
 #[allow(dead_code, reason = "not every machine skips")]
 fn skip(why: &str) {

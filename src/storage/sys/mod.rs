@@ -1,0 +1,128 @@
+//! The system's calls on the files of one directory: one file a platform, chosen here.
+//!
+//! Both files have the same items. [`linux`] reaches every file by the descriptor of the open
+//! directory, so that no change of the process (root directory, user, working directory) and no move
+//! of the directory comes between the log and its files. [`portable`] has what std offers.
+
+#[cfg(all(target_os = "linux", feature = "uring"))]
+mod linux;
+#[cfg(not(all(target_os = "linux", feature = "uring")))]
+mod portable;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+#[cfg(all(target_os = "linux", feature = "uring"))]
+pub(super) use linux::*;
+#[cfg(not(all(target_os = "linux", feature = "uring")))]
+pub(super) use portable::*;
+
+/// How a file is opened.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct How {
+    pub(super) write: bool,
+    /// The file must not exist, and is created with this mode.
+    pub(super) new: Option<u32>,
+    /// Past the page cache.
+    pub(super) direct: bool,
+}
+
+/// Gives a file or directory that this process has created the owner and the group of the directory
+/// that it lies in, if that directory belongs to another user. Only a privileged process can: for
+/// any other the file stays its own.
+pub(super) fn give_to_owner(made: &fs::File, directory: &fs::Metadata) {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{MetadataExt, fchown};
+        if made.metadata().is_ok_and(|own| own.uid() != directory.uid()) {
+            // Refused without the privilege, and by filesystems that store no owner.
+            let _ = fchown(made, Some(directory.uid()), Some(directory.gid()));
+        }
+    }
+    let _ = (made, directory);
+}
+
+/// Sets the permission bits of what this process has created, whatever its umask is.
+pub(super) fn set_mode(made: &fs::File, mode: u32) {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let has = made.metadata().map(|meta| meta.permissions().mode() & 0o777);
+        if has.is_ok_and(|has| has != mode) {
+            // Refused by filesystems that store no mode.
+            let _ = made.set_permissions(fs::Permissions::from_mode(mode));
+        }
+    }
+    let _ = (made, mode);
+}
+
+/// Names that the file has.
+pub(super) fn links(meta: &fs::Metadata) -> u64 {
+    #[cfg(unix)]
+    return std::os::unix::fs::MetadataExt::nlink(meta);
+    #[cfg(not(unix))]
+    {
+        let _ = meta;
+        1
+    }
+}
+
+/// Opens the directory that this process has just created. `None` if something else is in its place
+/// by now, of which the mode and the owner are not this process's to change.
+pub(super) fn open_created_directory(path: &Path) -> Option<fs::File> {
+    let opened = open_directory(path).ok()??;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let (there, here) = (fs::symlink_metadata(path).ok()?, opened.metadata().ok()?);
+        let same = there.is_dir() && (there.dev(), there.ino()) == (here.dev(), here.ino());
+        let is_new = fs::read_dir(path).ok()?.next().is_none();
+        (same && is_new).then_some(opened)
+    }
+    #[cfg(not(unix))]
+    Some(opened)
+}
+
+/// The permission bits of a file, where there are such.
+pub(super) fn mode_of(meta: &fs::Metadata) -> Option<u32> {
+    #[cfg(unix)]
+    return Some(std::os::unix::fs::PermissionsExt::mode(&meta.permissions()) & 0o777);
+    #[cfg(not(unix))]
+    {
+        let _ = meta;
+        None
+    }
+}
+
+/// A path that leads to the open directory: through the descriptor, wherever the directory has been
+/// moved, or the one that it was opened by.
+pub(super) fn path_to(handle: &fs::File, path: &Path) -> io::Result<PathBuf> {
+    #[cfg(unix)]
+    {
+        use std::os::fd::AsRawFd;
+        use std::os::unix::fs::MetadataExt;
+        let through = PathBuf::from(format!("/proc/self/fd/{}", handle.as_raw_fd()));
+        let here = handle.metadata()?;
+        let leads_here = |path: &&Path| {
+            let there = fs::metadata(path);
+            there.is_ok_and(|there| (there.dev(), there.ino()) == (here.dev(), here.ino()))
+        };
+        let found = [&*through, path].into_iter().find(leads_here).map(Path::to_path_buf);
+        found.ok_or_else(|| {
+            let why = "no path leads to the log's directory any more";
+            io::Error::new(io::ErrorKind::NotFound, why)
+        })
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = handle;
+        Ok(path.to_path_buf())
+    }
+}
+
+/// Opens a directory to sync it or to ask after it.
+pub(super) fn open_directory(path: &Path) -> io::Result<Option<fs::File>> {
+    // Windows opens no directory as a file: there the filesystem's journal orders names.
+    if cfg!(unix) { fs::File::open(path).map(Some) } else { Ok(None) }
+}

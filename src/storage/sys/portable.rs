@@ -1,0 +1,137 @@
+//! Every other system, and builds without the feature `uring`: what std offers.
+//!
+//! Files are reached by paths. Where the system shows open descriptors as paths they lead through
+//! the open directory; elsewhere, or where a change of root or user has taken those away, through the
+//! directory's own path while the same directory is there.
+
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::super::Entry;
+use super::How;
+use crate::format::{MAX_BLOCK, MIN_BLOCK};
+
+pub(in super::super) const CAN_BE_DIRECT: bool = false;
+
+/// An open directory.
+#[derive(Debug)]
+pub(in super::super) struct Directory {
+    path: PathBuf,
+    /// The directory itself, where one can be opened: it is synced without another descriptor.
+    handle: Option<fs::File>,
+}
+
+impl Directory {
+    pub(in super::super) fn open(path: &Path) -> io::Result<Self> {
+        Ok(Directory { path: path.into(), handle: super::open_directory(path)? })
+    }
+
+    pub(in super::super) fn metadata(&self) -> io::Result<fs::Metadata> {
+        self.handle.as_ref().map_or_else(|| fs::metadata(&self.path), fs::File::metadata)
+    }
+
+    pub(in super::super) fn sync(&self) -> io::Result<()> {
+        self.handle.as_ref().map_or(Ok(()), fs::File::sync_all)
+    }
+
+    /// A path that leads to the open directory, if there is one.
+    pub(in super::super) fn reach(&self) -> io::Result<PathBuf> {
+        match &self.handle {
+            Some(handle) => super::path_to(handle, &self.path),
+            None => Ok(self.path.clone()),
+        }
+    }
+
+    pub(in super::super) fn list(&self) -> io::Result<Vec<Entry>> {
+        let mut entries = Vec::new();
+        for entry in fs::read_dir(self.reach()?)? {
+            let entry = entry?;
+            // A name that is not UTF-8 cannot be one of ours.
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            match entry.metadata() {
+                Ok(meta) => {
+                    entries.push(Entry { name, regular: meta.is_file(), len: meta.len() });
+                }
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(entries)
+    }
+
+    /// Whether the name is a regular file's; a link is not followed.
+    pub(in super::super) fn is_regular(&self, name: &str) -> io::Result<bool> {
+        Ok(fs::symlink_metadata(self.reach()?.join(name))?.is_file())
+    }
+
+    pub(in super::super) fn open_file(&self, name: &str, how: How) -> io::Result<fs::File> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(how.write).create_new(how.new.is_some());
+        #[cfg(unix)]
+        if let Some(mode) = how.new {
+            std::os::unix::fs::OpenOptionsExt::mode(&mut options, mode);
+        }
+        debug_assert!(!how.direct, "std has no word for it");
+        options.open(self.reach()?.join(name))
+    }
+
+    pub(in super::super) fn remove(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.reach()?.join(name))
+    }
+
+    /// Gives a file another name, which must not exist: `AlreadyExists` if it does, whatever the
+    /// filesystem takes for the same name.
+    pub(in super::super) fn rename_new(&self, from: &str, to: &str) -> io::Result<()> {
+        let reach = self.reach()?;
+        let (from, to) = (reach.join(from), reach.join(to));
+        match fs::hard_link(&from, &to) {
+            Ok(()) => {
+                let removed = fs::remove_file(&from);
+                if removed.is_err() {
+                    let _ = fs::remove_file(&to);
+                }
+                return removed;
+            }
+            Err(e) => match e.kind() {
+                io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound => return Err(e),
+                // The filesystem has no links.
+                _ => {}
+            },
+        }
+        match fs::symlink_metadata(&to) {
+            Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => fs::rename(&from, &to),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Gives a file another name, in place of whatever has that.
+    pub(in super::super) fn replace(&self, from: &str, to: &str) -> io::Result<()> {
+        let reach = self.reach()?;
+        fs::rename(reach.join(from), reach.join(to))
+    }
+}
+
+/// Nothing was asked for that would have to be taken back.
+pub(in super::super) fn settle(_: &fs::File) -> io::Result<()> {
+    Ok(())
+}
+
+pub(in super::super) fn next_data(_: &fs::File, offset: u64) -> Option<u64> {
+    Some(offset)
+}
+
+pub(in super::super) fn write_zeroes(_: &fs::File, _: u64) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+pub(in super::super) fn allocate(_: &fs::File, _: u64) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+pub(in super::super) fn drop_cached_pages(_: &fs::File) {}
+
+pub(in super::super) fn block_size_of(_: &Path, _: &fs::File) -> u32 {
+    MIN_BLOCK.min(MAX_BLOCK)
+}
