@@ -13,8 +13,8 @@ use crate::lsn::Lsn;
 use crate::options::{Durability, Geometry, Options};
 use crate::positions::{Consumers, furthest_position};
 use crate::recovery::{
-    Judgement, RecoveryCase, RecoveryReport, Walker, judge, judge_the_rest, read_header, scan,
-    settle,
+    Judgement, RecoveryCase, RecoveryReport, Scan, Walker, judge, judge_the_rest, read_header,
+    scan, settle,
 };
 use crate::ring::{Memory, Placement, Ring};
 use crate::segment::{Haste, Names, Preparation, Spare, Table, zeroes};
@@ -43,6 +43,30 @@ pub(crate) struct Start {
     pub(crate) oldest: u64,
 }
 
+/// What opening finds before it changes anything.
+#[derive(Debug)]
+pub(crate) struct Examined {
+    pub(crate) found: Scan,
+    /// `None`: there is no segment.
+    pub(crate) judged: Option<Judgement>,
+    pub(crate) cuts: Cuts,
+}
+
+/// What of the segments opening may refuse. The survey, and the plan of a repair, judge by this too. Reads only.
+pub(crate) fn examine(dir: &dyn Dir, names: &Names, front_was_taken: bool) -> Result<Examined> {
+    let found = scan(dir, names, &[])?;
+    if found.segments.is_empty() {
+        return Ok(Examined { found, judged: None, cuts: Cuts::new() });
+    }
+    let judged = match front_was_taken {
+        true => judge_the_rest(dir, names, &found.segments)?,
+        false => judge(dir, names, &found.segments)?,
+    };
+    check_counters(&judged, names, &found.segments)?;
+    let cuts = load_cuts(dir, names, &found.segments[..=judged.active], judged.link.last_cut)?;
+    Ok(Examined { found, judged: Some(judged), cuts })
+}
+
 /// Everything up to the threads: also what a simulation starts from.
 pub(crate) fn recover(
     dir: &Arc<dyn Dir>,
@@ -57,30 +81,18 @@ pub(crate) fn recover(
         let e = std::io::ErrorKind::OutOfMemory.into();
         Error::io("allocate ring_capacity bytes for", dir.path_of(""), e)
     })?;
-    let found = scan(&**dir, names, &[])?;
+    // Everything that may be refused is looked at before anything is changed.
+    let Examined { found, judged, cuts } = examine(&**dir, names, options.front_was_taken)?;
     let app_version = application_version(options, &found.segments)?;
-    let judged = match found.segments.is_empty() {
-        true => None,
-        false if options.front_was_taken => Some(judge_the_rest(&**dir, names, &found.segments)?),
-        false => Some(judge(&**dir, names, &found.segments)?),
-    };
     let log_id = match found.segments.first() {
         Some(header) => header.log_id,
         None => *random.last_chunk().unwrap_or(&[0; 16]),
     };
-    // Everything that may be refused is looked at before anything is changed.
     let consumers =
         Consumers::load(&**dir, names, &found.positions, log_id, options.consumer_limit)?;
-    let cuts = match &judged {
-        Some(judged) => {
-            check_counters(judged, names, &found.segments)?;
-            let furthest = furthest_position(&**dir, &found.positions, &log_id);
-            check_position(judged, names, &found.segments, furthest)?;
-            let live = &found.segments[..=judged.active];
-            load_cuts(&**dir, names, live, judged.link.last_cut)?
-        }
-        None => Cuts::new(),
-    };
+    if let Some(judged) = &judged {
+        check_position(judged, furthest_position(&**dir, &found.positions, &log_id))?;
+    }
     let removed = settle(&**dir, names, &found.segments, judged.as_ref(), &found.temporaries)?;
     let policy = Policy {
         log_id,
@@ -234,24 +246,23 @@ fn check_counters(judged: &Judgement, names: &Names, segments: &[SegmentHeader])
     })
 }
 
+/// Why a log is refused whose end lies below the position that a file beside it holds.
+pub(crate) const POSITION_ABOVE_THE_END: &str = "the log ends before the position of a consumer, or of the hook on sealed segments, that this file holds: \
+     durable records are missing. In a copy of a log that was being written, remove this file; otherwise restore \
+     the segments, or run `ringwal repair`, which moves it away";
+
 /// A position that a consumer, or the hook on sealed segments, has stored was durable then: a log that ends
 /// below has lost what was.
-pub(crate) fn check_position(
-    judged: &Judgement,
-    names: &Names,
-    segments: &[SegmentHeader],
-    furthest: u64,
-) -> Result<()> {
-    if furthest <= judged.end {
-        return Ok(());
+pub(crate) fn check_position(judged: &Judgement, furthest: Option<(u64, String)>) -> Result<()> {
+    match furthest {
+        Some((position, file)) if position > judged.end => Err(Error::Corruption {
+            segment: file,
+            offset: 0,
+            lsn: Lsn::new(judged.end),
+            reason: POSITION_ABOVE_THE_END,
+        }),
+        _ => Ok(()),
     }
-    let base = segments[judged.active].base;
-    Err(Error::Corruption {
-        segment: names.segment(base),
-        offset: judged.end.saturating_sub(base),
-        lsn: Lsn::new(judged.end),
-        reason: "the log ends before the position of a consumer, or of the hook on sealed segments",
-    })
 }
 
 /// The cuts that concern what is kept: each states the one before it, the last group the last.

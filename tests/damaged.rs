@@ -179,7 +179,53 @@ fn damage(dir: &Path, original: &Original, others: &[Original], rng: &mut Rng) -
     let groups: Vec<usize> =
         (0..bytes.len()).step_by(4096).filter(|o| bytes[*o..].starts_with(b"RWGp")).collect();
     let group = groups.get(rng.usize(..groups.len().max(1))).copied();
-    let said = match rng.u8(..19) {
+    let said = match rng.u8(..26) {
+        19 | 20 => {
+            let from = &files[rng.usize(..files.len())];
+            let other = std::fs::read(from).unwrap_or_default();
+            let len = [128, 4096][rng.usize(..2)];
+            if let (Some(to), Some(header)) = (bytes.get_mut(..len), other.get(..len)) {
+                to.copy_from_slice(header);
+            }
+            format!("{len} bytes at the start of {name} are those of {}", name_of(from))
+        }
+        21 => {
+            // Without any it is no log.
+            let from = files.len() - rng.usize(1..=files.len().min(3)).min(files.len() - 1);
+            let Some(_) = files.get(from) else { return "nothing is gone".into() };
+            files[from..].iter().for_each(|file| std::fs::remove_file(file).unwrap());
+            return format!("{} and what is behind it is gone", name_of(&files[from]));
+        }
+        22 => {
+            let last = groups.len() - rng.usize(..groups.len().min(7).max(1)).min(groups.len());
+            for group in &groups[last.saturating_sub(1)..] {
+                bytes[*group..][..128].fill(0xa5);
+            }
+            format!("the last groups of {name} are damaged")
+        }
+        23 => {
+            let small = ["end", "consumer.slow", "consumer.quick", "sealed"][rng.usize(..4)];
+            let other = &others[rng.usize(..others.len())];
+            let (from, to) = (format!("wal.{small}"), dir.join(format!("wal.{small}")));
+            return match std::fs::copy(other.dir.join(&from), &to) {
+                Ok(_) => format!("{from} of {} is in its place", other.dir.display()),
+                Err(_) => format!("no {from}"),
+            };
+        }
+        24 | 25 => {
+            // As a copy of a live directory has it: the file is newer than the segments.
+            let small = ["consumer.slow", "consumer.quick"][rng.usize(..2)];
+            let path = dir.join(format!("wal.{small}"));
+            let Ok(mut position) = std::fs::read(&path) else { return format!("no {small}") };
+            let ahead = original.end + [1, 4096, 1 << 20][rng.usize(..3)];
+            for slot in position.chunks_mut(4096).filter(|slot| slot.starts_with(b"RWCp")) {
+                slot[32..40].copy_from_slice(&ahead.to_le_bytes());
+                let crc = crc32fast::hash(&slot[8..40]);
+                slot[4..8].copy_from_slice(&crc.to_le_bytes());
+            }
+            std::fs::write(&path, position).unwrap();
+            return format!("wal.{small} is ahead, at {ahead}");
+        }
         0 => format!("a bit of {name} at {}", flip(&mut bytes, rng, 0, 64 << 10)),
         1 => format!("a bit of the header of {name} at {}", flip(&mut bytes, rng, 0, 128)),
         2 | 3 if group.is_some() => {
@@ -294,7 +340,9 @@ fn check_report(survey: &Survey, original: &Original, what: &str) {
         // Where nothing is intact it is not known what should lie before.
         let before = if survey.records == 0 { 0 } else { original.count(0..first.lsn.as_u64()) };
         assert_eq!(first.records_before, before, "{what}: {first:#?}");
-        if let Some(lost) = first.records_lost.filter(|_| survey.damage.len() == 1) {
+        // What a file has behind its length has no positions.
+        let in_place = survey.damage.len() == 1 && first.offset < 64 << 10;
+        if let Some(lost) = first.records_lost.filter(|_| in_place) {
             let lsn = first.lsn.as_u64();
             let gone = original.count(lsn..lsn.saturating_add(first.bytes));
             assert_eq!(lost, gone, "{what}: {first:#?}");
@@ -316,40 +364,33 @@ fn grew(before: &[u8], after: Option<&Vec<u8>>) -> bool {
     groups.filter(|(_, block)| !unwritten(block)).all(|(n, block)| at(n) == Some(block))
 }
 
-/// Repairs until the log is sound, and tells from where to where it is kept. None: nothing can be.
-fn repaired(dir: &Path, what: &str) -> Option<(u64, u64)> {
+/// Repairs the log, and tells from where to where it is kept. None: nothing can be.
+fn repaired(dir: &Path, keep: Keep, what: &str) -> Option<(u64, u64)> {
     let log = Directory::open(dir, "wal").unwrap();
-    let (mut from, mut to) = (0, u64::MAX);
-    for _ in 0..6 {
-        let found = log.survey(&mut |_| {}).unwrap();
-        if found.damaged_places == 0 {
-            return Some((from, to.min(found.end.as_u64())));
-        }
-        let before = contents(dir);
-        let plan = [Keep::Before, Keep::After]
-            .into_iter()
-            .find_map(|keep| log.plan_repair(&found, keep).ok())?
-            .unwrap();
-        assert!(contents(dir) == before, "{what}: a plan changes nothing");
-        plan.apply().unwrap_or_else(|e| panic!("{what}: {e}\n{plan:#?}"));
-        (from, to) = (from.max(plan.from.as_u64()), to.min(plan.to.as_u64()));
-        let (here, there) = (contents(dir), contents(&plan.quarantine));
-        for (name, bytes) in before.iter().filter(|(name, _)| *name != "wal.lock") {
-            let same = here.get(name) == Some(bytes) || there.get(name) == Some(bytes);
-            // Where nothing kept says which segment is the oldest, a life of the log does: it writes behind the
-            // last group, and prepared segments that hold nothing may go.
-            let remade = name == "wal.end" || name.ends_with(".tmp");
-            assert!(
-                same || remade || grew(bytes, here.get(name)),
-                "{what}: {name} is gone: {plan:#?}"
-            );
-        }
-        let after = log.survey(&mut |_| {}).unwrap();
-        if after.damaged_places == 0 {
-            assert_eq!(after.records, plan.records, "{what}: {plan:#?}");
-        }
+    let found = log.survey(&mut |_| {}).unwrap();
+    let before = contents(dir);
+    let plan = match log.plan_repair(&found, keep) {
+        Ok(plan) => plan,
+        Err(ringwal::Error::Corruption { .. }) => return None,
+        Err(e) => panic!("{what}: {e}"),
+    };
+    assert!(contents(dir) == before, "{what}: a plan changes nothing");
+    let Some(plan) = plan else { return Some((0, found.end.as_u64())) };
+    assert_eq!(plan.records + plan.records_leaving, found.records, "{what}: {plan:#?}");
+    assert!(plan.records > 0 || found.records == 0, "{what}: nothing is kept: {plan:#?}");
+    plan.apply().unwrap_or_else(|e| panic!("{what}: {e}\n{plan:#?}"));
+    let (here, there) = (contents(dir), contents(&plan.quarantine));
+    for (name, bytes) in before.iter().filter(|(name, _)| *name != "wal.lock") {
+        let same = here.get(name) == Some(bytes) || there.get(name) == Some(bytes);
+        // Where nothing kept says which segment is the oldest, a life of the log does: it writes behind the
+        // last group, and prepared segments that hold nothing may go.
+        let remade = name == "wal.end" || name.ends_with(".tmp");
+        assert!(same || remade || grew(bytes, here.get(name)), "{what}: {name} is gone: {plan:#?}");
     }
-    panic!("{what}: it is never sound: {:#?}", log.survey(&mut |_| {}).unwrap().damage);
+    let after = log.survey(&mut |_| {}).unwrap();
+    assert_eq!(after.damaged_places, 0, "{what}: {:#?}\n{plan:#?}", after.damage);
+    assert_eq!(after.records, plan.records, "{what}: {plan:#?}");
+    Some((plan.from.as_u64(), plan.to.as_u64()))
 }
 
 fn round(seed: u64, temp: &Path, originals: &[Original]) {
@@ -392,11 +433,19 @@ fn round(seed: u64, temp: &Path, originals: &[Original]) {
                 }
                 (_, Err(_)) => {}
             }
-            if let Some((from, to)) = repaired(&dir, &what) {
-                let mut expected = original.below(to);
-                expected.retain(|lsn, _| *lsn >= from);
-                let found = opened(&dir).unwrap_or_else(|e| panic!("{what}: {e}"));
-                assert!(found == expected, "{what}: {} of {}", found.len(), expected.len());
+            for keep in [Keep::Before, Keep::After] {
+                let what = format!("{what}; {keep:?}");
+                let mended = temp.join(format!("{seed}-{keep:?}"));
+                let copied =
+                    std::process::Command::new("cp").arg("-a").arg(&dir).arg(&mended).status();
+                assert!(copied.unwrap().success());
+                if let Some((from, to)) = repaired(&mended, keep, &what) {
+                    let mut expected = original.below(to);
+                    expected.retain(|lsn, _| *lsn >= from);
+                    let found = opened(&mended).unwrap_or_else(|e| panic!("{what}: {e}"));
+                    assert!(found == expected, "{what}: {} of {}", found.len(), expected.len());
+                }
+                std::fs::remove_dir_all(&mended).unwrap();
             }
         }
     }

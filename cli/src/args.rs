@@ -202,9 +202,9 @@ pub(crate) struct Repair {
     /// Do it.
     #[arg(long)]
     pub(crate) apply: bool,
-    /// Which part of the log goes on.
-    #[arg(long, value_enum, default_value = "before")]
-    pub(crate) keep: Kept,
+    /// Which part of the log goes on; without it what lies before the damage, and only if that holds records.
+    #[arg(long, value_enum)]
+    pub(crate) keep: Option<Kept>,
     /// The report as JSON.
     #[arg(long)]
     pub(crate) json: bool,

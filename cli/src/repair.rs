@@ -17,6 +17,7 @@ fn plan_json(plan: &Repair, applied: bool) -> Value {
         "keeps_from": plan.from.as_u64(),
         "keeps_to": plan.to.as_u64(),
         "keeps_records": plan.records,
+        "leaves_out_records": plan.records_leaving,
         "restores": plan.restored.iter().map(|(from, to)| json!([from.as_u64(), to.as_u64()])).collect::<Vec<_>>(),
         "rebuilds": plan.rebuilt,
         "moves": plan.moved,
@@ -30,8 +31,8 @@ pub(crate) fn repair(cli: &Cli, args: &Args) -> Result<()> {
     let directory = Directory::open(&args.dir, &cli.prefix)?;
     let survey = look(cli, &directory)?;
     let keep = match args.keep {
-        Kept::Before => Keep::Before,
-        Kept::After => Keep::After,
+        None | Some(Kept::Before) => Keep::Before,
+        Some(Kept::After) => Keep::After,
     };
     let mut out = anstream::AutoStream::auto(std::io::stdout().lock());
     let other = match keep {
@@ -39,9 +40,17 @@ pub(crate) fn repair(cli: &Cli, args: &Args) -> Result<()> {
         Keep::After => Keep::Before,
     };
     let other = directory.plan_repair(&survey, other).ok().flatten();
-    let planned = directory.plan_repair(&survey, keep);
+    // A part that was asked for by name may hold no record.
+    let planned = match args.keep {
+        Some(_) => directory.plan_repair_keeping_nothing(&survey, keep),
+        None => directory.plan_repair(&survey, keep),
+    };
     if let Err(ringwal::Error::Corruption { reason, .. }) = &planned {
-        tell_damage(&mut out, &survey)?;
+        if args.json {
+            writeln!(out, "{:#}", json!({ "survey": survey_json(&survey), "plan": null }))?;
+        } else {
+            tell_damage(&mut out, &survey)?;
+        }
         out.flush()?;
         return Err(Error::Damaged(format!("{reason}; {}", instead(keep, other.as_ref()))));
     }
@@ -117,7 +126,12 @@ fn instead(keep: Keep, other: Option<&Repair>) -> String {
     match other {
         Some(other) => {
             let records = counted(other.records, "record is", "records are");
-            format!("{} {records} kept, {} to {}", flag(keep), other.from, other.to)
+            format!(
+                "{} {records} kept, {} to {}; `ringwal export --damaged` saves all that is intact",
+                flag(keep),
+                other.from,
+                other.to
+            )
         }
         None => {
             "`ringwal export --damaged` saves what is intact, for an import into a new log".into()
@@ -128,6 +142,13 @@ fn instead(keep: Keep, other: Option<&Repair>) -> String {
 fn tell(out: &mut impl Write, plan: &Repair) -> Result<()> {
     let records = counted(plan.records, "record", "records");
     writeln!(out, "repair   keeps {records}, {} to {}", plan.from, plan.to)?;
+    if plan.records_leaving > 0 {
+        let leaving = counted(plan.records_leaving, "intact record leaves", "intact records leave");
+        writeln!(
+            out,
+            "         {leaving} service; `ringwal export --damaged` writes them out before"
+        )?;
+    }
     for name in &plan.rebuilt {
         writeln!(
             out,

@@ -9,12 +9,14 @@
 //!    same records are there, and the new ones behind them.
 //! 5. Of one that is not read to its end, as a place below the marks is damaged, no other record is ever
 //!    returned; it may be refused by a later open, which begins to look elsewhere.
+//! 6. A survey and a repair agree with all of this (`judged`).
 
 use std::sync::Arc;
 
 use super::base::base;
 use super::edit::Image;
 use super::input::{edits, head};
+use super::judged;
 use super::life::{Life, names, options, recovered};
 use super::memory::{Files, Memory};
 use super::vouch::Witness;
@@ -29,14 +31,14 @@ use crate::shared::Shared;
 const CHUNK: usize = 1 << 20;
 const BLOCK: usize = 64 << 10;
 
-type Records = Vec<(u64, Vec<u8>)>;
+pub(super) type Records = Vec<(u64, Vec<u8>)>;
 
 /// What a look at a log gives.
-struct Seen {
+pub(super) struct Seen {
     report: RecoveryReport,
-    records: Records,
+    pub(super) records: Records,
     /// What ended the reading before the end.
-    error: Option<Error>,
+    pub(super) error: Option<Error>,
 }
 
 /// The files that an input describes, and how they are opened.
@@ -79,6 +81,7 @@ pub(super) fn run(input: &[u8], largest: impl Fn() -> usize) {
         (Err(a), Err(b)) => assert_eq!(a.to_string(), b.to_string(), "opened twice"),
         _ => panic!("opens once"),
     }
+    judged::check(&files, &options, &seen);
     let Ok(seen) = seen else { return };
     let witness = Witness::new(&files);
     witness.check_segments();
@@ -131,7 +134,7 @@ fn same_error(a: &Option<Error>, b: &Option<Error>) -> bool {
 }
 
 /// Opens and reads; starts nothing.
-fn look(memory: &Arc<Memory>, options: &Options) -> Result<Seen, Error> {
+pub(super) fn look(memory: &Arc<Memory>, options: &Options) -> Result<Seen, Error> {
     let at_the_end = at_the_end(&memory.files());
     let recovered = match recovered(memory, options, 7) {
         Ok(recovered) => recovered,

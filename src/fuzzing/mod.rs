@@ -9,6 +9,7 @@ mod directory;
 mod edit;
 mod forge;
 mod input;
+mod judged;
 mod life;
 mod memory;
 mod parts;

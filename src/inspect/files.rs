@@ -4,7 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::readable::{Readable, UNREADABLE};
-use super::{Damage, Directory, Remedy, Survey};
+use super::view::View;
+use super::{Damage, Remedy, Survey};
 use crate::error::{Error, Result};
 use crate::format::{
     ADDRESS_SPACE, GROUP_HEADER, GroupHeader, HeaderInvalid, MAX_GROUP, MIN_BLOCK, SEGMENT_HEADER,
@@ -12,7 +13,7 @@ use crate::format::{
 };
 use crate::lsn::Lsn;
 use crate::segment::SegmentName;
-use crate::storage::{Access, Dir, read_full};
+use crate::storage::{Access, read_full};
 
 /// What is wrong with a segment file as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,13 +47,15 @@ pub(super) struct SegmentFile {
     pub(super) len: u64,
     /// There may be groups of the log in it.
     pub(super) walkable: bool,
+    /// The header that it was listed with, whether or not that is the right one.
+    listed: Header,
 }
 
 type Header = std::result::Result<SegmentHeader, Wrong>;
 
 /// All of them, oldest first.
-pub(super) fn list(log: &Directory) -> Result<Vec<SegmentFile>> {
-    let io = |e| Error::io("list", log.dir.path(), e);
+pub(super) fn list(log: &View) -> Result<Vec<SegmentFile>> {
+    let io = |e| Error::io("list", log.path(), e);
     let mut found: Vec<(u64, u64, bool)> = Vec::new();
     for entry in log.dir.list().map_err(io)? {
         if let SegmentName::Segment(base) = log.names.parse(&entry.name) {
@@ -62,7 +65,7 @@ pub(super) fn list(log: &Directory) -> Result<Vec<SegmentFile>> {
     found.sort_unstable();
     if found.is_empty() {
         let none = std::io::Error::new(std::io::ErrorKind::NotFound, "there is no log in it");
-        return Err(Error::io("open", log.dir.path(), none));
+        return Err(Error::io("open", log.path(), none));
     }
     let mut read: Vec<(String, u64, u64, Header)> = Vec::with_capacity(found.len());
     for (base, len, regular) in found {
@@ -74,6 +77,7 @@ pub(super) fn list(log: &Directory) -> Result<Vec<SegmentFile>> {
             Err(e) => return Err(e),
         }
     }
+    let listed: Vec<Header> = read.iter().map(|(_, _, _, found)| *found).collect();
     // The log is the one that most of the files are of: whatever else is there came from elsewhere.
     let id = most_common(read.iter().filter_map(|(_, base, _, found)| match found {
         Ok(header) if header.base == *base => Some(header.log_id),
@@ -90,6 +94,13 @@ pub(super) fn list(log: &Directory) -> Result<Vec<SegmentFile>> {
             found => found,
         };
     }
+    let app =
+        most_common(read.iter().filter_map(|(_, _, _, found)| found.ok().map(|h| h.app_version)));
+    for (_, _, _, found) in &mut read {
+        if found.is_ok_and(|header| Some(header.app_version) != app) {
+            *found = Err(Wrong::Header("another application version than the other segments"));
+        }
+    }
     let sound: Vec<Option<SegmentHeader>> =
         read.iter().map(|(_, _, _, found)| found.as_ref().ok().copied()).collect();
     let bases: Vec<u64> = read.iter().map(|(_, base, _, _)| *base).collect();
@@ -102,13 +113,14 @@ pub(super) fn list(log: &Directory) -> Result<Vec<SegmentFile>> {
         .into_iter()
         .enumerate()
         .filter_map(|(at, (name, base, len, found))| {
+            let listed = listed[at];
             let wrong = match found {
                 Ok(header) if header.size == len => None,
                 Ok(_) => Some(Wrong::Length),
                 Err(wrong) => Some(wrong),
             };
             if let Ok(header) = found {
-                return Some(SegmentFile { name, header, wrong, len, walkable: true });
+                return Some(SegmentFile { name, header, wrong, len, walkable: true, listed });
             }
             // The nearest is the likeliest to be as this one was.
             let before = sound[..at].iter().rev().flatten().next();
@@ -117,13 +129,13 @@ pub(super) fn list(log: &Directory) -> Result<Vec<SegmentFile>> {
             let placed = substitute(model, base, len, room);
             let header = placed.unwrap_or(SegmentHeader { base, size: 0, ..*model });
             let walkable = placed.is_some() && wrong != Some(Wrong::NotRegular);
-            Some(SegmentFile { name, header, wrong, len, walkable })
+            Some(SegmentFile { name, header, wrong, len, walkable, listed })
         })
         .collect())
 }
 
-fn most_common(ids: impl Iterator<Item = [u8; 16]>) -> Option<[u8; 16]> {
-    let mut counts: Vec<([u8; 16], usize)> = Vec::new();
+fn most_common<T: Copy + PartialEq>(ids: impl Iterator<Item = T>) -> Option<T> {
+    let mut counts: Vec<(T, usize)> = Vec::new();
     for id in ids {
         match counts.iter_mut().find(|(known, _)| *known == id) {
             Some((_, count)) => *count += 1,
@@ -150,7 +162,7 @@ fn substitute(model: &SegmentHeader, base: u64, len: u64, room: u64) -> Option<S
 
 /// What a group in a file says of the header that is damaged, for a log without a sound one. How large its blocks are is not
 /// known: with the smallest, groups of any other are found too.
-fn by_groups(log: &Directory, name: &str, base: u64, len: u64) -> Option<SegmentHeader> {
+fn by_groups(log: &View, name: &str, base: u64, len: u64) -> Option<SegmentHeader> {
     const FAR: u64 = 1 << 20;
     let file = readable(log, name).ok()?;
     let block = u64::from(MIN_BLOCK);
@@ -173,7 +185,7 @@ fn by_groups(log: &Directory, name: &str, base: u64, len: u64) -> Option<Segment
 }
 
 /// The header in the file, or what is wrong with it.
-fn header(log: &Directory, name: &str) -> Result<Result<Header>> {
+fn header(log: &View, name: &str) -> Result<Result<Header>> {
     let io = |e| Error::io("read", log.dir.path_of(name), e);
     let file = readable(log, name)?;
     let mut block = [0; SEGMENT_HEADER];
@@ -191,18 +203,19 @@ fn header(log: &Directory, name: &str) -> Result<Result<Header>> {
 }
 
 /// A file, to be read as far as the disk can.
-pub(super) fn readable(log: &Directory, name: &str) -> Result<Arc<Readable>> {
+pub(super) fn readable(log: &View, name: &str) -> Result<Arc<Readable>> {
     let io = |e| Error::io("open", log.dir.path_of(name), e);
     let open = |access| log.dir.open(name, access).map_err(io);
     Ok(Readable::new(open(Access::Read)?, open(Access::ReadDevice)?))
 }
 
-/// Whether that file is still the segment that it was.
-pub(super) fn is_still_there(log: &Directory, file: &SegmentFile) -> bool {
+/// Whether that file is still the one that was listed: what the system refuses to say is no sign that it went.
+pub(super) fn is_still_there(log: &View, file: &SegmentFile) -> bool {
     match header(log, &file.name) {
-        Ok(Ok(Ok(header))) => header == file.header,
-        Ok(_) => file.wrong.is_some(),
-        Err(_) => false,
+        Ok(Ok(header)) => header == file.listed,
+        Ok(Err(_)) => false,
+        Err(Error::Io { source, .. }) => source.kind() != std::io::ErrorKind::NotFound,
+        Err(_) => true,
     }
 }
 
@@ -249,6 +262,7 @@ pub(super) fn damage(
         records_after: 0,
         cut: lsn,
         kept: 0,
+        records_of: None,
         remedy: Remedy::Cut,
     }
 }
@@ -267,6 +281,33 @@ impl Survey {
         }
         if self.damage.len() < super::MOST_DAMAGE {
             self.damage.push(damage);
+        }
+    }
+
+    /// Takes back the damage in records of groups that a cut of `[from, to)` makes void, whole: nobody reads these.
+    pub(super) fn forgive_void(&mut self, from: u64, to: u64) {
+        // A group whose first record is void is void from its header on.
+        let void = |place: &Damage| {
+            let first = |group: u64| group.saturating_add(u64::from(GROUP_HEADER));
+            place.records_of.is_some_and(|group| first(group) >= from && group < to)
+        };
+        let listed = self.damage.len();
+        let mut lost = 0_u64;
+        self.damage.retain(|place| {
+            let keep = !void(place);
+            lost = lost.saturating_add(if keep { 0 } else { place.records_lost.unwrap_or(0) });
+            keep
+        });
+        if self.damage.len() == listed {
+            return;
+        }
+        let unlisted = self.damaged_places > listed as u64;
+        self.damaged_places -= (listed - self.damage.len()) as u64;
+        self.records_lost = self.records_lost.saturating_sub(lost);
+        let mut cuts = self.damage.iter().filter(|place| place.remedy == Remedy::Cut);
+        self.first_cut = cuts.next().cloned();
+        if !unlisted {
+            self.last_cut = cuts.next_back().cloned().or(self.first_cut.clone());
         }
     }
 

@@ -16,9 +16,12 @@
 //! ```
 
 mod files;
+#[cfg(all(any(test, fuzzing), not(ringwal_loom)))]
+pub(crate) mod judged;
 mod readable;
 mod repair;
 mod survey;
+mod view;
 mod walk;
 
 use std::path::Path;
@@ -33,12 +36,14 @@ use crate::positions::{ConsumerInfo, position_in};
 use crate::read_only::ReadOnlyWal;
 use crate::segment::{Names, SegmentName};
 use crate::storage::{Dir, OsDir};
+use view::View;
 
 /// A directory with a log in it.
 #[derive(Debug, Clone)]
 pub struct Directory {
     dir: Arc<OsDir>,
     names: Names,
+    view: View,
 }
 
 /// A segment file, as the directory lists it.
@@ -162,6 +167,8 @@ pub struct Damage {
     cut: u64,
     /// Intact records before that cut.
     kept: u64,
+    /// The group, if it is intact but for its records.
+    records_of: Option<u64>,
     remedy: Remedy,
 }
 
@@ -186,7 +193,9 @@ impl Directory {
         crate::options::validate_prefix(prefix)?;
         let path = dir.as_ref();
         let dir = OsDir::open(path).map_err(|e| Error::io("open directory", path, e))?;
-        Ok(Directory { dir: Arc::new(dir), names: Names::new(prefix) })
+        let (dir, names) = (Arc::new(dir), Names::new(prefix));
+        let view = View { dir: Arc::<OsDir>::clone(&dir), names: names.clone() };
+        Ok(Directory { dir, names, view })
     }
 
     /// The segment files, oldest first, as the directory lists them: nothing is read.
@@ -250,7 +259,7 @@ impl Directory {
     }
 
     fn header(&self) -> Result<Option<SegmentHeader>> {
-        let files = files::list(self)?;
+        let files = files::list(&self.view)?;
         Ok(files.into_iter().find(|file| file.wrong.is_none()).map(|file| file.header))
     }
 
@@ -279,12 +288,27 @@ impl Directory {
         survey::records(self, survey, each)
     }
 
-    /// What it would take to make a damaged log open again. `None`: it is sound. Changes nothing.
+    /// What it would take to make a damaged log open again. `None`: it is sound. Changes nothing. The plan is carried out
+    /// on a view of the files first: what it says is what is found there. That reads once more what is kept.
     ///
     /// # Errors
     ///
-    /// As [`Directory::survey`]; `Corruption` if there is nothing that `keep` could keep.
+    /// As [`Directory::survey`]; `Corruption` if there is nothing that `keep` could keep, or if no intact record would be
+    /// kept of those that there are: [`Directory::plan_repair_keeping_nothing`] plans that.
     pub fn plan_repair(&self, survey: &Survey, keep: Keep) -> Result<Option<Repair>> {
-        repair::plan(self, survey, keep)
+        repair::plan(self, survey, keep, false)
+    }
+
+    /// The same, also where it takes every intact record out of service.
+    ///
+    /// # Errors
+    ///
+    /// As [`Directory::survey`]; `Corruption` if there is no segment that `keep` could keep.
+    pub fn plan_repair_keeping_nothing(
+        &self,
+        survey: &Survey,
+        keep: Keep,
+    ) -> Result<Option<Repair>> {
+        repair::plan(self, survey, keep, true)
     }
 }

@@ -1,6 +1,8 @@
 //! Making a damaged log open again, without destroying a byte.
 //!
-//! 1. Planning reads only. Applying takes the log's lock.
+//! 1. Planning reads only. It carries the plan out on a view of the directory (`view`), surveys that as any log is
+//!    surveyed, and goes on until what is left is sound: so what a plan says is kept is what opens afterwards. Applying
+//!    takes the log's lock.
 //! 2. What is taken out of the log is moved, whole files, into a directory beside it whose name the log does not know.
 //! 3. Consumers go first, then later segments, and the one that is cut last: until that is done the log is damaged as before,
 //!    so that a repair that was interrupted is seen, and can be made again.
@@ -12,15 +14,20 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use super::files::{SegmentFile, Wrong, list, readable};
+use super::files::{SegmentFile, list, readable};
+use super::survey::survey_of;
+use super::view::{Planned, Replacement, View};
 use super::{Damage, Directory, Remedy, Survey};
 use crate::error::{Error, Result};
 use crate::format::{SEGMENT_HEADER, STAMP, stamp};
 use crate::lsn::Lsn;
-use crate::positions::position_in;
 use crate::segment::DirLock;
 use crate::storage::{AlignedBuf, Dir, OsDir, read_full, write_full};
+
+/// Times that what a plan leaves is planned for again: each takes away at least one file, or bytes of one.
+const ROUNDS: usize = 100;
 
 /// What to keep of a log that is damaged somewhere in the middle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -44,6 +51,8 @@ pub struct Repair {
     pub to: Lsn,
     /// Intact records that are kept, also those that `truncate_after` made void.
     pub records: u64,
+    /// Intact records that are not kept: they leave service, and are in the quarantine.
+    pub records_leaving: u64,
     /// Ranges that `truncate_after` made void and whose records come back: what says so lies behind the cut.
     pub restored: Vec<(Lsn, Lsn)>,
     /// Segment files that get the header or the length that they should have; nothing in them is lost.
@@ -59,6 +68,8 @@ pub struct Repair {
     log: Directory,
     /// What was before the first position that is kept is not missed, whether or not a group that is kept says so.
     front_is_taken: bool,
+    /// What takes the place of the files that are rebuilt and of the one that is cut.
+    replacements: Vec<Replacement>,
     /// The segment files when this was planned.
     listed: Vec<super::SegmentFile>,
 }
@@ -77,92 +88,161 @@ struct Part<'a> {
     cut: Option<&'a SegmentFile>,
     from: u64,
     to: u64,
-    records: u64,
 }
 
-pub(super) fn plan(log: &Directory, survey: &Survey, keep: Keep) -> Result<Option<Repair>> {
-    let at = match keep {
+/// A plan while it is made.
+#[derive(Debug, Default)]
+pub(super) struct Draft {
+    from: u64,
+    /// `None`: nothing is cut.
+    to: Option<u64>,
+    rebuilt: Vec<Replacement>,
+    cut: Option<Replacement>,
+    /// Moved away: segment files, and files with positions.
+    moved: Vec<String>,
+    positions: Vec<String>,
+    pub(super) front_is_taken: bool,
+}
+
+pub(super) fn plan(
+    log: &Directory,
+    survey: &Survey,
+    keep: Keep,
+    nothing_is_enough: bool,
+) -> Result<Option<Repair>> {
+    let at = worst(survey, keep);
+    let Some(damage) = at.or(survey.damage.first()).cloned() else { return Ok(None) };
+    let listed = log.segment_files()?;
+    let (draft, _, left) = draft(&log.view, survey, keep)?;
+    if left.records == 0 && survey.records > 0 && !nothing_is_enough {
+        return Err(nothing(&damage, "none of the intact records would be kept"));
+    }
+    Ok(Some(draft.finish(log, survey, &left, damage, listed)))
+}
+
+/// What is to be done until what is left is sound, the directory as that would leave it, and what is found there.
+pub(super) fn draft(view: &View, survey: &Survey, keep: Keep) -> Result<(Draft, View, Survey)> {
+    let (mut draft, mut seen, mut left) = (Draft::default(), view.clone(), survey.clone());
+    for _ in 0..ROUNDS {
+        if left.damaged_places == 0 {
+            return Ok((draft, seen, left));
+        }
+        draft.add(&seen, &left, keep)?;
+        seen = draft.view(view);
+        left = survey_of(&seen, None, draft.front_is_taken, &mut |_| {})?;
+    }
+    let reason = "no part of the log could be found that would open";
+    Err(left.damage.first().map_or(Error::Closed, |place| nothing(place, reason)))
+}
+
+/// The damage that decides what is kept.
+fn worst(survey: &Survey, keep: Keep) -> Option<&Damage> {
+    match keep {
         Keep::Before => survey.first_cut.as_ref(),
         Keep::After => survey.last_cut.as_ref(),
-    };
-    let Some(damage) = at.or(survey.damage.first()) else { return Ok(None) };
-    let listed = log.segment_files()?;
-    let mut files = list(log)?;
-    let remedied = |name: &str, remedy| {
-        survey.damage.iter().any(|place| place.segment == name && place.remedy == remedy)
-    };
-    let strays: Vec<String> = survey
-        .damage
-        .iter()
-        .filter(|place| place.remedy == Remedy::Remove)
-        .map(|place| place.segment.clone())
-        .collect();
-    files.retain(|file| !strays.contains(&file.name));
-    let part = match (at, keep) {
-        (None, _) => Part {
-            moved: Vec::new(),
-            cut: None,
-            from: files.first().map_or(0, |file| file.header.base),
-            to: survey.end.as_u64(),
-            records: survey.records,
-        },
-        (Some(at), Keep::Before) => before(&files, at)?,
-        (Some(at), Keep::After) => after(&files, survey, at)?,
-    };
-    let names = |files: &[&SegmentFile]| files.iter().map(|file| file.name.clone()).collect();
-    let mut moved: Vec<String> = names(&part.moved);
-    let cut = part.cut.map(|file| file.name.clone());
-    let rebuilt = files
-        .iter()
-        .map(|file| file.name.clone())
-        .filter(|name| remedied(name, Remedy::Rebuild))
-        .filter(|name| !moved.contains(name) && cut.as_ref() != Some(name))
-        .collect();
-    let end = match part.cut {
-        Some(_) => part.to,
-        None => kept_end(survey, part.to),
-    };
-    let mut consumers = Vec::new();
-    for entry in log.dir.list().map_err(|e| Error::io("list", log.dir.path(), e))? {
-        if log.names.parse_consumer(&entry.name).is_some() || entry.name == log.names.sealed() {
-            let position = survey.log_id.and_then(|id| position_in(&*log.dir, &entry.name, &id));
-            let ahead = position.is_some_and(|position| position > end);
-            if (ahead && at.is_some() && keep == Keep::Before) || strays.contains(&entry.name) {
-                consumers.push(entry.name);
-            }
-        }
     }
-    moved.extend(strays.into_iter().filter(|name| !consumers.contains(name)));
-    let restored = survey
-        .cuts
-        .iter()
-        .filter(|(from, to)| from.as_u64() < part.to && to.as_u64() >= part.to)
-        .map(|(from, to)| (*from, Lsn::new(part.to.min(to.as_u64()))))
-        .collect();
-    Ok(Some(Repair {
-        damage: damage.clone(),
-        from: Lsn::new(part.from),
-        to: Lsn::new(part.to),
-        records: part.records,
-        restored,
-        rebuilt,
-        moved,
-        cut,
-        consumers,
-        quarantine: fresh(log),
-        log: log.clone(),
-        front_is_taken: at.is_some() && (keep == Keep::After || survey.stated_oldest >= part.from),
-        listed,
-    }))
 }
 
-/// Where the last group ends that is kept, if all segments below `to` are.
-fn kept_end(survey: &Survey, to: u64) -> u64 {
-    let kept =
-        survey.segments.iter().rev().find(|segment| {
-            segment.base.as_u64() < to && segment.groups + segment.control_groups > 0
-        });
-    kept.map_or(to, |s| s.base.as_u64() + u64::from(s.block) + s.group_bytes)
+impl Draft {
+    /// What is to be done about the damage that is left.
+    fn add(&mut self, view: &View, survey: &Survey, keep: Keep) -> Result<()> {
+        let at = worst(survey, keep);
+        let mut files = list(view)?;
+        let remedied = |name: &str, remedy| {
+            survey.damage.iter().any(|place| place.segment == name && place.remedy == remedy)
+        };
+        let (positions, strays): (Vec<_>, Vec<_>) = survey
+            .damage
+            .iter()
+            .filter(|place| place.remedy == Remedy::Remove)
+            .map(|place| place.segment.clone())
+            .partition(|name| !files.iter().any(|file| file.name == *name));
+        files.retain(|file| !strays.contains(&file.name));
+        let part = match (at, keep) {
+            (None, _) => {
+                let from = files.first().map_or(0, |file| file.header.base);
+                Part { moved: Vec::new(), cut: None, from, to: survey.end.as_u64() }
+            }
+            (Some(at), Keep::Before) => before(&files, at)?,
+            (Some(at), Keep::After) => after(&files, survey, at)?,
+        };
+        self.from = part.from;
+        if at.is_some() && keep == Keep::Before {
+            self.to = Some(part.to);
+        }
+        let stays = |file: &&SegmentFile| {
+            !part.moved.iter().any(|moved| moved.name == file.name)
+                && part.cut.is_none_or(|cut| cut.name != file.name)
+        };
+        let rebuilt = files.iter().filter(stays).filter(|f| remedied(&f.name, Remedy::Rebuild));
+        self.rebuilt.extend(rebuilt.map(Replacement::rebuilt));
+        if let Some(file) = part.cut {
+            let mut cut = Replacement::rebuilt(file);
+            // What was to be rebuilt before is read through the view as if it were.
+            let earlier = self.rebuilt.extract_if(.., |other| other.name == file.name).next();
+            let earlier = earlier.or(self.cut.take().filter(|other| other.name == file.name));
+            cut.new_header |= earlier.is_some_and(|earlier| earlier.new_header);
+            cut.kept = cut.kept.min(part.to - file.header.base);
+            self.cut = Some(cut);
+        }
+        let moved: Vec<String> = part.moved.iter().map(|file| file.name.clone()).collect();
+        self.rebuilt.retain(|file| !moved.contains(&file.name));
+        self.cut.take_if(|cut| moved.contains(&cut.name));
+        self.moved.extend(moved.into_iter().chain(strays));
+        self.positions.extend(positions);
+        let oldest_is_stated = survey.stated_oldest < part.from;
+        self.front_is_taken |= at.is_some() && (keep == Keep::After || !oldest_is_stated);
+        Ok(())
+    }
+
+    fn replacements(&self) -> impl Iterator<Item = &Replacement> {
+        self.rebuilt.iter().chain(&self.cut)
+    }
+
+    /// The directory as the plan so far would leave it.
+    fn view(&self, of: &View) -> View {
+        let replaced = self.replacements().map(|file| (file.name.clone(), file.clone())).collect();
+        let hidden = self.moved.iter().chain(&self.positions).cloned().collect();
+        let dir = Arc::new(Planned { dir: Arc::clone(&of.dir), hidden, replaced });
+        View { dir, names: of.names.clone() }
+    }
+
+    fn finish(
+        mut self,
+        log: &Directory,
+        before: &Survey,
+        left: &Survey,
+        damage: Damage,
+        listed: Vec<super::SegmentFile>,
+    ) -> Repair {
+        self.moved.sort_unstable();
+        self.positions.sort_unstable();
+        let to = self.to.unwrap_or(left.end.as_u64());
+        let restored = before
+            .cuts
+            .iter()
+            .filter(|(from, at)| from.as_u64() < to && at.as_u64() >= to)
+            .map(|(from, at)| (*from, Lsn::new(to.min(at.as_u64()))))
+            .collect();
+        let replacements = self.replacements().cloned().collect();
+        Repair {
+            damage,
+            from: Lsn::new(self.from),
+            to: Lsn::new(to),
+            records: left.records,
+            records_leaving: before.records.saturating_sub(left.records),
+            restored,
+            rebuilt: self.rebuilt.into_iter().map(|file| file.name).collect(),
+            moved: self.moved,
+            cut: self.cut.map(|file| file.name),
+            consumers: self.positions,
+            quarantine: fresh(log),
+            log: log.clone(),
+            front_is_taken: self.front_is_taken,
+            replacements,
+            listed,
+        }
+    }
 }
 
 fn nothing(at: &Damage, reason: &'static str) -> Error {
@@ -170,7 +250,7 @@ fn nothing(at: &Damage, reason: &'static str) -> Error {
 }
 
 fn before<'a>(files: &'a [SegmentFile], at: &Damage) -> Result<Part<'a>> {
-    let kept = files.iter().filter(|file| file.header.base < at.cut);
+    let kept = files.iter().filter(|file| file.walkable && file.header.base < at.cut);
     let cut = kept
         .clone()
         .find(|file| (file.header.first_group() + 1..file.header.end()).contains(&at.cut));
@@ -179,11 +259,12 @@ fn before<'a>(files: &'a [SegmentFile], at: &Damage) -> Result<Part<'a>> {
         return Err(nothing(at, "nothing lies before the damage that could be kept"));
     }
     let behind = |file: &&SegmentFile| {
-        file.header.end() > at.cut && cut.is_none_or(|cut| cut.name != file.name)
+        (!file.walkable || file.header.end() > at.cut)
+            && cut.is_none_or(|cut| cut.name != file.name)
     };
     let from = files.first().map_or(0, |file| file.header.base);
     let moved = files.iter().filter(behind).collect();
-    Ok(Part { moved, cut, from, to: at.cut, records: at.kept })
+    Ok(Part { moved, cut, from, to: at.cut })
 }
 
 fn after<'a>(files: &'a [SegmentFile], survey: &Survey, at: &Damage) -> Result<Part<'a>> {
@@ -193,7 +274,8 @@ fn after<'a>(files: &'a [SegmentFile], survey: &Survey, at: &Damage) -> Result<P
         let base = file.header.base;
         let here = of(base).next().filter(|s| s.base.as_u64() == base);
         // From one segment to the next there are no bytes of groups.
-        base > at.lsn.as_u64()
+        file.walkable
+            && base > at.lsn.as_u64()
             && file.header.first_group() >= damaged_to
             && here.is_some_and(|s| s.groups + s.control_groups > 0)
     };
@@ -202,8 +284,7 @@ fn after<'a>(files: &'a [SegmentFile], survey: &Survey, at: &Damage) -> Result<P
     };
     let from = first.header.base;
     let moved = files.iter().filter(|file| file.header.base < from).collect();
-    let records = of(from).map(|segment| segment.records).sum();
-    Ok(Part { moved, cut: None, from, to: survey.end.as_u64(), records })
+    Ok(Part { moved, cut: None, from, to: survey.end.as_u64() })
 }
 
 /// A name beside the log that nothing has yet.
@@ -247,11 +328,12 @@ impl Repair {
                 std::io::Error::other("the log has changed since this was planned; plan again");
             return Err(io("repair", dir.path(), changed));
         }
-        let files = list(&self.log)?;
-        let cut = self.cut.as_ref().and_then(|cut| files.iter().find(|file| file.name == *cut));
+        let (cut, rebuilt): (Vec<_>, Vec<_>) =
+            self.replacements.iter().partition(|file| self.cut.as_ref() == Some(&file.name));
+        let cut = cut.into_iter().next();
         // First: what cannot be read any more, or has no room, is known before anything is moved.
         if let Some(file) = cut {
-            self.prepare(file, self.to.as_u64() - file.header.base)?;
+            self.prepare(file)?;
         }
         let made = dir.create_private(&self.quarantine);
         made.map_err(|e| io("make", &self.quarantine, e))?;
@@ -265,9 +347,9 @@ impl Repair {
             quarantined.push(to);
             sync_dir(&self.quarantine)
         };
-        for file in files.iter().filter(|file| self.rebuilt.contains(&file.name)) {
+        for file in rebuilt {
             beside(&file.name)?;
-            self.prepare(file, file.len.min(file.header.size))?;
+            self.prepare(file)?;
             self.put_in_place(file)?;
         }
         if let Some(file) = cut {
@@ -277,6 +359,14 @@ impl Repair {
             let (from, to) = (dir.path().join(name), self.quarantine.join(name));
             fs::rename(&from, &to).map_err(|e| io("move", &from, e))?;
             quarantined.push(to);
+        }
+        // What its writer has said to be durable may be given up. Another is written when the log is opened.
+        let (from, to) =
+            (dir.path().join(self.log.names.end()), self.quarantine.join(self.log.names.end()));
+        match fs::rename(&from, &to) {
+            Ok(()) => quarantined.push(to),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            Err(e) => return Err(io("move", &from, e)),
         }
         sync_dir(&self.quarantine)?;
         sync_dir(dir.path())?;
@@ -293,25 +383,25 @@ impl Repair {
 
     /// Makes a segment, under another name and durably, that has the header and the length that this one should have,
     /// the same content in its first `kept` bytes, and is unwritten behind them.
-    fn prepare(&self, file: &SegmentFile, kept: u64) -> Result<()> {
-        let made = self.write_replacement(file, kept);
+    fn prepare(&self, file: &Replacement) -> Result<()> {
+        let made = self.write_replacement(file);
         if made.is_err() {
             let _ = self.log.dir.remove(&self.log.names.temporary(file.header.base));
         }
         made
     }
 
-    fn put_in_place(&self, file: &SegmentFile) -> Result<()> {
+    fn put_in_place(&self, file: &Replacement) -> Result<()> {
         let (dir, temporary) = (&self.log.dir, self.log.names.temporary(file.header.base));
         let renamed = dir.replace(&temporary, &file.name);
         renamed.map_err(|e| Error::io("rename", dir.path().join(&temporary), e))
     }
 
-    fn write_replacement(&self, file: &SegmentFile, kept: u64) -> Result<()> {
+    fn write_replacement(&self, file: &Replacement) -> Result<()> {
         let (dir, header) = (&self.log.dir, file.header);
         let temporary = self.log.names.temporary(header.base);
         let io = |op, e| Error::io(op, dir.path().join(&temporary), e);
-        let source = readable(&self.log, &file.name)?;
+        let source = readable(&self.log.view, &file.name)?;
         let _ = dir.remove(&temporary);
         let target = dir.create_like(&temporary, &file.name).map_err(|e| io("make", e))?;
         let mut chunk = AlignedBuf::new(1 << 20);
@@ -319,8 +409,8 @@ impl Repair {
         while at < header.size {
             let len = (chunk.len() as u64).min(header.size - at) as usize;
             chunk[..len].fill(0);
-            let kept = kept.saturating_sub(at).min(len as u64) as usize;
-            let new_header = at == 0 && matches!(file.wrong, Some(Wrong::Header(_)));
+            let kept = file.kept.saturating_sub(at).min(len as u64) as usize;
+            let new_header = at == 0 && file.new_header;
             // It may be the header that the disk cannot read.
             let from = if new_header { kept.min(header.block as usize) } else { 0 };
             read_full(&*source, &mut chunk[from..kept], at + from as u64)
@@ -332,16 +422,13 @@ impl Repair {
                 return Err(io("copy", lost));
             }
             if new_header {
-                let mut bytes = [0; SEGMENT_HEADER];
-                header.encode(&mut bytes);
-                chunk[..SEGMENT_HEADER].copy_from_slice(&bytes);
+                chunk[..SEGMENT_HEADER].copy_from_slice(&file.header_bytes());
             }
             write_full(&*target, &chunk[..len], at).map_err(|e| io("write", e))?;
             at += len as u64;
         }
         let mut block = AlignedBuf::new(header.block as usize);
-        let unwritten = header.stamps_from_the_end().take_while(|lsn| lsn - header.base >= kept);
-        for lsn in unwritten {
+        for lsn in file.stamps() {
             block[..STAMP].copy_from_slice(&stamp(lsn, &header.log_id));
             write_full(&*target, &block, lsn - header.base).map_err(|e| io("write", e))?;
         }

@@ -1,62 +1,69 @@
 //! All that is damaged: what the walk over the groups finds, and what it does not show and opening the log refuses all the
 //! same.
 //!
-//! 1. Beside a writer this may be looked at in the middle of a change: what is found counts only if the durable end has not
-//!    moved meanwhile. Where it moves somebody has the log open, and it is not refused.
+//! 1. What opening would say is asked first, of the function that opening asks (`open::examine`): where the log ends is where
+//!    opening would end it, and what opening refuses is damage, whether or not the walk sees why.
+//! 2. Beside a writer this may be looked at in the middle of a change: a refusal counts only if the durable end has not
+//!    moved meanwhile. Where it moves a writer has the log open, and it is not refused.
+//! 3. The positions of consumers are read before the end is looked for: each was durable when it was stored, so that one
+//!    above the end is damage also beside a writer.
+
+use std::time::Duration;
 
 use super::files::{damage, list};
 use super::readable;
+use super::view::View;
 use super::walk::walk;
 use super::{Damage, Directory, Progress, Remedy, Survey};
 use crate::error::{Error, Result};
 use crate::lsn::Lsn;
-use crate::open::check_position;
-use crate::positions::{furthest_position, position_in};
+use crate::open::examine;
+use crate::positions::position_in;
 use crate::read_only::ReadOnlyWal;
-use crate::recovery::{judge, scan};
-use crate::storage::Dir;
 
 /// Looks at a log that is refused, until it is believed.
 const LOOKS: u32 = 3;
 /// Looks at a log whose segments go while they are looked at.
 const GONE: u32 = 20;
+/// After this a writer whose groups lie above the durable end has made them durable, or is stuck.
+const PAUSE: Duration = Duration::from_millis(50);
 
-/// Everything, and what opening the log would refuse.
+/// How far the log is durable, as its writer or its groups say to a process that only reads.
+type DurableEnd<'a> = &'a dyn Fn() -> Result<u64>;
+
+/// What opening the log would say.
+#[derive(Debug, Default)]
+struct Standing {
+    /// Where it would end, or how far a writer has made it durable.
+    limit: Option<u64>,
+    /// What its writer has said last.
+    told: Option<u64>,
+    refused: Option<Error>,
+}
+
+/// Everything in the directory, and what opening the log would refuse.
 pub(super) fn survey(log: &Directory, progress: &mut dyn FnMut(Progress)) -> Result<Survey> {
-    // First: what is durable now lies in the segments that are listed then.
-    let end = durable_end(log);
-    let limit = end.as_ref().ok().copied();
-    let mut survey = walk(log, &mut |_, _| true, &[], limit, progress)?;
-    if survey.removed_meanwhile == 0 {
-        missing_front(log, &mut survey)?;
+    survey_of(&log.view, Some(&|| durable_end(log)), false, progress)
+}
+
+/// The same for what is seen of a directory that nobody writes to: without `durable_end` the log ends where opening
+/// would end it. `front_was_taken`: no group need state that what was before the oldest segment was removed.
+pub(super) fn survey_of(
+    view: &View,
+    durable_end: Option<DurableEnd<'_>>,
+    front_was_taken: bool,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Survey> {
+    let stored = positions(view)?;
+    let standing = standing(view, durable_end, front_was_taken);
+    let mut survey = walk(view, &mut |_, _| true, &[], standing.limit, progress)?;
+    if !front_was_taken && survey.removed_meanwhile == 0 {
+        missing_front(view, durable_end, standing.told, &mut survey)?;
     }
-    if survey.damage.is_empty() && survey.removed_meanwhile == 0 {
-        // Nothing is wrong but where the log ends.
-        let refused = match end {
-            Ok(end) => by_judging(log, end),
-            Err(e) => Ok(Some(e)),
-        };
-        let place = match refused {
-            Ok(None) => None,
-            Ok(Some(Error::Corruption { segment, offset, lsn, reason })) => {
-                let expected = "a group that a later one says was durable".into();
-                let base = lsn.as_u64().saturating_sub(offset);
-                Some(damage(&segment, base, lsn.as_u64(), reason, expected))
-            }
-            Ok(Some(e)) | Err(e) => match survey.unreadable.take() {
-                // Behind the last group: the log may have ended before it, or not.
-                Some(place) if is_of_the_medium(&e) => {
-                    Some(Damage { cut: survey.end.as_u64(), ..place })
-                }
-                _ => return Err(e),
-            },
-        };
-        if let Some(mut place) = place {
-            (place.records_before, place.kept) = (survey.records, survey.records);
-            survey.enter(place);
-        }
+    if let Some(e) = standing.refused.filter(|_| survey.damage.is_empty()) {
+        refused(view, &mut survey, e)?;
     }
-    consumers(log, &mut survey)?;
+    side_files(view, &mut survey, stored)?;
     survey.damage.sort_by_key(|place| place.lsn);
     let all = survey.records;
     for place in &mut survey.damage {
@@ -71,7 +78,7 @@ pub(super) fn records(
     survey: &Survey,
     each: &mut dyn FnMut(Lsn, &[u8]) -> bool,
 ) -> Result<Survey> {
-    walk(log, each, &survey.cuts, survey.limit, &mut |_| {})
+    walk(&log.view, each, &survey.cuts, survey.limit, &mut |_| {})
 }
 
 fn durable_end(log: &Directory) -> Result<u64> {
@@ -82,7 +89,7 @@ fn durable_end(log: &Directory) -> Result<u64> {
     for _ in 1..GONE {
         match look() {
             // A segment that was there a moment ago: retention was faster.
-            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+            Err(e) if is_gone(&e) => {
                 if log.segment_files()?.is_empty() {
                     break;
                 }
@@ -93,20 +100,99 @@ fn durable_end(log: &Directory) -> Result<u64> {
     look()
 }
 
+fn standing(view: &View, durable_end: Option<DurableEnd<'_>>, front_was_taken: bool) -> Standing {
+    let told = || durable_end.and_then(|end| end().ok());
+    let mut before = told();
+    let (mut looks, mut gone) = (0, 0);
+    loop {
+        let examined = examine(&*view.dir, &view.names, front_was_taken);
+        // A log that nobody can say the end of has no writer that could move it.
+        let now = if examined.is_ok() || before.is_none() { before } else { told() };
+        let refused = match examined {
+            Ok(examined) => {
+                let judged = examined.judged.map(|judged| judged.end);
+                let limit = match (judged, before) {
+                    (Some(judged), Some(told)) if judged > told => {
+                        beyond(told, judged, durable_end)
+                    }
+                    (judged, told) => told.or(judged),
+                };
+                return Standing { limit, told: before, refused: None };
+            }
+            Err(e) => e,
+        };
+        if before != now {
+            return Standing { limit: now, told: now, refused: None };
+        }
+        let again = if is_gone(&refused) { &mut gone } else { &mut looks };
+        *again += 1;
+        if looks >= LOOKS || gone >= GONE || before.is_none() && !is_gone(&refused) {
+            return Standing { limit: before, told: before, refused: Some(refused) };
+        }
+        before = now;
+    }
+}
+
+/// The groups go on above what the writer has said: it is about to say more, or was killed before it could.
+fn beyond(told: u64, judged: u64, durable_end: Option<DurableEnd<'_>>) -> Option<u64> {
+    std::thread::sleep(PAUSE);
+    match durable_end.and_then(|end| end().ok()) {
+        Some(now) if now != told => Some(now),
+        _ => Some(judged),
+    }
+}
+
+/// The walk sees nothing wrong, and opening refuses the log.
+fn refused(view: &View, survey: &mut Survey, e: Error) -> Result<()> {
+    let place = match e {
+        Error::Corruption { segment, offset, lsn, reason } => {
+            let expected = "a group that a later one says was durable".into();
+            let base = lsn.as_u64().saturating_sub(offset);
+            let mut place = damage(&segment, base, lsn.as_u64(), reason, expected);
+            let mut before = 0;
+            let each = &mut |at: Lsn, _: &[u8]| {
+                before += u64::from(at < lsn);
+                at < lsn
+            };
+            walk(view, each, &[], survey.limit, &mut |_| {})?;
+            (place.records_before, place.kept) = (before, before);
+            place
+        }
+        e => match survey.unreadable.take() {
+            // Behind the last group: the log may have ended before it, or not.
+            Some(place) if is_of_the_medium(&e) => Damage {
+                cut: survey.end.as_u64(),
+                records_before: survey.records,
+                kept: survey.records,
+                ..place
+            },
+            _ => return Err(e),
+        },
+    };
+    survey.enter(place);
+    Ok(())
+}
+
 /// The first segments are gone, and no group states that retention removed them.
-fn missing_front(log: &Directory, survey: &mut Survey) -> Result<()> {
+fn missing_front(
+    view: &View,
+    durable_end: Option<DurableEnd<'_>>,
+    told: Option<u64>,
+    survey: &mut Survey,
+) -> Result<()> {
     let stated = survey.stated_oldest;
     let first = survey.segments.first().map_or(0, |segment| segment.base.as_u64());
     // Without a group there is no log that could miss anything.
     if first <= stated || survey.first_ordinal.is_none() {
         return Ok(());
     }
-    let same = list(log)?.first().is_some_and(|file| file.header.base == first);
-    let quiet = survey.limit.is_none_or(|limit| durable_end(log).is_ok_and(|end| end == limit));
-    if !same || !quiet {
+    let same = list(view)?.first().is_some_and(|file| file.header.base == first);
+    let now = durable_end.and_then(|end| end().ok());
+    let moved = matches!((told, now), (Some(told), Some(now)) if told != now);
+    if !same || moved {
         return Ok(());
     }
-    let name = log.names.segment(stated);
+    let name = view.names.segment(stated);
     let mut place = damage(&name, stated, stated, "the segment is missing", name.clone());
     place.bytes = first - stated;
     place.records_lost = survey.first_ordinal.filter(|_| stated == 0);
@@ -114,56 +200,62 @@ fn missing_front(log: &Directory, survey: &mut Survey) -> Result<()> {
     Ok(())
 }
 
-/// Why the log would not be opened, though its writer has said on this boot that it is durable up to `end`
-/// and the groups lead there.
-fn by_judging(log: &Directory, end: u64) -> Result<Option<Error>> {
-    let look = || {
-        let found = scan(&*log.dir, &log.names, &[])?;
-        // First: what is stored meanwhile may lie behind the end that is found.
-        let id = found.segments.first().map(|header| header.log_id).unwrap_or_default();
-        let furthest = furthest_position(&*log.dir, &found.positions, &id);
-        let judged = judge(&*log.dir, &log.names, &found.segments)?;
-        check_position(&judged, &log.names, &found.segments, furthest)
-    };
-    let mut refused = None;
-    for _ in 0..LOOKS {
-        match look() {
-            Ok(_) => return Ok(None),
-            Err(e @ Error::Corruption { .. }) => refused = Some(e),
-            // Retention takes segments away.
-            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-                return Ok(None);
-            }
-            Err(e) => return Err(e),
-        }
-        if !durable_end(log).is_ok_and(|now| now == end) {
-            return Ok(None);
-        }
-    }
-    Ok(refused)
+/// The files of consumers, and of the hook on sealed segments.
+fn position_files(view: &View) -> Result<Vec<String>> {
+    let entries = view.dir.list().map_err(|e| Error::io("list", view.path(), e))?;
+    let mut names: Vec<String> = entries.into_iter().map(|entry| entry.name).collect();
+    let sealed = view.names.sealed();
+    names.retain(|name| view.names.parse_consumer(name).is_some() || *name == sealed);
+    names.sort_unstable();
+    Ok(names)
 }
 
-/// Positions of consumers, and of the hook on sealed segments, that cannot be read.
-fn consumers(log: &Directory, survey: &mut Survey) -> Result<()> {
-    let Some(id) = survey.log_id else { return Ok(()) };
-    let io = |e| Error::io("list", log.dir.path(), e);
-    let mut names: Vec<String> = log.dir.list().map_err(io)?.into_iter().map(|e| e.name).collect();
-    names.retain(|name| log.names.parse_consumer(name).is_some() || *name == log.names.sealed());
-    names.sort_unstable();
-    for name in names {
-        let there = || log.dir.has(&name);
-        if position_in(&*log.dir, &name, &id).is_some() || !there() {
-            continue;
-        }
-        let end = survey.end.as_u64();
-        let expected = "a position of this log in one of the two places".into();
-        let mut place = damage(&name, end, end, "the consumer's position is damaged", expected);
+/// What they hold. Which log they are of is known later.
+fn positions(view: &View) -> Result<Vec<(String, Option<u64>)>> {
+    let files = list(view)?;
+    let sound = files.iter().find(|file| file.wrong.is_none()).or(files.first());
+    let id = sound.map(|file| file.header.log_id);
+    let read = |name: String| {
+        let position = id.and_then(|id| position_in(&*view.dir, &name, &id));
+        (name, position)
+    };
+    Ok(position_files(view)?.into_iter().map(read).collect())
+}
+
+/// Positions that cannot be read, and such that lie above the log's end.
+fn side_files(view: &View, survey: &mut Survey, stored: Vec<(String, Option<u64>)>) -> Result<()> {
+    if survey.log_id.is_none() || stored.is_empty() {
+        return Ok(());
+    }
+    let there = position_files(view)?;
+    let end = survey.limit.unwrap_or(survey.end.as_u64());
+    for (name, position) in stored {
+        // Removed, or replaced by one that is whole.
+        let still = there.contains(&name);
+        let mut place = match position {
+            None if still => {
+                let expected = "a position of this log in one of the two places".into();
+                let found = "the consumer's position is damaged";
+                Damage { records_lost: Some(0), ..damage(&name, end, end, found, expected) }
+            }
+            Some(position) if position > end && still => {
+                let expected = format!(
+                    "records up to {position}, which were durable; or, in a copy, no such file"
+                );
+                let found = "the consumer's position lies above the log's end";
+                Damage { bytes: position - end, ..damage(&name, end, end, found, expected) }
+            }
+            _ => continue,
+        };
         (place.records_before, place.kept) = (survey.records, survey.records);
-        place.records_lost = Some(0);
         place.remedy = Remedy::Remove;
         survey.enter(place);
     }
     Ok(())
+}
+
+fn is_gone(e: &Error) -> bool {
+    matches!(e, Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
 }
 
 fn is_of_the_medium(e: &Error) -> bool {

@@ -5,13 +5,15 @@
 //! 2. Behind damage the walk goes on with the first intact group of this place and log whose number of records, epoch
 //!    and ordinal do not go back: so groups of a former life of the file do not count.
 //! 3. The numbers of records before and after tell how many were lost.
-//! 4. A segment that has gone meanwhile was removed by retention: neither it nor what was found in it is damage.
+//! 4. A group whose records `truncate_after` made void is read by nobody: its damage is none.
+//! 5. A segment that has gone meanwhile was removed by retention: neither it nor what was found in it is damage.
 
 use std::sync::Arc;
 
 use super::files::{SegmentFile, Wrong, damage, is_still_there, list, readable};
 use super::readable::{Readable, UNREADABLE};
-use super::{Damage, Directory, Progress, Remedy, Segment, Survey};
+use super::view::View;
+use super::{Damage, Progress, Remedy, Segment, Survey};
 use crate::cuts::{Cut, Cuts};
 use crate::error::{Error, Result};
 use crate::format::{Flags, GROUP_HEADER, GroupHeader, Link, RecordInvalid, SegmentHeader};
@@ -23,7 +25,7 @@ use crate::storage::File;
 const CHUNK: usize = 1 << 20;
 
 pub(super) fn walk(
-    log: &Directory,
+    log: &View,
     each: &mut dyn FnMut(Lsn, &[u8]) -> bool,
     void: &[(Lsn, Lsn)],
     limit: Option<u64>,
@@ -45,6 +47,7 @@ pub(super) fn walk(
         from_the_start: files.first().is_some_and(|file| file.header.base == 0),
         open: None,
         left: false,
+        given_up: None,
         stopped: false,
     };
     walk.all(&files)?;
@@ -52,7 +55,7 @@ pub(super) fn walk(
 }
 
 struct Walk<'a> {
-    log: &'a Directory,
+    log: &'a View,
     each: &'a mut dyn FnMut(Lsn, &[u8]) -> bool,
     cuts: Cuts,
     progress: &'a mut dyn FnMut(Progress),
@@ -68,6 +71,8 @@ struct Walk<'a> {
     /// The open damage is only that the chain goes on neither here nor in the next segment: it may have
     /// ended there.
     left: bool,
+    /// Such damage of a segment that was left, until a group shows that the log goes on.
+    given_up: Option<Damage>,
     /// Nobody wants more records.
     stopped: bool,
 }
@@ -83,7 +88,7 @@ impl Walk<'_> {
             if self.is_behind(base) {
                 break;
             }
-            if before.is_some_and(|end| base < end) && file.wrong.is_some() {
+            if before.is_some_and(|end| base < end) {
                 // It lies across a segment that is there.
                 self.stray(file);
                 continue;
@@ -121,7 +126,10 @@ impl Walk<'_> {
             self.at.done += file.header.size;
             self.tell(self.at);
         }
-        match (self.open.take(), self.limit) {
+        // Where the log is durable up to some place, groups lead there.
+        let short = self.limit.is_some_and(|limit| self.survey.end.as_u64() < limit);
+        let open = self.open.take().or(self.given_up.take().filter(|_| short));
+        match (open, self.limit) {
             (Some(mut place), Some(limit)) => {
                 place.bytes = limit.saturating_sub(place.lsn.as_u64());
                 self.lost(place);
@@ -206,7 +214,7 @@ impl Walk<'_> {
 
     fn segment(&mut self, file: &SegmentFile, next: Option<&SegmentFile>) -> Result<Segment> {
         let header = file.header;
-        let io = |e| Error::io("read", self.log.dir.path().join(&file.name), e);
+        let io = |e| Error::io("read", self.log.dir.path_of(&file.name), e);
         let mut segment = Segment {
             name: file.name.clone(),
             base: Lsn::new(header.base),
@@ -277,7 +285,8 @@ impl Walk<'_> {
             // begin with a group of the log, the damage is there, and is found there.
             let first = self.first_group(next)?.filter(|group| self.fits(group));
             if next.header.base != header.end() || first.is_none() {
-                self.open = None;
+                let place = self.open.take();
+                self.given_up = self.given_up.take().or(place);
             }
         }
         if let Some(lost) = opened.first_lost().filter(|_| self.survey.unreadable.is_none()) {
@@ -320,7 +329,7 @@ impl Walk<'_> {
     }
 
     fn first_group(&self, file: &SegmentFile) -> Result<Option<GroupHeader>> {
-        let io = |e| Error::io("read", self.log.dir.path().join(&file.name), e);
+        let io = |e| Error::io("read", self.log.dir.path_of(&file.name), e);
         let opened = if file.walkable { readable(self.log, &file.name).ok() } else { None };
         let Some(opened) = opened else { return Ok(None) };
         let group = Walker::new(opened, file.header).group(file.header.first_group());
@@ -337,7 +346,7 @@ impl Walk<'_> {
         segment: &mut Segment,
     ) -> Result<()> {
         let base = file.header.base;
-        let io = |e| Error::io("read", self.log.dir.path().join(&file.name), e);
+        let io = |e| Error::io("read", self.log.dir.path_of(&file.name), e);
         let (mut intact, mut wrong) = (0, None);
         'records: for record in walker.records(group).map_err(io)? {
             let record = match record {
@@ -377,12 +386,14 @@ impl Walk<'_> {
                 false => wrong.reason(),
             };
             let mut place = damage(&file.name, base, lsn, found, expected);
+            place.records_of = Some(group.lsn);
             place.bytes = end.saturating_sub(lsn);
             place.records_before = self.survey.records + intact;
             place.records_lost = Some(u64::from(group.records).saturating_sub(intact));
             (place.cut, place.kept) = (group.lsn, self.survey.records);
             self.survey.enter(place);
         }
+        self.given_up = None;
         self.survey.records += intact;
         self.survey.stated_oldest = self.survey.stated_oldest.max(group.oldest);
         self.survey.first_ordinal.get_or_insert(group.first_ordinal);
@@ -390,6 +401,7 @@ impl Walk<'_> {
         if group.flags.has(Flags::CUT) {
             let cut = (Lsn::new(group.cut_from), Lsn::new(group.lsn));
             self.survey.cuts.push(cut);
+            self.survey.forgive_void(group.cut_from, group.lsn);
         }
         let new_epoch = self.link.is_none_or(|link| link.epoch != group.epoch);
         segment.epochs += u64::from(new_epoch);

@@ -59,9 +59,14 @@ pub(crate) fn position_in(dir: &dyn Dir, name: &str, log_id: &[u8; 16]) -> Optio
     slots.max().map(|(_, position)| position)
 }
 
-/// The highest of the positions in these files; 0 if there is none. All below it was durable when it was stored.
-pub(crate) fn furthest_position(dir: &dyn Dir, files: &[String], log_id: &[u8; 16]) -> u64 {
-    files.iter().filter_map(|file| position_in(dir, file, log_id)).max().unwrap_or(0)
+/// The highest of the positions in these files, and the file that it is in. All below it was durable when it was stored.
+pub(crate) fn furthest_position(
+    dir: &dyn Dir,
+    files: &[String],
+    log_id: &[u8; 16],
+) -> Option<(u64, String)> {
+    let position = |file: &String| Some((position_in(dir, file, log_id)?, file.clone()));
+    files.iter().filter_map(position).max()
 }
 
 impl Slots {

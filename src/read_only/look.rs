@@ -109,7 +109,7 @@ fn look(files: &Files, known: &mut Known, anew: bool) -> Result<u64> {
     let furthest = furthest_position(&*files.dir, &known.positions, &id);
     list_once(files, known)?;
     let judged = judge(&*files.dir, &files.names, &known.segments)?;
-    check_position(&judged, &files.names, &known.segments, furthest)?;
+    check_position(&judged, furthest)?;
     advance(files, known, judged.end, judged.link.last_cut)?;
     Ok(known.end)
 }

@@ -146,15 +146,15 @@ impl BackwardReader {
     fn read_group(&mut self, lsn: u64) -> Result<()> {
         let group = self.header(lsn)?;
         let Some((pin, walker)) = &mut self.place else { return Ok(()) };
-        let void = self.files.cuts.at(lsn).is_some();
-        if group.used > GROUP_HEADER && !void {
+        let mut cursor = Cursor::of(&group);
+        cursor.cut(&self.files.cuts, lsn);
+        // As forward: a group whose records are all void is not verified, and its damage concerns nobody.
+        if group.used > GROUP_HEADER && !cursor.is_at_end() {
             let name = self.files.names.segment(pin.header.base);
             let verdict = walker.verify(&group);
             verdict
                 .map_err(|e| Error::io("read", self.files.dir.path_of(&name), e))?
                 .map_err(|(at, e)| corruption(name, pin.header.base, at, e.reason()))?;
-            let mut cursor = Cursor::of(&group);
-            cursor.cut(&self.files.cuts, lsn);
             let held = walker.held();
             while let Some(span) = cursor.next(held) {
                 if span.lsn >= self.before {

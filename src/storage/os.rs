@@ -70,11 +70,6 @@ impl OsDir {
         self.directory.reach().unwrap_or_else(|_| self.path.clone()).join(name)
     }
 
-    /// Whether the name stands for anything, be it a link.
-    pub(crate) fn has(&self, name: &str) -> bool {
-        self.directory.is_regular(name).is_ok()
-    }
-
     /// Opens or creates the lock file. As the directory's first regular file it also answers which
     /// alignment direct I/O asks for here.
     pub(crate) fn open_lock_file(&self, name: &str) -> io::Result<fs::File> {

@@ -1,0 +1,203 @@
+//! Opening, readers, surveys and repairs judge alike.
+
+mod support;
+
+use std::path::Path;
+
+use ringwal::inspect::{Directory, Keep, Survey};
+use ringwal::{Error, Lsn, ReadOnlyWal, Wal};
+use support::{Temp, copy_dir, segments, small};
+
+fn survey(dir: &Path) -> Survey {
+    Directory::open(dir, "wal").unwrap().survey(&mut |_| {}).unwrap()
+}
+
+/// A closed log of some twelve segments, and the positions of its records.
+fn log(dir: &Path) -> Vec<Lsn> {
+    let wal = small(dir).open().unwrap();
+    let lsns = (0..600_u32).map(|n| wal.append(&n.to_le_bytes().repeat(300)).unwrap()).collect();
+    wal.close().unwrap();
+    lsns
+}
+
+fn edit(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+    let mut bytes = std::fs::read(path).unwrap();
+    change(&mut bytes);
+    std::fs::write(path, bytes).unwrap();
+}
+
+fn count(dir: &Path) -> Result<u64, Error> {
+    let wal = small(dir).open()?;
+    let mut n = 0;
+    let read = wal.reader(Lsn::ZERO).try_for_each(|record| record.map(|_| n += 1));
+    wal.close()?;
+    read.map(|()| n)
+}
+
+#[test]
+fn header_of_another_segment_is_damage_wherever_it_lies_and_is_rebuilt() {
+    let temp = Temp::new();
+    log(&temp.log());
+    let files = segments(&temp.log());
+    // The newest segments hold the log's end, or nothing yet.
+    for at in (1..files.len()).rev() {
+        let dir = temp.path().join(format!("copy{at}"));
+        copy_dir(&temp.log(), &dir);
+        let first = std::fs::read(&files[0]).unwrap();
+        edit(&segments(&dir)[at], |bytes| bytes[..128].copy_from_slice(&first[..128]));
+        assert!(matches!(small(&dir).open(), Err(Error::Corruption { .. })), "{at}");
+        let found = survey(&dir);
+        assert_eq!(found.damaged_places, 1, "{at}: {:#?}", found.damage);
+        assert_eq!(found.damage[0].found, "the header is of another segment");
+        let log = Directory::open(&dir, "wal").unwrap();
+        let plan = log.plan_repair(&found, Keep::Before).unwrap().unwrap();
+        assert_eq!((plan.records, plan.records_leaving), (600, 0), "{at}: {plan:#?}");
+        plan.apply().unwrap();
+        assert_eq!(survey(&dir).damaged_places, 0, "{at}");
+        assert_eq!(count(&dir).unwrap(), 600, "{at}");
+    }
+}
+
+/// A log with a consumer at `position`, of which `dir` is a copy that lacks the newest segments.
+fn copy_with_a_newer_position(temp: &Temp, dir: &Path) {
+    let lsns = log(&temp.log());
+    let wal = small(&temp.log()).open().unwrap();
+    let mut consumer = wal.consumer("slow").unwrap();
+    consumer.commit(lsns[590]).unwrap();
+    drop(consumer);
+    wal.close().unwrap();
+    copy_dir(&temp.log(), dir);
+    let base = |path: &Path| -> u64 {
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        name.split('.').nth(1).unwrap().parse().unwrap()
+    };
+    for file in segments(dir).iter().filter(|file| base(file) > lsns[500].as_u64()) {
+        std::fs::remove_file(file).unwrap();
+    }
+}
+
+#[test]
+fn position_above_the_end_is_refused_by_the_name_of_its_file_and_with_what_to_do() {
+    let temp = Temp::new();
+    let dir = temp.path().join("copy");
+    copy_with_a_newer_position(&temp, &dir);
+    let refused = [small(&dir).open().map(drop), ReadOnlyWal::open(&dir).map(drop)];
+    for refused in refused {
+        let said = refused.unwrap_err().to_string();
+        assert!(said.contains("wal.consumer.slow") && said.contains("remove this file"), "{said}");
+    }
+    let found = survey(&dir);
+    assert_eq!(found.damaged_places, 1, "{:#?}", found.damage);
+    assert_eq!(found.damage[0].segment, "wal.consumer.slow");
+    // It says what to do, and that is enough.
+    std::fs::remove_file(dir.join("wal.consumer.slow")).unwrap();
+    assert_eq!(survey(&dir).damaged_places, 0);
+    assert!(count(&dir).unwrap() > 400);
+}
+
+#[test]
+fn repair_that_keeps_what_lies_behind_moves_positions_above_the_end_away() {
+    let temp = Temp::new();
+    let dir = temp.path().join("copy");
+    copy_with_a_newer_position(&temp, &dir);
+    edit(&segments(&dir)[2], |bytes| bytes[8192..12_288].fill(0xa5));
+    let found = survey(&dir);
+    assert_eq!(found.damaged_places, 2, "{:#?}", found.damage);
+    let log = Directory::open(&dir, "wal").unwrap();
+    let plan = log.plan_repair(&found, Keep::After).unwrap().unwrap();
+    assert_eq!(plan.consumers, ["wal.consumer.slow"], "{plan:#?}");
+    plan.apply().unwrap();
+    let after = survey(&dir);
+    assert_eq!((after.damaged_places, after.records), (0, plan.records), "{:#?}", after.damage);
+    assert_eq!(count(&dir).unwrap(), plan.records);
+}
+
+/// A log in which records were cut out, and the position of the first of these.
+fn log_with_void_records(dir: &Path) -> (Vec<Lsn>, Lsn) {
+    let wal = small(dir).open().unwrap();
+    let append = |n: u32| wal.append_durable(&n.to_le_bytes().repeat(40)).unwrap();
+    let mut kept: Vec<Lsn> = (0..10).map(append).collect();
+    let void = append(10);
+    append(11);
+    append(12);
+    wal.truncate_after(void).unwrap();
+    kept.extend((20..30).map(append));
+    wal.close().unwrap();
+    (kept, void)
+}
+
+#[test]
+fn damage_in_void_records_concerns_nobody() {
+    let temp = Temp::new();
+    let (kept, void) = log_with_void_records(&temp.log());
+    let flip = |lsn: Lsn| {
+        let (segment, offset) = (lsn.as_u64() >> 16, lsn.as_u64() & 0xffff);
+        edit(&segments(&temp.log())[segment as usize], |b| b[offset as usize + 20] ^= 1);
+    };
+    flip(void);
+    let found = survey(&temp.log());
+    assert_eq!((found.damaged_places, found.records_lost), (0, 0), "{:#?}", found.damage);
+    let wal = small(&temp.log()).open().unwrap();
+    let forward: Vec<Lsn> = wal.reader(Lsn::ZERO).map(|record| record.unwrap().lsn).collect();
+    let mut back: Vec<Lsn> =
+        wal.reader_back(wal.durable_end()).map(|record| record.unwrap().lsn).collect();
+    back.reverse();
+    assert!(forward == kept && back == kept, "{forward:?} {back:?}");
+    wal.close().unwrap();
+    // What is not void is damage, in front of it and behind.
+    for lsn in [kept[9], kept[10]] {
+        flip(lsn);
+        assert_eq!(survey(&temp.log()).damaged_places, 1, "{lsn}");
+        flip(lsn);
+    }
+}
+
+#[test]
+fn repair_that_would_keep_no_record_is_planned_only_when_asked_for() {
+    let temp = Temp::new();
+    log(&temp.log());
+    let intact = survey(&temp.log());
+    edit(&segments(&temp.log())[0], |bytes| bytes[2 * 4096 + 60] ^= 1);
+    let found = survey(&temp.log());
+    assert!(found.damaged_places == 1 && found.records > 500, "{:#?}", found.damage);
+    let log = Directory::open(temp.log(), "wal").unwrap();
+    let refused = log.plan_repair(&found, Keep::Before);
+    assert!(matches!(refused, Err(Error::Corruption { .. })), "{refused:?}");
+    let nothing = log.plan_repair_keeping_nothing(&found, Keep::Before).unwrap().unwrap();
+    assert_eq!((nothing.records, nothing.records_leaving), (0, found.records));
+    // The other part is larger.
+    let rest = log.plan_repair(&found, Keep::After).unwrap().unwrap();
+    assert_eq!(rest.records + rest.records_leaving, found.records);
+    assert_eq!(rest.records, intact.records - intact.segments[0].records);
+    nothing.apply().unwrap();
+    assert_eq!(count(&temp.log()).unwrap(), 0);
+}
+
+#[test]
+fn repair_plans_what_is_found_after_it_where_places_of_several_kinds_are_damaged() {
+    let temp = Temp::new();
+    log(&temp.log());
+    let files = segments(&temp.log());
+    for keep in [Keep::Before, Keep::After] {
+        let dir = temp.path().join(format!("{keep:?}"));
+        copy_dir(&temp.log(), &dir);
+        let files: Vec<_> = files.iter().map(|file| dir.join(file.file_name().unwrap())).collect();
+        edit(&files[1], |bytes| bytes[20] ^= 1);
+        edit(&files[4], |bytes| bytes.truncate(9 * 4096));
+        edit(&files[6], |bytes| bytes[4096..8192].fill(0));
+        std::fs::copy(&files[2], dir.join("wal.00000000000000004096.wal")).unwrap();
+        std::fs::remove_file(&files[8]).unwrap();
+        let found = survey(&dir);
+        let log = Directory::open(&dir, "wal").unwrap();
+        let plan = log.plan_repair(&found, keep).unwrap().unwrap();
+        assert_eq!(plan.records + plan.records_leaving, found.records);
+        plan.apply().unwrap();
+        let after = survey(&dir);
+        assert_eq!(after.damaged_places, 0, "{keep:?}: {:#?}", after.damage);
+        assert_eq!(after.records, plan.records, "{keep:?}");
+        assert_eq!(count(&dir).unwrap(), plan.records, "{keep:?}");
+        let wal = Wal::builder(&dir).segment_size(64 << 10).open().unwrap();
+        wal.append_durable(b"goes on").unwrap();
+        wal.close().unwrap();
+    }
+}
