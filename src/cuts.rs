@@ -42,15 +42,22 @@ impl Cuts {
         self.count.fetch_add(1, Ordering::SeqCst);
     }
 
+    /// Forgets the ranges that lie below the oldest position that is kept: nothing is read there any more.
+    pub(crate) fn forget_below(&self, oldest: u64) {
+        if self.count() == 0 {
+            return;
+        }
+        let mut ranges = lock(&self.ranges);
+        let gone = ranges.partition_point(|cut| cut.to <= oldest);
+        // The newest stays: it says which cut was the last.
+        let most = ranges.len().saturating_sub(1);
+        ranges.drain(..gone.min(most));
+    }
+
     /// How many there were so far: unchanged, nothing was cut meanwhile.
     #[inline]
     pub(crate) fn count(&self) -> u64 {
         self.count.load(Ordering::SeqCst)
-    }
-
-    /// All ranges, ascending.
-    pub(crate) fn all(&self) -> Vec<Cut> {
-        lock(&self.ranges).clone()
     }
 
     /// The newest cut group; 0 if there is none.
@@ -117,5 +124,19 @@ mod tests {
             [None, Some((5, 60)), Some((5, 60)), Some((5, 60)), None]
         );
         assert_eq!(cuts.count(), 4);
+    }
+
+    #[test]
+    fn ranges_below_the_oldest_are_forgotten_and_the_newest_is_kept() {
+        let cuts = Cuts::new();
+        cuts.forget_below(100);
+        for n in 1..=1000 {
+            cuts.add(Cut { from: n * 100, to: n * 100 + 50 });
+            cuts.forget_below(n * 100);
+            assert!(lock(&cuts.ranges).len() <= 2, "{n}");
+        }
+        assert_eq!((cuts.newest(), cuts.count()), (100_050, 1000));
+        cuts.forget_below(u64::MAX);
+        assert_eq!((cuts.newest(), cuts.count()), (100_050, 1000));
     }
 }

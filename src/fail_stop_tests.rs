@@ -7,6 +7,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use crate::clock::{Clock, SystemClock};
+use crate::end_file::Presence;
 use crate::error::{Error, Result};
 use crate::lsn::Lsn;
 use crate::open::recover;
@@ -40,7 +41,7 @@ fn open(
     let dir: Arc<dyn Dir> = Arc::new(wrap(Arc::new(dir)));
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let recovered = recover(&dir, &names, options, &*clock, [7; 24])?;
-    start(recovered, options, lock, clock)
+    start(recovered, options, lock, Presence::hold(&dir, &names), clock)
 }
 
 /// A sync of a named segment; those that are being prepared have another name.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use crate::cuts::Cuts;
 use crate::error::Error;
 use crate::lsn::Lsn;
-use crate::segment::{Names, SegmentName, Table};
+use crate::recovery::{MISSING, is_gone, states_oldest};
+use crate::segment::{Found, Names, SegmentName, Table};
 use crate::storage::Dir;
 use crate::sync::{AtomicU32, Ordering};
 use crate::tail::Tail;
@@ -63,15 +64,31 @@ impl Files {
             return e;
         }
         let known = self.table.oldest();
-        let left = self.left.load(Ordering::SeqCst) != 0;
-        let oldest = match lsn >= known && left {
-            true => self.oldest_there().unwrap_or(None),
-            false => Some(known),
-        };
-        match oldest.filter(|&oldest| lsn < oldest) {
-            Some(oldest) => Error::Pruned { oldest: Lsn::new(oldest) },
-            None => e,
+        if lsn < known {
+            return Error::Pruned { oldest: Lsn::new(known) };
         }
+        if self.left.load(Ordering::SeqCst) == 0 {
+            return e;
+        }
+        match self.oldest_there() {
+            // Retention says durably what it takes before it does: a group that is there now says so too.
+            Ok(Some(oldest)) if lsn < oldest => {
+                match states_oldest(&*self.dir, &self.names, oldest) {
+                    Ok(true) => Error::Pruned { oldest: Lsn::new(oldest) },
+                    Ok(false) => self.missing(lsn).unwrap_or(e),
+                    Err(_) => e,
+                }
+            }
+            Ok(Some(_)) if is_gone(&e) => self.missing(lsn).unwrap_or(e),
+            _ => e,
+        }
+    }
+
+    /// The segment that held `lsn` is gone, and retention has not taken it.
+    fn missing(&self, lsn: u64) -> Option<Error> {
+        let Found::In(header) = self.table.find(lsn) else { return None };
+        let (segment, lsn) = (self.names.segment(header.base), Lsn::new(header.base));
+        Some(Error::Corruption { segment, offset: 0, lsn, reason: MISSING })
     }
 
     /// The base of the oldest segment that is in the directory now.

@@ -249,6 +249,7 @@ impl Helper {
                 return Err(e);
             }
         }
+        shared.files.cuts.forget_below(shared.files.table.oldest());
         // What a consumer holds that has come meanwhile stays.
         let held = self.shared.consumers.holds(self.shared.durable.end());
         if self.shared.files.table.oldest() >= target || held.is_some_and(|held| held < target) {

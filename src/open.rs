@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::clock::Clock;
 use crate::cuts::{Cut, Cuts};
 use crate::durable::Durable;
+use crate::end_file::proven_end;
 use crate::error::{Error, Result};
 use crate::files::Files;
 use crate::format::{EpochId, Flags, GROUP_HEADER, GroupHeader, Link, SegmentHeader};
@@ -54,6 +55,8 @@ pub(crate) struct Examined {
 
 /// What of the segments opening may refuse. The survey, and the plan of a repair, judge by this too. Reads only.
 pub(crate) fn examine(dir: &dyn Dir, names: &Names, front_was_taken: bool) -> Result<Examined> {
+    // First: beside a writer the groups reach at least as far as it had said.
+    let said = proven_end(dir, names);
     let found = scan(dir, names, &[])?;
     if found.segments.is_empty() {
         return Ok(Examined { found, judged: None, cuts: Cuts::new() });
@@ -63,7 +66,11 @@ pub(crate) fn examine(dir: &dyn Dir, names: &Names, front_was_taken: bool) -> Re
         false => judge(dir, names, &found.segments)?,
     };
     check_counters(&judged, names, &found.segments)?;
-    let cuts = load_cuts(dir, names, &found.segments[..=judged.active], judged.link.last_cut)?;
+    let said = said.filter(|said| said.log_id == found.segments[0].log_id);
+    check_end(&judged, names, &found.segments, said.map_or(0, |said| said.durable_end))?;
+    let cuts = Cuts::new();
+    let live = &found.segments[..=judged.active];
+    load_cuts(dir, names, live, judged.link.last_cut, 0)?.into_iter().for_each(|cut| cuts.add(cut));
     Ok(Examined { found, judged: Some(judged), cuts })
 }
 
@@ -265,22 +272,53 @@ pub(crate) fn check_position(judged: &Judgement, furthest: Option<(u64, String)>
     }
 }
 
-/// The cuts that concern what is kept: each states the one before it, the last group the last.
+/// The end file of this boot says more than the groups do.
+pub(crate) const ENDS_EARLY: &str =
+    "the log ends before what its writer made durable on this boot of the machine";
+
+/// A log that ends below what its writer has said on this boot to be durable has lost what was.
+pub(crate) fn check_end(
+    judged: &Judgement,
+    names: &Names,
+    segments: &[SegmentHeader],
+    proven: u64,
+) -> Result<()> {
+    if proven <= judged.end {
+        return Ok(());
+    }
+    let base = segments[judged.active].base;
+    Err(Error::Corruption {
+        segment: names.segment(base),
+        offset: judged.end.saturating_sub(base),
+        lsn: Lsn::new(judged.end),
+        reason: ENDS_EARLY,
+    })
+}
+
+/// The cuts that concern what is kept, ascending: each states the one before it, the last group the last. Those at or
+/// below `known` are left out.
 pub(crate) fn load_cuts(
     dir: &dyn Dir,
     names: &Names,
     live: &[SegmentHeader],
     last: u64,
-) -> Result<Cuts> {
+    known: u64,
+) -> Result<Vec<Cut>> {
     let mut found = Vec::new();
     let mut next = last;
-    while live.first().is_some_and(|oldest| next >= oldest.base && next != 0) {
+    let mut open: Option<Walker> = None;
+    while next > known && live.first().is_some_and(|oldest| next >= oldest.base) {
         let at = live.partition_point(|s| s.end() <= next).min(live.len() - 1);
         let name = names.segment(live[at].base);
         let io = |op, e| Error::io(op, dir.path_of(&name), e);
-        let file = dir.open(&name, Access::Read).map_err(|e| io("open", e))?;
-        let group = Walker::new(file, live[at]).group(next).map_err(|e| io("read", e))?;
-        match group {
+        let walker = match &mut open {
+            Some(walker) if walker.header == live[at] => walker,
+            other => {
+                let file = dir.open(&name, Access::Read).map_err(|e| io("open", e))?;
+                other.insert(Walker::new(file, live[at]))
+            }
+        };
+        match walker.group(next).map_err(|e| io("read", e))? {
             Ok(group) if group.flags.has(Flags::CUT) => {
                 found.push(Cut { from: group.cut_from, to: group.lsn });
                 // Below it: the header would not be valid otherwise.
@@ -296,9 +334,8 @@ pub(crate) fn load_cuts(
             }
         }
     }
-    let cuts = Cuts::new();
-    found.into_iter().rev().for_each(|cut| cuts.add(cut));
-    Ok(cuts)
+    found.reverse();
+    Ok(found)
 }
 
 /// A group that was cut at the end, and that no other will be written over, would still be the successor

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 
 use crate::backend::{Ask, BackendInfo, BackendKind, Chosen, Method, MethodReason, choose};
 use crate::clock::{Clock, SystemClock};
-use crate::end_file::EndFile;
+use crate::end_file::{EndFile, Presence};
 use crate::error::{Error, Failure, Result};
 use crate::helper::{self, Helper, Policy};
 use crate::io_loop::{self, IoLoop, Setup};
@@ -35,12 +35,13 @@ pub(crate) fn open(path: &Path, options: &Options) -> Result<Wal> {
     }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let dir: Arc<dyn Dir> = Arc::new(dir);
+    let presence = Presence::hold(&dir, &names);
     let recovered = {
         let _recovery = tracing::info_span!("recovery").entered();
         recover(&dir, &names, options, &*clock, entropy())?
     };
     tracing::info!(report = %recovered.report, "recovered");
-    start(recovered, options, lock, clock)
+    start(recovered, options, lock, presence, clock)
 }
 
 /// After a repair has taken segments away, and with them the groups that state what is the oldest: opens the log once,
@@ -66,6 +67,7 @@ pub(crate) fn start(
     recovered: Recovered,
     options: &Options,
     lock: DirLock,
+    presence: Presence,
     clock: Arc<dyn Clock>,
 ) -> Result<Wal> {
     let Recovered { shared, policy, report, start, geometry } = recovered;
@@ -73,9 +75,9 @@ pub(crate) fn start(
     let (send, receive) = mpsc::sync_channel(1);
     let io = {
         let (shared, clock, options) = (Arc::clone(&shared), Arc::clone(&clock), options.clone());
-        let lock_fd = lock_fd(&lock);
+        let (lock_fd, alive) = (lock_fd(&lock), presence.is_held());
         spawn("ringwal-io", move || {
-            match begin(&shared, &clock, &options, start, geometry, lock_fd) {
+            match begin(&shared, &clock, &options, start, geometry, lock_fd, alive) {
                 Ok((io_loop, info)) => {
                     let _ = send.send(Ok(info));
                     io_loop::run(&shared, io_loop);
@@ -117,7 +119,7 @@ pub(crate) fn start(
     };
     let epoch_group = report.durable_end.as_u64();
     workers.extend(calibrate(&shared, &info));
-    let threads = Threads { workers, sealed, watchdog, lock };
+    let threads = Threads { workers, sealed, watchdog, presence, lock };
     let wal = Wal::assemble(shared, report, info, geometry, &log_id, Box::new(threads));
     // The epoch is durable before anybody can append to it.
     wal.wait_until_started(epoch_group)?;
@@ -131,6 +133,7 @@ struct Threads {
     sealed: Option<SealedThread>,
     /// Watches the others, and so ends last.
     watchdog: JoinHandle<()>,
+    presence: Presence,
     lock: DirLock,
 }
 
@@ -146,6 +149,8 @@ impl Running for Threads {
         shared.flights.end();
         let _ = self.watchdog.join();
         shared.leave();
+        // First: the lock lets in the next writer, which says for itself that it is there.
+        drop(self.presence);
         drop(self.lock);
     }
 }
@@ -194,6 +199,7 @@ fn begin(
     start: Start,
     geometry: Geometry,
     lock_fd: Option<i32>,
+    alive: bool,
 ) -> Result<(IoLoop, BackendInfo)> {
     let probe = shared.files.names.probe();
     let ask = Ask {
@@ -211,7 +217,10 @@ fn begin(
     let started = choose(&ask, Arc::clone(&shared.ring.memory))?;
     shared.commit.set(started.method);
     let files = &shared.files;
-    let create_end_file = || EndFile::create(&*files.dir, &files.names, start.log_id);
+    // Durable since it was recovered.
+    let (end, cut) = (shared.durable.end(), files.cuts.newest());
+    let create_end_file =
+        || EndFile::create(&*files.dir, &files.names, start.log_id, end, cut, alive);
     let setup = Setup {
         depth: started.info.depth,
         end_file: started.info.kind.is_durable().then(create_end_file).flatten(),

@@ -374,6 +374,14 @@ impl Repair {
             self.put_in_place(file)?;
             sync_dir(dir.path())?;
         }
+        // What was durable is given up: no word of this boot holds the log to it any more.
+        let name = self.log.names.end();
+        let (from, to) = (dir.path().join(&name), self.quarantine.join(&name));
+        match fs::rename(&from, &to) {
+            Ok(()) => quarantined.push(to),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            Err(e) => return Err(io("move", &from, e)),
+        }
         drop(lock);
         if self.front_is_taken {
             crate::start::state_oldest(dir.path(), &self.log.names)?;

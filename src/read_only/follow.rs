@@ -9,20 +9,24 @@ use crate::reader::{Reader, Record, RecordRef, Records};
 
 /// Looks at the end anew after this time, though nothing was heard of it.
 const LONGEST_WAIT: Duration = Duration::from_millis(500);
-/// Where nobody can be asked to tell.
-const BLIND_WAIT: Duration = Duration::from_millis(2);
+/// Where nothing can be watched: pauses from the first to the longest, doubled while nothing comes.
+const FIRST_PAUSE: Duration = Duration::from_millis(2);
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
 /// Reads durable records and then waits for more, from
 /// [`ReadOnlyWal::follow`](super::ReadOnlyWal::follow).
 ///
-/// The kernel wakes it when the writer says that more is durable, or where nobody says it, when anything in the
-/// directory changes; nothing is polled on Linux but for a look twice a second, and the writer does not wait for it. Retention does not either: `Pruned` says that
-/// it was overtaken. After an error it has ended.
+/// The kernel wakes it when the writer says that more is durable, or when anything in the directory changes if no
+/// writer says so. Beside that it looks twice a second, and ten times where the kernel watches nothing: no inotify
+/// instance is left, or the system is not Linux. The writer does not wait for it, and retention does not either:
+/// `Pruned` says that it was overtaken. After an error it has ended.
 #[derive(Debug)]
 pub struct ReadOnlyFollow {
     inner: Arc<Inner>,
     reader: Reader,
     bell: Option<Bell>,
+    /// Before the next look where nothing can be watched.
+    pause: Duration,
     over: bool,
 }
 
@@ -30,7 +34,7 @@ impl ReadOnlyFollow {
     pub(super) fn new(inner: Arc<Inner>, from: u64, end: u64) -> Result<Self> {
         let reader = Reader::live(Arc::clone(&inner.files), from, end)?;
         let bell = Bell::new(&inner);
-        Ok(ReadOnlyFollow { inner, reader, bell, over: false })
+        Ok(ReadOnlyFollow { inner, reader, bell, pause: FIRST_PAUSE, over: false })
     }
 
     /// The next record if one is durable already, in place. Does not wait, but reads from the device.
@@ -108,10 +112,12 @@ impl ReadOnlyFollow {
                 return Ok(false);
             }
             if self.peek()? {
+                self.pause = FIRST_PAUSE;
                 return Ok(true);
             }
             // Silenced first, looked second: what is told from here on rings again.
             if let Some(bell) = &self.bell {
+                bell.arm(&self.inner);
                 bell.silence();
                 if self.peek()? {
                     return Ok(true);
@@ -121,24 +127,15 @@ impl ReadOnlyFollow {
             if left == Some(Duration::ZERO) {
                 return Ok(false);
             }
-            let pause = left.unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT);
+            let left = left.unwrap_or(LONGEST_WAIT);
             match &self.bell {
-                // Something has changed in the directory: perhaps there is somebody who tells by now.
-                Some(bell) if bell.wait(pause) => {
-                    if bell.is_of_directory() {
+                Some(bell) => bell.wait(left.min(LONGEST_WAIT)),
+                None => {
+                    std::thread::sleep(left.min(self.pause));
+                    self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+                    if self.pause == LONGEST_PAUSE {
                         self.bell = Bell::new(&self.inner);
                     }
-                }
-                // Nothing was heard for long: it may be another file by now.
-                Some(_) if pause == LONGEST_WAIT => {
-                    self.inner.forget();
-                    self.bell = Bell::new(&self.inner);
-                }
-                Some(_) => {}
-                None => {
-                    std::thread::sleep(pause.min(BLIND_WAIT));
-                    // A writer may have come.
-                    self.bell = Bell::new(&self.inner);
                 }
             }
         }
@@ -158,41 +155,42 @@ impl Iterator for ReadOnlyFollow {
     }
 }
 
-/// Rings when the writer has said something; while there is no file to say it in, when anything changes.
+/// Rings when the writer has said something; while no writer says anything, when anything changes.
 #[cfg(all(target_os = "linux", feature = "uring"))]
 #[derive(Debug)]
 struct Bell {
     inotify: nix::sys::inotify::Inotify,
-    of_directory: bool,
 }
 
 #[cfg(all(target_os = "linux", feature = "uring"))]
 impl Bell {
-    /// `None`: there is nothing to watch, or no way to.
+    /// `None`: there is no way to watch.
     fn new(inner: &Inner) -> Option<Self> {
-        use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+        use nix::sys::inotify::{InitFlags, Inotify};
         let flags = InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK;
-        let inotify = Inotify::init(flags).ok()?;
-        let file = inner.dir.reach_of(&inner.files.names.end());
-        let of_directory = inotify.add_watch(&file, AddWatchFlags::IN_MODIFY).is_err();
-        if of_directory {
-            let anything =
-                AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;
-            inotify.add_watch(&inner.dir.reach_of("."), anything).ok()?;
-        }
-        Some(Bell { inotify, of_directory })
+        let bell = Bell { inotify: Inotify::init(flags).ok()? };
+        bell.arm(inner).then_some(bell)
     }
 
-    fn is_of_directory(&self) -> bool {
-        self.of_directory
+    /// Watches what changes next as the directory is now. False: that cannot be watched.
+    fn arm(&self, inner: &Inner) -> bool {
+        use nix::sys::inotify::AddWatchFlags as Watch;
+        // A link that is removed is a change of the file: another has come in its place.
+        let file = inner.dir.reach_of(&inner.files.names.end());
+        let told = inner.is_told()
+            && self.inotify.add_watch(&file, Watch::IN_MODIFY | Watch::IN_ATTRIB).is_ok();
+        // While a writer tells, what it writes beside is no news.
+        let written = if told { Watch::empty() } else { Watch::IN_MODIFY };
+        let watched = Watch::IN_CREATE | Watch::IN_MOVED_TO | written;
+        self.inotify.add_watch(&inner.dir.reach_of("."), watched).is_ok()
     }
 
     fn silence(&self) {
         while self.inotify.read_events().is_ok() {}
     }
 
-    /// Whether it rang.
-    fn wait(&self, longest: Duration) -> bool {
+    /// Until it rings, or for the time.
+    fn wait(&self, longest: Duration) {
         use std::os::fd::AsFd;
 
         use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -201,7 +199,7 @@ impl Bell {
         let millis = longest.as_millis() + 1;
         let timeout = PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX);
         // An interruption is as good as news: the caller looks.
-        poll(&mut told, timeout) != Ok(0)
+        let _ = poll(&mut told, timeout);
     }
 }
 
@@ -210,21 +208,17 @@ impl Bell {
 struct Bell;
 
 #[cfg(not(all(target_os = "linux", feature = "uring")))]
+#[allow(clippy::unused_self)]
 impl Bell {
     fn new(_: &Inner) -> Option<Self> {
         None
     }
 
-    #[allow(clippy::unused_self)]
-    fn is_of_directory(&self) -> bool {
+    fn arm(&self, _: &Inner) -> bool {
         false
     }
 
-    #[allow(clippy::unused_self)]
     fn silence(&self) {}
 
-    #[allow(clippy::unused_self)]
-    fn wait(&self, _: Duration) -> bool {
-        true
-    }
+    fn wait(&self, _: Duration) {}
 }

@@ -2,10 +2,10 @@
 //!
 //! Invariants:
 //! 1. Nothing is locked, made or changed.
-//! 2. What is read was durable: while there is a writer, or was one on this boot, it says how far
-//!    (`end_file`); otherwise the end is where opening the log would find it.
-//! 3. The writer is believed only if its groups reach the place that it names: a copy of the
-//!    directory does not.
+//! 2. What is read was durable: while there is a writer, it says how far (`end_file`), or the groups prove it; when
+//!    there is none, the end is where opening the log would find it.
+//! 3. A word beside the log is advice: it is held against the groups and against the locks of its writer. One that the groups
+//!    do not reach, of this boot and directory, is damage; any other is ignored.
 //! 4. An error is looked at twice: what retention has taken meanwhile is `Pruned` (`Files::explain`), and a directory
 //!    that the writer was in the middle of changing is looked at again. Only what stays is reported.
 //! 5. A segment is known for good when something in it was durable before it was looked at: one that was only
@@ -14,6 +14,7 @@
 mod follow;
 mod look;
 mod reader;
+mod tip;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -204,9 +205,10 @@ impl Inner {
         look::refresh(&self.files, &mut lock(&self.known))
     }
 
-    /// The next look asks anew who tells.
-    fn forget(&self) {
-        look::forget(&mut lock(&self.known));
+    /// Whether a writer says how far the log is durable.
+    #[cfg(all(target_os = "linux", feature = "uring"))]
+    fn is_told(&self) -> bool {
+        look::is_told(&lock(&self.known))
     }
 
     /// Looks which segments there are now.

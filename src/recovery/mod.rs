@@ -16,6 +16,6 @@ mod walk;
 
 pub(crate) use judge::{Judgement, judge, judge_the_rest};
 pub use report::{RecoveryCase, RecoveryReport};
-pub(crate) use scan::{Scan, read_header, scan};
+pub(crate) use scan::{MISSING, Scan, is_gone, read_header, scan, states_oldest};
 pub(crate) use settle::settle;
 pub(crate) use walk::Walker;

@@ -1,7 +1,8 @@
 //! Which segments there are, and whether their headers are sound.
 
+use super::walk::Walker;
 use crate::error::{Error, Result};
-use crate::format::{HeaderInvalid, SEGMENT_HEADER, SegmentHeader};
+use crate::format::{HeaderInvalid, Link, SEGMENT_HEADER, SegmentHeader};
 use crate::lsn::Lsn;
 use crate::segment::{Names, SegmentName};
 use crate::storage::{Access, Dir, read_full};
@@ -16,6 +17,9 @@ pub(crate) struct Scan {
 }
 
 /// Reads the directory and the header of every segment that is not among the `known`. Changes nothing.
+///
+/// A writer may remove and make segments meanwhile. It removes the oldest first: where one that was listed is gone, so are
+/// all before it. One that was not listed, as it was made or renamed during the listing, is looked for by its name.
 pub(crate) fn scan(dir: &dyn Dir, names: &Names, known: &[SegmentHeader]) -> Result<Scan> {
     let entries = dir.list().map_err(|e| Error::io("list", dir.path_of(""), e))?;
     let mut bases = Vec::new();
@@ -36,50 +40,153 @@ pub(crate) fn scan(dir: &dyn Dir, names: &Names, known: &[SegmentHeader]) -> Res
     }
     bases.sort_unstable();
     let mut segments: Vec<SegmentHeader> = Vec::with_capacity(bases.len());
-    for (base, len) in bases {
-        let name = names.segment(base);
-        let damaged = |reason| {
-            Err(Error::Corruption { segment: name.clone(), offset: 0, lsn: Lsn::new(base), reason })
-        };
-        let read = match known.binary_search_by_key(&base, |header| header.base) {
-            Ok(at) => Ok(known[at]),
-            Err(_) => read_header(dir, &name)?,
-        };
-        let header = match read {
-            Ok(header) => header,
-            Err(HeaderInvalid::Damaged(reason)) => return damaged(reason),
-            Err(HeaderInvalid::Version(v)) => {
-                let what = format!("format version {v}");
-                return Err(Error::Unsupported { segment: name, what });
-            }
-            Err(HeaderInvalid::Features(bits)) => {
-                let what = format!("format features {bits:#x}");
-                return Err(Error::Unsupported { segment: name, what });
-            }
-        };
-        if header.base != base {
-            return damaged("the header is of another segment");
-        }
-        if header.size != len {
-            return damaged("the file is not as long as its header says");
+    for (base, len, read) in read_headers(dir, names, known, &bases)? {
+        let header = sound(names, base, len, read)?;
+        if !fill_gap(dir, names, &mut segments, &header)? {
+            segments.clear();
         }
         if let Some(before) = segments.last() {
-            if before.log_id != header.log_id {
-                return Err(Error::ForeignSegment { segment: name });
-            }
-            if before.app_version != header.app_version {
-                return damaged("another application version than the segments before it");
-            }
-            if before.end() != header.base {
-                let segment = names.segment(before.end());
-                let lsn = Lsn::new(before.end());
-                let reason = "the segment is missing";
-                return Err(Error::Corruption { segment, offset: 0, lsn, reason });
-            }
+            follows(names, before, &header)?;
         }
         segments.push(header);
     }
     Ok(Scan { segments, temporaries, positions })
+}
+
+type Read = std::result::Result<SegmentHeader, HeaderInvalid>;
+
+/// The headers, oldest first, with the files' lengths.
+fn read_headers(
+    dir: &dyn Dir,
+    names: &Names,
+    known: &[SegmentHeader],
+    bases: &[(u64, u64)],
+) -> Result<Vec<(u64, u64, Read)>> {
+    let mut headers = Vec::with_capacity(bases.len());
+    for &(base, len) in bases.iter().rev() {
+        let read = match known.binary_search_by_key(&base, |header| header.base) {
+            Ok(at) => Ok(known[at]),
+            Err(_) => match read_header(dir, &names.segment(base)) {
+                Err(e) if is_gone(&e) => break,
+                read => read?,
+            },
+        };
+        headers.push((base, len, read));
+    }
+    headers.reverse();
+    Ok(headers)
+}
+
+/// The header of the file at `base`, if it is one of that place and length.
+fn sound(names: &Names, base: u64, len: u64, read: Read) -> Result<SegmentHeader> {
+    let segment = names.segment(base);
+    let damaged = |segment, reason| {
+        Err(Error::Corruption { segment, offset: 0, lsn: Lsn::new(base), reason })
+    };
+    match read {
+        Err(HeaderInvalid::Damaged(reason)) => damaged(segment, reason),
+        Err(HeaderInvalid::Version(v)) => {
+            let what = format!("format version {v}");
+            Err(Error::Unsupported { segment, what })
+        }
+        Err(HeaderInvalid::Features(bits)) => {
+            let what = format!("format features {bits:#x}");
+            Err(Error::Unsupported { segment, what })
+        }
+        Ok(header) if header.base != base => damaged(segment, "the header is of another segment"),
+        Ok(header) if header.size != len => {
+            damaged(segment, "the file is not as long as its header says")
+        }
+        Ok(header) => Ok(header),
+    }
+}
+
+fn follows(names: &Names, before: &SegmentHeader, header: &SegmentHeader) -> Result<()> {
+    let segment = names.segment(header.base);
+    if before.log_id != header.log_id {
+        return Err(Error::ForeignSegment { segment });
+    }
+    let damaged = |segment, base, reason| {
+        Err(Error::Corruption { segment, offset: 0, lsn: Lsn::new(base), reason })
+    };
+    if before.app_version != header.app_version {
+        let reason = "another application version than the segments before it";
+        return damaged(segment, header.base, reason);
+    }
+    if before.end() != header.base {
+        return damaged(names.segment(before.end()), before.end(), MISSING);
+    }
+    Ok(())
+}
+
+/// A file that should be there is not.
+pub(crate) const MISSING: &str = "the segment is missing";
+
+/// Looks by their names for the segments between the last of these and `next`. False: retention has removed what
+/// is before `next`.
+fn fill_gap(
+    dir: &dyn Dir,
+    names: &Names,
+    segments: &mut Vec<SegmentHeader>,
+    next: &SegmentHeader,
+) -> Result<bool> {
+    while let Some(before) = segments.last().copied().filter(|last| last.end() < next.base) {
+        match read_header(dir, &names.segment(before.end())) {
+            Ok(Ok(header)) if header.base == before.end() && header.end() <= next.base => {
+                follows(names, &before, &header)?;
+                segments.push(header);
+            }
+            Err(e) if is_gone(&e) => {
+                let there = read_header(dir, &names.segment(before.base));
+                return Ok(!there.is_err_and(|e| is_gone(&e)));
+            }
+            Ok(_) => return Ok(true),
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(true)
+}
+
+/// Whether the file was not there.
+pub(crate) fn is_gone(e: &Error) -> bool {
+    matches!(e, Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
+}
+
+/// Whether a group of the newest segment that holds any states that nothing below `oldest` is kept: then segments below
+/// it were removed by retention, and not lost.
+pub(crate) fn states_oldest(dir: &dyn Dir, names: &Names, oldest: u64) -> Result<bool> {
+    let entries = dir.list().map_err(|e| Error::io("list", dir.path_of(""), e))?;
+    let mut bases: Vec<u64> = entries
+        .iter()
+        .filter_map(|entry| match names.parse(&entry.name) {
+            SegmentName::Segment(base) => Some(base),
+            SegmentName::Temporary | SegmentName::Foreign => None,
+        })
+        .collect();
+    bases.sort_unstable();
+    for base in bases.into_iter().rev() {
+        let name = names.segment(base);
+        let Ok(header) = read_header(dir, &name)? else { continue };
+        let io = |e| Error::io("read", dir.path_of(&name), e);
+        let mut walker = Walker::new(dir.open(&name, Access::Read).map_err(io)?, header);
+        let mut next = walker.group(header.first_group()).map_err(io)?;
+        if next.is_err() {
+            continue;
+        }
+        let mut link: Option<Link> = None;
+        while let Ok(group) = next {
+            if link.is_some_and(|link| !group.follows(&link)) {
+                break;
+            }
+            if group.oldest >= oldest {
+                return Ok(true);
+            }
+            link = Some(group.link());
+            next = walker.group(group.padded_end(header.block)).map_err(io)?;
+        }
+        return Ok(false);
+    }
+    Ok(false)
 }
 
 /// The header of a segment, or what is wrong with it.

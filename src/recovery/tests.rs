@@ -15,7 +15,7 @@ use crate::options::{BackendChoice, Options};
 use crate::segment::{Haste, Names, Preparation, zeroes};
 use crate::storage::hooked::{Call, HookedDir, TempPath};
 use crate::storage::sim::SimDisk;
-use crate::storage::{Access, Dir, OsDir};
+use crate::storage::{Access, Dir, Entry, File, OsDir};
 use crate::wal::Wal;
 
 /// A closed log of three epochs in several segments.
@@ -218,5 +218,74 @@ fn removing_unusable_spares_may_be_cut_short_anywhere() {
             let again = scan(&*dir, &names, &[]);
             assert!(again.is_ok(), "operation {at} of {operations}, seed {seed}: {again:?}");
         }
+    }
+}
+
+/// A directory whose listing is slower than a writer: it was made at some moment, and lacks what was renamed during it.
+#[derive(Debug)]
+struct Listed {
+    inner: Arc<dyn Dir>,
+    entries: Vec<Entry>,
+}
+
+impl Dir for Listed {
+    fn list(&self) -> io::Result<Vec<Entry>> {
+        Ok(self.entries.clone())
+    }
+    fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn File>> {
+        self.inner.open(name, access)
+    }
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.inner.rename(from, to)
+    }
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.inner.remove(name)
+    }
+    fn sync(&self) -> io::Result<()> {
+        self.inner.sync()
+    }
+    fn block_size(&self) -> u32 {
+        self.inner.block_size()
+    }
+    fn path_of(&self, name: &str) -> std::path::PathBuf {
+        self.inner.path_of(name)
+    }
+}
+
+#[test]
+fn a_listing_that_is_slower_than_retention_finds_what_is_kept() {
+    let path = TempPath::new();
+    closed_log(&path);
+    let inner: Arc<dyn Dir> = Arc::new(OsDir::open_or_create(&path).unwrap());
+    let names = Names::new("wal");
+    let entries = inner.list().unwrap();
+    let all = scan(&*inner, &names, &[]).unwrap().segments;
+    assert!(all.len() > 4, "{}", all.len());
+    let scanned = |entries: Vec<Entry>| {
+        scan(&Listed { inner: Arc::clone(&inner), entries }, &names, &[]).map(|s| s.segments)
+    };
+    // One is not in the list, at any place but the newest: it is found by its name.
+    for header in &all[1..all.len() - 1] {
+        let mut entries = entries.clone();
+        entries.retain(|entry| entry.name != names.segment(header.base));
+        assert_eq!(scanned(entries).unwrap(), all);
+    }
+    // The oldest are gone since the list was made, also where it lacks the one that is the oldest now.
+    for gone in 1..3 {
+        inner.remove(&names.segment(all[gone - 1].base)).unwrap();
+        assert_eq!(scanned(entries.clone()).unwrap(), all[gone..]);
+    }
+    let mut lacking = entries.clone();
+    lacking.retain(|entry| entry.name != names.segment(all[1].base));
+    assert_eq!(scanned(lacking).unwrap(), all[2..]);
+    // What is lost is missed.
+    inner.remove(&names.segment(all[3].base)).unwrap();
+    let mut lacking = inner.list().unwrap();
+    lacking.sort_by(|a, b| a.name.cmp(&b.name));
+    match scanned(lacking) {
+        Err(Error::Corruption { lsn, reason, .. }) => {
+            assert_eq!((lsn.as_u64(), reason), (all[3].base, "the segment is missing"));
+        }
+        other => panic!("{other:?}"),
     }
 }

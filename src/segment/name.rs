@@ -53,6 +53,11 @@ impl Names {
         format!("{}.end", self.prefix)
     }
 
+    /// The same until it says something.
+    pub(crate) fn end_temporary(&self) -> String {
+        self.temporary(u64::MAX - 2)
+    }
+
     /// How far the hook on sealed segments has got.
     pub(crate) fn sealed(&self) -> String {
         format!("{}.sealed", self.prefix)

@@ -9,6 +9,7 @@ mod buffer;
 mod device;
 #[cfg(all(test, not(ringwal_loom)))]
 pub(crate) mod hooked;
+pub(crate) mod ofd;
 mod os;
 mod refused;
 #[cfg(all(any(test, feature = "testing"), not(ringwal_loom)))]
@@ -58,6 +59,10 @@ pub(crate) trait Dir: Send + Sync + Debug {
     fn sync(&self) -> io::Result<()>;
     /// What direct I/O and the device ask writes to be aligned to; a power of two.
     fn block_size(&self) -> u32;
+    /// The descriptor of the directory itself, where it has one.
+    fn raw_fd(&self) -> Option<i32> {
+        None
+    }
     /// The name in words, for errors.
     fn path_of(&self, name: &str) -> std::path::PathBuf;
 }

@@ -312,6 +312,10 @@ impl Dir for OsDir {
         *self.block.get_or_init(|| MIN_BLOCK)
     }
 
+    fn raw_fd(&self) -> Option<i32> {
+        self.directory.raw_fd()
+    }
+
     fn path_of(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }

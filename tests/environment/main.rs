@@ -12,6 +12,7 @@ mod child;
 #[path = "../support/mounted.rs"]
 #[allow(dead_code, unreachable_pub, reason = "each user needs a part")]
 mod mounted;
+mod side_files;
 #[path = "../support/mod.rs"]
 mod support;
 

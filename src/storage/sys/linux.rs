@@ -45,6 +45,10 @@ impl Directory {
         super::path_to(&self.handle, &self.path)
     }
 
+    pub(in super::super) fn raw_fd(&self) -> Option<i32> {
+        Some(std::os::fd::AsRawFd::as_raw_fd(&self.handle))
+    }
+
     pub(in super::super) fn metadata(&self) -> io::Result<fs::Metadata> {
         self.handle.metadata()
     }

@@ -27,6 +27,13 @@ impl Directory {
         Ok(Directory { path: path.into(), handle: super::open_directory(path)? })
     }
 
+    pub(in super::super) fn raw_fd(&self) -> Option<i32> {
+        #[cfg(unix)]
+        return self.handle.as_ref().map(std::os::fd::AsRawFd::as_raw_fd);
+        #[cfg(not(unix))]
+        return None;
+    }
+
     pub(in super::super) fn metadata(&self) -> io::Result<fs::Metadata> {
         self.handle.as_ref().map_or_else(|| fs::metadata(&self.path), fs::File::metadata)
     }

@@ -1,0 +1,112 @@
+//! Locks of open file descriptions (`F_OFD_SETLK`) as signs of life.
+//!
+//! 1. A holder keeps a lock for as long as what it stands for is true. The kernel releases the lock of a process
+//!    that dies, so that no text can outlive what it says.
+//! 2. Asking acquires nothing and changes nothing. It works on a descriptor that may only be read, and also
+//!    inside the process of the holder.
+//! 3. These locks are independent of those of `flock`.
+//! 4. `None` is an answer: the system cannot tell. A caller must take it for neither yes nor no.
+
+#[cfg(all(target_os = "linux", feature = "uring"))]
+mod imp {
+    use std::io;
+
+    use nix::libc;
+
+    /// One byte of a file, locked with `kind`.
+    fn byte(at: u32, kind: i32) -> libc::flock {
+        // SAFETY: all-zero is a valid value of this plain C structure; l_pid must be zero.
+        let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+        lock.l_type = kind as libc::c_short;
+        lock.l_whence = libc::SEEK_SET as libc::c_short;
+        // Below 2^31, so that it fits an offset of 32 bits.
+        lock.l_start = libc::off_t::from(at as i32 & i32::MAX);
+        lock.l_len = 1;
+        lock
+    }
+
+    fn set(fd: i32, at: u32, kind: i32) -> io::Result<()> {
+        let lock = byte(at, kind);
+        // SAFETY: the structure outlives the call; a descriptor that is not open is an error.
+        let rc = unsafe { libc::fcntl(fd, libc::F_OFD_SETLK, &raw const lock) };
+        if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+
+    pub(crate) fn hold(fd: i32, at: u32) -> io::Result<()> {
+        set(fd, at, libc::F_WRLCK)
+    }
+
+    pub(crate) fn hold_shared(fd: i32, at: u32) -> io::Result<()> {
+        set(fd, at, libc::F_RDLCK)
+    }
+
+    pub(crate) fn release(fd: i32, at: u32) {
+        let _ = set(fd, at, libc::F_UNLCK);
+    }
+
+    pub(crate) fn is_held(fd: i32, at: u32) -> Option<bool> {
+        let mut lock = byte(at, libc::F_WRLCK);
+        // SAFETY: the structure outlives the call, which writes to it; a descriptor that is not open is an error.
+        let rc = unsafe { libc::fcntl(fd, libc::F_OFD_GETLK, &raw mut lock) };
+        (rc == 0).then_some(i32::from(lock.l_type) != libc::F_UNLCK)
+    }
+
+    pub(crate) fn inode(fd: i32) -> Option<(u64, u64)> {
+        // SAFETY: all-zero is a valid value of this plain C structure.
+        let mut stat: libc::stat = unsafe { std::mem::zeroed() };
+        // SAFETY: the structure outlives the call; a descriptor that is not open is an error.
+        let rc = unsafe { libc::fstat(fd, &raw mut stat) };
+        #[allow(clippy::useless_conversion, reason = "narrower on some systems")]
+        (rc == 0).then_some((u64::from(stat.st_dev), u64::from(stat.st_ino)))
+    }
+}
+
+#[cfg(not(all(target_os = "linux", feature = "uring")))]
+mod imp {
+    use std::io;
+
+    pub(crate) fn hold(_: i32, _: u32) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    pub(crate) fn hold_shared(_: i32, _: u32) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    pub(crate) fn release(_: i32, _: u32) {}
+
+    pub(crate) fn is_held(_: i32, _: u32) -> Option<bool> {
+        None
+    }
+
+    pub(crate) fn inode(_: i32) -> Option<(u64, u64)> {
+        None
+    }
+}
+
+/// Holds one byte of the file alone, until it is released or the last descriptor of this description is closed.
+pub(crate) fn hold(fd: Option<i32>, at: u32) -> std::io::Result<()> {
+    imp::hold(fd.ok_or(std::io::ErrorKind::Unsupported)?, at)
+}
+
+/// Holds one byte beside others that do. Needs no right to write.
+pub(crate) fn hold_shared(fd: Option<i32>, at: u32) -> std::io::Result<()> {
+    imp::hold_shared(fd.ok_or(std::io::ErrorKind::Unsupported)?, at)
+}
+
+/// Releases the byte, also for children of `fork` that inherited the description.
+pub(crate) fn release(fd: Option<i32>, at: u32) {
+    if let Some(fd) = fd {
+        imp::release(fd, at);
+    }
+}
+
+/// Whether another description holds the byte.
+pub(crate) fn is_held(fd: Option<i32>, at: u32) -> Option<bool> {
+    imp::is_held(fd?, at)
+}
+
+/// Device and inode.
+pub(crate) fn inode(fd: Option<i32>) -> Option<(u64, u64)> {
+    imp::inode(fd?)
+}
