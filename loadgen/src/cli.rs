@@ -7,14 +7,20 @@ use clap::{Parser, Subcommand, ValueEnum};
 use ringwal::{BackendChoice, CommitMethod, Durability};
 
 use crate::error::Error;
+use crate::probe::System;
+use crate::require::{Requirements, parse_requirements};
 use crate::units::{
-    SizeRange, Sizes, parse_bytes, parse_duration, parse_positive_duration, parse_sizes,
+    SizeRange, Sizes, parse_bytes, parse_count, parse_duration, parse_number,
+    parse_positive_duration, parse_sizes, parse_u32, parse_usize,
 };
 use crate::workload::{Mode, Pattern};
 
+mod commands;
 mod examples;
 #[cfg(test)]
 mod tests;
+
+pub use commands::{AbArgs, CompareArgs, CrashArgs, CrashWriterArgs, WitnessArgs};
 
 /// Drives a ringwal log and says how fast it is on this disk.
 ///
@@ -28,10 +34,10 @@ pub struct Args {
     #[command(subcommand)]
     pub command: Option<Command>,
     /// Threads that append; with --tasks, worker threads of the runtime
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = parse_usize)]
     pub threads: usize,
     /// Async tasks that append, instead of the threads
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_usize)]
     pub tasks: Option<usize>,
     /// Bytes of a record, a range to draw from, or several with weights: 100, 64-4k, 100:9,4k-64k:1 [default: 100]
     #[arg(long, value_name = "SIZES", value_parser = parse_sizes, conflicts_with_all = ["input", "sample"])]
@@ -46,7 +52,7 @@ pub struct Args {
     #[arg(long, value_name = "TIME", value_parser = parse_duration, conflicts_with = "input")]
     pub warm_up: Option<Duration>,
     /// Stop after this many records
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_count)]
     pub records: Option<u64>,
     /// Open loop: records arrive at random times, so many in a second on average, whether or not the log
     /// keeps up; a latency counts from when the record was to arrive
@@ -55,6 +61,9 @@ pub struct Args {
     /// When the records of --rate arrive: at random (poisson), evenly (constant), or so many at once (burst:N)
     #[arg(long, value_name = "HOW", default_value = "poisson", value_parser = parse_arrivals, requires = "rate")]
     pub arrivals: Pattern,
+    /// What arrivals, sizes and content are drawn from: the same number gives the same ones [default: another each time]
+    #[arg(long, value_name = "N", value_parser = parse_count)]
+    pub seed: Option<u64>,
     /// Wait for each record, or for all at the end [default: pipelined; with --tasks, blocking]
     #[arg(long, value_enum, value_name = "MODE")]
     pub mode: Option<ModeArg>,
@@ -68,7 +77,7 @@ pub struct Args {
     #[arg(long, value_name = "HOW", default_value = "auto")]
     pub commit_method: CommitMethod,
     /// Groups in flight at most [default: the log's own]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_usize)]
     pub depth: Option<usize>,
     /// Leave a group open this long for more records, though the device is free
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
@@ -86,6 +95,13 @@ pub struct Args {
     /// At the end open the log again, replay it, and compare every acknowledged record
     #[arg(long)]
     pub verify: bool,
+    /// What must hold, or the exit status is 99: 'p99<10ms,rate>50k'. Of rate, bandwidth, p50 to p99.99, max, mean, eta,
+    /// overdue, cpu (time for a record), memory
+    #[arg(long, value_name = "LIST", value_parser = parse_requirements)]
+    pub require: Option<Requirements>,
+    /// End the run as soon as latencies that are required cannot be had
+    #[arg(long, requires = "require")]
+    pub require_abort: bool,
     /// Write the figures as JSON; - for stdout, the table then goes to stderr
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -95,7 +111,7 @@ pub struct Args {
     /// Write a page with plots, for a browser; it needs no network
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
-    /// Write the latencies as an HdrHistogram log, in nanoseconds
+    /// Write the latencies as an HdrHistogram log, in nanoseconds: a line for each interval
     #[arg(long, value_name = "FILE")]
     pub hlog: Option<PathBuf>,
     /// Replace files that loadgen did not write, too; never an input or a log
@@ -125,6 +141,9 @@ pub struct Args {
     /// Measure the raw device in every shape, too: commit method, size, depth; 0 for not at all [default: twice --baseline]
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub raw: Option<Duration>,
+    /// Ends the run when more than so many latencies were longer; what a sweep asks for.
+    #[arg(skip)]
+    pub most_above: Option<(Duration, u64)>,
 }
 
 /// What else loadgen does.
@@ -138,6 +157,8 @@ pub enum Command {
     Device(DeviceArgs),
     /// Compare two files of --json, row by row. Exits with 1 if the second is worse beyond noise and tolerance
     Compare(CompareArgs),
+    /// Run two binaries, or two sets of options, in turn, and compare them pair by pair
+    Ab(AbArgs),
     /// Kill writers and look whether all that they acknowledged is there; or, with a witness on another machine,
     /// pull the plug of a real one
     Crash(CrashArgs),
@@ -157,6 +178,16 @@ pub struct DeviceArgs {
     /// Time of all measurements together
     #[arg(long, value_name = "TIME", default_value = "10", value_parser = parse_positive_duration)]
     pub time: Duration,
+    /// Only judge the disk by the published rule of these: etcd, openshift, postgres, raft, kafka. A FAIL exits with 99
+    #[arg(long = "for", value_enum, value_name = "LIST", value_delimiter = ',')]
+    pub systems: Vec<System>,
+    /// Bytes of a write; with --for, instead of those of the rule [default: 4k, 64k and 1m]
+    #[arg(long, value_name = "BYTES", value_parser = parse_write)]
+    pub size: Option<u64>,
+    /// What must hold, or the exit status is 99: 'p99<10ms,rate>2k'. Of the fastest commit of the smallest write: rate,
+    /// p50, p99, p99.9, max; and bandwidth, the most that was made durable
+    #[arg(long, value_name = "LIST", value_parser = parse_requirements, conflicts_with = "systems")]
+    pub require: Option<Requirements>,
     /// Write the figures as JSON; - for stdout, the table then goes to stderr
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -168,106 +199,6 @@ pub struct DeviceArgs {
     pub quiet: bool,
 }
 
-/// `loadgen compare`.
-#[derive(Debug, Clone, Parser)]
-#[command(after_help = examples::COMPARE)]
-pub struct CompareArgs {
-    /// What --json has written before
-    pub first: PathBuf,
-    /// What it has written now
-    pub second: PathBuf,
-    /// What may be lost, in percent
-    #[arg(long, value_name = "PERCENT", default_value_t = 5.0)]
-    pub tolerance: f64,
-    /// Only rows that both have; without it, those that the second lacks are a failure
-    #[arg(long)]
-    pub common: bool,
-    /// As JSON, on stdout
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// `loadgen crash`.
-#[derive(Debug, Clone, Parser)]
-#[command(after_help = examples::CRASH)]
-pub struct CrashArgs {
-    /// Writers to be killed
-    #[arg(long, value_name = "N", default_value_t = 20)]
-    pub rounds: u64,
-    /// Threads of a writer, each of which waits for its record
-    #[arg(long, value_name = "N", default_value_t = 4)]
-    pub threads: u32,
-    /// Bytes of a record
-    #[arg(long, value_name = "N", default_value_t = 256)]
-    pub size: usize,
-    /// Directory to work in: what is in one that exists is left as it was; a missing one is removed at the end.
-    /// With --witness, the log stays in it
-    #[arg(long, value_name = "DIR")]
-    pub dir: Option<PathBuf>,
-    /// Do not remove the log at the end; after a failure it stays anyway
-    #[arg(long)]
-    pub keep: bool,
-    /// Write until the power goes, and tell this witness what is durable
-    #[arg(long, value_name = "HOST:PORT", requires = "dir")]
-    pub witness: Option<String>,
-    /// After that: look whether everything that the witness has heard of is there
-    #[arg(long, requires = "witness")]
-    pub check: bool,
-    /// As JSON, on stdout
-    #[arg(long)]
-    pub json: bool,
-    /// No progress and no table
-    #[arg(long)]
-    pub quiet: bool,
-}
-
-impl CrashArgs {
-    /// Checks what clap cannot.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Usage`], with what to write instead.
-    pub fn check(&self) -> Result<(), Error> {
-        if !(1..=MAX_THREADS as u32).contains(&self.threads) {
-            let text = format!("--threads is {}, but must be 1 to {MAX_THREADS}", self.threads);
-            return Err(Error::Usage(text));
-        }
-        if !(1..=1_000_000).contains(&self.rounds) {
-            let text = format!("--rounds is {}, but must be 1 to 1000000", self.rounds);
-            return Err(Error::Usage(text));
-        }
-        if self.size > 64 << 10 {
-            return Err(Error::Usage("--size is more than 65536".into()));
-        }
-        Ok(())
-    }
-}
-
-/// `loadgen witness`.
-#[derive(Debug, Clone, Parser)]
-#[command(after_help = examples::WITNESS)]
-pub struct WitnessArgs {
-    /// Where to listen
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:4242")]
-    pub listen: String,
-    /// The file that the acknowledgements are kept in
-    #[arg(long, value_name = "FILE", default_value = "loadgen-acks")]
-    pub acks: PathBuf,
-}
-
-/// The writer that `loadgen crash` kills.
-#[derive(Debug, Clone, Parser)]
-pub struct CrashWriterArgs {
-    /// The log
-    pub log: PathBuf,
-    /// Threads
-    #[arg(long)]
-    pub threads: u32,
-    /// Bytes of a record
-    #[arg(long)]
-    pub size: usize,
-}
-
 /// `loadgen sweep`.
 #[derive(Debug, Clone, Parser)]
 #[command(after_help = examples::SWEEP)]
@@ -275,12 +206,30 @@ pub struct SweepArgs {
     /// What the 99.9th percentile is to stay under
     #[arg(long, value_name = "TIME", default_value = "10ms", value_parser = parse_positive_duration)]
     pub bound: Duration,
-    /// Time of each rate; a quarter of it more to warm up
+    /// Time of each rate, or as long as it takes for 10000 latencies; a quarter of it more to warm up
     #[arg(long, value_name = "TIME", default_value = "2", value_parser = parse_positive_duration)]
     pub step_time: Duration,
     /// How often the gap between a rate that holds and one that does not is halved
-    #[arg(long, value_name = "N", default_value_t = 4)]
+    #[arg(long, value_name = "N", default_value = "4", value_parser = parse_u32)]
     pub precision: u32,
+    /// The longest time of a rate: a rate too low for 10000 latencies in it cannot be decided
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = parse_positive_duration)]
+    pub step_limit: Duration,
+    /// Threads that append
+    #[arg(long, value_name = "N", default_value = "1", value_parser = parse_usize)]
+    pub threads: usize,
+    /// When records become durable: group, or interval:TIME
+    #[arg(long, value_name = "WHEN", default_value = "group", value_parser = parse_durability)]
+    pub durability: Durability,
+    /// When records arrive: at random (poisson), evenly (constant), or so many at once (burst:N)
+    #[arg(long, value_name = "HOW", default_value = "poisson", value_parser = parse_arrivals)]
+    pub arrivals: Pattern,
+    /// What arrivals, sizes and content are drawn from: the same number gives the same ones [default: another each time]
+    #[arg(long, value_name = "N", value_parser = parse_count)]
+    pub seed: Option<u64>,
+    /// What must hold, or the exit status is 99: 'knee>50k'
+    #[arg(long, value_name = "LIST", value_parser = parse_requirements)]
+    pub require: Option<Requirements>,
     /// Bytes of a record, a range to draw from, or several with weights: 100, 64-4k, 100:9,4k-64k:1 [default: 100]
     #[arg(long, value_name = "SIZES", value_parser = parse_sizes, conflicts_with = "sample")]
     pub size: Option<Sizes>,
@@ -317,6 +266,14 @@ impl SweepArgs {
         if self.precision > 12 {
             return Err(Error::Usage("--precision is more than 12".into()));
         }
+        if !(1..=MAX_THREADS).contains(&self.threads) {
+            let text = format!("--threads is {}, but must be 1 to {MAX_THREADS}", self.threads);
+            return Err(Error::Usage(text));
+        }
+        if self.durability == Durability::Manual {
+            let text = "--durability manual has no moment at which a record is durable; give group, or interval:TIME";
+            return Err(Error::Usage(text.into()));
+        }
         Ok(())
     }
 }
@@ -329,7 +286,7 @@ pub const WORKLOADS: [&str; 9] = ["W1", "W2", "W3", "W4", "W5", "W6", "W7", "W8"
 #[command(after_help = examples::BENCH)]
 pub struct BenchArgs {
     /// Rounds; every workload is run once in each, and medians are quoted
-    #[arg(long, value_name = "N", default_value_t = 5)]
+    #[arg(long, value_name = "N", default_value = "5", value_parser = parse_usize)]
     pub rounds: usize,
     /// Time that a workload is measured in a round; some take a multiple
     #[arg(long, value_name = "TIME", default_value = "1", value_parser = parse_positive_duration)]
@@ -428,21 +385,23 @@ impl From<BackendArg> for BackendChoice {
 
 fn parse_rate(text: &str) -> Result<f64, String> {
     let wrong = || format!("{text:?} is not a rate; write records in a second: 1000, 20k, 1.5m");
-    let lower = text.trim().to_ascii_lowercase();
-    let (digits, scale) = match lower.as_bytes().last() {
-        Some(b'k') => (&lower[..lower.len() - 1], 1e3),
-        Some(b'm') => (&lower[..lower.len() - 1], 1e6),
-        _ => (&lower[..], 1.0),
-    };
-    let rate = digits.parse::<f64>().map_err(|_| wrong())? * scale;
-    if rate.is_finite() && (0.001..=1e9).contains(&rate) { Ok(rate) } else { Err(wrong()) }
+    let rate = parse_number(text).map_err(|_| wrong())?;
+    if (0.001..=1e9).contains(&rate) { Ok(rate) } else { Err(wrong()) }
+}
+
+/// Bytes of a write to the raw device.
+fn parse_write(text: &str) -> Result<u64, String> {
+    match parse_bytes(text)? {
+        n @ 1..=0x400_0000 => Ok(n),
+        n => Err(format!("{n} bytes; write 1 to 64m")),
+    }
 }
 
 fn parse_arrivals(text: &str) -> Result<Pattern, String> {
     match text.split_once(':') {
         None if text == "poisson" => Ok(Pattern::Poisson),
         None if text == "constant" => Ok(Pattern::Constant),
-        Some(("burst", n)) => match n.parse() {
+        Some(("burst", n)) => match parse_usize(n) {
             Ok(n) if (2..=1_000_000).contains(&n) => Ok(Pattern::Burst(n)),
             _ => Err(format!("{n:?} is no size of a burst; write 2 to 1000000")),
         },
@@ -494,8 +453,9 @@ impl Args {
         if self.rate.is_some() && self.mode == Some(ModeArg::Blocking) {
             return usage("--rate does not wait for records; leave --mode blocking away".into());
         }
-        if self.rate.is_some() && self.durability != Durability::EveryGroup {
-            return usage("--rate measures until durable; leave --durability away".into());
+        if self.rate.is_some() && self.durability == Durability::Manual {
+            let text = "--rate measures until durable, which --durability manual does not say; give group, or interval:TIME";
+            return usage(text.into());
         }
         if self.backend == BackendArg::Discard && self.verify {
             return usage("--backend discard keeps nothing that --verify could read".into());

@@ -53,6 +53,13 @@ impl Device {
         }
     }
 
+    /// A setting in the disk's folder of /sys: `queue/scheduler`.
+    #[must_use]
+    pub fn setting(&self, name: &str) -> Option<String> {
+        let text = std::fs::read_to_string(self.sys.as_ref()?.join(name)).ok()?;
+        Some(text.trim().to_owned()).filter(|text| !text.is_empty())
+    }
+
     /// Flushes that the disk has been asked for since the system started, by everybody.
     #[must_use]
     pub fn flushes(&self) -> Option<u64> {

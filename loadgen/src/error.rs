@@ -68,7 +68,7 @@ pub enum Error {
         needed: u64,
     },
     /// The log refused or failed.
-    #[error("the log failed: {0}")]
+    #[error("{}", of_the_log(.0))]
     Log(ringwal::Error),
     /// An engine that is not this project's.
     #[error("the engine failed: {0}")]
@@ -93,6 +93,23 @@ pub enum Error {
         worse: usize,
         /// In the first file only.
         missing: usize,
+    },
+    /// A signal ended a measurement before it could conclude anything.
+    #[error("interrupted: {0}")]
+    Interrupted(String),
+    /// A measurement came to its end, and has measured nothing.
+    #[error("nothing was measured: {0}")]
+    Nothing(String),
+    /// What --require or --for asks for does not hold.
+    #[error("required and not met: {0}")]
+    Required(String),
+    /// A run that is one of those of `ab` failed.
+    #[error("the run of {which} failed: {why}")]
+    Run {
+        /// Its command line.
+        which: String,
+        /// What it said.
+        why: String,
     },
     /// The raw device could not be measured.
     #[error("the baseline failed: {0}; switch it off with --baseline 0")]
@@ -124,7 +141,8 @@ impl Error {
         Error::Input { path: path.into(), why: why.to_string() }
     }
 
-    /// 2 for arguments and files that were given wrongly, 1 for a log or a machine that failed.
+    /// 2 for arguments and files that were given wrongly, 1 for a log or a machine that failed, 130 for a measurement that
+    /// was interrupted, 99 for a requirement that is not met.
     ///
     /// ```
     /// assert_eq!(loadgen::Error::Usage("--threads is 0".into()).exit_status(), 2);
@@ -141,15 +159,43 @@ impl Error {
             | Error::Output { .. }
             | Error::Directory { .. } => 2,
             Error::Log(ringwal::Error::Options(_)) => 2,
+            Error::Interrupted(_) => 130,
+            Error::Required(_) => 99,
             Error::NoRoom { .. }
             | Error::Log(_)
             | Error::Engine(_)
             | Error::Verify(_)
             | Error::Worse { .. }
+            | Error::Nothing(_)
+            | Error::Run { .. }
             | Error::Baseline(_)
             | Error::System { .. } => 1,
         }
     }
+}
+
+/// An option of the library, by the name that this command has for it.
+const OPTIONS: [(&str, &str); 9] = [
+    ("ring_capacity", "--ring"),
+    ("segment_size", "--segment-size"),
+    ("max_total_bytes", "--max-disk"),
+    ("max_record_size", "--max-record"),
+    ("commit_delay", "--commit-delay"),
+    ("commit_method", "--commit-method"),
+    ("durability", "--durability"),
+    ("backend", "--backend"),
+    ("depth", "--depth"),
+];
+
+fn of_the_log(e: &ringwal::Error) -> String {
+    let mut text = e.to_string();
+    if !matches!(e, ringwal::Error::Options(_)) {
+        return format!("the log failed: {text}");
+    }
+    for (of_library, own) in OPTIONS {
+        text = text.replace(of_library, own);
+    }
+    format!("the log cannot be opened like this: {text}")
 }
 
 impl From<ringwal::Error> for Error {

@@ -44,23 +44,29 @@ pub fn render(latencies: &Latencies) -> String {
     out
 }
 
-/// The whole run as the one interval of a log.
+/// A log of intervals, one a line: seconds from the begin, length in seconds, and the latencies.
 ///
 /// # Errors
 ///
 /// Those of encoding, which none is known for.
-pub fn log(latencies: &Latencies, begun: SystemTime, lasted: Duration) -> Result<String, String> {
+pub fn log(
+    intervals: impl Iterator<Item = (f64, f64, Latencies)>,
+    begun: SystemTime,
+) -> Result<String, String> {
     let (mut bytes, mut serializer) = (Vec::new(), V2DeflateSerializer::new());
     let mut writer = IntervalLogWriterBuilder::new()
         .add_comment("[Histogram log format version 1.3]")
-        .add_comment("[Logged with ringwal loadgen; values in nanoseconds]")
+        .add_comment(&format!("[Logged with {MARK}; values in nanoseconds]"))
         .with_start_time(begun)
         .with_base_time(begun)
         .begin_log_with(&mut bytes, &mut serializer)
         .map_err(|e| e.to_string())?;
-    writer
-        .write_histogram(latencies.histogram(), Duration::ZERO, lasted, None)
-        .map_err(|e| format!("{e:?}"))?;
+    for (from, length, latencies) in intervals {
+        let (from, length) = (Duration::from_secs_f64(from), Duration::from_secs_f64(length));
+        writer
+            .write_histogram(latencies.histogram(), from, length, None)
+            .map_err(|e| format!("{e:?}"))?;
+    }
     String::from_utf8(bytes).map_err(|e| e.to_string())
 }
 
@@ -75,10 +81,13 @@ mod tests {
     fn a_log_is_read_back() {
         let mut latencies = Latencies::new();
         (1..=1000).for_each(|us| latencies.record(Duration::from_micros(us)));
-        let text = log(&latencies, SystemTime::now(), Duration::from_secs(3)).unwrap();
+        let intervals = [(0.0, 3.0, latencies.clone()), (3.0, 0.25, latencies.clone())];
+        let text = log(intervals.into_iter(), SystemTime::now()).unwrap();
         let mut found = 0;
         for entry in IntervalLogIterator::new(text.as_bytes()) {
             if let LogEntry::Interval(interval) = entry.unwrap() {
+                assert_eq!(interval.start_timestamp().as_secs(), 3 * found);
+                assert_eq!(interval.duration().as_millis(), [3000, 250][found as usize]);
                 use base64::Engine;
                 let coded = interval.encoded_histogram();
                 let bytes = base64::engine::general_purpose::STANDARD.decode(coded).unwrap();
@@ -88,7 +97,7 @@ mod tests {
                 found += 1;
             }
         }
-        assert_eq!(found, 1);
+        assert_eq!(found, 2);
     }
 
     #[test]

@@ -1,8 +1,11 @@
 //! Latency histograms: one for each recording thread, added up at the end.
 
+use std::sync::Mutex;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+
+use crate::stop::lock;
 
 /// Tenth-of-a-percent precision from 64 ns to 100 s, in nanoseconds. 80 KiB, touched where used.
 #[derive(Debug, Clone)]
@@ -66,6 +69,27 @@ impl Latencies {
         debug_assert!(added.is_ok());
     }
 
+    /// Values in nanoseconds and how often each was counted, ascending.
+    #[must_use]
+    pub fn counts(&self) -> Vec<(u64, u32)> {
+        let values = self.histogram.iter_recorded();
+        values.map(|v| (v.value_iterated_to(), v.count_at_value())).collect()
+    }
+
+    /// Adds what [`Latencies::counts`] has returned.
+    pub fn add_counts(&mut self, counts: &[(u64, u32)]) {
+        for &(ns, count) in counts {
+            self.histogram.saturating_record_n(ns, count);
+        }
+    }
+
+    /// How many were longer.
+    #[must_use]
+    pub fn above(&self, bound: Duration) -> u64 {
+        let ns = u64::try_from(bound.as_nanos()).unwrap_or(u64::MAX).min(HIGHEST_NS);
+        self.count() - self.histogram.count_between(0, ns)
+    }
+
     /// Latencies counted.
     #[must_use]
     pub fn count(&self) -> u64 {
@@ -103,9 +127,61 @@ impl Latencies {
     }
 }
 
+/// Latencies since somebody looked last, recorded by many threads.
+///
+/// Each thread records into one of a few histograms, so that the locks are hardly ever contended.
+#[derive(Debug)]
+pub struct Intervals {
+    shards: Vec<Mutex<Latencies>>,
+}
+
+const SHARDS: usize = 8;
+
+impl Default for Intervals {
+    fn default() -> Self {
+        Intervals { shards: (0..SHARDS).map(|_| Mutex::new(Latencies::new())).collect() }
+    }
+}
+
+impl Intervals {
+    /// Counts a latency that producer `number` has met.
+    #[inline]
+    pub fn record(&self, number: usize, latency: Duration) {
+        lock(&self.shards[number % SHARDS]).record(latency);
+    }
+
+    /// What was recorded since the last call.
+    #[must_use]
+    pub fn take(&self) -> Latencies {
+        let mut all = Latencies::new();
+        for shard in &self.shards {
+            let mut shard = lock(shard);
+            if shard.count() > 0 {
+                all.merge(&shard);
+                shard.histogram.reset();
+            }
+        }
+        all
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn intervals_hold_each_latency_once_and_counts_restore_them() {
+        let intervals = Intervals::default();
+        (0..100).for_each(|n| intervals.record(n, Duration::from_micros(n as u64 + 1)));
+        let first = intervals.take();
+        assert_eq!((first.count(), intervals.take().count()), (100, 0));
+        assert_eq!(first.above(Duration::from_micros(90)), 10);
+        assert_eq!(first.above(Duration::from_secs(3600)), 0);
+        let mut again = Latencies::new();
+        again.add_counts(&first.counts());
+        assert_eq!((again.count(), again.max_ns()), (100, first.max_ns()));
+        assert_eq!(again.quantile_ns(0.5), first.quantile_ns(0.5));
+    }
 
     #[test]
     fn merged_quantiles_are_those_of_both() {

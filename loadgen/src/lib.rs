@@ -9,6 +9,7 @@
 //! - [`ledger`] and [`verify`](mod@verify): a replay held against what was acknowledged;
 //! - [`bars`] and [`hgrm`]: latencies for people and for plotters.
 
+pub mod ab;
 pub mod bars;
 pub mod baseline;
 pub mod bench;
@@ -18,6 +19,7 @@ pub mod crash;
 pub mod device;
 pub mod directory;
 pub mod engine;
+pub mod environment;
 mod error;
 pub mod hgrm;
 pub mod html;
@@ -29,14 +31,17 @@ pub mod payload;
 pub mod probe;
 pub mod progress;
 pub mod report;
+pub mod require;
 pub mod run;
 pub mod series;
 pub mod settings;
+pub mod statistics;
 pub mod stop;
 pub mod sweep;
 pub mod units;
+pub mod usage;
 pub mod verify;
 pub mod workload;
 
 pub use error::Error;
-pub use latency::Latencies;
+pub use latency::{Intervals, Latencies};

@@ -4,18 +4,18 @@ use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use clap::Parser;
 use loadgen::cli::{
-    Args, BenchArgs, Command, CompareArgs, CrashArgs, DeviceArgs, SweepArgs, WitnessArgs,
+    AbArgs, Args, BenchArgs, Command, CompareArgs, CrashArgs, DeviceArgs, SweepArgs, WitnessArgs,
 };
 use loadgen::output::{Kind, Outputs, print};
 use loadgen::progress::{Part, Progress};
 use loadgen::run::run;
 use loadgen::stop::Stop;
 use loadgen::units::grouped;
-use loadgen::{Error, bench, compare, crash, hgrm, html, probe, report, sweep};
+use loadgen::{Error, ab, bench, compare, crash, hgrm, html, probe, report, sweep};
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -36,11 +36,16 @@ fn go(args: &Args) -> Result<(), Error> {
         Some(Command::Sweep(sweep)) => go_sweep(sweep, &stop),
         Some(Command::Device(device)) => go_device(device, &stop),
         Some(Command::Compare(compare)) => go_compare(compare),
+        Some(Command::Ab(ab)) => go_ab(ab, &stop),
         Some(Command::Crash(crash)) => go_crash(crash, &stop),
         Some(Command::Witness(witness)) => go_witness(witness),
-        Some(Command::CrashWriter(writer)) => {
-            crash::write(&writer.log, writer.threads, writer.size, None, &AtomicU64::new(0))
-        }
+        Some(Command::CrashWriter(writer)) => crash::write(
+            &writer.log,
+            writer.threads,
+            writer.size as usize,
+            None,
+            &AtomicU64::new(0),
+        ),
     }
 }
 
@@ -54,28 +59,19 @@ fn go_run(args: &Args, stop: &Arc<Stop>) -> Result<(), Error> {
     let hgrm_file = files.open("--hgrm", Kind::Hgrm, args.hgrm.as_ref())?;
     let html_file = files.open("--html", Kind::Html, args.html.as_ref())?;
     let hlog_file = files.open("--hlog", Kind::Hlog, args.hlog.as_ref())?;
-    let begun = SystemTime::now();
     let report = run(args, stop)?;
-    let outcome = &report.outcome;
     let table = report::table(&report);
     files.show(args.quiet, json, &table, &format!("{:#}\n", report::json(&report)));
-    files.write(hgrm_file, || Ok(hgrm::render(&outcome.latencies)));
+    files.write(hgrm_file, || Ok(hgrm::render(&report.outcome.latencies)));
     files.write(html_file, || Ok(html::run(&report)));
     files.write(hlog_file, || {
-        let lasted = Duration::from_secs_f64(outcome.seconds);
-        hgrm::log(&outcome.latencies, begun, lasted).map_err(|e| Error::System {
+        hgrm::log(report.series.intervals(), report.begun).map_err(|e| Error::System {
             what: "encode the histogram",
             source: io::Error::other(e),
         })
     });
     files.result()?;
-    match report.verified {
-        Some(Err(what)) => {
-            let place = report.directory.display();
-            Err(Error::Verify(format!("{what}; the log stays in {place}")))
-        }
-        _ => Ok(()),
-    }
+    report.verdict()
 }
 
 fn go_bench(args: &BenchArgs, stop: &Arc<Stop>) -> Result<(), Error> {
@@ -87,7 +83,8 @@ fn go_bench(args: &BenchArgs, stop: &Arc<Stop>) -> Result<(), Error> {
     let suite = bench::run(args, stop)?;
     files.show(args.quiet, json, &bench::table(&suite), &format!("{:#}\n", bench::json(&suite)));
     files.write(markdown, || Ok(bench::markdown(&suite)));
-    files.result()
+    files.result()?;
+    suite.verdict()
 }
 
 fn go_sweep(args: &SweepArgs, stop: &Arc<Stop>) -> Result<(), Error> {
@@ -100,7 +97,8 @@ fn go_sweep(args: &SweepArgs, stop: &Arc<Stop>) -> Result<(), Error> {
     let sweep = sweep::run(args, stop)?;
     files.show(args.quiet, json, &sweep.table(), &format!("{:#}\n", sweep.json()));
     files.write(html_file, || Ok(html::sweep(&sweep)));
-    files.result()
+    files.result()?;
+    sweep.verdict()
 }
 
 fn go_device(args: &DeviceArgs, stop: &Arc<Stop>) -> Result<(), Error> {
@@ -109,17 +107,25 @@ fn go_device(args: &DeviceArgs, stop: &Arc<Stop>) -> Result<(), Error> {
     let json = files.open_json(args.json.as_ref())?;
     let probe = probe::probe(args, stop)?;
     files.show(args.quiet, json, &probe.table(), &format!("{:#}\n", probe.json()));
-    files.result()
+    files.result()?;
+    probe.verdict()
 }
 
 fn go_compare(args: &CompareArgs) -> Result<(), Error> {
-    if !(0.0..=100.0).contains(&args.tolerance) {
-        return Err(Error::Usage("--tolerance is a percentage, from 0 to 100".into()));
-    }
     let comparison = compare::compare(&args.first, &args.second, args.tolerance / 100.0)?;
     let text = if args.json { format!("{:#}\n", comparison.json()) } else { comparison.table() };
     print(io::stdout(), &text)?;
     comparison.verdict(args.common)
+}
+
+fn go_ab(args: &AbArgs, stop: &Arc<Stop>) -> Result<(), Error> {
+    listen(stop)?;
+    let mut files = Outputs::new(stop, args.force);
+    let json = files.open_json(args.json.as_ref())?;
+    let outcome = ab::run(args, stop)?;
+    files.show(args.quiet, json, &outcome.table(), &format!("{:#}\n", outcome.json()));
+    files.result()?;
+    outcome.verdict()
 }
 
 fn go_crash(args: &CrashArgs, stop: &Arc<Stop>) -> Result<(), Error> {
@@ -135,10 +141,11 @@ fn go_crash(args: &CrashArgs, stop: &Arc<Stop>) -> Result<(), Error> {
     listen(stop)?;
     let outcome = crash::rounds(args, stop)?;
     match (args.quiet, args.json) {
-        (_, true) => print(io::stdout(), &format!("{:#}\n", outcome.json())),
-        (true, _) => Ok(()),
-        (false, false) => print(io::stdout(), &outcome.table()),
+        (_, true) => print(io::stdout(), &format!("{:#}\n", outcome.json()))?,
+        (true, _) => {}
+        (false, false) => print(io::stdout(), &outcome.table())?,
     }
+    outcome.verdict()
 }
 
 /// Writes until the power goes; a signal is as good a death.
@@ -147,7 +154,8 @@ fn pull_the_plug(args: &CrashArgs, witness: &str, dir: &std::path::Path) -> Resu
     std::thread::scope(|scope| {
         let (shown, ended, quiet) = (&told, &over, args.quiet);
         scope.spawn(move || show_count(quiet, shown, ended));
-        let wrote = crash::write(&dir.join("log"), args.threads, args.size, Some(witness), &told);
+        let wrote =
+            crash::write(&dir.join("log"), args.threads, args.size as usize, Some(witness), &told);
         over.store(1, Ordering::Relaxed);
         wrote
     })

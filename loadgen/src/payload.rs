@@ -24,6 +24,8 @@ const SAMPLE: u64 = 64 << 20;
 pub struct Pool {
     bytes: Vec<u8>,
     draw: Draw,
+    /// What producers draw is drawn from this and their number.
+    seed: u64,
 }
 
 #[derive(Debug)]
@@ -58,7 +60,7 @@ impl Pool {
                 Draw::Mixed(parts.iter().map(add).collect())
             }
         };
-        Pool { bytes, draw }
+        Pool { bytes, draw, seed }
     }
 
     /// The lines of a file, without their newlines, of at most 64 MiB.
@@ -66,7 +68,7 @@ impl Pool {
     /// # Errors
     ///
     /// [`Error::Input`] if it cannot be read, or has no line.
-    pub fn of_lines(path: &Path) -> Result<Self, Error> {
+    pub fn of_lines(path: &Path, seed: u64) -> Result<Self, Error> {
         let mut bytes = Vec::new();
         let read = std::fs::File::open(path).and_then(|f| f.take(SAMPLE).read_to_end(&mut bytes));
         let whole =
@@ -84,7 +86,7 @@ impl Pool {
         if lines.is_empty() {
             return Err(Error::sample(path, "there is no line in it, or none of less than 64 MiB"));
         }
-        Ok(Pool { bytes, draw: Draw::Lines(lines) })
+        Ok(Pool { bytes, draw: Draw::Lines(lines), seed })
     }
 
     /// The largest payload.
@@ -112,7 +114,8 @@ impl Generator {
     /// Producer `number`'s payloads: the same ones for the same pool and number.
     #[must_use]
     pub fn new(pool: Arc<Pool>, number: usize) -> Self {
-        let mut random = SplitMix(number as u64 ^ 0x5bd1_e995_9d1b_54d5);
+        let seed = SplitMix(pool.seed).next();
+        let mut random = SplitMix(number as u64 ^ seed);
         let at = (random.next() % POOL as u64) as usize & !63;
         Generator { pool, random, at }
     }
@@ -234,7 +237,7 @@ mod tests {
     fn lines_of_a_real_file_are_drawn() {
         let path = std::env::temp_dir().join(format!("loadgen-lines-{}", std::process::id()));
         std::fs::write(&path, b"one\n\n\xff\xfe\nthe last, longer one").unwrap();
-        let pool = Arc::new(Pool::of_lines(&path).unwrap());
+        let pool = Arc::new(Pool::of_lines(&path, 1).unwrap());
         assert_eq!(pool.largest(), 20);
         let mut generator = Generator::new(pool, 0);
         let mut seen = std::collections::BTreeMap::<Vec<u8>, u32>::new();
@@ -245,10 +248,10 @@ mod tests {
         assert_eq!(lines, [&b""[..], b"one", b"the last, longer one", b"\xff\xfe"]);
         assert!(seen.values().all(|&n| (800..1200).contains(&n)), "{seen:?}");
         std::fs::write(&path, b"").unwrap();
-        let e = Pool::of_lines(&path).unwrap_err();
+        let e = Pool::of_lines(&path, 1).unwrap_err();
         assert!(e.to_string().contains("--sample"), "{e}");
         std::fs::remove_file(&path).unwrap();
-        assert!(Pool::of_lines(Path::new("/")).is_err());
+        assert!(Pool::of_lines(Path::new("/"), 1).is_err());
     }
 
     #[test]

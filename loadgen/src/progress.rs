@@ -84,7 +84,8 @@ impl Progress {
 
     fn lines(&self, point: &Point, ring: u64, limit: Option<Duration>) -> String {
         let [p50, p99, p999] = point.commit.map(nanos);
-        let full = 100.0 * point.ring_bytes as f64 / ring.max(1) as f64;
+        // What is not durable goes up to the end of what was appended: at times more than the ring holds.
+        let full = (100.0 * point.ring_bytes as f64 / ring.max(1) as f64).min(100.0);
         let mut text = match limit.map(|limit| limit.as_secs_f64()) {
             Some(limit) => {
                 format!("{} {:.0} of {limit:.0} s\n", meter(point.seconds / limit), point.seconds)
@@ -228,6 +229,7 @@ mod tests {
             ring_bytes: 2 << 20,
             commit: [100_000, 200_000, 3_000_000],
             rotations: 1,
+            ..Point::default()
         };
         let limit = Some(Duration::from_secs(8));
         progress.tick(&point, 8 << 20, limit);

@@ -1,9 +1,11 @@
 //! The whole of a run: open, drive, close, measure the raw device, verify.
 
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
 use std::ops::ControlFlow;
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use ringwal::{BackendInfo, BackendKind, Durability, MethodReason, Stats, Wal};
 
@@ -11,15 +13,19 @@ use crate::baseline::{self, Baseline, Method};
 use crate::cli::Args;
 use crate::device::Device;
 use crate::directory::RunDir;
+use crate::environment::Environment;
 use crate::error::Error;
 use crate::input::Lines;
+use crate::latency::{Intervals, Latencies};
 use crate::ledger::{Stretches, Verified};
 use crate::payload::Pool;
-use crate::probe::{self, Cell};
+use crate::probe::{Cell, Grid};
 use crate::progress::{Part, Progress};
+use crate::require::{self, Check, Metric};
 use crate::series::Series;
 use crate::settings::Settings;
 use crate::stop::Stop;
+use crate::usage::{Meter, Spent};
 use crate::verify::verify;
 use crate::workload::{self, Meaning, Mode, Outcome, Plan, Source};
 
@@ -54,6 +60,18 @@ pub struct Report {
     pub verified: Option<Result<Verified, String>>,
     /// Why the run ended before its time, if it did.
     pub ended_by: Option<&'static str>,
+    /// What the log failed with, if it did: the figures are those until then.
+    pub failed: Option<Error>,
+    /// What arrivals, sizes and content were drawn from.
+    pub seed: u64,
+    /// Where and how.
+    pub environment: Environment,
+    /// When the measured part began.
+    pub begun: SystemTime,
+    /// Processor time of the measured part.
+    pub spent: Spent,
+    /// What became of --require; nothing after an interruption.
+    pub required: Vec<Check>,
     /// The most memory that the process had, in bytes.
     pub peak_memory: Option<u64>,
 }
@@ -124,14 +142,15 @@ impl Work {
 /// Any. A log that fails its verification is not one here: the report says so.
 pub fn run(args: &Args, stop: &Arc<Stop>) -> Result<Report, Error> {
     args.check()?;
+    let seed = args.seed.unwrap_or_else(new_seed);
     // The input is tried before a directory is made for nothing.
     let source = match (&args.input, &args.sample) {
         (Some(path), _) => {
             let lines = Lines::open(path, args.longest_line())?;
             Source::Lines(Arc::new(Mutex::new(lines)))
         }
-        (None, Some(path)) => Source::Generated(Arc::new(Pool::of_lines(path)?)),
-        (None, None) => Source::Generated(Arc::new(Pool::new(args.record_size(), SEED))),
+        (None, Some(path)) => Source::Generated(Arc::new(Pool::of_lines(path, seed)?)),
+        (None, None) => Source::Generated(Arc::new(Pool::new(args.record_size(), seed))),
     };
     let mut dir = match &args.dir {
         Some(path) => RunDir::given(path, args.keep, stop)?,
@@ -141,7 +160,7 @@ pub fn run(args: &Args, stop: &Arc<Stop>) -> Result<Report, Error> {
     let mut progress = Progress::new(args.quiet);
     progress.step("opening the log", Part::Unknown);
     // A stop of its own: that this run is over does not end what it is a part of.
-    let ran = measured(args, &Stop::below(stop), &dir, &settings, source, progress);
+    let ran = measured(args, &Stop::below(stop), &dir, &settings, (source, seed), progress);
     if let Ok(report) = &ran
         && let Some(Err(_)) = report.verified
     {
@@ -151,27 +170,34 @@ pub fn run(args: &Args, stop: &Arc<Stop>) -> Result<Report, Error> {
     ran.map(|report| Report { stays: dir.stays(), ..report })
 }
 
-const SEED: u64 = 0x7269_6e67;
+/// Short enough to be typed.
+pub(crate) fn new_seed() -> u64 {
+    RandomState::new().hash_one(std::process::id()) >> 32
+}
 
 fn measured(
     args: &Args,
     stop: &Arc<Stop>,
     dir: &RunDir,
     settings: &Settings,
-    source: Source,
+    (source, seed): (Source, u64),
     mut progress: Progress,
 ) -> Result<Report, Error> {
+    let environment = Environment::of(dir.path());
     let wal = settings.builder().open()?;
     progress.step("timing the commit methods", Part::Unknown);
     until_settled(&wal, stop);
     let from = wal.recovery().durable_end;
-    let plan = plan(args, settings, source, &wal);
+    let recorded = Arc::new(Intervals::default());
+    let plan = plan(args, settings, (source, seed), &recorded, &wal);
     let device = Device::under(dir.path());
     let opened = wal.stats();
     let warm = match args.warm_up {
         Some(time) if !time.is_zero() => {
             progress.step("warming up", Part::Of(time));
-            let mut plan = Plan { duration: Some(time), records: None, ..plan.clone() };
+            let (records, intervals) = (None, None);
+            let seed = plan.seed.wrapping_add(1);
+            let mut plan = Plan { duration: Some(time), records, intervals, seed, ..plan.clone() };
             if matches!(plan.mode, Mode::Open(_)) {
                 // As fast as it goes: what it is for is to fill the segments once.
                 plan.mode = Mode::Pipelined;
@@ -185,31 +211,48 @@ fn measured(
                     ControlFlow::Continue(())
                 }
             };
-            workload::run(&wal, &plan, &Arc::new(Stop::default()), watch)?.ledger
+            let mut warmed = workload::run(&wal, &plan, &Arc::new(Stop::default()), watch)?;
+            if let Some(e) = warmed.failed.take() {
+                return Err(e);
+            }
+            warmed.ledger
         }
         _ => None,
     };
     let (before, flushes_before) = (wal.stats(), device.flushes());
-    let (mut spent, mut series) = (false, Series::new(&wal));
+    let (mut spent, mut series) = (false, Series::new(&wal, recorded));
+    let (mut too_slow, begun, meter) = (false, SystemTime::now(), Meter::start());
     let ring = wal.backend().ring_bytes as u64;
     progress.clear();
     let outcome = workload::run(&wal, &plan, stop, |passed| {
         if let Some(point) = series.look(passed, &wal) {
             progress.tick(&point, ring, plan.duration);
+            too_slow = is_too_slow(args, series.so_far());
         }
         spent = settings.budget_is_spent(wal.stats().group_bytes - opened.group_bytes);
-        if spent { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if spent || too_slow { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     progress.clear();
     let mut outcome = outcome?;
+    let used = meter.stop(outcome.producers);
+    series.finish(Duration::from_secs_f64(outcome.seconds), &wal);
+    let failed = outcome.failed.take();
+    if failed.is_some() {
+        // Nothing more can be had of it, and nothing is to be compared with what it did.
+        outcome.ledger = None;
+    }
     if let (Some(ledger), Some(warm)) = (&mut outcome.ledger, &warm) {
         ledger.merge(warm);
     }
     let work = Work::between(&before, &wal.stats(), (flushes_before, device.flushes()));
     let backend = wal.backend();
-    wal.close()?;
+    let closed = wal.close();
     drop(wal);
-    let baseline = if args.baseline.is_zero() || stop.was_signalled() || work.groups == 0 {
+    if failed.is_none() {
+        closed?;
+    }
+    let over = stop.was_signalled() || failed.is_some() || backend.kind == BackendKind::Discard;
+    let baseline = if args.baseline.is_zero() || over || work.groups == 0 {
         None
     } else {
         progress.step("measuring the raw device", Part::Of(args.baseline));
@@ -218,7 +261,7 @@ fn measured(
     let grid = if baseline.is_none() || args.raw_time().is_zero() {
         Vec::new()
     } else {
-        probe::grid(dir.path(), &device, args.raw_time(), 1, stop, &mut progress)?
+        Grid::of_a_run(dir.path(), &device, args.raw_time()).measure(stop, &mut progress)?
     };
     let verified = outcome.ledger.take().map(|ledger| {
         let done = Arc::new(AtomicU32::new(0));
@@ -232,7 +275,14 @@ fn measured(
         Some(Err(Error::Verify(what))) => Some(Err(what)),
         Some(Err(e)) => return Err(e),
     };
-    Ok(Report {
+    let ended_by = match &failed {
+        Some(e) if is_full(e) => Some("a full disk"),
+        Some(_) => Some("a failure of the log"),
+        None if stop.was_signalled() => Some("a signal"),
+        None if spent => Some("its disk budget"),
+        None => too_slow.then_some("latencies beyond what is required"),
+    };
+    let mut report = Report {
         args: args.clone(),
         outcome,
         series,
@@ -246,13 +296,101 @@ fn measured(
         baseline,
         grid,
         verified,
-        ended_by: if stop.was_signalled() {
-            Some("a signal")
-        } else {
-            spent.then_some("its disk budget")
-        },
+        ended_by,
+        failed,
+        seed,
+        environment,
+        begun,
+        spent: used,
+        required: Vec::new(),
         peak_memory: peak_memory(),
-    })
+    };
+    if let Some(required) = &args.require
+        && !stop.was_signalled()
+    {
+        report.required = required.check(|metric| report.figure(metric));
+    }
+    Ok(report)
+}
+
+impl Report {
+    /// There is no device then, nor any sync, to be compared with.
+    #[must_use]
+    pub fn writes_nothing(&self) -> bool {
+        self.backend.kind == BackendKind::Discard
+    }
+
+    fn figure(&self, metric: Metric) -> Option<f64> {
+        let outcome = &self.outcome;
+        match metric {
+            Metric::Rate => Some(outcome.records as f64 / outcome.seconds),
+            Metric::Bandwidth => Some(outcome.bytes as f64 / outcome.seconds),
+            Metric::Eta => self.baseline.as_ref()?.eta,
+            Metric::Overdue => self.args.rate.map(|_| outcome.overdue as f64),
+            Metric::Cpu => self.spent.us_per_record(outcome.records).map(|us| us * 1e3),
+            Metric::Memory => self.peak_memory.map(|n| n as f64),
+            Metric::Knee => None,
+            Metric::Quantile(_) | Metric::Max | Metric::Mean => {
+                require::latency(&outcome.latencies, metric)
+            }
+        }
+    }
+
+    /// What a gate is to make of it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Verify`] if records are missing; what the log failed with; [`Error::Interrupted`] and [`Error::Nothing`] if there
+    /// are no records; [`Error::Required`] if what is required does not hold.
+    pub fn verdict(self) -> Result<(), Error> {
+        if let Some(Err(what)) = self.verified {
+            let place = self.directory.display();
+            return Err(Error::Verify(format!("{what}; the log stays in {place}")));
+        }
+        if let Some(e) = self.failed {
+            return Err(e);
+        }
+        if self.ended_by == Some("a signal") {
+            let judged = self.args.require.is_some();
+            return match (self.outcome.records, judged) {
+                (0, _) => Err(Error::Interrupted("no record was measured".into())),
+                (_, true) => Err(Error::Interrupted("what is required was not judged".into())),
+                _ => Ok(()),
+            };
+        }
+        if self.outcome.records == 0 {
+            let text = "no record was acknowledged; run for longer, or at a higher --rate";
+            return Err(Error::Nothing(text.into()));
+        }
+        require::verdict(&self.required)
+    }
+}
+
+/// Whether the run cannot give what is asked of it any more.
+fn is_too_slow(args: &Args, latencies: &Latencies) -> bool {
+    let abort = args.require.as_ref().filter(|_| args.require_abort);
+    args.most_above.is_some_and(|(bound, most)| latencies.above(bound) > most)
+        || abort.is_some_and(|required| required.are_out_of_reach(latencies))
+}
+
+/// Whether it was the disk that had no more room.
+fn is_full(e: &Error) -> bool {
+    let full = |kind| {
+        use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+        matches!(kind, StorageFull | QuotaExceeded | FileTooLarge)
+    };
+    let Error::Log(e) = e else { return false };
+    if matches!(e, ringwal::Error::NoSpace) {
+        return true;
+    }
+    let mut cause: Option<&dyn std::error::Error> = Some(e);
+    while let Some(e) = cause {
+        if e.downcast_ref::<std::io::Error>().is_some_and(|e| full(e.kind())) {
+            return true;
+        }
+        cause = e.source();
+    }
+    false
 }
 
 /// Until the log has chosen its commit method: a run is measured in one. Ten seconds at most.
@@ -265,7 +403,13 @@ fn until_settled(wal: &Wal, stop: &Stop) {
     }
 }
 
-fn plan(args: &Args, settings: &Settings, source: Source, wal: &Wal) -> Plan {
+fn plan(
+    args: &Args,
+    settings: &Settings,
+    (source, seed): (Source, u64),
+    recorded: &Arc<Intervals>,
+    wal: &Wal,
+) -> Plan {
     let mode = args.workload_mode();
     Plan {
         mode,
@@ -277,6 +421,8 @@ fn plan(args: &Args, settings: &Settings, source: Source, wal: &Wal) -> Plan {
         records: args.records,
         meaning: Meaning::of(mode, args.durability),
         sync_every: None,
+        seed,
+        intervals: Some(Arc::clone(recorded)),
         ledger: args.verify.then(|| Stretches {
             from: wal.recovery().durable_end.as_u64(),
             origin: wal.oldest_lsn().as_u64(),

@@ -45,6 +45,13 @@ impl Settings {
         }
         let recycle = !existing && !args.no_recycle;
         let disk = Disk::new(args, dir, recycle)?;
+        if recycle && disk.limit / 2 < disk.segment_size {
+            let text = format!(
+                "--segment-size is {}, of which --max-disk, {} here, must hold two; give smaller segments, or more disk",
+                disk.segment_size, disk.limit
+            );
+            return Err(Error::Usage(text));
+        }
         let mut builder = Wal::builder(dir.path())
             .segment_size(disk.segment_size)
             .durability(args.durability)

@@ -77,7 +77,7 @@ pub fn parse_sizes(text: &str) -> Result<Sizes, String> {
 /// Largest payload that any log takes.
 const MAX_RECORD: u64 = 256 << 20;
 
-/// Parses a number of bytes: digits, with `k`, `m` or `g` for powers of 1024.
+/// Parses a number of bytes: digits, with `k`, `m`, `g` or `t` for powers of 1024; `KiB` and `kb` are the same.
 ///
 /// ```
 /// assert_eq!(loadgen::units::parse_bytes("64k"), Ok(65_536));
@@ -94,14 +94,110 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
         Some(b'k') => (&bare[..bare.len() - 1], 10),
         Some(b'm') => (&bare[..bare.len() - 1], 20),
         Some(b'g') => (&bare[..bare.len() - 1], 30),
+        Some(b't') => (&bare[..bare.len() - 1], 40),
         _ => (bare, 0),
     };
-    let wrong = || format!("{text:?} is not a size; write bytes, or a number with k, m or g");
+    let wrong = || {
+        format!("{text:?} is not a size; write bytes, or a number with k, m, g or t: 64k, 64KiB")
+    };
     if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return Err(wrong());
     }
     let number: u64 = digits.parse().map_err(|_| wrong())?;
     number.checked_mul(1 << shift).ok_or_else(|| format!("{text:?} is too large a size"))
+}
+
+/// Parses a number of things, or a rate of them: digits, perhaps with a fraction, and `k`, `m`, `g` or `t` for powers of
+/// 1000, `ki`, `mi`, `gi` or `ti` for powers of 1024.
+///
+/// ```
+/// assert_eq!(loadgen::units::parse_number("1.5k"), Ok(1500.0));
+/// assert_eq!(loadgen::units::parse_number("4Ki"), Ok(4096.0));
+/// assert!(loadgen::units::parse_number("1e9").is_err());
+/// ```
+///
+/// # Errors
+///
+/// What is wrong with the text, in words.
+pub fn parse_number(text: &str) -> Result<f64, String> {
+    let wrong = || format!("{text:?} is not a number; write 1000, 20k or 1.5m");
+    let lower = text.trim().to_ascii_lowercase();
+    let (bare, base) = match lower.strip_suffix('i') {
+        Some(bare) => (bare, 1024.0_f64),
+        None => (&lower[..], 1000.0),
+    };
+    let power = match bare.as_bytes().last() {
+        Some(b'k') => 1,
+        Some(b'm') => 2,
+        Some(b'g') => 3,
+        Some(b't') => 4,
+        _ if base == 1000.0 => 0,
+        _ => return Err(wrong()),
+    };
+    let digits = if power > 0 { &bare[..bare.len() - 1] } else { bare };
+    let written = digits.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    if !written || !digits.bytes().any(|b| b.is_ascii_digit()) {
+        return Err(wrong());
+    }
+    let number: f64 = digits.parse().map_err(|_| wrong())?;
+    Ok(number * base.powi(power))
+}
+
+/// Parses a whole number of things, as [`parse_number`] does.
+///
+/// ```
+/// assert_eq!(loadgen::units::parse_count("1.5k"), Ok(1500));
+/// assert_eq!(loadgen::units::parse_count("18446744073709551615"), Ok(u64::MAX));
+/// assert!(loadgen::units::parse_count("0.5").is_err());
+/// ```
+///
+/// # Errors
+///
+/// What is wrong with the text, in words.
+pub fn parse_count(text: &str) -> Result<u64, String> {
+    let trimmed = text.trim();
+    if !trimmed.is_empty() && trimmed.bytes().all(|b| b.is_ascii_digit()) {
+        // Beyond what a fraction can hold.
+        return trimmed.parse().map_err(|_| format!("{text:?} is more than {}", u64::MAX));
+    }
+    let number = parse_number(text)?;
+    if number.fract() != 0.0 {
+        return Err(format!("{text:?} is not a whole number"));
+    }
+    if number >= u64::MAX as f64 {
+        return Err(format!("{text:?} is more than {}", u64::MAX));
+    }
+    Ok(number as u64)
+}
+
+/// The same for what is counted in memory.
+///
+/// # Errors
+///
+/// What is wrong with the text, in words.
+pub fn parse_usize(text: &str) -> Result<usize, String> {
+    usize::try_from(parse_count(text)?).map_err(|_| format!("{text:?} is more than {}", usize::MAX))
+}
+
+/// The same for small numbers.
+///
+/// # Errors
+///
+/// What is wrong with the text, in words.
+pub fn parse_u32(text: &str) -> Result<u32, String> {
+    u32::try_from(parse_count(text)?).map_err(|_| format!("{text:?} is more than {}", u32::MAX))
+}
+
+/// Parses a percentage, with or without its sign, and returns it as it is written.
+///
+/// # Errors
+///
+/// What is wrong with the text, in words.
+pub fn parse_percent(text: &str) -> Result<f64, String> {
+    let number = text.trim().strip_suffix('%').unwrap_or(text.trim()).trim_end();
+    let wrong = || format!("{text:?} is not a percentage from 0 to 100");
+    let percent = parse_number(number).map_err(|_| wrong())?;
+    if (0.0..=100.0).contains(&percent) { Ok(percent) } else { Err(wrong()) }
 }
 
 /// Parses `--size`: `N` or `A-B`.
@@ -136,10 +232,12 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let trimmed = text.trim();
     let split = trimmed.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(trimmed.len());
     let (number, unit) = trimmed.split_at(split);
+    let unit = unit.trim_start();
     let wrong =
         || format!("{text:?} is not a duration; write seconds, or a number with us, ms, s, m or h");
     let scale = match unit {
-        "us" => 1e-6,
+        "ns" => 1e-9,
+        "us" | "µs" | "μs" => 1e-6,
         "ms" => 1e-3,
         "" | "s" => 1.0,
         "m" | "min" => 60.0,
@@ -257,6 +355,53 @@ mod tests {
     }
 
     #[test]
+    fn numbers_of_things_have_one_grammar() {
+        for (text, n) in [
+            ("0", 0),
+            ("20", 20),
+            ("1k", 1000),
+            ("1K", 1000),
+            (" 2m ", 2_000_000),
+            ("1.5k", 1500),
+            ("4Ki", 4096),
+            ("1g", 1_000_000_000),
+            ("1Mi", 1 << 20),
+            ("9007199254740993", 9_007_199_254_740_993),
+        ] {
+            assert_eq!(parse_count(text), Ok(n), "{text}");
+        }
+        for bad in [
+            "",
+            "k",
+            "-1",
+            "1.5",
+            "1kk",
+            "ten",
+            "0x10",
+            "1e3",
+            "nan",
+            "inf",
+            ".",
+            "1i",
+            "ü",
+            "1_000",
+            "18446744073709551616",
+            "99999999999t",
+        ] {
+            assert!(parse_count(bad).is_err(), "{bad}");
+        }
+        assert_eq!(parse_number("0.5"), Ok(0.5));
+        for (text, percent) in [("5", 5.0), ("5%", 5.0), ("2.5 %", 2.5), ("0", 0.0), ("100", 100.0)]
+        {
+            assert_eq!(parse_percent(text), Ok(percent), "{text}");
+        }
+        for bad in ["-1", "101", "nan", "inf", "", "%", "five"] {
+            assert!(parse_percent(bad).is_err(), "{bad}");
+        }
+        assert!(parse_u32("5g").is_err() && parse_usize("5").is_ok());
+    }
+
+    #[test]
     fn ranges_are_ordered_and_bounded() {
         assert_eq!(parse_size_range("64"), Ok(SizeRange { min: 64, max: 64 }));
         assert_eq!(parse_size_range("0-1k"), Ok(SizeRange { min: 0, max: 1024 }));
@@ -287,7 +432,7 @@ mod tests {
         }
         assert_eq!(parse_duration("0.25"), Ok(Duration::from_millis(250)));
         assert_eq!(parse_duration("50us"), Ok(Duration::from_micros(50)));
-        for bad in ["", "s", "-1", "1x", "1.2.3", "99999999999h", ".", "1 0", "NaN", "inf"] {
+        for bad in ["", "s", "-1", "1x", "1.2.3", "99999999999h", ".", "1 0", "1 k", "NaN", "inf"] {
             assert!(parse_duration(bad).is_err(), "{bad}");
         }
         assert!(parse_positive_duration("0ms").is_err());

@@ -192,10 +192,10 @@ fn bad_arguments_and_files_end_with_status_two_and_one_clear_line() {
         ("--size 4g", "more than any log takes"),
         ("--size 2m --segment-size 1m --max-disk 12m", "must fit in one segment"),
         ("--records 0", "--records"),
-        ("--depth 0", "depth"),
-        ("--ring 1", "ring_capacity"),
-        ("--segment-size 5000", "segment_size"),
-        ("--max-disk 12m --segment-size 12m", "max_total_bytes"),
+        ("--depth 0", "--depth is 0"),
+        ("--ring 1", "--ring is 1"),
+        ("--segment-size 5000", "--segment-size is 5000"),
+        ("--max-disk 12m --segment-size 12m", "--max-disk"),
         ("--input missing", "missing"),
         ("--input .", "directory"),
         ("--input empty", "no records"),
@@ -208,12 +208,22 @@ fn bad_arguments_and_files_end_with_status_two_and_one_clear_line() {
         ("--dir empty", "it is a file"),
         ("--dir empty/below", "empty/below"),
         ("--backend tape", "tape"),
+        ("--segment-size 1000g", "--segment-size"),
+        ("--ring 0", "--ring"),
+        ("--threads ten", "write 1000"),
+        ("--records 1e3", "write 1000"),
+        ("bench --rounds x", "write 1000"),
+        ("crash --size 1z", "is not a size"),
+        ("compare a b --tolerance many", "percentage"),
     ] {
         let output = place.run(line);
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{line}: {stderr}");
         assert!(stderr.contains(says), "{line}: {stderr}");
         assert!(!stderr.contains("panicked"), "{line}: {stderr}");
+        // Names of the library are not those of the command's options.
+        assert!(!stderr.contains("_capacity") && !stderr.contains("max_"), "{line}: {stderr}");
+        assert!(!stderr.contains("segment_size") && !stderr.contains("invalid digit"), "{line}");
         let mut left = place.entries();
         left.sort();
         assert_eq!(left, ["empty", "long"], "{line}");
@@ -251,7 +261,8 @@ fn a_signal_ends_the_run_with_its_table_and_leaves_nothing() {
         let mut command = place.command(&format!("--duration 60s --verify {SMALL}"));
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         place.until_more_than(0);
-        std::thread::sleep(Duration::from_millis(300));
+        // Until it measures: with nothing measured, it is an interruption and no result.
+        std::thread::sleep(Duration::from_millis(3000));
         kill(nix::unistd::Pid::from_raw(child.id() as i32), signal).unwrap();
         let output = child.wait_with_output().unwrap();
         let table = String::from_utf8_lossy(&output.stdout);
@@ -308,6 +319,154 @@ fn an_open_loop_keeps_its_rate_and_counts_from_the_arrival() {
     let output = place.run(&format!("{SMALL} --rate 900m --size 4k --duration 300ms --baseline 0"));
     let table = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success() && table.contains("TOO FAST"), "{table}");
+}
+
+#[test]
+fn numbers_have_one_grammar_everywhere() {
+    let place = Place::new("numbers");
+    let line = format!("--records 1k --threads 0.002k --size 1KiB --baseline 0 {SMALL} --seed 4Ki");
+    let json = place.json(&line);
+    assert_eq!((&json["records"], &json["threads"]), (&1000.into(), &2.into()));
+    assert_eq!((&json["size"]["max"], &json["seed"]), (&1024.into(), &4096.into()));
+    let output = place.run("crash --rounds 0.001k --size 1KiB --threads 1 --quiet --json");
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json["asked_rounds"], 1, "{output:?}");
+}
+
+#[test]
+fn a_seed_gives_the_same_arrivals_and_none_gives_others() {
+    let place = Place::new("seed");
+    let line = format!("--rate 300 --duration 1s --baseline 0 {SMALL}");
+    let bytes = |more: &str| {
+        let json = place.json(&format!("{line} --records 50 --size 1-1000 {more}"));
+        (json["seed"].as_u64().unwrap(), json["bytes"].as_u64().unwrap())
+    };
+    assert_eq!(bytes("--seed 7"), bytes("--seed 7"));
+    assert_ne!(bytes("--seed 7").1, bytes("--seed 8").1);
+    assert_ne!(bytes("").0, bytes("").0);
+    // The number of arrivals in a second is another each time, too.
+    let records = |_| place.json(&line)["records"].as_u64().unwrap();
+    let counts: std::collections::BTreeSet<u64> = (0..4).map(records).collect();
+    assert!(counts.len() > 1, "{counts:?}");
+}
+
+#[test]
+fn what_is_required_decides_the_exit_status() {
+    let place = Place::new("require");
+    let line = format!("--records 2000 --mode blocking --baseline 0 {SMALL} --json out.json");
+    for (required, code) in [
+        ("rate>1,p99<1h,max<=1h,mean<1h,cpu<1h,memory>1k,p99.9<1h", 0),
+        ("rate>1g", 99),
+        ("p50<1ns", 99),
+        ("rate>1,p99<1ns", 99),
+        // What was not measured is not met.
+        ("eta>0.1", 99),
+        ("knee>1", 99),
+        ("speed>1", 2),
+        ("p99<10q", 2),
+    ] {
+        let output = place.run(&format!("{line} --require {required}"));
+        assert_eq!(output.status.code(), Some(code), "{required}: {output:?}");
+        if code == 2 {
+            continue;
+        }
+        let text = std::fs::read(place.path("out.json")).unwrap();
+        let json: Value = serde_json::from_slice(&text).unwrap();
+        let met = json["required"].as_array().unwrap().iter().all(|c| c["met"] == true);
+        assert_eq!(met, code == 0, "{required}");
+        let table = String::from_utf8(output.stdout).unwrap();
+        assert!(table.contains(if met { "PASS" } else { "FAIL" }), "{table}");
+    }
+    // An hour is not waited for what cannot be had any more.
+    let begun = Instant::now();
+    let line = format!("--duration 1h --mode blocking --baseline 0 {SMALL} --json -");
+    let output = place.run(&format!("{line} --require p50<1ns --require-abort"));
+    assert_eq!(output.status.code(), Some(99), "{output:?}");
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json["ended_by"], "latencies beyond what is required");
+    assert!(begun.elapsed() < Duration::from_secs(600));
+    let device = "device --time 200ms --size 2300 --quiet";
+    assert!(place.run(&format!("{device} --require rate>1,p99<1h")).status.success());
+    let output = place.run(&format!("{device} --require p99<1ns"));
+    assert_eq!(output.status.code(), Some(99), "{output:?}");
+    let sweep = "sweep --bound 1us --step-time 100ms --precision 0 --require knee>1";
+    assert_eq!(place.run(sweep).status.code(), Some(99));
+}
+
+#[test]
+fn a_disk_is_judged_by_published_rules() {
+    let place = Place::new("rules");
+    // Of larger writes there are fewer.
+    let output = place.run("device --for etcd,raft --size 16k --json - --quiet");
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let verdicts = json["verdicts"].as_array().unwrap();
+    assert_eq!(verdicts.len(), 2);
+    assert_eq!((&verdicts[0]["system"], &verdicts[0]["bytes"]), (&"etcd".into(), &16384.into()));
+    assert_eq!(
+        (&verdicts[0]["bound_ns"], &verdicts[1]["bound_ns"]),
+        (&10_000_000.into(), &20_000_000.into())
+    );
+    for verdict in verdicts {
+        let p99 = verdict["p99_ns"].as_f64().unwrap();
+        assert!(verdict["writes"].as_u64().unwrap() >= 1000, "{verdict}");
+        assert_eq!(verdict["passes"], p99 < verdict["bound_ns"].as_f64().unwrap(), "{verdict}");
+    }
+    let all = verdicts.iter().all(|verdict| verdict["passes"] == true);
+    assert_eq!(output.status.code(), Some(if all { 0 } else { 99 }));
+    assert_eq!(place.run("device --for floppy").status.code(), Some(2));
+}
+
+#[test]
+fn latencies_are_reported_as_time_passes() {
+    use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
+    let place = Place::new("over-time");
+    for mode in ["--mode blocking", "--rate 2k", "--mode pipelined", "--tasks 4"] {
+        let line = format!("{mode} --duration 1200ms --baseline 0 --hlog l {SMALL}");
+        let json = place.json(&line);
+        let series = json["series"].as_array().unwrap();
+        let counted: u64 = series.iter().map(|p| p["latencies"].as_u64().unwrap()).sum();
+        assert_eq!(counted, json["latency_us"]["count"].as_u64().unwrap(), "{mode}");
+        let most = series.iter().map(|p| p["latency_max_ns"].as_u64().unwrap()).max().unwrap();
+        let max = json["latency_us"]["max"].as_f64().unwrap();
+        assert!((most as f64 / 1000.0 / max - 1.0).abs() < 0.01, "{mode}: {most} {max}");
+        for point in series.iter().filter(|point| point["latencies"].as_u64() > Some(0)) {
+            let keys = ["latency_p50_ns", "latency_p99_ns", "latency_p99_9_ns", "latency_max_ns"];
+            assert!(keys.map(|key| point[key].as_u64().unwrap()).is_sorted(), "{point}");
+        }
+        let log = std::fs::read(place.path("l")).unwrap();
+        let entries = IntervalLogIterator::new(&log).map(Result::unwrap);
+        let lines = entries.filter(|entry| matches!(entry, LogEntry::Interval(_))).count();
+        assert_eq!(lines, series.len(), "{mode}: one line an interval");
+        assert!(lines >= 2, "{mode}");
+    }
+}
+
+#[test]
+fn the_environment_and_processor_time_are_in_every_json() {
+    let place = Place::new("environment");
+    let run = place.json(&format!("--records 3000 --mode blocking --baseline 0 {SMALL}"));
+    let cpu = &run["cpu"];
+    let threads = cpu["threads"].as_array().unwrap();
+    assert!(threads.iter().any(|thread| thread["name"] == "producers"), "{cpu:#}");
+    assert!(threads.len() >= 2, "the log has threads of its own: {cpu:#}");
+    assert!(cpu["voluntary_switches"].as_u64().unwrap() > 0, "{cpu:#}");
+    let used = cpu["user_s"].as_f64().unwrap() + cpu["system_s"].as_f64().unwrap();
+    assert!((cpu["us_per_record"].as_f64().unwrap() * 3000.0 / 1e6 / used - 1.0).abs() < 0.01);
+    let device = place.json("device --time 100ms");
+    let sweep = place.json("sweep --bound 1us --step-time 100ms --precision 0");
+    let bench = place.json("bench --rounds 1 --cell-time 1ms --only W9");
+    for json in [&run, &device, &sweep, &bench] {
+        let environment = &json["environment"];
+        for key in ["date", "loadgen_version", "command_line", "host", "kernel", "memory_bytes"] {
+            assert!(!environment[key].is_null(), "{key}: {environment:#}");
+        }
+        let line = environment["command_line"].as_str().unwrap();
+        assert!(line.contains("loadgen") && line.contains("--json -"), "{line}");
+    }
+    // There is nothing to sync, nor a device to be compared with.
+    let run = place.json(&format!("{SMALL} --backend discard --records 1000"));
+    assert_eq!((&run["eta"], &run["fsyncs"]), (&Value::Null, &Value::Null));
+    assert_eq!(run["baseline"], Value::Null);
 }
 
 #[test]
@@ -390,6 +549,7 @@ fn writers_are_killed_and_nothing_acknowledged_is_lost() {
     let json: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&json["rounds"], &json["lost"]), (&6.into(), &0.into()));
     assert!(json["found"].as_u64() >= json["acknowledged"].as_u64());
+    assert!(json["acknowledged"].as_u64() > Some(0), "{json:#}");
     assert_eq!(place.entries(), [""; 0], "nothing is left");
 }
 
@@ -444,60 +604,6 @@ fn a_device_is_measured_and_explained() {
 }
 
 #[test]
-fn two_measurements_are_compared_with_an_exit_status() {
-    let place = Place::new("compare");
-    let suite = |by: f64| {
-        let samples: Vec<_> = [9.9, 10.0, 10.1, 10.0, 10.2]
-            .map(|value| serde_json::json!({ "value": value * by }))
-            .into();
-        let row = |unit| serde_json::json!({ "workload": "W1", "name": unit, "unit": unit, "samples": samples });
-        serde_json::json!({ "rows": [row("per_second"), row("ns")] }).to_string()
-    };
-    std::fs::write(place.path("a"), suite(1.0)).unwrap();
-    std::fs::write(place.path("b"), suite(1.5)).unwrap();
-    assert!(place.run("compare a a").status.success());
-    let output = place.run("compare a b --json");
-    assert_eq!(output.status.code(), Some(1));
-    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(json["rows"][0]["verdict"], "better");
-    assert_eq!(json["rows"][1]["verdict"], "worse");
-    assert!(place.run("compare a b --tolerance 60").status.success());
-    // What the second lacks is no success, unless that is what was asked for.
-    let first = suite(1.0).replacen("W1", "W2", 1);
-    std::fs::write(place.path("more"), first).unwrap();
-    let output = place.run("compare more a");
-    assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8(output.stdout).unwrap().contains("only in the first"));
-    assert!(place.run("compare more a --common").status.success());
-    // Nor is it one if nothing can be decided, and what differs in the settings is said.
-    let few = |mode: &str| {
-        let points = [1.0, 2.0].map(|n| serde_json::json!({ "records_per_s": n }));
-        serde_json::json!({ "mode": mode, "series": points }).to_string()
-    };
-    std::fs::write(place.path("d"), few("blocking")).unwrap();
-    std::fs::write(place.path("e"), few("open")).unwrap();
-    let output = place.run("compare d e");
-    assert_eq!(output.status.code(), Some(2));
-    let table = String::from_utf8(output.stdout).unwrap();
-    assert!(table.contains("mode: blocking and open"), "{table}");
-    std::fs::write(place.path("s"), r#"{"steps": []}"#).unwrap();
-    std::fs::write(place.path("binary"), [0xff; 100]).unwrap();
-    std::fs::write(place.path("c"), "{}").unwrap();
-    for (line, part) in [
-        ("compare a c", "no measured values"),
-        ("compare a none", "cannot compare none"),
-        ("compare s a", "of a sweep"),
-        ("compare a binary", "cannot compare binary"),
-        ("compare a .", "cannot compare ."),
-        ("compare a /dev/zero", "too large"),
-    ] {
-        let output = place.run(line);
-        assert_eq!(output.status.code(), Some(2), "{line}");
-        assert!(String::from_utf8(output.stderr).unwrap().contains(part), "{line}");
-    }
-}
-
-#[test]
 fn a_sweep_finds_a_knee_and_pages_need_no_network() {
     let place = Place::new("sweep");
     // A bound that nothing reaches in time: the first rate is the last.
@@ -509,6 +615,23 @@ fn a_sweep_finds_a_knee_and_pages_need_no_network() {
         serde_json::from_slice(&std::fs::read(place.path("s.json")).unwrap()).unwrap();
     assert_eq!(json["knee"], Value::Null);
     assert!(!json["steps"].as_array().unwrap().is_empty());
+    // It is not the log that is too slow, but the device.
+    assert!(json["raw"]["p99_9_ns"].as_u64().unwrap() > 1000 && json["raw"]["samples"].is_u64());
+    assert!(json["undecided"].as_str().unwrap().contains("raw device"), "{json:#}");
+    // Every rate that holds has ten latencies beyond the percentile.
+    let line = "sweep --bound 10s --step-time 100ms --precision 0 --threads 2 --arrivals constant \
+                --durability interval:5ms --step-limit 11s --seed 3";
+    let json = place.json(line);
+    assert_eq!((&json["asked"]["threads"], &json["seed"]), (&2.into(), &3.into()));
+    assert_eq!(json["asked"]["arrivals"], "constant");
+    let steps = json["steps"].as_array().unwrap();
+    let held: Vec<_> = steps.iter().filter(|step| step["holds"] == true).collect();
+    assert!(!held.is_empty() && held.iter().all(|step| step["samples"].as_u64() >= Some(10_000)));
+    let output =
+        place.run("sweep --bound 1ms --step-time 100ms --step-limit 200ms --json - --quiet");
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json["knee"], Value::Null);
+    assert!(json["undecided"].as_str().is_some(), "{json:#}");
     let run = place.run(&format!("--duration 1s --baseline 100ms --html r.html --quiet {SMALL}"));
     assert!(run.status.success(), "{run:?}");
     for page in ["s.html", "r.html"] {

@@ -26,6 +26,8 @@ fn without_figures(text: &str) -> String {
             "device ",
             "log ",
             "fsyncs ",
+            "cpu ",
+            "environment ",
             "direct I/O",
             "buffered I/O",
         ];
@@ -85,7 +87,7 @@ fn printed(place: &Place, line: &str) -> String {
 #[test]
 fn help_is_as_it_is_printed() {
     let place = Place::new("help");
-    for command in ["", "device", "compare", "crash", "witness", "sweep", "bench"] {
+    for command in ["", "device", "compare", "ab", "crash", "witness", "sweep", "bench"] {
         let name = if command.is_empty() { "run" } else { command };
         let help = printed(&place, &format!("{command} --help"));
         assert!(help.contains("Examples:") && help.contains("Exit status: 0"), "{name}");
@@ -126,7 +128,8 @@ fn a_comparison_prints_this() {
             .into();
         let row = |name: &str, unit: &str| serde_json::json!({ "workload": "W1", "name": name, "unit": unit, "samples": samples });
         let rows = [row("commits", "per_second"), row("p50", "ns"), row(more, "ns")];
-        serde_json::json!({ "rows": rows, "processors": by }).to_string()
+        let schema = "ringwal-loadgen/bench/1";
+        serde_json::json!({ "schema": schema, "rows": rows, "processors": by }).to_string()
     };
     std::fs::write(place.path("a"), suite(1.0, "old")).unwrap();
     std::fs::write(place.path("b"), suite(1.5, "new")).unwrap();
@@ -161,6 +164,16 @@ fn errors_print_this() {
         "crash --witness 127.0.0.1:1 --dir missing --check",
         "sweep --step-time 1us",
         "bench --only W10",
+        "--ring 0",
+        "--segment-size 1000g",
+        "--require p99",
+        "--require speed<1",
+        "--require-abort",
+        "device --for floppy",
+        "ab a b",
+        "ab --pairs 3 -a -b",
+        "compare file file --tolerance 101",
+        "crash --size 1q",
     ] {
         let output = place.run(line);
         let code = output.status.code().unwrap();

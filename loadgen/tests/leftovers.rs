@@ -111,6 +111,7 @@ fn a_second_signal_leaves_nothing_half_done() {
         let output = interrupted(&place, line, &both, Duration::from_millis(150));
         let code = output.status.code();
         assert!(matches!(code, Some(0 | 130)), "{line}: {output:?}");
+        assert!(line.starts_with("--duration") || code == Some(130), "{line}: {output:?}");
         for name in place.entries() {
             assert!(whole(&place, &name), "{line}: {name} is left, {code:?}");
         }
@@ -118,15 +119,16 @@ fn a_second_signal_leaves_nothing_half_done() {
 }
 
 #[test]
-fn a_signal_ends_every_command_at_once_with_what_there_is() {
-    for (n, (line, says)) in [
-        ("sweep --step-time 60s", "ringwal loadgen sweep"),
-        ("bench --cell-time 60s --only W1", "0 rounds"),
-        ("device --time 500s", "The filesystem is"),
-        // Of a slow disk nothing may have been acknowledged yet, which is said there.
-        ("crash --rounds 100000", "ringwal loadgen crash: "),
-        ("--duration 100ms --baseline 1h", "records/s"),
-        ("--warm-up 1h", "ended by a signal"),
+fn a_measurement_that_was_interrupted_says_so_and_concludes_nothing() {
+    for (n, (line, says, empty)) in [
+        ("sweep --step-time 60s", "interrupted by a signal: no knee", &["/knee", "/undecided"][..]),
+        ("bench --cell-time 60s --only W1", "INTERRUPTED", &["/rows/0/median", "/rows/0/ratio"]),
+        ("device --time 500s", "INTERRUPTED", &["/cells/0", "/required/0"]),
+        ("device --time 500s --require p99<1h", "INTERRUPTED", &["/required/0"]),
+        ("device --for kafka --size 1", "INTERRUPTED", &["/verdicts/0"]),
+        ("crash --rounds 100000", "interrupted by a signal after", &["/lost"]),
+        ("--warm-up 1h", "ended by a signal", &["/required/0"]),
+        ("--duration 1h --require rate>1", "ended by a signal", &["/required/0"]),
     ]
     .iter()
     .enumerate()
@@ -135,11 +137,31 @@ fn a_signal_ends_every_command_at_once_with_what_there_is() {
         let begun = Instant::now();
         let output = interrupted(&place, line, &[Signal::SIGTERM], Duration::from_millis(1500));
         assert!(begun.elapsed() < Duration::from_secs(300), "{line}: {:?}", begun.elapsed());
-        assert!(output.status.success(), "{line}: {output:?}");
+        assert_eq!(output.status.code(), Some(130), "{line}: {output:?}");
         let table = String::from_utf8_lossy(&output.stdout);
         assert!(table.contains(says), "{line}: {table}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("interrupted"), "{line}");
+        assert!(!table.contains("PASS") && !table.contains("What to change"), "{line}: {table}");
         assert_eq!(place.entries(), [""; 0], "{line}");
+        let json = if line.starts_with("crash") { "--json" } else { "--json -" };
+        let line = format!("{line} --quiet {json}");
+        let output = interrupted(&place, &line, &[Signal::SIGINT], Duration::from_millis(700));
+        assert_eq!(output.status.code(), Some(130), "{line}: {output:?}");
+        let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(json["ended_by"], "a signal", "{line}");
+        for key in *empty {
+            assert!(json.pointer(key).is_none_or(|v| v.is_null()), "{line}: {key}: {json:#}");
+        }
     }
+}
+
+#[test]
+fn a_run_that_was_interrupted_reports_what_it_measured() {
+    let place = Place::new("run-at-once");
+    let line = "--duration 100ms --baseline 1h";
+    let output = interrupted(&place, line, &[Signal::SIGTERM], Duration::from_millis(6000));
+    assert!(output.status.success(), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("records/s"));
 }
 
 #[test]
@@ -154,7 +176,7 @@ fn ctrl_c_on_a_terminal_is_no_failure_of_the_writer() {
     std::thread::sleep(Duration::from_millis(500));
     nix::sys::signal::killpg(Pid::from_raw(child.id() as i32), Signal::SIGINT).unwrap();
     let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "{output:?}");
+    assert_eq!(output.status.code(), Some(130), "{output:?}");
     assert_eq!(place.entries(), [""; 0]);
 }
 

@@ -46,7 +46,14 @@ fn written(value: &Value, at: &str, keys: &mut BTreeSet<String>) {
 
 fn agrees(title: &str, values: &[Value]) {
     let (mut keys, documented) = (BTreeSet::new(), documented(title));
-    values.iter().for_each(|value| written(value, "", &mut keys));
+    for value in values {
+        let mut value = value.clone();
+        // It has a section of its own.
+        if let Some(environment) = value.get_mut("environment") {
+            agrees("The environment", &[environment.take()]);
+        }
+        written(&value, "", &mut keys);
+    }
     let undocumented: Vec<_> = keys.difference(&documented).collect();
     assert!(undocumented.is_empty(), "{title}: not in docs/loadgen-json.md: {undocumented:?}");
     let missing: Vec<_> = documented.difference(&keys).collect();
@@ -56,7 +63,8 @@ fn agrees(title: &str, values: &[Value]) {
 #[test]
 fn every_key_is_documented() {
     let place = Place::new("schema");
-    let line = format!("--warm-up 50ms --duration 5s --verify --baseline 50ms {SMALL}");
+    let line =
+        format!("--warm-up 50ms --duration 5s --verify --baseline 50ms --require rate>0 {SMALL}");
     let mut run = place.json(&line);
     // Those of the other endings.
     let cells = std::mem::take(&mut run["raw_cells"]);
@@ -69,10 +77,16 @@ fn every_key_is_documented() {
     renamed[0].as_object_mut().unwrap().remove("raw_cells");
     renamed[0]["raw_cells[]"] = Value::Null;
     agrees("A run", &renamed);
-    let device = place.json("device --time 100ms");
-    agrees("device", &[device]);
+    let mut device = place.json("device --time 100ms --require rate>0");
+    let rules = place.run("device --for etcd --size 16k --json - --quiet");
+    let rules: Value = serde_json::from_slice(&rules.stdout).unwrap();
+    device.as_object_mut().unwrap().remove("verdicts");
+    let verdicts = serde_json::json!({ "verdicts": rules["verdicts"] });
+    agrees("device", &[device, verdicts]);
     agrees("bench", &[place.json("bench --rounds 1 --cell-time 20ms --only W1,W9")]);
-    let sweep = place.json("sweep --bound 1us --step-time 100ms --precision 0");
+    let line =
+        "sweep --bound 1us --step-time 100ms --precision 0 --require knee>1 --json - --quiet";
+    let sweep: Value = serde_json::from_slice(&place.run(line).stdout).unwrap();
     agrees("sweep", &[sweep]);
     let output = place.run("crash --rounds 2 --json --quiet");
     agrees("crash", &[serde_json::from_slice(&output.stdout).unwrap()]);
@@ -80,4 +94,7 @@ fn every_key_is_documented() {
     let output = place.run("compare a a --json");
     assert!(output.status.success(), "{output:?}");
     agrees("compare", &[serde_json::from_slice(&output.stdout).unwrap()]);
+    let mut command = place.command("ab --pairs 4 --time 50ms --json - --quiet");
+    command.args(["--threads 1", "--threads 1", "--"]).args(SMALL.split_whitespace());
+    agrees("ab", &[serde_json::from_slice(&command.output().unwrap().stdout).unwrap()]);
 }

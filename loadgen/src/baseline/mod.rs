@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::latency::Latencies;
 use crate::stop::Stop;
 
-pub(crate) use area::Area;
+pub(crate) use area::{Area, write_all_at};
 
 /// How a write is made durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -299,14 +299,15 @@ fn load(context: &mut Context<'_>, line: &str, warm: Warm, cells: u32) -> Result
     let words = [&fixed, disk, baseline, line].into_iter().flat_map(str::split_whitespace);
     let mut args = Args::try_parse_from(words).map_err(|e| Error::Usage(e.to_string()))?;
     args.dir = Some(context.dir.join("log"));
-    let report = run::run(&args, context.stop)?;
+    let mut report = run::run(&args, context.stop)?;
+    if let Some(e) = report.failed.take() {
+        return Err(e);
+    }
     let backend = &report.backend;
     let pinned = line.contains("--backend") || line.contains("--commit-method");
-    if !pinned && context.commit_method.is_empty() {
-        context.commit_method = format!(
-            "{} ({}, {})",
-            backend.commit_method, backend.commit_method_reason, backend.commit_method_detail
-        );
+    if !pinned && context.commit_method[0].is_empty() {
+        let why = format!("{}, {}", backend.commit_method_reason, backend.commit_method_detail);
+        context.commit_method = [backend.commit_method.to_owned(), why];
     }
     Ok(report)
 }

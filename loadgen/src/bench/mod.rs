@@ -21,6 +21,7 @@ pub use report::{json, markdown, table};
 use crate::cli::BenchArgs;
 use crate::device::Device;
 use crate::directory::RunDir;
+use crate::environment::Environment;
 use crate::error::Error;
 use crate::progress::{Part, Progress};
 use crate::stop::Stop;
@@ -65,6 +66,27 @@ pub struct Row {
     pub samples: Vec<Sample>,
 }
 
+impl Suite {
+    /// What a gate is to make of it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Interrupted`], what failed, or [`Error::Nothing`] if no cell has a value.
+    pub fn verdict(self) -> Result<(), Error> {
+        let rounds = self.rounds;
+        match (self.failed, self.ended_by) {
+            (Some(e), _) => Err(e),
+            (None, Some(_)) => {
+                Err(Error::Interrupted(format!("{rounds} rounds of the suite are complete")))
+            }
+            (None, None) if self.rows.iter().all(|row| row.samples.is_empty()) => {
+                Err(Error::Nothing("no cell of the suite has a value".into()))
+            }
+            (None, None) => Ok(()),
+        }
+    }
+}
+
 impl Row {
     /// Median, least and greatest of something over the rounds; `None` where no round has it.
     pub fn spread(&self, of: impl Fn(&Sample) -> Option<f64>) -> Option<[f64; 3]> {
@@ -78,10 +100,19 @@ impl Row {
     pub fn ratio(&self) -> Option<[f64; 3]> {
         self.spread(|s| s.limit.filter(|&limit| limit > 0.0).map(|limit| s.value / limit))
     }
+
+    /// Whether the log was better than what should be its limit: then that was measured wrong, or is none.
+    #[must_use]
+    pub fn beats_its_limit(&self) -> bool {
+        self.ratio().is_some_and(|[median, ..]| match self.unit {
+            Unit::Nanoseconds => median < 1.0 / BEATEN,
+            Unit::PerSecond | Unit::BytesPerSecond => median > BEATEN,
+        })
+    }
 }
 
 /// A finished suite.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Suite {
     /// In the order of the workloads.
     pub rows: Vec<Row>,
@@ -89,13 +120,24 @@ pub struct Suite {
     pub rounds: usize,
     /// Seconds of a cell.
     pub seconds: f64,
-    /// How the log makes groups durable here, and why.
+    /// How the log makes groups durable here.
     pub commit_method: String,
     /// What is under the directory.
     pub device: Device,
+    /// Why the commit method, with what was measured.
+    pub commit_method_detail: String,
     /// Processors.
     pub processors: usize,
+    /// What ended the suite early.
+    pub ended_by: Option<&'static str>,
+    /// What failed, if anything did: the rounds before stand.
+    pub failed: Option<Error>,
+    /// Where and how.
+    pub environment: Environment,
 }
+
+/// What a limit may be beaten by before something is wrong with it.
+const BEATEN: f64 = 1.05;
 
 /// What a cell is run with.
 struct Context<'a> {
@@ -104,7 +146,7 @@ struct Context<'a> {
     time: Duration,
     /// Of the cells that came before in this round.
     values: Vec<(&'static str, f64)>,
-    commit_method: String,
+    commit_method: [String; 2],
 }
 
 impl Context<'_> {
@@ -113,11 +155,11 @@ impl Context<'_> {
     }
 }
 
-/// Runs the suite. A signal ends it, and what is complete is reported.
+/// Runs the suite. A signal, or a cell that fails, ends it: the rounds that are complete are reported.
 ///
 /// # Errors
 ///
-/// Any, of any cell.
+/// Those of the arguments and of the directory.
 pub fn run(args: &BenchArgs, stop: &Arc<Stop>) -> Result<Suite, Error> {
     args.check()?;
     let dir = RunDir::own(args.dir.as_deref(), false, stop)?;
@@ -134,7 +176,11 @@ pub fn run(args: &BenchArgs, stop: &Arc<Stop>) -> Result<Suite, Error> {
         rounds: 0,
         seconds: args.cell_time.as_secs_f64(),
         commit_method: String::new(),
+        commit_method_detail: String::new(),
         device: Device::under(dir.path()),
+        ended_by: None,
+        failed: None,
+        environment: Environment::of(dir.path()),
         processors: std::thread::available_parallelism().map_or(0, usize::from),
     };
     let mut progress = Progress::new(args.quiet);
@@ -144,29 +190,41 @@ pub fn run(args: &BenchArgs, stop: &Arc<Stop>) -> Result<Suite, Error> {
             stop,
             time: args.cell_time,
             values: Vec::new(),
-            commit_method: String::new(),
+            commit_method: Default::default(),
         };
-        for (n, (cell, row)) in chosen.iter().zip(&mut suite.rows).enumerate() {
+        let mut measured = Vec::new();
+        for (n, cell) in chosen.iter().enumerate() {
             if stop.was_signalled() {
                 break 'rounds;
             }
             let done = (round * chosen.len() + n) as f64 / (args.rounds * chosen.len()) as f64;
-            let (n, of) = (round + 1, args.rounds);
-            let what = format!("round {n} of {of}: {} {}", cell.workload, cell.name);
+            let (at, of) = (round + 1, args.rounds);
+            let what = format!("round {at} of {of}: {} {}", cell.workload, cell.name);
             progress.step(&what, Part::Share(done));
-            let sample = (cell.run)(&mut context)?;
-            if stop.was_signalled() {
+            match (cell.run)(&mut context) {
                 // Broken off in the middle: no measurement.
-                break 'rounds;
-            }
-            if let Some(sample) = sample {
-                context.values.push((cell.name, sample.value));
-                row.samples.push(sample);
+                _ if stop.was_signalled() => break 'rounds,
+                Ok(Some(sample)) => {
+                    context.values.push((cell.name, sample.value));
+                    measured.push((n, sample));
+                }
+                Ok(None) => {}
+                Err(e) => {
+                    suite.failed = Some(e);
+                    break 'rounds;
+                }
             }
         }
+        for (n, sample) in measured {
+            suite.rows[n].samples.push(sample);
+        }
         suite.rounds += 1;
-        suite.commit_method = context.commit_method;
+        [suite.commit_method, suite.commit_method_detail] = context.commit_method;
     }
+    suite.ended_by = match suite.failed {
+        Some(_) => Some("a failure"),
+        None => stop.was_signalled().then_some("a signal"),
+    };
     progress.clear();
     Ok(suite)
 }

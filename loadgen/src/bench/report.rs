@@ -53,6 +53,9 @@ pub fn json(suite: &Suite) -> Value {
         "cell_seconds": suite.seconds,
         "processors": suite.processors,
         "commit_method": suite.commit_method,
+        "commit_method_detail": suite.commit_method_detail,
+        "ended_by": suite.ended_by,
+        "environment": suite.environment.json(),
         "device": {
             "number": suite.device.number,
             "name": suite.device.name,
@@ -76,15 +79,22 @@ const HEAD: [&str; 7] = [
 
 fn circumstances(suite: &Suite) -> String {
     let known = |text: &Option<String>| text.clone().unwrap_or_else(|| "unknown".into());
+    let ended = suite.ended_by.map_or(String::new(), |why| {
+        format!("INTERRUPTED by {why}: only what was measured in whole rounds is concluded from\n")
+    });
     format!(
-        "{} rounds, {} s a cell; {} processors; {}, {}, write cache: {}; commit method {}",
+        "{ended}{}\n{} rounds, {} s a cell; {} processors; {}, {}, write cache: {}; commit method {}",
+        suite.environment.line(),
         suite.rounds,
         suite.seconds,
         suite.processors,
         known(&suite.device.name),
         known(&suite.device.filesystem),
         known(&suite.device.write_cache),
-        if suite.commit_method.is_empty() { "as stated" } else { &suite.commit_method },
+        match (&suite.commit_method[..], &suite.commit_method_detail[..]) {
+            ("", _) => "as stated".into(),
+            (method, detail) => format!("{method} ({detail})"),
+        },
     )
 }
 
@@ -102,7 +112,9 @@ fn columns(row: &Row) -> Option<[String; 7]> {
     let limit = row
         .spread(|s| s.limit)
         .map_or(String::new(), |[limit, ..]| format!("{}: {}", show(limit), row.limit));
-    let ratio = row.ratio().map_or(String::new(), |[m, l, g]| format!("{m:.2} ({l:.2} - {g:.2})"));
+    let beaten = if row.beats_its_limit() { " BEATEN" } else { "" };
+    let ratio =
+        row.ratio().map_or(String::new(), |[m, l, g]| format!("{m:.2} ({l:.2} - {g:.2}){beaten}"));
     let quantile = |i: usize| row.spread(|s| s.latencies.map(|l| l[i] as f64));
     let latencies: Vec<String> =
         (0..3).filter_map(|i| quantile(i).map(|[m, ..]| nanos(m as u64))).collect();
@@ -140,6 +152,7 @@ fn row(row: &Row) -> Value {
         "limit": row.limit,
         "median": row.spread(|s| Some(s.value)).map(|s| s[0]),
         "ratio": row.ratio().map(|r| r[0]),
+        "beats_its_limit": row.ratio().map(|_| row.beats_its_limit()),
         "samples": row.samples.iter().map(sample).collect::<Vec<_>>(),
     })
 }
@@ -169,6 +182,10 @@ mod tests {
             rounds: 1,
             seconds: 1.0,
             commit_method: "dsync".into(),
+            commit_method_detail: "measured".into(),
+            ended_by: None,
+            failed: None,
+            environment: crate::environment::Environment::of(std::path::Path::new("/nowhere")),
             device: Device::under(std::path::Path::new("/nowhere")),
             processors: 2,
         };
@@ -181,5 +198,14 @@ mod tests {
         let json = json(&suite);
         assert_eq!(json["rows"][0]["ratio"], 0.5);
         assert_eq!(json["rows"][1]["median"], Value::Null);
+        assert_eq!(json["rows"][0]["beats_its_limit"], false);
+        let beats = |unit, value, limit| {
+            let sample = Sample { value, limit: Some(limit), ..Sample::default() };
+            Row { unit, samples: vec![sample], ..row("x", vec![]) }.beats_its_limit()
+        };
+        assert!(beats(Unit::PerSecond, 1.2, 1.0) && !beats(Unit::PerSecond, 1.0, 1.0));
+        assert!(beats(Unit::Nanoseconds, 0.8, 1.0) && !beats(Unit::Nanoseconds, 1.2, 1.0));
+        let ended = table(&Suite { ended_by: Some("a signal"), ..suite });
+        assert!(ended.starts_with("INTERRUPTED"), "{ended}");
     }
 }

@@ -7,7 +7,7 @@ macro_rules! with_status {
             "Examples:\n",
             $examples,
             "\nExit status: 0 done; 1 a log, machine or comparison failed; 2 the arguments cannot work;\n",
-            "130 the second interruption. The first one ends with what was measured."
+            "99 what is required does not hold; 130 interrupted before anything could be concluded."
         )
     };
 }
@@ -19,6 +19,7 @@ pub(super) const RUN: &str = with_status!(
   loadgen --rate 100k --arrivals burst:500        an open loop; latencies count from the arrival
   loadgen --size 100:9,4k-64k:1                   nine small records to one large
   loadgen --sample /var/log/syslog --verify       records like those lines, every one compared in the end
+  loadgen --rate 50k --require 'p99<5ms'          99 if that does not hold
   loadgen --html run.html --json run.json         a page with plots, and figures for programs
 "
 );
@@ -26,6 +27,7 @@ pub(super) const RUN: &str = with_status!(
 pub(super) const DEVICE: &str = with_status!(
     "  loadgen device                                  the disk under the current directory
   loadgen device /data --time 60                  another, for longer
+  loadgen device --for etcd /var/lib/etcd         PASS or FAIL, by etcd's own rule
   loadgen device --json disk.json                 to be compared with a later one: loadgen compare
 "
 );
@@ -35,6 +37,13 @@ pub(super) const COMPARE: &str = with_status!(
   loadgen bench --json after.json
   loadgen compare before.json after.json          1 if a row is worse by more than 5 % beyond noise, or missing
   loadgen compare before.json after.json --tolerance 10 --json
+"
+);
+
+pub(super) const AB: &str = with_status!(
+    "  loadgen ab ./loadgen-before ./loadgen-after     two binaries
+  loadgen ab '--depth 1' '--depth 4' -- --mode blocking --threads 8
+  loadgen ab ./before ./after --pairs 20 --json ab.json -- --rate 50k
 "
 );
 
@@ -58,7 +67,7 @@ pub(super) const WITNESS: &str = with_status!(
 pub(super) const SWEEP: &str = with_status!(
     "  loadgen sweep                                   the highest rate with p99.9 under 10 ms
   loadgen sweep --bound 2ms --step-time 10 --html sweep.html
-  loadgen sweep --size 4k --dir /data/try
+  loadgen sweep --size 4k --dir /data/try --threads 4 --require 'knee>20k'
 "
 );
 

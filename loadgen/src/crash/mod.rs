@@ -16,6 +16,7 @@ use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -26,6 +27,7 @@ pub use writer::write;
 
 use crate::cli::CrashArgs;
 use crate::directory::RunDir;
+use crate::environment::Environment;
 use crate::error::Error;
 use crate::payload::SplitMix;
 use crate::progress::{Part, Progress};
@@ -33,6 +35,16 @@ use crate::stop::Stop;
 use crate::units::grouped;
 use record::Acks;
 
+/// When a writer is killed.
+#[derive(Debug, Clone, Copy)]
+struct Life {
+    /// Counted from the first acknowledgement, and not from the start.
+    after_first: bool,
+    time: Duration,
+}
+
+/// How long a first acknowledgement is waited for.
+const FIRST: Duration = Duration::from_secs(60);
 /// How long the lock of a killed writer is waited for.
 const LOCKED: Duration = Duration::from_secs(120);
 
@@ -53,6 +65,12 @@ pub struct Outcome {
     pub longest_open: u64,
     /// Where the log is, if it stays.
     pub log: Option<PathBuf>,
+    /// How many rounds were asked for.
+    pub asked: u64,
+    /// What ended the rounds early.
+    pub ended_by: Option<&'static str>,
+    /// Where and how.
+    pub environment: Option<Environment>,
 }
 
 /// Kills writers at random moments, and looks after each whether what it had acknowledged is there.
@@ -65,11 +83,16 @@ pub fn rounds(args: &CrashArgs, stop: &Arc<Stop>) -> Result<Outcome, Error> {
     let log = dir.path().join("log");
     let mut progress = Progress::new(args.quiet);
     let (mut acks, mut outcome) = (Acks::default(), Outcome::default());
+    outcome.asked = args.rounds;
+    outcome.environment = Some(Environment::of(dir.path()));
     let mut random = SplitMix(u64::from(std::process::id()) ^ 0x6372_6173_6800);
     while outcome.rounds < args.rounds && !stop.was_signalled() {
-        // Half of them soon: opening and recovery are killed too.
-        let longest = if random.next().is_multiple_of(2) { 30_000 } else { 400_000 };
-        let life = Duration::from_micros(random.next() % longest);
+        // Half of them soon: opening and recovery are killed too. The others have acknowledged something, and the first is
+        // one of them: of nothing acknowledged nothing could be missing.
+        let soon = outcome.rounds > 0 && random.next().is_multiple_of(2);
+        let longest = if soon { 30_000 } else { 400_000 };
+        let life =
+            Life { after_first: !soon, time: Duration::from_micros(random.next() % longest) };
         progress.step(
             &format!(
                 "round {} of {}: {} acknowledged so far",
@@ -79,7 +102,8 @@ pub fn rounds(args: &CrashArgs, stop: &Arc<Stop>) -> Result<Outcome, Error> {
             ),
             Part::Share(outcome.rounds as f64 / args.rounds as f64),
         );
-        if let Err(e) = one_round(&log, args, life, stop, &mut acks, &mut outcome) {
+        let round = one_round(&log, args, life, stop, &mut acks, &mut outcome);
+        if let Err(e) = round {
             let (kills, place) = (outcome.rounds + 1, log.display());
             let what = match e {
                 Error::Verify(what) => what,
@@ -93,6 +117,7 @@ pub fn rounds(args: &CrashArgs, stop: &Arc<Stop>) -> Result<Outcome, Error> {
         }
     }
     progress.clear();
+    outcome.ended_by = stop.was_signalled().then_some("a signal");
     outcome.log = dir.stays().then_some(log);
     Ok(outcome)
 }
@@ -100,7 +125,7 @@ pub fn rounds(args: &CrashArgs, stop: &Arc<Stop>) -> Result<Outcome, Error> {
 fn one_round(
     log: &Path,
     args: &CrashArgs,
-    life: Duration,
+    life: Life,
     stop: &Stop,
     acks: &mut Acks,
     outcome: &mut Outcome,
@@ -173,6 +198,7 @@ impl Survived {
     pub fn json(&self) -> Value {
         json!({
             "schema": "ringwal-loadgen/crash-check/1",
+            "environment": Environment::of(Path::new(".")).json(),
             "acknowledged": self.acknowledged,
             "found": self.found.records,
             "lives": self.found.lives,
@@ -185,7 +211,7 @@ impl Survived {
 fn one_life(
     log: &Path,
     args: &CrashArgs,
-    life: Duration,
+    life: Life,
     stop: &Stop,
     acks: &mut Acks,
 ) -> Result<(), Error> {
@@ -205,23 +231,31 @@ fn one_life(
         .spawn()
         .map_err(failed("start a writer"))?;
     stop.doom_child(Some(child.id()));
-    let ended = until_killed(&mut child, life, acks);
+    let ended = until_killed(&mut child, life, stop, acks);
     stop.doom_child(None);
     ended
 }
 
-fn until_killed(child: &mut Child, life: Duration, acks: &mut Acks) -> Result<(), Error> {
+fn until_killed(child: &mut Child, life: Life, stop: &Stop, acks: &mut Acks) -> Result<(), Error> {
     let failed = |what| move |source| Error::System { what, source };
     let Some(output) = child.stdout.take() else { return Ok(()) };
+    let heard = Arc::new(AtomicBool::new(false));
+    let first = Arc::clone(&heard);
     let reader = std::thread::spawn(move || {
         let (mut input, mut found) = (BufReader::new(output), Acks::default());
         while let Ok(Some(ack)) = record::read_ack(&mut input) {
+            first.store(true, Ordering::Relaxed);
             found.add(ack);
         }
         found
     });
-    let until = Instant::now() + life;
-    while Instant::now() < until {
+    let mut until = Instant::now() + if life.after_first { FIRST } else { life.time };
+    let mut waiting = life.after_first;
+    while Instant::now() < until && !stop.was_signalled() {
+        if waiting && heard.load(Ordering::Relaxed) {
+            waiting = false;
+            until = Instant::now() + life.time;
+        }
         // One that ends by itself has failed.
         if let Ok(Some(status)) = child.try_wait() {
             if was_killed(status) {
@@ -236,7 +270,8 @@ fn until_killed(child: &mut Child, life: Duration, acks: &mut Acks) -> Result<()
                 why.trim()
             )));
         }
-        std::thread::sleep((until - Instant::now()).min(Duration::from_millis(5)));
+        let left = until.saturating_duration_since(Instant::now());
+        std::thread::sleep(left.min(Duration::from_millis(5)));
     }
     child.kill().map_err(failed("kill the writer"))?;
     child.wait().map_err(failed("wait for the writer"))?;
@@ -270,10 +305,13 @@ impl Outcome {
             None => String::new(),
         };
         // Where nothing was acknowledged nothing could be missing.
-        let verdict = match (self.rounds, self.acknowledged) {
-            (0, _) => "no round was finished",
-            (_, 0) => "nothing was acknowledged, so that nothing is shown; give more --rounds",
-            _ => "every acknowledged record was there, after each kill",
+        let of = format!("{} of {} rounds", grouped(self.rounds), grouped(self.asked));
+        let verdict = match (self.ended_by, self.acknowledged) {
+            (Some(why), _) => format!("interrupted by {why} after {of}, which concludes nothing"),
+            (None, 0) => {
+                "nothing was acknowledged, so that nothing is shown; give more --rounds".into()
+            }
+            (None, _) => "every acknowledged record was there, after each kill".to_owned(),
         };
         format!(
             "ringwal loadgen crash: {verdict}\n\n  \
@@ -295,13 +333,34 @@ impl Outcome {
     pub fn json(&self) -> Value {
         json!({
             "schema": "ringwal-loadgen/crash/1",
+            "asked_rounds": self.asked,
+            "ended_by": self.ended_by,
+            "environment": self.environment.as_ref().map(Environment::json),
             "rounds": self.rounds,
             "killed_in_opening": self.in_opening,
             "acknowledged": self.acknowledged,
             "found": self.found,
             "unacknowledged": self.unacknowledged,
             "longest_open_ns": self.longest_open,
-            "lost": 0,
+            "lost": self.ended_by.is_none().then_some(0),
         })
+    }
+
+    /// What a gate is to make of it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Interrupted`]; [`Error::Nothing`] if no record was acknowledged, so that none could be missing.
+    pub fn verdict(&self) -> Result<(), Error> {
+        match (self.ended_by, self.acknowledged) {
+            (Some(_), _) => {
+                let text = format!("{} of {} rounds are complete", self.rounds, self.asked);
+                Err(Error::Interrupted(text))
+            }
+            (None, 0) => Err(Error::Nothing(
+                "no record was acknowledged before a kill; give more --rounds".into(),
+            )),
+            (None, _) => Ok(()),
+        }
     }
 }

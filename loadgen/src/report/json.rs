@@ -6,6 +6,7 @@ use crate::cli::durability_name;
 use crate::latency::Latencies;
 use crate::ledger::Verified;
 use crate::probe::Cell;
+use crate::require;
 use crate::run::Report;
 use crate::series::Point;
 use crate::workload::Mode;
@@ -54,7 +55,7 @@ fn figures(report: &Report) -> Value {
         "group_bytes": work.group_bytes,
         "records_per_group": ratio(outcome.records as f64, work.groups as f64),
         "bytes_per_group": work.mean_group(),
-        "fsyncs": work.syncs,
+        "fsyncs": (!report.writes_nothing()).then_some(work.syncs),
         "device_flushes": work.flushes,
         "ring_full_waits": work.full_waits,
         "peak_memory_bytes": report.peak_memory,
@@ -64,6 +65,9 @@ fn figures(report: &Report) -> Value {
         "p50_ratio": report.baseline.as_ref().and_then(|c| c.p50_ratio),
         "p99_9_ratio": report.baseline.as_ref().and_then(|c| c.p999_ratio),
         "ended_by": report.ended_by,
+        "failure": report.failed.as_ref().map(ToString::to_string),
+        "required": require::to_json(&report.required),
+        "cpu": report.spent.json(outcome.records),
         "steadiness": report.series.steadiness().map(|s| json!({ "ratio": s.ratio, "steady": s.steady })),
         "series": report.series.points().map(point).collect::<Vec<_>>(),
     })
@@ -94,6 +98,11 @@ fn point(point: &Point) -> Value {
         "commit_p99_ns": point.commit[1],
         "commit_p99_9_ns": point.commit[2],
         "rotations": point.rotations,
+        "latency_p50_ns": point.latency[0],
+        "latency_p99_ns": point.latency[1],
+        "latency_p99_9_ns": point.latency[2],
+        "latency_max_ns": point.latency[3],
+        "latencies": point.latencies,
     })
 }
 
@@ -108,6 +117,7 @@ fn asked(report: &Report) -> Value {
             Mode::Open(_) => "open",
         },
         "rate": args.rate,
+        "seed": report.seed,
         "arrivals": args.rate.map(|_| args.arrivals.to_string()),
         "durability": durability_name(args.durability),
         "threads": args.threads,
@@ -151,6 +161,7 @@ fn circumstances(report: &Report) -> Value {
             "write_cache": device.write_cache,
             "fua": device.fua,
         },
+        "environment": report.environment.json(),
         "directory": report.directory.to_string_lossy(),
         "kept": report.stays,
     })

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use crate::bars;
 use crate::ledger::Verified;
 use crate::probe;
+use crate::require;
 use crate::run::Report;
 use crate::units::{bytes, grouped, nanos, rate, si};
 use crate::workload::{Mode, Pattern};
@@ -21,6 +22,10 @@ pub fn table(report: &Report) -> String {
     circumstances(report, &mut row);
     comparison(report, &mut row);
     verdict(report, &mut row);
+    if let Some(e) = &report.failed {
+        row("FAILED", format!("{e}; the figures are those until then"));
+    }
+    out += &require::table(&report.required);
     let histogram = bars::render(&report.outcome.latencies);
     if !histogram.is_empty() {
         let _ = write!(out, "\nlatency: {}\n{histogram}", report.meaning.describe());
@@ -102,7 +107,11 @@ fn throughput(report: &Report, row: Row<'_>) {
         Some(n) => format!("; the device counted {} flushes, anybody's", grouped(n)),
         None => String::new(),
     };
-    row("fsyncs", format!("{:<14} {}/s{flushes}", grouped(work.syncs), si(per_s(work.syncs))));
+    let syncs = match report.writes_nothing() {
+        true => "none: nothing is written".into(),
+        false => format!("{:<14} {}/s{flushes}", grouped(work.syncs), si(per_s(work.syncs))),
+    };
+    row("fsyncs", syncs);
 }
 
 fn latency(report: &Report, row: Row<'_>) {
@@ -198,6 +207,21 @@ fn circumstances(report: &Report, row: Row<'_>) {
             work.recycled
         ),
     );
+    let spent = &report.spent;
+    if let Some(us) = spent.us_per_record(report.outcome.records) {
+        let all = spent.all;
+        let switches = all.voluntary + all.involuntary;
+        let share = 100.0 * all.system / (all.user + all.system).max(1e-9);
+        row(
+            "cpu",
+            format!(
+                "{} a record, {share:.0} % of it in the kernel; {} context switches",
+                nanos((us * 1e3) as u64),
+                grouped(switches)
+            ),
+        );
+    }
+    row("environment", format!("{}; seed {}", report.environment.line(), report.seed));
     if let Some(peak) = report.peak_memory {
         row("memory", format!("{} resident at most", bytes(peak as f64)));
     }
@@ -217,22 +241,25 @@ fn comparison(report: &Report, row: Row<'_>) {
             raw.depth
         ),
     );
+    // That of the run is one of the shapes, too.
+    let better = |best: &&probe::Cell| best.bytes_per_s > raw.bytes_per_s;
     if let Some(best) = probe::best(&report.grid) {
-        row(
-            "",
-            format!(
+        let text = match Some(best).filter(better) {
+            None => format!("which is the best of {} shapes", report.grid.len() + 1),
+            Some(best) => format!(
                 "{} at best: {} of {}, {} in flight, of {} shapes",
                 rate(best.bytes_per_s),
                 best.method.name(),
                 bytes(best.size as f64),
                 best.depth,
-                report.grid.len()
+                report.grid.len() + 1
             ),
-        );
+        };
+        row("", text);
     }
     if let Some(eta) = comparison.eta {
         let doubt = match eta {
-            eta if eta > 1.2 => "; more than it did: something disturbed the disk meanwhile",
+            eta if eta > BEATEN => "; BEATEN: the disk was slower while it was measured alone",
             _ => "",
         };
         let text =
@@ -240,10 +267,24 @@ fn comparison(report: &Report, row: Row<'_>) {
         row("eta", text);
     }
     if let Some(ratio) = comparison.p999_ratio {
-        row("p99.9 ratio", format!("{ratio:.2} times the raw device's p50 for one such group"));
+        let text = format!("{ratio:.2} times the raw device's p50 for one such group");
+        row("p99.9 ratio", text + slower_alone(ratio));
     }
     if let Some(ratio) = comparison.p50_ratio {
-        row("p50 ratio", format!("{ratio:.2} times the raw device's p50 for one block"));
+        let text = format!("{ratio:.2} times the raw device's p50 for one block");
+        row("p50 ratio", text + slower_alone(ratio));
+    }
+}
+
+/// What a log reaches of its limit at most, but for what a measurement is out by.
+const BEATEN: f64 = 1.05;
+
+fn slower_alone(ratio: f64) -> &'static str {
+    match ratio {
+        ratio if ratio < 1.0 / BEATEN => {
+            "; BEATEN: the disk was slower while it was measured alone"
+        }
+        _ => "",
     }
 }
 

@@ -4,7 +4,8 @@
 //!    Open loop: at times that are fixed before, late if it must, and never fewer.
 //!    The latencies of a closed loop are given corrected for coordinated omission, too.
 //! 2. Producers touch nothing shared but the log, the stop flag, and the input file if there is one.
-//! 3. When [`run`] returns Ok, everything that it counts is durable.
+//! 3. When [`run`] returns Ok, everything that it counts is durable, also after a failure of the log: then the outcome
+//!    says so, and counts what was acknowledged or is known to be durable.
 
 mod arrivals;
 mod sampler;
@@ -14,6 +15,7 @@ mod tasks;
 mod tests;
 mod threads;
 
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::thread::{Builder, Scope, ScopedJoinHandle};
@@ -21,15 +23,16 @@ use std::time::{Duration, Instant};
 
 use crate::engine::{Engine, Position};
 use crate::error::Error;
-use crate::latency::Latencies;
+use crate::latency::{Intervals, Latencies};
 use crate::ledger::{Ledger, Stretches};
 use crate::payload::Pool;
 use crate::stop::Stop;
 use crate::units::SizeRange;
+use crate::usage::Usage;
 
 pub use arrivals::Pattern;
 use sampler::Hold;
-pub use sampler::Meaning;
+pub use sampler::{Meaning, OPEN_SAMPLES};
 pub use source::Source;
 
 /// Whether producers wait for each record.
@@ -66,6 +69,10 @@ pub struct Plan {
     pub ledger: Option<Stretches>,
     /// A thread more, which makes durable what is there, so often, and measures that.
     pub sync_every: Option<Duration>,
+    /// What random arrivals are drawn from.
+    pub seed: u64,
+    /// Where latencies are counted, too, for who looks at them while the run goes on.
+    pub intervals: Option<Arc<Intervals>>,
 }
 
 impl Plan {
@@ -83,6 +90,8 @@ impl Plan {
             meaning: Meaning::Each,
             ledger: None,
             sync_every: None,
+            seed: 0,
+            intervals: None,
         }
     }
 
@@ -115,6 +124,10 @@ pub struct Outcome {
     pub skipped: u64,
     /// If the plan asked for it.
     pub ledger: Option<Ledger>,
+    /// What ended the run before its time: the log failed. The figures are those until then.
+    pub failed: Option<Error>,
+    /// Processor time of the producers.
+    pub producers: Usage,
 }
 
 /// What one producer, or one worker of a runtime, has done.
@@ -127,31 +140,94 @@ struct Tally {
     overdue: u64,
     skipped: u64,
     ledger: Option<Ledger>,
+    /// The highest position so far, and how much was counted when it was at some.
+    highest: Position,
+    marks: VecDeque<Mark>,
+    failed: Option<Error>,
+    usage: Usage,
 }
+
+/// All that was counted by then lies at or below this position.
+#[derive(Debug, Clone, Copy)]
+struct Mark {
+    highest: Position,
+    records: u64,
+    bytes: u64,
+}
+
+/// More than a ring full of samples.
+const MOST_MARKS: usize = 4096;
 
 impl Tally {
     fn new(ledger: Option<Stretches>) -> Self {
         let ledger = ledger.map(Ledger::new);
         let (latencies, holds) = (Latencies::new(), Vec::new());
-        Tally { records: 0, bytes: 0, latencies, holds, overdue: 0, skipped: 0, ledger }
+        Tally {
+            records: 0,
+            bytes: 0,
+            latencies,
+            holds,
+            overdue: 0,
+            skipped: 0,
+            ledger,
+            highest: 0,
+            marks: VecDeque::new(),
+            failed: None,
+            usage: Usage::default(),
+        }
+    }
+
+    /// Notes how much was counted until now, for the case that the log fails.
+    fn mark(&mut self) {
+        if self.marks.len() == MOST_MARKS {
+            self.marks.pop_front();
+        }
+        let Tally { highest, records, bytes, .. } = *self;
+        self.marks.push_back(Mark { highest, records, bytes });
+    }
+
+    /// The log has failed under a producer that does not wait: only what is durable counts.
+    fn keep_durable(&mut self, is_durable: impl Fn(Position) -> bool) {
+        self.mark();
+        let durable = self.marks.iter().rev().find(|m| m.records == 0 || is_durable(m.highest));
+        (self.records, self.bytes) = durable.map_or((0, 0), |mark| (mark.records, mark.bytes));
+    }
+
+    /// A failure of the log ends the run with what was measured; any other ends it with nothing.
+    fn fail(&mut self, e: Error, stop: &Stop) -> Result<(), Error> {
+        stop.set();
+        match e {
+            Error::Log(ringwal::Error::Options(_)) => Err(e),
+            Error::Log(_) | Error::Engine(_) => {
+                self.failed.get_or_insert(e);
+                Ok(())
+            }
+            other => Err(other),
+        }
     }
 
     #[inline]
     fn count(&mut self, at: Option<Position>, payload: &[u8]) {
         self.records += 1;
         self.bytes += payload.len() as u64;
+        self.highest = self.highest.max(at.unwrap_or(0));
         if let (Some(ledger), Some(at)) = (&mut self.ledger, at) {
             ledger.enter(ringwal::Lsn::new(at), payload);
         }
     }
 
-    fn merge(&mut self, other: &Tally) {
+    fn merge(&mut self, mut other: Tally) {
         self.records += other.records;
         self.bytes += other.bytes;
         self.latencies.merge(&other.latencies);
         self.holds.extend_from_slice(&other.holds);
         self.overdue += other.overdue;
         self.skipped += other.skipped;
+        self.usage.add(&other.usage);
+        self.highest = self.highest.max(other.highest);
+        if let Some(e) = other.failed.take() {
+            self.failed.get_or_insert(e);
+        }
         if let (Some(mine), Some(theirs)) = (&mut self.ledger, &other.ledger) {
             mine.merge(theirs);
         }
@@ -171,15 +247,19 @@ const OTHERS_STACK: usize = 2 << 20;
 ///
 /// As [`run`].
 pub fn drive<E: Engine + ?Sized>(engine: &E, plan: &Plan) -> Result<Outcome, Error> {
-    run(engine, plan, &Arc::new(Stop::default()), |_| ControlFlow::Continue(()))
+    let stop = Arc::new(Stop::default());
+    let mut outcome = run(engine, plan, &stop, |_| ControlFlow::Continue(()))?;
+    outcome.failed.take().map_or(Ok(outcome), Err)
 }
 
 /// Runs the plan against an open engine. `watch` is called from the calling thread every [`TICK`] with
 /// the time that has passed; it can break the run off.
 ///
+/// A failure of the log ends the run with what was measured until then, in [`Outcome::failed`].
+///
 /// # Errors
 ///
-/// The first error of any producer, or of a sync; all producers have ended then too. [`Error::Usage`] for tasks with an
+/// The first other error of any producer; all producers have ended then too. [`Error::Usage`] for tasks with an
 /// engine that has no asynchronous calls.
 pub fn run<E: Engine + ?Sized>(
     engine: &E,
@@ -191,7 +271,8 @@ pub fn run<E: Engine + ?Sized>(
     let over = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
         let mut handles = Vec::new();
-        let (waiter, samples) = sampler::start(scope, engine, plan.meaning, &over)?;
+        let intervals = plan.intervals.as_deref();
+        let (waiter, samples) = sampler::start(scope, engine, plan.meaning, intervals, &over)?;
         let stack = if engine.wal().is_some() { STACK } else { OTHERS_STACK };
         let started = match (plan.tasks > 0, engine.wal()) {
             (true, None) => Err(Error::Usage("this engine has no asynchronous calls".into())),
@@ -218,35 +299,48 @@ pub fn run<E: Engine + ?Sized>(
             attend(plan, stop, begun, handles.len(), &mut watch);
         }
         stop.set();
-        let mut total = Tally::new(plan.ledger);
+        let mut tallies = Vec::new();
         let mut failed = started.err();
         for handle in handles {
             match joined(handle) {
-                Ok(tally) => total.merge(&tally),
+                Ok(tally) => tallies.push(tally),
                 Err(e) => failed = failed.or(Some(e)),
             }
         }
-        let syncs = match syncer.map(joined) {
+        let syncs = syncer.map(joined);
+        // Who waits for each record has nothing left to make durable.
+        let synced = if plan.mode == Mode::Blocking { Ok(()) } else { engine.sync() };
+        let seconds = begun.elapsed().as_secs_f64();
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+        let measured = waiter.map(joined).transpose()?;
+        if let Some(e) = failed {
+            return Err(e);
+        }
+        let mut total = Tally::new(plan.ledger);
+        let log_failed = tallies.iter().any(|tally| tally.failed.is_some())
+            || synced.is_err()
+            || matches!(syncs, Some(Err(_)));
+        for mut tally in tallies {
+            if log_failed && plan.mode != Mode::Blocking {
+                tally.keep_durable(|at| engine.is_durable(Some(at)));
+            }
+            total.merge(tally);
+        }
+        if let Some((measured, holds)) = measured {
+            total.latencies.merge(&measured);
+            total.holds.extend(holds);
+        }
+        let syncs = match syncs {
             Some(Err(e)) => {
-                failed = failed.or(Some(e));
+                total.fail(e, stop)?;
                 Latencies::new()
             }
             Some(Ok(syncs)) => syncs,
             None => Latencies::new(),
         };
-        // Who waits for each record has nothing left to make durable.
-        let synced = if plan.mode == Mode::Blocking { Ok(()) } else { engine.sync() };
-        let seconds = begun.elapsed().as_secs_f64();
-        over.store(true, std::sync::atomic::Ordering::Relaxed);
-        if let Some(waiter) = waiter {
-            let (measured, holds) = joined(waiter)?;
-            total.latencies.merge(&measured);
-            total.holds.extend(holds);
+        if let Err(e) = synced {
+            total.fail(e.into(), stop)?;
         }
-        if let Some(e) = failed {
-            return Err(e);
-        }
-        synced?;
         let producers = if plan.tasks > 0 { plan.tasks } else { plan.threads };
         let every = seconds * producers as f64 / total.records.max(1) as f64;
         let every = Duration::from_secs_f64(every);
@@ -255,7 +349,8 @@ pub fn run<E: Engine + ?Sized>(
             Mode::Pipelined => Some(sampler::correct(&total.latencies, &total.holds, every)),
             Mode::Blocking => Some(total.latencies.corrected(every)),
         };
-        let Tally { records, bytes, latencies, overdue, skipped, ledger, holds: _ } = total;
+        let Tally { records, bytes, latencies, overdue, skipped, ledger, failed, usage, .. } =
+            total;
         Ok(Outcome {
             records,
             bytes,
@@ -266,6 +361,8 @@ pub fn run<E: Engine + ?Sized>(
             overdue,
             skipped,
             ledger,
+            failed,
+            producers: usage,
         })
     })
 }

@@ -10,6 +10,7 @@
 //! 4. One thread waits for the samples in turn. It never holds up a producer: when its queue is full,
 //!    the sample is left out and counted.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{Builder, Scope, ScopedJoinHandle};
@@ -20,7 +21,7 @@ use ringwal::Durability;
 use super::{Mode, Tally};
 use crate::engine::{Engine, Position};
 use crate::error::Error;
-use crate::latency::Latencies;
+use crate::latency::{Intervals, Latencies};
 use crate::payload::SplitMix;
 
 /// What a latency is.
@@ -36,6 +37,8 @@ pub enum Meaning {
     /// Of samples, from when the record was to arrive until a waiting thread is woken since it is
     /// durable.
     Arrival,
+    /// Of samples, from when the record was to arrive until the durable end was seen beyond it, looked at every 200 us.
+    ArrivalPolled,
     /// Of samples, the append alone.
     Append,
 }
@@ -46,6 +49,7 @@ impl Meaning {
     pub fn of(mode: Mode, durability: Durability) -> Meaning {
         match (mode, durability) {
             (Mode::Blocking, _) => Meaning::Each,
+            (Mode::Open(_), Durability::Interval(_)) => Meaning::ArrivalPolled,
             (Mode::Open(_), _) => Meaning::Arrival,
             (Mode::Pipelined, Durability::EveryGroup) => Meaning::Sampled,
             (Mode::Pipelined, Durability::Interval(_)) => Meaning::Polled,
@@ -64,6 +68,7 @@ impl Meaning {
             Meaning::Arrival => {
                 "arrival to durable, as a waiting thread sees it; sampled, open loop"
             }
+            Meaning::ArrivalPolled => "arrival to durable, seen within 200 us; sampled, open loop",
             Meaning::Polled => "append to durable, seen within 200 us; sampled, closed loop",
             Meaning::Append => "the append alone, not durable; sampled, closed loop",
         }
@@ -77,6 +82,7 @@ impl Meaning {
             Meaning::Sampled => "append_to_durable_sampled",
             Meaning::Polled => "append_to_durable_sampled_polled",
             Meaning::Arrival => "arrival_to_durable_sampled",
+            Meaning::ArrivalPolled => "arrival_to_durable_sampled_polled",
             Meaning::Append => "append_sampled",
         }
     }
@@ -126,7 +132,7 @@ const QUEUE: usize = 1024;
 /// Samples of a stall: arrivals go on, and are sampled as before.
 const OPEN_QUEUE: usize = 1 << 16;
 /// Samples of an open loop a second, of all producers.
-const OPEN_SAMPLES: f64 = 20_000.0;
+pub const OPEN_SAMPLES: f64 = 20_000.0;
 const POLL: Duration = Duration::from_micros(200);
 const PERIOD: Duration = Duration::from_micros(100);
 const MAX_STRIDE: u32 = 1 << 16;
@@ -140,18 +146,19 @@ pub(super) fn start<'scope, 'env, E: Engine + ?Sized>(
     scope: &'scope Scope<'scope, 'env>,
     engine: &'scope E,
     meaning: Meaning,
+    intervals: Option<&'scope Intervals>,
     over: &'scope AtomicBool,
 ) -> Result<(Option<Waiter<'scope>>, Option<SyncSender<Sample>>), Error> {
     let polled = match meaning {
         Meaning::Each | Meaning::Append => return Ok((None, None)),
         Meaning::Sampled | Meaning::Arrival => false,
-        Meaning::Polled => true,
+        Meaning::Polled | Meaning::ArrivalPolled => true,
     };
     let (sender, receiver) = sync_channel(match meaning {
-        Meaning::Arrival => OPEN_QUEUE,
+        Meaning::Arrival | Meaning::ArrivalPolled => OPEN_QUEUE,
         _ => QUEUE,
     });
-    let body = move || Ok(wait_for(engine, &receiver, polled, over));
+    let body = move || Ok(wait_for(engine, &receiver, polled, intervals, over));
     let spawned = Builder::new().name("latency".into()).spawn_scoped(scope, body);
     let waiter = spawned.map_err(|source| Error::System { what: "start a thread", source })?;
     Ok((Some(waiter), Some(sender)))
@@ -161,6 +168,7 @@ fn wait_for<E: Engine + ?Sized>(
     engine: &E,
     samples: &Receiver<Sample>,
     polled: bool,
+    intervals: Option<&Intervals>,
     over: &AtomicBool,
 ) -> (Latencies, Vec<Hold>) {
     let (mut measured, mut holds) = (Latencies::new(), Vec::new());
@@ -178,6 +186,9 @@ fn wait_for<E: Engine + ?Sized>(
         }
         let latency = sample.begun.elapsed();
         measured.record(latency);
+        if let Some(intervals) = intervals {
+            intervals.record(0, latency);
+        }
         note(&mut holds, latency, sample.since, sample.gap);
     }
     (measured, holds)
@@ -199,12 +210,21 @@ pub(super) struct Sampler {
     since: Duration,
     gap: u32,
     pub(super) skipped: u64,
+    /// Without a sender, latencies are counted there, too.
+    intervals: Option<Arc<Intervals>>,
+    number: usize,
 }
 
 impl Sampler {
     /// For a closed loop.
-    pub(super) fn new(sender: Option<SyncSender<Sample>>, number: usize) -> Self {
+    pub(super) fn new(
+        sender: Option<SyncSender<Sample>>,
+        intervals: Option<Arc<Intervals>>,
+        number: usize,
+    ) -> Self {
         Sampler {
+            intervals,
+            number,
             sender,
             countdown: 1,
             stride: 1,
@@ -226,7 +246,7 @@ impl Sampler {
         producers: usize,
     ) -> Self {
         let stride = (rate * producers as f64 / OPEN_SAMPLES).clamp(1.0, 1e9) as u32;
-        Sampler { stride, adaptive: false, ..Sampler::new(sender, number) }
+        Sampler { stride, adaptive: false, ..Sampler::new(sender, None, number) }
     }
 
     /// Called before each append: when this one is to be timed, the time.
@@ -259,10 +279,14 @@ impl Sampler {
     #[cold]
     pub(super) fn end(&mut self, begun: Instant, at: Option<Position>, tally: &mut Tally) {
         let (since, gap) = (self.since, self.gap);
+        tally.mark();
         match &self.sender {
             None => {
                 let latency = begun.elapsed();
                 tally.latencies.record(latency);
+                if let Some(intervals) = &self.intervals {
+                    intervals.record(self.number, latency);
+                }
                 note(&mut tally.holds, latency, since, gap);
             }
             Some(sender) => {
@@ -279,7 +303,7 @@ mod tests {
 
     #[test]
     fn the_stride_follows_the_rate() {
-        let mut sampler = Sampler::new(None, 0);
+        let mut sampler = Sampler::new(None, None, 0);
         for _ in 0..40 {
             // No time since then, however long this thread is kept waiting.
             sampler.last = Instant::now() + Duration::from_secs(60);
@@ -306,7 +330,7 @@ mod tests {
 
     #[test]
     fn about_ten_thousand_samples_are_taken_a_second() {
-        let mut sampler = Sampler::new(None, 0);
+        let mut sampler = Sampler::new(None, None, 0);
         let (begun, mut taken) = (Instant::now(), 0);
         // Until it has found its stride, however little of the time this thread has had.
         for calls in 0.. {
@@ -326,5 +350,7 @@ mod tests {
         assert_eq!(Meaning::of(Mode::Pipelined, Durability::EveryGroup), Meaning::Sampled);
         assert_eq!(Meaning::of(Mode::Pipelined, interval), Meaning::Polled);
         assert_eq!(Meaning::of(Mode::Pipelined, Durability::Manual), Meaning::Append);
+        assert_eq!(Meaning::of(Mode::Open(1.0), interval), Meaning::ArrivalPolled);
+        assert_eq!(Meaning::of(Mode::Open(1.0), Durability::EveryGroup), Meaning::Arrival);
     }
 }

@@ -19,6 +19,7 @@ use super::source::Source;
 use super::threads::rising;
 use super::{Mode, Plan, Tally, quota};
 use crate::error::Error;
+use crate::latency::Intervals;
 use crate::stop::{Stop, lock};
 
 thread_local! {
@@ -35,6 +36,7 @@ struct Shared {
     source: Source,
     stop: Arc<Stop>,
     tallies: Vec<Mutex<Tally>>,
+    intervals: Option<Arc<Intervals>>,
 }
 
 impl Shared {
@@ -56,6 +58,7 @@ pub(super) fn produce(
         wal: wal.clone(),
         source: plan.source.clone(),
         stop: Arc::clone(stop),
+        intervals: plan.intervals.clone(),
         tallies: (0..plan.threads).map(|_| Mutex::new(Tally::new(plan.ledger))).collect(),
     });
     let worked = runtime.block_on(async {
@@ -88,7 +91,20 @@ pub(super) fn produce(
     drop(runtime);
     worked?;
     let mut total = Tally::new(plan.ledger);
-    shared.tallies.iter().for_each(|tally| total.merge(&lock(tally)));
+    // How much is durable after a failure cannot be said of their sum: it is said of each.
+    let failed = shared.tallies.iter().any(|tally| lock(tally).failed.is_some());
+    for tally in &shared.tallies {
+        let mut tally = std::mem::replace(&mut *lock(tally), Tally::new(None));
+        if failed && plan.mode != Mode::Blocking {
+            tally.keep_durable(|at| wal.durable_end().as_u64() > at);
+        }
+        total.merge(tally);
+    }
+    if failed {
+        // It is durable as it is.
+        total.highest = 0;
+    }
+    total.mark();
     Ok(total)
 }
 
@@ -108,13 +124,22 @@ async fn blocking(shared: Arc<Shared>, number: usize, mut left: u64) -> Result<(
     let mut begun = Instant::now();
     while left > 0 && !shared.stop.is_set() {
         let Some(payload) = source.next_payload()? else { break };
-        let appended = shared.wal.append_async(payload).await;
-        let lsn = appended.map_err(|e| shared.source.explain(e))?;
-        shared.wal.when_durable(lsn).await?;
+        let appended = match shared.wal.append_async(payload).await {
+            Ok(lsn) => shared.wal.when_durable(lsn).await.map(|()| lsn),
+            Err(e) => Err(e),
+        };
+        let lsn = match appended {
+            Ok(lsn) => lsn,
+            Err(e) => return shared.tally().fail(shared.source.explain(e), &shared.stop),
+        };
         let now = Instant::now();
         {
             let mut tally = shared.tally();
-            tally.latencies.record(now.duration_since(begun));
+            let latency = now.duration_since(begun);
+            tally.latencies.record(latency);
+            if let Some(intervals) = &shared.intervals {
+                intervals.record(WORKER.get(), latency);
+            }
             tally.count(Some(lsn.as_u64()), payload);
         }
         begun = now;
@@ -131,14 +156,16 @@ async fn pipelined(
     samples: Option<SyncSender<Sample>>,
 ) -> Result<(), Error> {
     let mut source = shared.source.producer(number);
-    let mut sampler = Sampler::new(samples, number);
+    let mut sampler = Sampler::new(samples, shared.intervals.clone(), number);
     let mut last = 0;
     let mut turn = TURN;
     while left > 0 && !shared.stop.is_set() {
         let Some(payload) = source.next_payload()? else { break };
         let timed = sampler.begin();
-        let appended = shared.wal.append_async(payload).await;
-        let lsn = appended.map_err(|e| shared.source.explain(e))?;
+        let lsn = match shared.wal.append_async(payload).await {
+            Ok(lsn) => lsn,
+            Err(e) => return shared.tally().fail(shared.source.explain(e), &shared.stop),
+        };
         {
             let mut tally = shared.tally();
             if let Some(begun) = timed {

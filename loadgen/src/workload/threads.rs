@@ -9,6 +9,7 @@ use super::{Mode, Plan, Tally, quota};
 use crate::engine::{Engine, Position};
 use crate::error::Error;
 use crate::stop::Stop;
+use crate::usage::Usage;
 
 /// One thread's whole work.
 pub(super) fn produce<E: Engine + ?Sized>(
@@ -19,11 +20,13 @@ pub(super) fn produce<E: Engine + ?Sized>(
     samples: Option<SyncSender<Sample>>,
 ) -> Result<Tally, Error> {
     let left = quota(plan.records, plan.threads, number);
-    match plan.mode {
+    let mut tally = match plan.mode {
         Mode::Blocking => blocking(engine, plan, number, stop, left),
         Mode::Pipelined => pipelined(engine, plan, number, stop, left, samples),
         Mode::Open(rate) => open(engine, plan, number, stop, left, samples, rate),
-    }
+    }?;
+    tally.usage = Usage::of_this_thread();
+    Ok(tally)
 }
 
 fn blocking<E: Engine + ?Sized>(
@@ -39,8 +42,18 @@ fn blocking<E: Engine + ?Sized>(
     while left > 0 && !stop.is_set() {
         let Some(payload) = source.next_payload()? else { break };
         let begun = Instant::now();
-        let at = engine.append_durable_at(payload).map_err(|e| plan.source.explain(e))?;
-        tally.latencies.record(begun.elapsed());
+        let at = match engine.append_durable_at(payload) {
+            Ok(at) => at,
+            Err(e) => {
+                tally.fail(plan.source.explain(e), stop)?;
+                break;
+            }
+        };
+        let latency = begun.elapsed();
+        tally.latencies.record(latency);
+        if let Some(intervals) = &plan.intervals {
+            intervals.record(number, latency);
+        }
         tally.count(at, payload);
         rising(&mut last, at)?;
         left -= 1;
@@ -58,12 +71,18 @@ fn pipelined<E: Engine + ?Sized>(
 ) -> Result<Tally, Error> {
     let mut source = plan.source.producer(number);
     let mut tally = Tally::new(plan.ledger);
-    let mut sampler = Sampler::new(samples, number);
+    let mut sampler = Sampler::new(samples, plan.intervals.clone(), number);
     let mut last = 0;
     while left > 0 && !stop.is_set() {
         let Some(payload) = source.next_payload()? else { break };
         let timed = sampler.begin();
-        let at = engine.append_at(payload).map_err(|e| plan.source.explain(e))?;
+        let at = match engine.append_at(payload) {
+            Ok(at) => at,
+            Err(e) => {
+                tally.fail(plan.source.explain(e), stop)?;
+                break;
+            }
+        };
         if let Some(begun) = timed {
             sampler.end(begun, at, &mut tally);
         }
@@ -84,7 +103,7 @@ fn open<E: Engine + ?Sized>(
     samples: Option<SyncSender<Sample>>,
     rate: f64,
 ) -> Result<Tally, Error> {
-    let mut arrivals = Arrivals::new(rate, plan.arrivals, number, plan.threads);
+    let mut arrivals = Arrivals::new(rate, plan.arrivals, plan.seed, number, plan.threads);
     let mut source = plan.source.producer(number);
     let mut tally = Tally::new(plan.ledger);
     let mut sampler =
@@ -96,7 +115,13 @@ fn open<E: Engine + ?Sized>(
         while let Some(arrival) = arrivals.next_due() {
             let Some(payload) = source.next_payload()? else { break };
             let timed = sampler.begin();
-            let at = engine.append_at(payload).map_err(|e| plan.source.explain(e))?;
+            let at = match engine.append_at(payload) {
+                Ok(at) => at,
+                Err(e) => {
+                    tally.fail(plan.source.explain(e), stop)?;
+                    break;
+                }
+            };
             if timed.is_some() {
                 sampler.end(arrivals.time(arrival), at, &mut tally);
             }
