@@ -233,6 +233,7 @@ impl WalBuilder {
     ///
     /// [`Error::Options`](crate::Error::Options) for a setting out of range, `Locked` if a writer has
     /// it open, `Corruption`, `Unsupported` or `ForeignSegment` for what is found in the directory,
+    /// `NameTaken` if the prefix is another log's to a filesystem that ignores case,
     /// `NoSpace` if there is no room for the first segment, `BackendUnavailable` if io_uring was asked
     /// for and cannot run, `Io` for anything that the system refuses. Nothing is changed on disk
     /// before the log has been judged sound.

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::follow::Follow;
 use crate::lsn::Lsn;
 use crate::positions::Slots;
-use crate::segment::is_consumer_name;
+use crate::segment::{Names, is_consumer_name};
 use crate::shared::Shared;
 
 /// Reads a log from where it was left off, from [`Wal::consumer`](crate::Wal::consumer).
@@ -47,8 +47,15 @@ impl fmt::Debug for Consumer {
     }
 }
 
-fn check_name(name: &str) -> Result<()> {
-    if is_consumer_name(name) { Ok(()) } else { Err(Error::ConsumerName { name: name.into() }) }
+fn check_name(names: &Names, name: &str) -> Result<()> {
+    let longest = names.longest_consumer();
+    match is_consumer_name(name) {
+        false => Err(Error::ConsumerName { name: name.into() }),
+        true if name.len() > longest => {
+            Err(Error::ConsumerNameTooLong { name: name.into(), longest })
+        }
+        true => Ok(()),
+    }
 }
 
 /// Takes a name back if the consumer does not come about.
@@ -71,7 +78,7 @@ impl Drop for Attached<'_> {
 
 impl Consumer {
     pub(crate) fn attach(shared: &Arc<Shared>, log_id: [u8; 16], name: &str) -> Result<Self> {
-        check_name(name)?;
+        check_name(&shared.files.names, name)?;
         shared.durable.check_running()?;
         context::check_may_wait()?;
         let files = &shared.files;
@@ -215,7 +222,7 @@ impl Drop for Consumer {
 
 /// Gives a consumer up: its position is forgotten, and nothing is kept for it.
 pub(crate) fn remove(shared: &Shared, name: &str) -> Result<()> {
-    check_name(name)?;
+    check_name(&shared.files.names, name)?;
     shared.durable.check_running()?;
     let files = &shared.files;
     let file = files.names.consumer(name);

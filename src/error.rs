@@ -118,6 +118,27 @@ pub enum Error {
         /// As given.
         name: String,
     },
+    /// The consumer's name and the log's prefix together make a longer file name than filesystems take.
+    #[error(
+        "the consumer's name {name:?} and the log's prefix together make a file name of more than 255 \
+         bytes: with this prefix a consumer's name has at most {longest} bytes"
+    )]
+    ConsumerNameTooLong {
+        /// As given.
+        name: String,
+        /// Bytes that fit.
+        longest: usize,
+    },
+    /// A file has the name that one of the log's would get, or one that the filesystem takes for the
+    /// same: some ignore case. Nothing was changed.
+    #[error(
+        "{path} exists, under this name or under one that the filesystem takes for the same, as it may \
+         ignore case: choose a prefix, or a consumer's name, that differs in more than that"
+    )]
+    NameTaken {
+        /// The file that was to be created.
+        path: PathBuf,
+    },
     /// The consumer is attached already: a name has one [`Consumer`](crate::Consumer) at a time.
     #[error("the consumer {name} is attached already; drop it first")]
     ConsumerInUse {
@@ -254,6 +275,7 @@ impl From<Error> for io::Error {
             Error::NoSpace => io::ErrorKind::StorageFull,
             Error::Closed => io::ErrorKind::BrokenPipe,
             Error::Locked { .. } | Error::ConsumerInUse { .. } => io::ErrorKind::ResourceBusy,
+            Error::NameTaken { .. } => io::ErrorKind::AlreadyExists,
             Error::WouldDeadlock | Error::Reentrant => io::ErrorKind::Deadlock,
             Error::Corruption { .. }
             | Error::ForeignSegment { .. }
@@ -270,6 +292,7 @@ impl From<Error> for io::Error {
             | Error::EmptyBatch
             | Error::InsideBatch { .. }
             | Error::ConsumerName { .. }
+            | Error::ConsumerNameTooLong { .. }
             | Error::ConsumerBackwards { .. }
             | Error::Consumed { .. }
             | Error::Options(_) => io::ErrorKind::InvalidInput,

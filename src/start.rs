@@ -16,7 +16,7 @@ use crate::options::{Durability, Geometry, Options};
 use crate::recovery::{judge_the_rest, scan};
 use crate::scheduling;
 use crate::sealed::{Sealed, SealedThread};
-use crate::segment::{DirLock, Names};
+use crate::segment::{DirLock, Names, check_names};
 use crate::shared::{Running, Shared};
 use crate::stall::{self, Watchdog};
 use crate::storage::{DEFAULT_MODE, Dir, OsDir};
@@ -28,6 +28,7 @@ pub(crate) fn open(path: &Path, options: &Options) -> Result<Wal> {
     let names = Names::new(&options.prefix);
     let span = tracing::info_span!("open", dir = %dir.path().display(), prefix = options.prefix);
     let _entered = span.enter();
+    check_names(&dir, &names)?;
     let lock = DirLock::acquire(&dir, &names.lock())?;
     if let Some(mode) = options.file_mode {
         let of_the_log = |name: &str| names.are_of(name);

@@ -451,7 +451,8 @@ impl Wal {
     ///
     /// # Errors
     ///
-    /// `ConsumerName`, `ConsumerInUse` if it is attached already, `ConsumerDamaged`, `Io`; `Closed`,
+    /// `ConsumerName`, `ConsumerNameTooLong` with this prefix, `ConsumerInUse` if it is attached already,
+    /// `NameTaken` if the filesystem takes it for another file's name, `ConsumerDamaged`, `Io`; `Closed`,
     /// `Poisoned`, `WouldDeadlock`.
     pub fn consumer(&self, name: &str) -> Result<Consumer> {
         Consumer::attach(&self.core().shared, self.inner.log_id, name)

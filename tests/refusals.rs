@@ -238,3 +238,22 @@ fn a_life_that_follows_a_clean_close_is_not_forgotten_with_its_first_group() {
     }
     assert!(snapshot(&temp.log()) == before);
 }
+
+/// Each is within its own limit, and together they would make a file name that no filesystem takes.
+#[test]
+fn a_prefix_and_a_consumers_name_that_are_too_long_together_are_refused_by_length() {
+    let temp = Temp::new();
+    for (prefix, longest) in [(200, 41), (180, 61), (178, 63), (177, 64), (1, 64)] {
+        let prefix = "p".repeat(prefix);
+        let wal = small(&temp.log()).prefix(prefix).open().unwrap();
+        for len in longest + 1..=64 {
+            match wal.consumer(&"c".repeat(len)) {
+                Err(Error::ConsumerNameTooLong { longest: said, .. }) => assert_eq!(said, longest),
+                other => panic!("{other:?}"),
+            }
+        }
+        drop(wal.consumer(&"c".repeat(longest)).unwrap());
+        assert!(matches!(wal.consumer(&"c".repeat(65)), Err(Error::ConsumerName { .. })));
+        wal.close().unwrap();
+    }
+}

@@ -265,4 +265,13 @@ pub(crate) struct Import {
     /// What the application calls the form of its records, for a new log.
     #[arg(long, value_name = "N")]
     pub(crate) application_version: Option<u32>,
+    /// Permission bits of the log's files, as for chmod: 0640 lets readers of the group in. Without it those of
+    /// the newest segment, or 0600 for a new log.
+    #[arg(long, value_name = "MODE", value_parser = mode)]
+    pub(crate) mode: Option<u32>,
+}
+
+fn mode(text: &str) -> Result<u32, String> {
+    let digits = text.strip_prefix("0o").unwrap_or(text);
+    u32::from_str_radix(digits, 8).map_err(|_| "an octal number, as 0640".to_owned())
 }

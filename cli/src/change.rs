@@ -21,14 +21,35 @@ const LOOK: Duration = Duration::from_millis(100);
 /// Bytes that are read ahead of the log.
 const AHEAD: usize = 256 << 10;
 
-/// As the log is: new segments are as large as the others.
+/// As the log is: new segments are as large as the others, and have their mode.
 fn builder(cli: &Cli, dir: &Path) -> WalBuilder {
     let builder = Wal::builder(dir).prefix(cli.prefix.clone());
     let files = Directory::open(dir, &cli.prefix).and_then(|log| log.segment_files());
-    match files.ok().and_then(|files| files.last().map(|file| file.size)) {
+    let Some(last) = files.ok().and_then(|files| files.into_iter().next_back()) else {
+        return builder;
+    };
+    let builder = match mode_of(&dir.join(&last.name)) {
+        Some(mode) => builder.file_mode(mode | 0o600),
+        None => builder,
+    };
+    match last.size {
         // Of one that is damaged, opening says it.
-        Some(size) if size >= 16 << 10 && size.is_multiple_of(4096) => builder.segment_size(size),
+        size if size >= 16 << 10 && size.is_multiple_of(4096) => builder.segment_size(size),
         _ => builder,
+    }
+}
+
+fn mode_of(path: &Path) -> Option<u32> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let meta = std::fs::symlink_metadata(path).ok()?;
+        meta.is_file().then_some(meta.permissions().mode() & 0o777)
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = path;
+        None
     }
 }
 
@@ -77,7 +98,12 @@ pub(crate) fn import(cli: &Cli, args: &Import) -> Result<()> {
 }
 
 fn fresh(cli: &Cli, args: &Import) -> WalBuilder {
-    builder(cli, &args.dir).application_version(args.application_version.unwrap_or(0))
+    let builder = builder(cli, &args.dir);
+    let builder = builder.application_version(args.application_version.unwrap_or(0));
+    match args.mode {
+        Some(mode) => builder.file_mode(mode),
+        None => builder,
+    }
 }
 
 /// Reads on a thread of its own, which may wait for input for as long as it likes: the process ends without it.

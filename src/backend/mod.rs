@@ -150,7 +150,8 @@ pub struct BackendInfo {
     pub commit_method_reason: MethodReason,
     /// The same in words, with the times that were measured.
     pub commit_method_detail: String,
-    /// Whether writes go past the page cache.
+    /// Whether writes go past the page cache. False also where the filesystem accepts direct I/O and
+    /// caches all the same, as tmpfs, ext4 with `data=journal` and btrfs with checksums do.
     pub direct_io: bool,
     /// Whether the ring's buffers are registered with the kernel.
     pub registered_buffers: bool,

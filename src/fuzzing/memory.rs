@@ -89,7 +89,7 @@ impl Dir for Memory {
 
     fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn File>> {
         let mut files = lock(&self.0);
-        if access == Access::Create {
+        if matches!(access, Access::Create | Access::CreateCached) {
             if files.contains_key(name) {
                 return Err(io::ErrorKind::AlreadyExists.into());
             }

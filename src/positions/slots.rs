@@ -8,7 +8,9 @@
 //!    alone meanwhile. So one of the two is sound at any moment, and the one with the higher counter
 //!    says what was stored last, or what was being stored.
 //! 2. The file gets its name when it is whole and synced.
-//! 3. After a failed write or sync nothing more is stored: what the file says is not known.
+//! 3. The blocks are of 4096 bytes whatever the device asks for, and so are written through the page
+//!    cache: direct I/O may want larger ones. Nothing that was cached before an open is believed.
+//! 4. After a failed write or sync nothing more is stored: what the file says is not known.
 
 use std::io;
 use std::sync::Arc;
@@ -83,12 +85,18 @@ impl Slots {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(io("replace", e)),
             _ => {}
         }
-        let file = dir.open(temporary, Access::Create).map_err(|e| io("create", e))?;
+        let file = dir.open(temporary, Access::CreateCached).map_err(|e| io("create", e))?;
         let mut both = AlignedBuf::new(2 * BLOCK);
         both[..LEN].copy_from_slice(&encode(&log_id, 0, position));
         write_full(&*file, &both, 0).map_err(|e| io("write", e))?;
         file.sync_data().map_err(|e| io("sync", e))?;
-        dir.rename(temporary, name).map_err(|e| io("rename", e))?;
+        dir.rename(temporary, name).map_err(|e| {
+            let _ = dir.remove(temporary);
+            match e.kind() {
+                io::ErrorKind::AlreadyExists => Error::NameTaken { path: dir.path_of(name) },
+                _ => io("rename", e),
+            }
+        })?;
         dir.sync().map_err(|e| io("sync the directory of", e))?;
         Ok(Slots { file, log_id, counter: 0, failed: false })
     }
@@ -96,7 +104,7 @@ impl Slots {
     /// Opens the file, and reads its position past the page cache.
     pub(crate) fn open(dir: &dyn Dir, name: &str, log_id: [u8; 16]) -> Result<(Self, u64)> {
         let io = |op, e| Error::io(op, dir.path_of(name), e);
-        let file = dir.open(name, Access::Write).map_err(|e| io("open", e))?;
+        let file = dir.open(name, Access::WriteCached).map_err(|e| io("open", e))?;
         let mut both = AlignedBuf::new(2 * BLOCK);
         let n = read_full(&*file, &mut both, 0).map_err(|e| io("read", e))?;
         let slots = both[..n].chunks(BLOCK).filter_map(|block| decode(block, &log_id));
@@ -180,6 +188,36 @@ mod tests {
             }
         }
         assert!(crashes > 4000, "{crashes}");
+    }
+
+    /// A device may ask direct I/O for more than the 4096 bytes of a slot.
+    #[test]
+    fn positions_are_stored_without_direct_io() {
+        use crate::storage::hooked::{Call, HookedDir};
+        let direct = |call, _: &str| match call {
+            Call::Open(Access::Write | Access::Create | Access::ReadDevice) => {
+                Err(io::ErrorKind::InvalidInput.into())
+            }
+            _ => Ok(()),
+        };
+        let disk = SimDisk::new();
+        let dir = HookedDir::new(disk.dir(), direct).with_block(16_384);
+        let mut slots = create(&dir, 1).unwrap();
+        slots.store(2).unwrap();
+        let (mut slots, position) = Slots::open(&dir, "p", ID).unwrap();
+        assert_eq!(position, 2);
+        slots.store(3).unwrap();
+        assert_eq!(position_in(&dir, "p", &ID), Some(3));
+    }
+
+    #[test]
+    fn a_file_that_has_the_name_already_is_not_replaced() {
+        let disk = SimDisk::new();
+        create(&*disk.dir(), 1).unwrap();
+        let taken = create(&*disk.dir(), 2);
+        assert!(matches!(taken, Err(Error::NameTaken { .. })), "{taken:?}");
+        assert_eq!(Slots::open(&*disk.dir(), "p", ID).unwrap().1, 1);
+        assert_eq!(disk.dir().list().unwrap().len(), 1, "the temporary file is gone");
     }
 
     #[test]

@@ -6,11 +6,13 @@
 //!    ascending order behind the last and removed in ascending order from the first, with a
 //!    directory sync between any two.
 
+mod alias;
 mod lock;
 mod name;
 mod prepare;
 mod table;
 
+pub(crate) use alias::check_names;
 pub(crate) use lock::DirLock;
 pub(crate) use name::{Names, SegmentName, is_consumer_name};
 pub(crate) use prepare::{Haste, Preparation, zeroes};

@@ -21,6 +21,9 @@ pub(crate) enum SegmentName {
 /// Bytes of a consumer's name at most.
 const LONGEST_CONSUMER: usize = 64;
 
+/// Bytes of a file's name at most, on every filesystem that a log is likely to be on.
+const LONGEST_NAME: usize = 255;
+
 /// Whether a consumer may be called that.
 pub(crate) fn is_consumer_name(name: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
@@ -78,6 +81,11 @@ impl Names {
         format!("{}.consumer.{name}.new", self.prefix)
     }
 
+    /// Bytes of a consumer's name at most, so that the names of its files fit too.
+    pub(crate) fn longest_consumer(&self) -> usize {
+        LONGEST_CONSUMER.min(LONGEST_NAME.saturating_sub(self.consumer_temporary("").len()))
+    }
+
     /// The consumer whose position that file holds.
     pub(crate) fn parse_consumer<'a>(&self, file: &'a str) -> Option<&'a str> {
         let name = file.strip_prefix(&self.prefix)?.strip_prefix(".consumer.")?;
@@ -99,6 +107,15 @@ impl Names {
     #[cfg(any(test, all(target_os = "linux", feature = "uring")))]
     pub(crate) fn commit(&self) -> String {
         format!("{}.commit", self.prefix)
+    }
+
+    /// Whether the file is a segment of a log with another prefix: then which its name in this log would be.
+    pub(crate) fn as_if_ours(&self, name: &str) -> Option<String> {
+        let ending = name.len().checked_sub(DIGITS + 5)?;
+        let (prefix, rest) = name.split_at_checked(ending)?;
+        let digits = rest.strip_prefix('.')?.strip_suffix(".wal")?;
+        let is_segment = digits.bytes().all(|b| b.is_ascii_digit()) && prefix != self.prefix;
+        is_segment.then(|| format!("{}{rest}", self.prefix))
     }
 
     /// Whether the file is one of this log's.
@@ -149,6 +166,30 @@ mod tests {
                 assert!(names.are_of(name), "{name}");
                 assert!(!Names::new("other").are_of(name), "{name}");
             }
+        }
+    }
+
+    #[test]
+    fn every_name_of_the_longest_prefix_and_consumer_fits_a_file_system() {
+        for len in [1, 176, 177, 178, 199, 200] {
+            let names = Names::new(&"x".repeat(len));
+            let longest = names.longest_consumer();
+            assert!((41..=LONGEST_CONSUMER).contains(&longest));
+            assert_eq!(longest == LONGEST_CONSUMER, len <= 177, "{len}");
+            let consumer = "c".repeat(longest);
+            for name in [names.consumer_temporary(&consumer), names.segment(0), names.sealed()] {
+                assert!(name.len() <= LONGEST_NAME, "{len}: {name}");
+            }
+        }
+    }
+
+    #[test]
+    fn segments_of_other_prefixes_have_a_name_in_this_log() {
+        let names = Names::new("WAL");
+        let other = "wal.00000000000000000064.wal";
+        assert_eq!(names.as_if_ours(other).as_deref(), Some("WAL.00000000000000000064.wal"));
+        for name in ["WAL.00000000000000000064.wal", "wal.lock", "", "\u{e9}.wal", "wal.64.wal"] {
+            assert_eq!(names.as_if_ours(name), None, "{name}");
         }
     }
 

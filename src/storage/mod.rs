@@ -39,6 +39,11 @@ pub(crate) enum Access {
     Create,
     /// Writes and reads through the page cache; made if it is missing.
     Cached,
+    /// Writes and reads through the page cache, of which nothing is believed that was there before:
+    /// the first read is the device's answer.
+    WriteCached,
+    /// The same, of a new file that must not exist yet.
+    CreateCached,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

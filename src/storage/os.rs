@@ -27,6 +27,8 @@ pub(crate) struct OsDir {
     directory: Directory,
     mode: u32,
     block: OnceLock<u32>,
+    /// Whether what is opened for direct I/O is written and read past the page cache.
+    past_the_cache: OnceLock<bool>,
 }
 
 #[derive(Debug)]
@@ -57,7 +59,13 @@ impl OsDir {
             return Err(io::ErrorKind::NotADirectory.into());
         }
         let directory = Directory::open(&path)?;
-        Ok(OsDir { path, directory, mode: DEFAULT_MODE, block: OnceLock::new() })
+        Ok(OsDir {
+            path,
+            directory,
+            mode: DEFAULT_MODE,
+            block: OnceLock::new(),
+            past_the_cache: OnceLock::new(),
+        })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -167,7 +175,11 @@ impl OsDir {
             _ => self.open_existing(name, How { write, new: None, direct }),
         };
         match open(sys::CAN_BE_DIRECT) {
-            Ok(file) => Ok((file, sys::CAN_BE_DIRECT)),
+            Ok(file) => {
+                let past = || sys::CAN_BE_DIRECT && sys::goes_past_the_cache(&file);
+                let past = *self.past_the_cache.get_or_init(past);
+                Ok((file, past))
+            }
             // The filesystem has no direct I/O. A file that was created on the way is empty.
             Err(e) if e.raw_os_error().is_some() && e.kind() == io::ErrorKind::InvalidInput => {
                 if access == Access::Create {
@@ -286,11 +298,16 @@ impl Dir for OsDir {
                 let how = How { write: false, new: None, direct: false };
                 (self.open_existing(name, how)?, false)
             }
+            Access::WriteCached => {
+                let how = How { write: true, new: None, direct: false };
+                (self.open_existing(name, how)?, false)
+            }
+            Access::CreateCached => (self.create(name, false)?, false),
             Access::ReadDevice | Access::Write | Access::Create => {
                 self.open_direct(name, access)?
             }
         };
-        if access == Access::ReadDevice && !direct {
+        if access == Access::WriteCached || access == Access::ReadDevice && !direct {
             sys::drop_cached_pages(&file);
         }
         Ok(Arc::new(OsFile { file, direct }))

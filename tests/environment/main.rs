@@ -16,6 +16,7 @@ mod side_files;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod filesystems;
 mod privileges;
 
 /// Says why a test does not run here.

@@ -72,7 +72,7 @@ impl Dir for SimDir {
 
     fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn File>> {
         let mut state = self.disk.state_of(self.life)?;
-        if access == Access::Create {
+        if matches!(access, Access::Create | Access::CreateCached) {
             state.simple()?;
             if state.names.contains_key(name) {
                 return Err(io::ErrorKind::AlreadyExists.into());

@@ -236,3 +236,82 @@ fn direct_alignment(file: &fs::File) -> Option<u32> {
     let stat = statx(file, libc::STATX_DIOALIGN)?;
     (stat.stx_mask & libc::STATX_DIOALIGN != 0).then_some(stat.stx_dio_offset_align)
 }
+
+/// Whether direct I/O on this file, which was opened for it, is direct. Some filesystems accept the
+/// flag and use the page cache all the same: tmpfs; ext4 that journals data; btrfs and bcachefs where
+/// they sum or compress what is written; ZFS.
+pub(in super::super) fn goes_past_the_cache(file: &fs::File) -> bool {
+    if direct_alignment(file) == Some(0) {
+        return false;
+    }
+    match nix::sys::statfs::fstatfs(file).map(|stat| stat.filesystem_type()) {
+        Ok(nix::sys::statfs::TMPFS_MAGIC | RAMFS_MAGIC | HUGETLBFS_MAGIC | ZFS_MAGIC) => false,
+        Ok(nix::sys::statfs::EXT4_SUPER_MAGIC) => {
+            !mount_options(file).is_some_and(|options| has(&options, "data=journal"))
+        }
+        Ok(nix::sys::statfs::BTRFS_SUPER_MAGIC) => {
+            let without_sums =
+                |options: &String| has(options, "nodatasum") || has(options, "nodatacow");
+            mount_options(file).as_ref().is_some_and(without_sums) || is_not_copied_on_write(file)
+        }
+        _ => true,
+    }
+}
+
+type Magic = nix::sys::statfs::FsType;
+const RAMFS_MAGIC: Magic = nix::sys::statfs::FsType(0x8584_58f6_u32 as _);
+const HUGETLBFS_MAGIC: Magic = nix::sys::statfs::FsType(0x9584_58f6_u32 as _);
+const ZFS_MAGIC: Magic = nix::sys::statfs::FsType(0x2fc1_2fc1_u32 as _);
+
+fn has(options: &str, option: &str) -> bool {
+    options.split(',').any(|has| has == option)
+}
+
+/// The options of the mount and of the filesystem that the file is on.
+fn mount_options(file: &fs::File) -> Option<String> {
+    let stat = statx(file, libc::STATX_MNT_ID)?;
+    if stat.stx_mask & libc::STATX_MNT_ID == 0 {
+        return None;
+    }
+    let mounts = fs::read("/proc/self/mountinfo").ok()?;
+    options_of(&String::from_utf8_lossy(&mounts), stat.stx_mnt_id)
+}
+
+/// "36 35 98:0 /root /mount/point rw,noatime master:1 - ext4 /dev/sda rw,data=journal": the options
+/// before the dash are the mount's, those at the end the filesystem's.
+fn options_of(mounts: &str, id: u64) -> Option<String> {
+    let number = id.to_string();
+    let line = mounts.lines().find(|line| line.split(' ').next() == Some(&*number))?;
+    let (mount, filesystem) = line.split_once(" - ")?;
+    let (of_mount, of_filesystem) = (mount.split(' ').nth(5)?, filesystem.split(' ').nth(2)?);
+    Some(format!("{of_mount},{of_filesystem}"))
+}
+
+/// A file that btrfs writes in place has no sums either.
+fn is_not_copied_on_write(file: &fs::File) -> bool {
+    const FS_NOCOW_FL: libc::c_long = 0x0080_0000;
+    let mut flags: libc::c_long = 0;
+    // SAFETY: an open descriptor and room for the answer, which outlives the call. The kernel writes an
+    // int there, which fits.
+    let rc = unsafe { libc::ioctl(file.as_raw_fd(), libc::FS_IOC_GETFLAGS, &raw mut flags) };
+    rc == 0 && flags & FS_NOCOW_FL != 0
+}
+
+#[cfg(all(test, not(ringwal_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_those_of_the_mount_with_that_number() {
+        let mounts = "\
+            36 35 98:0 / / rw,noatime master:1 - ext4 /dev/root rw,errors=continue\n\
+            361 36 98:1 /a\\040- /mnt\\040x rw shared:7 - ext4 /dev/b rw,data=journal\n\
+            4 36 0:5 / /t rw - tmpfs tmpfs rw,size=1k\n";
+        assert_eq!(options_of(mounts, 36).unwrap(), "rw,noatime,rw,errors=continue");
+        assert!(has(&options_of(mounts, 361).unwrap(), "data=journal"));
+        assert!(!has(&options_of(mounts, 36).unwrap(), "data=journal"));
+        assert_eq!(options_of(mounts, 3), None);
+        assert_eq!(options_of("", 36), None);
+        assert_eq!(options_of("36 garbage", 36), None);
+    }
+}

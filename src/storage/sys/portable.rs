@@ -137,6 +137,10 @@ pub(in super::super) fn allocate(_: &fs::File, _: u64) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
+pub(in super::super) fn goes_past_the_cache(_: &fs::File) -> bool {
+    false
+}
+
 pub(in super::super) fn drop_cached_pages(_: &fs::File) {}
 
 pub(in super::super) fn block_size_of(_: &Path, _: &fs::File) -> u32 {

@@ -1,0 +1,99 @@
+//! Names that differ and are one: a filesystem may ignore case, or how a letter is put together.
+
+use std::collections::HashSet;
+use std::io;
+
+use super::Names;
+use crate::error::{Error, Result};
+use crate::storage::{Access, Dir};
+
+/// Refuses a log whose files would be another log's: a name of this log leads to a file, and no file
+/// of the directory is called that.
+pub(crate) fn check_names(dir: &dyn Dir, names: &Names) -> Result<()> {
+    let list = || -> Result<HashSet<String>> {
+        let entries = dir.list().map_err(|e| Error::io("list", dir.path_of(""), e))?;
+        Ok(entries.into_iter().map(|entry| entry.name).collect())
+    };
+    let there = list()?;
+    // One segment of each other log is enough: all of its names begin as this one does.
+    let mut prefixes = HashSet::new();
+    let of_others = there.iter().filter_map(|name| {
+        let ours = names.as_if_ours(name)?;
+        prefixes.insert(&name[..name.len() - (ours.len() - names.prefix().len())]).then_some(ours)
+    });
+    for name in of_others.chain([names.lock()]) {
+        // A writer of this log may have created it in between.
+        if !there.contains(&name) && leads_somewhere(dir, &name) && !list()?.contains(&name) {
+            return Err(Error::NameTaken { path: dir.path_of(&name) });
+        }
+    }
+    Ok(())
+}
+
+fn leads_somewhere(dir: &dyn Dir, name: &str) -> bool {
+    match dir.open(name, Access::Read) {
+        Ok(_) => true,
+        // It may not be read, or is no regular file.
+        Err(e) => matches!(e.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput),
+    }
+}
+
+#[cfg(all(test, not(ringwal_loom)))]
+mod tests {
+    use std::path::PathBuf;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::storage::sim::SimDisk;
+    use crate::storage::{Entry, File};
+
+    /// Takes names for one that differ in case alone, and lists them as they were created.
+    #[derive(Debug)]
+    struct Folding(Arc<dyn Dir>);
+
+    impl Dir for Folding {
+        fn list(&self) -> io::Result<Vec<Entry>> {
+            self.0.list()
+        }
+        fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn File>> {
+            let listed = self.0.list()?.into_iter().map(|entry| entry.name);
+            let as_it_is = listed.into_iter().find(|is| is.to_lowercase() == name.to_lowercase());
+            self.0.open(as_it_is.as_deref().unwrap_or(name), access)
+        }
+        fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+            self.0.rename(from, to)
+        }
+        fn remove(&self, name: &str) -> io::Result<()> {
+            self.0.remove(name)
+        }
+        fn sync(&self) -> io::Result<()> {
+            self.0.sync()
+        }
+        fn block_size(&self) -> u32 {
+            self.0.block_size()
+        }
+        fn path_of(&self, name: &str) -> PathBuf {
+            self.0.path_of(name)
+        }
+    }
+
+    #[test]
+    fn a_log_whose_names_lead_to_another_logs_files_is_refused() {
+        let segment = Names::new("wal").segment(4096);
+        for there in ["wal.lock", &segment] {
+            let disk = SimDisk::new();
+            disk.dir().open(there, Access::Create).unwrap();
+            disk.dir().open("unrelated", Access::Create).unwrap();
+            let folding = Folding(disk.dir());
+            for prefix in ["WAL", "Wal", "wAl"] {
+                let refused = check_names(&folding, &Names::new(prefix));
+                assert!(matches!(refused, Err(Error::NameTaken { .. })), "{there}, {prefix}");
+                // Where case counts they are two logs.
+                check_names(&*disk.dir(), &Names::new(prefix)).unwrap();
+            }
+            for prefix in ["wal", "wal2", "WAL2", "a"] {
+                check_names(&folding, &Names::new(prefix)).unwrap();
+            }
+        }
+    }
+}
