@@ -14,6 +14,7 @@ mod faults;
 mod ledger;
 mod oracle;
 mod seeds;
+mod side_files;
 mod tally;
 mod whole_files;
 mod world;
