@@ -1,5 +1,41 @@
 //! Atomics, locks and a place to sleep: std's, or loom's under `--cfg ringwal_loom`, or shuttle's, which
 //! `--cfg ringwal_shuttle` puts in loom's place. The only file that chooses.
+//!
+//! # Orderings
+//!
+//! Every atomic access of the ring, the waiters and the futex, by file and word. `tests/tidy.rs` holds this table
+//! against the code: loom knows sequential consistency of fences only, so that the fences of its models would hide
+//! a weaker access. Whoever changes an ordering changes its row, and says why it is enough.
+//!
+//! *Dekker*: one side stores and then looks at the other side's word, the other side does the same. At least one
+//! of the two must see the other, which takes four sequentially consistent accesses.
+//!
+//! | file | word | accesses | why |
+//! |---|---|---|---|
+//! | ring/mod.rs | tail | fetch_add SeqCst, 3 load Acquire, load SeqCst, swap SeqCst | Dekker with the bell: `poll` looks after `arm`. The swap publishes the base (Release); `reserved_end` looks at it before and after the base (Acquire) |
+//! | ring/reserve.rs | tail | fetch_add SeqCst, load Acquire, load Relaxed | Dekker with the bell: a producer reserves before it looks at it. The first look only spares an addition; the one under the lock needs no order of its own |
+//! | ring/mod.rs | end | load SeqCst, store Relaxed, store Release, store SeqCst | Dekker with the bell: the crosser fixes the end, then rings. A control group's is the I/O thread's own; 0 is stored under nobody's eyes, before the lock publishes the buffer |
+//! | ring/reserve.rs | end | load SeqCst | Dekker: of the crosser and the last producer one sees that the extent is closed and complete |
+//! | ring/mod.rs | done | load SeqCst, store Relaxed | Dekker with the bell, and Acquire of the bytes published. 0 as for the end |
+//! | ring/reserve.rs | done | fetch_add SeqCst | Dekker with the bell: a producer publishes (Release of its bytes) before it looks at it |
+//! | ring/mod.rs | base | load Acquire, 3 load Relaxed, 3 store Release | The ring's invariants 7 and 9. The crosser and the I/O thread are ordered by the lock and by `end` |
+//! | ring/reserve.rs | base | load Relaxed | After the addition to the tail, which read what the opener's swap has released |
+//! | ring/doorbell.rs | state | 2 load SeqCst, 2 store SeqCst, swap SeqCst | Dekker: `arm` stores before the I/O thread looks for work, `published` and `ring` look after the work is there |
+//! | ring/request.rs | len | load Relaxed, store Relaxed | Written before the request is queued, under the lock |
+//! | ring/request.rs | index | load Relaxed, store Relaxed | Written before the state says GRANTED, read after it was seen |
+//! | ring/request.rs | offset | load Relaxed, store Relaxed | As the index |
+//! | ring/reserve.rs | full_waits | 2 fetch_add Relaxed | A statistic |
+//! | ring/memory.rs | leak | store Release | Read by `drop`, which owns the memory |
+//! | durable/mod.rs | end | load Relaxed, load SeqCst, store SeqCst | Dekker with the buckets: the I/O thread moves the end, then looks for waiters. The relaxed look only ends a pause early |
+//! | durable/mod.rs | threads | 2 fetch_add SeqCst, 2 fetch_sub SeqCst, 2 load SeqCst | Dekker with the end: a thread enters, then looks at it |
+//! | durable/mod.rs | tasks | 2 load SeqCst, 3 store SeqCst | Dekker with the end: a task enters, then looks at it |
+//! | durable/mod.rs | demand | fetch_max SeqCst, load SeqCst | Dekker with the bell: a waiter demands, then rings; the I/O thread arms, then looks at the demand |
+//! | durable/mod.rs | crowd | load Relaxed, store Relaxed | A hint |
+//! | durable/mod.rs | ids | fetch_add Relaxed | Only different from each other |
+//! | durable/relay.rs | waiting | load SeqCst, 2 store SeqCst | Dekker: wakers are put in before the chosen task is woken, and looked for by each poll |
+//! | durable/status.rs | word | compare_exchange SeqCst SeqCst, load SeqCst, 2 store SeqCst | Dekker with the buckets, as the end is: a failure lets every waiter go |
+//! | sync.rs | word | compare_exchange SeqCst SeqCst, fetch_add SeqCst, load SeqCst, store SeqCst | The futex's 2, and its users' own pairs |
+//! | sync.rs | atomic | fence SeqCst | Of the models alone |
 
 #[cfg(all(ringwal_loom, not(ringwal_shuttle)))]
 pub(crate) use ::loom;

@@ -167,3 +167,107 @@ fn planted_bugs_have_a_place_in_the_code() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+/// The accesses of the table in src/sync.rs: file, word, accesses.
+fn stated_orderings() -> Vec<(String, String, String)> {
+    let text = fs::read_to_string(root().join("src/sync.rs")).unwrap();
+    let rows =
+        text.lines().skip_while(|line| *line != "//! | file | word | accesses | why |").skip(2);
+    rows.map_while(|row| row.strip_prefix("//! |"))
+        .map(|row| {
+            let mut cells = row.split('|').map(|cell| cell.trim().to_owned());
+            let mut next = || cells.next().unwrap();
+            (next(), next(), next())
+        })
+        .collect()
+}
+
+/// The accesses of a source text: word, what is done to it and with which orderings.
+fn orderings_in(text: &str) -> Vec<(String, String)> {
+    const DONE: [&str; 8] = [
+        "load(",
+        "store(",
+        "swap(",
+        "fetch_add(",
+        "fetch_sub(",
+        "fetch_max(",
+        "compare_exchange(",
+        "fence(",
+    ];
+    let is_name = |c: char| c.is_alphanumeric() || c == '_';
+    let mut found = Vec::new();
+    for done in DONE {
+        for (at, _) in text.match_indices(done) {
+            let before = text[..at].trim_end();
+            let Some(before) = before.strip_suffix('.').or(before.strip_suffix("::")) else {
+                continue;
+            };
+            let before = before.trim_end().trim_end_matches("()");
+            let word = before.rsplit(|c| !is_name(c)).next().unwrap();
+            let mut open = 1;
+            let arguments: String = text[at + done.len()..]
+                .chars()
+                .take_while(|c| {
+                    open += i32::from(*c == '(') - i32::from(*c == ')');
+                    open > 0
+                })
+                .collect();
+            let orderings: Vec<&str> = arguments
+                .split("Ordering::")
+                .skip(1)
+                .map(|rest| rest.split(|c| !is_name(c)).next().unwrap())
+                .collect();
+            // Without one it is a method of another type, in whose file the access is.
+            if !orderings.is_empty() {
+                let access = format!("{} {}", done.trim_end_matches('('), orderings.join(" "));
+                found.push((word.to_owned(), access));
+            }
+        }
+    }
+    found
+}
+
+/// Which orderings the lock-free parts rely on cannot be seen by the models: their fences make up for weaker ones.
+#[test]
+fn atomic_accesses_have_the_orderings_that_the_table_states() {
+    let mut files = vec![root().join("src/sync.rs")];
+    sources(&root().join("src/ring"), &mut files);
+    sources(&root().join("src/durable"), &mut files);
+    let mut counted: HashMap<(String, String, String), usize> = HashMap::new();
+    for file in files.iter().filter(|file| !is_test(file)) {
+        let text = fs::read_to_string(file).unwrap();
+        // An ordering that goes by another name would not be seen.
+        for hidden in ["Ordering::*", "Ordering as ", "Ordering::{", ": Ordering"] {
+            assert!(!text.contains(hidden), "{}: {hidden}", file.display());
+        }
+        let code: String = text.lines().filter(|l| !l.trim_start().starts_with("//")).collect();
+        let code = code.split("#[cfg(all(test, not(ringwal_loom)))]mod tests {").next().unwrap();
+        let name = file.strip_prefix(root().join("src")).unwrap().to_str().unwrap().to_owned();
+        for (word, access) in orderings_in(code) {
+            *counted.entry((name.clone(), word, access)).or_default() += 1;
+        }
+    }
+    let mut found: HashMap<(String, String), Vec<String>> = HashMap::new();
+    for ((file, word, access), count) in counted {
+        let times = if count > 1 { format!("{count} ") } else { String::new() };
+        found.entry((file, word)).or_default().push(format!("{times}{access}"));
+    }
+    let mut stated = stated_orderings();
+    assert!(stated.len() > 20, "the table was not found");
+    let mut wrong = Vec::new();
+    for (file, word, accesses) in stated.drain(..) {
+        let mut expected: Vec<&str> = accesses.split(", ").collect();
+        let mut has = found.remove(&(file.clone(), word.clone())).unwrap_or_default();
+        expected.sort_unstable();
+        has.sort_unstable();
+        if expected != has {
+            wrong.push(format!(
+                "{file}, {word}: {} stand in the table, {} in the code",
+                expected.join(", "),
+                has.join(", ")
+            ));
+        }
+    }
+    wrong.extend(found.into_iter().map(|row| format!("not in the table: {row:?}")));
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

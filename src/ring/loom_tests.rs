@@ -257,7 +257,7 @@ fn loom_the_reserved_end_covers_what_was_published_before_a_stop() {
     });
 }
 
-/// 9: a task comes for its room while it is taken back: one of the two fills it.
+/// 10: a task comes for its room while it is taken back: one of the two fills it.
 #[test]
 fn loom_a_task_takes_its_room_or_misses_it() {
     model(|| {

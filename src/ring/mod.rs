@@ -22,11 +22,14 @@
 //! 7. The opener stores base before it publishes the tail; a reservation reads it afterwards.
 //! 8. Producers that wait for room are granted the first bytes of the next extent, in order: none
 //!    starves, however large its record. The tail is published before they are told.
-//! 9. What was granted to a task is in `unpolled` until its extent is released: a task that does not come
+//! 9. A base is stored with Release and, where no word orders the look, loaded with Acquire: a look that
+//!    finds the next extent's base in a buffer finds the tail moved on, too.
+//! 10. What was granted to a task is in `unpolled` until its extent is released: a task that does not come
 //!    misses its turn when the I/O thread says so, and holds up nobody.
 
 mod doorbell;
 mod memory;
+mod pause;
 mod queue;
 mod request;
 mod reserve;
@@ -51,6 +54,7 @@ use crate::caught::caught;
 use crate::format::GROUP_HEADER;
 use crate::lsn::align_up;
 use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering, Tracker, lock};
+use pause::pause;
 use queue::Queue;
 use request::Request;
 use word::{SEAL, Tail};
@@ -266,7 +270,7 @@ impl Ring {
         }
         let sequence = opening.next;
         let index = self.index(sequence);
-        self.extents[index].base.store(to.next, Ordering::Relaxed);
+        self.extents[index].base.store(to.next, Ordering::Release);
         // Who waits gets the first bytes. The tail is published before anybody is told: whoever fills
         // a grant and rings the bell must find the I/O thread able to see the extent.
         let fits = |offset: &mut u64, request: &Arc<Request>| {
@@ -299,6 +303,12 @@ impl Ring {
     /// The first address that no reservation holds: every record appended so far lies below it,
     /// and once the durable end reaches it, all of them are durable.
     pub(crate) fn reserved_end(&self) -> u64 {
+        self.reserved_end_with(pause)
+    }
+
+    /// `pause` is called after each look that does not tell, with the number of those before it.
+    fn reserved_end_with(&self, mut pause: impl FnMut(u32)) -> u64 {
+        let mut looks = 0_u32;
         loop {
             let before = Tail(self.tail.load(Ordering::Acquire));
             let base = self.extents[before.index(self.extents.len())].base.load(Ordering::Acquire);
@@ -319,9 +329,8 @@ impl Ring {
                     return opening.last_end;
                 }
             }
-            crate::sync::spin_loop();
-            #[cfg(ringwal_loom)]
-            crate::sync::loom::thread::yield_now();
+            pause(looks);
+            looks = looks.saturating_add(1);
         }
     }
 
@@ -400,7 +409,7 @@ impl Ring {
             let prepared_end = opening.placement.prepared_end;
             opening.placement = Placement { prepared_end, ..left };
             // We are the crosser, and nobody else has any of it (invariant 5).
-            self.extents[index].base.store(left.next, Ordering::Relaxed);
+            self.extents[index].base.store(left.next, Ordering::Release);
         }
     }
 
@@ -436,7 +445,7 @@ impl Ring {
     fn open_private(&self, opening: &mut Opening, mut to: Placement) -> u64 {
         let sequence = opening.next;
         let extent = &self.extents[self.index(sequence)];
-        extent.base.store(to.next, Ordering::Relaxed);
+        extent.base.store(to.next, Ordering::Release);
         extent.end.store(HEADER, Ordering::Release);
         to.next += to.block;
         opening.placement = to;

@@ -1,0 +1,90 @@
+//! How a thread waits for another that is between two steps of a few instructions: the crosser of an extent.
+//!
+//! 1. The other is a microsecond away, or was taken off its processor. So the waiting thread first looks again
+//!    and again, then gives its processor away, and then sleeps: it never keeps the other from running,
+//!    whatever their priorities are, and costs next to nothing however long that takes.
+
+use std::time::Duration;
+
+/// Looks after which the waiting thread gives way, and after which it sleeps.
+const SPINS: u32 = 64;
+const AWAKE: u32 = SPINS + 16;
+const SLEEP: Duration = Duration::from_micros(200);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pause {
+    Spin,
+    Yield,
+    Sleep,
+}
+
+/// What follows the look with this number.
+fn after(looks: u32) -> Pause {
+    match looks {
+        0..SPINS => Pause::Spin,
+        SPINS..AWAKE => Pause::Yield,
+        _ => Pause::Sleep,
+    }
+}
+
+/// Called after each look that found nothing, with the number of looks before it.
+#[cfg(not(ringwal_loom))]
+pub(super) fn pause(looks: u32) {
+    match after(looks) {
+        Pause::Spin => crate::sync::spin_loop(),
+        Pause::Yield => crate::sync::yield_now(),
+        Pause::Sleep => std::thread::sleep(SLEEP),
+    }
+}
+
+/// In the models there is no time: each is a chance for the others.
+#[cfg(ringwal_loom)]
+pub(super) fn pause(looks: u32) {
+    let _ = (after(looks), SLEEP);
+    crate::sync::spin_loop();
+    crate::sync::loom::thread::yield_now();
+}
+
+#[cfg(all(test, not(ringwal_loom)))]
+mod tests {
+    use super::*;
+    use crate::ring::{HEADER, Placement, Ring, SEAL};
+    use crate::sync::Ordering;
+
+    #[test]
+    fn whoever_waits_long_sleeps() {
+        let all: Vec<Pause> = (0..1000).map(after).collect();
+        assert_eq!((all[0], all[999], after(u32::MAX)), (Pause::Spin, Pause::Sleep, Pause::Sleep));
+        let awake = all.iter().filter(|&&pause| pause != Pause::Sleep).count();
+        assert!(awake < 100 && all.contains(&Pause::Yield), "{awake}");
+        assert!(all.iter().skip(awake).all(|&pause| pause == Pause::Sleep));
+    }
+
+    /// The crosser is taken off its processor between its addition and its lock: whoever asks for the end pauses
+    /// after each look, gets the exact answer afterwards, and none before.
+    #[test]
+    fn the_end_behind_a_crosser_that_does_not_run_is_waited_for_in_pauses() {
+        let placement = Placement {
+            next: 4096,
+            segment_end: 1 << 20,
+            prepared_end: 1 << 20,
+            segment_size: 1 << 20,
+            block: 4096,
+        };
+        let ring = Ring::new(8192, 2, placement);
+        ring.start();
+        ring.try_reserve(64).unwrap().publish(1);
+        let found = ring.tail.fetch_add(SEAL, Ordering::SeqCst);
+        let offset = HEADER + 64;
+        assert_eq!(found & 0xFFFF, offset);
+        let mut pauses = 0;
+        let end = ring.reserved_end_with(|looks| {
+            assert_eq!(looks, pauses, "one pause after each look");
+            pauses += 1;
+            if pauses == 500 {
+                drop(ring.cross(0, offset));
+            }
+        });
+        assert_eq!((end, pauses), (8192, 500));
+    }
+}
