@@ -110,7 +110,8 @@ impl WalBuilder {
 
     /// How long the log is idle, with everything durable, until it writes a block that says so.
     /// From then on no damage to what was acknowledged can pass for a torn write. Default 20 ms; at
-    /// least 1 ms; [`Duration::MAX`] is never.
+    /// least 1 ms; [`Duration::MAX`] is never. While groups come regularly the log waits for twice the longest recent time
+    /// between two of them, up to 10 s: each states the same of those before it.
     pub fn idle_seal(self, after: Duration) -> Self {
         self.with(|o| o.idle_seal = after)
     }
@@ -130,6 +131,10 @@ impl WalBuilder {
 
     /// Removes a segment when its last record is older than this. Default: never. Longer than zero;
     /// looked at ten times in that time, at most every 10 ms and at least every minute.
+    ///
+    /// The monotonic clock counts, which stands still while the machine is suspended; for segments of an earlier run
+    /// the wall clock at the opening, too. What is old by the wall clock alone goes after this age, or 10 s
+    /// after the opening if that is sooner, and then a quarter of it at a time.
     pub fn max_age(self, age: Duration) -> Self {
         self.with(|o| o.max_age = Some(age))
     }

@@ -67,8 +67,9 @@ impl Core {
     #[cold]
     pub(crate) fn refused(&self, refused: Refused) -> Error {
         match refused {
-            Refused::Full => Error::RingFull,
-            Refused::NoSpace => Error::NoSpace,
+            // The ring may be full because there is no segment to write to.
+            Refused::Full => self.shared.obstacle().unwrap_or(Error::RingFull),
+            Refused::NoSpace => self.shared.no_segment(),
             Refused::Stopped => self.shared.durable.check_running().err().unwrap_or(Error::Closed),
         }
     }

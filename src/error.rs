@@ -47,6 +47,19 @@ pub enum Error {
          remove old segments; appending resumes by itself"
     )]
     NoSpace,
+    /// A segment cannot be prepared or removed for a cause that may pass: too few file descriptors, too little memory, a
+    /// permission that is missing. Nothing was appended and nothing is lost; the log tries on, and appends work again by
+    /// themselves once the cause is gone.
+    #[error(
+        "{path} cannot be prepared or removed ({source}): remove the cause, or raise the limit; the log tries on, and \
+         appending resumes by itself"
+    )]
+    Obstructed {
+        /// The file, or the directory.
+        path: PathBuf,
+        /// The last error.
+        source: Arc<io::Error>,
+    },
     /// Another writer has this directory and prefix open.
     #[error("{path} is locked by {}", holder(.pid))]
     Locked {
@@ -273,6 +286,7 @@ impl From<Error> for io::Error {
             Error::Io { source, .. } => source.kind(),
             Error::RingFull | Error::NotDurable { .. } => io::ErrorKind::WouldBlock,
             Error::NoSpace => io::ErrorKind::StorageFull,
+            Error::Obstructed { source, .. } => source.kind(),
             Error::Closed => io::ErrorKind::BrokenPipe,
             Error::Locked { .. } | Error::ConsumerInUse { .. } => io::ErrorKind::ResourceBusy,
             Error::NameTaken { .. } => io::ErrorKind::AlreadyExists,

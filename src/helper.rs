@@ -13,52 +13,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Clock;
-use crate::error::Failure;
+use crate::error::{Error, Failure};
 use crate::flights::Place;
 use crate::format::SegmentHeader;
-use crate::segment::{Found, Haste, Preparation, zeroes};
+use crate::retention::{Policy, Retention};
+use crate::segment::{Haste, Preparation, zeroes};
 use crate::shared::Shared;
 use crate::storage::{Access, AlignedBuf, Refused, is_no_space};
-
-/// What the segments of this log are to be like, and how many may stay.
-#[derive(Debug, Clone)]
-pub(crate) struct Policy {
-    pub(crate) log_id: [u8; 16],
-    pub(crate) segment_size: u64,
-    pub(crate) block: u32,
-    pub(crate) max_group: u32,
-    pub(crate) app_version: u32,
-    pub(crate) max_segments: Option<usize>,
-    pub(crate) max_total_bytes: Option<u64>,
-    pub(crate) max_age: Option<Duration>,
-}
-
-impl Policy {
-    /// Segments to keep prepared: two, so that one is at hand while the next is made; one where the
-    /// limits are tight.
-    fn spares(&self) -> usize {
-        let tight = self.max_segments.is_some_and(|n| n < 4)
-            || self.max_total_bytes.is_some_and(|n| n / self.segment_size < 4);
-        if tight { 1 } else { 2 }
-    }
-
-    pub(crate) fn header(&self, base: u64, now: u64) -> SegmentHeader {
-        SegmentHeader {
-            log_id: self.log_id,
-            block: self.block,
-            size: self.segment_size,
-            base,
-            max_group: self.max_group,
-            created_at: now,
-            app_version: self.app_version,
-        }
-    }
-
-    /// Whether this log can go on writing into such a segment.
-    pub(crate) fn fits(&self, header: &SegmentHeader) -> bool {
-        header.block == self.block && header.max_group >= self.max_group
-    }
-}
 
 /// When to step again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +31,8 @@ pub(crate) enum Next {
     Finished,
 }
 
+/// Nanoseconds for which appends wait while a segment cannot be prepared for a cause that may pass.
+const PATIENCE: u64 = 1_000_000_000;
 const RETRY: Duration = Duration::from_millis(100);
 /// A pause between two pieces of a segment that nobody waits for, at most.
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
@@ -84,7 +47,7 @@ const HURRY: u64 = 1_000_000_000;
 pub(crate) struct Helper {
     shared: Arc<Shared>,
     clock: Arc<dyn Clock>,
-    policy: Policy,
+    retention: Retention,
     preparation: Option<Preparation>,
     recycling: bool,
     /// When the preparation began.
@@ -93,6 +56,8 @@ pub(crate) struct Helper {
     /// A removed segment under a temporary name, to be used again.
     pool: Option<String>,
     out_of_space: bool,
+    /// Segments cannot be prepared or removed since then, by the clock.
+    obstructed_since: Option<u64>,
     /// Until this time segments are allocated and not written.
     hurry_until: u64,
     /// Base of the newest segment that holds groups, since when, and how long the one before lasted.
@@ -103,16 +68,18 @@ pub(crate) struct Helper {
 
 impl Helper {
     pub(crate) fn new(shared: Arc<Shared>, clock: Arc<dyn Clock>, policy: Policy) -> Self {
+        let retention = Retention::new(policy, &*clock);
         Helper {
             shared,
             clock,
-            policy,
+            retention,
             preparation: None,
             recycling: false,
             begun: 0,
             zeroes: None,
             pool: None,
             out_of_space: false,
+            obstructed_since: None,
             hurry_until: 0,
             newest: 0,
             newest_since: 0,
@@ -160,19 +127,51 @@ impl Helper {
                 tracing::warn!(error = %e, "no space for the next segment; trying on");
             }
             self.out_of_space = true;
-            self.shared.ring.set_no_space();
-            self.shared.cut_settled();
-            self.shared.helper_rounds.bump();
-            self.shared.helper_rounds.wake_all();
-            self.shared.ring.doorbell.ring();
+            self.shared.set_obstacle(None);
+            self.refuse();
         } else if e.may_pass() {
-            tracing::warn!(error = %e, "cannot prepare a segment now; trying on");
+            self.obstructed(e);
         } else {
             let op = "preparing or removing a segment";
             let failure = Failure { detail: e.to_string(), ..Failure::from_io(op, &e.source) };
             self.shared.fail(failure);
         }
         Next::OnNudge(Some(RETRY))
+    }
+
+    /// Tries on. Whoever waits for the segment is told after a while.
+    fn obstructed(&mut self, e: &Refused) {
+        let now = self.clock.now();
+        let since = *self.obstructed_since.get_or_insert_with(|| {
+            self.shared.counters.obstructions.add(1);
+            tracing::warn!(error = %e, "cannot prepare or remove a segment now; trying on");
+            now
+        });
+        // The system's error is not cloned, but made again from its number.
+        let (number, kind) = (e.source.raw_os_error(), e.source.kind());
+        let source = number.map_or(kind.into(), std::io::Error::from_raw_os_error);
+        let obstacle = Error::Obstructed { path: e.path.clone(), source: Arc::new(source) };
+        self.shared.set_obstacle(Some(obstacle));
+        if now.saturating_sub(since) >= PATIENCE {
+            self.refuse();
+        }
+    }
+
+    /// What was in the way is no more, or stands in nobody's way.
+    fn unobstructed(&mut self) {
+        if self.obstructed_since.take().is_some() {
+            self.shared.set_obstacle(None);
+            tracing::info!("segments can be prepared and removed again");
+        }
+    }
+
+    /// Lets go of everybody who waits for the next segment, until there is one.
+    fn refuse(&self) {
+        self.shared.ring.set_no_space();
+        self.shared.cut_settled();
+        self.shared.helper_rounds.bump();
+        self.shared.helper_rounds.wake_all();
+        self.shared.ring.doorbell.ring();
     }
 
     fn clean_up(&mut self) {
@@ -185,53 +184,13 @@ impl Helper {
         }
     }
 
-    /// The LSN below which segments are to go.
-    fn retention_target(&self) -> u64 {
-        let table = &self.shared.files.table;
-        let (live, _) = table.counts();
-        let (_, bytes) = table.extent();
-        let newest = self.shared.durable.end().saturating_sub(1);
-        let newest = match table.find(newest) {
-            Found::In(header) => header.base,
-            Found::Pruned(_) | Found::Beyond => return 0,
-        };
-        let limit = table.oldest_pin().map_or(newest, |pin| pin.min(newest));
-        let limit = limit.min(self.shared.released());
-        let held = self.shared.consumers.holds(self.shared.durable.end());
-        let limit = held.map_or(limit, |position| position.min(limit));
-        let now = self.clock.wall();
-        let truncate_to = self.shared.truncate_to.load(crate::sync::Ordering::SeqCst);
-        let (_, spares) = table.counts();
-        let missing = self.policy.spares().saturating_sub(spares);
-        let mut left = live;
-        let mut bytes = bytes + missing as u64 * self.policy.segment_size;
-        let mut target = 0;
-        table.closed_from(0, |header, closed_at| {
-            let old = self.policy.max_age.zip(closed_at).is_some_and(|(age, at)| {
-                now.saturating_sub(at) > u64::try_from(age.as_nanos()).unwrap_or(u64::MAX)
-            });
-            let too_many =
-                self.policy.max_segments.is_some_and(|n| left + self.policy.spares() > n);
-            let too_large = self.policy.max_total_bytes.is_some_and(|n| bytes > n);
-            let goes = old || too_many || too_large || header.end() <= truncate_to;
-            if !goes || header.end() > limit {
-                return false;
-            }
-            left -= 1;
-            bytes -= header.size;
-            target = header.end();
-            true
-        });
-        target
-    }
-
     fn retain(&mut self) -> Result<(), Refused> {
         // Before the look at what may go: a wish that comes later is for the next round.
         let asked = self.shared.truncations_asked.load(crate::sync::Ordering::SeqCst);
         if self.shared.released() != u64::MAX {
             self.shared.ring_sealed();
         }
-        let target = self.retention_target();
+        let target = self.retention.target(&self.shared, &*self.clock);
         self.shared.want_retired(target);
         // Made when there is something to tell of: this is looked at again and again.
         let mut span = None;
@@ -263,7 +222,7 @@ impl Helper {
     fn remove(&mut self, header: &SegmentHeader) -> Result<(), Refused> {
         let shared = &self.shared;
         let name = shared.files.names.segment(header.base);
-        let same = header.size == self.policy.segment_size && self.pool.is_none();
+        let same = header.size == self.retention.policy().segment_size && self.pool.is_none();
         let single = same
             && shared
                 .files
@@ -297,29 +256,33 @@ impl Helper {
         let table = &self.shared.files.table;
         let (live, spares) = table.counts();
         let (end, bytes) = table.extent();
+        // Also with a spare, if all that is in it is the block that is held for the epoch group.
+        let waits = self.shared.ring.waits_for_segment();
         if self.preparation.is_none() {
-            if spares >= self.policy.spares() {
+            if spares >= self.retention.policy().spares() && !waits {
                 self.zeroes = None;
-                return Ok(Next::OnNudge(self.next_expiry()));
+                self.unobstructed();
+                return Ok(Next::OnNudge(self.retention.next_look()));
             }
-            let over = self.policy.max_segments.is_some_and(|n| live + spares + 1 > n)
+            let over = self.retention.policy().max_segments.is_some_and(|n| live + spares + 1 > n)
                 || self
-                    .policy
+                    .retention
+                    .policy()
                     .max_total_bytes
-                    .is_some_and(|n| bytes + self.policy.segment_size > n);
-            if over && !(spares == 0 && self.only_more_space_helps()) {
+                    .is_some_and(|n| bytes + self.retention.policy().segment_size > n);
+            if over && !self.only_more_space_helps() {
                 // Retention makes room first; a pinned or unsynced segment may keep it from that.
-                let look_again = (spares == 0).then_some(Duration::from_millis(1));
-                return Ok(Next::OnNudge(look_again.or(self.next_expiry())));
+                let look_again = (spares == 0 || waits).then_some(Duration::from_millis(1));
+                return Ok(Next::OnNudge(look_again.or(self.retention.next_look())));
             }
-            let header = self.policy.header(end, self.clock.wall());
+            let header = self.retention.policy().header(end, self.clock.wall());
             let recycle = self.pool.take();
             self.recycling = recycle.is_some();
             self.begun = self.clock.now();
             self.preparation = Some(Preparation::new(&self.shared.files.names, header, recycle));
         }
-        let haste = self.haste(spares);
-        let size = self.policy.segment_size;
+        let haste = self.haste(spares, waits);
+        let size = self.retention.policy().segment_size;
         let zeroes = self.zeroes.get_or_insert_with(|| zeroes(size));
         let Some(preparation) = &mut self.preparation else { return Ok(Next::OnNudge(None)) };
         match preparation.step(&*self.shared.files.dir, &self.shared.files.names, zeroes, haste)? {
@@ -347,6 +310,7 @@ impl Helper {
                     took_ms,
                     "segment prepared"
                 );
+                self.unobstructed();
                 if std::mem::take(&mut self.out_of_space) {
                     tracing::info!("there is space for segments again");
                 }
@@ -359,7 +323,7 @@ impl Helper {
         }
     }
 
-    fn haste(&mut self, spares: usize) -> Haste {
+    fn haste(&mut self, spares: usize, waits: bool) -> Haste {
         let now = self.clock.now();
         let newest = self.shared.files.table.newest();
         if newest != self.newest {
@@ -369,7 +333,7 @@ impl Helper {
             tracing::debug!(base = newest, "the log has gone on to the next segment");
             (self.newest, self.newest_since) = (newest, now);
         }
-        if spares == 0 && self.shared.ring.waits_for_segment() {
+        if waits {
             self.hurry_until = now + HURRY;
         }
         if now < self.hurry_until {
@@ -395,12 +359,6 @@ impl Helper {
             self.shared.ring.doorbell.ring();
         }
         false
-    }
-
-    /// Retention by age is looked at ten times in the age, at least every minute.
-    fn next_expiry(&self) -> Option<Duration> {
-        let every = self.policy.max_age? / 10;
-        Some(every.clamp(Duration::from_millis(10), Duration::from_secs(60)))
     }
 }
 

@@ -62,6 +62,7 @@ mod positions;
 mod read_only;
 mod reader;
 mod recovery;
+mod retention;
 mod ring;
 mod scheduling;
 mod sealed;

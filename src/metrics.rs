@@ -32,6 +32,8 @@ fn publish(wal: &Wal, log: &str) {
         ("ringwal_segments_removed_total", stats.segments_removed),
         ("ringwal_ring_full_waits_total", stats.ring_full_waits),
         ("ringwal_no_space_total", stats.no_space),
+        ("ringwal_obstructions_total", stats.obstructions),
+        ("ringwal_clock_steps_total", stats.clock_steps),
         ("ringwal_slow_reservations_total", stats.slow_reservations),
         ("ringwal_stalls_total", stats.stalls),
         ("ringwal_sealed_failures_total", stats.sealed_failures),
@@ -49,6 +51,7 @@ fn publish(wal: &Wal, log: &str) {
     gauge("ringwal_reader_lag_bytes", stats.reader_lag as f64);
     gauge("ringwal_stalled_seconds", stats.stalled_for.as_secs_f64());
     gauge("ringwal_out_of_space", f64::from(u8::from(stats.out_of_space)));
+    gauge("ringwal_obstructed", f64::from(u8::from(stats.obstructed)));
     let poisoned = matches!(wal.health(), Err(Error::Poisoned { .. }));
     gauge("ringwal_poisoned", f64::from(u8::from(poisoned)));
     for consumer in wal.consumers() {

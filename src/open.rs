@@ -9,7 +9,6 @@ use crate::end_file::proven_end;
 use crate::error::{Error, Result};
 use crate::files::Files;
 use crate::format::{EpochId, Flags, GROUP_HEADER, GroupHeader, Link, SegmentHeader};
-use crate::helper::Policy;
 use crate::lsn::Lsn;
 use crate::options::{Durability, Geometry, Options};
 use crate::positions::{Consumers, furthest_position};
@@ -17,8 +16,9 @@ use crate::recovery::{
     Judgement, RecoveryCase, RecoveryReport, Scan, Walker, judge, judge_the_rest, read_header,
     scan, settle,
 };
+use crate::retention::{Policy, Retention, times_left};
 use crate::ring::{Memory, Placement, Ring};
-use crate::segment::{Haste, Names, Preparation, Spare, Table, zeroes};
+use crate::segment::{Haste, Left, Names, Preparation, Spare, Table, zeroes};
 use crate::shared::Shared;
 use crate::storage::{Access, AlignedBuf, Dir, File, Refused, is_no_space, write_full};
 use crate::tail::Tail;
@@ -42,6 +42,11 @@ pub(crate) struct Start {
     pub(crate) active: SegmentHeader,
     pub(crate) active_file: Arc<dyn File>,
     pub(crate) oldest: u64,
+    /// The log ends with a mark: the epoch group is written when something is written after it.
+    pub(crate) epoch_waits: bool,
+    /// That mark, if the epoch group may take its place.
+    pub(crate) replaceable: Option<GroupHeader>,
+    pub(crate) clean: bool,
 }
 
 /// What opening finds before it changes anything.
@@ -135,7 +140,7 @@ pub(crate) fn recover(
         dir.open(&name, Access::Write).map_err(|e| io("open", &name, e))
     };
     let mut spares = Vec::new();
-    let (live, judged) = match judged {
+    let (mut live, judged) = match judged {
         // Nothing was ever written, and groups would begin in the next segment: readers, which begin in
         // the first one, would find none there.
         Some(judged)
@@ -163,6 +168,9 @@ pub(crate) fn recover(
             source: Arc::new(std::io::ErrorKind::NotFound.into()),
         });
     };
+    // A consumer that came after that was stated holds what was still there.
+    let held = consumers.holds(judged.end).unwrap_or(u64::MAX);
+    finish_retention(&**dir, names, &mut live, judged.stated_oldest.min(held))?;
     let active_file = open_segment(&active)?;
     // A segment of another block size, or for smaller groups, is left.
     let next = if policy.fits(&active) {
@@ -172,8 +180,21 @@ pub(crate) fn recover(
         unlinked.map_err(|e| io("write", &names.segment(active.base), e))?;
         active.end()
     };
-    if active.end() - next < u64::from(geometry.block) && spares.is_empty() {
-        spares.push(prepare(active.end())?);
+    // Proven durable by the mark, and nothing behind it that a new epoch would have to void.
+    let mark = judged.last.filter(GroupHeader::is_mark);
+    // A segment that is left for one of other settings needs another for the mark of a close, unless there is one.
+    let stays = policy.fits(&active) || judged.clean;
+    let mut epoch_waits =
+        mark.is_some() && stays && judged.case != RecoveryCase::Torn && !options.front_was_taken;
+    // The last block is for what makes room on a full disk; opening goes without one.
+    let blocks = (active.end() - next) / u64::from(geometry.block);
+    let is_new = judged.last.is_none();
+    if spares.is_empty() && blocks < if epoch_waits || is_new { 1 } else { 2 } {
+        match prepare(active.end()) {
+            Ok(spare) => spares.push(spare),
+            Err(Error::NoSpace) if !is_new => epoch_waits = true,
+            Err(e) => return Err(e),
+        }
     }
     let prepared_end = spares.last().map_or(active.end(), |s| s.header.end());
     let placement = Placement {
@@ -201,13 +222,28 @@ pub(crate) fn recover(
         application_version: policy.app_version,
         temporaries_removed: removed,
     };
-    let closed_at = closing_times(&**dir, names, options, &live)?;
+    let closed_at = closing_times(
+        &**dir,
+        names,
+        options,
+        &live,
+        judged.last.map(|group| group.wall),
+        clock.wall(),
+    )?;
     let ring = Ring::over(memory, geometry.buffer, geometry.buffers, placement);
     let table = Table::new(live.iter().copied().zip(closed_at), spares);
     let files = Files::new(table, dir, names, Tail::new(tail_limit(ring.capacity())), cuts);
     let durable = Durable::new(judged.end, options.durability != Durability::EveryGroup);
     let shared = Shared::new(ring, durable, files, consumers, oldest);
-    let start = Start { log_id, epoch, link: judged.link, active, active_file, oldest };
+    shared.set_newest_record(newest_record(&**dir, names, &live, &judged)?);
+    if options.on_sealed.is_none() {
+        // Stated by the first group that is written, in however short a life.
+        shared.want_retired(Retention::new(policy.clone(), clock).target(&shared, clock));
+    }
+    let replaceable = mark.filter(|_| policy.fits(&active));
+    let (link, clean) = (judged.link, judged.clean);
+    let start =
+        Start { log_id, epoch, link, active, active_file, oldest, epoch_waits, replaceable, clean };
     Ok(Recovered { shared: Arc::new(shared), policy, report, start, geometry })
 }
 
@@ -218,6 +254,63 @@ fn in_the_way(dir: &dyn Dir, names: &Names, base: u64, log_id: [u8; 16], e: Refu
         Ok(Ok(header)) if header.log_id != log_id => Error::ForeignSegment { segment },
         _ => Error::io(e.op, e.path, e.source),
     }
+}
+
+/// Removes what the last group states to be retired, and the writer had no time to remove. The oldest first, so that no
+/// crash leaves a gap.
+fn finish_retention(
+    dir: &dyn Dir,
+    names: &Names,
+    live: &mut Vec<SegmentHeader>,
+    stated_oldest: u64,
+) -> Result<()> {
+    while live.len() > 1 && live[0].end() <= stated_oldest {
+        let name = names.segment(live[0].base);
+        let removed = match dir.remove(&name) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e),
+            _ => dir.sync(),
+        };
+        removed.map_err(|e| Error::io("remove", dir.path_of(&name), e))?;
+        live.remove(0);
+    }
+    Ok(())
+}
+
+/// The newest group that holds records: 0 if there is none. The log ends with a few marks at most that its writer has
+/// written of its own accord; one of an earlier version may end with many.
+fn newest_record(
+    dir: &dyn Dir,
+    names: &Names,
+    live: &[SegmentHeader],
+    judged: &Judgement,
+) -> Result<u64> {
+    let Some(mut group) = judged.last else { return Ok(0) };
+    let mut walker: Option<(usize, Walker)> = None;
+    while group.records == 0 {
+        let before = group.prev;
+        let at = live.partition_point(|s| s.end() <= before);
+        // Of what has been removed, or is damaged, nothing is known.
+        if before == 0 || live.get(at).is_none_or(|s| before < s.first_group()) {
+            return Ok(0);
+        }
+        let walker = match &mut walker {
+            Some((open, walker)) if *open == at => walker,
+            other => {
+                let name = names.segment(live[at].base);
+                let file = dir.open(&name, Access::Read);
+                let file = file.map_err(|e| Error::io("open", dir.path_of(&name), e))?;
+                &mut other.insert((at, Walker::new(file, live[at]))).1
+            }
+        };
+        let name = names.segment(live[at].base);
+        let read = walker.group(before).map_err(|e| Error::io("read", dir.path_of(&name), e))?;
+        match read {
+            Ok(found) => group = found,
+            // Kept until it is known better.
+            Err(_) => return Ok(before),
+        }
+    }
+    Ok(group.lsn)
 }
 
 /// Bytes of copies kept for followers: what comes in while one is not let run, which is some 10 ms.
@@ -384,21 +477,30 @@ fn keep_spares(
     Ok(())
 }
 
-/// When each segment was left, for retention by age: the clock of the next one's first group.
+/// When each segment was left, for retention by age.
 fn closing_times(
     dir: &dyn Dir,
     names: &Names,
     options: &Options,
     live: &[SegmentHeader],
-) -> Result<Vec<Option<u64>>> {
-    let mut times = vec![None; live.len()];
+    last: Option<u64>,
+    now: u64,
+) -> Result<Vec<Option<Left>>> {
+    let mut times = vec![Some(Left::Before(None)); live.len()];
+    if let Some(active) = times.last_mut() {
+        *active = None;
+    }
     if options.max_age.is_some() {
-        for (time, next) in times.iter_mut().zip(live.iter().skip(1)) {
-            let name = names.segment(next.base);
+        let mut begun = Vec::with_capacity(live.len());
+        for segment in live {
+            let name = names.segment(segment.base);
             let io = |e| Error::io("read", dir.path_of(&name), e);
             let file = dir.open(&name, Access::Read).map_err(io)?;
-            let mut walker = Walker::new(file, *next);
-            *time = walker.group(next.first_group()).map_err(io)?.ok().map(|g| g.wall);
+            let mut walker = Walker::new(file, *segment);
+            begun.push(walker.group(segment.first_group()).map_err(io)?.ok().map(|g| g.wall));
+        }
+        for (time, left) in times.iter_mut().zip(times_left(&begun, last, now)) {
+            *time = Some(Left::Before(left));
         }
     }
     Ok(times)

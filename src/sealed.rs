@@ -24,8 +24,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Pauses before a failed call is made again: doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// Looks again after this time whether a segment that was left is durable.
-const SOON: Duration = Duration::from_millis(20);
 
 /// What the hook's thread works on; `None` once nobody waits for it any more.
 #[derive(Debug)]
@@ -44,7 +42,7 @@ pub(crate) enum Next {
     Again,
     /// After this pause.
     After(Duration),
-    /// When the log has left a segment.
+    /// When the log has left a segment, or one that it has left is durable.
     OnBell,
     /// The log has ended, or nobody waits for the hook any more.
     Over,
@@ -118,7 +116,8 @@ impl Sealed {
         }
         let header = match self.next() {
             None => return Next::OnBell,
-            Some((_, false)) => return Next::After(SOON),
+            // The I/O thread rings when it is.
+            Some((_, false)) => return Next::OnBell,
             Some((header, true)) => header,
         };
         match self.call(hook, &header).and_then(|()| self.release(&header)) {

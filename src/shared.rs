@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use crate::backend::Commit;
 use crate::durable::{Durable, Verdict};
-use crate::error::Failure;
+use crate::error::{Error, Failure};
 use crate::files::Files;
 use crate::flights::Flights;
 use crate::positions::Consumers;
 use crate::ring::Ring;
 use crate::stats::{Counters, Recorders};
-use crate::sync::{AtomicU32, AtomicU64, Futex, Ordering};
+use crate::sync::{AtomicU32, AtomicU64, Futex, Mutex, Ordering, lock};
 
 /// What moves a log that has no threads: whoever would wait does it.
 #[cfg(all(any(test, feature = "testing"), not(ringwal_loom)))]
@@ -43,6 +43,8 @@ pub(crate) struct Shared {
     retiring: AtomicU64,
     /// ... and this one is durable in one.
     retire_durable: AtomicU64,
+    /// The newest durable group that holds records; 0: there is none.
+    newest_record: AtomicU64,
     /// `truncate_before` asks for this.
     pub(crate) truncate_to: AtomicU64,
     /// How often it did, and how many of these wishes were carried out as far as they could be.
@@ -60,6 +62,8 @@ pub(crate) struct Shared {
     released: AtomicU64,
     /// Changes whenever a segment may have been left, and when the log ends.
     pub(crate) sealed_bell: Futex,
+    /// Why a segment could not be prepared or removed, while that is tried again.
+    obstacle: Mutex<Option<Error>>,
     closing: AtomicU32,
     io_ended: AtomicU32,
     #[cfg(all(any(test, feature = "testing"), not(ringwal_loom)))]
@@ -100,6 +104,7 @@ impl Shared {
             retire_wanted: AtomicU64::new(oldest),
             retiring: AtomicU64::new(oldest),
             retire_durable: AtomicU64::new(oldest),
+            newest_record: AtomicU64::new(0),
             truncate_to: AtomicU64::new(0),
             truncations_asked: AtomicU64::new(0),
             truncations_done: AtomicU64::new(0),
@@ -109,6 +114,7 @@ impl Shared {
             cut_rounds: Futex::new(0),
             released: AtomicU64::new(u64::MAX),
             sealed_bell: Futex::new(0),
+            obstacle: Mutex::new(None),
             closing: AtomicU32::new(0),
             io_ended: AtomicU32::new(0),
             #[cfg(all(any(test, feature = "testing"), not(ringwal_loom)))]
@@ -238,6 +244,29 @@ impl Shared {
 
     pub(crate) fn retire_wanted(&self) -> u64 {
         self.retire_wanted.load(Ordering::SeqCst)
+    }
+
+    /// The helper's: what it tries again, if it does.
+    pub(crate) fn set_obstacle(&self, obstacle: Option<Error>) {
+        *lock(&self.obstacle) = obstacle;
+    }
+
+    pub(crate) fn obstacle(&self) -> Option<Error> {
+        lock(&self.obstacle).clone()
+    }
+
+    /// Why there is no next segment.
+    pub(crate) fn no_segment(&self) -> Error {
+        self.obstacle().unwrap_or(Error::NoSpace)
+    }
+
+    /// The I/O thread's, and recovery's: a group at `lsn` holds records and is durable.
+    pub(crate) fn set_newest_record(&self, lsn: u64) {
+        self.newest_record.fetch_max(lsn, Ordering::SeqCst);
+    }
+
+    pub(crate) fn newest_record(&self) -> u64 {
+        self.newest_record.load(Ordering::SeqCst)
     }
 
     pub(crate) fn set_retiring(&self, oldest: u64) {

@@ -9,20 +9,29 @@ use crate::backend::{Ask, BackendInfo, BackendKind, Chosen, Method, MethodReason
 use crate::clock::{Clock, SystemClock};
 use crate::end_file::{EndFile, Presence};
 use crate::error::{Error, Failure, Result};
-use crate::helper::{self, Helper, Policy};
+use crate::helper::{self, Helper};
 use crate::io_loop::{self, IoLoop, Setup};
 use crate::open::{Recovered, Start, entropy, recover};
 use crate::options::{Durability, Geometry, Options};
 use crate::recovery::{judge_the_rest, scan};
+use crate::retention::Policy;
 use crate::scheduling;
 use crate::sealed::{Sealed, SealedThread};
 use crate::segment::{DirLock, Names, check_names};
 use crate::shared::{Running, Shared};
 use crate::stall::{self, Watchdog};
-use crate::storage::{DEFAULT_MODE, Dir, OsDir};
+use crate::storage::{DEFAULT_MODE, Dir, OsDir, is_no_space};
 use crate::wal::Wal;
 
 pub(crate) fn open(path: &Path, options: &Options) -> Result<Wal> {
+    open_here(path, options).map_err(|e| match e {
+        // Whichever file it was that found no room.
+        Error::Io { source, .. } if is_no_space(&source) => Error::NoSpace,
+        e => e,
+    })
+}
+
+fn open_here(path: &Path, options: &Options) -> Result<Wal> {
     let opened = OsDir::open_or_create_with(path, options.file_mode.unwrap_or(DEFAULT_MODE));
     let dir = opened.map_err(|e| Error::io("open directory", path, e))?;
     let names = Names::new(&options.prefix);
@@ -72,7 +81,7 @@ pub(crate) fn start(
     clock: Arc<dyn Clock>,
 ) -> Result<Wal> {
     let Recovered { shared, policy, report, start, geometry } = recovered;
-    let log_id = start.log_id;
+    let (log_id, epoch_waits) = (start.log_id, start.epoch_waits);
     let (send, receive) = mpsc::sync_channel(1);
     let io = {
         let (shared, clock, options) = (Arc::clone(&shared), Arc::clone(&clock), options.clone());
@@ -118,12 +127,14 @@ pub(crate) fn start(
             return Err(e);
         }
     };
-    let epoch_group = report.durable_end.as_u64();
+    let epoch_group = (!epoch_waits).then_some(report.durable_end.as_u64());
     workers.extend(calibrate(&shared, &info));
     let threads = Threads { workers, sealed, watchdog, presence, lock };
     let wal = Wal::assemble(shared, report, info, geometry, &log_id, Box::new(threads));
-    // The epoch is durable before anybody can append to it.
-    wal.wait_until_started(epoch_group)?;
+    // The epoch is durable before anybody can append to it, or before what is appended is written.
+    if let Some(lsn) = epoch_group {
+        wal.wait_until_started(lsn)?;
+    }
     Ok(wal)
 }
 
@@ -238,6 +249,9 @@ pub(crate) fn setup(start: Start, geometry: &Geometry, options: &Options) -> Set
         log_id: start.log_id,
         epoch: start.epoch,
         link: start.link,
+        epoch_waits: start.epoch_waits,
+        replaceable: start.replaceable,
+        clean: start.clean,
         active: start.active,
         active_file: start.active_file,
         oldest: start.oldest,

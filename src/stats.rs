@@ -123,6 +123,9 @@ macro_rules! counters {
             /// There is no space for the next segment now: once those that are prepared are full, appends get
             /// `NoSpace`.
             pub out_of_space: bool,
+            /// A segment cannot be prepared or removed now for another cause, which
+            /// [`Wal::health`](crate::Wal::health) names: tried again and again.
+            pub obstructed: bool,
             /// How groups are made durable at the moment, as in
             /// [`BackendInfo::commit_method`](crate::BackendInfo::commit_method).
             pub commit_method: &'static str,
@@ -182,6 +185,10 @@ counters! {
     segments_removed,
     /// Times that the filesystem was found full when the next segment was to be prepared.
     no_space,
+    /// Times that a segment could not be prepared or removed for a cause that may pass, and that was tried again.
+    obstructions,
+    /// Times that the wall clock was seen to step by more than a second. Retention by age does not follow it.
+    clock_steps,
     /// Groups that waited more than 10 ms for a producer to fill its reservation.
     slow_reservations,
     /// Calls of the hook on sealed segments that failed or panicked.

@@ -340,6 +340,7 @@ impl Wal {
 
     /// Removes the segments that hold only records below `lsn`, and returns the oldest position that
     /// is kept afterwards: at most `lsn`, as segments go whole, and the newest durable one stays.
+    /// A position above the log's end counts as the end: nothing that is appended later is removed for it.
     /// Blocks until the files are gone; what is being read stays until the reader has left it.
     ///
     /// On a full disk this makes room: a log keeps a block for it in each segment.
@@ -352,7 +353,9 @@ impl Wal {
         let shared = &self.core().shared;
         shared.durable.check_running()?;
         context::check_may_wait()?;
-        let wanted = lsn.as_u64();
+        self.core().check_not_forked()?;
+        // What is appended from now on lies above the end of now: no wish reaches into the future.
+        let wanted = lsn.as_u64().min(shared.ring.reserved_end());
         shared.truncate_to.fetch_max(wanted, Ordering::SeqCst);
         let ticket = shared.truncations_asked.fetch_add(1, Ordering::SeqCst) + 1;
         shared.nudge_helper();
@@ -363,7 +366,7 @@ impl Wal {
             }
             shared.durable.check_running()?;
             if shared.retiring_lacks_space() {
-                return Err(Error::NoSpace);
+                return Err(shared.no_segment());
             }
             if !shared.drive() {
                 shared.helper_rounds.wait(seen, None);
@@ -438,7 +441,7 @@ impl Wal {
             }
             // Withdrawn, unless the group is on its way already.
             if shared.ring.is_starved() && shared.take_cut().is_some() {
-                return Err(Error::NoSpace);
+                return Err(shared.no_segment());
             }
             if !shared.drive() {
                 shared.cut_rounds.wait(seen, None);
@@ -488,11 +491,13 @@ impl Wal {
         let commit = core.shared.commit.chosen();
         let durable_end = core.durable_end();
         let pinned = core.shared.files.table.oldest_pin();
+        let obstructed = core.shared.obstacle().is_some();
         Stats {
             ring_full_waits: core.shared.ring.full_waits.load(Ordering::Relaxed),
             durable_end,
             ring_bytes: core.shared.ring.reserved_end().saturating_sub(durable_end.as_u64()),
-            out_of_space: core.shared.ring.is_out_of_space(),
+            out_of_space: core.shared.ring.is_out_of_space() && !obstructed,
+            obstructed,
             reader_lag: pinned.map_or(0, |pin| durable_end.as_u64().saturating_sub(pin)),
             commit_method: method_name(self.inner.info.kind, commit.method),
             commit_method_reason: commit.reason,
@@ -519,14 +524,17 @@ impl Wal {
         self.core().shared.recorders.read()
     }
 
-    /// Whether the log is running: for a health check. Costs an atomic load. A full ring or a full disk is no
+    /// Whether the log is running: for a health check. Costs an atomic load and a short lock. A full ring or a full disk is no
     /// failure; see [`Stats::stalled_for`](crate::Stats::stalled_for) for a disk that does not answer.
     ///
     /// # Errors
     ///
-    /// What an append would get: `Poisoned`, `Closed`, `Forked`.
+    /// What an append would get: `Poisoned`, `Closed`, `Forked`; and `Obstructed` while a segment cannot be prepared
+    /// or removed, which the log goes on trying: what is prepared already can still be written to.
     pub fn health(&self) -> Result<()> {
-        self.core().shared.durable.check_running()
+        let shared = &self.core().shared;
+        shared.durable.check_running()?;
+        shared.obstacle().map_or(Ok(()), Err)
     }
 
     /// Which backend runs, how it commits, and why.

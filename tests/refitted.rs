@@ -36,3 +36,27 @@ fn a_torn_group_stays_cut_when_the_log_goes_on_in_the_next_segment() {
     wal.close().unwrap();
     assert_eq!(payloads(&open()), expected, "in the next");
 }
+
+/// The log goes on in the next segment, and nothing is written there before something is appended.
+#[test]
+fn a_log_opened_with_other_settings_is_synced_without_being_written_to() {
+    let disk = ringwal::testing::SimulatedDisk::new(1);
+    let settings = |record: usize| {
+        let builder = ringwal::Wal::builder("not looked at").segment_size(64 << 10);
+        builder.ring_capacity(64 << 10).max_record_size(record)
+    };
+    let wal = disk.open(&settings(1000)).unwrap();
+    let lsn = wal.append_durable(b"kept").unwrap();
+    wal.close().unwrap();
+    for n in 0..20 {
+        let wal = disk.open(&settings([9000, 1000][n % 2])).unwrap();
+        assert_eq!(wal.sync().unwrap(), wal.durable_end());
+        assert_eq!(wal.read(lsn).unwrap().payload, b"kept");
+        assert!(matches!(
+            wal.wait_durable(wal.durable_end()),
+            Err(ringwal::Error::NotAppended { .. })
+        ));
+        wal.close().unwrap();
+        assert!(disk.names().len() < 6, "{:?}", disk.names());
+    }
+}

@@ -248,3 +248,45 @@ fn a_segment_is_archived_only_when_it_is_durable_as_a_whole() {
         wal.close().unwrap();
     }
 }
+
+/// Times that the thread of this name in this process has gone to sleep.
+#[cfg(target_os = "linux")]
+fn sleeps_of(name: &str) -> u64 {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    let of = |path: std::path::PathBuf| {
+        let comm = std::fs::read_to_string(path.join("comm")).ok()?;
+        let status = std::fs::read_to_string(path.join("status")).ok()?;
+        let line = status.lines().find_map(|l| l.strip_prefix("voluntary_ctxt_switches:"))?;
+        (comm.trim() == name).then(|| line.trim().parse::<u64>().unwrap())
+    };
+    tasks.filter_map(|task| of(task.unwrap().path())).sum()
+}
+
+/// Nobody syncs, so that the segment that the log has left is not durable: the hook's thread sleeps until it is.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_hook_of_an_idle_log_sleeps_until_somebody_syncs() {
+    let temp = Temp::new();
+    let (send, receive) = std::sync::mpsc::channel();
+    let manual = small(&temp.log()).durability(ringwal::Durability::Manual);
+    let hook = move |segment: &ringwal::SealedSegment| {
+        let _ = send.send(segment.base);
+        Ok(())
+    };
+    let wal = manual.idle_seal(Duration::MAX).on_sealed(hook).open().unwrap();
+    eventually("a segment is left", || {
+        wal.append(&[7; 1000]).unwrap();
+        wal.stats().rotations > 0
+    });
+    // Other logs of this process have such threads too, which may come and go.
+    std::thread::sleep(Duration::from_millis(300));
+    let quietest = (0..5).map(|_| {
+        let before = sleeps_of("ringwal-sealed");
+        std::thread::sleep(Duration::from_millis(400));
+        sleeps_of("ringwal-sealed").saturating_sub(before)
+    });
+    assert!(quietest.min().unwrap() < 10, "it looks again and again");
+    wal.sync().unwrap();
+    assert_eq!(receive.recv_timeout(Duration::from_secs(30)).unwrap(), ringwal::Lsn::ZERO);
+    wal.close().unwrap();
+}

@@ -36,7 +36,11 @@ pub(crate) struct UringBackend {
     files: [Option<Arc<dyn File>>; SLOTS],
     registered_files: bool,
     registered_buffers: bool,
+    /// Buffers that are still to be registered, each at its first large group.
+    unregistered: Vec<bool>,
     memory: Arc<Memory>,
+    /// Bytes of one.
+    buffer: usize,
     in_flight: usize,
     bell: Arc<EventFd>,
     /// Where the kernel puts the eventfd's counter; boxed, as its address is the kernel's while
@@ -113,7 +117,9 @@ impl UringBackend {
             files: [const { None }; SLOTS],
             registered_files,
             registered_buffers: false,
+            unregistered: Vec::new(),
             memory,
+            buffer,
             in_flight: 0,
             bell: Arc::new(bell),
             bell_count: Box::new(0),
@@ -124,7 +130,16 @@ impl UringBackend {
         Ok(backend)
     }
 
+    /// Registering pins a buffer's pages, also those that were never used. So where the kernel can (5.19), each is
+    /// registered at its first group that fills half of it.
     fn register_buffers(&mut self, buffers: usize, buffer: usize) {
+        let number = u32::try_from(buffers).unwrap_or(u32::MAX);
+        if self.ring.submitter().register_buffers_sparse(number).is_ok() {
+            self.registered_buffers = true;
+            self.unregistered = vec![true; buffers];
+            self.buffer = buffer;
+            return;
+        }
         let memory = &self.memory;
         let vectors: Vec<_> = (0..buffers)
             .map(|i| libc::iovec { iov_base: memory.buffer(i).cast(), iov_len: buffer })
@@ -174,9 +189,31 @@ impl UringBackend {
         }
     }
 
-    fn write_entry(&self, w: &Write) -> squeue::Entry {
+    /// Whether the buffer is registered, if need be now.
+    fn is_registered(&mut self, w: &Write) -> bool {
+        match self.unregistered.get_mut(w.buffer) {
+            Some(false) => true,
+            None => self.registered_buffers,
+            Some(waits) if w.len as usize >= self.buffer / 2 => {
+                let start = self.memory.buffer(w.buffer).cast();
+                let vector = [libc::iovec { iov_base: start, iov_len: self.buffer }];
+                let at = u32::try_from(w.buffer).unwrap_or(u32::MAX);
+                // SAFETY: the vector describes one of the ring's buffers, which live as long as self.memory, and so
+                // longer than the ring. A refusal leaves plain writes for this one, and is not repeated sooner than at
+                // its next large group.
+                let done = unsafe {
+                    self.ring.submitter().register_buffers_update(at, &vector, None).is_ok()
+                };
+                *waits = !done;
+                done
+            }
+            Some(true) => false,
+        }
+    }
+
+    fn write_entry(&mut self, w: &Write) -> squeue::Entry {
         let flags = if w.method == Method::Dsync { libc::RWF_DSYNC } else { 0 };
-        if let (true, Ok(buffer)) = (self.registered_buffers, u16::try_from(w.buffer)) {
+        if let (true, Ok(buffer)) = (self.is_registered(w), u16::try_from(w.buffer)) {
             self.with_file(
                 w.slot,
                 |f| {

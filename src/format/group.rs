@@ -244,6 +244,22 @@ impl GroupHeader {
             && self.last_cut == before.last_cut
     }
 
+    /// Whether it holds no record and makes no cut, so that nothing of the user's is in it.
+    pub(crate) fn is_mark(&self) -> bool {
+        self.flags.is_control() && !self.flags.has(Flags::CUT) && self.used == GROUP_HEADER
+    }
+
+    /// What a group follows that takes this one's place, which is a mark.
+    pub(crate) fn link_before(&self) -> Link {
+        Link {
+            lsn: self.prev,
+            hash: self.prev_hash,
+            epoch: self.epoch,
+            next_ordinal: self.first_ordinal,
+            last_cut: self.last_cut,
+        }
+    }
+
     /// What the successor must carry.
     pub(crate) fn link(&self) -> Link {
         let mut bytes = [0; LEN];

@@ -75,10 +75,14 @@ impl Life {
         let Recovered { shared, policy, report, start, geometry } =
             recovered(memory, options, nonce)?;
         let core = Core::new(Arc::clone(&shared), &start.log_id, report.epoch, geometry.max_record);
+        let epoch_waits = start.epoch_waits;
         let setup = Setup {
             log_id: start.log_id,
             epoch: start.epoch,
             link: start.link,
+            epoch_waits: start.epoch_waits,
+            replaceable: start.replaceable,
+            clean: start.clean,
             active: start.active,
             active_file: start.active_file,
             oldest: start.oldest,
@@ -104,7 +108,9 @@ impl Life {
         let max_record = geometry.max_record;
         let mut life = Life { core, shared, report, max_record, clock: ticks, io, helper };
         let epoch_group = life.report.durable_end.as_u64();
-        life.step_until(|life| life.shared.durable.end() > epoch_group)?;
+        if !epoch_waits {
+            life.step_until(|life| life.shared.durable.end() > epoch_group)?;
+        }
         Ok(life)
     }
 

@@ -15,8 +15,11 @@
 //!    durable: at most two segments are ever unsynced.
 //! 6. A control group is submitted only when every group before it is durable: its durable end is
 //!    its own LSN.
-//! 7. In a step: completions, then the durable end, then the next submissions, then the wake-ups.
+//! 7. The epoch group is durable before any other group of its epoch is submitted. Where the log ends with a mark it is
+//!    written only when something is to be written after it (`epoch.rs`): opening alone writes nothing.
+//! 8. In a step: completions, then the durable end, then the next submissions, then the wake-ups.
 
+mod epoch;
 mod groups;
 mod pace;
 mod submit;
@@ -35,7 +38,7 @@ use crate::durable::Ready;
 use crate::end_file::EndFile;
 use crate::error::Failure;
 use crate::flights::Place;
-use crate::format::{EpochId, Flags, Link, SegmentHeader};
+use crate::format::{EpochId, Flags, GroupHeader, Link, SegmentHeader};
 use crate::options::Durability;
 use crate::ring::WakeOn;
 use crate::shared::Shared;
@@ -58,6 +61,12 @@ pub(crate) struct Setup {
     pub(crate) epoch: EpochId,
     /// The last group on the chain.
     pub(crate) link: Link,
+    /// The epoch group is written only when there is something to write after it.
+    pub(crate) epoch_waits: bool,
+    /// The last group, if it is a mark and the epoch group may be written over it.
+    pub(crate) replaceable: Option<GroupHeader>,
+    /// The log ends with the mark of a clean close.
+    pub(crate) clean: bool,
     pub(crate) active: SegmentHeader,
     pub(crate) active_file: Arc<dyn File>,
     pub(crate) oldest: u64,
@@ -118,6 +127,10 @@ pub(crate) struct IoLoop {
     closed: bool,
     filling_since: Option<u64>,
     started: bool,
+    /// A log to which nothing was written is closed with a mark.
+    marks_close: bool,
+    /// The disk was full when the log began to close.
+    full_at_close: bool,
     closing: Closing,
     failed: bool,
     /// Positions that became durable and whose waiters are still to be woken.
@@ -151,12 +164,15 @@ impl IoLoop {
         backend
             .attach(0, &setup.active_file)
             .map_err(|e| Failure::from_io("attaching the active segment", &e))?;
-        if shared.ring.take_private().is_none() {
+        if setup.replaceable.is_some() {
+            shared.ring.set_replaceable();
+        }
+        if !setup.epoch_waits && shared.ring.take_private().is_none() {
             return Err(Failure::new("opening", "no block is left for the epoch group"));
         }
         let mut slots = [None; SLOTS];
         slots[0] = Some(setup.active.base);
-        Ok(IoLoop {
+        let mut io_loop = IoLoop {
             clock,
             backend,
             pace: Pace::new(setup.depth, setup.durability == Durability::EveryGroup),
@@ -181,6 +197,8 @@ impl IoLoop {
             closed: false,
             filling_since: None,
             started: false,
+            marks_close: false,
+            full_at_close: false,
             closing: Closing::No,
             failed: false,
             to_wake: None,
@@ -189,7 +207,9 @@ impl IoLoop {
             relay_due: None,
             shared,
             setup,
-        })
+        };
+        io_loop.hold_epoch();
+        Ok(io_loop)
     }
 
     /// Does all that can be done without waiting.
@@ -336,9 +356,13 @@ impl IoLoop {
         let from = self.shared.durable.end();
         let mut durable = None;
         let mut cut = false;
+        let mut newest_record = 0;
         let mut now = None;
         while let Some(group) = self.groups.pop_durable() {
             durable = Some((group.end, group.oldest));
+            if group.header.records > 0 {
+                newest_record = group.lsn;
+            }
             let now = *now.get_or_insert_with(|| self.clock.now());
             let taken = now.saturating_sub(group.submitted_at);
             self.shared.recorders.commit_time.record(taken);
@@ -354,7 +378,13 @@ impl IoLoop {
             if cut {
                 self.shared.cut_settled();
             }
+            // The hook on sealed segments waits for the end to pass them.
+            let passed = self.slots.iter().flatten().any(|&base| from <= base && base < end);
+            if passed && self.shared.released() != u64::MAX {
+                self.shared.ring_sealed();
+            }
             self.shared.set_retired(oldest);
+            self.shared.set_newest_record(newest_record);
             let from = self.to_wake.map_or(from, |(first, _)| first);
             self.to_wake = Some((from, end));
             self.detach_left_segments();
@@ -418,8 +448,13 @@ impl IoLoop {
     }
 
     fn heed_requests(&mut self) {
+        if self.epoch_waits() {
+            self.close_unwritten();
+            return;
+        }
         if self.closing == Closing::No && self.started && self.shared.is_closing() {
             self.shared.ring.stop();
+            self.full_at_close = self.shared.ring.is_out_of_space();
             self.shared.ring.look_for_space_again();
             self.granted |= self.shared.ring.seal(true);
             self.closing = Closing::Draining;
@@ -428,9 +463,13 @@ impl IoLoop {
             && self.groups.is_empty()
             && self.shared.ring.opened() == self.next
         {
-            // A full disk does not matter while the segment has a block left.
-            if self.closed {
+            // A full disk does not matter while the segment has blocks left; the last one is for what makes room.
+            let keeps = self.full_at_close && self.shared.ring.is_last_block();
+            if self.closed || (keeps && self.shared.ring.is_out_of_space()) {
                 self.closing = Closing::Finished;
+            } else if keeps {
+                self.shared.ring.want_segment();
+                self.shared.nudge_helper();
             } else if self.shared.ring.take_private().is_some() {
                 self.closing = Closing::Marked;
             } else if self.shared.ring.is_out_of_space() {

@@ -1,6 +1,8 @@
 //! How many groups are worth having in flight before more are left to fill. ARCHITECTURE.md has the
 //! measurements behind each line.
 
+use std::time::Duration;
+
 use crate::backend::Method;
 
 /// Bytes up to which a group's time on the device is its sync's, not its transfer's.
@@ -15,16 +17,37 @@ pub(super) struct Pace {
     pub(super) every_group: bool,
     last_len: u32,
     last_records: u32,
+    /// When the last group of records was submitted, and how long it takes from one to the next, at most, as of late.
+    last_at: Option<u64>,
+    gap: u64,
 }
+
+/// Nanoseconds between groups beyond which they are no traffic.
+const LONGEST_GAP: u64 = 5_000_000_000;
 
 impl Pace {
     pub(super) fn new(depth: usize, every_group: bool) -> Self {
-        Pace { depth, every_group, last_len: 0, last_records: 0 }
+        Pace { depth, every_group, last_len: 0, last_records: 0, last_at: None, gap: 0 }
     }
 
     pub(super) fn submitted(&mut self, len: u32, records: u32) {
         self.last_len = len;
         self.last_records = records;
+    }
+
+    /// A group of records was submitted.
+    pub(super) fn records_at(&mut self, now: u64) {
+        if let Some(last) = self.last_at.replace(now) {
+            let gap = now.saturating_sub(last).min(LONGEST_GAP);
+            self.gap = gap.max(self.gap - self.gap / 8);
+        }
+    }
+
+    /// Nanoseconds without a group after which the log is idle and is sealed: twice what passes between groups, so that
+    /// one that comes regularly is not followed by a mark of its own, which takes as many bytes as it does. The mark in
+    /// the next group's header serves as well.
+    pub(super) fn pause(&self, idle_seal: Duration) -> Duration {
+        idle_seal.max(Duration::from_nanos(2 * self.gap))
     }
 
     /// With fewer groups than this in flight an extent is sealed as soon as it holds anything; with
@@ -77,6 +100,26 @@ mod tests {
     fn where_parallel_syncs_gain_nothing_one_sync_serves_all_that_came_meanwhile() {
         assert_eq!(eager(4096, 4, Method::Dsync, false), 1);
         assert_eq!(eager(4096, 40, Method::Linked, false), 1);
+    }
+
+    #[test]
+    fn groups_that_come_regularly_are_sealed_once_after_the_last() {
+        const MS: u64 = 1_000_000;
+        let idle_seal = Duration::from_millis(20);
+        let mut pace = Pace::new(4, true);
+        pace.records_at(0);
+        assert_eq!(pace.pause(idle_seal), idle_seal);
+        for n in 1..100 {
+            pace.records_at(n * 100 * MS);
+            assert!(pace.pause(idle_seal) > Duration::from_millis(100));
+        }
+        for n in 0..200 {
+            pace.records_at((10_000 + n) * MS);
+        }
+        assert_eq!(pace.pause(idle_seal), idle_seal, "a busy log is sealed soon");
+        pace.records_at(u64::MAX);
+        assert!(pace.pause(idle_seal) <= Duration::from_secs(10));
+        assert_eq!(pace.pause(Duration::MAX), Duration::MAX);
     }
 
     #[test]

@@ -24,6 +24,9 @@ fn later(now: u64, by: Duration) -> u64 {
 impl IoLoop {
     pub(super) fn submit_groups(&mut self) -> bool {
         let mut progress = false;
+        if !self.may_submit() {
+            return false;
+        }
         loop {
             let flying = self.groups.flying();
             if flying >= self.setup.depth
@@ -38,6 +41,9 @@ impl IoLoop {
                         return progress;
                     }
                     progress = true;
+                    if !self.may_submit() {
+                        return true;
+                    }
                 }
                 Poll::Open if flying < self.eager() && self.delay_is_over() => {
                     self.granted |= self.shared.ring.seal(false);
@@ -110,7 +116,7 @@ impl IoLoop {
             return false;
         }
         let now = self.clock.now();
-        let due = *self.idle_due.get_or_insert(later(now, self.setup.idle_seal));
+        let due = *self.idle_due.get_or_insert(later(now, self.pace.pause(self.setup.idle_seal)));
         now >= due
     }
 
@@ -151,7 +157,8 @@ impl IoLoop {
             lsn: sealed.lsn,
             log_id: self.setup.log_id,
             epoch: self.setup.epoch,
-            durable_end: self.shared.durable.end(),
+            // Only an epoch group that takes a mark's place lies below the end.
+            durable_end: self.shared.durable.end().min(sealed.lsn),
             prev: self.link.lsn,
             prev_hash: self.link.hash,
             used: sealed.used,
@@ -210,6 +217,7 @@ impl IoLoop {
         self.delay_due = None;
         self.count(&sealed, control, len, method);
         if !control {
+            self.pace.records_at(now);
             let waited = self.queued_from.map_or(0, |from| now.saturating_sub(from));
             self.shared.recorders.queue_time.record(waited);
             let held = self.submitted_end - self.groups.first_lsn().unwrap_or(header.lsn);
@@ -267,7 +275,7 @@ impl IoLoop {
         }
         let Some(slot) = self.slots.iter().position(Option::is_none) else { return false };
         let base = self.current.end();
-        let Some(spare) = self.shared.files.table.activate(base, self.clock.wall()) else {
+        let Some(spare) = self.shared.files.table.activate(base, self.clock.now()) else {
             let detail = format!("no prepared segment at {base} for a group at {lsn}");
             self.fail(&Failure::new("rotation", detail));
             return false;

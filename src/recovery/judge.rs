@@ -43,6 +43,8 @@ pub(crate) struct Judgement {
     pub(crate) proven: u64,
     /// The oldest LSN that the last group states.
     pub(crate) stated_oldest: u64,
+    /// The last group on the chain.
+    pub(crate) last: Option<GroupHeader>,
 }
 
 impl Judgement {
@@ -58,6 +60,7 @@ impl Judgement {
             discarded: 0,
             proven: 0,
             stated_oldest: first.base,
+            last: None,
         }
     }
 }
@@ -164,6 +167,7 @@ impl Judge<'_> {
             discarded: evidence.reach.saturating_sub(first),
             proven: 0,
             stated_oldest: self.segments[0].base,
+            last: None,
         })
     }
 
@@ -329,6 +333,7 @@ impl Judge<'_> {
             discarded: evidence.reach.max(chain.end).saturating_sub(end),
             proven: mark,
             stated_oldest: last.oldest,
+            last: Some(*last),
         })
     }
 

@@ -1,6 +1,7 @@
 //! The ring's bytes: `buffers` equal buffers in one page-aligned allocation.
 //!
-//! 1. The allocation is page-aligned, zeroed once, and lives until drop, or for ever if leaked.
+//! 1. The buffers are page-aligned, zeroed by the system, and live until drop, or for ever if leaked. A page
+//!    becomes resident when it is first written to: nothing here touches them.
 //! 2. Who may touch which bytes is the ring's concern; here pointers are only handed out.
 //! 3. A child of fork() does not get the pages (where the system can say so). They are whole pages of the
 //!    system's, however large those are: nobody else's memory is in them.
@@ -10,10 +11,16 @@ use std::ptr::NonNull;
 
 /// Alignment that direct I/O never asks for more than.
 const BLOCK: usize = 4096;
+/// What every allocator gives without doing anything for it.
+const ALLOCATOR_ALIGN: usize = 8;
 
 #[derive(Debug)]
 pub(crate) struct Memory {
+    /// Where the first buffer starts: the first page of the allocation, or the one after.
     start: NonNull<u8>,
+    /// Bytes from there, in whole pages.
+    bytes: usize,
+    allocation: NonNull<u8>,
     layout: Layout,
     buffer: usize,
     leak: std::sync::atomic::AtomicBool,
@@ -27,11 +34,20 @@ unsafe impl Sync for Memory {}
 impl Memory {
     /// `None`: there is not that much memory.
     pub(crate) fn new(buffer: usize, buffers: usize) -> Option<Self> {
-        let layout = whole_pages(buffer.checked_mul(buffers)?, page())?;
+        let pages = whole_pages(buffer.checked_mul(buffers)?, page())?;
+        // Aligned here and not by the allocator, which would write zeros over every page of a request with an
+        // alignment of its own, where it knows fresh pages of the system's to be zero.
+        let (bytes, page) = (pages.size(), pages.align());
+        let layout = Layout::from_size_align(bytes.checked_add(page)?, ALLOCATOR_ALIGN).ok()?;
         // SAFETY: the layout's size is not zero.
-        let start = NonNull::new(unsafe { alloc_zeroed(layout) })?;
-        advise(start, layout, true);
-        Some(Memory { start, layout, buffer, leak: false.into() })
+        let allocation = NonNull::new(unsafe { alloc_zeroed(layout) })?;
+        let skipped =
+            allocation.as_ptr().addr().next_multiple_of(page) - allocation.as_ptr().addr();
+        // SAFETY: skipped is less than a page, and the allocation is one page longer than the buffers: start and
+        // the bytes from there lie inside it.
+        let start = unsafe { allocation.add(skipped) };
+        advise(start, bytes, true);
+        Some(Memory { start, bytes, allocation, layout, buffer, leak: false.into() })
     }
 
     /// Where buffer `index` starts. The caller's index is below the number of buffers.
@@ -48,10 +64,10 @@ impl Memory {
 impl Drop for Memory {
     fn drop(&mut self) {
         if !*self.leak.get_mut() {
-            advise(self.start, self.layout, false);
+            advise(self.start, self.bytes, false);
             // SAFETY: allocated in new() with this layout; the last user is gone, as we are being
             // dropped, and the kernel is too, or leak() would have been called.
-            unsafe { dealloc(self.start.as_ptr(), self.layout) };
+            unsafe { dealloc(self.allocation.as_ptr(), self.layout) };
         }
     }
 }
@@ -79,21 +95,42 @@ fn page() -> usize {
 }
 
 #[cfg(all(target_os = "linux", feature = "uring", not(ringwal_loom)))]
-fn advise(start: NonNull<u8>, layout: Layout, keep_from_children: bool) {
+fn advise(start: NonNull<u8>, bytes: usize, keep_from_children: bool) {
     use nix::libc;
     let advice = if keep_from_children { libc::MADV_DONTFORK } else { libc::MADV_DOFORK };
     // SAFETY: the range is ours, mapped, and whole pages, so that nobody else's memory is meant; both
     // advices keep its content. A refusal leaves the kernel's default, which only costs copies after a
     // fork.
-    unsafe { libc::madvise(start.as_ptr().cast(), layout.size(), advice) };
+    unsafe { libc::madvise(start.as_ptr().cast(), bytes, advice) };
 }
 
 #[cfg(not(all(target_os = "linux", feature = "uring", not(ringwal_loom))))]
-fn advise(_: NonNull<u8>, _: Layout, _: bool) {}
+fn advise(_: NonNull<u8>, _: usize, _: bool) {}
 
 #[cfg(all(test, not(ringwal_loom)))]
 mod tests {
     use super::*;
+
+    #[cfg(all(target_os = "linux", feature = "uring"))]
+    #[test]
+    fn pages_become_resident_when_they_are_written_to() {
+        let memory = Memory::new(1 << 20, 8).unwrap();
+        let resident = || {
+            let mut pages = vec![0_u8; memory.bytes / page()];
+            // SAFETY: the range is whole pages that are ours, and the vector has a byte for each.
+            let asked = unsafe {
+                nix::libc::mincore(memory.start.as_ptr().cast(), memory.bytes, pages.as_mut_ptr())
+            };
+            assert_eq!(asked, 0);
+            pages.iter().filter(|&&page| page & 1 == 1).count()
+        };
+        let before = resident();
+        // The neighbours of the allocator's own words, and what large pages make of them.
+        assert!(before <= (memory.bytes / page()) / 2, "{before} pages before any is used");
+        // SAFETY: inside the allocation, which nobody else uses.
+        unsafe { memory.buffer(7).write_bytes(1, 1 << 20) };
+        assert!(resident() >= (1 << 20) / page());
+    }
 
     #[test]
     fn memory_is_of_whole_pages_whatever_their_size() {

@@ -115,6 +115,10 @@ struct Opening {
     forsaken: bool,
     /// A control group found no block left.
     private_waits: bool,
+    /// A block is kept for the epoch group, which is written when there is something to write after it.
+    epoch_held: bool,
+    /// The last control group of the log may be written over by the epoch group, where no other block is left.
+    replaceable: bool,
     /// Extents have been opened for producers, or may be.
     started: bool,
 }
@@ -216,6 +220,8 @@ impl Ring {
                 no_space: false,
                 forsaken: false,
                 private_waits: false,
+                epoch_held: false,
+                replaceable: false,
                 started: false,
             })),
             doorbell: CachePadded::new(Doorbell::new()),
@@ -443,15 +449,65 @@ impl Ring {
     }
 
     fn open_private(&self, opening: &mut Opening, mut to: Placement) -> u64 {
-        let sequence = opening.next;
-        let extent = &self.extents[self.index(sequence)];
-        extent.base.store(to.next, Ordering::Release);
-        extent.end.store(HEADER, Ordering::Release);
+        let sequence = self.open_private_at(opening, to.next);
         to.next += to.block;
         opening.placement = to;
         opening.last_end = to.next;
+        sequence
+    }
+
+    fn open_private_at(&self, opening: &mut Opening, base: u64) -> u64 {
+        let sequence = opening.next;
+        let extent = &self.extents[self.index(sequence)];
+        extent.base.store(base, Ordering::Release);
+        extent.end.store(HEADER, Ordering::Release);
         opening.next += 1;
         sequence
+    }
+
+    /// The last block of a full disk's log is left for what makes room there: the mark of a clean close does
+    /// without. False: there is another.
+    pub(crate) fn is_last_block(&self) -> bool {
+        let to = lock(&self.opening).placement;
+        to.segment_end - to.next < 2 * to.block && to.segment_end == to.prepared_end
+    }
+
+    /// Has the helper prepare a segment, for a control group that does not take the block that is left.
+    pub(crate) fn want_segment(&self) {
+        lock(&self.opening).private_waits = true;
+    }
+
+    /// Before [`Ring::start`]: takes the first extent for the epoch group, which is written only when there is something
+    /// to write after it. Until [`Ring::epoch_is_written`] the log ends at `log_end`, as it did: nothing was appended. False: no
+    /// block is left for it.
+    pub(crate) fn hold_epoch(&self, log_end: u64) -> bool {
+        let held = self.take_private().is_some();
+        let mut opening = lock(&self.opening);
+        // Not where the next group goes: that may be in the next segment.
+        (opening.epoch_held, opening.last_end) = (held, log_end);
+        held
+    }
+
+    /// The epoch group takes its block.
+    pub(crate) fn epoch_is_written(&self) {
+        let mut opening = lock(&self.opening);
+        (opening.epoch_held, opening.replaceable) = (false, false);
+    }
+
+    pub(crate) fn set_replaceable(&self) {
+        lock(&self.opening).replaceable = true;
+    }
+
+    /// Takes the first extent for an epoch group that is written over the control group at `lsn`, the last one of the
+    /// log, on a full disk without another block for it. False: there may be one.
+    pub(crate) fn take_over(&self, lsn: u64) -> bool {
+        let mut opening = lock(&self.opening);
+        let taken = opening.replaceable && opening.next == 0 && self.starved(&opening);
+        if taken {
+            self.open_private_at(&mut opening, lsn);
+            opening.private_waits = false;
+        }
+        taken
     }
 
     /// Bytes of a segment from which an extent is opened in it: a buffer, and a block that is left for a
@@ -543,7 +599,7 @@ impl Ring {
 
     /// Whether the next extent waits for a segment for which there is no space.
     fn starved(&self, opening: &Opening) -> bool {
-        opening.no_space && self.lacks_segment(opening)
+        opening.no_space && (self.lacks_segment(opening) || opening.private_waits)
     }
 
     /// Whether the next extent waits for a segment.
@@ -566,7 +622,8 @@ impl Ring {
     pub(crate) fn is_starved(&self) -> bool {
         let opening = lock(&self.opening);
         let to = opening.placement;
-        self.starved(&opening) && to.segment_end - to.next < to.block
+        let has_block = opening.epoch_held || opening.replaceable;
+        self.starved(&opening) && to.segment_end - to.next < to.block && !has_block
     }
 
     fn lacks_segment(&self, opening: &Opening) -> bool {

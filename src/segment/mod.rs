@@ -16,4 +16,4 @@ pub(crate) use alias::check_names;
 pub(crate) use lock::DirLock;
 pub(crate) use name::{Names, SegmentName, is_consumer_name};
 pub(crate) use prepare::{Haste, Preparation, zeroes};
-pub(crate) use table::{Found, Pin, Spare, Table};
+pub(crate) use table::{Found, Left, Pin, Spare, Table};

@@ -30,8 +30,17 @@ struct Live {
     pins: u32,
     /// Where its groups end, once that was looked up.
     used_end: Option<u64>,
-    /// Wall clock of the last group in it, once a later segment is live.
-    closed_at: Option<u64>,
+    /// When the log left it, once a later segment is live.
+    left: Option<Left>,
+}
+
+/// When the log left a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Left {
+    /// In this run, by the monotonic clock.
+    At(u64),
+    /// Before it was opened: by the wall clock, where that is known.
+    Before(Option<u64>),
 }
 
 #[derive(Debug)]
@@ -68,15 +77,15 @@ pub(crate) enum Found {
 }
 
 impl Table {
-    /// `live`: the segments that hold groups, and for each when it was left (where known).
+    /// `live`: the segments that hold groups, and for each when it was left.
     pub(crate) fn new(
-        live: impl IntoIterator<Item = (SegmentHeader, Option<u64>)>,
+        live: impl IntoIterator<Item = (SegmentHeader, Option<Left>)>,
         spares: impl IntoIterator<Item = Spare>,
     ) -> Self {
         let live = live.into_iter();
         Table {
             inner: Mutex::new(Inner {
-                live: live.map(|(header, closed_at)| Live::new(header, closed_at)).collect(),
+                live: live.map(|(header, left)| Live::new(header, left)).collect(),
                 spares: spares.into_iter().collect(),
                 pins: 0,
                 readers: VecDeque::new(),
@@ -88,7 +97,7 @@ impl Table {
         lock(&self.inner).spares.push_back(spare);
     }
 
-    /// Makes the first spare the active segment. `now`: the wall clock.
+    /// Makes the first spare the active segment. `now`: by the monotonic clock.
     pub(crate) fn activate(&self, base: u64, now: u64) -> Option<Spare> {
         let mut inner = lock(&self.inner);
         if inner.spares.front()?.header.base != base {
@@ -96,7 +105,7 @@ impl Table {
         }
         let spare = inner.spares.pop_front()?;
         if let Some(last) = inner.live.back_mut() {
-            last.closed_at = Some(now);
+            last.left = Some(Left::At(now));
         }
         inner.live.push_back(Live::new(spare.header, None));
         Some(spare)
@@ -239,13 +248,13 @@ impl Table {
     pub(crate) fn closed_from(
         &self,
         from: u64,
-        mut go_on: impl FnMut(&SegmentHeader, Option<u64>) -> bool,
+        mut go_on: impl FnMut(&SegmentHeader, Option<Left>) -> bool,
     ) {
         let inner = lock(&self.inner);
         let closed = inner.live.len().saturating_sub(1);
         let first = inner.live.partition_point(|segment| segment.header.base < from);
         let mut segments = inner.live.range(first.min(closed)..closed);
-        while segments.next().is_some_and(|s| go_on(&s.header, s.closed_at)) {}
+        while segments.next().is_some_and(|s| go_on(&s.header, s.left)) {}
     }
 
     /// The base of the oldest pinned segment.
@@ -275,7 +284,7 @@ impl Table {
 impl Table {
     /// Returns what [`Table::take_oldest`] took and could not be removed.
     pub(crate) fn put_back(&self, header: SegmentHeader) {
-        lock(&self.inner).live.push_front(Live::new(header, None));
+        lock(&self.inner).live.push_front(Live::new(header, Some(Left::Before(None))));
     }
 }
 
@@ -305,8 +314,8 @@ impl Inner {
 }
 
 impl Live {
-    fn new(header: SegmentHeader, closed_at: Option<u64>) -> Self {
-        Live { header, pins: 0, used_end: None, closed_at }
+    fn new(header: SegmentHeader, left: Option<Left>) -> Self {
+        Live { header, pins: 0, used_end: None, left }
     }
 }
 

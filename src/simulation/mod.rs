@@ -13,6 +13,7 @@ mod damaged_lives;
 mod faults;
 mod ledger;
 mod oracle;
+mod restarts;
 mod seeds;
 mod side_files;
 mod tally;

@@ -19,6 +19,9 @@ impl World {
             let actions = self.rng.usize(10..400);
             self.refit();
             self.plan();
+            if self.rng.u8(0..4) == 0 {
+                self.step_wall();
+            }
             let ending = self.live(actions)?;
             if ending == Ending::Stopped && !self.disk.is_off() && self.rng.bool() {
                 // Only the process: what it wrote and did not sync is still there, for a while.

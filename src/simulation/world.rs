@@ -58,6 +58,11 @@ pub(super) enum Ending {
     Stopped,
 }
 
+/// Longer than all lives of a seed together: by age nothing goes, whatever the wall clock says.
+const OLD: Duration = Duration::from_secs(3600);
+/// Files that a log may have beyond its limit: one while it would block, and those of marks after the newest record.
+pub(super) const BEYOND: usize = 4;
+
 fn options(rng: &mut Rng) -> Options {
     let durability = match rng.u8(0..4) {
         0 => Durability::Interval(Duration::from_millis(5)),
@@ -71,6 +76,7 @@ fn options(rng: &mut Rng) -> Options {
         durability,
         idle_seal: Duration::from_millis(1),
         max_segments: [None, Some(2), Some(3), Some(6)][rng.usize(..4)],
+        max_age: (rng.u8(0..4) == 0).then(|| OLD),
         ..Options::default()
     }
 }
@@ -122,6 +128,10 @@ impl World {
         let Some(recovered) = opened(recovered)? else { return Ok(None) };
         let Recovered { shared, policy, report, start, geometry } = recovered;
         let core = Core::new(Arc::clone(&shared), &start.log_id, report.epoch, geometry.max_record);
+        if self.options.max_segments.is_some() {
+            self.oracle.may_be_gone = self.oracle.may_be_gone.max(shared.retire_wanted());
+        }
+        let epoch_waits = start.epoch_waits;
         let setup = setup(start, &geometry, &self.options);
         shared.commit.set(chosen(self.method, self.rng.bool()));
         let backend = Box::new(SimBackend::new(self.rng.u64(..), self.sabotage));
@@ -130,7 +140,7 @@ impl World {
             .map_err(|e| e.to_string())?;
         let helper = Helper::new(Arc::clone(&shared), clock, policy);
         let epoch_group = report.durable_end.as_u64();
-        while shared.durable.end() <= epoch_group {
+        while !epoch_waits && shared.durable.end() <= epoch_group {
             if io.step().finished {
                 return Ok(None);
             }
@@ -177,6 +187,9 @@ impl World {
             }
             17 => {
                 self.clock.advance(Duration::from_micros(self.rng.u64(1..2000)));
+                if self.rng.u8(0..8) == 0 {
+                    self.step_wall();
+                }
                 // As when the methods have been timed meanwhile.
                 if self.rng.u8(0..4) == 0 {
                     self.method = if self.rng.bool() { Method::Linked } else { Method::Dsync };
@@ -193,6 +206,12 @@ impl World {
         }
         self.note(life);
         Ok(())
+    }
+
+    /// The wall clock is set: seconds, days or years ahead or back.
+    pub(super) fn step_wall(&mut self) {
+        let by = [2, 24 * 3600, 10 * 365 * 24 * 3600][self.rng.usize(..3)];
+        self.clock.step_wall(if self.rng.bool() { by } else { -by });
     }
 
     fn payload(&mut self, max: usize) -> Vec<u8> {

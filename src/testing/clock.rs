@@ -1,30 +1,39 @@
 //! Time as the simulated machine has it: it passes when nothing else happens, or when it is told to.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::clock::Clock;
 
 #[derive(Debug, Default)]
-pub(crate) struct SimClock(AtomicU64);
+pub(crate) struct SimClock {
+    now: AtomicU64,
+    /// Nanoseconds by which the wall clock was set ahead of what it would be.
+    ahead: AtomicI64,
+}
 
 impl SimClock {
     pub(crate) fn advance(&self, by: Duration) {
-        self.0.fetch_add(by.as_nanos() as u64, Ordering::Relaxed);
+        self.now.fetch_add(by.as_nanos() as u64, Ordering::Relaxed);
     }
 
     /// Never back.
     pub(super) fn advance_to(&self, now: u64) {
-        self.0.fetch_max(now, Ordering::Relaxed);
+        self.now.fetch_max(now, Ordering::Relaxed);
+    }
+
+    /// Sets the wall clock so many seconds ahead, or back.
+    pub(crate) fn step_wall(&self, seconds: i64) {
+        self.ahead.fetch_add(seconds.saturating_mul(1_000_000_000), Ordering::Relaxed);
     }
 }
 
 impl Clock for SimClock {
     fn now(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.now.load(Ordering::Relaxed)
     }
 
     fn wall(&self) -> u64 {
-        1 << 60 | self.now()
+        (1 << 60 | self.now()).saturating_add_signed(self.ahead.load(Ordering::Relaxed))
     }
 }

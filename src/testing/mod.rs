@@ -205,6 +205,12 @@ impl SimulatedDisk {
         self.clock.advance(by);
     }
 
+    /// Sets the wall clock so many seconds ahead, or back: by it segments are stamped, and the ages of those that an
+    /// earlier run has left are judged.
+    pub fn step_wall_clock(&self, seconds: i64) {
+        self.clock.step_wall(seconds);
+    }
+
     /// Makes a file beside the logs, say for a snapshot. Its name is not durable before
     /// [`SimulatedDisk::sync_names`], its content not before [`SimulatedFile::sync`].
     ///

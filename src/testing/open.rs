@@ -35,7 +35,7 @@ pub(super) fn open(
     let random = std::array::from_fn(|_| rng.u8(..));
     let Recovered { shared, policy, report, start, geometry } =
         recover(&dir, &names, options, &**clock, random)?;
-    let log_id = start.log_id;
+    let (log_id, epoch_waits) = (start.log_id, start.epoch_waits);
     let method = chosen(options.commit_method, &mut rng);
     let info = BackendInfo {
         kind: BackendKind::Simulated,
@@ -67,7 +67,9 @@ pub(super) fn open(
     let epoch_group = report.durable_end.as_u64();
     let running = Box::new(end);
     let wal = Wal::assemble(shared, report, info, geometry, &log_id, running);
-    wal.wait_until_started(epoch_group)?;
+    if !epoch_waits {
+        wal.wait_until_started(epoch_group)?;
+    }
     Ok(wal)
 }
 

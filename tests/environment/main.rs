@@ -9,11 +9,13 @@
 #[path = "../support/child.rs"]
 #[allow(dead_code, unreachable_pub, reason = "each user needs a part")]
 mod child;
+mod descriptors;
 #[path = "../support/mounted.rs"]
 #[allow(dead_code, unreachable_pub, reason = "each user needs a part")]
 mod mounted;
 mod side_files;
 #[path = "../support/mod.rs"]
+#[allow(dead_code, unreachable_pub, reason = "each user needs a part")]
 mod support;
 
 mod filesystems;
