@@ -179,7 +179,8 @@ impl WalBuilder {
     /// Calls `tell` when an operation has taken longer than the threshold, each time that this time
     /// has doubled, and when it has ended: on a thread that does nothing else, so that it is told
     /// while the disk does not answer. A blocking call of the log from there gets `WouldDeadlock`; a
-    /// panic is caught.
+    /// panic is caught. [`Wal::close`] waits for a call that goes on for at most a second. The time
+    /// for which the process was stopped or the machine suspended does not count.
     ///
     /// ```
     /// # let dir = std::env::temp_dir().join(format!("ringwal-doc-stall-{}", std::process::id()));
@@ -229,6 +230,14 @@ impl WalBuilder {
         + 'static,
     ) -> Self {
         self.with(|o| o.on_sealed = Some(OnSealed::new(archive)))
+    }
+
+    /// How long [`WalBuilder::open`] waits for a lock that another writer holds, until it fails with
+    /// `Locked`. Default two seconds; zero refuses at once. A writer that was killed holds the lock
+    /// until the kernel has ended its last write, which on a slow disk may take longer. Who holds it is
+    /// not asked: process ids mean nothing across containers.
+    pub fn lock_wait(self, longest: Duration) -> Self {
+        self.with(|o| o.lock_wait = longest)
     }
 
     /// Opens the log, or makes it, and recovers what is in it. Blocks: a new log writes its first

@@ -216,7 +216,10 @@ impl Consumer {
 
 impl Drop for Consumer {
     fn drop(&mut self) {
-        self.shared.consumers.detach(&self.name);
+        // In a child of fork() the name is the parent's.
+        if !self.shared.durable.is_forked() {
+            self.shared.consumers.detach(&self.name);
+        }
     }
 }
 

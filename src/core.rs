@@ -225,7 +225,11 @@ impl Core {
 
     /// The verdict of a durable position: it may have been cut out.
     pub(crate) fn unless_cut(&self, lsn: u64) -> Verdict {
-        match self.shared.files.cuts.check(lsn) {
+        let cuts = &self.shared.files.cuts;
+        if cuts.count() > 0 && self.shared.durable.is_forked() {
+            return Verdict::Failed(Error::Forked);
+        }
+        match cuts.check(lsn) {
             Ok(()) => Verdict::Durable,
             Err(e) => Verdict::Failed(e),
         }

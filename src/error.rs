@@ -316,10 +316,23 @@ impl From<Error> for io::Error {
     }
 }
 
+/// What kind of failure poisoned a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FailureKind {
+    /// A write, a sync or another operation failed, or a thread of the log panicked.
+    Operation,
+    /// The lock file was removed or replaced while the log was open, so that another writer can come.
+    /// Everything acknowledged is durable.
+    LockLost,
+}
+
 /// The failure that poisoned a log.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Failure {
+    /// Which kind it is of, for a program that reacts to it.
+    pub kind: FailureKind,
     /// What failed.
     pub op: &'static str,
     /// The system's error number, where there was one.
@@ -330,11 +343,12 @@ pub struct Failure {
 
 impl Failure {
     pub(crate) fn from_io(op: &'static str, e: &io::Error) -> Self {
-        Failure { op, os_error: e.raw_os_error(), detail: e.to_string() }
+        let kind = FailureKind::Operation;
+        Failure { kind, op, os_error: e.raw_os_error(), detail: e.to_string() }
     }
 
     pub(crate) fn new(op: &'static str, detail: impl Into<String>) -> Self {
-        Failure { op, os_error: None, detail: detail.into() }
+        Failure { kind: FailureKind::Operation, op, os_error: None, detail: detail.into() }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::options::{BackendChoice, Durability, Options};
 use crate::segment::{DirLock, Names};
 use crate::start::start;
 use crate::storage::hooked::{Call, HookedDir, TempPath};
-use crate::storage::{Dir, OsDir};
+use crate::storage::{Access, Dir, OsDir};
 use crate::wal::Wal;
 
 fn options(durability: Durability) -> Options {
@@ -35,9 +35,13 @@ fn open(
     options: &Options,
     wrap: impl FnOnce(Arc<dyn Dir>) -> HookedDir,
 ) -> Result<Wal> {
+    if !path.exists() {
+        // A segment that is prepared and used at once keeps the name that it was opened by.
+        crate::start::open(path, options)?.close()?;
+    }
     let dir = OsDir::open_or_create(path).unwrap();
     let names = Names::new(&options.prefix);
-    let lock = DirLock::acquire(&dir, &names.lock())?;
+    let lock = DirLock::acquire(&dir, &names, options.lock_wait)?;
     let dir: Arc<dyn Dir> = Arc::new(wrap(Arc::new(dir)));
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let recovered = recover(&dir, &names, options, &*clock, [7; 24])?;
@@ -84,7 +88,10 @@ fn a_failed_sync_is_not_made_again_and_nothing_goes_on_after_it() {
 #[test]
 fn open_fails_if_its_epoch_cannot_be_made_durable() {
     let path = TempPath::new();
-    let hook = |call, name: &str| match is_segment_sync(call, name) {
+    // A new log: a closed one may have nothing to make durable.
+    std::fs::create_dir(&*path).unwrap();
+    let is_io = || std::thread::current().name() == Some("ringwal-io");
+    let hook = move |call, _: &str| match call == Call::Sync && is_io() {
         true => Err(io::Error::from_raw_os_error(5)),
         false => Ok(()),
     };
@@ -139,6 +146,68 @@ fn a_panic_in_one_of_the_threads_fails_the_log_and_hangs_nobody() {
     }
 }
 
+/// What is wanted of the helper is not waited for once it is gone.
+#[test]
+fn a_panic_of_the_helper_ends_a_truncation_that_waits_for_it() {
+    let path = TempPath::new();
+    let armed = Arc::new(AtomicBool::new(false));
+    let is_armed = Arc::clone(&armed);
+    let hook = move |call, _: &str| {
+        let here = std::thread::current().name() == Some("ringwal-segments");
+        // It looks at a segment that it is about to remove.
+        if here && call == Call::Open(Access::Read) && is_armed.swap(false, Ordering::SeqCst) {
+            std::panic::resume_unwind(Box::new("a defect"));
+        }
+        Ok(())
+    };
+    let options = options(Durability::EveryGroup);
+    let wal = open(&path, &options, |dir| HookedDir::new(dir, hook)).unwrap();
+    let mut last = Lsn::ZERO;
+    for _ in 0..60 {
+        last = wal.append_durable(&[5; 4000]).unwrap();
+    }
+    armed.store(true, Ordering::SeqCst);
+    let (send, ended) = mpsc::channel();
+    let truncating = wal.clone();
+    std::thread::spawn(move || send.send(truncating.truncate_before(last).map(|_| ())));
+    let ended = ended.recv_timeout(Duration::from_secs(60)).expect("it waits for ever");
+    assert!(matches!(ended, Err(Error::Poisoned { .. })), "{ended:?}");
+    assert!(!armed.load(Ordering::SeqCst));
+}
+
+/// A callback of `on_stall` may wait for what the thread that closes the log holds.
+#[test]
+fn close_does_not_wait_for_ever_for_a_callback_that_waits_for_the_closer() {
+    let path = TempPath::new();
+    let armed = Arc::new(AtomicBool::new(false));
+    let is_armed = Arc::clone(&armed);
+    let (go_on, may_go_on) = mpsc::channel::<()>();
+    let may_go_on = std::sync::Mutex::new(may_go_on);
+    let hook = move |call, name: &str| {
+        if is_segment_sync(call, name) && is_armed.swap(false, Ordering::SeqCst) {
+            let _ = may_go_on.lock().unwrap().recv();
+        }
+        Ok(())
+    };
+    let held = Arc::new(std::sync::Mutex::new(()));
+    let (wanted, called) = (Arc::clone(&held), mpsc::channel());
+    let (call, called) = called;
+    let mut options = options(Durability::EveryGroup);
+    options.stall_threshold = Duration::from_millis(5);
+    options.on_stall = Some(crate::hooks::OnStall(Arc::new(move |_: &crate::Stall| {
+        let _ = call.send(());
+        drop(wanted.lock());
+    })));
+    let wal = open(&path, &options, |dir| HookedDir::new(dir, hook)).unwrap();
+    let guard = held.lock().unwrap();
+    armed.store(true, Ordering::SeqCst);
+    wal.append(b"stalled").unwrap();
+    called.recv().unwrap();
+    go_on.send(()).unwrap();
+    wal.close().unwrap();
+    drop(guard);
+}
+
 #[test]
 fn the_lock_is_held_until_the_last_sync_has_ended() {
     let path = TempPath::new();
@@ -159,7 +228,8 @@ fn the_lock_is_held_until_the_last_sync_has_ended() {
     armed.store(true, Ordering::SeqCst);
     let closing = std::thread::spawn(move || wal.close());
     has_begun.recv().unwrap();
-    let next = || DirLock::acquire(&OsDir::open_or_create(&path).unwrap(), "wal.lock");
+    let names = Names::new("wal");
+    let next = || DirLock::acquire(&OsDir::open_or_create(&path).unwrap(), &names, Duration::ZERO);
     for _ in 0..50 {
         assert!(matches!(next(), Err(Error::Locked { .. })), "let in during a sync");
         std::thread::sleep(Duration::from_millis(2));

@@ -51,9 +51,15 @@ impl Files {
         }
     }
 
+    /// In a child of fork(), of a log that was opened before.
+    pub(crate) fn check_not_forked(&self) -> Result<(), Error> {
+        if self.table.is_forked() { Err(Error::Forked) } else { Ok(()) }
+    }
+
     /// Before the lock is let go, or where there is none.
     pub(crate) fn leave(&self) {
         self.left.store(1, Ordering::SeqCst);
+        self.table.unlock_spares();
     }
 
     /// What an error in reading at `lsn` comes from: retention may have taken the place from under a reader that

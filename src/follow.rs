@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::context;
 use crate::durable::{Registrar, Verdict};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::reader::{Reader, Record, RecordRef, Records};
 use crate::shared::Shared;
 
@@ -51,6 +51,9 @@ pub struct Follow {
 
 impl Follow {
     pub(crate) fn new(shared: Arc<Shared>, from: u64) -> Result<Self> {
+        if shared.durable.is_forked() {
+            return Err(Error::Forked);
+        }
         let end = shared.durable.end();
         let reader = Reader::live(Arc::clone(&shared.files), from, end)?;
         Ok(Follow { shared, reader, end: 0, ticket: None, over: false, failed: false })
@@ -58,6 +61,9 @@ impl Follow {
 
     /// One that retention does not wait for.
     pub(crate) fn unheld(shared: Arc<Shared>, from: u64) -> Result<Self> {
+        if shared.durable.is_forked() {
+            return Err(Error::Forked);
+        }
         let end = shared.durable.end();
         let reader = Reader::live_unheld(Arc::clone(&shared.files), from, end)?;
         Ok(Follow { shared, reader, end: 0, ticket: None, over: false, failed: false })
@@ -79,11 +85,12 @@ impl Follow {
     ///
     /// `Pruned` if retention has removed what would come next, `Truncated` if
     /// [`Wal::truncate_after`](crate::Wal::truncate_after) has cut records that were delivered,
-    /// `Corruption`, `Io`. After an error it has ended.
+    /// `Corruption`, `Io`; `Forked` in a child process. After an error it has ended.
     pub fn try_next(&mut self) -> Result<Option<RecordRef<'_>>> {
         if self.over {
             return Ok(None);
         }
+        self.check_not_forked()?;
         self.end = self.shared.durable.end();
         self.shared.files.tail.ask();
         let next = self.reader.next_below(self.end);
@@ -157,6 +164,10 @@ impl Follow {
     ///
     /// As [`Follow::next_ref`].
     pub fn poll_next_record(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Record>>> {
+        if self.shared.durable.is_forked() {
+            let over = self.over;
+            return Poll::Ready(self.check_not_forked().err().filter(|_| !over).map(Err));
+        }
         // It may have been woken to wake others.
         self.shared.durable.pass_on();
         loop {
@@ -203,6 +214,15 @@ impl Follow {
         poll_fn(|cx| self.poll_next_record(cx)).await
     }
 
+    /// In a child of fork() no thread makes anything durable, and locks may be held for ever.
+    fn check_not_forked(&mut self) -> Result<()> {
+        if !self.shared.durable.is_forked() {
+            return Ok(());
+        }
+        (self.over, self.failed) = (true, true);
+        Err(Error::Forked)
+    }
+
     fn forget(&mut self) {
         if let Some((end, ticket)) = self.ticket.take() {
             self.shared.durable.forget(end, ticket);
@@ -234,6 +254,7 @@ impl Follow {
             if self.over {
                 return Ok(());
             }
+            self.check_not_forked()?;
             self.end = self.shared.durable.end();
             self.shared.files.tail.ask();
             match self.reader.peek_below(self.end) {
@@ -275,6 +296,8 @@ impl Iterator for Follow {
 impl Drop for Follow {
     fn drop(&mut self) {
         if self.shared.durable.is_forked() {
+            // The log's memory is the parent's.
+            std::mem::forget(Arc::clone(&self.shared));
             return;
         }
         self.forget();

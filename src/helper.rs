@@ -13,11 +13,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Clock;
-use crate::error::{Error, Failure};
+use crate::error::{Error, Failure, FailureKind};
 use crate::flights::Place;
 use crate::format::SegmentHeader;
 use crate::retention::{Policy, Retention};
-use crate::segment::{Haste, Preparation, zeroes};
+use crate::segment::{Haste, LockLost, Preparation, zeroes};
 use crate::shared::Shared;
 use crate::storage::{Access, AlignedBuf, Refused, is_no_space};
 
@@ -114,8 +114,7 @@ impl Helper {
 
     fn finish(&mut self) -> Next {
         self.clean_up();
-        self.shared.helper_rounds.bump();
-        self.shared.helper_rounds.wake_all();
+        self.shared.helper_round_over();
         Next::Finished
     }
 
@@ -131,6 +130,9 @@ impl Helper {
             self.refuse();
         } else if e.may_pass() {
             self.obstructed(e);
+        } else if LockLost::is_in(&e.source) {
+            let failure = Failure::from_io("holding the lock", &e.source);
+            self.shared.fail(Failure { kind: FailureKind::LockLost, ..failure });
         } else {
             let op = "preparing or removing a segment";
             let failure = Failure { detail: e.to_string(), ..Failure::from_io(op, &e.source) };
@@ -213,8 +215,7 @@ impl Helper {
         let held = self.shared.consumers.holds(self.shared.durable.end());
         if self.shared.files.table.oldest() >= target || held.is_some_and(|held| held < target) {
             self.shared.truncations_done.store(asked, crate::sync::Ordering::SeqCst);
-            self.shared.helper_rounds.bump();
-            self.shared.helper_rounds.wake_all();
+            self.shared.helper_round_over();
         }
         Ok(())
     }

@@ -40,6 +40,9 @@ mod fail_stop_tests;
 mod files;
 mod flights;
 mod follow;
+mod fork;
+#[cfg(all(test, target_os = "linux", feature = "uring", not(ringwal_loom)))]
+mod fork_tests;
 mod format;
 mod futures;
 #[cfg(all(any(test, fuzzing), not(ringwal_loom)))]
@@ -89,7 +92,7 @@ mod wal;
 pub use backend::{BackendInfo, BackendKind, MethodReason};
 pub use builder::WalBuilder;
 pub use consumer::Consumer;
-pub use error::{Error, Failure, OptionsError, ReplayError, Result};
+pub use error::{Error, Failure, FailureKind, OptionsError, ReplayError, Result};
 pub use follow::Follow;
 pub use futures::{AppendFuture, DurableFuture};
 pub use histogram::Histogram;

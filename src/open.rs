@@ -18,7 +18,9 @@ use crate::recovery::{
 };
 use crate::retention::{Policy, Retention, times_left};
 use crate::ring::{Memory, Placement, Ring};
-use crate::segment::{Haste, Left, Names, Preparation, Spare, Table, zeroes};
+use crate::segment::{
+    Haste, Left, LockLost, Names, Patience, Preparation, Spare, Table, newest_segment, zeroes,
+};
 use crate::shared::Shared;
 use crate::storage::{Access, AlignedBuf, Dir, File, Refused, is_no_space, write_full};
 use crate::tail::Tail;
@@ -105,6 +107,10 @@ pub(crate) fn recover(
     if let Some(judged) = &judged {
         check_position(judged, furthest_position(&**dir, &found.positions, &log_id))?;
     }
+    let claimed = match &judged {
+        Some(judged) => claim(&**dir, names, &found.segments[judged.active..], options)?,
+        None => Vec::new(),
+    };
     let removed = settle(&**dir, names, &found.segments, judged.as_ref(), &found.temporaries)?;
     let policy = Policy {
         log_id,
@@ -128,6 +134,9 @@ pub(crate) fn recover(
                 Ok(Some(spare)) => return Ok(spare),
                 Ok(None) => {}
                 Err(e) if is_no_space(&e.source) => return Err(Error::NoSpace),
+                Err(e) if LockLost::is_in(&e.source) => {
+                    return Err(locked(&**dir, &names.lock()));
+                }
                 Err(e) if e.source.kind() == std::io::ErrorKind::AlreadyExists => {
                     return Err(in_the_way(&**dir, names, base, log_id, e));
                 }
@@ -135,33 +144,35 @@ pub(crate) fn recover(
             }
         }
     };
-    let open_segment = |header: &SegmentHeader| {
-        let name = names.segment(header.base);
-        dir.open(&name, Access::Write).map_err(|e| io("open", &name, e))
-    };
     let mut spares = Vec::new();
-    let (mut live, judged) = match judged {
+    let mut claimed = claimed.into_iter();
+    let (mut live, active_file, judged) = match judged {
         // Nothing was ever written, and groups would begin in the next segment: readers, which begin in
         // the first one, would find none there.
         Some(judged)
             if judged.case == RecoveryCase::Unwritten && !policy.fits(&found.segments[0]) =>
         {
             let none = &mut spares;
-            keep_spares(&**dir, names, &policy, geometry.segment_size, &found.segments, none)?;
+            let claimed: Vec<_> = found.segments.iter().copied().zip(claimed).collect();
+            keep_spares(&**dir, names, &policy, geometry.segment_size, &claimed, none)?;
             let first = prepare(found.segments[0].base)?;
-            (vec![first.header], Judgement { end: first.header.first_group(), ..judged })
+            let judged = Judgement { end: first.header.first_group(), ..judged };
+            (vec![first.header], Some(first.file), judged)
         }
         Some(judged) => {
             let (live, beyond) = found.segments.split_at(judged.active + 1);
-            keep_spares(&**dir, names, &policy, geometry.segment_size, beyond, &mut spares)?;
-            (live.to_vec(), judged)
+            let active_file = claimed.next();
+            let beyond: Vec<_> = beyond.iter().copied().zip(claimed).collect();
+            keep_spares(&**dir, names, &policy, geometry.segment_size, &beyond, &mut spares)?;
+            (live.to_vec(), active_file, judged)
         }
         None => {
             let first = prepare(0)?;
-            (vec![first.header], Judgement::new_log(&first.header))
+            let judged = Judgement::new_log(&first.header);
+            (vec![first.header], Some(first.file), judged)
         }
     };
-    let Some(active) = live.last().copied() else {
+    let (Some(active), Some(active_file)) = (live.last().copied(), active_file) else {
         return Err(Error::Io {
             op: "open",
             path: dir.path_of(""),
@@ -171,7 +182,6 @@ pub(crate) fn recover(
     // A consumer that came after that was stated holds what was still there.
     let held = consumers.holds(judged.end).unwrap_or(u64::MAX);
     finish_retention(&**dir, names, &mut live, judged.stated_oldest.min(held))?;
-    let active_file = open_segment(&active)?;
     // A segment of another block size, or for smaller groups, is left.
     let next = if policy.fits(&active) {
         judged.end
@@ -459,22 +469,53 @@ fn keep_spares(
     names: &Names,
     policy: &Policy,
     size: u64,
-    beyond: &[SegmentHeader],
+    beyond: &[(SegmentHeader, Arc<dyn File>)],
     spares: &mut Vec<Spare>,
 ) -> Result<()> {
-    let usable = beyond.iter().take_while(|h| policy.fits(h) && h.size == size).count();
-    for header in beyond[usable..].iter().rev() {
+    let usable = beyond.iter().take_while(|(h, _)| policy.fits(h) && h.size == size).count();
+    for (header, _) in beyond[usable..].iter().rev() {
         let name = names.segment(header.base);
         let removed = dir.remove(&name).and_then(|()| dir.sync());
         removed.map_err(|e| Error::io("remove", dir.path_of(&name), e))?;
     }
-    for header in &beyond[..usable] {
-        let name = names.segment(header.base);
-        let file = dir.open(&name, Access::Write);
-        let file = file.map_err(|e| Error::io("open", dir.path_of(&name), e))?;
-        spares.push(Spare { header: *header, file });
+    for (header, file) in &beyond[..usable] {
+        spares.push(Spare { header: *header, file: Arc::clone(file) });
     }
     Ok(())
+}
+
+/// Opens the segments that this writer takes over and locks them: those that the kernel may still write
+/// to for one that was killed, and those that another opener is taking over.
+fn claim(
+    dir: &dyn Dir,
+    names: &Names,
+    segments: &[SegmentHeader],
+    options: &Options,
+) -> Result<Vec<Arc<dyn File>>> {
+    let patience = Patience::new(options.lock_wait);
+    let mut claimed = Vec::new();
+    for header in segments {
+        let name = names.segment(header.base);
+        let io = |op, e| Error::io(op, dir.path_of(&name), e);
+        let file = dir.open(&name, Access::Write).map_err(|e| io("open", e))?;
+        while !file.try_lock().map_err(|e| io("lock", e))? {
+            if !patience.pause() {
+                return Err(locked(dir, &name));
+            }
+        }
+        claimed.push(file);
+    }
+    // A segment that came meanwhile is another writer's.
+    let newest = newest_segment(dir, names).map_err(|e| Error::io("list", dir.path_of(""), e))?;
+    if newest > segments.last().map(|header| header.base) {
+        return Err(locked(dir, &names.lock()));
+    }
+    Ok(claimed)
+}
+
+/// By a writer whose lock file was removed, or by one that came after this one's was.
+fn locked(dir: &dyn Dir, name: &str) -> Error {
+    Error::Locked { path: dir.path_of(name), pid: None }
 }
 
 /// When each segment was left, for retention by age.

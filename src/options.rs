@@ -93,6 +93,7 @@ pub(crate) struct Options {
     pub(crate) backend: BackendChoice,
     pub(crate) commit_method: CommitMethod,
     pub(crate) application_version: u32,
+    pub(crate) lock_wait: Duration,
     pub(crate) consumer_limit: Option<u64>,
     pub(crate) stall_threshold: Duration,
     pub(crate) on_stall: Option<OnStall>,
@@ -120,6 +121,7 @@ impl Default for Options {
             backend: BackendChoice::Auto,
             commit_method: CommitMethod::Auto,
             application_version: 0,
+            lock_wait: DEFAULT_LOCK_WAIT,
             consumer_limit: None,
             stall_threshold: Duration::from_secs(1),
             on_stall: None,
@@ -142,6 +144,8 @@ pub(crate) struct Geometry {
     pub(crate) max_record: usize,
 }
 
+/// What the kernel needs to end a killed process, many times over.
+pub(crate) const DEFAULT_LOCK_WAIT: Duration = Duration::from_secs(2);
 const DEFAULT_RING: usize = 8 << 20;
 const DEFAULT_BUFFERS: usize = 8;
 const MAX_BUFFERS: usize = 1024;

@@ -52,7 +52,7 @@ pub(crate) struct Shared {
     pub(crate) truncations_done: AtomicU64,
     /// Changes whenever the helper has something to look at.
     pub(crate) helper: Futex,
-    /// Changes whenever the helper has gone round once.
+    /// Changes whenever the helper has gone round once, and when the log fails.
     pub(crate) helper_rounds: Futex,
     /// `truncate_after` asks for a cut from here; `NO_CUT`: nobody does.
     cut_wanted: AtomicU64,
@@ -133,8 +133,16 @@ impl Shared {
         self.durable.wake_all();
         self.ring.doorbell.ring();
         self.nudge_helper();
+        // The helper may be what has failed: it goes round no more.
+        self.helper_round_over();
         self.cut_settled();
         self.ring_sealed();
+    }
+
+    /// Wakes those who wait for the helper: it has gone round, or will not any more.
+    pub(crate) fn helper_round_over(&self) {
+        self.helper_rounds.bump();
+        self.helper_rounds.wake_all();
     }
 
     /// `truncate_after` wants everything from `from` on to be void.

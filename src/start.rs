@@ -4,8 +4,9 @@
 use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
-use crate::backend::{Ask, BackendInfo, BackendKind, Chosen, Method, MethodReason, choose};
+use crate::backend::{Ask, BackendInfo, BackendKind, Chosen, Hold, Method, MethodReason, choose};
 use crate::clock::{Clock, SystemClock};
 use crate::end_file::{EndFile, Presence};
 use crate::error::{Error, Failure, Result};
@@ -23,6 +24,9 @@ use crate::stall::{self, Watchdog};
 use crate::storage::{DEFAULT_MODE, Dir, OsDir, is_no_space};
 use crate::wal::Wal;
 
+/// How long `close` waits for a callback of `on_stall` that goes on.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 pub(crate) fn open(path: &Path, options: &Options) -> Result<Wal> {
     open_here(path, options).map_err(|e| match e {
         // Whichever file it was that found no room.
@@ -38,7 +42,7 @@ fn open_here(path: &Path, options: &Options) -> Result<Wal> {
     let span = tracing::info_span!("open", dir = %dir.path().display(), prefix = options.prefix);
     let _entered = span.enter();
     check_names(&dir, &names)?;
-    let lock = DirLock::acquire(&dir, &names.lock())?;
+    let lock = DirLock::acquire(&dir, &names, options.lock_wait)?;
     if let Some(mode) = options.file_mode {
         let of_the_log = |name: &str| names.are_of(name);
         dir.set_modes(of_the_log, mode).map_err(|e| Error::io("set the modes in", path, e))?;
@@ -85,9 +89,9 @@ pub(crate) fn start(
     let (send, receive) = mpsc::sync_channel(1);
     let io = {
         let (shared, clock, options) = (Arc::clone(&shared), Arc::clone(&clock), options.clone());
-        let (lock_fd, alive) = (lock_fd(&lock), presence.is_held());
+        let (hold, alive) = (lock.hold(), presence.is_held());
         spawn("ringwal-io", move || {
-            match begin(&shared, &clock, &options, start, geometry, lock_fd, alive) {
+            match begin(&shared, &clock, &options, start, geometry, hold, alive) {
                 Ok((io_loop, info)) => {
                     let _ = send.send(Ok(info));
                     io_loop::run(&shared, io_loop);
@@ -105,6 +109,8 @@ pub(crate) fn start(
             return Err(e);
         }
         Err(_) => {
+            // The lock is held until nothing of it moves any more.
+            let _ = io.join();
             let failure = Failure::new("the I/O thread", "it ended before it began");
             return Err(Error::Poisoned { cause: Arc::new(failure) });
         }
@@ -143,7 +149,7 @@ struct Threads {
     workers: Vec<JoinHandle<()>>,
     /// Calls the hook on sealed segments.
     sealed: Option<SealedThread>,
-    /// Watches the others, and so ends last.
+    /// Watches the others, and so ends last. It does no I/O.
     watchdog: JoinHandle<()>,
     presence: Presence,
     lock: DirLock,
@@ -159,11 +165,25 @@ impl Running for Threads {
             sealed.end(shared);
         }
         shared.flights.end();
-        let _ = self.watchdog.join();
+        end_watchdog(self.watchdog);
         shared.leave();
         // First: the lock lets in the next writer, which says for itself that it is there.
         drop(self.presence);
         drop(self.lock);
+    }
+}
+
+/// Waits for a callback of `on_stall` that goes on, for a while: it may want what the closer holds. Then
+/// it is left alone.
+fn end_watchdog(watchdog: JoinHandle<()>) {
+    let until = Instant::now() + PATIENCE;
+    while !watchdog.is_finished() && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    if watchdog.is_finished() {
+        let _ = watchdog.join();
+    } else {
+        tracing::warn!("the callback of on_stall does not return; it is left alone");
     }
 }
 
@@ -210,7 +230,7 @@ fn begin(
     options: &Options,
     start: Start,
     geometry: Geometry,
-    lock_fd: Option<i32>,
+    lock: Hold,
     alive: bool,
 ) -> Result<(IoLoop, BackendInfo)> {
     let probe = shared.files.names.probe();
@@ -223,7 +243,7 @@ fn begin(
         depth: options.depth,
         buffers: geometry.buffers,
         buffer: geometry.buffer as usize,
-        lock_fd,
+        lock,
         direct_io: start.active_file.is_direct(),
     };
     let started = choose(&ask, Arc::clone(&shared.ring.memory))?;
@@ -313,14 +333,4 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<
     };
     let spawned = std::thread::Builder::new().name(name.into()).spawn(body);
     spawned.map_err(|e| Error::io("start thread", name, e))
-}
-
-fn lock_fd(lock: &DirLock) -> Option<i32> {
-    #[cfg(unix)]
-    return Some(lock.raw_fd());
-    #[cfg(not(unix))]
-    {
-        let _ = lock;
-        None
-    }
 }

@@ -16,6 +16,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::fork;
 use crate::format::{GroupHeader, Link};
 use crate::held::Held;
 use crate::sync::{AtomicU32, Mutex, Ordering, lock, try_lock};
@@ -105,6 +106,8 @@ pub(crate) struct Tail {
     kept: Mutex<Kept>,
     limit: usize,
     interest: AtomicU32,
+    /// The process that it was made in.
+    generation: u32,
 }
 
 impl std::fmt::Debug for Tail {
@@ -141,7 +144,8 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        if self.taken {
+        // In a child of fork() the lock may be held for ever, and nobody keeps copies.
+        if self.taken && self.tail.generation == fork::generation() {
             lock(&self.tail.kept).seats -= 1;
         }
     }
@@ -150,7 +154,12 @@ impl Drop for Seat {
 impl Tail {
     /// `limit`: bytes to keep; one group is kept whatever its size.
     pub(crate) fn new(limit: usize) -> Self {
-        Tail { kept: Mutex::new(Kept::default()), limit, interest: AtomicU32::new(0) }
+        Tail {
+            kept: Mutex::new(Kept::default()),
+            limit,
+            interest: AtomicU32::new(0),
+            generation: fork::generation(),
+        }
     }
 
     /// A follower's: it wants the groups to come.

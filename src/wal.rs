@@ -461,10 +461,13 @@ impl Wal {
         Consumer::attach(&self.core().shared, self.inner.log_id, name)
     }
 
-    /// All consumers of the log, attached or not, by name.
+    /// All consumers of the log, attached or not, by name. In a child of `fork()`: none.
     #[must_use]
     pub fn consumers(&self) -> Vec<ConsumerInfo> {
         let shared = &self.core().shared;
+        if shared.durable.is_forked() {
+            return Vec::new();
+        }
         shared.consumers.list(shared.durable.end())
     }
 
@@ -484,10 +487,19 @@ impl Wal {
     }
 
     /// What the log has done since it was opened. Some twenty atomic loads and short locks that
-    /// appending does not use.
+    /// appending does not use. In a child of `fork()`: only what takes no lock, as of the fork.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let core = self.core();
+        if core.shared.durable.is_forked() {
+            let method = core.shared.commit.method();
+            return Stats {
+                ring_full_waits: core.shared.ring.full_waits.load(Ordering::Relaxed),
+                durable_end: core.durable_end(),
+                commit_method: method_name(self.inner.info.kind, method),
+                ..core.shared.counters.read()
+            };
+        }
         let commit = core.shared.commit.chosen();
         let durable_end = core.durable_end();
         let pinned = core.shared.files.table.oldest_pin();
@@ -540,6 +552,11 @@ impl Wal {
     /// Which backend runs, how it commits, and why.
     #[must_use]
     pub fn backend(&self) -> BackendInfo {
+        if self.core().shared.durable.is_forked() {
+            let method = self.core().shared.commit.method();
+            let commit_method = method_name(self.inner.info.kind, method);
+            return BackendInfo { commit_method, ..self.inner.info.clone() };
+        }
         let commit = self.core().shared.commit.chosen();
         BackendInfo {
             commit_method: method_name(self.inner.info.kind, commit.method),

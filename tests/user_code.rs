@@ -148,3 +148,39 @@ fn the_last_handle_may_be_dropped_by_whatever_is_called() {
         }
     }
 }
+
+/// A follower from outside the log's handles waits for the log's own threads all the same.
+#[test]
+fn a_follower_of_another_view_is_refused_where_it_would_wait_for_its_own_thread() {
+    for backend in backends() {
+        in_time("following from a callback", move || {
+            let temp = Temp::new();
+            let wal = small(&temp.log()).backend(backend).open().unwrap();
+            let lsn = wal.append_durable(b"one").unwrap();
+            let log = ringwal::ReadOnlyWal::open(temp.log()).unwrap();
+            let mut follow = log.follow(wal.durable_end()).unwrap();
+            let filled = wal.append_with(3, |bytes| {
+                assert!(matches!(follow.next_ref(), Err(ringwal::Error::Reentrant)));
+                let timed = follow.next_timeout(Duration::from_secs(600));
+                assert!(matches!(timed, Err(ringwal::Error::Reentrant)));
+                assert!(matches!(follow.next_records(), Err(ringwal::Error::Reentrant)));
+                assert!(matches!(follow.next(), Some(Err(ringwal::Error::Reentrant))));
+                bytes.copy_from_slice(b"two");
+            });
+            assert!(filled.unwrap() > lsn);
+            let (send, called) = mpsc::channel();
+            let next = wal.append(b"three").unwrap();
+            let mut inside = log.follow(wal.durable_end()).unwrap();
+            // Registered before it is durable, or else it would be called here.
+            let here = std::thread::current().id();
+            wal.on_durable(next, move |_| {
+                let there = std::thread::current().id() != here;
+                let refused = matches!(inside.next_ref(), Err(ringwal::Error::WouldDeadlock));
+                send.send(refused || !there).unwrap();
+            });
+            assert!(called.recv().unwrap());
+            assert_eq!(follow.next_ref().unwrap().unwrap().payload, b"two", "it goes on");
+            wal.close().unwrap();
+        });
+    }
+}

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use crate::filter;
 use crate::lab::Lab;
 use crate::mounts::Kind;
 use crate::runs::{Counts, Runner, this_binary};
@@ -28,7 +29,15 @@ enum Command {
     Stopped(Run),
     /// The program that is crashed
     #[command(hide = true)]
-    Workload { mount: PathBuf, seed: u64, sequence: PathBuf, first_thread: u32 },
+    Workload {
+        mount: PathBuf,
+        seed: u64,
+        sequence: PathBuf,
+        first_thread: u32,
+        /// Lets `io_uring_register` fail
+        #[arg(long)]
+        deny_register: bool,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -48,12 +57,16 @@ struct Run {
     /// No more runs than this
     #[arg(long)]
     runs: Option<u64>,
+    /// Run the writers under a seccomp filter that denies `io_uring_register`
+    #[arg(long)]
+    deny_register: bool,
 }
 
 pub(crate) fn main() -> ExitCode {
     match Cli::parse().command {
-        Command::Workload { mount, seed, sequence, first_thread } => {
-            match workload::run(&mount, seed, &sequence, first_thread) {
+        Command::Workload { mount, seed, sequence, first_thread, deny_register } => {
+            let filtered = if deny_register { filter::deny_register() } else { Ok(()) };
+            match filtered.and_then(|()| workload::run(&mount, seed, &sequence, first_thread)) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(e) => {
                     eprintln!("{e}");
@@ -88,7 +101,13 @@ fn lab(
     };
     let begun = Instant::now();
     let until = begun + Duration::from_secs(run.seconds);
-    let mut runner = Runner { lab: &lab, binary, counts: Counts::default(), images: run.images };
+    let mut runner = Runner {
+        lab: &lab,
+        binary,
+        counts: Counts::default(),
+        images: run.images,
+        deny_register: run.deny_register,
+    };
     for seed in run.seed..run.seed.saturating_add(run.runs.unwrap_or(u64::MAX)) {
         if Instant::now() >= until {
             break;
@@ -97,8 +116,10 @@ fn lab(
             println!("{}", runner.counts);
             eprintln!("violation, seed {seed}: {what}");
             eprintln!(
-                "again: cargo run --release -p crashlab -- {name} --fs {} --seed {seed} --runs 1 --images {}",
-                run.fs, run.images,
+                "again: cargo run --release -p crashlab -- {name} --fs {} --seed {seed} --runs 1 --images {}{}",
+                run.fs,
+                run.images,
+                if run.deny_register { " --deny-register" } else { "" },
             );
             return ExitCode::FAILURE;
         }

@@ -19,13 +19,14 @@ pub(crate) struct Process {
 
 impl Process {
     /// Starts the workload of a seed on a mount, with threads from `first_thread` on. `binary`: the
-    /// lab's own.
+    /// lab's own; `options`: of its subcommand `workload`.
     ///
     /// # Errors
     ///
     /// It cannot be started.
     pub(crate) fn start(
         binary: &Path,
+        options: &[&str],
         mount: &Path,
         seed: u64,
         sequence: &Path,
@@ -33,6 +34,7 @@ impl Process {
     ) -> Result<Self, String> {
         let mut child = Command::new(binary)
             .arg("workload")
+            .args(options)
             .arg(mount)
             .arg(seed.to_string())
             .arg(sequence)

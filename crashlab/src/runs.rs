@@ -72,12 +72,15 @@ pub(crate) struct Runner<'l> {
     pub(crate) counts: Counts,
     /// Images of each run.
     pub(crate) images: u64,
+    /// The writers run under a filter that denies `io_uring_register`.
+    pub(crate) deny_register: bool,
 }
 
 impl Runner<'_> {
     fn start(&self, seed: u64, first_thread: u32) -> Result<Process, String> {
         let (live, sequence) = (self.lab.live(), self.lab.sequence());
-        Process::start(&self.binary, &live, seed, &sequence, first_thread)
+        let options: &[&str] = if self.deny_register { &["--deny-register"] } else { &[] };
+        Process::start(&self.binary, options, &live, seed, &sequence, first_thread)
     }
 
     fn io<T>(what: &str, result: std::io::Result<T>) -> Result<T, String> {

@@ -41,3 +41,9 @@ fn a_disk_that_fails_costs_nothing_that_was_acknowledged() {
 fn a_killed_writers_last_write_does_not_land_on_its_successors() {
     lab(&["stopped"], &["--seconds", "5"]);
 }
+
+/// Where the lock cannot be registered with io_uring, io_uring is not used.
+#[test]
+fn a_killed_writers_last_write_does_not_land_on_its_successors_without_io_uring_register() {
+    lab(&["stopped", "--deny-register"], &["--seconds", "5"]);
+}

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::std_fs::StdBackend;
-use super::{Backend, BackendInfo, BackendKind, Chosen, Method, MethodReason};
+use super::{Backend, BackendInfo, BackendKind, Chosen, Hold, Method, MethodReason};
 use crate::error::{Error, Result};
 use crate::options::{BackendChoice, CommitMethod};
 use crate::ring::Memory;
@@ -22,7 +22,8 @@ pub(crate) struct Ask<'a> {
     pub(crate) depth: usize,
     pub(crate) buffers: usize,
     pub(crate) buffer: usize,
-    pub(crate) lock_fd: Option<i32>,
+    /// The writer's lock.
+    pub(crate) lock: Hold,
     /// Whether the active segment is open for direct I/O.
     pub(crate) direct_io: bool,
 }
@@ -90,7 +91,7 @@ mod linux {
     use super::{Arc, Ask, Memory, Started};
 
     pub(super) fn uring(ask: &Ask<'_>, _: Arc<Memory>) -> Result<Started, String> {
-        let _ = (ask.method, &ask.auto, ask.probe, ask.buffers, ask.buffer, ask.lock_fd);
+        let _ = (ask.method, &ask.auto, ask.probe, ask.buffers, ask.buffer, &ask.lock);
         Err("compiled without it; build on Linux with the feature `uring`".into())
     }
 }
@@ -102,15 +103,15 @@ mod linux {
 
     use nix::libc;
 
-    use super::super::uring::UringBackend;
+    use super::super::uring::{LockNotRegistered, UringBackend};
     use super::super::{Completion, Part, Write};
     use super::*;
     use crate::storage::{Access, AlignedBuf};
 
     pub(super) fn uring(ask: &Ask<'_>, memory: Arc<Memory>) -> Result<Started, String> {
-        let mut backend =
-            UringBackend::new(ask.depth, memory, ask.buffers, ask.buffer, ask.lock_fd)
-                .map_err(|e| explain(&e))?;
+        let lock = Some(ask.lock.clone());
+        let mut backend = UringBackend::new(ask.depth, memory, ask.buffers, ask.buffer, lock)
+            .map_err(|e| explain(&e))?;
         let pinned = |method| Chosen {
             method,
             reason: MethodReason::Pinned,
@@ -209,6 +210,9 @@ mod linux {
     }
 
     fn explain(e: &io::Error) -> String {
+        if let Some(unregistered) = e.get_ref().filter(|inner| inner.is::<LockNotRegistered>()) {
+            return unregistered.to_string();
+        }
         let hint = match e.raw_os_error() {
             Some(libc::EPERM | libc::EACCES) => {
                 "io_uring is forbidden here: allow io_uring_setup, io_uring_enter and \

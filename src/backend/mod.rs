@@ -21,6 +21,7 @@ mod uring;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 pub(crate) use choose::{Ask, choose};
@@ -33,6 +34,40 @@ pub(crate) use uring::UringBackend;
 
 use crate::ring::Wake;
 use crate::storage::File;
+
+/// The writer's lock, as a backend sees it.
+///
+/// A backend that ends while the kernel may still write for it says so with [`Hold::keep`]. The lock's
+/// owner then closes its descriptor without unlocking: the lock ends with the last operation, as the
+/// kernel holds the description until then.
+#[derive(Debug, Clone)]
+pub(crate) struct Hold {
+    #[cfg_attr(not(feature = "uring"), allow(dead_code, reason = "registered with io_uring"))]
+    fd: i32,
+    kept: Arc<AtomicBool>,
+}
+
+impl Hold {
+    /// `fd`: the lock file's descriptor, open while the lock's owner lives; -1 where there is none.
+    pub(crate) fn new(fd: i32) -> Self {
+        Hold { fd, kept: Arc::new(AtomicBool::new(false)) }
+    }
+
+    #[cfg_attr(not(feature = "uring"), allow(dead_code, reason = "registered with io_uring"))]
+    pub(crate) fn fd(&self) -> i32 {
+        self.fd
+    }
+
+    /// Operations are in flight that nobody waits for any more.
+    #[cfg_attr(not(feature = "uring"), allow(dead_code, reason = "std waits for each call"))]
+    pub(crate) fn keep(&self) {
+        self.kept.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_kept(&self) -> bool {
+        self.kept.load(Ordering::SeqCst)
+    }
+}
 
 /// Files that can be attached at a time: at most two segments are unsynced, one is being left.
 pub(crate) const SLOTS: usize = 4;
@@ -72,7 +107,7 @@ pub(crate) struct Completion {
 pub(crate) trait Backend: Send {
     /// Makes the file known as `slot`. The slot is free.
     fn attach(&mut self, slot: usize, file: &Arc<dyn File>) -> io::Result<()>;
-    /// Forgets the slot's file. No operation on it is in flight.
+    /// Forgets the slot's file and unlocks it. No operation on it is in flight.
     fn detach(&mut self, slot: usize);
     /// Queues a write.
     ///

@@ -92,7 +92,9 @@ impl Backend for StdBackend {
     }
 
     fn detach(&mut self, slot: usize) {
-        self.files[slot] = None;
+        if let Some(file) = self.files[slot].take() {
+            file.unlock();
+        }
     }
 
     unsafe fn write(&mut self, write: Write) {
@@ -131,5 +133,12 @@ impl Backend for StdBackend {
 
     fn waker(&self) -> Box<dyn Wake> {
         Box::new(self.waker.clone())
+    }
+}
+
+impl Drop for StdBackend {
+    fn drop(&mut self) {
+        // Nothing is in flight between calls.
+        (0..SLOTS).for_each(|slot| self.detach(slot));
     }
 }

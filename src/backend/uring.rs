@@ -4,24 +4,25 @@
 //! 2. A write and its linked sync enter the kernel in one submission: a chain that is cut there
 //!    would let the sync run early. Room for both is made before the first is pushed; if the kernel
 //!    takes only the write all the same, the log fails before any completion is believed.
-//! 3. `in_flight` counts completions still to come, but for the eventfd's read. Drop waits for all
-//!    of them: the ring's memory outlives every operation.
+//! 3. `in_flight` counts completions still to come, but for the eventfd's read. Drop waits for those of
+//!    entries that the kernel has taken, whatever failed before: the ring's memory outlives every
+//!    operation. What still does not come keeps the memory, and the lock.
 //! 4. The lock file is a registered file: the kernel keeps it open, and so locked, until the last
-//!    operation of a killed process has ended.
+//!    operation of a killed process has ended. Where it cannot be registered there is no backend.
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use io_uring::squeue::Flags;
 use io_uring::types::{Fd, Fixed, FsyncFlags, SubmitArgs, Timespec};
-use io_uring::{IoUring, opcode, squeue};
+use io_uring::{EnterFlags, IoUring, opcode, squeue};
 use nix::libc;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use super::{Backend, Completion, Method, Part, SLOTS, Write};
+use super::{Backend, Completion, Hold, Method, Part, SLOTS, Write};
 use crate::ring::{Memory, Wake};
 use crate::storage::File;
 
@@ -30,6 +31,8 @@ const PART_SYNC: u64 = 1;
 const BELL: u64 = 2;
 const PART_BITS: u32 = 2;
 const LOCK_SLOT: usize = SLOTS;
+/// How long a backend that is dropped waits for operations that do not end.
+const LAST_WAIT: Duration = Duration::from_secs(100);
 
 pub(crate) struct UringBackend {
     ring: IoUring,
@@ -48,27 +51,48 @@ pub(crate) struct UringBackend {
     bell_count: Box<u64>,
     bell_armed: bool,
     queued: Queued,
+    lock: Option<Hold>,
+    last_wait: Duration,
 }
 
-/// What is in the submission queue, in its order: for each entry, whether it is linked to the one before.
+/// An entry of the submission queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Entry {
+    Alone,
+    /// Linked to the one before.
+    Linked,
+    /// The eventfd's read.
+    Bell,
+}
+
+/// Without its registration a killed process would lose the lock before its last write has ended.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the lock file cannot be registered with io_uring, so that the last write of a killed process could \
+     land on the blocks of the next one: allow io_uring_register in the seccomp profile, and raise \
+     RLIMIT_NOFILE if it is below 16 ({0})"
+)]
+pub(super) struct LockNotRegistered(io::Error);
+
+/// What is in the submission queue, in its order.
 ///
 /// The kernel may take a part of the queue, when it is short of memory. A sync that is left behind by its
 /// write has lost its link: it would run at once, and its success would say nothing about the write.
 #[derive(Debug, Default)]
 struct Queued {
-    linked: VecDeque<bool>,
+    entries: VecDeque<Entry>,
     cut: bool,
 }
 
 impl Queued {
-    fn push(&mut self, linked: bool) {
-        self.linked.push_back(linked);
+    fn push(&mut self, entry: Entry) {
+        self.entries.push_back(entry);
     }
 
     /// The kernel has taken so many. False: it has cut a chain, now or before.
     fn taken(&mut self, entries: usize) -> bool {
-        self.linked.drain(..entries.min(self.linked.len()));
-        self.cut |= self.linked.front() == Some(&true);
+        self.entries.drain(..entries.min(self.entries.len()));
+        self.cut |= self.entries.front() == Some(&Entry::Linked);
         !self.cut
     }
 }
@@ -84,13 +108,14 @@ impl Wake for Ring {
 }
 
 impl UringBackend {
-    /// Makes a ring for the thread that calls this. `buffers`: of the ring, each so many bytes.
+    /// Makes a ring for the thread that calls this. `buffers`: of the ring, each so many bytes. Fails
+    /// with [`LockNotRegistered`] if there is a `lock` that the kernel does not keep.
     pub(crate) fn new(
         depth: usize,
         memory: Arc<Memory>,
         buffers: usize,
         buffer: usize,
-        lock: Option<RawFd>,
+        lock: Option<Hold>,
     ) -> io::Result<Self> {
         let entries = (depth * 2 + 8).next_power_of_two() as u32;
         let ring = IoUring::builder()
@@ -109,8 +134,12 @@ impl UringBackend {
             ));
         }
         let mut table = [-1; SLOTS + 1];
-        table[LOCK_SLOT] = lock.unwrap_or(-1);
-        let registered_files = ring.submitter().register_files(&table).is_ok();
+        table[LOCK_SLOT] = lock.as_ref().map_or(-1, Hold::fd);
+        let registered = ring.submitter().register_files(&table);
+        let registered_files = match (registered, &lock) {
+            (Err(e), Some(_)) => return Err(io::Error::other(LockNotRegistered(e))),
+            (registered, _) => registered.is_ok(),
+        };
         let bell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC).map_err(io::Error::from)?;
         let mut backend = UringBackend {
             ring,
@@ -125,6 +154,8 @@ impl UringBackend {
             bell_count: Box::new(0),
             bell_armed: false,
             queued: Queued::default(),
+            lock,
+            last_wait: LAST_WAIT,
         };
         backend.register_buffers(buffers, buffer);
         Ok(backend)
@@ -164,14 +195,13 @@ impl UringBackend {
         }
     }
 
-    /// `linked`: to the entry before.
-    fn push(&mut self, entry: &squeue::Entry, linked: bool) {
+    fn push(&mut self, entry: &squeue::Entry, kind: Entry) {
         // SAFETY: what an entry points to lives until its completion: the ring's memory by the
         // contract of Backend::write and by self.memory, the files by self.files, the eventfd and
         // its counter by self, which drop() keeps until they are done with.
         let pushed = unsafe { self.ring.submission().push(entry) };
         debug_assert!(pushed.is_ok(), "room was made before");
-        self.queued.push(linked);
+        self.queued.push(kind);
     }
 
     /// The fd of a slot, registered or plain, applied to a builder of each kind.
@@ -253,7 +283,7 @@ impl UringBackend {
             let entry = opcode::Read::new(fd, std::ptr::from_mut(&mut *self.bell_count).cast(), 8)
                 .build()
                 .user_data(BELL);
-            self.push(&entry, false);
+            self.push(&entry, Entry::Bell);
             self.bell_armed = true;
         }
     }
@@ -293,7 +323,9 @@ impl Backend for UringBackend {
             // A refusal keeps the file open a little longer, until the slot's next file.
             let _ = self.ring.submitter().register_files_update(slot as u32, &[-1]);
         }
-        self.files[slot] = None;
+        if let Some(file) = self.files[slot].take() {
+            file.unlock();
+        }
     }
 
     unsafe fn write(&mut self, w: Write) {
@@ -303,11 +335,11 @@ impl Backend for UringBackend {
         if linked {
             entry = entry.flags(Flags::IO_LINK);
         }
-        self.push(&entry, false);
+        self.push(&entry, Entry::Alone);
         self.in_flight += 1;
         if linked {
             let entry = self.sync_entry(w.slot).user_data(w.token << PART_BITS | PART_SYNC);
-            self.push(&entry, true);
+            self.push(&entry, Entry::Linked);
             self.in_flight += 1;
         }
     }
@@ -315,7 +347,7 @@ impl Backend for UringBackend {
     fn sync(&mut self, token: u64, slot: usize) {
         self.room_for(1);
         let entry = self.sync_entry(slot).user_data(token << PART_BITS | PART_SYNC);
-        self.push(&entry, false);
+        self.push(&entry, Entry::Alone);
         self.in_flight += 1;
     }
 
@@ -355,28 +387,55 @@ impl Backend for UringBackend {
     }
 }
 
+impl UringBackend {
+    /// Completions still to come of entries that the kernel has taken, and whether the eventfd's read is
+    /// among them. What is left in the queue never begins.
+    fn taken(&self) -> (usize, bool) {
+        let left = |kind: fn(Entry) -> bool| {
+            self.queued.entries.iter().filter(|&&entry| kind(entry)).count()
+        };
+        let operations = self.in_flight.saturating_sub(left(|entry| entry != Entry::Bell));
+        (operations, self.bell_armed && left(|entry| entry == Entry::Bell) == 0)
+    }
+
+    /// Lets the kernel post completions, without submitting anything and without sleeping.
+    fn post_completions(&self) {
+        let flags = EnterFlags::GETEVENTS.bits();
+        // SAFETY: nothing is submitted and no argument is given: the kernel only posts completions. An
+        // error changes nothing; the caller looks again.
+        let _ = unsafe { self.ring.submitter().enter::<libc::sigset_t>(0, 0, flags, None) };
+    }
+}
+
 impl Drop for UringBackend {
     fn drop(&mut self) {
         let _ = self.bell.write(1);
-        let mut tries = 0;
-        while (self.in_flight > 0 || self.bell_armed) && tries < 10_000 {
-            tries += 1;
-            let want = usize::from(self.ring.completion().is_empty());
-            if self.enter(want, Some(Duration::from_millis(10))).is_err() {
+        let until = Instant::now() + self.last_wait;
+        loop {
+            self.post_completions();
+            while self.reap().is_some() {}
+            if self.taken() == (0, false) || Instant::now() >= until {
                 break;
             }
-            while self.reap().is_some() {}
+            std::thread::sleep(Duration::from_millis(1));
         }
-        if self.in_flight > 0 {
+        let (operations, bell) = self.taken();
+        if operations > 0 {
             // A device that does not answer: better lose the memory than let the kernel read or
-            // write what somebody else owns by then.
+            // write what somebody else owns by then. The segments and the lock stay locked until the
+            // kernel lets go of their files.
             self.memory.leak();
+            if let Some(lock) = &self.lock {
+                lock.keep();
+            }
+        } else {
+            self.files.iter().flatten().for_each(|file| file.unlock());
         }
-        if self.bell_armed {
+        if bell {
             std::mem::forget(std::mem::take(&mut self.bell_count));
         }
         // It would wait for what is in flight.
-        if self.registered_files && self.in_flight == 0 {
+        if self.registered_files && operations == 0 {
             // The kernel takes a ring apart when it comes to it; until then its files keep their filesystem mounted.
             let _ = self.ring.submitter().unregister_files();
         }

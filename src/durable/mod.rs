@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam::utils::CachePadded;
 use relay::{Relay, this_thread};
-use status::Status;
+pub(crate) use status::Status;
 use tasks::{Task, Tasks};
 
 use crate::error::{Error, Failure};

@@ -4,7 +4,7 @@ use crate::sync::{AtomicU32, Ordering};
 
 /// The status word. Where the system can, it lies in a page that a child of fork() sees as zeros.
 #[derive(Debug)]
-pub(super) struct Status {
+pub(crate) struct Status {
     #[cfg(not(all(target_os = "linux", feature = "uring", not(ringwal_loom))))]
     word: AtomicU32,
     #[cfg(all(target_os = "linux", feature = "uring", not(ringwal_loom)))]
@@ -14,22 +14,22 @@ pub(super) struct Status {
 }
 
 impl Status {
-    pub(super) fn load(&self) -> u32 {
+    pub(crate) fn load(&self) -> u32 {
         self.word().load(Ordering::SeqCst)
     }
 
-    pub(super) fn store(&self, value: u32) {
+    pub(crate) fn store(&self, value: u32) {
         self.word().store(value, Ordering::SeqCst);
     }
 
-    pub(super) fn change(&self, from: u32, to: u32) {
+    pub(crate) fn change(&self, from: u32, to: u32) {
         let _ = self.word().compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst);
     }
 }
 
 #[cfg(not(all(target_os = "linux", feature = "uring", not(ringwal_loom))))]
 impl Status {
-    pub(super) fn new(value: u32) -> Self {
+    pub(crate) fn new(value: u32) -> Self {
         Status { word: AtomicU32::new(value) }
     }
 
@@ -54,7 +54,7 @@ mod wiped {
     unsafe impl Sync for Status {}
 
     impl Status {
-        pub(in super::super) fn new(value: u32) -> Self {
+        pub(crate) fn new(value: u32) -> Self {
             // A power of two is a valid layout: there is no other case.
             let layout = whole_pages(1, page()).unwrap_or(Layout::new::<[u64; 512]>());
             // SAFETY: the layout's size is not zero.

@@ -23,6 +23,7 @@ use super::{Damage, Directory, Remedy, Survey};
 use crate::error::{Error, Result};
 use crate::format::{SEGMENT_HEADER, STAMP, stamp};
 use crate::lsn::Lsn;
+use crate::options::DEFAULT_LOCK_WAIT;
 use crate::segment::DirLock;
 use crate::storage::{AlignedBuf, Dir, OsDir, read_full, write_full};
 
@@ -321,7 +322,7 @@ impl Repair {
     /// has no room, nothing has been moved. What was done until a later error is kept: make another survey and plan.
     pub fn apply(&self) -> Result<Repaired> {
         let dir = &self.log.dir;
-        let lock = DirLock::acquire(dir, &self.log.names.lock())?;
+        let lock = DirLock::acquire(dir, &self.log.names, DEFAULT_LOCK_WAIT)?;
         let io = |op, path: &Path, e| Error::io(op, path, e);
         if self.log.segment_files()? != self.listed {
             let changed =

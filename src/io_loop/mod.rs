@@ -280,6 +280,7 @@ impl IoLoop {
         if !self.failed {
             self.failed = true;
             self.shared.fail(Failure {
+                kind: failure.kind,
                 op: failure.op,
                 os_error: failure.os_error,
                 detail: failure.detail.clone(),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Inner;
+use crate::context;
 use crate::error::Result;
 use crate::reader::{Reader, Record, RecordRef, Records};
 
@@ -51,7 +52,8 @@ impl ReadOnlyFollow {
     ///
     /// # Errors
     ///
-    /// As [`ReadOnlyFollow::try_next`].
+    /// As [`ReadOnlyFollow::try_next`]; `WouldDeadlock` on a thread of a log in this process and `Reentrant`
+    /// inside [`Wal::append_with`](crate::Wal::append_with): that log may be the one that is followed.
     pub fn next_ref(&mut self) -> Result<Option<RecordRef<'_>>> {
         if self.wait(None)? { self.peeked() } else { Ok(None) }
     }
@@ -60,7 +62,7 @@ impl ReadOnlyFollow {
     ///
     /// # Errors
     ///
-    /// As [`ReadOnlyFollow::try_next`].
+    /// As [`ReadOnlyFollow::next_ref`].
     pub fn next_timeout(&mut self, timeout: Duration) -> Result<Option<RecordRef<'_>>> {
         let until = Instant::now().checked_add(timeout);
         if self.wait(until)? { self.peeked() } else { Ok(None) }
@@ -72,7 +74,7 @@ impl ReadOnlyFollow {
     ///
     /// # Errors
     ///
-    /// As [`ReadOnlyFollow::try_next`].
+    /// As [`ReadOnlyFollow::next_ref`].
     pub fn next_records(&mut self) -> Result<Option<Records<'_>>> {
         if !self.wait(None)? {
             return Ok(None);
@@ -107,6 +109,7 @@ impl ReadOnlyFollow {
 
     /// Whether there is a record: not if it is over, or the time is up.
     fn wait(&mut self, until: Option<Instant>) -> Result<bool> {
+        context::check_may_wait()?;
         loop {
             if self.over {
                 return Ok(false);

@@ -34,7 +34,8 @@ use look::Known;
 ///
 /// It takes no lock and changes nothing, so that it needs a directory and files that may be read and no more: any number
 /// of processes may read beside the one writer. Only durable records are seen; after a restart of the machine, until
-/// the log is opened by a writer again, those that it would find. Cheap to clone. What it has seen of the directory is
+/// the log is opened by a writer again, those that it would find. Cheap to clone. A child of `fork()` must open it
+/// again: there everything gets `Forked`. What it has seen of the directory is
 /// brought up to date by each call. Calls read from the device, and wait for a directory that is being changed, for
 /// a second at most: not for the threads of an executor.
 ///
@@ -202,6 +203,7 @@ impl ReadOnlyWal {
 impl Inner {
     /// Looks how far the log is durable now.
     fn refresh(&self) -> Result<u64> {
+        self.files.check_not_forked()?;
         look::refresh(&self.files, &mut lock(&self.known))
     }
 
@@ -213,6 +215,7 @@ impl Inner {
 
     /// Looks which segments there are now.
     fn list(&self) -> Result<()> {
+        self.files.check_not_forked()?;
         look::list(&self.files, &mut lock(&self.known))
     }
 }

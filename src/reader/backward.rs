@@ -49,6 +49,7 @@ impl BackwardReader {
             if let Some(record) = self.records.pop() {
                 return Ok(Some(record));
             }
+            self.files.check_not_forked()?;
             let group = match self.group {
                 Some(group) => Some(group),
                 None => {

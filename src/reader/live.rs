@@ -21,6 +21,7 @@ impl Reader {
     }
 
     fn follow(mut self, durable_end: u64) -> Result<Self> {
+        self.files.check_not_forked()?;
         self.seat = Some(Seat::new(&self.files.tail));
         loop {
             let oldest = self.files.table.oldest();
@@ -42,6 +43,7 @@ impl Reader {
 
     /// Whether there is a next record below `end`, which only rises. None does not end the reader.
     pub(crate) fn peek_below(&mut self, end: u64) -> Result<bool> {
+        self.files.check_not_forked()?;
         self.heed_cuts()?;
         if self.peeked.is_some() {
             return Ok(true);

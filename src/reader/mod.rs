@@ -196,6 +196,7 @@ impl Reader {
         if self.state == State::Ended {
             return Ok(None);
         }
+        self.files.check_not_forked()?;
         if self.state == State::Unopened {
             self.state = State::Reading;
             self.open()?;

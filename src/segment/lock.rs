@@ -1,80 +1,281 @@
-//! One writer a directory and prefix: an advisory lock on `<prefix>.lock`.
+//! One writer a directory and prefix.
 //!
-//! 1. The lock belongs to the open file description, so that a backend that keeps the descriptor
-//!    registered keeps the lock until the kernel has finished every write of a killed process.
-//! 2. The lock file is never removed: a lock on a removed file would exclude nobody.
+//! 1. A writer holds an advisory lock on `<prefix>.lock`. The lock is the open file description's: a
+//!    backend that keeps the descriptor registered keeps the lock until the kernel has finished every
+//!    write of a killed process. Only the lock says whether there is a writer; the number in the file
+//!    is for messages.
+//! 2. The lock file is never removed by the log. A lock whose file has lost its name excludes nobody:
+//!    an opener that gets one opens the file again, and a writer that finds that out prepares no
+//!    further segment.
+//! 3. A writer also locks each segment that it has open for writing, before the file has a segment's
+//!    name, until it has left the segment. So the newest segment of a log that has a writer is always
+//!    locked, whatever became of the lock file. An opener looks at the newest before it changes
+//!    anything, and locks those that it takes over.
+//! 4. Nothing unlocks what the kernel may still write for: the descriptor is closed instead.
 
 use std::fs::{File, TryLockError};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io;
 use std::time::{Duration, Instant};
 
+use super::{Names, SegmentName};
+use crate::backend::Hold;
 use crate::error::{Error, Result};
-use crate::storage::{Dir, OsDir};
+use crate::storage::{Access, Dir, OsDir};
 
-/// How long a dead holder's lock is waited for: the kernel lets go of it once the last write of
-/// that process is done.
-const DEAD_HOLDER: Duration = Duration::from_secs(10);
+/// Between two looks at a lock that is held.
+const PAUSE: Duration = Duration::from_millis(1);
 
 #[derive(Debug)]
 pub(crate) struct DirLock {
     file: File,
+    hold: Hold,
+}
+
+/// The lock file lost its name while the log was open.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the lock file was removed or replaced while the log was open, so that another writer can come: \
+     close this log, see that no other process writes it, and open it again"
+)]
+pub(crate) struct LockLost;
+
+impl LockLost {
+    pub(crate) fn is_in(e: &io::Error) -> bool {
+        e.get_ref().is_some_and(|inner| inner.is::<LockLost>())
+    }
+
+    /// Fails if the directory's lock file is not the one that was locked any more.
+    pub(crate) fn check(dir: &dyn Dir) -> io::Result<()> {
+        if dir.holds_lock()? { Ok(()) } else { Err(io::Error::other(LockLost)) }
+    }
+}
+
+/// How long a lock that is held is waited for: a killed process has it until the kernel has ended its
+/// last operation.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patience(Option<Instant>);
+
+impl Patience {
+    pub(crate) fn new(time: Duration) -> Self {
+        Patience(Instant::now().checked_add(time))
+    }
+
+    /// Sleeps for a moment. False: the time is over.
+    pub(crate) fn pause(self) -> bool {
+        if self.0.is_some_and(|until| Instant::now() >= until) {
+            return false;
+        }
+        std::thread::sleep(PAUSE);
+        true
+    }
 }
 
 impl DirLock {
-    pub(crate) fn acquire(dir: &OsDir, name: &str) -> Result<Self> {
-        let io = |op, e| Error::io(op, dir.path_of(name), e);
-        let mut file = dir.open_lock_file(name).map_err(|e| io("open", e))?;
-        let started = Instant::now();
-        loop {
-            match file.try_lock() {
-                Ok(()) => break,
-                Err(TryLockError::Error(e)) => return Err(io("lock", e)),
-                Err(TryLockError::WouldBlock) => {
-                    let pid = read_pid(&mut file);
-                    if !pid.is_some_and(is_dead) || started.elapsed() > DEAD_HOLDER {
-                        return Err(Error::Locked { path: dir.path_of(name), pid });
-                    }
-                    std::thread::sleep(Duration::from_millis(1));
-                }
+    /// Waits for at most `patience`, whatever the file says of its holder.
+    pub(crate) fn acquire(dir: &OsDir, names: &Names, patience: Duration) -> Result<Self> {
+        let patience = Patience::new(patience);
+        let file = lock_file(dir, names, patience)?;
+        while let Some(name) = held_segment(dir, names)? {
+            if !patience.pause() {
+                return Err(Error::Locked { path: dir.path_of(&name), pid: None });
             }
         }
-        // The pid helps whoever finds the lock held; the lock itself does not depend on it.
-        let written = file
-            .set_len(0)
-            .and_then(|()| file.seek(SeekFrom::Start(0)))
-            .and_then(|_| writeln!(file, "{}", std::process::id()));
-        written.map_err(|e| io("write", e))?;
-        Ok(DirLock { file })
+        write_pid(&file);
+        let hold = Hold::new(raw_fd(&file));
+        Ok(DirLock { file, hold })
     }
 
-    #[cfg(unix)]
-    pub(crate) fn raw_fd(&self) -> i32 {
-        std::os::fd::AsRawFd::as_raw_fd(&self.file)
+    pub(crate) fn hold(&self) -> Hold {
+        self.hold.clone()
     }
 }
 
 impl Drop for DirLock {
     fn drop(&mut self) {
-        // Explicitly: the kernel may keep a reference to the description for a moment longer.
-        let _ = self.file.unlock();
+        // Explicitly: the kernel may keep a reference to the description for a moment longer. Not while
+        // it may still write: then the lock ends with that reference.
+        if !self.hold.is_kept() {
+            let _ = self.file.unlock();
+        }
     }
 }
 
-fn read_pid(file: &mut File) -> Option<u32> {
+/// Locks the file that has the lock file's name.
+fn lock_file(dir: &OsDir, names: &Names, patience: Patience) -> Result<File> {
+    let name = &names.lock();
+    let io = |op, e| Error::io(op, dir.path_of(name), e);
+    loop {
+        let file = open_lock_file(dir, names).map_err(|e| io("open", e))?;
+        loop {
+            let locked = match file.try_lock() {
+                Ok(()) => true,
+                Err(TryLockError::WouldBlock) => false,
+                Err(TryLockError::Error(e)) => return Err(io("lock", e)),
+            };
+            let named = dir.is_named(name, &file).map_err(|e| io("look at", e))?;
+            if locked && named {
+                dir.set_lock(name, &file).map_err(|e| io("look at", e))?;
+                return Ok(file);
+            }
+            if !patience.pause() {
+                return Err(Error::Locked { path: dir.path_of(name), pid: read_pid(&file) });
+            }
+            if !named {
+                // It was removed or replaced meanwhile: who holds it excludes nobody.
+                break;
+            }
+        }
+    }
+}
+
+fn open_lock_file(dir: &OsDir, names: &Names) -> io::Result<File> {
+    let name = &names.lock();
+    match dir.open_lock_file(name) {
+        Err(e)
+            if e.kind() == io::ErrorKind::PermissionDenied
+                && dir.may_replace_lock_file(name)
+                && is_free(dir, names) =>
+        {
+            tracing::warn!(lock = name, "another user's lock file is replaced");
+            dir.remove(name).map_err(|_| e)?;
+            dir.open_lock_file(name)
+        }
+        opened => opened,
+    }
+}
+
+/// Whether the segments show that no writer has the log; not if that cannot be seen.
+fn is_free(dir: &OsDir, names: &Names) -> bool {
+    let Ok(newest) = newest_segment(dir, names) else { return false };
+    let readable = newest.is_none_or(|base| dir.open(&names.segment(base), Access::Read).is_ok());
+    readable && matches!(held_segment(dir, names), Ok(None))
+}
+
+/// The newest segment, if a writer holds it.
+fn held_segment(dir: &OsDir, names: &Names) -> Result<Option<String>> {
+    let mut free = None;
+    loop {
+        let newest = newest_segment(dir, names);
+        let Some(base) = newest.map_err(|e| Error::io("list", dir.path_of(""), e))? else {
+            return Ok(None);
+        };
+        if free == Some(base) {
+            // Still the newest: a writer would have held it all the time.
+            return Ok(None);
+        }
+        let name = names.segment(base);
+        match dir.open(&name, Access::Read) {
+            Ok(file) => {
+                if !file.try_lock().map_err(|e| Error::io("lock", dir.path_of(&name), e))? {
+                    return Ok(Some(name));
+                }
+                file.unlock();
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+            // Opening the log says so.
+            Err(_) => return Ok(None),
+        }
+        free = Some(base);
+    }
+}
+
+/// The base of the newest segment file.
+pub(crate) fn newest_segment(dir: &dyn Dir, names: &Names) -> io::Result<Option<u64>> {
+    let entries = dir.list()?;
+    let bases = entries.iter().filter_map(|entry| match names.parse(&entry.name) {
+        SegmentName::Segment(base) => Some(base),
+        SegmentName::Temporary | SegmentName::Foreign => None,
+    });
+    Ok(bases.max())
+}
+
+fn raw_fd(file: &File) -> i32 {
+    #[cfg(unix)]
+    return std::os::fd::AsRawFd::as_raw_fd(file);
+    #[cfg(not(unix))]
+    {
+        let _ = file;
+        -1
+    }
+}
+
+/// Says who has the lock, for messages: the process, and the namespace that numbers it. Overwritten in
+/// place before it is cut to its length, as a full disk may have no block for an empty file. An error
+/// changes nothing of the lock.
+fn write_pid(file: &File) {
+    let text = format!("{}\n{}\n", std::process::id(), namespace().unwrap_or_default());
+    let mut at: &File = file;
+    let written = io::Seek::seek(&mut at, io::SeekFrom::Start(0))
+        .and_then(|_| io::Write::write_all(&mut at, text.as_bytes()))
+        .and_then(|()| file.set_len(text.len() as u64));
+    if written.is_err() {
+        // Better nothing than another's.
+        let _ = file.set_len(0);
+    }
+}
+
+/// The holder's process id, if it means anything here.
+fn read_pid(file: &File) -> Option<u32> {
     let mut text = String::new();
-    file.seek(SeekFrom::Start(0)).ok()?;
-    file.take(32).read_to_string(&mut text).ok()?;
-    text.trim().parse().ok()
+    let mut at: &File = file;
+    io::Seek::seek(&mut at, io::SeekFrom::Start(0)).ok()?;
+    io::Read::read_to_string(&mut io::Read::take(at, 128), &mut text).ok()?;
+    let mut lines = text.lines();
+    let pid = lines.next()?.trim().parse().ok()?;
+    let theirs = lines.next().filter(|line| !line.is_empty());
+    match (theirs, namespace()) {
+        (Some(theirs), Some(ours)) if theirs != ours => None,
+        _ => Some(pid),
+    }
 }
 
-/// Whether that process has ended, as far as the system tells; a zombie has.
-fn is_dead(pid: u32) -> bool {
-    if !cfg!(target_os = "linux") || !std::path::Path::new("/proc/self/stat").exists() {
-        return false;
+/// What process ids of this process are numbered in.
+fn namespace() -> Option<String> {
+    let link = std::fs::read_link("/proc/self/ns/pid").ok()?;
+    Some(link.to_string_lossy().into_owned())
+}
+
+#[cfg(all(test, unix, not(ringwal_loom)))]
+mod tests {
+    use super::*;
+    use crate::storage::hooked::TempPath;
+
+    #[test]
+    fn the_owner_unlocks_unless_the_kernel_may_still_write() {
+        let (path, names) = (TempPath::new(), Names::new("wal"));
+        let acquire =
+            || DirLock::acquire(&OsDir::open_or_create(&path).unwrap(), &names, Duration::ZERO);
+        for kept in [false, true] {
+            let lock = acquire().unwrap();
+            // The kernel's reference.
+            let reference = lock.file.try_clone().unwrap();
+            if kept {
+                lock.hold().keep();
+            }
+            drop(lock);
+            assert_eq!(matches!(acquire(), Err(Error::Locked { .. })), kept);
+            drop(reference);
+            acquire().unwrap();
+        }
     }
-    match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
-        Err(e) => e.kind() == std::io::ErrorKind::NotFound,
-        // "pid (name) state ...", where the name may hold anything but ends at the last ')'.
-        Ok(stat) => stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['Z', 'X'])),
+
+    #[test]
+    fn a_process_id_of_another_namespace_is_not_told() {
+        let path = TempPath::new();
+        std::fs::create_dir(&*path).unwrap();
+        let name = path.join("lock");
+        let pid = |text: &str| {
+            std::fs::write(&name, text).unwrap();
+            read_pid(&File::open(&name).unwrap())
+        };
+        assert_eq!(pid("17\n"), Some(17));
+        assert_eq!(pid("17\n\n"), Some(17));
+        for nothing in ["", "\n17\n", "no number\n", "-1", "99999999999999999999"] {
+            assert_eq!(pid(nothing), None, "{nothing:?}");
+        }
+        if let Some(here) = namespace() {
+            assert_eq!(pid(&format!("17\n{here}\n")), Some(17));
+            assert_eq!(pid("17\npid:[1]\n"), None);
+        }
     }
 }

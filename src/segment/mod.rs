@@ -13,7 +13,7 @@ mod prepare;
 mod table;
 
 pub(crate) use alias::check_names;
-pub(crate) use lock::DirLock;
+pub(crate) use lock::{DirLock, LockLost, Patience, newest_segment};
 pub(crate) use name::{Names, SegmentName, is_consumer_name};
 pub(crate) use prepare::{Haste, Preparation, zeroes};
 pub(crate) use table::{Found, Left, Pin, Spare, Table};

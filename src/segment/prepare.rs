@@ -8,7 +8,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Names, Spare};
+use super::{LockLost, Names, Spare};
 use crate::format::{ADDRESS_SPACE, SEGMENT_HEADER, STAMP, SegmentHeader, stamp};
 use crate::storage::{Access, AlignedBuf, Dir, File, Refused, is_no_space, write_full};
 
@@ -95,22 +95,10 @@ impl Preparation {
             return Err(refused("give a position to")(io::ErrorKind::StorageFull.into()));
         }
         match &mut self.stage {
-            Stage::Start { recycle: Some(name) } => {
-                if *name != self.temporary {
-                    remove_if_there(dir, &self.temporary).map_err(refused("remove"))?;
-                    dir.rename(name, &self.temporary).map_err(refused("rename a segment to"))?;
-                }
-                let file = dir.open(&self.temporary, Access::Write).map_err(refused("open"))?;
-                let len = file.len().map_err(refused("look at"))?;
-                self.stage = match len == self.header.size {
-                    true => Stage::Stamps { file },
-                    false => Stage::Zero { file, at: 0, allocated: false },
-                };
-            }
-            Stage::Start { recycle: None } => {
-                remove_if_there(dir, &self.temporary).map_err(refused("remove"))?;
-                let file = dir.open(&self.temporary, Access::Create).map_err(refused("create"))?;
-                self.stage = allocate(file, self.header.size).map_err(refused("allocate"))?;
+            Stage::Start { recycle } => {
+                let recycle = recycle.take();
+                LockLost::check(dir).map_err(refused("create"))?;
+                self.stage = self.start(dir, recycle)?;
             }
             Stage::Zero { file, allocated: true, .. } if haste == Haste::Hurry => {
                 self.hurried = true;
@@ -134,6 +122,7 @@ impl Preparation {
                 write_header(&**file, &self.header).map_err(refused("write"))?;
                 file.sync_data().map_err(refused("sync"))?;
                 let name = names.segment(self.header.base);
+                LockLost::check(dir).map_err(refused("rename"))?;
                 let named = dir.rename(&self.temporary, &name);
                 named.map_err(|e| Refused::new("create", dir.path_of(&name), in_its_place(e)))?;
                 // Named, and perhaps not durably so: whatever the error is, it is not one that may
@@ -143,6 +132,33 @@ impl Preparation {
             }
         }
         Ok(None)
+    }
+
+    /// Opens the file and locks it, so that a segment is locked from the moment that it has its name.
+    fn start(&self, dir: &dyn Dir, recycle: Option<String>) -> Result<Stage, Refused> {
+        let temporary = &self.temporary;
+        let refused = |op| move |e| Refused::new(op, dir.path_of(temporary), e);
+        if let Some(name) = recycle {
+            if name != *temporary {
+                remove_if_there(dir, temporary).map_err(refused("remove"))?;
+                dir.rename(&name, temporary).map_err(refused("rename a segment to"))?;
+            }
+            let file = dir.open(temporary, Access::Write).map_err(refused("open"))?;
+            // Else the I/O thread is just leaving it: another file is created.
+            if file.try_lock().map_err(refused("lock"))? {
+                let len = file.len().map_err(refused("look at"))?;
+                return Ok(match len == self.header.size {
+                    true => Stage::Stamps { file },
+                    false => Stage::Zero { file, at: 0, allocated: false },
+                });
+            }
+        }
+        remove_if_there(dir, temporary).map_err(refused("remove"))?;
+        let file = dir.open(temporary, Access::Create).map_err(refused("create"))?;
+        if !file.try_lock().map_err(refused("lock"))? {
+            return Err(refused("lock")(io::Error::other(LockLost)));
+        }
+        allocate(file, self.header.size).map_err(refused("allocate"))
     }
 
     /// The pause between two paced steps that lets the whole take so many nanoseconds.

@@ -10,9 +10,10 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::fork;
 use crate::format::SegmentHeader;
 use crate::storage::File;
-use crate::sync::{Mutex, lock};
+use crate::sync::{Mutex, MutexGuard, lock, try_lock};
 
 /// Handles that single reads keep open.
 const READERS: usize = 64;
@@ -55,15 +56,14 @@ struct Inner {
 
 pub(crate) struct Table {
     inner: Mutex<Inner>,
+    /// The process that it was made in.
+    generation: u32,
 }
 
 impl std::fmt::Debug for Table {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (live, spares) = self.counts();
-        f.debug_struct("Table")
-            .field("live", &live)
-            .field("spares", &spares)
-            .finish_non_exhaustive()
+        let counts = try_lock(&self.inner).map(|inner| (inner.live.len(), inner.spares.len()));
+        f.debug_struct("Table").field("live_and_spares", &counts).finish_non_exhaustive()
     }
 }
 
@@ -90,6 +90,24 @@ impl Table {
                 pins: 0,
                 readers: VecDeque::new(),
             }),
+            generation: fork::generation(),
+        }
+    }
+
+    /// In a child of fork(), of a table that was made before.
+    pub(crate) fn is_forked(&self) -> bool {
+        self.generation != fork::generation()
+    }
+
+    /// `None`: in a child of fork(), where it may be held for ever.
+    fn peek(&self) -> Option<MutexGuard<'_, Inner>> {
+        if self.is_forked() { try_lock(&self.inner) } else { Some(lock(&self.inner)) }
+    }
+
+    /// Unlocks the spares, when the log ends: handles that outlive it keep them open.
+    pub(crate) fn unlock_spares(&self) {
+        for spare in &lock(&self.inner).spares {
+            spare.file.unlock();
         }
     }
 
@@ -112,7 +130,7 @@ impl Table {
     }
 
     pub(crate) fn oldest(&self) -> u64 {
-        lock(&self.inner).live.front().map_or(0, |s| s.header.base)
+        self.peek().and_then(|inner| inner.live.front().map(|s| s.header.base)).unwrap_or(0)
     }
 
     /// Base of the newest segment that holds groups.
@@ -259,7 +277,7 @@ impl Table {
 
     /// The base of the oldest pinned segment.
     pub(crate) fn oldest_pin(&self) -> Option<u64> {
-        let inner = lock(&self.inner);
+        let inner = self.peek()?;
         if inner.pins == 0 {
             return None;
         }
@@ -332,7 +350,7 @@ impl Drop for Pin {
         if !self.holds {
             return;
         }
-        let mut inner = lock(&self.table.inner);
+        let Some(mut inner) = self.table.peek() else { return };
         if let Some(segment) = inner.at(self.header.base).filter(|s| s.pins > 0) {
             segment.pins -= 1;
             inner.pins -= 1;

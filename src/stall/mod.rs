@@ -3,6 +3,9 @@
 //! The I/O thread and the segment helper can both be stuck in the same disk. So a thread that does
 //! no I/O looks at what they wait for, a few times in the threshold while anything is in flight and
 //! not at all while nothing is. Stepped, like the other two; its thread is a thin shell.
+//!
+//! Time is what the watchdog has watched. A look that comes far too late says that the process was stopped,
+//! or the machine suspended: that says nothing about the disk, and does not count.
 
 #[cfg(all(test, not(ringwal_loom)))]
 mod tests;
@@ -21,6 +24,9 @@ use crate::sync::Ordering;
 /// every commit.
 const QUIET_LOOKS: u32 = 8;
 
+/// Nanoseconds after which a look is late for another reason than a busy machine.
+const LATE: u64 = 100_000_000;
+
 #[derive(Debug, Clone, Copy, Default)]
 struct Seen {
     token: u64,
@@ -37,6 +43,9 @@ pub(crate) struct Watchdog {
     on_stall: Option<OnStall>,
     seen: [Seen; 3],
     quiet: u32,
+    /// Nanoseconds that were watched until the last look, and the clock then.
+    watched: u64,
+    last: u64,
 }
 
 impl Watchdog {
@@ -47,12 +56,30 @@ impl Watchdog {
         on_stall: Option<OnStall>,
     ) -> Self {
         let threshold = threshold.as_nanos() as u64;
-        Watchdog { shared, clock, threshold, on_stall, seen: Default::default(), quiet: 0 }
+        let (seen, last) = (Default::default(), clock.now());
+        Watchdog { shared, clock, threshold, on_stall, seen, quiet: 0, watched: 0, last }
+    }
+
+    /// Counts the time since the last look, if it can have been watched.
+    fn watch(&mut self) -> u64 {
+        let (now, pause) = (self.clock.now(), self.pause());
+        let passed = now.saturating_sub(self.last);
+        self.last = now;
+        // On a busy machine looks come late too; what they come late is not counted.
+        if passed <= (2 * pause).max(LATE) {
+            self.watched += passed.min(pause);
+        }
+        self.watched
+    }
+
+    /// Nanoseconds between two looks.
+    fn pause(&self) -> u64 {
+        self.threshold / 4
     }
 
     /// One look. Returns the pause until the next, or `None` to sleep until something is in flight.
     pub(crate) fn look(&mut self) -> Option<Duration> {
-        let now = self.clock.now();
+        let now = self.watch();
         let mut longest = 0;
         let mut busy = false;
         for place in Place::ALL {
@@ -81,7 +108,7 @@ impl Watchdog {
         }
         self.shared.flights.stalled.store(longest, Ordering::Relaxed);
         self.quiet = if busy { 0 } else { self.quiet + 1 };
-        (self.quiet < QUIET_LOOKS).then(|| Duration::from_nanos(self.threshold / 4))
+        (self.quiet < QUIET_LOOKS).then(|| Duration::from_nanos(self.pause()))
     }
 
     fn tell(&self, place: Place, lasted: u64, over: bool) {

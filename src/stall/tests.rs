@@ -144,3 +144,27 @@ fn a_panic_in_the_callback_is_caught() {
     w.pass(300);
     assert_eq!(w.shared.counters.read().stalls, 1);
 }
+
+/// A process that is stopped, or a machine that is suspended, looks late.
+#[test]
+fn a_pause_of_the_process_beside_a_slow_sync_is_no_stall() {
+    for (slow, pause) in [(80, 10_000), (70, 60), (0, 90), (95, 101), (99, 1 << 30)] {
+        let mut w = Watched::new();
+        w.flights().set(Place::Sync, 7);
+        w.pass(slow);
+        w.clock.0.fetch_add(pause * 1_000_000, Ordering::Relaxed);
+        w.watchdog.look();
+        assert_eq!(w.told(), [], "{slow} ms, stopped for {pause} ms");
+        w.flights().set(Place::Sync, 0);
+        w.pass(200);
+        assert_eq!(w.told(), []);
+        assert_eq!(w.shared.counters.read().stalls, 0);
+    }
+    // What goes on afterwards counts from there.
+    let mut w = Watched::new();
+    w.flights().set(Place::Write, 7);
+    w.pass(50);
+    w.clock.0.fetch_add(10_000_000_000, Ordering::Relaxed);
+    w.pass(80);
+    assert_eq!(w.shared.counters.read().stalls, 1);
+}

@@ -90,6 +90,10 @@ impl Dir for HookedDir {
     fn path_of(&self, name: &str) -> PathBuf {
         self.inner.path_of(name)
     }
+
+    fn holds_lock(&self) -> io::Result<bool> {
+        self.inner.holds_lock()
+    }
 }
 
 impl File for HookedFile {
@@ -130,6 +134,14 @@ impl File for HookedFile {
 
     fn is_direct(&self) -> bool {
         self.inner.is_direct()
+    }
+
+    fn try_lock(&self) -> io::Result<bool> {
+        self.inner.try_lock()
+    }
+
+    fn unlock(&self) {
+        self.inner.unlock();
     }
 
     fn raw_fd(&self) -> Option<i32> {

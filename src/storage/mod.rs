@@ -68,6 +68,11 @@ pub(crate) trait Dir: Send + Sync + Debug {
     fn raw_fd(&self) -> Option<i32> {
         None
     }
+    /// Whether the lock file that was locked through this directory still has its name: if not, another
+    /// writer can lock a new one. True where nothing was locked, and where the system does not tell.
+    fn holds_lock(&self) -> io::Result<bool> {
+        Ok(true)
+    }
     /// The name in words, for errors.
     fn path_of(&self, name: &str) -> std::path::PathBuf;
 }
@@ -90,6 +95,14 @@ pub(crate) trait File: Send + Sync + Debug {
         Some(offset)
     }
     fn is_direct(&self) -> bool;
+    /// Takes the advisory lock of this open file without waiting. False: another open file has it. The
+    /// lock ends with [`File::unlock`], or when the last reference to the open file is gone, the
+    /// kernel's for operations in flight too. True where there are no such locks.
+    fn try_lock(&self) -> io::Result<bool> {
+        Ok(true)
+    }
+    /// Ends the lock. No operation on the file is in flight.
+    fn unlock(&self) {}
     #[cfg_attr(not(feature = "uring"), allow(dead_code, reason = "std submits by handle"))]
     /// The descriptor, for a backend that submits by descriptor.
     fn raw_fd(&self) -> Option<i32>;

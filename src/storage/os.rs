@@ -29,6 +29,8 @@ pub(crate) struct OsDir {
     block: OnceLock<u32>,
     /// Whether what is opened for direct I/O is written and read past the page cache.
     past_the_cache: OnceLock<bool>,
+    /// The lock file that was locked: its name and which file it is.
+    lock: OnceLock<(String, sys::Identity)>,
 }
 
 #[derive(Debug)]
@@ -65,6 +67,7 @@ impl OsDir {
             mode: DEFAULT_MODE,
             block: OnceLock::new(),
             past_the_cache: OnceLock::new(),
+            lock: OnceLock::new(),
         })
     }
 
@@ -78,12 +81,42 @@ impl OsDir {
         self.directory.reach().unwrap_or_else(|_| self.path.clone()).join(name)
     }
 
-    /// Opens or creates the lock file. As the directory's first regular file it also answers which
-    /// alignment direct I/O asks for here.
+    /// Opens or creates the lock file, for reading only if it may not be written: that is enough for a
+    /// lock. As the directory's first regular file it also answers which alignment direct I/O asks for
+    /// here.
     pub(crate) fn open_lock_file(&self, name: &str) -> io::Result<fs::File> {
-        let file = self.open_or_create_file(name)?;
+        let file = match self.open_or_create_file(name) {
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+                let how = How { write: false, new: None, direct: false };
+                self.open_existing(name, how).map_err(|_| e)?
+            }
+            opened => opened?,
+        };
         let _ = self.block.set(sys::block_size_of(&self.path, &file));
         Ok(file)
+    }
+
+    /// Whether `name` is this open file.
+    pub(crate) fn is_named(&self, name: &str, file: &fs::File) -> io::Result<bool> {
+        Ok(self.directory.identity(name)? == sys::identity(&file.metadata()?))
+    }
+
+    /// Remembers that this open file is the lock file, for [`Dir::holds_lock`].
+    pub(crate) fn set_lock(&self, name: &str, file: &fs::File) -> io::Result<()> {
+        if let Some(identity) = sys::identity(&file.metadata()?) {
+            let _ = self.lock.set((name.into(), identity));
+        }
+        Ok(())
+    }
+
+    /// Whether a lock file that may not be opened can be replaced: this process owns the directory and
+    /// another user the file, as after a command that ran as root, and the system shows no lock on it.
+    pub(crate) fn may_replace_lock_file(&self, name: &str) -> bool {
+        let directory = self.directory.metadata();
+        let file = fs::symlink_metadata(self.reach_of(name));
+        directory.is_ok_and(|directory| {
+            file.is_ok_and(|file| file.is_file() && sys::is_forgotten_lock(&file, &directory))
+        })
     }
 
     /// The permission bits of a file, where there are such.
@@ -336,6 +369,11 @@ impl Dir for OsDir {
     fn path_of(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
+
+    fn holds_lock(&self) -> io::Result<bool> {
+        let Some((name, locked)) = self.lock.get() else { return Ok(true) };
+        Ok(self.directory.identity(name)?.as_ref() == Some(locked))
+    }
 }
 
 impl File for OsFile {
@@ -379,6 +417,22 @@ impl File for OsFile {
 
     fn is_direct(&self) -> bool {
         self.direct
+    }
+
+    // Elsewhere locks are mandatory, and would keep readers out.
+    #[cfg(unix)]
+    fn try_lock(&self) -> io::Result<bool> {
+        match self.file.try_lock() {
+            Ok(()) => Ok(true),
+            Err(fs::TryLockError::WouldBlock) => Ok(false),
+            Err(fs::TryLockError::Error(e)) => Err(e),
+        }
+    }
+
+    #[cfg(unix)]
+    fn unlock(&self) {
+        // Of an open file of ours: fails for nothing that is held.
+        let _ = self.file.unlock();
     }
 
     fn raw_fd(&self) -> Option<i32> {

@@ -6,6 +6,8 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a skipped test says why")]
 
+mod locks;
+
 #[path = "../support/child.rs"]
 #[allow(dead_code, unreachable_pub, reason = "each user needs a part")]
 mod child;

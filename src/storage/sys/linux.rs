@@ -13,7 +13,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, linkat, unlinkat};
 
 use super::super::{Device, Entry};
-use super::How;
+use super::{How, Identity};
 use crate::format::{MAX_BLOCK, MIN_BLOCK};
 
 pub(in super::super) const CAN_BE_DIRECT: bool = true;
@@ -85,8 +85,23 @@ impl Directory {
         self.look(name).map(|(regular, _)| regular)
     }
 
-    /// The same, and the file's length.
+    /// Which file has that name; `None`: there is none. A link is not followed.
+    pub(in super::super) fn identity(&self, name: &str) -> io::Result<Option<Identity>> {
+        match self.stat(name) {
+            Ok(stat) => Ok(Some((stat.st_dev, stat.st_ino))),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Whether the name is a regular file's, and the file's length.
     fn look(&self, name: &str) -> io::Result<(bool, u64)> {
+        let stat = self.stat(name)?;
+        let regular = stat.st_mode & libc::S_IFMT == libc::S_IFREG;
+        Ok((regular, u64::try_from(stat.st_size).unwrap_or(0)))
+    }
+
+    fn stat(&self, name: &str) -> io::Result<libc::stat64> {
         let name = std::ffi::CString::new(name)?;
         let mut stat = MaybeUninit::<libc::stat64>::uninit();
         let fd = self.handle.as_raw_fd();
@@ -97,9 +112,7 @@ impl Directory {
             Errno::result(rc)
         })?;
         // SAFETY: the call succeeded, and so has filled all of it.
-        let stat = unsafe { stat.assume_init() };
-        let regular = stat.st_mode & libc::S_IFMT == libc::S_IFREG;
-        Ok((regular, u64::try_from(stat.st_size).unwrap_or(0)))
+        Ok(unsafe { stat.assume_init() })
     }
 
     /// Opens a name without following a link, and without waiting for whatever holds a pipe's other
@@ -165,6 +178,20 @@ impl Directory {
     pub(in super::super) fn replace(&self, from: &str, to: &str) -> io::Result<()> {
         again(|| nix::fcntl::renameat(&self.handle, from, &self.handle, to))
     }
+}
+
+/// Whether a lock file was left by another user in a directory of this process's user, and the system
+/// shows no lock on it.
+pub(in super::super) fn is_forgotten_lock(file: &fs::Metadata, directory: &fs::Metadata) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let us = nix::unistd::geteuid().as_raw();
+    if directory.uid() != us || file.uid() == us {
+        return false;
+    }
+    // On some filesystems the list names another device than their files do: the inode decides.
+    let inode = format!(":{}", file.ino());
+    let locks = fs::read_to_string("/proc/locks");
+    locks.is_ok_and(|locks| !locks.split_whitespace().any(|word| word.ends_with(&inode)))
 }
 
 /// Makes calls on a file that has been found to be a regular one wait for it: io_uring takes

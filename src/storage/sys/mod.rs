@@ -57,6 +57,23 @@ pub(super) fn set_mode(made: &fs::File, mode: u32) {
     let _ = (made, mode);
 }
 
+/// Which file it is: its device and inode.
+pub(super) type Identity = (u64, u64);
+
+/// `None` where the system does not number files.
+pub(super) fn identity(meta: &fs::Metadata) -> Option<Identity> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        Some((meta.dev(), meta.ino()))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = meta;
+        None
+    }
+}
+
 /// Names that the file has.
 pub(super) fn links(meta: &fs::Metadata) -> u64 {
     #[cfg(unix)]

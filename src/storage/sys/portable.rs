@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::super::Entry;
-use super::How;
+use super::{How, Identity};
 use crate::format::{MAX_BLOCK, MIN_BLOCK};
 
 pub(in super::super) const CAN_BE_DIRECT: bool = false;
@@ -65,6 +65,15 @@ impl Directory {
             }
         }
         Ok(entries)
+    }
+
+    /// Which file has that name; `None`: there is none, or the system does not number files.
+    pub(in super::super) fn identity(&self, name: &str) -> io::Result<Option<Identity>> {
+        match fs::symlink_metadata(self.reach()?.join(name)) {
+            Ok(meta) => Ok(super::identity(&meta)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        }
     }
 
     /// Whether the name is a regular file's; a link is not followed.
@@ -145,4 +154,9 @@ pub(in super::super) fn drop_cached_pages(_: &fs::File) {}
 
 pub(in super::super) fn block_size_of(_: &Path, _: &fs::File) -> u32 {
     MIN_BLOCK.min(MAX_BLOCK)
+}
+
+/// Not where the system cannot be asked who this is and what is locked.
+pub(in super::super) fn is_forgotten_lock(_: &fs::Metadata, _: &fs::Metadata) -> bool {
+    false
 }

@@ -1,0 +1,322 @@
+//! The writer's lock: process ids of other namespaces, `exec`, lock files that are removed, replaced,
+//! strange or read-only, and io_uring that keeps no lock.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use nix::libc;
+use ringwal::{BackendChoice, BackendKind, Error, FailureKind, Wal, WalBuilder};
+
+use crate::child::{
+    ALLOW, CASE, NUMBER, become_nobody, case_and_directory, fail, filter_system_calls, if_equal,
+    in_a_process_of,
+};
+use crate::skip;
+use crate::support::{Temp, backends, read_all, small};
+
+fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+fn run(case: &str, dir: &Path) {
+    in_a_process_of("locks::case", case, dir);
+}
+
+fn at_once(dir: &Path) -> WalBuilder {
+    small(dir).lock_wait(Duration::ZERO)
+}
+
+/// This test binary again, as a case of its own.
+fn this(case: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["locks::case", "--exact", "--nocapture", "--test-threads=1"]).env(CASE, case);
+    command
+}
+
+/// Starts a writer in a process that is the first of a namespace of its own, and returns it when it has
+/// the log open and one more record durable.
+fn namespaced_writer() -> std::process::Child {
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWPID).unwrap();
+    let mut writer = this("writer").stdout(Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(writer.stdout.take().unwrap()).lines();
+    let ready = lines.map_while(Result::ok).find(|line| line.contains("has the log"));
+    assert!(ready.is_some(), "the writer could not open the log");
+    writer
+}
+
+#[test]
+fn case() {
+    let Some((case, dir)) = case_and_directory() else { return };
+    match case.as_str() {
+        "writer" => {
+            assert_eq!(std::process::id(), 1, "the first process of its namespace");
+            let wal = small(&dir).open().unwrap();
+            wal.append_durable(b"of one life").unwrap();
+            println!("\nhas the log");
+            loop {
+                std::thread::park();
+            }
+        }
+        "life" => {
+            let mut writer = namespaced_writer();
+            writer.kill().unwrap();
+            writer.wait().unwrap();
+        }
+        "foreign" => {
+            let mut writer = namespaced_writer();
+            match at_once(&dir).open() {
+                Err(Error::Locked { pid: None, .. }) => {}
+                other => panic!("{other:?}"),
+            }
+            writer.kill().unwrap();
+            writer.wait().unwrap();
+        }
+        "exec" => {
+            let lives = std::env::var("LIVES").map_or(0, |n| n.parse().unwrap());
+            let wal = small(&dir).open().unwrap();
+            wal.append_durable(b"of one image").unwrap();
+            if lives < 10 {
+                let failed = this("exec").env("LIVES", (lives + 1).to_string()).exec();
+                panic!("{failed}");
+            }
+            assert_eq!(read_all(&wal).len(), 11);
+        }
+        "EPERM" => without_registration(&dir, libc::EPERM),
+        "EACCES" => without_registration(&dir, libc::EACCES),
+        "ENOSYS" => without_registration(&dir, libc::ENOSYS),
+        "user" => {
+            become_nobody();
+            let wal = small(&dir).open().unwrap();
+            wal.append_durable(b"as the owner").unwrap();
+            assert!(matches!(at_once(&dir).open(), Err(Error::Locked { .. })));
+        }
+        "kept out" => {
+            become_nobody();
+            match small(&dir).open() {
+                Err(Error::Io { path, .. }) => assert!(path.ends_with("wal.lock"), "{path:?}"),
+                other => panic!("{other:?}"),
+            }
+        }
+        _ => panic!("{case}"),
+    }
+}
+
+/// Only `io_uring_register` fails, as under a seccomp profile that leaves it out.
+fn without_registration(dir: &Path, errno: i32) {
+    let register = if_equal(libc::SYS_io_uring_register as u32, 1);
+    filter_system_calls(&[NUMBER, register, fail(errno), ALLOW]);
+    match small(dir).backend(BackendChoice::IoUring).open() {
+        Err(e @ Error::BackendUnavailable { .. }) => {
+            assert!(e.to_string().contains("io_uring_register"), "{e}");
+        }
+        other => panic!("{other:?}"),
+    }
+    let wal = small(dir).open().unwrap();
+    let info = wal.backend();
+    assert_eq!(info.kind, BackendKind::Std);
+    assert!(info.reason.contains("lock") && info.reason.contains("io_uring_register"), "{info}");
+    wal.append_durable(b"all the same").unwrap();
+}
+
+#[test]
+fn a_killed_writer_of_another_pid_namespace_is_followed_at_once() {
+    if !is_root() {
+        return skip("a PID namespace can only be made by root");
+    }
+    let temp = Temp::new();
+    for _ in 0..30 {
+        run("life", &temp.log());
+    }
+    assert_eq!(read_all(&small(&temp.log()).open().unwrap()).len(), 30);
+}
+
+#[test]
+fn a_holder_in_another_pid_namespace_is_refused_without_a_number_that_means_nothing_here() {
+    if !is_root() {
+        return skip("a PID namespace can only be made by root");
+    }
+    run("foreign", &Temp::new().log());
+}
+
+#[test]
+fn a_process_that_executes_itself_opens_its_log_again() {
+    run("exec", &Temp::new().log());
+}
+
+#[test]
+fn io_uring_that_cannot_keep_the_lock_is_not_used() {
+    if backends().len() < 2 {
+        return skip("io_uring does not run here");
+    }
+    for case in ["EPERM", "EACCES", "ENOSYS"] {
+        let temp = Temp::new();
+        run(case, &temp.log());
+        let wal = small(&temp.log()).backend(BackendChoice::IoUring).open().unwrap();
+        assert_eq!(read_all(&wal).len(), 1);
+    }
+}
+
+/// Removing, and replacing by another file.
+const WAYS: [fn(&Path); 3] = [
+    |lock| fs::remove_file(lock).unwrap(),
+    |lock| {
+        fs::remove_file(lock).unwrap();
+        fs::write(lock, "1\n").unwrap();
+    },
+    |lock| fs::rename(lock, lock.with_extension("gone")).unwrap(),
+];
+
+#[test]
+fn a_removed_lock_file_lets_no_second_writer_in_and_stops_the_first_before_its_next_segment() {
+    for backend in backends() {
+        for (way, remove) in WAYS.into_iter().enumerate() {
+            let temp = Temp::new();
+            let open = |prefix| at_once(&temp.log()).backend(backend).prefix(prefix).open();
+            let wal = open("wal").unwrap();
+            let other = open("other").unwrap();
+            wal.append_durable(b"before").unwrap();
+            remove(&temp.log().join("wal.lock"));
+            let mut kept = 1;
+            let failed = loop {
+                // Also after the writer has gone on to other segments.
+                let second = open("wal");
+                assert!(matches!(second, Err(Error::Locked { .. })), "{way}: {second:?}");
+                match (0..8).try_for_each(|_| wal.append_durable(&[7; 2000]).map(|_| kept += 1)) {
+                    Ok(()) => {}
+                    Err(e) => break e,
+                }
+            };
+            match &failed {
+                Error::Poisoned { cause } => assert_eq!(cause.kind, FailureKind::LockLost),
+                other => panic!("{way}: {other}"),
+            }
+            assert!(failed.to_string().contains("lock file"), "{failed}");
+            other.append_durable(b"another log in the directory").unwrap();
+            assert!(matches!(wal.close(), Err(Error::Poisoned { .. })));
+            let wal = open("wal").unwrap();
+            assert!(read_all(&wal).len() >= kept, "{way}: what was acknowledged is there");
+            wal.close().unwrap();
+            open("wal").unwrap();
+            other.close().unwrap();
+        }
+    }
+}
+
+#[test]
+fn an_empty_new_log_is_locked_before_its_first_segment_is_left() {
+    let temp = Temp::new();
+    let wal = at_once(&temp.log()).open().unwrap();
+    fs::remove_file(temp.log().join("wal.lock")).unwrap();
+    assert!(matches!(at_once(&temp.log()).open(), Err(Error::Locked { .. })));
+    let _ = wal.close();
+    at_once(&temp.log()).open().unwrap();
+}
+
+#[test]
+fn segments_of_a_closed_log_are_not_locked_by_handles_that_outlive_it() {
+    for backend in backends() {
+        let temp = Temp::new();
+        let wal = at_once(&temp.log()).backend(backend).open().unwrap();
+        wal.append_durable(b"one").unwrap();
+        let follower = wal.follow(ringwal::Lsn::ZERO).unwrap();
+        let reader = wal.reader(ringwal::Lsn::ZERO);
+        wal.close().unwrap();
+        let again = at_once(&temp.log()).backend(backend).open().unwrap();
+        again.append_durable(b"two").unwrap();
+        assert_eq!((follower.count(), reader.count()), (1, 1));
+        drop(wal);
+        assert!(matches!(at_once(&temp.log()).open(), Err(Error::Locked { .. })));
+    }
+}
+
+#[test]
+fn a_lock_file_that_lost_its_name_keeps_no_opener_waiting() {
+    let temp = Temp::new();
+    fs::create_dir(temp.log()).unwrap();
+    let path = temp.log().join("wal.lock");
+    let holder = fs::File::create(&path).unwrap();
+    holder.lock().unwrap();
+    let (dir, (begun, has_begun)) = (temp.log(), mpsc::channel());
+    let opener = std::thread::spawn(move || {
+        begun.send(()).unwrap();
+        small(&dir).lock_wait(Duration::MAX).open()
+    });
+    has_begun.recv().unwrap();
+    // It waits, or will: a second opener has met the lock by now as it does.
+    assert!(matches!(at_once(&temp.log()).open(), Err(Error::Locked { .. })));
+    fs::remove_file(&path).unwrap();
+    opener.join().unwrap().unwrap().append_durable(b"in").unwrap();
+    drop(holder);
+}
+
+#[test]
+fn a_lock_file_that_may_only_be_read_is_locked_all_the_same() {
+    let temp = Temp::new();
+    fs::create_dir(temp.log()).unwrap();
+    fs::write(temp.log().join("wal.lock"), "4711\n").unwrap();
+    fs::set_permissions(temp.log().join("wal.lock"), fs::Permissions::from_mode(0o444)).unwrap();
+    open_to_nobody(&temp);
+    run("user", &temp.log());
+}
+
+#[test]
+fn a_lock_file_that_root_made_in_a_users_directory_does_not_keep_the_owner_out() {
+    if !is_root() {
+        return skip("only root can make another user's file");
+    }
+    let temp = Temp::new();
+    fs::create_dir(temp.log()).unwrap();
+    let lock = temp.log().join("wal.lock");
+    fs::write(&lock, "1\n").unwrap();
+    fs::set_permissions(&lock, fs::Permissions::from_mode(0o600)).unwrap();
+    open_to_nobody(&temp);
+    {
+        // Not while somebody holds it.
+        let holder = fs::File::open(&lock).unwrap();
+        holder.lock().unwrap();
+        run("kept out", &temp.log());
+    }
+    run("user", &temp.log());
+}
+
+/// Gives the log's directory to an ordinary user, if this is not one.
+fn open_to_nobody(temp: &Temp) {
+    if is_root() {
+        fs::set_permissions(temp.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        chown(temp.log(), Some(65534), Some(65534)).unwrap();
+    }
+}
+
+/// What becomes of a directory with two writers is not what this crate promises; that there is one is.
+#[test]
+fn of_many_openers_one_has_the_log_although_the_lock_file_comes_and_goes() {
+    let temp = Temp::new();
+    small(&temp.log()).open().unwrap().append_durable(b"there").unwrap();
+    let dir = temp.log();
+    std::thread::scope(|scope| {
+        let openers: Vec<_> = (0..4)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut opened = 0;
+                    for _ in 0..25 {
+                        let _ = fs::remove_file(dir.join("wal.lock"));
+                        let Ok(wal) = at_once(&dir).open() else { continue };
+                        opened += usize::from(wal.append_durable(b"one more").is_ok());
+                        drop::<Wal>(wal);
+                    }
+                    opened
+                })
+            })
+            .collect();
+        let opened: usize = openers.into_iter().map(|opener| opener.join().unwrap()).sum();
+        let wal = small(&dir).open().unwrap();
+        // Perhaps none: each may have lost its lock to the next.
+        assert!(read_all(&wal).len() > opened, "nothing acknowledged is lost");
+    });
+}
