@@ -7,6 +7,7 @@
 //!
 //! 1. The word is advice. It is written through the page cache and never synced. What it says was true when it was written,
 //!    and stays true on this boot: the durable end never goes back.
+//!    When the log is closed the word is synced, for every boot: nothing follows until the next writer replaces the file.
 //! 2. A writer that keeps the word holds a lock on the very inode, from before the file has its name until it stops
 //!    keeping the word. So a locked word is current, and one that is not locked may be stale.
 //! 3. A writer holds a lock on the directory from before it looks at the log until everything is durable: so a
@@ -28,6 +29,8 @@ const MAGIC: [u8; 4] = *b"RWEn";
 const KEPT: u32 = 0;
 /// Stands for the boot where it cannot be read. It is no boot's id.
 const UNKNOWN_BOOT: [u8; 16] = [0; 16];
+/// Stands for every boot: the log was closed. It is no boot's id.
+const EVERY_BOOT: [u8; 16] = [0xff; 16];
 
 /// What the file says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +41,13 @@ pub(crate) struct Said {
     /// The newest cut group below that; 0 if there is none.
     pub(crate) newest_cut: u64,
     keeper: u64,
+}
+
+impl Said {
+    /// Whether what it says was said on this boot, or holds on every one.
+    fn holds_on(&self, boot: Option<[u8; 16]>) -> bool {
+        self.boot == EVERY_BOOT || Some(self.boot) == boot
+    }
 }
 
 #[derive(Debug)]
@@ -81,6 +91,17 @@ impl EndFile {
         self.said.durable_end = durable_end;
         self.said.newest_cut = newest_cut;
         write_full(&*self.file, &encode(&self.said), 0).is_ok()
+    }
+
+    /// The log is closed: until the next writer replaces the file, what it says holds on every boot. It is synced, so
+    /// that it is there then. Where that fails it says what it said.
+    pub(crate) fn seal(&mut self, dir: &dyn Dir) {
+        let sealed = Said { boot: EVERY_BOOT, ..self.said };
+        let written = write_full(&*self.file, &encode(&sealed), 0);
+        let synced = written.and_then(|()| self.file.sync_data()).and_then(|()| dir.sync());
+        if let Err(e) = synced {
+            tracing::debug!(error = %e, "a later boot will not know where the closed log ends");
+        }
     }
 }
 
@@ -230,7 +251,7 @@ impl EndReader {
             Some(boot) => Some(boot),
             None => boot_id().inspect(|boot| self.boot = Some(*boot)),
         };
-        let said = said.filter(|said| Some(said.boot) == boot);
+        let said = said.filter(|said| said.holds_on(boot));
         let unkept = said.is_some_and(|said| said.keeper == 0);
         if held != Some(false) || is_written(dir, names) != Some(false) || unkept {
             return Writer::Silent(said);
@@ -245,7 +266,7 @@ impl EndReader {
 pub(crate) fn proven_end(dir: &dyn Dir, names: &Names) -> Option<Said> {
     let file = dir.open(&names.end(), Access::Read).ok()?;
     let said = read_word(&*file)?;
-    (Some(said.boot) == boot_id() && is_own(dir, &*file, &said)).then_some(said)
+    (said.holds_on(boot_id()) && is_own(dir, &*file, &said)).then_some(said)
 }
 
 fn is_own(dir: &dyn Dir, file: &dyn File, said: &Said) -> bool {
@@ -307,7 +328,7 @@ fn boot_id() -> Option<[u8; 16]> {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
     let id = u128::from_str_radix(&digits, 16).ok()?.to_le_bytes();
-    (id != UNKNOWN_BOOT).then_some(id)
+    (id != UNKNOWN_BOOT && id != EVERY_BOOT).then_some(id)
 }
 
 #[cfg(all(test, not(ringwal_loom)))]

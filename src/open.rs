@@ -57,6 +57,8 @@ pub(crate) struct Examined {
     pub(crate) found: Scan,
     /// `None`: there is no segment.
     pub(crate) judged: Option<Judgement>,
+    /// How far the log was durable, as its writer has said on this boot or at a close. Above the end, groups are missing.
+    pub(crate) proven: u64,
     pub(crate) cuts: Cuts,
 }
 
@@ -66,7 +68,7 @@ pub(crate) fn examine(dir: &dyn Dir, names: &Names, front_was_taken: bool) -> Re
     let said = proven_end(dir, names);
     let found = scan(dir, names, &[])?;
     if found.segments.is_empty() {
-        return Ok(Examined { found, judged: None, cuts: Cuts::new() });
+        return Ok(Examined { found, judged: None, proven: 0, cuts: Cuts::new() });
     }
     let judged = match front_was_taken {
         true => judge_the_rest(dir, names, &found.segments)?,
@@ -74,11 +76,11 @@ pub(crate) fn examine(dir: &dyn Dir, names: &Names, front_was_taken: bool) -> Re
     };
     check_counters(&judged, names, &found.segments)?;
     let said = said.filter(|said| said.log_id == found.segments[0].log_id);
-    check_end(&judged, names, &found.segments, said.map_or(0, |said| said.durable_end))?;
+    let proven = said.map_or(0, |said| said.durable_end);
     let cuts = Cuts::new();
     let live = &found.segments[..=judged.active];
     load_cuts(dir, names, live, judged.link.last_cut, 0)?.into_iter().for_each(|cut| cuts.add(cut));
-    Ok(Examined { found, judged: Some(judged), cuts })
+    Ok(Examined { found, judged: Some(judged), proven, cuts })
 }
 
 /// Everything up to the threads: also what a simulation starts from.
@@ -96,7 +98,7 @@ pub(crate) fn recover(
         Error::io("allocate ring_capacity bytes for", dir.path_of(""), e)
     })?;
     // Everything that may be refused is looked at before anything is changed.
-    let Examined { found, judged, cuts } = examine(&**dir, names, options.front_was_taken)?;
+    let Examined { found, judged, proven, cuts } = examine(&**dir, names, options.front_was_taken)?;
     let app_version = application_version(options, &found.segments)?;
     let log_id = match found.segments.first() {
         Some(header) => header.log_id,
@@ -106,6 +108,7 @@ pub(crate) fn recover(
         Consumers::load(&**dir, names, &found.positions, log_id, options.consumer_limit)?;
     if let Some(judged) = &judged {
         check_position(judged, furthest_position(&**dir, &found.positions, &log_id))?;
+        check_end(judged, names, &found.segments, proven)?;
     }
     let claimed = match &judged {
         Some(judged) => claim(&**dir, names, &found.segments[judged.active..], options)?,
@@ -376,8 +379,8 @@ pub(crate) fn check_position(judged: &Judgement, furthest: Option<(u64, String)>
 }
 
 /// The end file of this boot says more than the groups do.
-pub(crate) const ENDS_EARLY: &str =
-    "the log ends before what its writer made durable on this boot of the machine";
+pub(crate) const ENDS_EARLY: &str = "the log ends before what its writer made durable on this boot of the machine, or before where it was \
+     closed; restore the segments, or run `ringwal repair`, which gives up what is missing";
 
 /// A log that ends below what its writer has said on this boot to be durable has lost what was.
 pub(crate) fn check_end(

@@ -201,3 +201,75 @@ fn repair_plans_what_is_found_after_it_where_places_of_several_kinds_are_damaged
         wal.close().unwrap();
     }
 }
+
+/// Fills the last `blocks` blocks before the log's end with something else: the mark of the close, and groups before it.
+fn damage_the_end(dir: &Path, end: Lsn, blocks: usize) {
+    let path = segments(dir).into_iter().nth((end.as_u64() - 1) as usize >> 16).unwrap();
+    let offset = (end.as_u64() - 1) as usize % (64 << 10) + 1;
+    edit(&path, |bytes| bytes[offset - blocks * 4096..offset].fill(0xa5));
+}
+
+#[test]
+fn damage_at_a_closed_logs_end_that_takes_its_mark_is_found_on_every_boot() {
+    for blocks in 2..=7 {
+        let temp = Temp::new();
+        let dir = temp.log();
+        let wal = small(&dir).open().unwrap();
+        for n in 0..30_u32 {
+            wal.append_durable(&n.to_le_bytes().repeat(40)).unwrap();
+        }
+        wal.close().unwrap();
+        let end = ReadOnlyWal::open(&dir).unwrap().durable_end().unwrap();
+        if !dir.join("wal.end").exists() {
+            return;
+        }
+        damage_the_end(&dir, end, blocks);
+        // What the file says holds on every boot: no other is told from it.
+        let said = std::fs::read(dir.join("wal.end")).unwrap();
+        assert!(said[24..40] == [0xff; 16], "{blocks}: {said:?}");
+        for refused in [small(&dir).open().map(drop), ReadOnlyWal::open(&dir).map(drop)] {
+            assert!(matches!(refused, Err(Error::Corruption { .. })), "{blocks}: {refused:?}");
+        }
+        let found = survey(&dir);
+        assert_eq!(found.damaged_places, 1, "{blocks}: {:#?}", found.damage);
+        assert_eq!(found.damage[0].segment, "wal.end");
+        // A copy has no such witness: it is a shorter log.
+        let copy = temp.path().join("copy");
+        copy_dir(&dir, &copy);
+        assert_eq!(survey(&copy).damaged_places, 0);
+        assert!(count(&copy).unwrap() < 30);
+        // The repair gives up what is missing.
+        let log = Directory::open(&dir, "wal").unwrap();
+        let plan = log.plan_repair(&found, Keep::Before).unwrap().unwrap();
+        plan.apply().unwrap();
+        assert_eq!(survey(&dir).damaged_places, 0);
+        assert_eq!(count(&dir).unwrap(), plan.records);
+    }
+}
+
+#[test]
+fn newest_segment_that_is_gone_on_the_boot_that_wrote_it_is_damage_for_all() {
+    let temp = Temp::new();
+    let dir = temp.log();
+    log(&dir);
+    let end = ReadOnlyWal::open(&dir).unwrap().durable_end().unwrap();
+    if !dir.join("wal.end").exists() {
+        return;
+    }
+    for file in segments(&dir).iter().skip((end.as_u64() - 1) as usize >> 16) {
+        std::fs::remove_file(file).unwrap();
+    }
+    for refused in [small(&dir).open().map(drop), ReadOnlyWal::open(&dir).map(drop)] {
+        assert!(matches!(refused, Err(Error::Corruption { .. })), "{refused:?}");
+    }
+    let found = survey(&dir);
+    assert_eq!(found.damaged_places, 1, "{:#?}", found.damage);
+    let log = Directory::open(&dir, "wal").unwrap();
+    for keep in [Keep::Before, Keep::After] {
+        let plan = log.plan_repair(&found, keep).unwrap().unwrap();
+        assert_eq!((plan.records_leaving, &plan.moved[..]), (0, &["wal.end".to_owned()][..]));
+    }
+    log.plan_repair(&found, Keep::Before).unwrap().unwrap().apply().unwrap();
+    assert_eq!(survey(&dir).damaged_places, 0);
+    assert_eq!(count(&dir).unwrap(), found.records);
+}

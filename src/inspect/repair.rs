@@ -157,7 +157,9 @@ impl Draft {
             .iter()
             .filter(|place| place.remedy == Remedy::Remove)
             .map(|place| place.segment.clone())
-            .partition(|name| !files.iter().any(|file| file.name == *name));
+            .partition(|name| {
+                view.names.parse_consumer(name).is_some() || *name == view.names.sealed()
+            });
         files.retain(|file| !strays.contains(&file.name));
         let part = match (at, keep) {
             (None, _) => {
@@ -361,9 +363,9 @@ impl Repair {
             fs::rename(&from, &to).map_err(|e| io("move", &from, e))?;
             quarantined.push(to);
         }
-        // What its writer has said to be durable may be given up. Another is written when the log is opened.
-        let (from, to) =
-            (dir.path().join(self.log.names.end()), self.quarantine.join(self.log.names.end()));
+        // What was durable is given up: no word of this boot holds the log to it any more.
+        let name = self.log.names.end();
+        let (from, to) = (dir.path().join(&name), self.quarantine.join(&name));
         match fs::rename(&from, &to) {
             Ok(()) => quarantined.push(to),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
@@ -374,14 +376,6 @@ impl Repair {
         if let Some(file) = cut {
             self.put_in_place(file)?;
             sync_dir(dir.path())?;
-        }
-        // What was durable is given up: no word of this boot holds the log to it any more.
-        let name = self.log.names.end();
-        let (from, to) = (dir.path().join(&name), self.quarantine.join(&name));
-        match fs::rename(&from, &to) {
-            Ok(()) => quarantined.push(to),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-            Err(e) => return Err(io("move", &from, e)),
         }
         drop(lock);
         if self.front_is_taken {

@@ -10,14 +10,15 @@
 
 use std::time::Duration;
 
-use super::files::{damage, list};
+use super::files::{SegmentFile, damage, list};
 use super::readable;
 use super::view::View;
 use super::walk::walk;
 use super::{Damage, Directory, Progress, Remedy, Survey};
+use crate::end_file::proven_end;
 use crate::error::{Error, Result};
 use crate::lsn::Lsn;
-use crate::open::examine;
+use crate::open::{ENDS_EARLY, examine};
 use crate::positions::position_in;
 use crate::read_only::ReadOnlyWal;
 
@@ -55,8 +56,13 @@ pub(super) fn survey_of(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Survey> {
     let stored = positions(view)?;
+    let proven = proven(view)?;
     let standing = standing(view, durable_end, front_was_taken);
     let mut survey = walk(view, &mut |_, _| true, &[], standing.limit, progress)?;
+    if standing.refused.is_some() && survey.damage.is_empty() && standing.limit.is_some() {
+        // What is wrong lies behind what is known to be durable.
+        survey = walk(view, &mut |_, _| true, &[], None, progress)?;
+    }
     if !front_was_taken && survey.removed_meanwhile == 0 {
         missing_front(view, durable_end, standing.told, &mut survey)?;
     }
@@ -64,6 +70,7 @@ pub(super) fn survey_of(
         refused(view, &mut survey, e)?;
     }
     side_files(view, &mut survey, stored)?;
+    end_file(view, &mut survey, proven);
     survey.damage.sort_by_key(|place| place.lsn);
     let all = survey.records;
     for place in &mut survey.damage {
@@ -210,16 +217,40 @@ fn position_files(view: &View) -> Result<Vec<String>> {
     Ok(names)
 }
 
+fn log_id(files: &[SegmentFile]) -> Option<[u8; 16]> {
+    let sound = files.iter().find(|file| file.wrong.is_none()).or(files.first());
+    sound.map(|file| file.header.log_id)
+}
+
 /// What they hold. Which log they are of is known later.
 fn positions(view: &View) -> Result<Vec<(String, Option<u64>)>> {
-    let files = list(view)?;
-    let sound = files.iter().find(|file| file.wrong.is_none()).or(files.first());
-    let id = sound.map(|file| file.header.log_id);
+    let id = log_id(&list(view)?);
     let read = |name: String| {
         let position = id.and_then(|id| position_in(&*view.dir, &name, &id));
         (name, position)
     };
     Ok(position_files(view)?.into_iter().map(read).collect())
+}
+
+/// How far the log was durable, as its writer has said on this boot in this directory.
+fn proven(view: &View) -> Result<u64> {
+    let id = log_id(&list(view)?);
+    let said = proven_end(&*view.dir, &view.names).filter(|said| Some(said.log_id) == id);
+    Ok(said.map_or(0, |said| said.durable_end))
+}
+
+/// Groups do not lead to where the log was durable: their end is gone.
+fn end_file(view: &View, survey: &mut Survey, proven: u64) {
+    let end = survey.limit.unwrap_or(survey.end.as_u64());
+    if proven <= end {
+        return;
+    }
+    let expected = format!("groups up to {proven}, which were durable on this boot of the machine");
+    let mut place = damage(&view.names.end(), end, end, ENDS_EARLY, expected);
+    place.bytes = proven - end;
+    (place.records_before, place.kept) = (survey.records, survey.records);
+    place.remedy = Remedy::Remove;
+    survey.enter(place);
 }
 
 /// Positions that cannot be read, and such that lie above the log's end.

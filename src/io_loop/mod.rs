@@ -248,6 +248,12 @@ impl IoLoop {
         }
         progress |= self.heed_left_tasks();
         let finished = self.closing == Closing::Finished;
+        if finished
+            && !self.failed
+            && let Some(mut file) = self.setup.end_file.take()
+        {
+            file.seal(&*self.shared.files.dir);
+        }
         let (wake_on, deadline) = self.sleep_until();
         Step { progress: progress || self.failed, finished, wake_on, deadline }
     }
