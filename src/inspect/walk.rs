@@ -238,6 +238,10 @@ impl Walk<'_> {
         while lsn < end && !self.is_behind(lsn) && !self.stopped {
             match walker.group(lsn).map_err(io)? {
                 Ok(group) if self.fits(&group) => {
+                    // A log begins in its oldest segment: what was there, and was no group, is missing.
+                    if self.link.is_none() && self.open.is_none() {
+                        self.open = self.given_up.take();
+                    }
                     self.resume(&header, lsn, group.first_ordinal);
                     self.group(&mut walker, file, &opened, &group, &mut segment)?;
                     lsn = group.padded_end(header.block);
@@ -245,7 +249,8 @@ impl Walk<'_> {
                 }
                 other => {
                     if self.open.is_none() {
-                        if self.goes_on_in(next)? {
+                        // Only a segment that holds a group can have been left.
+                        if lsn > header.first_group() && self.goes_on_in(next)? {
                             break;
                         }
                         if !is_still_there(self.log, file) {
@@ -285,8 +290,10 @@ impl Walk<'_> {
             // begin with a group of the log, the damage is there, and is found there.
             let first = self.first_group(next)?.filter(|group| self.fits(group));
             if next.header.base != header.end() || first.is_none() {
-                let place = self.open.take();
-                self.given_up = self.given_up.take().or(place);
+                // Once: behind a segment without any group the log does not go on.
+                if self.given_up.is_none() {
+                    self.given_up = self.open.take();
+                }
             }
         }
         if let Some(lost) = opened.first_lost().filter(|_| self.survey.unreadable.is_none()) {
@@ -296,7 +303,9 @@ impl Walk<'_> {
             place.bytes = lost.end - lost.start;
             self.survey.unreadable = Some(place);
         }
-        if file.wrong == Some(Wrong::Length) && !self.stopped {
+        // Of a file whose header is damaged too, the length is what its neighbours say.
+        let cut_short = file.wrong.is_some() && file.len < header.size;
+        if (cut_short || file.wrong == Some(Wrong::Length)) && !self.stopped {
             self.wrong_length(file, chained);
         }
         Ok(segment)
