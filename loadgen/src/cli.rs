@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use ringwal::{BackendChoice, CommitMethod, Durability};
 
 use crate::error::Error;
@@ -51,6 +52,9 @@ pub struct Args {
     /// Run this long before anything is measured, so that segments are reused from the start
     #[arg(long, value_name = "TIME", value_parser = parse_duration, conflicts_with = "input")]
     pub warm_up: Option<Duration>,
+    /// Warm up until the rate is steady, at most for --warm-up [default: 2m]
+    #[arg(long, conflicts_with = "input")]
+    pub until_steady: bool,
     /// Stop after this many records
     #[arg(long, value_name = "N", value_parser = parse_count)]
     pub records: Option<u64>,
@@ -120,6 +124,18 @@ pub struct Args {
     /// No progress and no table
     #[arg(long)]
     pub quiet: bool,
+    /// Write a line on stderr so often, also where that is no terminal
+    #[arg(long, value_name = "TIME", value_parser = parse_positive_duration)]
+    pub status_interval: Option<Duration>,
+    /// Followers that read beside the writers: how late records reach them, and how long they take to catch up
+    #[arg(long, value_name = "N", default_value = "0", value_parser = parse_usize)]
+    pub followers: usize,
+    /// Consumers that read beside the writers, and commit their positions ten times a second
+    #[arg(long, value_name = "N", default_value = "0", value_parser = parse_usize)]
+    pub consumers: usize,
+    /// Threads that write and sync files of their own beside the log
+    #[arg(long, value_name = "N", default_value = "0", value_parser = parse_usize)]
+    pub background_writers: usize,
     /// Bytes of a segment file [default: 64m, less on a small disk]
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     pub segment_size: Option<u64>,
@@ -164,6 +180,16 @@ pub enum Command {
     Crash(CrashArgs),
     /// Keep acknowledgements for `crash --witness`, on a machine that stays on
     Witness(WitnessArgs),
+    /// Write the completion script of a shell, on stdout
+    Completions {
+        /// Which
+        shell: Shell,
+    },
+    /// Write the manual page on stdout, or all pages into a directory
+    Man {
+        /// Where
+        dir: Option<PathBuf>,
+    },
     /// The writer that is killed
     #[command(hide = true)]
     CrashWriter(CrashWriterArgs),
@@ -191,6 +217,9 @@ pub struct DeviceArgs {
     /// Write the figures as JSON; - for stdout, the table then goes to stderr
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Write a page with plots, for a browser; it needs no network
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
     /// Replace files that loadgen did not write, too; never an input or a log
     #[arg(long)]
     pub force: bool,
@@ -303,6 +332,9 @@ pub struct BenchArgs {
     /// Write the table as Markdown
     #[arg(long, value_name = "FILE")]
     pub markdown: Option<PathBuf>,
+    /// Write a page with plots, for a browser; it needs no network
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
     /// Replace files that loadgen did not write, too; never an input or a log
     #[arg(long)]
     pub force: bool,
@@ -429,6 +461,8 @@ pub fn durability_name(durability: Durability) -> String {
 }
 
 const MAX_THREADS: usize = 4096;
+/// Readers of a kind, and writers beside.
+const MAX_BESIDE: usize = 256;
 const MAX_TASKS: usize = 1 << 20;
 const DEFAULT_SIZE: SizeRange = SizeRange { min: 100, max: 100 };
 const DEFAULT_LONGEST_LINE: usize = 1 << 20;
@@ -459,6 +493,18 @@ impl Args {
         }
         if self.backend == BackendArg::Discard && self.verify {
             return usage("--backend discard keeps nothing that --verify could read".into());
+        }
+        for (option, n) in [
+            ("--followers", self.followers),
+            ("--consumers", self.consumers),
+            ("--background-writers", self.background_writers),
+        ] {
+            if n > MAX_BESIDE {
+                return usage(format!("{option} is {n}, but must be at most {MAX_BESIDE}"));
+            }
+        }
+        if self.backend == BackendArg::Discard && self.followers + self.consumers > 0 {
+            return usage("--backend discard keeps nothing that readers could read".into());
         }
         if self.records == Some(0) {
             return usage("--records is 0, but must be at least 1".into());

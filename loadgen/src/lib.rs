@@ -10,6 +10,7 @@
 //! - [`bars`] and [`hgrm`]: latencies for people and for plotters.
 
 pub mod ab;
+mod background;
 pub mod bars;
 pub mod baseline;
 pub mod bench;
@@ -21,6 +22,7 @@ pub mod directory;
 pub mod engine;
 pub mod environment;
 mod error;
+pub mod generate;
 pub mod hgrm;
 pub mod html;
 pub mod input;
@@ -30,6 +32,7 @@ pub mod output;
 pub mod payload;
 pub mod probe;
 pub mod progress;
+pub mod readers;
 pub mod report;
 pub mod require;
 pub mod run;

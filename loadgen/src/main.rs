@@ -15,7 +15,7 @@ use loadgen::progress::{Part, Progress};
 use loadgen::run::run;
 use loadgen::stop::Stop;
 use loadgen::units::grouped;
-use loadgen::{Error, ab, bench, compare, crash, hgrm, html, probe, report, sweep};
+use loadgen::{Error, ab, bench, compare, crash, generate, hgrm, html, probe, report, sweep};
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -39,6 +39,9 @@ fn go(args: &Args) -> Result<(), Error> {
         Some(Command::Ab(ab)) => go_ab(ab, &stop),
         Some(Command::Crash(crash)) => go_crash(crash, &stop),
         Some(Command::Witness(witness)) => go_witness(witness),
+        Some(Command::Completions { shell }) => print(io::stdout(), &generate::completions(*shell)),
+        Some(Command::Man { dir: None }) => print(io::stdout(), &generate::page()?),
+        Some(Command::Man { dir: Some(dir) }) => generate::pages(dir),
         Some(Command::CrashWriter(writer)) => crash::write(
             &writer.log,
             writer.threads,
@@ -80,9 +83,11 @@ fn go_bench(args: &BenchArgs, stop: &Arc<Stop>) -> Result<(), Error> {
     let mut files = Outputs::new(stop, args.force);
     let json = files.open_json(args.json.as_ref())?;
     let markdown = files.open("--markdown", Kind::Markdown, args.markdown.as_ref())?;
+    let html_file = files.open("--html", Kind::Html, args.html.as_ref())?;
     let suite = bench::run(args, stop)?;
     files.show(args.quiet, json, &bench::table(&suite), &format!("{:#}\n", bench::json(&suite)));
     files.write(markdown, || Ok(bench::markdown(&suite)));
+    files.write(html_file, || Ok(html::bench(&suite)));
     files.result()?;
     suite.verdict()
 }
@@ -105,8 +110,10 @@ fn go_device(args: &DeviceArgs, stop: &Arc<Stop>) -> Result<(), Error> {
     listen(stop)?;
     let mut files = Outputs::new(stop, args.force);
     let json = files.open_json(args.json.as_ref())?;
+    let html_file = files.open("--html", Kind::Html, args.html.as_ref())?;
     let probe = probe::probe(args, stop)?;
     files.show(args.quiet, json, &probe.table(), &format!("{:#}\n", probe.json()));
+    files.write(html_file, || Ok(html::device(&probe)));
     files.result()?;
     probe.verdict()
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use ringwal::{BackendInfo, BackendKind, Durability, MethodReason, Stats, Wal};
 
+use crate::background;
 use crate::baseline::{self, Baseline, Method};
 use crate::cli::Args;
 use crate::device::Device;
@@ -17,14 +18,17 @@ use crate::environment::Environment;
 use crate::error::Error;
 use crate::input::Lines;
 use crate::latency::{Intervals, Latencies};
-use crate::ledger::{Stretches, Verified};
+use crate::ledger::{Ledger, Stretches, Verified};
+use crate::output::print;
 use crate::payload::Pool;
 use crate::probe::{Cell, Grid};
 use crate::progress::{Part, Progress};
+use crate::readers::{self, Deliveries, Readers};
 use crate::require::{self, Check, Metric};
-use crate::series::Series;
+use crate::series::{Point, Series};
 use crate::settings::Settings;
 use crate::stop::Stop;
+use crate::units::{bytes, nanos, si};
 use crate::usage::{Meter, Spent};
 use crate::verify::verify;
 use crate::workload::{self, Meaning, Mode, Outcome, Plan, Source};
@@ -72,6 +76,8 @@ pub struct Report {
     pub spent: Spent,
     /// What became of --require; nothing after an interruption.
     pub required: Vec<Check>,
+    /// Of the readers beside, if there were any.
+    pub readers: Option<readers::Report>,
     /// The most memory that the process had, in bytes.
     pub peak_memory: Option<u64>,
 }
@@ -189,44 +195,23 @@ fn measured(
     until_settled(&wal, stop);
     let from = wal.recovery().durable_end;
     let recorded = Arc::new(Intervals::default());
-    let plan = plan(args, settings, (source, seed), &recorded, &wal);
+    let mut plan = plan(args, settings, (source, seed), &recorded, &wal);
     let device = Device::under(dir.path());
     let opened = wal.stats();
-    let warm = match args.warm_up {
-        Some(time) if !time.is_zero() => {
-            progress.step("warming up", Part::Of(time));
-            let (records, intervals) = (None, None);
-            let seed = plan.seed.wrapping_add(1);
-            let mut plan = Plan { duration: Some(time), records, intervals, seed, ..plan.clone() };
-            if matches!(plan.mode, Mode::Open(_)) {
-                // As fast as it goes: what it is for is to fill the segments once.
-                plan.mode = Mode::Pipelined;
-                plan.meaning = Meaning::of(plan.mode, args.durability);
-            }
-            let watch = |_| {
-                let spent = settings.budget_is_spent(wal.stats().group_bytes - opened.group_bytes);
-                if spent || stop.is_set() {
-                    ControlFlow::Break(())
-                } else {
-                    ControlFlow::Continue(())
-                }
-            };
-            let mut warmed = workload::run(&wal, &plan, &Arc::new(Stop::default()), watch)?;
-            if let Some(e) = warmed.failed.take() {
-                return Err(e);
-            }
-            warmed.ledger
-        }
-        _ => None,
-    };
+    let writers = (0..args.background_writers).map(|_| background::start(dir.path()));
+    let writers = writers.collect::<Result<Vec<_>, _>>()?;
+    let warm = warm_up(args, stop, settings, &plan, &wal, &mut progress)?;
+    let beside = start_readers(args, &mut plan, &wal)?;
     let (before, flushes_before) = (wal.stats(), device.flushes());
     let (mut spent, mut series) = (false, Series::new(&wal, recorded));
+    let mut status = Status::default();
     let (mut too_slow, begun, meter) = (false, SystemTime::now(), Meter::start());
     let ring = wal.backend().ring_bytes as u64;
     progress.clear();
     let outcome = workload::run(&wal, &plan, stop, |passed| {
         if let Some(point) = series.look(passed, &wal) {
             progress.tick(&point, ring, plan.duration);
+            status.look(args.status_interval, &point);
             too_slow = is_too_slow(args, series.so_far());
         }
         spent = settings.budget_is_spent(wal.stats().group_bytes - opened.group_bytes);
@@ -235,6 +220,9 @@ fn measured(
     progress.clear();
     let mut outcome = outcome?;
     let used = meter.stop(outcome.producers);
+    plan.deliveries = None;
+    let readers = beside.map(Readers::finish).transpose();
+    drop(writers);
     series.finish(Duration::from_secs_f64(outcome.seconds), &wal);
     let failed = outcome.failed.take();
     if failed.is_some() {
@@ -244,6 +232,11 @@ fn measured(
     if let (Some(ledger), Some(warm)) = (&mut outcome.ledger, &warm) {
         ledger.merge(warm);
     }
+    // A log that has failed has failed its readers, too.
+    let readers = match readers {
+        Err(_) if failed.is_some() => None,
+        readers => readers?,
+    };
     let work = Work::between(&before, &wal.stats(), (flushes_before, device.flushes()));
     let backend = wal.backend();
     let closed = wal.close();
@@ -303,6 +296,7 @@ fn measured(
         begun,
         spent: used,
         required: Vec::new(),
+        readers,
         peak_memory: peak_memory(),
     };
     if let Some(required) = &args.require
@@ -311,6 +305,80 @@ fn measured(
         report.required = required.check(|metric| report.figure(metric));
     }
     Ok(report)
+}
+
+/// Fills the segments once, or until the rate is steady. Returns what verification is to know of it.
+fn warm_up(
+    args: &Args,
+    stop: &Arc<Stop>,
+    settings: &Settings,
+    plan: &Plan,
+    wal: &Wal,
+    progress: &mut Progress,
+) -> Result<Option<Ledger>, Error> {
+    const LONGEST: Duration = Duration::from_secs(120);
+    let time = match args.warm_up {
+        None if args.until_steady => LONGEST,
+        Some(time) if !time.is_zero() => time,
+        _ => return Ok(None),
+    };
+    progress.step("warming up", Part::Of(time));
+    let opened = wal.stats();
+    let (records, intervals) = (None, None);
+    let seed = plan.seed.wrapping_add(1);
+    let mut plan = Plan { duration: Some(time), records, intervals, seed, ..plan.clone() };
+    if matches!(plan.mode, Mode::Open(_)) {
+        // As fast as it goes: what it is for is to fill the segments once.
+        plan.mode = Mode::Pipelined;
+        plan.meaning = Meaning::of(plan.mode, args.durability);
+    }
+    let mut series = Series::new(wal, Arc::default());
+    let watch = |passed| {
+        let spent = settings.budget_is_spent(wal.stats().group_bytes - opened.group_bytes);
+        let _ = series.look(passed, wal);
+        if spent || stop.is_set() || (args.until_steady && series.is_settled()) {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    };
+    let mut warmed = workload::run(wal, &plan, &Arc::new(Stop::default()), watch)?;
+    warmed.failed.take().map_or(Ok(warmed.ledger), Err)
+}
+
+fn start_readers(args: &Args, plan: &mut Plan, wal: &Wal) -> Result<Option<Readers>, Error> {
+    if args.followers + args.consumers == 0 {
+        return Ok(None);
+    }
+    let deliveries = Arc::new(Deliveries::new(wal));
+    let readers = Readers::start(wal, args.followers, args.consumers, &deliveries)?;
+    plan.deliveries = Some(deliveries);
+    Ok(Some(readers))
+}
+
+/// Lines on stderr, now and then.
+#[derive(Debug, Default)]
+struct Status {
+    shown: f64,
+}
+
+impl Status {
+    fn look(&mut self, every: Option<Duration>, point: &Point) {
+        let Some(every) = every.map(|every| every.as_secs_f64()) else { return };
+        if point.seconds < self.shown + every {
+            return;
+        }
+        self.shown = point.seconds;
+        let [p50, p99, _, max] = point.latency.map(nanos);
+        let text = format!(
+            "{:.1} s: {} records/s; p50 {p50}, p99 {p99}, max {max}; {} not durable\n",
+            point.seconds,
+            si(point.records_per_s),
+            bytes(point.ring_bytes as f64)
+        );
+        // It is not the result: nothing is lost with it.
+        let _ = print(std::io::stderr(), &text);
+    }
 }
 
 impl Report {
@@ -423,6 +491,7 @@ fn plan(
         sync_every: None,
         seed,
         intervals: Some(Arc::clone(recorded)),
+        deliveries: None,
         ledger: args.verify.then(|| Stretches {
             from: wal.recovery().durable_end.as_u64(),
             origin: wal.oldest_lsn().as_u64(),

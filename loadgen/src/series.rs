@@ -185,6 +185,17 @@ impl Series {
         self.points.iter()
     }
 
+    /// Whether the rate of the last two seconds is that of the two before.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        const HALF: usize = 8;
+        let rates: Vec<f64> =
+            self.points.iter().rev().take(2 * HALF).map(|p| p.records_per_s).collect();
+        let mean = |rates: &[f64]| rates.iter().sum::<f64>() / rates.len().max(1) as f64;
+        let (late, early) = rates.split_at(rates.len().min(HALF));
+        early.len() == HALF && (mean(late) / mean(early).max(1e-9) - 1.0).abs() < 0.05
+    }
+
     /// Whether the log was as fast in the end as in the beginning; of at least eight points.
     #[must_use]
     pub fn steadiness(&self) -> Option<Steadiness> {

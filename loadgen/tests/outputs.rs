@@ -14,12 +14,14 @@ fn outputs() -> Vec<(String, &'static str)> {
     let run = format!("--records 10 --baseline 0 --quiet {SMALL}");
     let mut all: Vec<(String, &str)> =
         ["--json", "--html", "--hgrm", "--hlog"].map(|option| (run.clone(), option)).into();
-    all.push(("device --time 100ms --quiet".into(), "--json"));
+    for option in ["--json", "--html"] {
+        all.push(("device --time 100ms --quiet".into(), option));
+    }
     for option in ["--json", "--html"] {
         let line = "sweep --bound 1us --step-time 100ms --precision 0 --quiet";
         all.push((line.into(), option));
     }
-    for option in ["--json", "--markdown"] {
+    for option in ["--json", "--markdown", "--html"] {
         all.push(("bench --rounds 1 --cell-time 1ms --only W9 --quiet".into(), option));
     }
     all

@@ -63,8 +63,9 @@ fn agrees(title: &str, values: &[Value]) {
 #[test]
 fn every_key_is_documented() {
     let place = Place::new("schema");
-    let line =
-        format!("--warm-up 50ms --duration 5s --verify --baseline 50ms --require rate>0 {SMALL}");
+    let line = format!(
+        "--warm-up 50ms --duration 5s --verify --baseline 50ms --require rate>0 --followers 1 {SMALL}"
+    );
     let mut run = place.json(&line);
     // Those of the other endings.
     let cells = std::mem::take(&mut run["raw_cells"]);

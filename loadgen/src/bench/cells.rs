@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use clap::Parser;
 
-use super::{Context, Sample, Unit, memory, replay, second_writer};
+use super::{Context, Sample, Unit, memory, replay};
+use crate::background;
 use crate::baseline::{self, Baseline, Method, Request};
 use crate::cli::Args;
 use crate::error::Error;
@@ -221,7 +222,7 @@ fn disturbed() -> Vec<Cell> {
     let limit = "no rotation";
     let second = cell("W7", "a second writer that syncs", Unit::Nanoseconds, limit, |context| {
         let line = format!("{STEADY_LINE} --segment-size 512m");
-        let writer = second_writer::start(context.dir)?;
+        let writer = background::start(context.dir)?;
         let report = load(context, &line, Warm::None, 4);
         drop(writer);
         Ok(Some(Sample { limit: context.value_of(STEADY), ..tail(&report?) }))

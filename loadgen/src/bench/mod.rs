@@ -10,7 +10,6 @@ mod cells;
 mod memory;
 mod replay;
 mod report;
-mod second_writer;
 
 use std::path::Path;
 use std::sync::Arc;

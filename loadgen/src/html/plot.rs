@@ -19,13 +19,27 @@ pub(super) struct Axis {
     pub(super) ticks: Option<Vec<f64>>,
 }
 
-/// A line. The class is its colour: `a`, `b` or `c`.
+/// A line. The class is its colour: `a` to `d`.
 pub(super) struct Line {
     pub(super) name: String,
     pub(super) class: char,
     pub(super) points: Vec<(f64, f64)>,
     /// Its points are shown, too.
     pub(super) dots: bool,
+    /// A bound, not a measurement.
+    pub(super) dashed: bool,
+    /// Points that failed.
+    pub(super) crosses: Vec<(f64, f64)>,
+    /// Points with their names.
+    pub(super) labels: Vec<(f64, f64, String)>,
+}
+
+impl Line {
+    /// Without anything but itself.
+    pub(super) fn new(name: impl Into<String>, class: char, points: Vec<(f64, f64)>) -> Line {
+        let (crosses, labels) = (vec![], vec![]);
+        Line { name: name.into(), class, points, dots: false, dashed: false, crosses, labels }
+    }
 }
 
 pub(super) struct Plot {
@@ -48,6 +62,10 @@ const LEFT: f64 = 74.0;
 const RIGHT: f64 = 28.0;
 const TOP: f64 = 10.0;
 const BOTTOM: f64 = 46.0;
+/// Two ticks of 1, 2 and 5 lie in a range of so many times.
+const WIDEST_GAP: f64 = 6.3;
+/// Points of a line that say what they are.
+const MOST_TOOLTIPS: usize = 300;
 
 #[derive(Debug, Clone, Copy)]
 struct Shape {
@@ -78,7 +96,9 @@ impl Range {
                 to = if to > from { to * 1.05 } else { from + 1.0 };
             }
             Scale::Log => {
-                let span = (to / from).max(2.0).powf(0.04);
+                // So that two ticks at least lie in it.
+                let span =
+                    (to / from).max(2.0).powf(0.04).max((WIDEST_GAP * to.recip() * from).sqrt());
                 (from, to) = (from / span, to * span);
             }
         }
@@ -107,7 +127,7 @@ impl Range {
             }
             Scale::Log => {
                 let decades = (self.to / self.from).log10();
-                let steps: &[f64] = if decades < 2.5 { &[1.0, 2.0, 5.0] } else { &[1.0] };
+                let steps: &[f64] = if decades < 4.5 { &[1.0, 2.0, 5.0] } else { &[1.0] };
                 let mut decade = 10_f64.powf(self.from.log10().floor());
                 while decade <= self.to {
                     ticks.extend(steps.iter().map(|s| s * decade));
@@ -145,7 +165,14 @@ impl Plot {
 
     fn draw(&self, shape: Shape, svg: &mut String) {
         let Shape { class, width, height } = shape;
-        let points = || self.lines.iter().flat_map(|line| &line.points);
+        let points = || {
+            let all = |line: &Line| {
+                let labels = line.labels.iter().map(|(x, y, _)| (*x, *y));
+                let points = line.points.iter().chain(&line.crosses).copied();
+                points.chain(labels).collect::<Vec<_>>()
+            };
+            self.lines.iter().flat_map(all)
+        };
         let marks = self.marks.iter().map(|(at, _)| *at);
         let x = Range::of(points().map(|p| p.0).chain(marks), self.x.scale);
         let y = Range::of(points().map(|p| p.1), self.y.scale);
@@ -194,26 +221,15 @@ impl Plot {
                 escape(name)
             );
         }
+        let place = |(px, py): (f64, f64)| {
+            let fits = (x.scale == Scale::Linear || px > 0.0)
+                && (y.scale == Scale::Linear || py > 0.0)
+                && px.is_finite()
+                && py.is_finite();
+            fits.then(|| (at_x(px), at_y(py)))
+        };
         for line in &self.lines {
-            let shown = |p: &&(f64, f64)| {
-                (x.scale == Scale::Linear || p.0 > 0.0) && (y.scale == Scale::Linear || p.1 > 0.0)
-            };
-            let mut path = String::new();
-            for (n, point) in line.points.iter().filter(shown).enumerate() {
-                let step = if n == 0 { 'M' } else { 'L' };
-                let (px, py) = (at_x(point.0), at_y(point.1));
-                let _ = write!(path, "{step}{px:.1} {py:.1}");
-                if line.dots {
-                    let told = format!("{}, {}", (self.x.write)(point.0), (self.y.write)(point.1));
-                    let _ = writeln!(
-                        svg,
-                        "<circle class=\"{}\" cx=\"{px:.1}\" cy=\"{py:.1}\" r=\"3.5\"><title>{}</title></circle>",
-                        line.class,
-                        escape(&told)
-                    );
-                }
-            }
-            let _ = writeln!(svg, "<path class=\"line {}\" d=\"{path}\"/>", line.class);
+            self.draw_line(line, &place, width, svg);
         }
         let _ = writeln!(
             svg,
@@ -224,11 +240,69 @@ impl Plot {
         );
     }
 
+    fn draw_line(
+        &self,
+        line: &Line,
+        place: &dyn Fn((f64, f64)) -> Option<(f64, f64)>,
+        width: f64,
+        svg: &mut String,
+    ) {
+        let told = |point: (f64, f64)| {
+            let (x, y) = ((self.x.write)(point.0), (self.y.write)(point.1));
+            escape(&format!("{}: {x}, {y}", line.name))
+        };
+        let (mut path, class) = (String::new(), line.class);
+        // Each point says what it is; where there are very many, some do.
+        let each = line.points.len() / MOST_TOOLTIPS + 1;
+        let mut circles = String::new();
+        for (n, point) in line.points.iter().enumerate() {
+            let Some((px, py)) = place(*point) else { continue };
+            let _ = write!(path, "{}{px:.1} {py:.1}", if path.is_empty() { 'M' } else { 'L' });
+            if line.dots || n % each == 0 {
+                let dot = if line.dots { "" } else { " hover" };
+                let title = told(*point);
+                let _ = writeln!(
+                    circles,
+                    "<circle class=\"{class}{dot}\" cx=\"{px:.1}\" cy=\"{py:.1}\" r=\"3.5\"><title>{title}</title></circle>"
+                );
+            }
+        }
+        let dashed = if line.dashed { " dashed" } else { "" };
+        let _ = writeln!(svg, "<path class=\"line {class}{dashed}\" d=\"{path}\"/>");
+        svg.push_str(&circles);
+        for cross in &line.crosses {
+            let Some((px, py)) = place(*cross) else { continue };
+            let (left, top) = (px - 4.0, py - 4.0);
+            let _ = writeln!(
+                svg,
+                "<path class=\"line {class} cross\" d=\"M{left:.1} {top:.1}l8 8m0 -8l-8 8\"><title>{}</title></path>",
+                told(*cross)
+            );
+        }
+        for (lx, ly, name) in &line.labels {
+            let Some((px, py)) = place((*lx, *ly)) else { continue };
+            let half = name.chars().count() as f64 * LETTER / 2.0;
+            let at = px.clamp(LEFT + half, width - half);
+            let _ = writeln!(
+                svg,
+                "<circle class=\"{class}\" cx=\"{px:.1}\" cy=\"{py:.1}\" r=\"3.5\"/><text class=\"name\" x=\"{at:.1}\" y=\"{:.1}\">{}</text>",
+                // Not over the line that leads there.
+                if py < TOP + 24.0 { py + 18.0 } else { py - 8.0 },
+                escape(name)
+            );
+        }
+    }
+
     fn legend(&self, html: &mut String) {
         let mut legend: Vec<String> = self
             .lines
             .iter()
-            .map(|l| format!("<span class=\"key {}\"></span>{}", l.class, escape(&l.name)))
+            .map(|l| {
+                let dashed = if l.dashed { " dashed" } else { "" };
+                let cross = if l.crosses.is_empty() { "" } else { "; × did not hold" };
+                let name = escape(&l.name);
+                format!("<span class=\"key {}{dashed}\"></span>{name}{cross}", l.class)
+            })
             .collect();
         if let Some((_, name)) = self.marks.first() {
             legend.push(format!("<span class=\"key mark\"></span>{}", escape(name)));
@@ -236,6 +310,20 @@ impl Plot {
         let unit = escape(self.y.label);
         let _ = writeln!(html, "<p class=\"legend\">{unit}: {}</p></figure>", legend.join(" "));
     }
+}
+
+/// Horizontal bars on a scale of decades, from just below the least: of values that differ by powers of ten.
+pub(super) fn log_bars(title: &str, rows: &[(String, f64, String)]) -> String {
+    let values = || rows.iter().map(|row| row.1).filter(|v| v.is_finite() && *v > 0.0);
+    let (least, most) = (values().fold(f64::MAX, f64::min), values().fold(f64::MIN, f64::max));
+    if least > most {
+        return String::new();
+    }
+    let from = 10_f64.powf((least / 1.5).log10().floor()).max(least / 30.0);
+    let share = |v: f64| (v.max(from) / from).ln() / (most / from).max(1.01).ln();
+    let rows: Vec<_> =
+        rows.iter().map(|(name, v, told)| (name.clone(), share(*v), told.clone())).collect();
+    bars(&format!("{title} (scale of decades)"), &rows)
 }
 
 /// Horizontal bars: a share of one each, or of the largest if that is more.
@@ -246,7 +334,7 @@ pub(super) fn bars(title: &str, rows: &[(String, f64, String)]) -> String {
     for (name, share, told) in rows {
         let _ = writeln!(
             html,
-            "<tr><th>{}</th><td><div style=\"width:{:.1}%\"></div></td><td>{}</td></tr>",
+            "<tr title=\"{0}\"><th>{0}</th><td><div style=\"width:{1:.1}%\"></div></td><td>{2}</td></tr>",
             escape(name),
             (share / whole * 100.0).clamp(0.0, 100.0),
             escape(told)
@@ -277,10 +365,10 @@ mod tests {
                     x: axis(scale),
                     y: axis(scale),
                     lines: vec![Line {
-                        name: "l".into(),
-                        class: 'a',
-                        points: values.clone(),
                         dots: true,
+                        crosses: values.clone(),
+                        labels: values.iter().map(|p| (p.0, p.1, "p50".into())).collect(),
+                        ..Line::new("l", 'a', values.clone())
                     }],
                     marks: vec![(2.0, "m".into())],
                 };
@@ -305,7 +393,7 @@ mod tests {
             for scale in [Scale::Linear, Scale::Log] {
                 let range = Range::of([to / 40.0, to].into_iter(), scale);
                 let ticks = range.ticks();
-                assert!((3..=12).contains(&ticks.len()), "{to} {scale:?} {ticks:?}");
+                assert!((3..=14).contains(&ticks.len()), "{to} {scale:?} {ticks:?}");
             }
         }
         assert_eq!([0.9, 1.0, 1.7, 30.0].map(round_step), [1.0, 1.0, 2.0, 50.0]);

@@ -19,6 +19,7 @@ pub fn table(report: &Report) -> String {
     };
     throughput(report, &mut row);
     latency(report, &mut row);
+    readers(report, &mut row);
     circumstances(report, &mut row);
     comparison(report, &mut row);
     verdict(report, &mut row);
@@ -151,6 +152,30 @@ fn latency(report: &Report, row: Row<'_>) {
             "",
             "producer waited (coordinated omission); --rate measures instead of correcting".into(),
         );
+    }
+}
+
+fn readers(report: &Report, row: Row<'_>) {
+    let Some(found) = &report.readers else { return };
+    let q = |quantile| nanos(found.latencies.quantile_ns(quantile));
+    let caught_up = match found.catch_up {
+        Some(time) => format!("caught up {} after the end", nanos(time.as_nanos() as u64)),
+        None => "did not catch up".into(),
+    };
+    let (followers, consumers) = (found.followers, found.consumers);
+    row("readers", format!("{followers} followers, {consumers} consumers: {caught_up}"));
+    row(
+        "",
+        format!(
+            "durable to delivered: p50 {}, p99 {}, p99.9 {}, max {}",
+            q(0.5),
+            q(0.99),
+            q(0.999),
+            nanos(found.latencies.max_ns())
+        ),
+    );
+    if found.overtaken > 0 {
+        row("", format!("retention overtook a follower {} times", grouped(found.overtaken)));
     }
 }
 

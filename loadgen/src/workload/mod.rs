@@ -26,6 +26,7 @@ use crate::error::Error;
 use crate::latency::{Intervals, Latencies};
 use crate::ledger::{Ledger, Stretches};
 use crate::payload::Pool;
+use crate::readers::Deliveries;
 use crate::stop::Stop;
 use crate::units::SizeRange;
 use crate::usage::Usage;
@@ -73,6 +74,8 @@ pub struct Plan {
     pub seed: u64,
     /// Where latencies are counted, too, for who looks at them while the run goes on.
     pub intervals: Option<Arc<Intervals>>,
+    /// What is told of records, where readers run beside the producers.
+    pub deliveries: Option<Arc<Deliveries>>,
 }
 
 impl Plan {
@@ -92,6 +95,7 @@ impl Plan {
             sync_every: None,
             seed: 0,
             intervals: None,
+            deliveries: None,
         }
     }
 
@@ -145,6 +149,7 @@ struct Tally {
     marks: VecDeque<Mark>,
     failed: Option<Error>,
     usage: Usage,
+    deliveries: Option<Arc<Deliveries>>,
 }
 
 /// All that was counted by then lies at or below this position.
@@ -174,7 +179,13 @@ impl Tally {
             marks: VecDeque::new(),
             failed: None,
             usage: Usage::default(),
+            deliveries: None,
         }
+    }
+
+    /// For a producer of this plan.
+    fn of(plan: &Plan) -> Self {
+        Tally { deliveries: plan.deliveries.clone(), ..Tally::new(plan.ledger) }
     }
 
     /// Notes how much was counted until now, for the case that the log fails.
@@ -211,6 +222,9 @@ impl Tally {
         self.records += 1;
         self.bytes += payload.len() as u64;
         self.highest = self.highest.max(at.unwrap_or(0));
+        if let (Some(deliveries), Some(at)) = (&self.deliveries, at) {
+            deliveries.appended(at);
+        }
         if let (Some(ledger), Some(at)) = (&mut self.ledger, at) {
             ledger.enter(ringwal::Lsn::new(at), payload);
         }

@@ -59,7 +59,7 @@ pub(super) fn produce(
         source: plan.source.clone(),
         stop: Arc::clone(stop),
         intervals: plan.intervals.clone(),
-        tallies: (0..plan.threads).map(|_| Mutex::new(Tally::new(plan.ledger))).collect(),
+        tallies: (0..plan.threads).map(|_| Mutex::new(Tally::of(plan))).collect(),
     });
     let worked = runtime.block_on(async {
         let mut tasks = JoinSet::new();

@@ -37,7 +37,7 @@ fn blocking<E: Engine + ?Sized>(
     mut left: u64,
 ) -> Result<Tally, Error> {
     let mut source = plan.source.producer(number);
-    let mut tally = Tally::new(plan.ledger);
+    let mut tally = Tally::of(plan);
     let mut last = 0;
     while left > 0 && !stop.is_set() {
         let Some(payload) = source.next_payload()? else { break };
@@ -70,7 +70,7 @@ fn pipelined<E: Engine + ?Sized>(
     samples: Option<SyncSender<Sample>>,
 ) -> Result<Tally, Error> {
     let mut source = plan.source.producer(number);
-    let mut tally = Tally::new(plan.ledger);
+    let mut tally = Tally::of(plan);
     let mut sampler = Sampler::new(samples, plan.intervals.clone(), number);
     let mut last = 0;
     while left > 0 && !stop.is_set() {
@@ -105,7 +105,7 @@ fn open<E: Engine + ?Sized>(
 ) -> Result<Tally, Error> {
     let mut arrivals = Arrivals::new(rate, plan.arrivals, plan.seed, number, plan.threads);
     let mut source = plan.source.producer(number);
-    let mut tally = Tally::new(plan.ledger);
+    let mut tally = Tally::of(plan);
     let mut sampler =
         Sampler::of_arrivals(samples, number, rate / plan.threads as f64, plan.threads);
     let mut last = 0;

@@ -1,10 +1,10 @@
 //! Somebody else on the filesystem, who writes and syncs.
 
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -14,15 +14,19 @@ const BURST: usize = 4 << 20;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Writes 4 MiB and syncs them, ten times a second, until it is dropped.
-pub(super) struct SecondWriter {
+#[derive(Debug)]
+pub(crate) struct SecondWriter {
     over: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
     path: PathBuf,
 }
 
-pub(super) fn start(dir: &Path) -> Result<SecondWriter, Error> {
-    let path = dir.join("second-writer");
-    let mut file = File::create(&path).map_err(|e| Error::directory(dir, e))?;
+pub(crate) fn start(dir: &Path) -> Result<SecondWriter, Error> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let n = NEXT.fetch_add(1, Ordering::Relaxed);
+    let path = dir.join(format!("loadgen-background-{}-{n}", std::process::id()));
+    let created = OpenOptions::new().write(true).create_new(true).open(&path);
+    let mut file = created.map_err(|e| Error::directory(dir, e))?;
     let over = Arc::new(AtomicBool::new(false));
     let seen = Arc::clone(&over);
     let body = move || {

@@ -1,0 +1,150 @@
+//! The pages of `--html`, as their markup says and as a browser shows them.
+
+mod place;
+
+use std::process::{Command, Stdio};
+
+use place::{Place, SMALL};
+
+/// The pages of all commands.
+fn pages(place: &Place) -> Vec<(&'static str, String)> {
+    let lines = [
+        ("run", format!("--rate 2k --duration 1500ms --baseline 100ms --threads 2 {SMALL}")),
+        ("closed", format!("--mode blocking --duration 1200ms --baseline 100ms {SMALL}")),
+        ("too-fast", format!("--rate 900m --size 4k --duration 600ms --baseline 0 {SMALL}")),
+        ("sweep", "sweep --bound 50ms --step-time 100ms --precision 1 --step-limit 11s".into()),
+        ("device", "device --time 300ms".into()),
+        ("rules", "device --for raft --size 16k".into()),
+        ("bench", "bench --rounds 1 --cell-time 20ms --only W1,W9".into()),
+    ];
+    let page = |(name, line): (&'static str, String)| {
+        let output = place.run(&format!("{line} --html {name}.html --quiet"));
+        assert!(matches!(output.status.code(), Some(0 | 99)), "{line}: {output:?}");
+        (name, std::fs::read_to_string(place.path(&format!("{name}.html"))).unwrap())
+    };
+    lines.into_iter().map(page).collect()
+}
+
+fn count(page: &str, what: &str) -> usize {
+    page.matches(what).count()
+}
+
+/// Every plot: axes with units, a legend, points that say what they are.
+fn plots_have_axes(name: &str, page: &str) {
+    for svg in page.split("<svg ").skip(1).map(|rest| rest.split("</svg>").next().unwrap()) {
+        for part in ["class=\"x\"", "class=\"y\"", "class=\"label\"", "<title>", "aria-label="] {
+            assert!(svg.contains(part), "{name}: {part} is not in {svg}");
+        }
+        let labels = svg.split("class=\"y\"").skip(1);
+        let texts = labels.map(|rest| rest.split('>').nth(1).unwrap().split('<').next().unwrap());
+        let texts: Vec<&str> = texts.collect();
+        assert!(texts.len() >= 2, "{name}: {texts:?}");
+    }
+}
+
+/// Measures in a browser, at both widths: overflow, and the size of letters.
+const HARNESS: &str = r#"<!doctype html><body><script>
+addEventListener('load', () => setTimeout(() => {
+  const found = [];
+  for (const frame of document.querySelectorAll('iframe')) {
+    const doc = frame.contentDocument, root = doc.documentElement;
+    const shown = [...doc.querySelectorAll('svg')].filter(s => s.getBoundingClientRect().width > 0);
+    const body = parseFloat(frame.contentWindow.getComputedStyle(doc.body).fontSize);
+    let largest = 0, outside = 0;
+    for (const svg of shown) {
+      const box = svg.getBoundingClientRect(), scale = box.width / svg.viewBox.baseVal.width;
+      largest = Math.max(largest, 13 * scale);
+      for (const text of svg.querySelectorAll('text')) {
+        const b = text.getBoundingClientRect();
+        if (b.left < box.left - 1 || b.right > box.right + 1) outside++;
+      }
+    }
+    const over = root.scrollWidth - root.clientWidth;
+    const back = frame.contentWindow.getComputedStyle(doc.body).backgroundColor;
+    found.push([frame.width, 'overflow', over, 'plots', shown.length, 'letters', largest <= body, 'outside', outside, back].join(' '));
+  }
+  document.body.innerHTML = '<pre id=found>' + found.join('\n') + '</pre>';
+}, 200));
+</script>"#;
+
+fn browser() -> Option<&'static str> {
+    ["chromium", "chromium-browser", "google-chrome"].into_iter().find(|name| {
+        let mut command = Command::new(name);
+        command.arg("--version").stdout(Stdio::null()).stderr(Stdio::null());
+        command.status().is_ok_and(|status| status.success())
+    })
+}
+
+fn shown(place: &Place, browser: &str, page: &str, dark: bool) -> (String, String) {
+    let escaped = page.replace('&', "&amp;").replace('"', "&quot;");
+    let frame = |width: u32| {
+        format!(
+            "<iframe width=\"{width}\" height=\"900\" style=\"border:0\" srcdoc=\"{escaped}\"></iframe>"
+        )
+    };
+    let harness = format!("{HARNESS}{}{}", frame(390), frame(1280));
+    std::fs::write(place.path("harness.html"), harness).unwrap();
+    let scheme = if dark { "0" } else { "1" };
+    let output = Command::new(browser)
+        .args(["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"])
+        .args(["--window-size=1400,1000", "--virtual-time-budget=3000", "--dump-dom"])
+        .arg(format!("--blink-settings=preferredColorScheme={scheme}"))
+        .arg(format!("--user-data-dir={}", place.path("profile").display()))
+        .arg(format!("file://{}", place.path("harness.html").display()))
+        .output()
+        .unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    (text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn pages_are_whole_and_fit_a_desk_and_a_phone() {
+    let place = Place::new("page");
+    let pages = pages(&place);
+    for (name, page) in &pages {
+        assert!(page.starts_with("<!doctype html>") && page.ends_with("</html>\n"), "{name}");
+        for outside in ["http:", "https:", "<script", "<link", "@import", "url(", "NaN", ">inf"] {
+            assert!(!page.contains(outside), "{name}: {outside}");
+        }
+        // When, where and how.
+        assert!(page.contains("class=\"where\"") && page.contains("--html"), "{name}");
+        assert!(page.contains("host ") && page.contains("Z, "), "{name}");
+        plots_have_axes(name, page);
+    }
+    let page = |wanted: &str| &pages.iter().find(|(name, _)| *name == wanted).unwrap().1;
+    let run = page("run");
+    for part in ["50 %", "75 %", "p50 ", "p99 ", "max ", "In the ring over time", "commits/s"] {
+        assert!(run.contains(part), "{part}");
+    }
+    // What records met comes first, what the engine did after it.
+    let at = |what: &str| run.find(what).unwrap_or_else(|| panic!("{what}"));
+    assert!(at("Latency of records over time") < at("Latency by percentile"));
+    assert!(at("Latency by percentile") < at("Commits over time"));
+    assert!(page("too-fast").contains("TOO FAST"));
+    assert!(page("rules").contains("PASS") || page("rules").contains("class=\"warn\""));
+    let sweep = page("sweep");
+    assert!(sweep.contains("line d dashed") && sweep.contains("p99"), "{sweep}");
+    assert!(count(page("bench"), "<tr title") >= 2);
+    let Some(browser) = browser() else {
+        #[allow(clippy::print_stderr, reason = "why nothing more is tested")]
+        let () = eprintln!("skipped: there is no chromium here");
+        return;
+    };
+    for (name, page) in &pages {
+        for dark in [false, true] {
+            let (dom, log) = shown(&place, browser, page, dark);
+            let found =
+                dom.split("id=\"found\">").nth(1).unwrap_or_else(|| panic!("{name}: {dom}{log}"));
+            let lines: Vec<&str> = found.split("</pre>").next().unwrap().lines().collect();
+            assert_eq!(lines.len(), 2, "{name}: {found}");
+            for line in lines {
+                assert!(line.contains(" overflow 0 "), "{name}, dark: {dark}: {line}");
+                assert!(line.contains(" letters true "), "{name}: {line}");
+                assert!(line.contains(" outside 0 "), "{name}: {line}");
+                let back = if dark { "rgb(18, 22, 29)" } else { "rgb(255, 255, 255)" };
+                assert!(line.ends_with(back), "{name}, dark: {dark}: {line}");
+            }
+            assert!(!log.contains("CONSOLE"), "{name}: {log}");
+        }
+    }
+}
