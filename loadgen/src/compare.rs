@@ -497,7 +497,7 @@ impl Comparison {
 /// [`Error::Usage`] if no row could be decided.
 pub(crate) fn undecided(rows: &[Row]) -> Result<(), Error> {
     if rows.iter().all(|row| row.verdict == Verdict::Undecided) {
-        let text = "nothing can be decided: the values are too few, or vary by more than the tolerance; run for longer, with more rounds, or `loadgen ab`";
+        let text = "nothing can be decided: the values are too few, or vary by more than the tolerance; run for longer, or with more rounds or pairs; `loadgen ab` alternates";
         return Err(Error::Usage(text.into()));
     }
     Ok(())
