@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::lsn::Lsn;
-use crate::sync::Mutex;
+use crate::sys::sync::Mutex;
 
 /// What a stalled log waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -21,94 +21,50 @@
 //! | [`Wal::sync`] | | yes, everything appended before |
 //! | [`Wal::close`] | | yes, everything |
 
-mod backend;
-mod builder;
-#[cfg(all(target_os = "linux", feature = "uring"))]
-mod calibrate;
-mod callback;
-mod caught;
-mod clock;
-mod consumer;
-mod context;
-mod core;
-mod cuts;
+mod checks;
 mod durable;
-mod end_file;
+mod engine;
 mod error;
-#[cfg(all(test, not(ringwal_loom)))]
-mod fail_stop_tests;
-mod files;
-mod flights;
-mod follow;
-mod fork;
-#[cfg(all(test, target_os = "linux", feature = "uring", not(ringwal_loom)))]
-mod fork_tests;
 mod format;
-mod futures;
-#[cfg(all(any(test, fuzzing), not(ringwal_loom)))]
-#[doc(hidden)]
-pub mod fuzzing;
-mod held;
-mod helper;
-mod histogram;
 mod hooks;
 pub mod inspect;
-mod io_loop;
-#[cfg(all(test, ringwal_shuttle))]
-mod long_schedules;
+mod io;
 mod lsn;
-#[cfg(feature = "metrics")]
-mod metrics;
-mod open;
 mod options;
 mod positions;
-mod read_only;
-mod reader;
+mod read;
 mod recovery;
-mod retention;
 mod ring;
-mod scheduling;
-mod sealed;
 mod segment;
-mod shared;
-#[cfg(ringwal_shuttle)]
-mod shuttled;
-#[cfg(all(test, not(ringwal_loom)))]
-mod simulation;
-mod stall;
-mod start;
 mod stats;
-mod storage;
-#[cfg(feature = "futures")]
-mod stream;
-mod sync;
-mod tail;
+mod sys;
 #[cfg(all(any(test, feature = "testing"), not(ringwal_loom)))]
 pub mod testing;
-#[cfg(feature = "serde")]
-mod typed;
 mod wal;
 
-pub use backend::{BackendInfo, BackendKind, MethodReason};
-pub use builder::WalBuilder;
-pub use consumer::Consumer;
+#[cfg(all(any(test, fuzzing), not(ringwal_loom)))]
+#[doc(hidden)]
+pub use checks::fuzzing;
 pub use error::{Error, Failure, FailureKind, OptionsError, ReplayError, Result};
-pub use follow::Follow;
-pub use futures::{AppendFuture, DurableFuture};
-pub use histogram::Histogram;
 pub use hooks::{SealedSegment, Stall, StallKind};
+pub use io::backend::{BackendInfo, BackendKind, MethodReason};
 pub use lsn::Lsn;
 pub use options::{BackendChoice, CommitMethod, Durability};
 pub use positions::ConsumerInfo;
-pub use read_only::{ReadOnlyFollow, ReadOnlyReader, ReadOnlyWal};
-pub use reader::{BackwardReader, Reader, Record, RecordRef, Records};
+pub use read::consumer::Consumer;
+pub use read::follow::Follow;
+pub use read::outside::{ReadOnlyFollow, ReadOnlyReader, ReadOnlyWal};
+pub use read::{BackwardReader, Reader, Record, RecordRef, Records};
 pub use recovery::{RecoveryCase, RecoveryReport};
-pub use stats::{Histograms, Stats};
-#[cfg(feature = "futures")]
-pub use stream::{AppendSink, FollowStream};
-#[cfg(feature = "serde")]
-pub use typed::{TypedError, TypedFollow, TypedReader, TypedWal};
+pub use stats::counters::{Histograms, Stats};
+pub use stats::histogram::Histogram;
 pub use wal::Wal;
+pub use wal::builder::WalBuilder;
+pub use wal::futures::{AppendFuture, DurableFuture};
+#[cfg(feature = "futures")]
+pub use wal::stream::{AppendSink, FollowStream};
+#[cfg(feature = "serde")]
+pub use wal::typed::{TypedError, TypedFollow, TypedReader, TypedWal};
 
 #[doc = include_str!("../docs/guide.md")]
 pub mod guide {}

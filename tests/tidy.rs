@@ -12,7 +12,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The modules of the code map, each with its line: what is further down may import what is further up.
+/// The modules of the code map, each with its line: a lower row may import a higher row.
 fn code_map() -> HashMap<String, usize> {
     let text = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
     let rows = text.lines().skip_while(|line| *line != "| place | what it is |").skip(2);
@@ -24,7 +24,7 @@ fn code_map() -> HashMap<String, usize> {
             assert!(map.insert(name.to_owned(), place).is_none(), "{name} stands there twice");
         }
     }
-    assert!(map.len() > 30, "the code map was not found");
+    assert!(map.len() > 15, "the code map was not found");
     map
 }
 
@@ -168,9 +168,9 @@ fn planted_bugs_have_a_place_in_the_code() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// The accesses of the table in src/sync.rs: file, word, accesses.
+/// The accesses of the table in src/sys/sync.rs: file, word, accesses.
 fn stated_orderings() -> Vec<(String, String, String)> {
-    let text = fs::read_to_string(root().join("src/sync.rs")).unwrap();
+    let text = fs::read_to_string(root().join("src/sys/sync.rs")).unwrap();
     let rows =
         text.lines().skip_while(|line| *line != "//! | file | word | accesses | why |").skip(2);
     rows.map_while(|row| row.strip_prefix("//! |"))
@@ -230,7 +230,7 @@ fn orderings_in(text: &str) -> Vec<(String, String)> {
 /// Which orderings the lock-free parts rely on cannot be seen by the models: their fences make up for weaker ones.
 #[test]
 fn atomic_accesses_have_the_orderings_that_the_table_states() {
-    let mut files = vec![root().join("src/sync.rs")];
+    let mut files = vec![root().join("src/sys/sync.rs")];
     sources(&root().join("src/ring"), &mut files);
     sources(&root().join("src/durable"), &mut files);
     let mut counted: HashMap<(String, String, String), usize> = HashMap::new();

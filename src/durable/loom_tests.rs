@@ -2,7 +2,7 @@
 
 use std::task::{RawWaker, RawWakerVTable, Waker};
 
-use crate::sync::loom;
+use crate::sys::sync::loom;
 use loom::sync::Arc;
 use loom::thread;
 
@@ -113,7 +113,7 @@ fn loom_forgetting_races_with_waking() {
         };
         durable.forget(100, ticket);
         publisher.join().unwrap();
-        assert_eq!(crate::sync::lock(&durable.bucket(100).list).len(), 0);
+        assert_eq!(crate::sys::sync::lock(&durable.bucket(100).list).len(), 0);
     });
 }
 

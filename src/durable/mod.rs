@@ -13,6 +13,7 @@
 //! 6. Of many tasks that one thread registered, one is woken, and the others are in the relay: see its
 //!    own invariants.
 
+pub(crate) mod fork;
 #[cfg(all(test, ringwal_loom))]
 mod loom_tests;
 mod relay;
@@ -32,13 +33,15 @@ use tasks::{Task, Tasks};
 
 use crate::error::{Error, Failure};
 use crate::ring::wake_quietly;
-use crate::sync::{AtomicU32, AtomicU64, Futex, Mutex, Ordering, lock, model_fence, yield_now};
+use crate::sys::sync::{
+    AtomicU32, AtomicU64, Futex, Mutex, Ordering, lock, model_fence, yield_now,
+};
 
 const BUCKETS: usize = 64;
 const BLOCK_BITS: u32 = crate::format::MIN_BLOCK.trailing_zeros();
 
 /// Records in a group from which on its waiters are a crowd, and how often each then gives way.
-/// ARCHITECTURE.md has the figures.
+/// docs/design/commit.md has the figures.
 const CROWD: u32 = 24;
 const YIELDS: u32 = 4;
 

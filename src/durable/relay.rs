@@ -13,7 +13,7 @@
 use std::task::Waker;
 
 use crate::ring::wake_quietly;
-use crate::sync::{AtomicU32, Mutex, Ordering, lock, model_fence};
+use crate::sys::sync::{AtomicU32, Mutex, Ordering, lock, model_fence};
 
 #[derive(Debug)]
 pub(super) struct Relay {

@@ -1,6 +1,6 @@
 //! Whether the log runs, in one word that a child of fork() sees as zero.
 
-use crate::sync::{AtomicU32, Ordering};
+use crate::sys::sync::{AtomicU32, Ordering};
 
 /// The status word. Where the system can, it lies in a page that a child of fork() sees as zeros.
 #[derive(Debug)]

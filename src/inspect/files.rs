@@ -11,9 +11,9 @@ use crate::format::{
     ADDRESS_SPACE, GROUP_HEADER, GroupHeader, HeaderInvalid, MAX_GROUP, MIN_BLOCK, SEGMENT_HEADER,
     SegmentHeader,
 };
+use crate::io::fs::{Access, read_full};
 use crate::lsn::Lsn;
 use crate::segment::SegmentName;
-use crate::storage::{Access, read_full};
 
 /// What is wrong with a segment file as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

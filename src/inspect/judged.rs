@@ -8,8 +8,8 @@ use super::view::View;
 use super::walk::walk;
 use super::{Keep, Survey};
 use crate::error::Result;
+use crate::io::fs::Dir;
 use crate::segment::Names;
-use crate::storage::Dir;
 
 #[derive(Debug)]
 pub(crate) struct Judged {

@@ -31,11 +31,11 @@ pub use repair::{Keep, Repair, Repaired};
 
 use crate::error::{Error, Result};
 use crate::format::SegmentHeader;
+use crate::io::fs::{Dir, OsDir};
 use crate::lsn::Lsn;
 use crate::positions::{ConsumerInfo, position_in};
-use crate::read_only::ReadOnlyWal;
+use crate::read::outside::ReadOnlyWal;
 use crate::segment::{Names, SegmentName};
-use crate::storage::{Dir, OsDir};
 use view::View;
 
 /// A directory with a log in it.

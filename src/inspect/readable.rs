@@ -10,7 +10,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::storage::{AlignedBuf, File, read_full};
+use crate::io::fs::{AlignedBuf, File, read_full};
 
 /// What is found in place of a group or a record there.
 pub(super) const UNREADABLE: &str = "the disk cannot read it";

@@ -22,10 +22,10 @@ use super::view::{Planned, Replacement, View};
 use super::{Damage, Directory, Remedy, Survey};
 use crate::error::{Error, Result};
 use crate::format::{SEGMENT_HEADER, STAMP, stamp};
+use crate::io::fs::{AlignedBuf, Dir, OsDir, read_full, write_full};
 use crate::lsn::Lsn;
 use crate::options::DEFAULT_LOCK_WAIT;
 use crate::segment::DirLock;
-use crate::storage::{AlignedBuf, Dir, OsDir, read_full, write_full};
 
 /// Times that what a plan leaves is planned for again: each takes away at least one file, or bytes of one.
 const ROUNDS: usize = 100;
@@ -379,7 +379,7 @@ impl Repair {
         }
         drop(lock);
         if self.front_is_taken {
-            crate::start::state_oldest(dir.path(), &self.log.names)?;
+            crate::wal::open::state_oldest(dir.path(), &self.log.names)?;
         }
         Ok(Repaired { quarantined })
     }

@@ -15,12 +15,12 @@ use super::readable;
 use super::view::View;
 use super::walk::walk;
 use super::{Damage, Directory, Progress, Remedy, Survey};
-use crate::end_file::proven_end;
+use crate::engine::recover::{ENDS_EARLY, examine};
 use crate::error::{Error, Result};
 use crate::lsn::Lsn;
-use crate::open::{ENDS_EARLY, examine};
 use crate::positions::position_in;
-use crate::read_only::ReadOnlyWal;
+use crate::read::outside::ReadOnlyWal;
+use crate::segment::end_file::proven_end;
 
 /// Looks at a log that is refused, until it is believed.
 const LOOKS: u32 = 3;

@@ -11,9 +11,9 @@ use std::sync::Arc;
 
 use super::files::{SegmentFile, Wrong};
 use crate::format::{SEGMENT_HEADER, STAMP, SegmentHeader, stamp};
+use crate::io::fs::{Access, Dir, Entry, File};
 use crate::lsn::align_up;
 use crate::segment::Names;
-use crate::storage::{Access, Dir, Entry, File};
 
 /// A directory with a log in it, of which only reading is asked.
 #[derive(Debug, Clone)]

@@ -14,12 +14,12 @@ use super::files::{SegmentFile, Wrong, damage, is_still_there, list, readable};
 use super::readable::{Readable, UNREADABLE};
 use super::view::View;
 use super::{Damage, Progress, Remedy, Segment, Survey};
-use crate::cuts::{Cut, Cuts};
 use crate::error::{Error, Result};
 use crate::format::{Flags, GROUP_HEADER, GroupHeader, Link, RecordInvalid, SegmentHeader};
+use crate::io::fs::File;
 use crate::lsn::Lsn;
 use crate::recovery::Walker;
-use crate::storage::File;
+use crate::segment::cuts::{Cut, Cuts};
 
 /// Bytes read at once.
 const CHUNK: usize = 1 << 20;

@@ -15,10 +15,10 @@ use std::sync::{PoisonError, RwLock};
 
 use super::slots::Slots;
 use crate::error::{Error, Result};
+use crate::io::fs::Dir;
 use crate::lsn::Lsn;
 use crate::segment::Names;
-use crate::storage::Dir;
-use crate::sync::{Mutex, lock};
+use crate::sys::sync::{Mutex, lock};
 
 #[derive(Debug, Clone, Copy)]
 struct Entry {

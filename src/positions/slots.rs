@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::format::{put, u32_at, u64_at};
-use crate::storage::{Access, AlignedBuf, Dir, File, read_full, write_full};
+use crate::io::fs::{Access, AlignedBuf, Dir, File, read_full, write_full};
 
 const BLOCK: usize = 4096;
 const LEN: usize = 40;
@@ -135,7 +135,7 @@ impl Slots {
 #[cfg(all(test, not(ringwal_loom)))]
 mod tests {
     use super::*;
-    use crate::storage::sim::SimDisk;
+    use crate::io::fs::sim::SimDisk;
 
     const ID: [u8; 16] = [9; 16];
 
@@ -193,7 +193,7 @@ mod tests {
     /// A device may ask direct I/O for more than the 4096 bytes of a slot.
     #[test]
     fn positions_are_stored_without_direct_io() {
-        use crate::storage::hooked::{Call, HookedDir};
+        use crate::io::fs::hooked::{Call, HookedDir};
         let direct = |call, _: &str| match call {
             Call::Open(Access::Write | Access::Create | Access::ReadDevice) => {
                 Err(io::ErrorKind::InvalidInput.into())

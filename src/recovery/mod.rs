@@ -4,18 +4,18 @@
 //! chain to its end and decides between a torn tail and damaged data; `settle` makes what was found
 //! durable. Only `settle` writes, and it only syncs and removes files that hold nothing.
 
-mod judge;
+mod find_end;
 #[cfg(all(test, not(ringwal_loom)))]
-mod judge_tests;
+mod find_end_tests;
+mod make_durable;
 mod report;
 mod scan;
-mod settle;
 #[cfg(all(test, not(ringwal_loom)))]
 mod tests;
 mod walk;
 
-pub(crate) use judge::{Judgement, judge, judge_the_rest};
+pub(crate) use find_end::{Judgement, judge, judge_the_rest};
+pub(crate) use make_durable::make_durable;
 pub use report::{RecoveryCase, RecoveryReport};
 pub(crate) use scan::{MISSING, Scan, is_gone, read_header, scan, states_oldest};
-pub(crate) use settle::settle;
 pub(crate) use walk::Walker;

@@ -3,9 +3,9 @@
 use super::walk::Walker;
 use crate::error::{Error, Result};
 use crate::format::{HeaderInvalid, Link, SEGMENT_HEADER, SegmentHeader};
+use crate::io::fs::{Access, Dir, read_full};
 use crate::lsn::Lsn;
 use crate::segment::{Names, SegmentName};
-use crate::storage::{Access, Dir, read_full};
 
 #[derive(Debug)]
 pub(crate) struct Scan {

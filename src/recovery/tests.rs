@@ -7,15 +7,15 @@ use std::sync::{Arc, Mutex};
 use fastrand::Rng;
 
 use super::{Judgement, Walker, judge, scan};
-use crate::clock::SystemClock;
+use crate::engine::recover::recover;
 use crate::error::{Error, Result};
 use crate::format::{GroupHeader, SegmentHeader};
-use crate::open::recover;
+use crate::io::fs::hooked::{Call, HookedDir, TempPath};
+use crate::io::fs::sim::SimDisk;
+use crate::io::fs::{Access, Dir, Entry, File, OsDir};
 use crate::options::{BackendChoice, Options};
 use crate::segment::{Haste, Names, Preparation, zeroes};
-use crate::storage::hooked::{Call, HookedDir, TempPath};
-use crate::storage::sim::SimDisk;
-use crate::storage::{Access, Dir, Entry, File, OsDir};
+use crate::sys::clock::SystemClock;
 use crate::wal::Wal;
 
 /// A closed log of three epochs in several segments.

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use crate::format::{
     GROUP_HEADER, GroupHeader, GroupInvalid, RecordInvalid, Records, Seed, SegmentHeader,
 };
-use crate::held::Held;
+use crate::io::fs::{AlignedBuf, File, read_full};
 use crate::lsn::align_up;
-use crate::storage::{AlignedBuf, File, read_full};
+use crate::segment::window::Held;
 
 /// Bytes of the first read, and of one after a hop.
 const FEW: usize = 16 << 10;

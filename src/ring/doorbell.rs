@@ -11,7 +11,7 @@
 
 use std::sync::OnceLock;
 
-use crate::sync::{AtomicU32, Ordering, model_fence};
+use crate::sys::sync::{AtomicU32, Ordering, model_fence};
 
 /// Ends the I/O thread's sleep. May be called from any thread and at any time.
 pub(crate) trait Wake: Send + Sync + std::fmt::Debug {

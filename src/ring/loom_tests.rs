@@ -5,7 +5,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering as Std};
 use std::task::Waker;
 
-use crate::sync::loom;
+use crate::sys::sync::loom;
 use loom::sync::Arc;
 use loom::thread;
 

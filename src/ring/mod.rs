@@ -50,10 +50,10 @@ pub(crate) use memory::Memory;
 pub(crate) use memory::{page, whole_pages};
 pub(crate) use reserve::{PendingReservation, Refused, Reservation, Turn};
 
-use crate::caught::caught;
 use crate::format::GROUP_HEADER;
 use crate::lsn::align_up;
-use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering, Tracker, lock};
+use crate::sys::panics::caught;
+use crate::sys::sync::{AtomicU64, Mutex, MutexGuard, Ordering, Tracker, lock};
 use pause::pause;
 use queue::Queue;
 use request::Request;

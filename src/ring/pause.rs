@@ -31,8 +31,8 @@ fn after(looks: u32) -> Pause {
 #[cfg(not(ringwal_loom))]
 pub(super) fn pause(looks: u32) {
     match after(looks) {
-        Pause::Spin => crate::sync::spin_loop(),
-        Pause::Yield => crate::sync::yield_now(),
+        Pause::Spin => crate::sys::sync::spin_loop(),
+        Pause::Yield => crate::sys::sync::yield_now(),
         Pause::Sleep => std::thread::sleep(SLEEP),
     }
 }
@@ -41,15 +41,15 @@ pub(super) fn pause(looks: u32) {
 #[cfg(ringwal_loom)]
 pub(super) fn pause(looks: u32) {
     let _ = (after(looks), SLEEP);
-    crate::sync::spin_loop();
-    crate::sync::loom::thread::yield_now();
+    crate::sys::sync::spin_loop();
+    crate::sys::sync::loom::thread::yield_now();
 }
 
 #[cfg(all(test, not(ringwal_loom)))]
 mod tests {
     use super::*;
     use crate::ring::{HEADER, Placement, Ring, SEAL};
-    use crate::sync::Ordering;
+    use crate::sys::sync::Ordering;
 
     #[test]
     fn whoever_waits_long_sleeps() {

@@ -10,7 +10,7 @@
 
 use std::task::Waker;
 
-use crate::sync::{AtomicU64, Futex, Mutex, Ordering, lock};
+use crate::sys::sync::{AtomicU64, Futex, Mutex, Ordering, lock};
 
 const WAITING: u32 = 0;
 const GRANTED: u32 = 1;

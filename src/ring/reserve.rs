@@ -6,7 +6,7 @@ use std::task::Waker;
 use super::request::{Outcome, Request};
 use super::word::Tail;
 use super::{HEADER, ONE_RECORD, Ring, unlock};
-use crate::sync::{Ordering, lock, spin_loop};
+use crate::sys::sync::{Ordering, lock, spin_loop};
 
 /// Looks at a closed tail that a producer takes before it sleeps: opening the next extent takes a
 /// crosser well under a microsecond when a buffer is free.

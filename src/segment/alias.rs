@@ -5,7 +5,7 @@ use std::io;
 
 use super::Names;
 use crate::error::{Error, Result};
-use crate::storage::{Access, Dir};
+use crate::io::fs::{Access, Dir};
 
 /// Refuses a log whose files would be another log's: a name of this log leads to a file, and no file
 /// of the directory is called that.
@@ -44,8 +44,8 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::storage::sim::SimDisk;
-    use crate::storage::{Entry, File};
+    use crate::io::fs::sim::SimDisk;
+    use crate::io::fs::{Entry, File};
 
     /// Takes names for one that differ in case alone, and lists them as they were created.
     #[derive(Debug)]

@@ -18,9 +18,9 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::{Names, SegmentName};
-use crate::backend::Hold;
 use crate::error::{Error, Result};
-use crate::storage::{Access, Dir, OsDir};
+use crate::io::backend::Hold;
+use crate::io::fs::{Access, Dir, OsDir};
 
 /// Between two looks at a lock that is held.
 const PAUSE: Duration = Duration::from_millis(1);
@@ -238,7 +238,7 @@ fn namespace() -> Option<String> {
 #[cfg(all(test, unix, not(ringwal_loom)))]
 mod tests {
     use super::*;
-    use crate::storage::hooked::TempPath;
+    use crate::io::fs::hooked::TempPath;
 
     #[test]
     fn the_owner_unlocks_unless_the_kernel_may_still_write() {

@@ -7,13 +7,17 @@
 //!    directory sync between any two.
 
 mod alias;
+pub(crate) mod cuts;
+pub(crate) mod end_file;
 mod lock;
-mod name;
-mod prepare;
+mod names;
+mod preparation;
+pub(crate) mod recent;
 mod table;
+pub(crate) mod window;
 
 pub(crate) use alias::check_names;
 pub(crate) use lock::{DirLock, LockLost, Patience, newest_segment};
-pub(crate) use name::{Names, SegmentName, is_consumer_name};
-pub(crate) use prepare::{Haste, Preparation, zeroes};
+pub(crate) use names::{Names, SegmentName, is_consumer_name};
+pub(crate) use preparation::{Haste, Preparation, zeroes};
 pub(crate) use table::{Found, Left, Pin, Spare, Table};

@@ -10,10 +10,10 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::fork;
+use crate::durable::fork;
 use crate::format::SegmentHeader;
-use crate::storage::File;
-use crate::sync::{Mutex, MutexGuard, lock, try_lock};
+use crate::io::fs::File;
+use crate::sys::sync::{Mutex, MutexGuard, lock, try_lock};
 
 /// Handles that single reads keep open.
 const READERS: usize = 64;

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::clock::Clock;
+use crate::sys::clock::Clock;
 
 #[derive(Debug, Default)]
 pub(crate) struct SimClock {

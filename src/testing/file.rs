@@ -3,8 +3,8 @@
 use std::io;
 use std::sync::Arc;
 
-use crate::storage::sim::SimDisk;
-use crate::storage::{Access, File, read_full, write_full};
+use crate::io::fs::sim::SimDisk;
+use crate::io::fs::{Access, File, read_full, write_full};
 
 /// A file on a [`SimulatedDisk`](super::SimulatedDisk). After a crash it is dead: open it again.
 #[derive(Debug, Clone)]

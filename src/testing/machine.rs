@@ -13,15 +13,15 @@ use std::time::Duration;
 use fastrand::Rng;
 
 use super::SimClock;
-use crate::clock::Clock;
-use crate::context::Serving;
-use crate::helper::{self, Helper};
+use crate::engine::archiver::{self, Sealed};
+use crate::engine::io_thread::IoLoop;
+use crate::engine::segment_keeper::{self, Helper};
+use crate::engine::state::{self, Running, Shared};
 use crate::hooks::OnSealed;
-use crate::io_loop::IoLoop;
-use crate::sealed::{self, Sealed};
-use crate::shared::{self, Running, Shared};
-use crate::storage::sim::SimLock;
-use crate::sync::{Mutex, lock};
+use crate::io::fs::sim::SimLock;
+use crate::sys::clock::Clock;
+use crate::sys::reentrancy::Serving;
+use crate::sys::sync::{Mutex, lock};
 
 /// Turns after which a log that does not end is given up. None has been seen to need a hundredth.
 const MOST_TURNS: u32 = 1_000_000;
@@ -104,12 +104,12 @@ impl Parts {
             return false;
         }
         match self.helper.step() {
-            helper::Next::After(pause) => {
+            segment_keeper::Next::After(pause) => {
                 self.turns.helper_at = self.clock.now() + pause.as_nanos() as u64;
                 true
             }
-            helper::Next::OnNudge(_) => false,
-            helper::Next::Finished => {
+            segment_keeper::Next::OnNudge(_) => false,
+            segment_keeper::Next::Finished => {
                 self.turns.helper_over = true;
                 true
             }
@@ -123,13 +123,13 @@ impl Parts {
             return false;
         }
         match sealed.step(hook) {
-            sealed::Next::Again => true,
-            sealed::Next::After(pause) => {
+            archiver::Next::Again => true,
+            archiver::Next::After(pause) => {
                 self.turns.hook_at = now + pause.as_nanos() as u64;
                 false
             }
-            sealed::Next::OnBell => false,
-            sealed::Next::Over => {
+            archiver::Next::OnBell => false,
+            archiver::Next::Over => {
                 self.hook = None;
                 false
             }
@@ -183,7 +183,7 @@ impl Parts {
     }
 }
 
-impl shared::Machine for Machine {
+impl state::Machine for Machine {
     fn stir(&self) {
         let Some(_serving) = Serving::enter() else { return };
         if let Some(parts) = &mut *lock(&self.0)

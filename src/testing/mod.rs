@@ -60,11 +60,11 @@ use fastrand::Rng;
 pub(crate) use clock::SimClock;
 pub use file::SimulatedFile;
 
-use crate::builder::WalBuilder;
 use crate::error::Result;
-use crate::storage::sim::{Fault, SimDisk};
-use crate::sync::lock;
+use crate::io::fs::sim::{Fault, SimDisk};
+use crate::sys::sync::lock;
 use crate::wal::Wal;
+use crate::wal::builder::WalBuilder;
 
 /// How an operation of a [`SimulatedDisk`] fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

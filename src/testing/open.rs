@@ -6,20 +6,20 @@ use fastrand::Rng;
 
 use super::SimClock;
 use super::machine::{End, Machine, Parts};
-use crate::backend::sim::{Sabotage, SimBackend};
-use crate::backend::{BackendInfo, BackendKind, Chosen, Method, MethodReason};
-use crate::clock::Clock;
+use crate::engine::archiver::Sealed;
+use crate::engine::io_thread::IoLoop;
+use crate::engine::recover::{Recovered, recover};
+use crate::engine::segment_keeper::Helper;
 use crate::error::{Error, Result};
-use crate::helper::Helper;
-use crate::io_loop::IoLoop;
-use crate::open::{Recovered, recover};
+use crate::io::backend::sim::{Sabotage, SimBackend};
+use crate::io::backend::{BackendInfo, BackendKind, Chosen, Method, MethodReason};
+use crate::io::fs::sim::SimDisk;
 use crate::options::{CommitMethod, Options};
-use crate::sealed::Sealed;
 use crate::segment::Names;
-use crate::start::setup;
-use crate::storage::sim::SimDisk;
-use crate::sync::Mutex;
+use crate::sys::clock::Clock;
+use crate::sys::sync::Mutex;
 use crate::wal::Wal;
+use crate::wal::open::setup;
 
 pub(super) fn open(
     disk: &SimDisk,

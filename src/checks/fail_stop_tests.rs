@@ -1,0 +1,259 @@
+//! The log with its threads, on files whose syncs fail or take their time.
+
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use crate::engine::recover::recover;
+use crate::error::{Error, Result};
+use crate::io::fs::hooked::{Call, HookedDir, TempPath};
+use crate::io::fs::{Access, Dir, OsDir};
+use crate::lsn::Lsn;
+use crate::options::{BackendChoice, Durability, Options};
+use crate::segment::end_file::Presence;
+use crate::segment::{DirLock, Names};
+use crate::sys::clock::{Clock, SystemClock};
+use crate::wal::Wal;
+use crate::wal::open::start;
+
+fn options(durability: Durability) -> Options {
+    Options {
+        segment_size: 64 << 10,
+        durability,
+        backend: BackendChoice::Std,
+        // No group that nobody asked for.
+        idle_seal: Duration::from_secs(1000),
+        ..Options::default()
+    }
+}
+
+/// Opens the log in `path` as `Wal::open` does, on the directory that `wrap` makes of it.
+fn open(
+    path: &Path,
+    options: &Options,
+    wrap: impl FnOnce(Arc<dyn Dir>) -> HookedDir,
+) -> Result<Wal> {
+    if !path.exists() {
+        // A segment that is prepared and used at once keeps the name that it was opened by.
+        crate::wal::open::open(path, options)?.close()?;
+    }
+    let dir = OsDir::open_or_create(path).unwrap();
+    let names = Names::new(&options.prefix);
+    let lock = DirLock::acquire(&dir, &names, options.lock_wait)?;
+    let dir: Arc<dyn Dir> = Arc::new(wrap(Arc::new(dir)));
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let recovered = recover(&dir, &names, options, &*clock, [7; 24])?;
+    start(recovered, options, lock, Presence::hold(&dir, &names), clock)
+}
+
+/// A sync of a named segment; those that are being prepared have another name.
+fn is_segment_sync(call: Call, name: &str) -> bool {
+    call == Call::Sync && name.ends_with(".wal")
+}
+
+#[test]
+fn a_failed_sync_is_not_made_again_and_nothing_goes_on_after_it() {
+    for durability in
+        [Durability::EveryGroup, Durability::Manual, Durability::Interval(Duration::from_millis(5))]
+    {
+        let path = TempPath::new();
+        let armed = Arc::new(AtomicBool::new(false));
+        let syncs = Arc::new(AtomicU32::new(0));
+        let (is_armed, count) = (Arc::clone(&armed), Arc::clone(&syncs));
+        let hook = move |call, name: &str| {
+            let counted = is_armed.load(Ordering::SeqCst) && is_segment_sync(call, name);
+            // Only the first fails: made again, it would seem to have succeeded.
+            if counted && count.fetch_add(1, Ordering::SeqCst) == 0 {
+                return Err(io::Error::from_raw_os_error(5));
+            }
+            Ok(())
+        };
+        let wal = open(&path, &options(durability), |dir| HookedDir::new(dir, hook)).unwrap();
+        let kept = wal.append_durable(b"before").unwrap();
+        armed.store(true, Ordering::SeqCst);
+        let lost = wal.append(b"not known to be durable").unwrap();
+        let waited = wal.wait_durable(lost);
+        assert!(matches!(waited, Err(Error::Poisoned { .. })), "{durability:?}: {waited:?}");
+        assert!(matches!(wal.append(b"later"), Err(Error::Poisoned { .. })));
+        assert!(matches!(wal.sync(), Err(Error::Poisoned { .. })));
+        assert!(wal.wait_durable(kept).is_ok(), "what is durable stays so");
+        assert!(wal.durable_end() <= lost);
+        assert!(matches!(wal.close(), Err(Error::Poisoned { .. })));
+        assert_eq!(syncs.load(Ordering::SeqCst), 1, "{durability:?}: made again");
+    }
+}
+
+#[test]
+fn open_fails_if_its_epoch_cannot_be_made_durable() {
+    let path = TempPath::new();
+    // A new log: a closed one may have nothing to make durable.
+    std::fs::create_dir(&*path).unwrap();
+    let is_io = || std::thread::current().name() == Some("ringwal-io");
+    let hook = move |call, _: &str| match call == Call::Sync && is_io() {
+        true => Err(io::Error::from_raw_os_error(5)),
+        false => Ok(()),
+    };
+    let opened = open(&path, &options(Durability::EveryGroup), |dir| HookedDir::new(dir, hook));
+    assert!(matches!(opened, Err(Error::Poisoned { .. })), "{opened:?}");
+}
+
+/// A defect in the engine itself: in any of its threads, it fails the log and loses nothing.
+#[test]
+fn a_panic_in_one_of_the_threads_fails_the_log_and_hangs_nobody() {
+    for thread in ["ringwal-io", "ringwal-segments"] {
+        let path = TempPath::new();
+        let armed = Arc::new(AtomicBool::new(false));
+        let is_armed = Arc::clone(&armed);
+        let mut registered = 0;
+        let hook = move |_, _: &str| {
+            let here = std::thread::current().name() == Some(thread);
+            if here && is_armed.swap(false, Ordering::SeqCst) {
+                std::panic::resume_unwind(Box::new("a defect"));
+            }
+            Ok(())
+        };
+        let options = options(Durability::EveryGroup);
+        let wal = open(&path, &options, |dir| HookedDir::new(dir, hook)).unwrap();
+        let mut kept = wal.append_durable(b"before").unwrap();
+        armed.store(true, Ordering::SeqCst);
+        let (send, called) = mpsc::channel();
+        let failed = loop {
+            // Rotation makes the helper work.
+            let lsn = match wal.append(&[5; 4000]) {
+                Ok(lsn) => lsn,
+                Err(e) => break e,
+            };
+            let send = send.clone();
+            registered += 1;
+            wal.on_durable(lsn, move |result| send.send(result.is_ok()).unwrap());
+            match wal.wait_durable(lsn) {
+                Ok(()) => kept = lsn,
+                Err(e) => break e,
+            }
+        };
+        assert!(matches!(&failed, Error::Poisoned { .. }), "{thread}: {failed}");
+        assert!(failed.to_string().contains("panicked"), "{thread}: {failed}");
+        assert!(wal.wait_durable(kept).is_ok(), "what is durable stays so");
+        assert!(matches!(wal.append(b"later"), Err(Error::Poisoned { .. })));
+        assert!(matches!(wal.truncate_before(kept), Err(Error::Poisoned { .. })));
+        assert!(matches!(wal.close(), Err(Error::Poisoned { .. })));
+        drop((wal, send));
+        assert_eq!(called.iter().count(), registered, "every callback was called");
+        let again = open(&path, &options, |dir| HookedDir::new(dir, |_, _| Ok(()))).unwrap();
+        assert!(again.reader(Lsn::ZERO).any(|r| r.unwrap().lsn == kept), "{thread}");
+    }
+}
+
+/// What is wanted of the helper is not waited for once it is gone.
+#[test]
+fn a_panic_of_the_helper_ends_a_truncation_that_waits_for_it() {
+    let path = TempPath::new();
+    let armed = Arc::new(AtomicBool::new(false));
+    let is_armed = Arc::clone(&armed);
+    let hook = move |call, _: &str| {
+        let here = std::thread::current().name() == Some("ringwal-segments");
+        // It looks at a segment that it is about to remove.
+        if here && call == Call::Open(Access::Read) && is_armed.swap(false, Ordering::SeqCst) {
+            std::panic::resume_unwind(Box::new("a defect"));
+        }
+        Ok(())
+    };
+    let options = options(Durability::EveryGroup);
+    let wal = open(&path, &options, |dir| HookedDir::new(dir, hook)).unwrap();
+    let mut last = Lsn::ZERO;
+    for _ in 0..60 {
+        last = wal.append_durable(&[5; 4000]).unwrap();
+    }
+    armed.store(true, Ordering::SeqCst);
+    let (send, ended) = mpsc::channel();
+    let truncating = wal.clone();
+    std::thread::spawn(move || send.send(truncating.truncate_before(last).map(|_| ())));
+    let ended = ended.recv_timeout(Duration::from_secs(60)).expect("it waits for ever");
+    assert!(matches!(ended, Err(Error::Poisoned { .. })), "{ended:?}");
+    assert!(!armed.load(Ordering::SeqCst));
+}
+
+/// A callback of `on_stall` may wait for what the thread that closes the log holds.
+#[test]
+fn close_does_not_wait_for_ever_for_a_callback_that_waits_for_the_closer() {
+    let path = TempPath::new();
+    let armed = Arc::new(AtomicBool::new(false));
+    let is_armed = Arc::clone(&armed);
+    let (go_on, may_go_on) = mpsc::channel::<()>();
+    let may_go_on = std::sync::Mutex::new(may_go_on);
+    let hook = move |call, name: &str| {
+        if is_segment_sync(call, name) && is_armed.swap(false, Ordering::SeqCst) {
+            let _ = may_go_on.lock().unwrap().recv();
+        }
+        Ok(())
+    };
+    let held = Arc::new(std::sync::Mutex::new(()));
+    let (wanted, called) = (Arc::clone(&held), mpsc::channel());
+    let (call, called) = called;
+    let mut options = options(Durability::EveryGroup);
+    options.stall_threshold = Duration::from_millis(5);
+    options.on_stall = Some(crate::hooks::OnStall(Arc::new(move |_: &crate::Stall| {
+        let _ = call.send(());
+        drop(wanted.lock());
+    })));
+    let wal = open(&path, &options, |dir| HookedDir::new(dir, hook)).unwrap();
+    let guard = held.lock().unwrap();
+    armed.store(true, Ordering::SeqCst);
+    wal.append(b"stalled").unwrap();
+    called.recv().unwrap();
+    go_on.send(()).unwrap();
+    wal.close().unwrap();
+    drop(guard);
+}
+
+#[test]
+fn the_lock_is_held_until_the_last_sync_has_ended() {
+    let path = TempPath::new();
+    let armed = Arc::new(AtomicBool::new(false));
+    let is_armed = Arc::clone(&armed);
+    let (begun, has_begun) = mpsc::channel();
+    let (go_on, may_go_on) = mpsc::channel::<()>();
+    let may_go_on = std::sync::Mutex::new(may_go_on);
+    let hook = move |call, name: &str| {
+        if is_segment_sync(call, name) && is_armed.swap(false, Ordering::SeqCst) {
+            let _ = begun.send(());
+            let _ = may_go_on.lock().unwrap().recv();
+        }
+        Ok(())
+    };
+    let wal = open(&path, &options(Durability::Manual), |dir| HookedDir::new(dir, hook)).unwrap();
+    wal.append(b"synced by close").unwrap();
+    armed.store(true, Ordering::SeqCst);
+    let closing = std::thread::spawn(move || wal.close());
+    has_begun.recv().unwrap();
+    let names = Names::new("wal");
+    let next = || DirLock::acquire(&OsDir::open_or_create(&path).unwrap(), &names, Duration::ZERO);
+    for _ in 0..50 {
+        assert!(matches!(next(), Err(Error::Locked { .. })), "let in during a sync");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    go_on.send(()).unwrap();
+    closing.join().unwrap().unwrap();
+    assert!(next().is_ok());
+}
+
+#[test]
+fn a_log_moves_between_devices_of_different_block_sizes() {
+    let path = TempPath::new();
+    let mut expected = Vec::new();
+    for (round, block) in [4096, 8192, 4096, 16384, 8192].into_iter().enumerate() {
+        let wrap = |dir| HookedDir::new(dir, |_, _| Ok(())).with_block(block);
+        let wal = open(&path, &options(Durability::EveryGroup), wrap).unwrap();
+        let read =
+            |wal: &Wal| wal.reader(Lsn::ZERO).map(|r| r.unwrap().payload).collect::<Vec<_>>();
+        assert_eq!(read(&wal), expected, "before round {round}");
+        for n in 0..20_u8 {
+            let payload = vec![n ^ round as u8; 300];
+            wal.append_durable(&payload).unwrap();
+            expected.push(payload);
+        }
+        assert_eq!(read(&wal), expected, "in round {round}");
+    }
+}

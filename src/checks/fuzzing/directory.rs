@@ -1,0 +1,253 @@
+//! A directory that a log is opened in, whatever is in it.
+//!
+//! 1. Opening and reading return records or a typed error: no panic, no endless loop, and no allocation
+//!    beyond what reads at once and the largest group that a file can hold.
+//! 2. Every record is in the files, with a right checksum, below the durable end, in order; `read` gives
+//!    the same ones and no others.
+//! 3. Opening twice gives the same, whether or not the first open got further than its own reads.
+//! 4. A log that opens and is read to its end goes on: after appending, closing and opening again the
+//!    same records are there, and the new ones behind them.
+//! 5. Of one that is not read to its end, as a place below the marks is damaged, no other record is ever
+//!    returned; it may be refused by a later open, which begins to look elsewhere.
+//! 6. A survey and a repair agree with all of this (`judged`).
+
+use std::sync::Arc;
+
+use super::base::base;
+use super::edit::Image;
+use super::input::{edits, head};
+use super::judged;
+use super::life::{Life, names, options, recovered};
+use super::memory::{Files, Memory};
+use super::vouch::Witness;
+use crate::engine::state::Shared;
+use crate::error::Error;
+use crate::format::ADDRESS_SPACE;
+use crate::options::Options;
+use crate::read::{Reader, read_one};
+use crate::recovery::RecoveryReport;
+
+/// What reads and preparations take at once, beside groups.
+const CHUNK: usize = 1 << 20;
+const BLOCK: usize = 64 << 10;
+
+pub(super) type Records = Vec<(u64, Vec<u8>)>;
+
+/// What a look at a log gives.
+pub(super) struct Seen {
+    report: RecoveryReport,
+    pub(super) records: Records,
+    /// What ended the reading before the end.
+    pub(super) error: Option<Error>,
+}
+
+/// The files that an input describes, and how they are opened.
+fn scene(input: &[u8]) -> (Files, Options) {
+    let ([choice, flags], rest) = head(input);
+    let base = base(choice);
+    let mut image = Image::new(base);
+    for edit in edits(rest) {
+        image.apply(&edit);
+    }
+    if flags & 1 != 0 {
+        image.seal(flags & 2 != 0);
+    }
+    let size = if flags & 4 != 0 { base.segment_size * 2 } else { base.segment_size };
+    let mut options = options(size);
+    if flags & 8 != 0 {
+        options.max_age = Some(std::time::Duration::MAX);
+    }
+    if flags & 16 != 0 {
+        options.max_record_size = Some(10_000);
+    }
+    (image.files(), options)
+}
+
+pub(super) fn run(input: &[u8], largest: impl Fn() -> usize) {
+    let (files, options) = scene(input);
+    let allowed = CHUNK.max(largest_group(&files)) + BLOCK;
+    largest();
+    let memory = Memory::new(&files);
+    let seen = look(&memory, &options);
+    let taken = largest();
+    assert!(taken <= allowed, "{taken} bytes allocated at once, {allowed} allowed");
+
+    let again = look(&Memory::new(&files), &options);
+    match (&seen, &again) {
+        (Ok(a), Ok(b)) => {
+            assert_eq!(format!("{:?}", a.report), format!("{:?}", b.report), "opened twice");
+            assert!(a.records == b.records && same_error(&a.error, &b.error), "read twice");
+        }
+        (Err(a), Err(b)) => assert_eq!(a.to_string(), b.to_string(), "opened twice"),
+        _ => panic!("opens once"),
+    }
+    judged::check(&files, &options, &seen);
+    let Ok(seen) = seen else { return };
+    let witness = Witness::new(&files);
+    witness.check_segments();
+    if let Some(Error::Corruption { lsn, .. }) = &seen.error {
+        let mark = witness.newest_mark();
+        assert!(lsn.as_u64() < mark, "damage at {lsn}, above every mark ({mark}), is not cut");
+    }
+    for (lsn, payload) in &seen.records {
+        witness.check(*lsn, payload);
+    }
+    // The first open stopped before its epoch: the second finds what it found.
+    match look(&memory, &options) {
+        Ok(second) if seen.error.is_some() => assert!(one_begins_the_other(&second, &seen)),
+        Ok(second) => {
+            assert_eq!(place(&second.report), place(&seen.report), "opened after one that stopped");
+            assert!(second.records == seen.records && second.error.is_none(), "other records");
+        }
+        Err(Error::NoSpace) => {}
+        Err(e) => assert!(seen.error.is_some(), "opened once, and then: {e}"),
+    }
+    go_on(&Memory::new(&files), &options, &seen);
+}
+
+/// Of a log whose headers contradict each other, a later open may find another end.
+fn one_begins_the_other(a: &Seen, b: &Seen) -> bool {
+    a.records.starts_with(&b.records) || b.records.starts_with(&a.records)
+}
+
+/// The largest group that a header may state and the file can hold.
+fn largest_group(files: &Files) -> usize {
+    let of = |content: &super::memory::Content| {
+        let stated = super::repair::u32_at(&content.read(0, 128), 64) as usize;
+        stated.min(content.len as usize)
+    };
+    files.values().map(of).max().unwrap_or(0)
+}
+
+/// Whether the address space ends before some segments more have been written.
+fn at_the_end(files: &Files) -> bool {
+    let near = names().segment(ADDRESS_SPACE - (64 << 20));
+    files.keys().any(|name| name.ends_with(".wal") && *name > near)
+}
+
+fn place(report: &RecoveryReport) -> (u64, u64, u64) {
+    (report.oldest.as_u64(), report.durable_end.as_u64(), report.next_ordinal)
+}
+
+fn same_error(a: &Option<Error>, b: &Option<Error>) -> bool {
+    a.as_ref().map(Error::to_string) == b.as_ref().map(Error::to_string)
+}
+
+/// Opens and reads; starts nothing.
+pub(super) fn look(memory: &Arc<Memory>, options: &Options) -> Result<Seen, Error> {
+    let at_the_end = at_the_end(&memory.files());
+    let recovered = match recovered(memory, options, 7) {
+        Ok(recovered) => recovered,
+        Err(
+            e @ (Error::Corruption { .. }
+            | Error::Unsupported { .. }
+            | Error::ForeignSegment { .. }
+            | Error::Io { .. }),
+        ) => return Err(e),
+        Err(Error::NoSpace) if at_the_end => return Err(Error::NoSpace),
+        Err(e) => panic!("opening says: {e}"),
+    };
+    let (records, error) = read(&recovered.shared);
+    let files = memory.files();
+    let behind = Witness::new(&files).left_behind();
+    read_single(&recovered.shared, &records, &behind, error.is_none());
+    Ok(Seen { report: recovered.report, records, error })
+}
+
+fn read(shared: &Arc<Shared>) -> (Records, Option<Error>) {
+    let end = shared.durable.end();
+    let mut records = Records::new();
+    for record in Reader::new(Arc::clone(&shared.files), 0, end) {
+        match record {
+            Ok(record) => {
+                let lsn = record.lsn.as_u64();
+                assert!(lsn < end, "{lsn} is not durable");
+                assert!(records.last().is_none_or(|(last, _)| *last < lsn), "{lsn} out of order");
+                records.push((lsn, record.payload));
+            }
+            Err(e @ (Error::Corruption { .. } | Error::Io { .. })) => return (records, Some(e)),
+            Err(e) => panic!("reading says: {e}"),
+        }
+    }
+    (records, None)
+}
+
+/// `read` of every record, of places beside them, and a reader that starts in the middle.
+fn read_single(shared: &Arc<Shared>, records: &Records, behind: &[u64], whole: bool) {
+    let end = shared.durable.end();
+    let unknown = |place: u64| {
+        let known = records.binary_search_by_key(&place, |(lsn, _)| *lsn).is_ok();
+        if place < end && !known {
+            match read_one(&shared.files, place, end) {
+                Ok(_) => assert!(!whole, "read of {place}, where no record starts"),
+                Err(
+                    Error::NoRecord { .. }
+                    | Error::Corruption { .. }
+                    | Error::Pruned { .. }
+                    | Error::Truncated { .. },
+                ) => {}
+                Err(e) => panic!("read of {place} says: {e}"),
+            }
+        }
+    };
+    behind.iter().for_each(|&place| unknown(place));
+    for (lsn, payload) in records {
+        match read_one(&shared.files, *lsn, end) {
+            Ok(record) => assert!(record.payload == *payload, "read of {lsn}"),
+            // It looks into the next segment to learn where this one ends.
+            Err(Error::Corruption { .. }) if !whole => {}
+            Err(e) => panic!("read of {lsn} says: {e}"),
+        }
+        for beside in [lsn + 8, lsn + 16, lsn.saturating_sub(8)] {
+            unknown(beside);
+        }
+    }
+    if let Some((middle, _)) = records.get(records.len() / 2) {
+        let rest: Vec<_> = Reader::new(Arc::clone(&shared.files), *middle, end)
+            .map_while(|record| record.ok().map(|r| (r.lsn.as_u64(), r.payload)))
+            .collect();
+        assert!(rest == records[records.len() / 2..], "a reader from {middle}");
+    }
+}
+
+/// Appends, closes, and opens again.
+fn go_on(memory: &Arc<Memory>, options: &Options, seen: &Seen) {
+    let at_the_end = at_the_end(&memory.files());
+    let mut life = match Life::open(memory, options, 8) {
+        Ok(life) => life,
+        Err(Error::NoSpace) if at_the_end => return,
+        Err(e) => panic!("it was opened and does not start: {e}"),
+    };
+    let mut expected = seen.records.clone();
+    let longest = vec![5; life.max_record];
+    for records in [vec![b"one".to_vec()], vec![vec![1; 40], vec![2; 400]], vec![longest]] {
+        let mut lsn = match life.append(&records) {
+            Ok(lsn) => lsn,
+            Err(Error::NoSpace) if at_the_end => break,
+            Err(e) => panic!("an open log refuses records: {e}"),
+        };
+        for record in records {
+            let behind = lsn + crate::format::item_size(record.len());
+            expected.push((lsn, record));
+            lsn = behind;
+        }
+    }
+    life.make_durable().expect("nothing fails in memory");
+    life.close().expect("nothing fails in memory");
+    match (look(memory, options), &seen.error) {
+        (Ok(after), None) => {
+            assert!(after.report.clean || at_the_end, "it was closed");
+            assert!(after.error.is_none(), "reading on says: {:?}", after.error);
+            assert!(after.records == expected, "other records than before, and the new ones");
+        }
+        (Ok(after), Some(_)) => {
+            let old =
+                after.records.iter().filter(|(lsn, _)| *lsn < seen.report.durable_end.as_u64());
+            let old: Vec<_> = old.collect();
+            assert!(old.into_iter().zip(&seen.records).all(|(a, b)| a == b), "other records");
+        }
+        (Err(Error::NoSpace), None) if at_the_end => {}
+        (Err(e), None) => panic!("a closed log does not open: {e}"),
+        (Err(_), Some(_)) => {}
+    }
+}

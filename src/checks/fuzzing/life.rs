@@ -1,0 +1,196 @@
+//! One run of the engine over a directory in memory, stepped on the caller's thread.
+//!
+//! Every wait is a count of steps: a run that needs more hangs, which is a panic.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::memory::Memory;
+use crate::engine::append::Core;
+use crate::engine::io_thread::{IoLoop, Setup};
+use crate::engine::recover::{Recovered, recover};
+use crate::engine::segment_keeper::Helper;
+use crate::engine::state::Shared;
+use crate::error::{Error, Result};
+use crate::io::backend::{Chosen, Method, MethodReason, StdBackend};
+use crate::io::fs::Dir;
+use crate::options::Options;
+use crate::recovery::RecoveryReport;
+use crate::segment::Names;
+use crate::sys::clock::Clock;
+
+/// More steps than any run takes.
+const STEPS: usize = 10_000;
+
+/// Time that passes when it is told to.
+#[derive(Debug, Default)]
+pub(super) struct Ticks(AtomicU64);
+
+impl Clock for Ticks {
+    fn now(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn wall(&self) -> u64 {
+        1 << 60 | self.now()
+    }
+}
+
+/// Settings for small logs: blocks of 4 KiB, groups of two, segments of four to eight.
+pub(super) fn options(segment_size: u64) -> Options {
+    Options {
+        segment_size,
+        max_record_size: Some(6000),
+        ring_capacity: Some(32 << 10),
+        idle_seal: Duration::from_millis(1),
+        ..Options::default()
+    }
+}
+
+pub(super) fn names() -> Names {
+    Names::new("wal")
+}
+
+/// Recovers what is in the directory.
+pub(super) fn recovered(memory: &Arc<Memory>, options: &Options, nonce: u8) -> Result<Recovered> {
+    let dir: Arc<dyn Dir> = Arc::<Memory>::clone(memory);
+    recover(&dir, &names(), options, &Ticks::default(), [nonce; 24])
+}
+
+/// An open log.
+pub(super) struct Life {
+    pub(super) core: Core,
+    pub(super) shared: Arc<Shared>,
+    pub(super) report: RecoveryReport,
+    pub(super) max_record: usize,
+    clock: Arc<Ticks>,
+    io: IoLoop,
+    helper: Helper,
+}
+
+impl Life {
+    /// Opens the log, up to the durable epoch group.
+    pub(super) fn open(memory: &Arc<Memory>, options: &Options, nonce: u8) -> Result<Self> {
+        let Recovered { shared, policy, report, start, geometry } =
+            recovered(memory, options, nonce)?;
+        let core = Core::new(Arc::clone(&shared), &start.log_id, report.epoch, geometry.max_record);
+        let epoch_waits = start.epoch_waits;
+        let setup = Setup {
+            log_id: start.log_id,
+            epoch: start.epoch,
+            link: start.link,
+            epoch_waits: start.epoch_waits,
+            replaceable: start.replaceable,
+            clean: start.clean,
+            active: start.active,
+            active_file: start.active_file,
+            oldest: start.oldest,
+            block: geometry.block,
+            depth: options.depth,
+            durability: options.durability,
+            commit_delay: options.commit_delay,
+            idle_seal: options.idle_seal,
+            end_file: None,
+        };
+        shared.commit.set(Chosen {
+            method: Method::Linked,
+            reason: MethodReason::Pinned,
+            parallel: true,
+            detail: String::new(),
+        });
+        let ticks = Arc::new(Ticks::default());
+        let clock: Arc<dyn Clock> = Arc::<Ticks>::clone(&ticks);
+        let backend = Box::new(StdBackend::new());
+        let io = IoLoop::new(Arc::clone(&shared), Arc::clone(&clock), backend, setup)
+            .map_err(|cause| Error::Poisoned { cause: Arc::new(cause) })?;
+        let helper = Helper::new(Arc::clone(&shared), clock, policy);
+        let max_record = geometry.max_record;
+        let mut life = Life { core, shared, report, max_record, clock: ticks, io, helper };
+        let epoch_group = life.report.durable_end.as_u64();
+        if !epoch_waits {
+            life.step_until(|life| life.shared.durable.end() > epoch_group)?;
+        }
+        Ok(life)
+    }
+
+    fn step_until(&mut self, done: impl Fn(&Life) -> bool) -> Result<()> {
+        for step in 0..STEPS {
+            if done(self) {
+                return Ok(());
+            }
+            self.shared.durable.check_running()?;
+            let finished = self.io.step().finished;
+            assert!(!finished || done(self), "the log ended");
+            self.io.wait(Some(0));
+            // The helper is asked when the log alone does not get there.
+            if step % 16 == 15 {
+                self.helper.step();
+            }
+        }
+        panic!("the log hangs");
+    }
+
+    /// Makes everything appended durable.
+    pub(super) fn make_durable(&mut self) -> Result<()> {
+        self.step_until(|life| life.shared.durable.end() >= life.shared.ring.reserved_end())
+    }
+
+    /// Lets so many steps happen, whatever comes of them.
+    pub(super) fn run(&mut self, steps: usize) {
+        for _ in 0..steps {
+            self.io.step();
+            self.io.wait(Some(0));
+        }
+    }
+
+    /// A step of the log and one of the helper.
+    pub(super) fn work(&mut self) {
+        self.run(1);
+        self.helper.step();
+    }
+
+    /// Lets the log fall idle.
+    pub(super) fn idle(&mut self) -> Result<()> {
+        self.make_durable()?;
+        self.io.step();
+        self.clock.0.fetch_add(10_000_000, Ordering::Relaxed);
+        self.io.step();
+        self.make_durable()
+    }
+
+    /// Appends one record (or a batch of several), making room for it first if there is none.
+    pub(super) fn append(&mut self, records: &[Vec<u8>]) -> Result<u64> {
+        for _ in 0..STEPS {
+            let appended = match records {
+                [one] => self.core.try_append(one),
+                batch => self.core.append_batch(batch, false),
+            };
+            match appended {
+                Ok(lsn) => return Ok(lsn.as_u64()),
+                Err(Error::RingFull) => {
+                    self.io.step();
+                    self.io.wait(Some(0));
+                    self.helper.step();
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        panic!("the ring stays full");
+    }
+
+    pub(super) fn close(mut self) -> Result<()> {
+        self.shared.begin_close();
+        for _ in 0..STEPS {
+            if self.shared.durable.is_poisoned() {
+                return self.shared.durable.check_running();
+            }
+            if self.io.step().finished {
+                return Ok(());
+            }
+            self.io.wait(Some(0));
+            self.helper.step();
+        }
+        panic!("the log does not close");
+    }
+}

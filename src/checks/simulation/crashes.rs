@@ -1,0 +1,84 @@
+//! A crash at every operation of many workloads, with crashes inside the recoveries.
+
+use std::time::Duration;
+
+use super::long;
+use super::tally::Tally;
+use super::world::{Life, World};
+use crate::io::backend::Method;
+use crate::io::backend::sim::Sabotage;
+use crate::options::Options;
+use crate::segment::Names;
+
+const ACTIONS: usize = 150;
+
+fn operations(seed: u64) -> u64 {
+    let mut world = World::new(seed, Sabotage::None);
+    world.live(ACTIONS).unwrap();
+    world.disk.operations()
+}
+
+fn crashed_at(seed: u64, at: u64, images: usize) -> Result<Tally, String> {
+    let mut world = World::new(seed, Sabotage::None);
+    world.images = images;
+    world.disk.crash_at(at);
+    world.live(ACTIONS)?;
+    world.crash()?;
+    world.crash_recoveries(8)?;
+    world.run(1)?;
+    Ok(world.tally)
+}
+
+#[test]
+fn a_crash_at_every_operation_of_a_workload_is_survived() {
+    let (workloads, images) = if long() { (1000, 8) } else { (4, 1) };
+    let mut total = Tally::default();
+    let mut all = 0;
+    for seed in 0..workloads {
+        let operations = operations(seed);
+        for at in 0..operations {
+            match crashed_at(seed, at, images) {
+                Ok(tally) => total += tally,
+                Err(e) => panic!("workload {seed}, operation {at} of {operations}: {e}"),
+            }
+        }
+        all += operations;
+    }
+    println!("{workloads} workloads, crashed at each of their {all} operations: {total}");
+}
+
+#[test]
+fn a_group_behind_a_cut_does_not_come_back_behind_the_next_epoch() {
+    let mut world = World::new(7, Sabotage::None);
+    world.method = Method::Linked;
+    world.options = Options {
+        segment_size: 64 << 10,
+        ring_capacity: Some(64 << 10),
+        depth: 4,
+        idle_seal: Duration::from_secs(1),
+        ..Options::default()
+    };
+    let mut life = world.open().unwrap().unwrap();
+    let append = |world: &mut World, life: &mut Life| {
+        let lsn = life.core.try_append(b"of one block").unwrap().as_u64();
+        world.oracle.records.push((lsn, b"of one block".to_vec()));
+        life.io.step();
+        lsn
+    };
+    append(&mut world, &mut life);
+    life.make_durable();
+    // Two groups in flight at once: the second's mark does not prove the first.
+    let torn = append(&mut world, &mut life);
+    let behind = append(&mut world, &mut life);
+    assert_eq!(behind, torn + 4096);
+    life.make_durable();
+    drop(life);
+    let name = Names::new(&world.options.prefix).segment(0);
+    let group = torn as usize - 128;
+    world.disk.damage(&name, |b| b[group..group + 512].fill(0));
+    // The epoch group takes the torn group's block: what stood behind that stands behind this.
+    for _ in 0..3 {
+        drop(world.open().unwrap().unwrap());
+        assert_eq!(world.oracle.records.len(), 1);
+    }
+}

@@ -1,0 +1,255 @@
+//! Files beside the segments that go stale, go missing, belong to another log or cannot be read, between the lives
+//! of one log.
+//!
+//! The oracle's rule: what the log holds never changes by them. A writer opens as if they were sound, but for the
+//! two cases that docs/format.md names: a consumer's file without a sound slot, and a position that the log ends
+//! below. Both are refused with an error of their own, change nothing, and are over when the file is put
+//! right.
+
+use std::sync::Arc;
+
+use super::tally::Tally;
+use super::world::{Life, World};
+use super::{long, number};
+use crate::engine::recover::recover;
+use crate::error::Error;
+use crate::format::SegmentHeader;
+use crate::io::backend::sim::Sabotage;
+use crate::io::fs::sim::SimDisk;
+use crate::positions::Slots;
+use crate::read::consumer::Consumer;
+use crate::segment::{Names, SegmentName};
+
+const CONSUMER: &str = "mailer";
+
+/// What is done to a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Change {
+    /// As it was after an earlier life.
+    Stale,
+    Missing,
+    Empty,
+    Garbage,
+    /// Of another log.
+    Foreign,
+    /// Of a later state of the log than the one that is there.
+    Ahead,
+}
+
+const CHANGES: [Change; 6] = [
+    Change::Stale,
+    Change::Missing,
+    Change::Empty,
+    Change::Garbage,
+    Change::Foreign,
+    Change::Ahead,
+];
+
+/// How an opening ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Opens,
+    /// The consumer's file is damaged.
+    Damaged,
+    /// The log ends below a position.
+    Short,
+}
+
+struct SideFiles {
+    names: Names,
+    /// What each life has left, by file.
+    earlier: Vec<(String, Option<Vec<u8>>)>,
+}
+
+impl SideFiles {
+    fn all(&self) -> [String; 8] {
+        let n = &self.names;
+        [
+            n.consumer(CONSUMER),
+            n.sealed(),
+            n.end(),
+            n.commit(),
+            n.lock(),
+            n.consumer_temporary(CONSUMER),
+            n.sealed_temporary(),
+            n.temporary(1 << 20),
+        ]
+    }
+
+    fn remember(&mut self, disk: &SimDisk) {
+        for name in self.all() {
+            let content = disk.content(&name);
+            self.earlier.push((name, content));
+        }
+    }
+
+    /// The file after the change; `None`: it is not there.
+    fn changed(
+        &self,
+        world: &mut World,
+        name: &str,
+        change: Change,
+        log_id: [u8; 16],
+    ) -> Option<Vec<u8>> {
+        let position = |id, at| {
+            let other = SimDisk::new();
+            drop(Slots::create(&*other.dir(), "p", "p.new", id, at).unwrap());
+            other.content("p")
+        };
+        match change {
+            Change::Stale => {
+                let states: Vec<_> = self.earlier.iter().filter(|(of, _)| of == name).collect();
+                states[world.rng.usize(..states.len())].1.clone()
+            }
+            Change::Missing => None,
+            Change::Empty => Some(Vec::new()),
+            Change::Garbage => {
+                Some((0..world.rng.usize(1..9000)).map(|_| world.rng.u8(..)).collect())
+            }
+            Change::Foreign => position([0xEE; 16], 1 << 40),
+            Change::Ahead => position(log_id, 1 << 40),
+        }
+    }
+
+    fn expected(&self, name: &str, change: Change) -> Outcome {
+        let consumer = name == self.names.consumer(CONSUMER);
+        let positions = consumer || name == self.names.sealed();
+        match change {
+            Change::Empty | Change::Garbage | Change::Foreign if consumer => Outcome::Damaged,
+            Change::Ahead if positions => Outcome::Short,
+            _ => Outcome::Opens,
+        }
+    }
+}
+
+fn contents(disk: &SimDisk) -> Vec<(String, Option<Vec<u8>>)> {
+    let mut names = disk.names();
+    names.sort();
+    names.into_iter().map(|name| (name.clone(), disk.content(&name))).collect()
+}
+
+fn log_id(world: &World, names: &Names) -> Option<[u8; 16]> {
+    let is_segment = |name: &String| matches!(names.parse(name), SegmentName::Segment(_));
+    let first = world.disk.names().into_iter().filter(is_segment).min()?;
+    SegmentHeader::decode(&world.disk.content(&first)?).ok().map(|header| header.log_id)
+}
+
+/// The consumer stands where its file says, and its next record is the log's next.
+fn attach(world: &World, life: &Life, log_id: [u8; 16]) -> Result<Option<Consumer>, String> {
+    let mut consumer = match Consumer::attach(&life.shared, log_id, CONSUMER) {
+        Ok(consumer) => consumer,
+        Err(Error::Io { .. } | Error::Poisoned { .. } | Error::NoSpace) => return Ok(None),
+        Err(e) => return Err(format!("attach: {e}")),
+    };
+    let (position, oldest) = (consumer.position().as_u64(), life.shared.files.table.oldest());
+    if position > life.shared.durable.end() {
+        return Err(format!("the consumer stands at {position}, above the durable end"));
+    }
+    let next = match consumer.records() {
+        Ok(follow) => follow.try_next().map(|r| r.map(|r| (r.lsn.as_u64(), r.payload.to_vec()))),
+        Err(e) => Err(e),
+    };
+    let records = &world.oracle.records;
+    let expected = records.iter().find(|(lsn, _)| *lsn >= position);
+    match next {
+        Ok(found) if found.as_ref() == expected => Ok(Some(consumer)),
+        Err(Error::Pruned { .. }) if position < oldest => Ok(Some(consumer)),
+        Err(Error::Io { .. }) => Ok(None),
+        other => Err(format!("from {position}: {other:?} instead of {expected:?}")),
+    }
+}
+
+/// Works for a while, with a consumer that commits now and then.
+fn live(world: &mut World, names: &Names) -> Result<(), String> {
+    let Some(mut life) = world.open()? else { return Ok(()) };
+    let id = log_id(world, names).ok_or("there is no segment")?;
+    let mut consumer = attach(world, &life, id)?;
+    for _ in 0..world.rng.usize(20..150) {
+        world.act(&mut life)?;
+        let end = life.shared.durable.end();
+        let done = world.oracle.records.partition_point(|(lsn, _)| *lsn < end);
+        if let Some(consumer) = &mut consumer
+            && world.rng.u8(0..8) == 0
+            && let Some((lsn, _)) = world.oracle.records[..done].last()
+        {
+            // Refused once the log or the machine has failed, or behind a cut: then it stays.
+            let _ = consumer.commit(crate::lsn::Lsn::new(*lsn));
+        }
+    }
+    drop(consumer);
+    world.note(&life);
+    Ok(())
+}
+
+/// One change to one file; then the log is opened, and opened again with the file put right.
+fn change(world: &mut World, side: &SideFiles) -> Result<Outcome, String> {
+    let Some(id) = log_id(world, &side.names) else { return Ok(Outcome::Opens) };
+    let all = side.all();
+    // Half of the time one that the log decides by.
+    let of = if world.rng.bool() { 0..2 } else { 0..all.len() };
+    let name = &all[world.rng.usize(of)];
+    let change = CHANGES[world.rng.usize(..CHANGES.len())];
+    let before = world.disk.content(name);
+    let bytes = side.changed(world, name, change, id);
+    world.disk.put(name, bytes.as_deref());
+    let expected = side.expected(name, change);
+    let there = contents(&world.disk);
+    let random = std::array::from_fn(|_| world.rng.u8(..));
+    if expected != Outcome::Opens {
+        let clock = Arc::clone(&world.clock);
+        let found = recover(&world.disk.dir(), &side.names, &world.options, &*clock, random);
+        let refused = match found.map(drop) {
+            Err(Error::ConsumerDamaged { .. }) => expected == Outcome::Damaged,
+            Err(Error::Corruption { .. }) => expected == Outcome::Short,
+            _ => false,
+        };
+        if !refused || contents(&world.disk) != there {
+            return Err(format!("{name}, {change:?}: not refused, or something was changed"));
+        }
+        world.disk.put(name, before.as_deref());
+    }
+    let opened = world.open().map_err(|e| format!("{name}, {change:?}: {e}"))?;
+    let life = opened.ok_or_else(|| format!("{name}, {change:?}: it does not open"))?;
+    attach(world, &life, id).map_err(|e| format!("{name}, {change:?}: {e}"))?;
+    Ok(expected)
+}
+
+fn run(seed: u64, refused: &mut [u64; 2]) -> Result<Tally, String> {
+    let mut world = World::new(seed, Sabotage::None);
+    let mut side = SideFiles { names: Names::new(&world.options.prefix), earlier: Vec::new() };
+    side.remember(&world.disk);
+    for _ in 0..5 {
+        world.refit();
+        if world.rng.bool() {
+            let at = world.disk.operations() + world.rng.u64(..400);
+            world.disk.crash_at(at);
+        }
+        live(&mut world, &side.names)?;
+        world.crash()?;
+        side.remember(&world.disk);
+        for _ in 0..3 {
+            match change(&mut world, &side)? {
+                Outcome::Opens => {}
+                Outcome::Damaged => refused[0] += 1,
+                Outcome::Short => refused[1] += 1,
+            }
+            world.crash()?;
+        }
+    }
+    Ok(world.tally)
+}
+
+#[test]
+fn stale_missing_foreign_and_unreadable_side_files_change_no_result() {
+    let first = number("RINGWAL_SIM_SEED").unwrap_or(0);
+    let count = if long() { 20_000 } else { 60 };
+    let (mut total, mut refused) = (Tally::default(), [0; 2]);
+    for seed in first..first + count {
+        match run(seed, &mut refused) {
+            Ok(tally) => total += tally,
+            Err(e) => panic!("seed {seed}: {e}\nreplay it: RINGWAL_SIM_SEED={seed}"),
+        }
+    }
+    println!("{count} seeds: {total}; {} damaged and {} too far refused", refused[0], refused[1]);
+    assert!(refused.iter().all(|&n| n > count / 4), "{refused:?}");
+}

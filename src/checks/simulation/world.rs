@@ -1,0 +1,477 @@
+//! A disk, a clock, an oracle, and the lives that a log leads on them.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use fastrand::Rng;
+
+use super::oracle::{Oracle, Records};
+use super::tally::Tally;
+use crate::engine::append::Core;
+use crate::engine::io_thread::IoLoop;
+use crate::engine::recover::{Recovered, recover};
+use crate::engine::segment_keeper::{Helper, Next};
+use crate::engine::state::Shared;
+use crate::error::Error;
+use crate::io::backend::sim::{Sabotage, SimBackend};
+use crate::io::backend::{Chosen, Method, MethodReason};
+use crate::io::fs::sim::SimDisk;
+use crate::lsn::Lsn;
+use crate::options::{Durability, Options};
+use crate::read::follow::Follow;
+use crate::read::{BackwardReader, Reader, cut_point, read_one};
+use crate::segment::Names;
+use crate::sys::clock::Clock;
+use crate::testing::SimClock;
+use crate::wal::open::setup;
+
+pub(super) struct World {
+    pub(super) disk: SimDisk,
+    pub(super) rng: Rng,
+    pub(super) clock: Arc<SimClock>,
+    pub(super) options: Options,
+    pub(super) method: Method,
+    sabotage: Sabotage,
+    pub(super) oracle: Oracle,
+    /// Crash images to look at for each crash.
+    pub(super) images: usize,
+    pub(super) tally: Tally,
+}
+
+/// One life: a log that was opened, and what moves it.
+pub(super) struct Life {
+    pub(super) core: Core,
+    pub(super) shared: Arc<Shared>,
+    pub(super) io: IoLoop,
+    pub(super) helper: Helper,
+    /// The ring refused the last append: nothing changes until the log is stepped.
+    full: bool,
+    /// Follows the log; and the position behind the last record that it delivered.
+    follower: Option<(Follow, u64)>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    Closed,
+    /// The machine is off, or the log poisoned.
+    Stopped,
+}
+
+/// Longer than all lives of a seed together: by age nothing goes, whatever the wall clock says.
+const OLD: Duration = Duration::from_secs(3600);
+/// Files that a log may have beyond its limit: one while it would block, and those of marks after the newest record.
+pub(super) const BEYOND: usize = 4;
+
+fn options(rng: &mut Rng) -> Options {
+    let durability = match rng.u8(0..4) {
+        0 => Durability::Interval(Duration::from_millis(5)),
+        1 => Durability::Manual,
+        _ => Durability::EveryGroup,
+    };
+    Options {
+        segment_size: [16 << 10, 32 << 10, 64 << 10][rng.usize(..3)],
+        ring_capacity: Some([8 << 10, 32 << 10, 64 << 10][rng.usize(..3)]),
+        depth: rng.usize(1..=5),
+        durability,
+        idle_seal: Duration::from_millis(1),
+        max_segments: [None, Some(2), Some(3), Some(6)][rng.usize(..4)],
+        max_age: (rng.u8(0..4) == 0).then(|| OLD),
+        ..Options::default()
+    }
+}
+
+fn chosen(method: Method, parallel: bool) -> Chosen {
+    Chosen { method, reason: MethodReason::Pinned, parallel, detail: String::new() }
+}
+
+/// An open that the machine did not survive is no error; one that finds damage is.
+fn opened(recovered: Result<Recovered, Error>) -> Result<Option<Recovered>, String> {
+    match recovered {
+        Ok(recovered) => Ok(Some(recovered)),
+        Err(Error::Io { .. } | Error::NoSpace) => Ok(None),
+        Err(e) => Err(format!("open: {e}")),
+    }
+}
+
+impl World {
+    pub(super) fn new(seed: u64, sabotage: Sabotage) -> Self {
+        super::keep_freed_memory();
+        let mut rng = Rng::with_seed(seed);
+        let options = options(&mut rng);
+        let method = if rng.bool() { Method::Linked } else { Method::Dsync };
+        World {
+            disk: SimDisk::new(),
+            clock: Arc::new(SimClock::default()),
+            options,
+            method,
+            sabotage,
+            oracle: Oracle::default(),
+            images: 0,
+            tally: Tally::default(),
+            rng,
+        }
+    }
+
+    /// Now and then the next life has other settings, which the last segment may not fit.
+    pub(super) fn refit(&mut self) {
+        if self.rng.u8(0..4) == 0 {
+            self.options = options(&mut self.rng);
+        }
+    }
+
+    /// Opens the log and compares what is in it. `None`: the machine went off meanwhile.
+    pub(super) fn open(&mut self) -> Result<Option<Life>, String> {
+        let names = Names::new(&self.options.prefix);
+        let random = std::array::from_fn(|_| self.rng.u8(..));
+        let recovered = recover(&self.disk.dir(), &names, &self.options, &*self.clock, random);
+        let Some(recovered) = opened(recovered)? else { return Ok(None) };
+        let Recovered { shared, policy, report, start, geometry } = recovered;
+        let core = Core::new(Arc::clone(&shared), &start.log_id, report.epoch, geometry.max_record);
+        if self.options.max_segments.is_some() {
+            self.oracle.may_be_gone = self.oracle.may_be_gone.max(shared.retire_wanted());
+        }
+        let epoch_waits = start.epoch_waits;
+        let setup = setup(start, &geometry, &self.options);
+        shared.commit.set(chosen(self.method, self.rng.bool()));
+        let backend = Box::new(SimBackend::new(self.rng.u64(..), self.sabotage));
+        let clock: Arc<dyn Clock> = Arc::<SimClock>::clone(&self.clock);
+        let mut io = IoLoop::new(Arc::clone(&shared), Arc::clone(&clock), backend, setup)
+            .map_err(|e| e.to_string())?;
+        let helper = Helper::new(Arc::clone(&shared), clock, policy);
+        let epoch_group = report.durable_end.as_u64();
+        while !epoch_waits && shared.durable.end() <= epoch_group {
+            if io.step().finished {
+                return Ok(None);
+            }
+            io.wait(None);
+        }
+        let Some(found) = read_all(&shared)? else { return Ok(None) };
+        read_back(&shared, &found)?;
+        self.oracle.adopt(&found, &report, &shared.files.cuts)?;
+        let life = Life { core, shared, io, helper, full: false, follower: None };
+        // What open returns is durable.
+        self.note(&life);
+        self.tally.lives += 1;
+        Ok(Some(life))
+    }
+
+    /// The machine goes off, and on again: first on copies of the disk, each of which must hold what
+    /// it must, then for good.
+    pub(super) fn crash(&mut self) -> Result<(), String> {
+        let names = Names::new(&self.options.prefix);
+        for _ in 0..self.images {
+            let image = self.disk.image(&mut self.rng);
+            let recovered = recover(&image.dir(), &names, &self.options, &*self.clock, [7; 24]);
+            let recovered = opened(recovered)?.ok_or("an image cannot be opened")?;
+            let found = read_all(&recovered.shared)?.ok_or("an image cannot be read")?;
+            self.oracle.compare(&found, &recovered.report, &recovered.shared.files.cuts)?;
+        }
+        self.tally.images += self.images as u64 + 1;
+        self.tally.crashes += 1;
+        self.disk.crash(&mut self.rng);
+        Ok(())
+    }
+
+    pub(super) fn act(&mut self, life: &mut Life) -> Result<(), String> {
+        match self.rng.u8(0..20) {
+            // Refused again and again, an append costs time and shows nothing new.
+            0..8 if life.full && self.rng.u8(0..8) != 0 => life.run(),
+            0..8 => self.append(life),
+            8 => self.append_batch(life),
+            9..14 => life.run(),
+            14..17 => {
+                if life.helper.step() == Next::Finished && !life.shared.durable.is_poisoned() {
+                    return Err("the helper ended".into());
+                }
+            }
+            17 => {
+                self.clock.advance(Duration::from_micros(self.rng.u64(1..2000)));
+                if self.rng.u8(0..8) == 0 {
+                    self.step_wall();
+                }
+                // As when the methods have been timed meanwhile.
+                if self.rng.u8(0..4) == 0 {
+                    self.method = if self.rng.bool() { Method::Linked } else { Method::Dsync };
+                    life.shared.commit.set(chosen(self.method, self.rng.bool()));
+                }
+            }
+            18 => {
+                if let Some((last, _)) = self.oracle.records.last() {
+                    let _ = life.core.ask_durable(*last);
+                }
+            }
+            _ if self.rng.bool() => self.read_or_truncate(life)?,
+            _ => self.follow(life)?,
+        }
+        self.note(life);
+        Ok(())
+    }
+
+    /// The wall clock is set: seconds, days or years ahead or back.
+    pub(super) fn step_wall(&mut self) {
+        let by = [2, 24 * 3600, 10 * 365 * 24 * 3600][self.rng.usize(..3)];
+        self.clock.step_wall(if self.rng.bool() { by } else { -by });
+    }
+
+    fn payload(&mut self, max: usize) -> Vec<u8> {
+        let len = match self.rng.u8(0..10) {
+            0 => 0,
+            1..7 => self.rng.usize(1..200),
+            7 => max,
+            _ => self.rng.usize(..=max),
+        };
+        let byte = self.rng.u8(..);
+        (0..len).map(|i| byte ^ i as u8).collect()
+    }
+
+    pub(super) fn append(&mut self, life: &mut Life) {
+        let max = life.core.max_record();
+        let payload = self.payload(max);
+        let appended = life.core.try_append(&payload);
+        life.full = appended.is_err();
+        if let Ok(lsn) = appended {
+            self.oracle.records.push((lsn.as_u64(), payload));
+            self.tally.records += 1;
+        }
+    }
+
+    pub(super) fn append_batch(&mut self, life: &Life) {
+        let n = self.rng.usize(1..6);
+        let each = life.core.max_record() / 6 - 20;
+        let items: Vec<Vec<u8>> = (0..n).map(|_| self.payload(each)).collect();
+        if let Ok(first) = life.core.append_batch(&items, false) {
+            let mut at = first.as_u64();
+            for (i, item) in items.into_iter().enumerate() {
+                if i > 0 {
+                    self.oracle.inside_batch.push(at);
+                }
+                let next = at + crate::format::item_size(item.len());
+                self.oracle.records.push((at, item));
+                self.tally.records += 1;
+                at = next;
+            }
+        }
+    }
+
+    fn read_or_truncate(&mut self, life: &Life) -> Result<(), String> {
+        if self.oracle.records.is_empty() {
+            return Ok(());
+        }
+        let at = self.rng.usize(..self.oracle.records.len());
+        let (lsn, payload) = &self.oracle.records[at];
+        if self.rng.u8(0..12) == 0 {
+            return self.truncate_after(life, *lsn);
+        }
+        if self.rng.u8(0..8) == 0 {
+            life.shared.truncate_to.fetch_max(*lsn, Ordering::SeqCst);
+            self.oracle.may_be_gone = self.oracle.may_be_gone.max(*lsn);
+        } else if *lsn < life.shared.durable.end() {
+            match read_one(&life.shared.files, *lsn, life.shared.durable.end()) {
+                Ok(record) if record.payload == *payload => {}
+                Err(Error::Pruned { oldest }) if oldest.as_u64() <= self.oracle.may_be_gone => {}
+                Err(Error::Io { .. }) => {}
+                other => return Err(format!("read of {lsn}: {other:?}")),
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks for a cut, as [`Wal::truncate_after`](crate::Wal::truncate_after) does.
+    pub(super) fn truncate_after(&mut self, life: &Life, from: u64) -> Result<(), String> {
+        let (files, end) = (&life.shared.files, life.shared.durable.end());
+        if self.oracle.cutting.is_some() || from >= end || self.oracle.inside_batch.contains(&from)
+        {
+            return Ok(());
+        }
+        match cut_point(files, from, end) {
+            Ok(Some(point)) => {
+                self.oracle.cutting = Some(point);
+                life.shared.want_cut(point);
+                self.tally.cuts += 1;
+                Ok(())
+            }
+            Ok(None) => Err(format!("nothing to cut at {from}")),
+            Err(Error::Pruned { oldest }) if oldest.as_u64() <= self.oracle.may_be_gone => Ok(()),
+            Err(Error::Io { .. }) => Ok(()),
+            Err(e) => Err(format!("cut at {from}: {e}")),
+        }
+    }
+
+    /// A follower delivers what is durable, record by record, and nothing else.
+    fn follow(&mut self, life: &mut Life) -> Result<(), String> {
+        let (follower, from) = match &mut life.follower {
+            Some((follower, from)) => (follower, from),
+            none => {
+                let durable = life.shared.durable.end();
+                let from = if self.rng.bool() { life.shared.files.table.oldest() } else { durable };
+                let follower =
+                    Follow::new(Arc::clone(&life.shared), from).map_err(|e| e.to_string())?;
+                let (follower, from) = none.insert((follower, from));
+                (follower, from)
+            }
+        };
+        for _ in 0..self.rng.usize(..20) {
+            let at = self.oracle.records.partition_point(|(lsn, _)| lsn < from);
+            let expected = self.oracle.records.get(at);
+            match follower.try_next() {
+                Ok(Some(record)) => {
+                    let same = expected.is_some_and(|(lsn, payload)| {
+                        *lsn == record.lsn.as_u64() && payload == record.payload
+                    });
+                    if !same || record.lsn.as_u64() >= life.shared.durable.end() {
+                        return Err(format!("followed {} instead of {from}", record.lsn));
+                    }
+                    *from = record.lsn.as_u64() + 1;
+                }
+                Ok(None) => {
+                    let end = life.shared.durable.end();
+                    return match expected {
+                        Some((lsn, _)) if *lsn < end => Err(format!("{lsn} was not followed")),
+                        _ => Ok(()),
+                    };
+                }
+                Err(Error::Io { .. }) => {
+                    life.follower = None;
+                    return Ok(());
+                }
+                // It had delivered what was cut.
+                Err(Error::Truncated { to, .. })
+                    if *from < to.as_u64() && life.shared.files.cuts.at(*from - 1).is_some() =>
+                {
+                    life.follower = None;
+                    return Ok(());
+                }
+                Err(e) => return Err(format!("follow: {e}")),
+            }
+        }
+        if self.rng.u8(0..8) == 0 {
+            life.follower = None;
+        }
+        Ok(())
+    }
+
+    /// Takes down what is acknowledged now, and what retention may remove.
+    pub(super) fn note(&mut self, life: &Life) {
+        let end = life.shared.durable.end();
+        self.oracle.acknowledged = self.oracle.acknowledged.max(end);
+        if let Some(from) = self.oracle.cutting
+            && let Some(cut) = life.shared.files.cuts.at(from)
+        {
+            self.oracle.cut(from, cut.to);
+            self.oracle.cutting = None;
+        }
+        if self.options.max_segments.is_some() {
+            self.oracle.may_be_gone = self.oracle.may_be_gone.max(life.shared.retire_wanted());
+        }
+    }
+
+    pub(super) fn live(&mut self, actions: usize) -> Result<Ending, String> {
+        let Some(mut life) = self.open()? else { return Ok(Ending::Stopped) };
+        for _ in 0..actions {
+            self.act(&mut life)?;
+            if life.shared.durable.is_poisoned() {
+                // Nothing goes on after a failure.
+                let end = life.shared.durable.end();
+                for _ in 0..50 {
+                    self.act(&mut life)?;
+                }
+                if life.shared.durable.end() != end || life.core.try_append(b"x").is_ok() {
+                    return Err("the log went on after a failure".into());
+                }
+                return Ok(Ending::Stopped);
+            }
+        }
+        if self.rng.bool() {
+            return Ok(Ending::Stopped);
+        }
+        life.shared.begin_close();
+        for _ in 0..10_000 {
+            if life.io.step().finished {
+                let all =
+                    self.oracle.records.last().is_none_or(|r| r.0 < life.shared.durable.end());
+                self.note(&life);
+                if !life.shared.durable.is_poisoned() && !all {
+                    return Err("closed, but not durable".into());
+                }
+                let poisoned = life.shared.durable.is_poisoned();
+                return Ok(if poisoned { Ending::Stopped } else { Ending::Closed });
+            }
+            life.io.wait(None);
+            if self.rng.u8(0..4) == 0 {
+                life.helper.step();
+            }
+            self.clock.advance(Duration::from_micros(100));
+        }
+        Err("close hangs".into())
+    }
+}
+
+impl Life {
+    pub(super) fn run(&mut self) {
+        self.io.step();
+        self.io.wait(None);
+        self.full = false;
+    }
+
+    /// Closes the log cleanly.
+    pub(super) fn close(&mut self) {
+        self.shared.begin_close();
+        for _ in 0..10_000 {
+            if self.io.step().finished {
+                return;
+            }
+            self.io.wait(None);
+            self.helper.step();
+        }
+        panic!("it does not close");
+    }
+
+    /// Steps until everything appended is durable.
+    pub(super) fn make_durable(&mut self) {
+        for _ in 0..10_000 {
+            self.run();
+            self.helper.step();
+            if self.shared.durable.end() >= self.shared.ring.reserved_end() {
+                return;
+            }
+        }
+        panic!("it does not settle");
+    }
+}
+
+/// `None`: the machine went off meanwhile.
+pub(super) fn read_all(shared: &Arc<Shared>) -> Result<Option<Records>, String> {
+    let reader = Reader::new(Arc::clone(&shared.files), Lsn::ZERO.as_u64(), shared.durable.end());
+    let mut found = Vec::new();
+    for record in reader {
+        match record {
+            Ok(record) => found.push((record.lsn.as_u64(), record.payload)),
+            Err(Error::Io { .. }) => return Ok(None),
+            Err(e) => return Err(format!("replay: {e}")),
+        }
+    }
+    Ok(Some(found))
+}
+
+/// The same, backwards; unless reading fails, or retention is faster.
+fn read_back(shared: &Arc<Shared>, found: &Records) -> Result<(), String> {
+    let mut expected = found.iter().rev();
+    for record in BackwardReader::new(Arc::clone(&shared.files), shared.durable.end()) {
+        let record = match record {
+            Ok(record) => record,
+            Err(Error::Io { .. }) => return Ok(()),
+            Err(e) => return Err(format!("backwards: {e}")),
+        };
+        match expected.next() {
+            Some((lsn, payload)) if *lsn == record.lsn.as_u64() && *payload == record.payload => {}
+            other => return Err(format!("backwards: {} instead of {other:?}", record.lsn)),
+        }
+    }
+    match expected.next() {
+        Some((lsn, _)) if *lsn >= shared.files.table.oldest() => {
+            Err(format!("backwards: {lsn} is missing"))
+        }
+        _ => Ok(()),
+    }
+}

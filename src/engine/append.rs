@@ -1,0 +1,280 @@
+//! Appending and waiting, without the threads: what handles, futures and the simulation share.
+//!
+//! Payload bytes are summed and user code is run before the reservation, except for the closure of
+//! `append_with`: between reservation and publication nothing may wait.
+
+use std::sync::Arc;
+
+use crate::durable::Verdict;
+use crate::engine::state::Shared;
+use crate::error::{Error, Result};
+use crate::format::{
+    BATCH_HEADER, EpochId, KIND_BATCH, KIND_DATA, PayloadSum, RECORD_HEADER, Seed, item_size,
+    stored_size, write_abort, write_item,
+};
+use crate::lsn::Lsn;
+use crate::ring::{Refused, Reservation};
+use crate::sys::reentrancy::{self, Filling};
+
+/// What it takes to append to one open log.
+#[derive(Debug, Clone)]
+pub(crate) struct Core {
+    pub(crate) shared: Arc<Shared>,
+    seed: Seed,
+    tag: u16,
+    max_record: usize,
+}
+
+impl Core {
+    pub(crate) fn new(shared: Arc<Shared>, log_id: &[u8; 16], epoch: u64, max: usize) -> Self {
+        let tag = EpochId { counter: epoch, nonce: 0 }.tag();
+        Core { shared, seed: Seed::new(log_id), tag, max_record: max }
+    }
+
+    #[cfg(all(test, not(ringwal_loom)))]
+    pub(crate) fn max_record(&self) -> usize {
+        self.max_record
+    }
+
+    #[inline]
+    fn check_running(&self) -> Result<()> {
+        self.shared.stir();
+        self.shared.durable.check_running()
+    }
+
+    /// After a refusal.
+    #[cold]
+    fn reserve_or_wait(&self, len: u64) -> Result<Reservation<'_>> {
+        while self.shared.drive() {
+            match self.shared.ring.reserve_or_refuse(len) {
+                Err(Refused::Full) => {}
+                room => return room.map_err(|r| self.refused(r)),
+            }
+        }
+        self.shared.ring.reserve_or_wait(len).map_err(|r| self.refused(r))
+    }
+
+    #[inline]
+    fn check_len(&self, len: usize) -> Result<()> {
+        if len <= self.max_record {
+            Ok(())
+        } else {
+            Err(Error::RecordTooLarge { len, max: self.max_record })
+        }
+    }
+
+    /// Why a reservation was refused, in the log's terms.
+    #[cold]
+    pub(crate) fn refused(&self, refused: Refused) -> Error {
+        match refused {
+            // The ring may be full because there is no segment to write to.
+            Refused::Full => self.shared.obstacle().unwrap_or(Error::RingFull),
+            Refused::NoSpace => self.shared.no_segment(),
+            Refused::Stopped => self.shared.durable.check_running().err().unwrap_or(Error::Closed),
+        }
+    }
+
+    /// Fills a reservation with one data record.
+    #[inline]
+    fn put(&self, mut room: Reservation<'_>, payload: &[u8], sum: PayloadSum) -> Lsn {
+        let lsn = room.lsn();
+        let bytes = room.bytes();
+        // The last 8 bytes hold the padding; the payload overwrites what is its own.
+        if let Some(last) = bytes.last_chunk_mut::<8>() {
+            *last = [0; 8];
+        }
+        bytes[RECORD_HEADER..RECORD_HEADER + payload.len()].copy_from_slice(payload);
+        sum.write_header(bytes, lsn, KIND_DATA, self.tag);
+        room.publish(1);
+        Lsn::new(lsn)
+    }
+
+    #[inline]
+    pub(crate) fn append(&self, payload: &[u8]) -> Result<Lsn> {
+        self.check_running()?;
+        reentrancy::check_may_wait()?;
+        self.check_len(payload.len())?;
+        let sum = self.seed.sum(payload);
+        let len = stored_size(payload.len());
+        let room = match self.shared.ring.try_reserve(len) {
+            Ok(room) => room,
+            Err(_) => self.reserve_or_wait(len)?,
+        };
+        Ok(self.put(room, payload, sum))
+    }
+
+    #[inline]
+    pub(crate) fn try_append(&self, payload: &[u8]) -> Result<Lsn> {
+        self.check_running()?;
+        reentrancy::check_not_filling()?;
+        self.check_len(payload.len())?;
+        let sum = self.seed.sum(payload);
+        let len = stored_size(payload.len());
+        let room = match self.shared.ring.try_reserve(len) {
+            Ok(room) => room,
+            Err(_) => self.shared.ring.reserve_or_refuse(len).map_err(|r| self.refused(r))?,
+        };
+        Ok(self.put(room, payload, sum))
+    }
+
+    /// Checks an append that is to be polled, and the bytes that it needs.
+    pub(crate) fn check_append(&self, payload: &[u8]) -> Result<u64> {
+        self.check_running()?;
+        reentrancy::check_not_filling()?;
+        self.check_len(payload.len())?;
+        Ok(stored_size(payload.len()))
+    }
+
+    pub(crate) fn put_polled(&self, room: Reservation<'_>, payload: &[u8]) -> Lsn {
+        self.put(room, payload, self.seed.sum(payload))
+    }
+
+    /// Gives a reservation up: its bytes become an abort record.
+    pub(crate) fn abort(&self, mut room: Reservation<'_>) {
+        let lsn = room.lsn();
+        write_abort(room.bytes(), lsn, &self.seed, self.tag);
+        room.publish(0);
+    }
+
+    pub(crate) fn append_with(&self, len: usize, fill: impl FnOnce(&mut [u8])) -> Result<Lsn> {
+        self.check_running()?;
+        reentrancy::check_may_wait()?;
+        self.check_len(len)?;
+        let stored = stored_size(len);
+        let room = match self.shared.ring.try_reserve(stored) {
+            Ok(room) => room,
+            Err(_) => self.reserve_or_wait(stored)?,
+        };
+        // A panic in `fill` must not leave a hole: dropped on the way out, this aborts.
+        let mut room = AbortOnDrop { core: self, room: Some(room) };
+        let Some(reserved) = &mut room.room else { return Err(Error::Closed) };
+        let lsn = reserved.lsn();
+        let bytes = reserved.bytes();
+        bytes.fill(0);
+        {
+            let _inside = Filling::enter();
+            fill(&mut bytes[RECORD_HEADER..RECORD_HEADER + len]);
+        }
+        let sum = self.seed.sum(&bytes[RECORD_HEADER..RECORD_HEADER + len]);
+        sum.write_header(bytes, lsn, KIND_DATA, self.tag);
+        if let Some(reserved) = room.room.take() {
+            reserved.publish(1);
+        }
+        Ok(Lsn::new(lsn))
+    }
+
+    pub(crate) fn append_batch<T: AsRef<[u8]>>(&self, records: &[T], wait: bool) -> Result<Lsn> {
+        self.check_running()?;
+        reentrancy::check_may_wait()?;
+        // as_ref() is user code: called once for each, before anything is reserved.
+        let slices: Vec<&[u8]> = records.iter().map(AsRef::as_ref).collect();
+        if slices.is_empty() {
+            return Err(Error::EmptyBatch);
+        }
+        // A sum that overflows is too large in any case; one item's size does not.
+        let sizes = slices.iter().map(|s| item_size(s.len()));
+        let total = sizes.fold(BATCH_HEADER as u64, u64::saturating_add);
+        self.check_len(usize::try_from(total - RECORD_HEADER as u64).unwrap_or(usize::MAX))?;
+        let room = match self.shared.ring.try_reserve(total) {
+            Ok(room) => room,
+            Err(refused) if !wait => return Err(self.refused(refused)),
+            Err(_) => self.reserve_or_wait(total)?,
+        };
+        Ok(self.put_batch(room, &slices))
+    }
+
+    fn put_batch(&self, mut room: Reservation<'_>, slices: &[&[u8]]) -> Lsn {
+        let lsn = room.lsn();
+        let bytes = room.bytes();
+        bytes[RECORD_HEADER..BATCH_HEADER].copy_from_slice(&(slices.len() as u32).to_le_bytes());
+        let mut at = BATCH_HEADER;
+        for slice in slices {
+            at = write_item(bytes, at, slice);
+        }
+        let sum = self.seed.sum(&bytes[RECORD_HEADER..]);
+        sum.write_header(bytes, lsn, KIND_BATCH, self.tag);
+        room.publish(slices.len() as u32);
+        Lsn::new(lsn + BATCH_HEADER as u64)
+    }
+
+    /// Refuses positions that were never given out: waiting for one would not end.
+    pub(crate) fn check_appended(&self, lsn: u64) -> Result<()> {
+        self.check_not_forked()?;
+        let end = self.shared.ring.reserved_end();
+        if lsn < end {
+            return Ok(());
+        }
+        Err(Error::NotAppended { lsn: Lsn::new(lsn), end: Lsn::new(end) })
+    }
+
+    /// How it stands with `lsn`, after a sync of it has been asked for.
+    pub(crate) fn ask_durable(&self, lsn: u64) -> Verdict {
+        match self.shared.durable.verdict(lsn) {
+            Verdict::NotYet => {}
+            Verdict::Durable => return self.unless_cut(lsn),
+            failed => return failed,
+        }
+        if let Err(e) = self.check_appended(lsn) {
+            return Verdict::Failed(e);
+        }
+        if self.shared.durable.demand(lsn + 1) {
+            self.shared.ring.doorbell.ring();
+        }
+        Verdict::NotYet
+    }
+
+    /// The verdict of a durable position: it may have been cut out.
+    pub(crate) fn unless_cut(&self, lsn: u64) -> Verdict {
+        let cuts = &self.shared.files.cuts;
+        if cuts.count() > 0 && self.shared.durable.is_forked() {
+            return Verdict::Failed(Error::Forked);
+        }
+        match cuts.check(lsn) {
+            Ok(()) => Verdict::Durable,
+            Err(e) => Verdict::Failed(e),
+        }
+    }
+
+    pub(crate) fn wait_durable(&self, lsn: u64) -> Result<()> {
+        match self.ask_durable(lsn) {
+            Verdict::Durable => Ok(()),
+            Verdict::Failed(e) => Err(e),
+            Verdict::NotYet => {
+                reentrancy::check_may_wait()?;
+                self.shared.wait_durable(lsn)?;
+                self.shared.files.cuts.check(lsn)
+            }
+        }
+    }
+
+    /// In a child of fork() the ring may be in any state, and a lock held for ever.
+    pub(crate) fn check_not_forked(&self) -> Result<()> {
+        if self.shared.durable.is_forked() { Err(Error::Forked) } else { Ok(()) }
+    }
+
+    pub(crate) fn sync(&self) -> Result<Lsn> {
+        self.check_not_forked()?;
+        let end = self.shared.ring.reserved_end();
+        if end > self.shared.durable.end() {
+            self.wait_durable(end - 1)?;
+        }
+        Ok(self.durable_end())
+    }
+
+    pub(crate) fn durable_end(&self) -> Lsn {
+        Lsn::new(self.shared.durable.end())
+    }
+}
+
+struct AbortOnDrop<'a> {
+    core: &'a Core,
+    room: Option<Reservation<'a>>,
+}
+
+impl Drop for AbortOnDrop<'_> {
+    fn drop(&mut self) {
+        if let Some(room) = self.room.take() {
+            self.core.abort(room);
+        }
+    }
+}

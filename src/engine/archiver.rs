@@ -1,0 +1,191 @@
+//! A hook on segments that the log has left: archive it, then let it go.
+//!
+//! 1. The hook is called for one segment at a time, oldest first, when all of its records are durable.
+//! 2. A segment stays until the hook has returned `Ok` for it and that is durable; then retention may remove it.
+//! 3. What was let go is remembered as a consumer's position is: after opening again it goes on with the
+//!    first segment that was not. So the hook may be called again for a segment, and never misses one.
+//! 4. The hook's thread does no I/O for the log, and nobody waits for the hook but retention, and `close` for
+//!    a while. After that the position is not touched any more.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::engine::state::Shared;
+use crate::error::{Error, Result};
+use crate::format::SegmentHeader;
+use crate::hooks::{OnSealed, SealedSegment};
+use crate::lsn::Lsn;
+use crate::positions::Slots;
+use crate::sys::panics::caught;
+use crate::sys::sync::{Mutex, lock};
+
+/// How long `close` waits for a call of the hook that goes on.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Pauses before a failed call is made again: doubled each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// What the hook's thread works on; `None` once nobody waits for it any more.
+#[derive(Debug)]
+pub(crate) struct Sealed {
+    shared: Arc<Shared>,
+    slots: Arc<Mutex<Option<Slots>>>,
+    position: u64,
+    /// Before a failed call is made again.
+    pause: Duration,
+}
+
+/// What a step came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// A segment was let go; there may be another.
+    Again,
+    /// After this pause.
+    After(Duration),
+    /// When the log has left a segment, or one that it has left is durable.
+    OnBell,
+    /// The log has ended, or nobody waits for the hook any more.
+    Over,
+}
+
+/// Taken by whoever ends the log.
+#[derive(Debug)]
+pub(crate) struct SealedThread {
+    pub(crate) thread: std::thread::JoinHandle<()>,
+    pub(crate) slots: Arc<Mutex<Option<Slots>>>,
+}
+
+impl Sealed {
+    /// Finds where the hook has got to. From here on retention waits for it.
+    pub(crate) fn open(shared: &Arc<Shared>, log_id: [u8; 16]) -> Result<Self> {
+        let files = &shared.files;
+        let (name, temporary) = (files.names.sealed(), files.names.sealed_temporary());
+        let all = files.dir.list().map_err(|e| Error::io("list", files.dir.path_of(""), e))?;
+        let known = all.iter().any(|entry| entry.name == name);
+        let (slots, position) = match known {
+            true => Slots::open(&*files.dir, &name, log_id)?,
+            false => {
+                let oldest = files.table.oldest();
+                (Slots::create(&*files.dir, &name, &temporary, log_id, oldest)?, oldest)
+            }
+        };
+        shared.set_released(position);
+        let slots = Arc::new(Mutex::new(Some(slots)));
+        Ok(Sealed { shared: Arc::clone(shared), slots, position, pause: FIRST_PAUSE })
+    }
+
+    pub(crate) fn slots(&self) -> Arc<Mutex<Option<Slots>>> {
+        Arc::clone(&self.slots)
+    }
+
+    /// The next segment, and whether it is whole on the device.
+    fn next(&self) -> Option<(SegmentHeader, bool)> {
+        let mut next = None;
+        self.shared.files.table.closed_from(self.position, |header, _| {
+            next = Some(*header);
+            false
+        });
+        let header = next?;
+        // The end passes this one's with the first group of the next.
+        Some((header, self.shared.durable.end() > header.end()))
+    }
+
+    fn call(&self, hook: &OnSealed, header: &SegmentHeader) -> std::result::Result<(), String> {
+        let files = &self.shared.files;
+        let segment = SealedSegment {
+            path: files.dir.path_of(&files.names.segment(header.base)),
+            base: Lsn::new(header.base),
+            end: Lsn::new(header.end()),
+        };
+        let mut hook = lock(&hook.0);
+        match caught(|| (*hook)(&segment)) {
+            Some(Ok(())) => Ok(()),
+            Some(Err(e)) => Err(e.to_string()),
+            None => Err("it panicked".into()),
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.shared.is_closing() || self.shared.durable.is_poisoned()
+    }
+
+    /// Calls the hook for the next segment, if there is one.
+    pub(crate) fn step(&mut self, hook: &OnSealed) -> Next {
+        if self.is_over() {
+            return Next::Over;
+        }
+        let header = match self.next() {
+            None => return Next::OnBell,
+            // The I/O thread rings when it is.
+            Some((_, false)) => return Next::OnBell,
+            Some((header, true)) => header,
+        };
+        match self.call(hook, &header).and_then(|()| self.release(&header)) {
+            Ok(true) => {
+                self.pause = FIRST_PAUSE;
+                self.shared.nudge_helper();
+                Next::Again
+            }
+            Ok(false) => Next::Over,
+            Err(error) => {
+                self.shared.counters.sealed_failures.add(1);
+                let segment = self.shared.files.names.segment(header.base);
+                tracing::warn!(%segment, %error, "the hook on sealed segments failed; trying on");
+                let pause = self.pause;
+                self.pause = (pause * 2).min(LONGEST_PAUSE);
+                Next::After(pause)
+            }
+        }
+    }
+
+    /// False: nobody waits for the hook any more.
+    fn release(&mut self, header: &SegmentHeader) -> std::result::Result<bool, String> {
+        let mut slots = lock(&self.slots);
+        let Some(slots) = slots.as_mut() else { return Ok(false) };
+        slots.store(header.end()).map_err(|e| format!("its position cannot be stored: {e}"))?;
+        self.position = header.end();
+        self.shared.set_released(self.position);
+        Ok(true)
+    }
+}
+
+/// Calls the hook until the log is closed or has failed.
+pub(crate) fn run(mut sealed: Sealed, hook: &OnSealed) {
+    let shared = Arc::clone(&sealed.shared);
+    loop {
+        let seen = shared.sealed_bell.load();
+        match sealed.step(hook) {
+            Next::Again => {}
+            Next::OnBell => shared.sealed_bell.wait(seen, None),
+            Next::Over => return,
+            // A failed call is not made again sooner because another segment was left meanwhile.
+            Next::After(pause) => {
+                let until = Instant::now() + pause;
+                while !sealed.is_over() {
+                    let left = until.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        break;
+                    }
+                    shared.sealed_bell.wait(shared.sealed_bell.load(), Some(left));
+                }
+            }
+        }
+    }
+}
+
+impl SealedThread {
+    /// Waits for a call that goes on, for a while; then it is left alone, and may store nothing.
+    pub(crate) fn end(self, shared: &Shared) {
+        let until = Instant::now() + PATIENCE;
+        shared.ring_sealed();
+        while !self.thread.is_finished() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        if self.thread.is_finished() {
+            let _ = self.thread.join();
+        } else {
+            tracing::warn!("the hook on sealed segments does not return; it is left alone");
+        }
+        *lock(&self.slots) = None;
+    }
+}

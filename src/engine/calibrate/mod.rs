@@ -1,0 +1,185 @@
+//! Which commit method is faster on this device, and whether it can be trusted.
+//!
+//! 1. Runs beside the log, in a file of its own that has lost its name, and writes no segment.
+//! 2. A verdict against the default needs both: a gain beyond the noise, and evidence that the
+//!    faster method's writes reach the medium. Whatever is unknown is a verdict for the linked sync.
+//! 3. Nothing here fails a log: what cannot be measured leaves the default.
+
+pub(crate) mod memo;
+mod timing;
+
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use crate::io::backend::{Chosen, Method, MethodReason};
+use crate::io::fs::{Device, Dir, WriteCache, is_no_space};
+use crate::segment::Names;
+use timing::Timings;
+
+/// DSYNC has to be at least this much faster to be chosen: less is noise.
+const WORTH: f64 = 0.95;
+/// Within this of each other the methods are measured again at the next open, rather than a verdict
+/// remembered that another moment would have turned.
+const UNCLEAR: std::ops::Range<f64> = 0.88..1.12;
+
+/// Syncs with four in flight have to take less than this share of the time of one alone, each, or
+/// they are made one after the other, each for all that came meanwhile.
+const WORTH_PARALLEL: f64 = 0.85;
+
+/// What was found out earlier, in this process or by another one in this directory.
+pub(crate) fn remembered(dir: &dyn Dir, names: &Names) -> Option<Chosen> {
+    let device = Device::under(&dir.path_of(""))?;
+    memo::recall(dir, names, &key(&device))
+}
+
+/// Times the methods; takes some 30 ms on a fast disk and about a second on a slow one. Gives up when
+/// `cancelled`.
+pub(crate) fn measure(dir: &dyn Dir, names: &Names, cancelled: &dyn Fn() -> bool) -> Chosen {
+    let default = |detail: String| Chosen {
+        method: Method::Linked,
+        reason: MethodReason::Default,
+        parallel: true,
+        detail,
+    };
+    let Some(device) = Device::under(&dir.path_of("")) else {
+        return default("right on every device; this one is not known to /sys/dev/block".into());
+    };
+    match timing::run(dir, names, &device, cancelled) {
+        Ok(timings) => {
+            let (method, detail) = judge(&timings, device.write_cache());
+            let pace = if method == Method::Dsync { timings.dsync } else { timings.linked };
+            let parallel = ratio(pace.together, pace.alone) < WORTH_PARALLEL;
+            let chosen = Chosen { method, reason: MethodReason::Measured, parallel, detail };
+            if timings.is_clear() {
+                memo::remember(dir, names, &key(&device), &chosen);
+            }
+            chosen
+        }
+        Err(e) if e.kind() == io::ErrorKind::Interrupted => default("closed too early".into()),
+        Err(e) if is_no_space(&e) => default("no space to measure in".into()),
+        Err(e) => default(format!("right on every device; measuring failed: {e}")),
+    }
+}
+
+/// Device, filesystem mount and kernel: what a verdict holds for.
+fn key(device: &Device) -> String {
+    let release = |name| std::fs::read_to_string(format!("/proc/sys/kernel/{name}"));
+    let line = |text: io::Result<String>| text.unwrap_or_default().trim().replace('\n', " ");
+    let kernel = [line(release("osrelease")), line(release("version"))].join(" ");
+    format!("{}; {kernel}", device.identity())
+}
+
+impl Timings {
+    /// DSYNC's time by the linked sync's: the geometric mean of alone and together.
+    fn gain(&self) -> f64 {
+        let alone = ratio(self.dsync.alone, self.linked.alone);
+        let together = ratio(self.dsync.together, self.linked.together);
+        (alone * together).sqrt()
+    }
+
+    fn is_clear(&self) -> bool {
+        !UNCLEAR.contains(&self.gain())
+    }
+}
+
+impl fmt::Display for Timings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let us = |t: Duration| t.as_micros();
+        write!(
+            f,
+            "4 KiB: linked-fsync {} us alone, {} us each with four in flight; dsync {} and {} us",
+            us(self.linked.alone),
+            us(self.linked.together),
+            us(self.dsync.alone),
+            us(self.dsync.together),
+        )
+    }
+}
+
+fn ratio(a: Duration, b: Duration) -> f64 {
+    a.as_secs_f64() / b.as_secs_f64().max(1e-9)
+}
+
+/// The verdict, and why.
+fn judge(timings: &Timings, cache: Option<WriteCache>) -> (Method, String) {
+    if timings.gain() > WORTH {
+        return (Method::Linked, format!("not slower here; {timings}"));
+    }
+    let trust = match cache {
+        None => Err("whether the disk has a write cache is not known"),
+        Some(WriteCache::Through) => Ok("the disk has no volatile cache"),
+        Some(WriteCache::Back { fua: true }) => Ok("the disk writes past its cache (FUA)"),
+        Some(WriteCache::Back { fua: false }) => match timings.dsync_flushes {
+            None => Err("the disk counts no flushes"),
+            Some(n) if n >= timings.dsync_commits => Ok("each write was followed by a flush"),
+            Some(_) => Err("dsync writes were not followed by flushes"),
+        },
+    };
+    match trust {
+        Ok(why) => (Method::Dsync, format!("faster here; {timings}; {why}")),
+        Err(why) => (Method::Linked, format!("dsync is not trusted: {why}; {timings}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::timing::Pace;
+    use super::*;
+
+    fn timings(linked: (u64, u64), dsync: (u64, u64), flushes: Option<u64>) -> Timings {
+        let pace = |(alone, together)| Pace {
+            alone: Duration::from_micros(alone),
+            together: Duration::from_micros(together),
+        };
+        Timings {
+            linked: pace(linked),
+            dsync: pace(dsync),
+            dsync_commits: 20,
+            dsync_flushes: flushes,
+        }
+    }
+
+    fn method(t: &Timings, cache: Option<WriteCache>) -> Method {
+        judge(t, cache).0
+    }
+
+    const BACK: Option<WriteCache> = Some(WriteCache::Back { fua: false });
+    const FUA: Option<WriteCache> = Some(WriteCache::Back { fua: true });
+
+    #[test]
+    fn the_faster_method_is_chosen_where_it_is_trusted() {
+        // A datacentre disk, a consumer disk, and this kind of virtual one.
+        assert_eq!(
+            method(&timings((16, 8), (11, 6), Some(0)), Some(WriteCache::Through)),
+            Method::Dsync
+        );
+        assert_eq!(method(&timings((1675, 500), (4019, 2000), Some(20)), FUA), Method::Linked);
+        assert_eq!(method(&timings((110, 57), (95, 43), Some(20)), BACK), Method::Dsync);
+    }
+
+    #[test]
+    fn a_gain_within_the_noise_changes_nothing() {
+        assert_eq!(method(&timings((100, 50), (98, 49), Some(20)), BACK), Method::Linked);
+        // Faster alone, slower together.
+        assert_eq!(method(&timings((100, 50), (90, 60), Some(20)), BACK), Method::Linked);
+    }
+
+    #[test]
+    fn only_a_clear_verdict_is_remembered() {
+        assert!(timings((130, 43), (98, 32), None).is_clear());
+        assert!(timings((100, 50), (240, 80), None).is_clear());
+        assert!(!timings((143, 45), (146, 41), None).is_clear());
+    }
+
+    #[test]
+    fn what_is_not_proven_is_not_trusted() {
+        let fast = |flushes| timings((110, 57), (50, 20), flushes);
+        assert_eq!(method(&fast(Some(0)), BACK), Method::Linked);
+        assert_eq!(method(&fast(Some(19)), BACK), Method::Linked);
+        assert_eq!(method(&fast(None), BACK), Method::Linked);
+        assert_eq!(method(&fast(Some(20)), None), Method::Linked);
+        // FUA writes raise no counter.
+        assert_eq!(method(&fast(Some(0)), FUA), Method::Dsync);
+    }
+}

@@ -1,0 +1,180 @@
+//! Commits of one block, timed in a file of their own.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::io::backend::{Backend, Method, Part, UringBackend, Write};
+use crate::io::fs::{Access, AlignedBuf, Device, Dir, File, write_full};
+use crate::ring::Memory;
+use crate::segment::Names;
+
+/// Written blocks that the commits go round in.
+const BLOCKS: u64 = 16;
+const DEPTH: usize = 4;
+/// Commits of a round, one after the other and with four in flight.
+const ALONE: u64 = 4;
+const TOGETHER: u64 = 12;
+/// Rounds at most, and at least however slow the disk is; between them the time decides.
+const ROUNDS: usize = 16;
+const ROUNDS_AT_LEAST: usize = 5;
+const ENOUGH: Duration = Duration::from_millis(200);
+/// A disk that takes longer for one commit is not to be measured while a log waits for it.
+const HOPELESS: Duration = Duration::from_secs(5);
+
+/// The typical time of a commit.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pace {
+    pub(super) alone: Duration,
+    /// With four in flight: time by commits.
+    pub(super) together: Duration,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Timings {
+    pub(super) linked: Pace,
+    pub(super) dsync: Pace,
+    /// DSYNC commits that were made one after the other, and the disk's flushes meanwhile: by others
+    /// too, so that fewer than commits proves something and more does not.
+    pub(super) dsync_commits: u64,
+    pub(super) dsync_flushes: Option<u64>,
+}
+
+struct Bench {
+    backend: UringBackend,
+    memory: Arc<Memory>,
+    block: u32,
+    next: u64,
+}
+
+/// `Interrupted`: cancelled.
+pub(super) fn run(
+    dir: &dyn Dir,
+    names: &Names,
+    device: &Device,
+    cancelled: &dyn Fn() -> bool,
+) -> io::Result<Timings> {
+    let file = scratch(dir, names)?;
+    let block = dir.block_size();
+    let memory = Memory::new(block as usize, DEPTH).ok_or(io::ErrorKind::OutOfMemory)?;
+    let memory = Arc::new(memory);
+    let mut backend = UringBackend::new(DEPTH, Arc::clone(&memory), DEPTH, block as usize, None)?;
+    backend.attach(0, &file)?;
+    let mut bench = Bench { backend, memory, block, next: 0 };
+    let begun = Instant::now();
+    let mut samples: [[Vec<Duration>; 2]; 2] = Default::default();
+    let (mut commits, mut flushes) = (0, Some(0));
+    for round in 0..ROUNDS {
+        // Each method is first as often as second.
+        let order = [round % 2, (round + 1) % 2];
+        for which in order {
+            let method = [Method::Linked, Method::Dsync][which];
+            if cancelled() {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            let before = device.flushes();
+            let alone = bench.commits(method, ALONE, 1)?;
+            if method == Method::Dsync {
+                commits += ALONE;
+                let rose = device.flushes().zip(before).map(|(after, before)| after - before);
+                flushes = flushes.zip(rose).map(|(sum, rose)| sum + rose);
+            }
+            samples[which][0].push(alone);
+            samples[which][1].push(bench.commits(method, TOGETHER, DEPTH)?);
+        }
+        if round + 1 >= ROUNDS_AT_LEAST && begun.elapsed() > ENOUGH {
+            break;
+        }
+    }
+    let pace = |[alone, together]: &mut [Vec<Duration>; 2]| Pace {
+        alone: typical(alone),
+        together: typical(together),
+    };
+    let [linked, dsync] = &mut samples;
+    Ok(Timings {
+        linked: pace(linked),
+        dsync: pace(dsync),
+        dsync_commits: commits,
+        dsync_flushes: flushes,
+    })
+}
+
+/// The lower quartile: what else the disk does meanwhile, the log's own commits too, only ever makes
+/// a commit slower.
+fn typical(samples: &mut [Duration]) -> Duration {
+    samples.sort_unstable();
+    samples.get(samples.len() / 4).copied().unwrap_or_default()
+}
+
+/// A file of written blocks that is gone with its last descriptor.
+fn scratch(dir: &dyn Dir, names: &Names) -> io::Result<Arc<dyn File>> {
+    let name = names.scratch();
+    let _ = dir.remove(&name);
+    let file = dir.open(&name, Access::Create)?;
+    dir.remove(&name)?;
+    let zeroes = AlignedBuf::new((u64::from(dir.block_size()) * BLOCKS) as usize);
+    write_full(&*file, &zeroes, 0)?;
+    file.sync_data()?;
+    Ok(file)
+}
+
+impl Bench {
+    /// Time of one commit when `count` are made with `depth` in flight.
+    fn commits(&mut self, method: Method, count: u64, depth: usize) -> io::Result<Duration> {
+        let begun = Instant::now();
+        let (mut started, mut done) = (0, 0);
+        let mut flying = 0;
+        while done < count {
+            while flying < depth && started < count {
+                self.start(method, started);
+                started += 1;
+                flying += 1;
+            }
+            self.backend.wait(Some(Duration::from_secs(1)))?;
+            while let Some(completion) = self.backend.reap() {
+                let n = completion.result?;
+                if completion.part == Part::Write && n != self.block {
+                    return Err(io::Error::other("a short write"));
+                }
+                if completion.part == Part::Sync || method == Method::Dsync {
+                    done += 1;
+                    flying -= 1;
+                }
+            }
+            if begun.elapsed() > HOPELESS {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+        }
+        Ok(begun.elapsed() / count.max(1) as u32)
+    }
+
+    fn start(&mut self, method: Method, n: u64) {
+        let buffer = (n % DEPTH as u64) as usize;
+        let offset = self.next % BLOCKS * u64::from(self.block);
+        self.next += 1;
+        let write = Write {
+            token: n,
+            slot: 0,
+            offset,
+            start: self.memory.buffer(buffer),
+            len: self.block,
+            buffer,
+            method,
+        };
+        // SAFETY: the buffer is a block of `memory`, zeroed at allocation and never written to; the
+        // backend holds the memory, and waits for what is in flight, or leaks it, when it is dropped.
+        unsafe { self.backend.write(write) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_disturbs_some_rounds_does_not_count() {
+        let mut samples: Vec<_> = [900, 11, 12, 300, 10].map(Duration::from_micros).into();
+        assert_eq!(typical(&mut samples), Duration::from_micros(11));
+        assert_eq!(typical(&mut []), Duration::ZERO);
+    }
+}

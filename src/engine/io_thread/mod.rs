@@ -1,0 +1,529 @@
+//! The commit path: seal, submit, complete, publish. A state machine that is stepped.
+//!
+//! Time, completions and files come in from outside, so that a simulated disk can drive the whole
+//! of it on one thread; `thread.rs` is the shell that runs it for real.
+//!
+//! Invariants:
+//! 1. Groups are submitted in the order of their sequences. `groups` holds those that are not
+//!    durable yet, in that order; a group's token is its sequence.
+//! 2. A group is durable when its own write completed in full before a sync was submitted that
+//!    succeeded (a linked sync starts after its write; a DSYNC write is both), and every group before
+//!    it is durable. Only then does the durable end pass it.
+//! 3. A buffer is released when its write and those of all groups before it are complete.
+//! 4. After the first failed write or sync nothing is submitted any more.
+//! 5. The first group of a segment is submitted only when everything before the previous segment is
+//!    durable: at most two segments are ever unsynced.
+//! 6. A control group is submitted only when every group before it is durable: its durable end is
+//!    its own LSN.
+//! 7. The epoch group is durable before any other group of its epoch is submitted. Where the log ends with a mark it is
+//!    written only when something is to be written after it (`epoch.rs`): opening alone writes nothing.
+//! 8. In a step: completions, then the durable end, then the next submissions, then the wake-ups.
+
+mod epoch;
+mod groups;
+mod pace;
+mod submit;
+mod thread;
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub(crate) use thread::run;
+
+use crate::durable::Ready;
+use crate::engine::state::Shared;
+use crate::error::Failure;
+use crate::format::{EpochId, Flags, GroupHeader, Link, SegmentHeader};
+use crate::io::backend::{Backend, Completion, Method, Part, SLOTS};
+use crate::io::fs::File;
+use crate::options::Durability;
+use crate::ring::WakeOn;
+use crate::segment::cuts::Cut;
+use crate::segment::end_file::EndFile;
+use crate::stats::in_flight::Place;
+use crate::sys::clock::Clock;
+use groups::Groups;
+use pace::Pace;
+use submit::SLOW_RESERVATION;
+
+/// Tokens of syncs of their own; those of groups are below.
+const SYNC_TOKEN: u64 = 1 << 60;
+
+/// Nanoseconds that a task has to wake those that were left to it: it has been scheduled and polled
+/// in a fraction of this if its executor is not stuck.
+const RELAY: u64 = 300_000;
+
+/// What the loop is told once, at open.
+#[derive(Debug)]
+pub(crate) struct Setup {
+    pub(crate) log_id: [u8; 16],
+    pub(crate) epoch: EpochId,
+    /// The last group on the chain.
+    pub(crate) link: Link,
+    /// The epoch group is written only when there is something to write after it.
+    pub(crate) epoch_waits: bool,
+    /// The last group, if it is a mark and the epoch group may be written over it.
+    pub(crate) replaceable: Option<GroupHeader>,
+    /// The log ends with the mark of a clean close.
+    pub(crate) clean: bool,
+    pub(crate) active: SegmentHeader,
+    pub(crate) active_file: Arc<dyn File>,
+    pub(crate) oldest: u64,
+    pub(crate) block: u32,
+    pub(crate) depth: usize,
+    pub(crate) durability: Durability,
+    pub(crate) commit_delay: Duration,
+    pub(crate) idle_seal: Duration,
+    /// Where other processes are told how far the log is durable.
+    pub(crate) end_file: Option<EndFile>,
+}
+
+/// What a step came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Step {
+    pub(crate) progress: bool,
+    pub(crate) finished: bool,
+    /// What the sleeper must be woken for, beside completions.
+    pub(crate) wake_on: Option<WakeOn>,
+    /// When to step again at the latest, by the clock.
+    pub(crate) deadline: Option<u64>,
+}
+
+pub(crate) struct IoLoop {
+    shared: Arc<Shared>,
+    clock: Arc<dyn Clock>,
+    backend: Box<dyn Backend>,
+    setup: Setup,
+    pace: Pace,
+    /// The segment that groups go to, and its slot.
+    current: SegmentHeader,
+    slot: usize,
+    /// Attached files: base of the segment.
+    slots: [Option<u64>; SLOTS],
+    groups: Groups,
+    /// Sequence of the next group to be submitted, and of the next buffer to be released.
+    next: u64,
+    next_release: u64,
+    link: Link,
+    /// End of the last submitted group.
+    submitted_end: u64,
+    /// Completions still to come.
+    outstanding: usize,
+    /// The sync of its own that is in flight.
+    syncing: Option<u64>,
+    syncing_since: u64,
+    sync_ids: u64,
+    /// Syncs of their own are wanted up to here.
+    sync_until: u64,
+    interval_due: Option<u64>,
+    delay_due: Option<u64>,
+    idle_due: Option<u64>,
+    /// Whatever waits in the ring has come since then. `None`: it comes now.
+    queued_from: Option<u64>,
+    /// The last group is a control group, so that its mark covers everything.
+    marked: bool,
+    /// The last group submitted is the mark of a clean close.
+    closed: bool,
+    filling_since: Option<u64>,
+    started: bool,
+    /// A log to which nothing was written is closed with a mark.
+    marks_close: bool,
+    /// The disk was full when the log began to close.
+    full_at_close: bool,
+    closing: Closing,
+    failed: bool,
+    /// Positions that became durable and whose waiters are still to be woken.
+    to_wake: Option<(u64, u64)>,
+    /// Tasks were granted room in the ring and are still to be woken.
+    granted: bool,
+    ready: Ready,
+    /// When tasks that were left to each other are woken by this thread.
+    relay_due: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Closing {
+    No,
+    /// The ring is stopped and sealed; what is in it is being written.
+    Draining,
+    /// The clean-close group has been taken.
+    Marked,
+    Finished,
+}
+
+impl IoLoop {
+    /// Takes the epoch group as its first; [`IoLoop::step`] submits it.
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        clock: Arc<dyn Clock>,
+        mut backend: Box<dyn Backend>,
+        setup: Setup,
+    ) -> Result<Self, Failure> {
+        shared.ring.doorbell.connect(backend.waker());
+        backend
+            .attach(0, &setup.active_file)
+            .map_err(|e| Failure::from_io("attaching the active segment", &e))?;
+        if setup.replaceable.is_some() {
+            shared.ring.set_replaceable();
+        }
+        if !setup.epoch_waits && shared.ring.take_private().is_none() {
+            return Err(Failure::new("opening", "no block is left for the epoch group"));
+        }
+        let mut slots = [None; SLOTS];
+        slots[0] = Some(setup.active.base);
+        let mut io_loop = IoLoop {
+            clock,
+            backend,
+            pace: Pace::new(setup.depth, setup.durability == Durability::EveryGroup),
+            current: setup.active,
+            slot: 0,
+            slots,
+            groups: Groups::new(),
+            next: 0,
+            next_release: 0,
+            link: setup.link,
+            submitted_end: shared.durable.end(),
+            outstanding: 0,
+            syncing: None,
+            syncing_since: 0,
+            sync_ids: SYNC_TOKEN,
+            sync_until: 0,
+            interval_due: None,
+            delay_due: None,
+            idle_due: None,
+            queued_from: None,
+            marked: true,
+            closed: false,
+            filling_since: None,
+            started: false,
+            marks_close: false,
+            full_at_close: false,
+            closing: Closing::No,
+            failed: false,
+            to_wake: None,
+            granted: false,
+            ready: Ready::default(),
+            relay_due: None,
+            shared,
+            setup,
+        };
+        io_loop.hold_epoch();
+        Ok(io_loop)
+    }
+
+    /// Does all that can be done without waiting.
+    pub(crate) fn step(&mut self) -> Step {
+        let mut progress = false;
+        while let Some(completion) = self.backend.reap() {
+            self.complete(completion);
+            progress = true;
+        }
+        // The helper may have failed too.
+        self.failed |= self.shared.durable.is_poisoned();
+        if self.failed {
+            return self.failing_step(progress);
+        }
+        progress |= self.advance();
+        if !self.failed {
+            self.heed_requests();
+            progress |= self.submit_groups();
+            progress |= self.submit_sync();
+        }
+        self.note_flights();
+        if std::mem::take(&mut self.granted) {
+            self.submit_queued();
+            self.shared.ring.wake_tasks();
+            progress = true;
+        }
+        if let Some((from, to)) = self.to_wake.take() {
+            if self.shared.durable.has_waiters(from, to) {
+                self.submit_queued();
+                let begun = self.clock.now();
+                self.shared.durable.wake(from, to, &mut self.ready);
+                let taken = self.clock.now().saturating_sub(begun);
+                self.shared.recorders.wake_time.record(taken);
+            }
+            progress = true;
+        }
+        progress |= self.heed_left_tasks();
+        let finished = self.closing == Closing::Finished;
+        if finished
+            && !self.failed
+            && let Some(mut file) = self.setup.end_file.take()
+        {
+            file.seal(&*self.shared.files.dir);
+        }
+        let (wake_on, deadline) = self.sleep_until();
+        Step { progress: progress || self.failed, finished, wake_on, deadline }
+    }
+
+    /// The device works on the next group while those who wait are woken.
+    fn submit_queued(&mut self) {
+        if let Err(e) = self.backend.submit() {
+            self.fail(&Failure::from_io("submitting", &e));
+        }
+    }
+
+    /// Completions still to come.
+    #[cfg(all(any(test, feature = "testing"), not(ringwal_loom)))]
+    pub(crate) fn in_flight(&self) -> usize {
+        self.outstanding
+    }
+
+    /// Submits what is queued and sleeps until there may be something to do.
+    pub(crate) fn wait(&mut self, deadline: Option<u64>) {
+        let timeout = deadline.map(|d| Duration::from_nanos(d.saturating_sub(self.clock.now())));
+        if let Err(e) = self.backend.wait(timeout) {
+            self.fail(&Failure::from_io("waiting for completions", &e));
+            // Without completions nothing in flight is ever known to be done.
+            self.shared.ring.memory.leak();
+            self.outstanding = 0;
+        }
+    }
+
+    fn fail(&mut self, failure: &Failure) {
+        if !self.failed {
+            self.failed = true;
+            self.shared.fail(Failure {
+                kind: failure.kind,
+                op: failure.op,
+                os_error: failure.os_error,
+                detail: failure.detail.clone(),
+            });
+        }
+    }
+
+    /// After a failure: only waits for what is in flight.
+    fn failing_step(&mut self, progress: bool) -> Step {
+        let finished = self.outstanding == 0;
+        self.note_flights();
+        if finished {
+            self.closing = Closing::Finished;
+        }
+        Step { progress, finished, wake_on: None, deadline: None }
+    }
+
+    fn complete(&mut self, completion: Completion) {
+        self.outstanding = self.outstanding.saturating_sub(1);
+        let Completion { token, part, result } = completion;
+        let now = self.clock.now();
+        let recorders = &self.shared.recorders;
+        if token >= SYNC_TOKEN {
+            self.syncing = None;
+            match result {
+                Ok(_) => {
+                    recorders.sync_time.record(now.saturating_sub(self.syncing_since));
+                    self.groups.synced_by(token);
+                }
+                Err(e) => self.fail(&Failure::from_io("fdatasync", &e)),
+            }
+            return;
+        }
+        match (part, result) {
+            (Part::Write, Ok(n)) if n == self.groups.expected_len(token) => {
+                self.groups.complete(token, |group| {
+                    recorders.write_time.record(now.saturating_sub(group.submitted_at));
+                    group.written_at = now;
+                    group.written = true;
+                    group.synced |= group.method == Method::Dsync;
+                });
+            }
+            (Part::Write, Ok(n)) => {
+                let detail = format!("{n} of {} bytes", self.groups.expected_len(token));
+                self.fail(&Failure::new("short write", detail));
+            }
+            (Part::Write, Err(e)) => self.fail(&Failure::from_io("write", &e)),
+            (Part::Sync, Ok(_)) => self.groups.complete(token, |group| {
+                recorders.sync_time.record(now.saturating_sub(group.written_at));
+                group.synced = true;
+            }),
+            (Part::Sync, Err(e)) => self.fail(&Failure::from_io("fdatasync", &e)),
+        }
+    }
+
+    /// Releases buffers and moves the durable end.
+    fn advance(&mut self) -> bool {
+        let mut moved = false;
+        while let Some(group) = self.groups.written(self.next_release) {
+            if self.shared.files.tail.is_wanted() {
+                let buffer = self.shared.ring.index(self.next_release);
+                let start = self.shared.ring.memory.buffer(buffer).cast_const();
+                let used = group.header.used as usize;
+                // SAFETY: the extent is complete and not released, so that the buffer is this
+                // thread's alone (ring invariant 6); finish_buffer and the producers initialised
+                // its first `used` bytes, and the slice ends before release().
+                let used = unsafe { std::slice::from_raw_parts(start, used) };
+                self.shared.files.tail.push(group.header, used);
+            }
+            self.granted |= self.shared.ring.release(self.next_release);
+            self.next_release += 1;
+            moved = true;
+        }
+        let from = self.shared.durable.end();
+        let mut durable = None;
+        let mut cut = false;
+        let mut newest_record = 0;
+        let mut now = None;
+        while let Some(group) = self.groups.pop_durable() {
+            durable = Some((group.end, group.oldest));
+            if group.header.records > 0 {
+                newest_record = group.lsn;
+            }
+            let now = *now.get_or_insert_with(|| self.clock.now());
+            let taken = now.saturating_sub(group.submitted_at);
+            self.shared.recorders.commit_time.record(taken);
+            if group.header.flags.has(Flags::CUT) {
+                // Before the durable end passes it: readers below that know of it.
+                self.shared.files.cuts.add(Cut { from: group.header.cut_from, to: group.lsn });
+                cut = true;
+            }
+        }
+        if let Some((end, oldest)) = durable {
+            self.tell(end);
+            self.shared.durable.advance(end);
+            if cut {
+                self.shared.cut_settled();
+            }
+            // The hook on sealed segments waits for the end to pass them.
+            let passed = self.slots.iter().flatten().any(|&base| from <= base && base < end);
+            if passed && self.shared.released() != u64::MAX {
+                self.shared.ring_sealed();
+            }
+            self.shared.set_retired(oldest);
+            self.shared.set_newest_record(newest_record);
+            let from = self.to_wake.map_or(from, |(first, _)| first);
+            self.to_wake = Some((from, end));
+            self.detach_left_segments();
+            if !self.started {
+                // The epoch group is durable: producers may come.
+                self.started = true;
+                self.shared.ring.start();
+            }
+            moved = true;
+        }
+        moved
+    }
+
+    /// Tells other processes, before anybody in this one is told: what was acknowledged is seen there.
+    fn tell(&mut self, end: u64) {
+        if let Some(file) = &mut self.setup.end_file
+            && !file.say(end, self.shared.files.cuts.newest())
+        {
+            tracing::warn!("the durable end can no longer be told to other processes");
+            self.setup.end_file = None;
+        }
+    }
+
+    /// Says what is waited for longest, for the watchdog.
+    fn note_flights(&self) {
+        let (mut write, mut sync) = (0, 0);
+        if self.outstanding > 0 {
+            if self.next_release < self.next {
+                write = self.next_release + 1;
+            }
+            let linked = self.groups.syncing_linked().map(|sequence| sequence + 1);
+            sync = self.syncing.or(linked).unwrap_or(0);
+        }
+        self.shared.flights.set(Place::Write, write);
+        self.shared.flights.set(Place::Sync, sync);
+    }
+
+    /// True: user code has run, which may have taken any time.
+    fn heed_left_tasks(&mut self) -> bool {
+        if !self.shared.durable.has_left_tasks() {
+            self.relay_due = None;
+            return false;
+        }
+        let now = self.clock.now();
+        let due = now >= *self.relay_due.get_or_insert(now + RELAY);
+        if due {
+            self.relay_due = None;
+            self.shared.durable.pass_on();
+        }
+        due
+    }
+
+    fn detach_left_segments(&mut self) {
+        for slot in 0..SLOTS {
+            if self.slots[slot].is_some() && slot != self.slot && !self.groups.uses(slot) {
+                self.backend.detach(slot);
+                self.slots[slot] = None;
+                self.shared.nudge_helper();
+            }
+        }
+    }
+
+    fn heed_requests(&mut self) {
+        if self.epoch_waits() {
+            self.close_unwritten();
+            return;
+        }
+        if self.closing == Closing::No && self.started && self.shared.is_closing() {
+            self.shared.ring.stop();
+            self.full_at_close = self.shared.ring.is_out_of_space();
+            self.shared.ring.look_for_space_again();
+            self.granted |= self.shared.ring.seal(true);
+            self.closing = Closing::Draining;
+        }
+        if self.closing == Closing::Draining
+            && self.groups.is_empty()
+            && self.shared.ring.opened() == self.next
+        {
+            // A full disk does not matter while the segment has blocks left; the last one is for what makes room.
+            let keeps = self.full_at_close && self.shared.ring.is_last_block();
+            if self.closed || (keeps && self.shared.ring.is_out_of_space()) {
+                self.closing = Closing::Finished;
+            } else if keeps {
+                self.shared.ring.want_segment();
+                self.shared.nudge_helper();
+            } else if self.shared.ring.take_private().is_some() {
+                self.closing = Closing::Marked;
+            } else if self.shared.ring.is_out_of_space() {
+                // Everything is durable, and the end goes without a mark.
+                self.closing = Closing::Finished;
+            } else {
+                // No block is left for the mark: the helper prepares a segment and rings.
+                self.shared.nudge_helper();
+            }
+        }
+        if self.closing == Closing::Marked
+            && self.groups.is_empty()
+            && self.shared.ring.opened() == self.next
+        {
+            self.closing = Closing::Finished;
+        }
+    }
+
+    fn eager(&self) -> usize {
+        let commit = &self.shared.commit;
+        self.pace.eager(commit.method(), commit.is_parallel())
+    }
+
+    fn sleep_until(&self) -> (Option<WakeOn>, Option<u64>) {
+        let flying = self.groups.flying();
+        let wake_on = if flying >= self.setup.depth && self.outstanding > 0 {
+            None
+        } else if flying >= self.eager() || self.filling_since.is_some() || self.delay_due.is_some()
+        {
+            // A closed extent is next, or a time: what is published meanwhile changes nothing.
+            Some(WakeOn::Sealed)
+        } else {
+            Some(WakeOn::Any)
+        };
+        let slow = self.filling_since.filter(|&s| s != u64::MAX).map(|s| s + SLOW_RESERVATION + 1);
+        let due = [self.interval_due, self.delay_due, self.idle_due, slow, self.relay_due];
+        (wake_on, due.into_iter().flatten().min())
+    }
+}
+
+impl Debug for IoLoop {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("IoLoop")
+            .field("next", &self.next)
+            .field("flying", &self.groups.flying())
+            .field("closing", &self.closing)
+            .field("failed", &self.failed)
+            .finish_non_exhaustive()
+    }
+}

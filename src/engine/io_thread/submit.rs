@@ -1,0 +1,335 @@
+//! Sealing and submitting: groups, the segments they go to, and syncs of their own.
+
+use std::time::Duration;
+
+use super::Closing;
+use super::IoLoop;
+use super::groups::Group;
+use crate::error::Failure;
+use crate::format::{Flags, GROUP_HEADER, GroupHeader, Seed, write_abort};
+use crate::io::backend::{Method, Write};
+use crate::lsn::align_up;
+use crate::options::Durability;
+use crate::ring::{Poll, Sealed};
+
+/// A reservation that is filled for longer is told of; one that was made for a task, which may never be
+/// polled again, is taken back.
+pub(super) const SLOW_RESERVATION: u64 = 10_000_000;
+
+/// By the clock, which has no time beyond its last: that is never.
+fn later(now: u64, by: Duration) -> u64 {
+    now.saturating_add(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX))
+}
+
+impl IoLoop {
+    pub(super) fn submit_groups(&mut self) -> bool {
+        let mut progress = false;
+        if !self.may_submit() {
+            return false;
+        }
+        loop {
+            let flying = self.groups.flying();
+            if flying >= self.setup.depth
+                || self.next >= self.next_release + self.shared.ring.buffers() as u64
+            {
+                return progress;
+            }
+            match self.shared.ring.poll(self.next) {
+                Poll::Complete(sealed) => {
+                    self.filling_since = None;
+                    if !self.submit_group(sealed) {
+                        return progress;
+                    }
+                    progress = true;
+                    if !self.may_submit() {
+                        return true;
+                    }
+                }
+                Poll::Open if flying < self.eager() && self.delay_is_over() => {
+                    self.granted |= self.shared.ring.seal(false);
+                }
+                // What was taken back may be all that was missing.
+                Poll::Filling if self.note_filling() => progress = true,
+                Poll::Filling => return progress,
+                Poll::Empty if self.control_is_due() => self.granted |= self.shared.ring.seal(true),
+                Poll::Empty => {
+                    self.queued_from = (flying > 0).then(|| self.clock.now());
+                    return progress;
+                }
+                Poll::Unopened if self.last_block_is_due() => progress = true,
+                Poll::Open | Poll::Unopened => return progress,
+            }
+        }
+    }
+
+    /// Whether a control group was given the block that is kept for when there is no space: for what
+    /// makes space, and for a cut.
+    fn last_block_is_due(&self) -> bool {
+        let retires = self.shared.retire_wanted() > self.setup.oldest;
+        self.closing == Closing::No
+            && self.groups.is_empty()
+            && (retires || self.shared.is_cut_wanted())
+            && self.shared.ring.take_last_block()
+    }
+
+    fn delay_is_over(&mut self) -> bool {
+        let delay = self.setup.commit_delay;
+        // Who waits for room in the next extent is company enough.
+        if delay.is_zero() || self.shared.is_closing() || self.shared.ring.has_queue() {
+            return true;
+        }
+        let now = self.clock.now();
+        let due = *self.delay_due.get_or_insert(later(now, delay));
+        now >= due
+    }
+
+    /// True: something was filled here.
+    fn note_filling(&mut self) -> bool {
+        let now = self.clock.now();
+        let since = *self.filling_since.get_or_insert(now);
+        if since != u64::MAX && now.saturating_sub(since) > SLOW_RESERVATION {
+            self.shared.counters.slow_reservations.add(1);
+            tracing::warn!("a producer has not filled its reservation for more than 10 ms");
+            self.filling_since = Some(u64::MAX);
+            let missed = self.shared.ring.take_back(self.next);
+            let any = !missed.is_empty();
+            let (seed, tag) = (Seed::new(&self.setup.log_id), self.setup.epoch.tag());
+            for mut room in missed {
+                let lsn = room.lsn();
+                write_abort(room.bytes(), lsn, &seed, tag);
+                room.publish(0);
+            }
+            return any;
+        }
+        false
+    }
+
+    /// Whether the log is idle and wants a control group.
+    fn control_is_due(&mut self) -> bool {
+        if !self.groups.is_empty() || self.closing != Closing::No {
+            return false;
+        }
+        if self.shared.retire_wanted() > self.setup.oldest || self.shared.is_cut_wanted() {
+            return true;
+        }
+        if self.marked {
+            return false;
+        }
+        let now = self.clock.now();
+        let due = *self.idle_due.get_or_insert(later(now, self.pace.pause(self.setup.idle_seal)));
+        now >= due
+    }
+
+    /// False: the group has to wait.
+    fn submit_group(&mut self, sealed: Sealed) -> bool {
+        let control = sealed.used == GROUP_HEADER;
+        if control && !self.groups.is_empty() {
+            return false;
+        }
+        if sealed.lsn >= self.current.end() && !self.enter_next_segment(sealed.lsn) {
+            return false;
+        }
+        let len = align_up(u64::from(sealed.used), u64::from(self.setup.block)) as u32;
+        let wanted = self.shared.retire_wanted();
+        let mut flags = Flags::NONE;
+        if control {
+            flags = match self.closing {
+                _ if self.next == 0 => Flags::EPOCH,
+                Closing::No if wanted > self.setup.oldest => Flags::RETENTION,
+                Closing::No if self.shared.is_cut_wanted() => Flags::NONE,
+                Closing::No => Flags::IDLE_SEAL,
+                _ => Flags::CLEAN_CLOSE,
+            };
+        }
+        if wanted > self.setup.oldest {
+            self.setup.oldest = wanted;
+            self.shared.set_retiring(wanted);
+            // The helper waits until this header is durable, in every mode.
+            self.sync_until = self.sync_until.max(sealed.lsn + u64::from(len));
+        }
+        // What is appended from now on lies above the cut, also in this group.
+        let cut = self.shared.take_cut();
+        if cut.is_some() {
+            flags = flags.and(Flags::CUT);
+            self.sync_until = self.sync_until.max(sealed.lsn + u64::from(len));
+        }
+        let header = GroupHeader {
+            lsn: sealed.lsn,
+            log_id: self.setup.log_id,
+            epoch: self.setup.epoch,
+            // Only an epoch group that takes a mark's place lies below the end.
+            durable_end: self.shared.durable.end().min(sealed.lsn),
+            prev: self.link.lsn,
+            prev_hash: self.link.hash,
+            used: sealed.used,
+            records: sealed.records,
+            first_ordinal: self.link.next_ordinal,
+            wall: self.clock.wall(),
+            oldest: self.setup.oldest,
+            flags,
+            last_cut: self.link.last_cut,
+            cut_from: cut.unwrap_or(0),
+        };
+        let buffer = self.shared.ring.index(self.next);
+        let start = self.finish_buffer(buffer, &header, len);
+        let synced_alone = control || self.setup.durability == Durability::EveryGroup;
+        let method = if synced_alone { self.shared.commit.method() } else { Method::Plain };
+        // SAFETY: the extent is complete, so that nobody writes to its buffer before release(),
+        // which comes after the write's completion (invariant 3). finish_buffer has initialised
+        // start..start + len. The ring's memory outlives the backend, or is leaked.
+        unsafe {
+            self.backend.write(Write {
+                token: self.next,
+                slot: self.slot,
+                offset: sealed.lsn - self.current.base,
+                start,
+                len,
+                buffer,
+                method,
+            });
+        }
+        self.outstanding += if method == Method::Linked { 2 } else { 1 };
+        let now = self.clock.now();
+        self.groups.push(Group {
+            sequence: self.next,
+            lsn: sealed.lsn,
+            end: sealed.lsn + u64::from(len),
+            len,
+            submitted_at: now,
+            written_at: 0,
+            header,
+            slot: self.slot,
+            method,
+            oldest: self.setup.oldest,
+            written: false,
+            synced: false,
+            covered_by: 0,
+        });
+        self.link = header.link();
+        self.next += 1;
+        self.submitted_end = sealed.lsn + u64::from(len);
+        // A cut is data to its caller: a mark must follow it.
+        self.marked = control && cut.is_none();
+        self.closed = flags.has(Flags::CLEAN_CLOSE);
+        self.pace.submitted(len, sealed.records);
+        self.shared.durable.set_crowd(sealed.records);
+        self.idle_due = None;
+        self.delay_due = None;
+        self.count(&sealed, control, len, method);
+        if !control {
+            self.pace.records_at(now);
+            let waited = self.queued_from.map_or(0, |from| now.saturating_sub(from));
+            self.shared.recorders.queue_time.record(waited);
+            let held = self.submitted_end - self.groups.first_lsn().unwrap_or(header.lsn);
+            self.shared.recorders.ring_bytes.record(held);
+        }
+        self.queued_from = Some(now);
+        true
+    }
+
+    /// Writes the header and the zero padding around what the producers wrote.
+    fn finish_buffer(&self, buffer: usize, header: &GroupHeader, len: u32) -> *const u8 {
+        let start = self.shared.ring.memory.buffer(buffer);
+        let mut bytes = [0; GROUP_HEADER as usize];
+        header.encode(&mut bytes);
+        let used = header.used as usize;
+        // SAFETY: the extent is complete and not released: the buffer is the I/O thread's alone
+        // (ring invariant 6). len is at most a buffer, which is a multiple of the block, and used is
+        // from the header's size to len.
+        unsafe {
+            start.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
+            start.add(used).write_bytes(0, len as usize - used);
+        }
+        start
+    }
+
+    fn count(&self, sealed: &Sealed, control: bool, len: u32, method: Method) {
+        let counters = &self.shared.counters;
+        if control {
+            counters.control_groups.add(1);
+        } else {
+            counters.groups.add(1);
+            counters.depth_sum.add(self.groups.flying() as u64);
+            counters.records.add(u64::from(sealed.records));
+            counters.record_bytes.add(u64::from(sealed.used - GROUP_HEADER));
+            self.shared.recorders.group_records.record(u64::from(sealed.records));
+        }
+        counters.group_bytes.add(u64::from(len));
+        self.shared.recorders.group_bytes.record(u64::from(len));
+        match method {
+            Method::Plain => {}
+            Method::Linked => counters.syncs.add(1),
+            Method::Dsync => {
+                counters.syncs.add(1);
+                counters.dsync_groups.add(1);
+            }
+        }
+    }
+
+    /// Goes on to the segment that starts before `lsn`. False: it has to wait.
+    fn enter_next_segment(&mut self, lsn: u64) -> bool {
+        // Not the durable end: it stops where the previous segment was left, short of this base.
+        if self.groups.first_lsn().is_some_and(|first| first < self.current.base) {
+            self.sync_until = self.sync_until.max(self.current.base);
+            return false;
+        }
+        let Some(slot) = self.slots.iter().position(Option::is_none) else { return false };
+        let base = self.current.end();
+        let Some(spare) = self.shared.files.table.activate(base, self.clock.now()) else {
+            let detail = format!("no prepared segment at {base} for a group at {lsn}");
+            self.fail(&Failure::new("rotation", detail));
+            return false;
+        };
+        if let Err(e) = self.backend.attach(slot, &spare.file) {
+            self.fail(&Failure::from_io("attaching a segment", &e));
+            return false;
+        }
+        self.sync_until = self.sync_until.max(self.submitted_end);
+        self.slots[slot] = Some(base);
+        self.slot = slot;
+        self.current = spare.header;
+        self.shared.counters.rotations.add(1);
+        self.shared.nudge_helper();
+        self.detach_left_segments();
+        true
+    }
+
+    /// In the modes that do not sync every group: starts a sync if one is due.
+    pub(super) fn submit_sync(&mut self) -> bool {
+        let Some(first) = self.groups.first_plain() else {
+            self.interval_due = None;
+            return false;
+        };
+        match self.setup.durability {
+            Durability::Interval(every) => {
+                let now = self.clock.now();
+                let due = *self.interval_due.get_or_insert(later(now, every));
+                if now >= due {
+                    self.sync_until = self.sync_until.max(self.submitted_end);
+                    self.interval_due = None;
+                }
+            }
+            Durability::EveryGroup | Durability::Manual => {}
+        }
+        if self.shared.retire_wanted() > self.setup.oldest || self.shared.is_cut_wanted() {
+            // No group has come to say so; the control group that will needs everything durable.
+            self.sync_until = self.sync_until.max(self.submitted_end);
+        }
+        let closing = self.closing != Closing::No;
+        // A position between two segments is demanded too by whoever waits for it.
+        let wanted = self.sync_until > first.lsn
+            || self.shared.durable.demanded() > self.shared.durable.end();
+        if self.syncing.is_some() || !(closing || wanted) || !first.written {
+            return false;
+        }
+        let slot = first.slot;
+        self.sync_ids += 1;
+        self.groups.cover(slot, self.sync_ids);
+        self.backend.sync(self.sync_ids, slot);
+        self.syncing = Some(self.sync_ids);
+        self.syncing_since = self.clock.now();
+        self.outstanding += 1;
+        self.shared.counters.syncs.add(1);
+        true
+    }
+}

@@ -1,0 +1,13 @@
+//! The running log: what its threads do, and the state that the handles share with them.
+
+pub(crate) mod append;
+pub(crate) mod archiver;
+#[cfg(all(target_os = "linux", feature = "uring"))]
+pub(crate) mod calibrate;
+pub(crate) mod io_thread;
+pub(crate) mod recover;
+pub(crate) mod retention;
+pub(crate) mod segment_keeper;
+pub(crate) mod state;
+pub(crate) mod view;
+pub(crate) mod watchdog;

@@ -1,0 +1,234 @@
+//! Which segments are to go: by number, by size, by age, and because somebody asked.
+//!
+//! 1. Number and size never take the newest segment that holds records, nor one after it: the marks that a log writes of
+//!    its own accord cost no record.
+//! 2. A segment that was left in this run has the age that the monotonic clock says: the wall clock may say anything.
+//! 3. One that was left before has the age that its stamps say, by the lowest reading of the wall clock in this run, and
+//!    from the opening on by the monotonic clock. A step ahead makes nothing older, a step back nothing younger than it
+//!    was at the opening.
+//! 4. What goes because of its stamps alone goes after a while of patience, and then a quarter of it at a time, so that a
+//!    wall clock that is wrong when the log is opened can be set right.
+
+use std::time::Duration;
+
+use crate::engine::state::Shared;
+use crate::format::SegmentHeader;
+use crate::segment::{Found, Left};
+use crate::sys::clock::Clock;
+use crate::sys::sync::Ordering;
+
+/// What the segments of this log are to be like, and how many may stay.
+#[derive(Debug, Clone)]
+pub(crate) struct Policy {
+    pub(crate) log_id: [u8; 16],
+    pub(crate) segment_size: u64,
+    pub(crate) block: u32,
+    pub(crate) max_group: u32,
+    pub(crate) app_version: u32,
+    pub(crate) max_segments: Option<usize>,
+    pub(crate) max_total_bytes: Option<u64>,
+    pub(crate) max_age: Option<Duration>,
+}
+
+impl Policy {
+    /// Segments to keep prepared: two, so that one is at hand while the next is made; one where the
+    /// limits are tight.
+    pub(crate) fn spares(&self) -> usize {
+        let tight = self.max_segments.is_some_and(|n| n < 4)
+            || self.max_total_bytes.is_some_and(|n| n / self.segment_size < 4);
+        if tight { 1 } else { 2 }
+    }
+
+    pub(crate) fn header(&self, base: u64, now: u64) -> SegmentHeader {
+        SegmentHeader {
+            log_id: self.log_id,
+            block: self.block,
+            size: self.segment_size,
+            base,
+            max_group: self.max_group,
+            created_at: now,
+            app_version: self.app_version,
+        }
+    }
+
+    /// Whether this log can go on writing into such a segment.
+    pub(crate) fn fits(&self, header: &SegmentHeader) -> bool {
+        header.block == self.block && header.max_group >= self.max_group
+    }
+
+    /// The age at which segments go, in nanoseconds.
+    fn age(&self) -> Option<u64> {
+        self.max_age.map(|age| u64::try_from(age.as_nanos()).unwrap_or(u64::MAX))
+    }
+}
+
+/// Nanoseconds for which nothing goes because of its stamps alone, at most, and between two quarters of it.
+const PATIENCE: u64 = 10_000_000_000;
+/// Nanoseconds by which the wall clock may move against the monotonic one without being said to have stepped.
+const STEP: i128 = 1_000_000_000;
+
+#[derive(Debug)]
+pub(crate) struct Retention {
+    policy: Policy,
+    /// By the monotonic clock.
+    opened: u64,
+    /// Nanoseconds by which the wall clock was ahead of the monotonic one: at least in this run, and at the last look.
+    lowest: i128,
+    last: i128,
+    /// What may go because of its stamps alone ends here, and in which round of patience that was found.
+    stamped_end: u64,
+    round: u64,
+}
+
+impl Retention {
+    pub(crate) fn new(policy: Policy, clock: &dyn Clock) -> Self {
+        let opened = clock.now();
+        let ahead = i128::from(clock.wall()) - i128::from(opened);
+        Retention { policy, opened, lowest: ahead, last: ahead, stamped_end: 0, round: 0 }
+    }
+
+    pub(crate) fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// The LSN below which segments are to go.
+    pub(crate) fn target(&mut self, shared: &Shared, clock: &dyn Clock) -> u64 {
+        let table = &shared.files.table;
+        let newest = shared.durable.end().saturating_sub(1);
+        let newest = match table.find(newest) {
+            Found::In(header) => header.base,
+            Found::Pruned(_) | Found::Beyond => return 0,
+        };
+        let limit = table.oldest_pin().map_or(newest, |pin| pin.min(newest));
+        let limit = limit.min(shared.released());
+        let held = shared.consumers.holds(shared.durable.end());
+        let limit = held.map_or(limit, |position| position.min(limit));
+        self.look_at_the_clock(shared, clock);
+        let now = clock.now();
+        self.begin_round(shared, now);
+        let (mut left, spares) = table.counts();
+        let missing = self.policy.spares().saturating_sub(spares);
+        let (_, bytes) = table.extent();
+        let mut bytes = bytes + missing as u64 * self.policy.segment_size;
+        let asked = shared.truncate_to.load(Ordering::SeqCst).max(shared.retired());
+        let with_records = match shared.newest_record() {
+            0 => u64::MAX,
+            lsn => lsn,
+        };
+        let mut target = 0;
+        table.closed_from(0, |header, when| {
+            let too_many =
+                self.policy.max_segments.is_some_and(|n| left + self.policy.spares() > n);
+            let too_large = self.policy.max_total_bytes.is_some_and(|n| bytes > n);
+            let over = (too_many || too_large) && header.end() <= with_records;
+            let goes = over || header.end() <= asked || self.is_old(header, when, now);
+            if !goes || header.end() > limit {
+                return false;
+            }
+            left -= 1;
+            bytes -= header.size;
+            target = header.end();
+            true
+        });
+        target
+    }
+
+    fn is_old(&self, header: &SegmentHeader, when: Option<Left>, now: u64) -> bool {
+        let Some(oldest) = self.policy.age() else { return false };
+        match when {
+            None => false,
+            Some(Left::At(at)) => now.saturating_sub(at) > oldest,
+            Some(Left::Before(stamp)) => {
+                let then = i128::from(self.opened) + self.lowest;
+                let before = stamp.map_or(0, |stamp| then.saturating_sub(i128::from(stamp)).max(0));
+                let here = now.saturating_sub(self.opened);
+                let age = before.saturating_add(i128::from(here));
+                let alone = here <= oldest;
+                age > i128::from(oldest) && (!alone || header.end() <= self.stamped_end)
+            }
+        }
+    }
+
+    fn look_at_the_clock(&mut self, shared: &Shared, clock: &dyn Clock) {
+        let ahead = i128::from(clock.wall()) - i128::from(clock.now());
+        let step = ahead - self.last;
+        if step.abs() > STEP {
+            shared.counters.clock_steps.add(1);
+            let seconds = step / 1_000_000_000;
+            tracing::warn!(
+                seconds,
+                "the wall clock was set; segments are not older or younger for it"
+            );
+        }
+        self.last = ahead;
+        self.lowest = self.lowest.min(ahead);
+    }
+
+    /// After each time of patience another quarter may go because of its stamps alone.
+    fn begin_round(&mut self, shared: &Shared, now: u64) {
+        let Some(age) = self.policy.age() else { return };
+        let round = (now - self.opened) / PATIENCE.min(age).max(1);
+        if round <= self.round {
+            return;
+        }
+        self.round = round;
+        let mut ends = Vec::new();
+        shared.files.table.closed_from(0, |header, when| {
+            let stamped = matches!(when, Some(Left::Before(_)));
+            if stamped {
+                ends.push(header.end());
+            }
+            stamped
+        });
+        if !ends.is_empty() {
+            self.stamped_end = ends[ends.len().div_ceil(4) - 1];
+        }
+    }
+
+    /// Retention by age is looked at ten times in the age, at least every minute.
+    pub(crate) fn next_look(&self) -> Option<Duration> {
+        let every = self.policy.max_age? / 10;
+        Some(every.clamp(Duration::from_millis(10), Duration::from_secs(60)))
+    }
+}
+
+/// When segments were left, from what their groups say: `begun` is when each was begun, the last one for the segment that
+/// is written now, `last` when the last group was written, and `now` the wall clock.
+///
+/// What lies ahead of now is no time. A clock that was set back makes nothing older: no segment was left before one that
+/// comes before it. Where nothing is known, what is known of a later one is the latest that it can be.
+pub(crate) fn times_left(begun: &[Option<u64>], last: Option<u64>, now: u64) -> Vec<Option<u64>> {
+    let known = |time: Option<u64>| time.filter(|&time| time <= now);
+    let mut latest = begun.first().copied().and_then(known);
+    let mut left: Vec<_> = begun.iter().skip(1).map(|&time| known(time)).collect();
+    for time in left.iter_mut().flatten() {
+        *time = latest.map_or(*time, |latest| latest.max(*time));
+        latest = Some(*time);
+    }
+    let mut next = known(last).filter(|&time| latest.is_none_or(|latest| latest <= time));
+    for time in left.iter_mut().rev() {
+        *time = time.or(next);
+        next = *time;
+    }
+    left
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stamp_ahead_of_now_is_replaced_by_the_next_that_is_not() {
+        let begun = [Some(10), Some(900), Some(30), Some(40)];
+        assert_eq!(times_left(&begun, Some(50), 100), [Some(30), Some(30), Some(40)]);
+        assert_eq!(times_left(&[Some(10), Some(900)], Some(50), 100), [Some(50)]);
+        assert_eq!(times_left(&[Some(10), Some(900)], Some(800), 100), [None]);
+    }
+
+    #[test]
+    fn a_stamp_of_a_clock_set_back_makes_nothing_older() {
+        assert_eq!(times_left(&[Some(50), Some(60), Some(1)], Some(70), 100), [Some(60), Some(60)]);
+        assert_eq!(times_left(&[Some(50), Some(1)], Some(1), 100), [Some(50)]);
+        assert_eq!(times_left(&[Some(50), Some(900)], Some(1), 100), [None]);
+    }
+}

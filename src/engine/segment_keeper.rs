@@ -1,0 +1,386 @@
+//! The segment helper: prepares segments ahead of need and carries out retention. Stepped, like the
+//! I/O loop; its thread is a thin shell.
+//!
+//! Invariants:
+//! 1. Segments are removed oldest first, each followed by a directory sync, and only once a durable
+//!    group header states an oldest LSN at or above their end.
+//! 2. The segment with the newest durable group, and everything at or above a pin, stays.
+//! 3. A segment is recycled only if it has one link and loses its name, durably, before it is
+//!    written to.
+//! 4. Limits bend only when the log could not go on otherwise.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::engine::retention::{Policy, Retention};
+use crate::engine::state::Shared;
+use crate::error::{Error, Failure, FailureKind};
+use crate::format::SegmentHeader;
+use crate::io::fs::{Access, AlignedBuf, Refused, is_no_space};
+use crate::segment::{Haste, LockLost, Preparation, zeroes};
+use crate::stats::in_flight::Place;
+use crate::sys::clock::Clock;
+
+/// When to step again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// After this pause, whatever happens meanwhile.
+    After(Duration),
+    /// When nudged, or after this time.
+    OnNudge(Option<Duration>),
+    Finished,
+}
+
+/// Nanoseconds for which appends wait while a segment cannot be prepared for a cause that may pass.
+const PATIENCE: u64 = 1_000_000_000;
+const RETRY: Duration = Duration::from_millis(100);
+/// A pause between two pieces of a segment that nobody waits for, at most.
+const LONGEST_PAUSE: Duration = Duration::from_millis(20);
+/// Nanoseconds that a segment is taken to last before the first has been filled.
+const FIRST_GUESS: u64 = 1_000_000_000;
+
+/// Nanoseconds for which a log that had to wait for a segment gets them allocated only: writing them
+/// in advance would take from the same device what the log wants of it.
+const HURRY: u64 = 1_000_000_000;
+
+#[derive(Debug)]
+pub(crate) struct Helper {
+    shared: Arc<Shared>,
+    clock: Arc<dyn Clock>,
+    retention: Retention,
+    preparation: Option<Preparation>,
+    recycling: bool,
+    /// When the preparation began.
+    begun: u64,
+    zeroes: Option<AlignedBuf>,
+    /// A removed segment under a temporary name, to be used again.
+    pool: Option<String>,
+    out_of_space: bool,
+    /// Segments cannot be prepared or removed since then, by the clock.
+    obstructed_since: Option<u64>,
+    /// Until this time segments are allocated and not written.
+    hurry_until: u64,
+    /// Base of the newest segment that holds groups, since when, and how long the one before lasted.
+    newest: u64,
+    newest_since: u64,
+    lasted: u64,
+}
+
+impl Helper {
+    pub(crate) fn new(shared: Arc<Shared>, clock: Arc<dyn Clock>, policy: Policy) -> Self {
+        let retention = Retention::new(policy, &*clock);
+        Helper {
+            shared,
+            clock,
+            retention,
+            preparation: None,
+            recycling: false,
+            begun: 0,
+            zeroes: None,
+            pool: None,
+            out_of_space: false,
+            obstructed_since: None,
+            hurry_until: 0,
+            newest: 0,
+            newest_since: 0,
+            lasted: FIRST_GUESS,
+        }
+    }
+
+    /// A bounded piece of work.
+    pub(crate) fn step(&mut self) -> Next {
+        if self.shared.durable.is_poisoned() {
+            return self.finish();
+        }
+        if self.shared.is_closing() {
+            // The last groups may have made retention durable: carry it out before the end.
+            let ended = self.shared.has_io_ended();
+            if !ended && self.shared.ring.waits_for_segment() {
+                // The mark of a clean close needs a block.
+                return self.prepare().unwrap_or_else(|e| self.failed(&e));
+            }
+            return match self.retain() {
+                Ok(()) if ended => self.finish(),
+                Ok(()) => Next::OnNudge(None),
+                Err(e) => {
+                    let next = self.failed(&e);
+                    if ended { self.finish() } else { next }
+                }
+            };
+        }
+        let stepped = self.retain().and_then(|()| self.prepare());
+        stepped.unwrap_or_else(|e| self.failed(&e))
+    }
+
+    fn finish(&mut self) -> Next {
+        self.clean_up();
+        self.shared.helper_round_over();
+        Next::Finished
+    }
+
+    fn failed(&mut self, e: &Refused) -> Next {
+        self.preparation = None;
+        if is_no_space(&e.source) && e.may_pass() {
+            if !self.out_of_space {
+                self.shared.counters.no_space.add(1);
+                tracing::warn!(error = %e, "no space for the next segment; trying on");
+            }
+            self.out_of_space = true;
+            self.shared.set_obstacle(None);
+            self.refuse();
+        } else if e.may_pass() {
+            self.obstructed(e);
+        } else if LockLost::is_in(&e.source) {
+            let failure = Failure::from_io("holding the lock", &e.source);
+            self.shared.fail(Failure { kind: FailureKind::LockLost, ..failure });
+        } else {
+            let op = "preparing or removing a segment";
+            let failure = Failure { detail: e.to_string(), ..Failure::from_io(op, &e.source) };
+            self.shared.fail(failure);
+        }
+        Next::OnNudge(Some(RETRY))
+    }
+
+    /// Tries on. Whoever waits for the segment is told after a while.
+    fn obstructed(&mut self, e: &Refused) {
+        let now = self.clock.now();
+        let since = *self.obstructed_since.get_or_insert_with(|| {
+            self.shared.counters.obstructions.add(1);
+            tracing::warn!(error = %e, "cannot prepare or remove a segment now; trying on");
+            now
+        });
+        // The system's error is not cloned, but made again from its number.
+        let (number, kind) = (e.source.raw_os_error(), e.source.kind());
+        let source = number.map_or(kind.into(), std::io::Error::from_raw_os_error);
+        let obstacle = Error::Obstructed { path: e.path.clone(), source: Arc::new(source) };
+        self.shared.set_obstacle(Some(obstacle));
+        if now.saturating_sub(since) >= PATIENCE {
+            self.refuse();
+        }
+    }
+
+    /// What was in the way is no more, or stands in nobody's way.
+    fn unobstructed(&mut self) {
+        if self.obstructed_since.take().is_some() {
+            self.shared.set_obstacle(None);
+            tracing::info!("segments can be prepared and removed again");
+        }
+    }
+
+    /// Lets go of everybody who waits for the next segment, until there is one.
+    fn refuse(&self) {
+        self.shared.ring.set_no_space();
+        self.shared.cut_settled();
+        self.shared.helper_rounds.bump();
+        self.shared.helper_rounds.wake_all();
+        self.shared.ring.doorbell.ring();
+    }
+
+    fn clean_up(&mut self) {
+        // Left-overs do no harm: open removes them too.
+        if let Some(p) = self.preparation.take() {
+            let _ = self.shared.files.dir.remove(&self.shared.files.names.temporary(p.base()));
+        }
+        if let Some(name) = self.pool.take() {
+            let _ = self.shared.files.dir.remove(&name);
+        }
+    }
+
+    fn retain(&mut self) -> Result<(), Refused> {
+        // Before the look at what may go: a wish that comes later is for the next round.
+        let asked = self.shared.truncations_asked.load(crate::sys::sync::Ordering::SeqCst);
+        if self.shared.released() != u64::MAX {
+            self.shared.ring_sealed();
+        }
+        let target = self.retention.target(&self.shared, &*self.clock);
+        self.shared.want_retired(target);
+        // Made when there is something to tell of: this is looked at again and again.
+        let mut span = None;
+        let shared = Arc::clone(&self.shared);
+        let take = || {
+            let (end, most) = (shared.durable.end(), shared.retired().min(target));
+            let table = &shared.files.table;
+            shared.consumers.take_unheld(end, |held| table.take_oldest(most.min(held)))
+        };
+        while let Some(header) = take() {
+            let told = span.get_or_insert_with(|| tracing::debug_span!("retention", target));
+            let _entered = told.enter();
+            if let Err(e) = self.remove(&header) {
+                self.shared.files.table.put_back(header);
+                return Err(e);
+            }
+        }
+        shared.files.cuts.forget_below(shared.files.table.oldest());
+        // What a consumer holds that has come meanwhile stays.
+        let held = self.shared.consumers.holds(self.shared.durable.end());
+        if self.shared.files.table.oldest() >= target || held.is_some_and(|held| held < target) {
+            self.shared.truncations_done.store(asked, crate::sys::sync::Ordering::SeqCst);
+            self.shared.helper_round_over();
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, header: &SegmentHeader) -> Result<(), Refused> {
+        let shared = &self.shared;
+        let name = shared.files.names.segment(header.base);
+        let same = header.size == self.retention.policy().segment_size && self.pool.is_none();
+        let single = same
+            && shared
+                .files
+                .dir
+                .open(&name, Access::Read)
+                .and_then(|f| f.links())
+                .is_ok_and(|n| n == 1);
+        if single {
+            let temporary = shared.files.names.temporary(header.base);
+            // Left by an earlier try whose removal was refused.
+            let _ = shared.files.dir.remove(&temporary);
+            let renamed = shared.files.dir.rename(&name, &temporary);
+            renamed.map_err(|e| Refused::new("rename", shared.files.dir.path_of(&name), e))?;
+            self.pool = Some(temporary);
+        } else {
+            match shared.files.dir.remove(&name) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Refused::new("remove", shared.files.dir.path_of(&name), e));
+                }
+                _ => {}
+            }
+        }
+        shared.counters.segments_removed.add(1);
+        tracing::debug!(segment = %name, recycled = single, "segment removed by retention");
+        // The name is gone, and perhaps not durably so: not an error that may be tried again.
+        let synced = shared.files.dir.sync();
+        synced.map_err(|e| Refused::names_not_synced(shared.files.dir.path_of(""), e))
+    }
+
+    fn prepare(&mut self) -> Result<Next, Refused> {
+        let table = &self.shared.files.table;
+        let (live, spares) = table.counts();
+        let (end, bytes) = table.extent();
+        // Also with a spare, if all that is in it is the block that is held for the epoch group.
+        let waits = self.shared.ring.waits_for_segment();
+        if self.preparation.is_none() {
+            if spares >= self.retention.policy().spares() && !waits {
+                self.zeroes = None;
+                self.unobstructed();
+                return Ok(Next::OnNudge(self.retention.next_look()));
+            }
+            let over = self.retention.policy().max_segments.is_some_and(|n| live + spares + 1 > n)
+                || self
+                    .retention
+                    .policy()
+                    .max_total_bytes
+                    .is_some_and(|n| bytes + self.retention.policy().segment_size > n);
+            if over && !self.only_more_space_helps() {
+                // Retention makes room first; a pinned or unsynced segment may keep it from that.
+                let look_again = (spares == 0 || waits).then_some(Duration::from_millis(1));
+                return Ok(Next::OnNudge(look_again.or(self.retention.next_look())));
+            }
+            let header = self.retention.policy().header(end, self.clock.wall());
+            let recycle = self.pool.take();
+            self.recycling = recycle.is_some();
+            self.begun = self.clock.now();
+            self.preparation = Some(Preparation::new(&self.shared.files.names, header, recycle));
+        }
+        let haste = self.haste(spares, waits);
+        let size = self.retention.policy().segment_size;
+        let zeroes = self.zeroes.get_or_insert_with(|| zeroes(size));
+        let Some(preparation) = &mut self.preparation else { return Ok(Next::OnNudge(None)) };
+        match preparation.step(&*self.shared.files.dir, &self.shared.files.names, zeroes, haste)? {
+            // Done in half of the time in which the log will want it.
+            None if haste == Haste::Paced => {
+                let pause = preparation.pause(self.lasted / 2).min(LONGEST_PAUSE);
+                Ok(Next::OnNudge(Some(pause)))
+            }
+            None => Ok(Next::After(Duration::ZERO)),
+            Some(spare) => {
+                let counters = &self.shared.counters;
+                if self.recycling {
+                    counters.segments_recycled.add(1);
+                } else {
+                    counters.segments_prepared.add(1);
+                    counters.segments_hurried.add(u64::from(preparation.was_hurried()));
+                }
+                self.preparation = None;
+                let taken = self.clock.now().saturating_sub(self.begun);
+                self.shared.recorders.prepare_time.record(taken);
+                let took_ms = taken / 1_000_000;
+                tracing::debug!(
+                    base = spare.header.base,
+                    self.recycling,
+                    took_ms,
+                    "segment prepared"
+                );
+                self.unobstructed();
+                if std::mem::take(&mut self.out_of_space) {
+                    tracing::info!("there is space for segments again");
+                }
+                let end = spare.header.end();
+                self.shared.files.table.add_spare(spare);
+                self.shared.ring.prepared(end);
+                self.shared.ring.doorbell.ring();
+                Ok(Next::After(Duration::ZERO))
+            }
+        }
+    }
+
+    fn haste(&mut self, spares: usize, waits: bool) -> Haste {
+        let now = self.clock.now();
+        let newest = self.shared.files.table.newest();
+        if newest != self.newest {
+            if self.newest_since != 0 {
+                self.lasted = now - self.newest_since;
+            }
+            tracing::debug!(base = newest, "the log has gone on to the next segment");
+            (self.newest, self.newest_since) = (newest, now);
+        }
+        if waits {
+            self.hurry_until = now + HURRY;
+        }
+        if now < self.hurry_until {
+            Haste::Hurry
+        } else if spares == 0 {
+            Haste::Full
+        } else {
+            Haste::Paced
+        }
+    }
+
+    /// Whether the log stands still for want of a segment, and making what it holds durable, so that
+    /// retention can go on, would change nothing.
+    fn only_more_space_helps(&self) -> bool {
+        if !self.shared.ring.waits_for_segment() {
+            return false;
+        }
+        let end = self.shared.ring.reserved_end();
+        if self.shared.durable.end() >= end {
+            return true;
+        }
+        if self.shared.durable.demand(end) {
+            self.shared.ring.doorbell.ring();
+        }
+        false
+    }
+}
+
+/// Steps the helper until the log is closed or has failed. A panic in it poisons the log.
+pub(crate) fn run(shared: &Arc<Shared>, mut helper: Helper) {
+    let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        for step in 1.. {
+            let seen = shared.helper.load();
+            shared.flights.set(Place::Segment, step);
+            let next = helper.step();
+            shared.flights.set(Place::Segment, 0);
+            match next {
+                Next::Finished => return,
+                Next::After(pause) if pause.is_zero() => {}
+                Next::After(pause) => std::thread::sleep(pause),
+                Next::OnNudge(timeout) => shared.helper.wait(seen, timeout),
+            }
+        }
+    }));
+    shared.flights.set(Place::Segment, 0);
+    if ran.is_err() {
+        shared.fail(Failure::new("the segment helper", "it panicked"));
+    }
+}

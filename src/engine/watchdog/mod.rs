@@ -1,0 +1,145 @@
+//! Telling of a disk that does not answer, while it does not.
+//!
+//! The I/O thread and the segment helper can both be stuck in the same disk. So a thread that does
+//! no I/O looks at what they wait for, a few times in the threshold while anything is in flight and
+//! not at all while nothing is. Stepped, like the other two; its thread is a thin shell.
+//!
+//! Time is what the watchdog has watched. A look that comes far too late says that the process was stopped,
+//! or the machine suspended: that says nothing about the disk, and does not count.
+
+#[cfg(all(test, not(ringwal_loom)))]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::engine::state::Shared;
+use crate::hooks::{OnStall, Stall, StallKind};
+use crate::stats::in_flight::Place;
+use crate::sys::clock::Clock;
+use crate::sys::panics::caught;
+use crate::sys::sync::Ordering;
+
+/// Looks with nothing in flight after which the watchdog sleeps: a busy log does not wake it at
+/// every commit.
+const QUIET_LOOKS: u32 = 8;
+
+/// Nanoseconds after which a look is late for another reason than a busy machine.
+const LATE: u64 = 100_000_000;
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Seen {
+    token: u64,
+    /// When it was first seen, and how long it must last to be told of next.
+    since: u64,
+    tell_at: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Watchdog {
+    shared: Arc<Shared>,
+    clock: Arc<dyn Clock>,
+    threshold: u64,
+    on_stall: Option<OnStall>,
+    seen: [Seen; 3],
+    quiet: u32,
+    /// Nanoseconds that were watched until the last look, and the clock then.
+    watched: u64,
+    last: u64,
+}
+
+impl Watchdog {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        clock: Arc<dyn Clock>,
+        threshold: Duration,
+        on_stall: Option<OnStall>,
+    ) -> Self {
+        let threshold = threshold.as_nanos() as u64;
+        let (seen, last) = (Default::default(), clock.now());
+        Watchdog { shared, clock, threshold, on_stall, seen, quiet: 0, watched: 0, last }
+    }
+
+    /// Counts the time since the last look, if it can have been watched.
+    fn watch(&mut self) -> u64 {
+        let (now, pause) = (self.clock.now(), self.pause());
+        let passed = now.saturating_sub(self.last);
+        self.last = now;
+        // On a busy machine looks come late too; what they come late is not counted.
+        if passed <= (2 * pause).max(LATE) {
+            self.watched += passed.min(pause);
+        }
+        self.watched
+    }
+
+    /// Nanoseconds between two looks.
+    fn pause(&self) -> u64 {
+        self.threshold / 4
+    }
+
+    /// One look. Returns the pause until the next, or `None` to sleep until something is in flight.
+    pub(crate) fn look(&mut self) -> Option<Duration> {
+        let now = self.watch();
+        let mut longest = 0;
+        let mut busy = false;
+        for place in Place::ALL {
+            let token = self.shared.flights.get(place);
+            let seen = self.seen[place as usize];
+            let lasted = now.saturating_sub(seen.since);
+            let stalled = seen.tell_at > self.threshold;
+            busy |= token != 0;
+            if token != seen.token {
+                self.seen[place as usize] = Seen { token, since: now, tell_at: self.threshold };
+                if stalled {
+                    self.tell(place, lasted, true);
+                }
+            } else if token != 0 {
+                if lasted >= seen.tell_at {
+                    self.seen[place as usize].tell_at = lasted.saturating_mul(2);
+                    if !stalled {
+                        self.shared.counters.stalls.add(1);
+                    }
+                    self.tell(place, lasted, false);
+                }
+                if lasted >= self.threshold {
+                    longest = lasted.max(longest);
+                }
+            }
+        }
+        self.shared.flights.stalled.store(longest, Ordering::Relaxed);
+        self.quiet = if busy { 0 } else { self.quiet + 1 };
+        (self.quiet < QUIET_LOOKS).then(|| Duration::from_nanos(self.pause()))
+    }
+
+    fn tell(&self, place: Place, lasted: u64, over: bool) {
+        let kind = match place {
+            Place::Write => StallKind::Write,
+            Place::Sync => StallKind::Sync,
+            Place::Segment => StallKind::Segment,
+        };
+        let stall = Stall { kind, lasted: Duration::from_nanos(lasted), over };
+        let (dir, lasted_ms) = (self.shared.files.dir.path_of(""), lasted / 1_000_000);
+        if over {
+            tracing::info!(dir = %dir.display(), %kind, lasted_ms, "the disk answers again");
+        } else {
+            tracing::warn!(dir = %dir.display(), %kind, lasted_ms, "the disk does not answer");
+        }
+        if let Some(OnStall(tell)) = &self.on_stall
+            && caught(|| tell(&stall)).is_none()
+        {
+            tracing::error!("the callback of on_stall panicked");
+        }
+    }
+}
+
+/// Looks until the log has ended.
+pub(crate) fn run(shared: &Arc<Shared>, mut watchdog: Watchdog) {
+    while !shared.flights.is_over() {
+        match watchdog.look() {
+            Some(pause) => shared.flights.pause(pause),
+            None => shared.flights.sleep(),
+        }
+    }
+    // What was told of as lasting is told of as over.
+    watchdog.look();
+}

@@ -1,0 +1,241 @@
+//! Named consumers: readers whose position survives, and for whom retention waits.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::engine::state::Shared;
+use crate::error::{Error, Result};
+use crate::lsn::Lsn;
+use crate::positions::Slots;
+use crate::read::follow::Follow;
+use crate::segment::{Names, is_consumer_name};
+use crate::sys::reentrancy;
+
+/// Reads a log from where it was left off, from [`Wal::consumer`](crate::Wal::consumer).
+///
+/// It delivers every record at least once: those behind the last [`Consumer::commit`] come again when it is
+/// attached again, by this process or a later one. What it has not committed stays in the log, whether
+/// it is attached or not, up to [`WalBuilder::consumer_limit`](crate::WalBuilder::consumer_limit).
+/// Dropping it lets go of its name; its position stays.
+///
+/// ```
+/// # let dir = std::env::temp_dir().join(format!("ringwal-doc-consumer-{}", std::process::id()));
+/// # let wal = ringwal::Wal::open(&dir)?;
+/// wal.append_batch(&["one", "two"])?;
+/// wal.sync()?;
+/// let mut mailer = wal.consumer("mailer")?;
+/// let lsn = mailer.records()?.next_ref()?.expect("there are two").lsn;
+/// mailer.commit(lsn)?; // durable: "one" is done
+/// drop(mailer);
+/// let mut mailer = wal.consumer("mailer")?; // in this process, or after a restart
+/// assert_eq!(mailer.records()?.next_ref()?.unwrap().payload, b"two");
+/// # wal.close()?; std::fs::remove_dir_all(&dir).unwrap();
+/// # Ok::<(), ringwal::Error>(())
+/// ```
+pub struct Consumer {
+    shared: Arc<Shared>,
+    name: String,
+    slots: Slots,
+    position: u64,
+    follow: Option<Follow>,
+}
+
+impl fmt::Debug for Consumer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let position = self.position;
+        f.debug_struct("Consumer").field("name", &self.name).field("position", &position).finish()
+    }
+}
+
+fn check_name(names: &Names, name: &str) -> Result<()> {
+    let longest = names.longest_consumer();
+    match is_consumer_name(name) {
+        false => Err(Error::ConsumerName { name: name.into() }),
+        true if name.len() > longest => {
+            Err(Error::ConsumerNameTooLong { name: name.into(), longest })
+        }
+        true => Ok(()),
+    }
+}
+
+/// Takes a name back if the consumer does not come about.
+struct Attached<'a> {
+    shared: &'a Shared,
+    name: &'a str,
+    new: bool,
+    kept: bool,
+}
+
+impl Drop for Attached<'_> {
+    fn drop(&mut self) {
+        match (self.kept, self.new) {
+            (true, _) => {}
+            (false, true) => self.shared.consumers.forget(self.name),
+            (false, false) => self.shared.consumers.detach(self.name),
+        }
+    }
+}
+
+impl Consumer {
+    pub(crate) fn attach(shared: &Arc<Shared>, log_id: [u8; 16], name: &str) -> Result<Self> {
+        check_name(&shared.files.names, name)?;
+        shared.durable.check_running()?;
+        reentrancy::check_may_wait()?;
+        let files = &shared.files;
+        // Position 0 would mean whatever is the oldest, without saying what is missing.
+        let oldest = files.table.oldest().max(1);
+        let new = shared.consumers.attach(name, oldest)?;
+        let mut attached = Attached { shared, name, new, kept: false };
+        let file = files.names.consumer(name);
+        let (slots, position) = shared.consumers.change(|| {
+            if !new {
+                return Slots::open(&*files.dir, &file, log_id);
+            }
+            // Entered first, looked second: what is the oldest now is held.
+            let oldest = files.table.oldest().max(1);
+            shared.consumers.set(name, oldest);
+            let temporary = files.names.consumer_temporary(name);
+            Ok((Slots::create(&*files.dir, &file, &temporary, log_id, oldest)?, oldest))
+        })?;
+        attached.kept = true;
+        let shared = Arc::clone(shared);
+        Ok(Consumer { shared, name: name.into(), slots, position, follow: None })
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// It has done with everything below.
+    #[must_use]
+    pub fn position(&self) -> Lsn {
+        Lsn::new(self.position)
+    }
+
+    /// Bytes of the log from the position to the durable end.
+    #[must_use]
+    pub fn lag(&self) -> u64 {
+        self.shared.durable.end().saturating_sub(self.position)
+    }
+
+    /// The records: at first from the position on, and then on from what was delivered. Wait for them as
+    /// for any follower's.
+    ///
+    /// After an error in reading it begins at the position again: behind what
+    /// [`Wal::truncate_after`](crate::Wal::truncate_after) has cut after it was delivered (`Truncated`), what was not committed comes again.
+    ///
+    /// # Errors
+    ///
+    /// `Pruned`, here or from the follower, if retention has removed what comes next, because the consumer lagged by
+    /// more than `consumer_limit`: [`Consumer::seek`] goes on elsewhere.
+    pub fn records(&mut self) -> Result<&mut Follow> {
+        let follow = match self.follow.take() {
+            Some(follow) if !follow.has_failed() => follow,
+            _ => Follow::unheld(Arc::clone(&self.shared), self.position)?,
+        };
+        Ok(self.follow.insert(follow))
+    }
+
+    /// The record at `lsn` and all before it are done: they are not delivered again, and need not be kept for this
+    /// consumer. Durable when it returns: one write and one sync of 4 KiB on this
+    /// thread. Commit now and then rather than for each record.
+    ///
+    /// # Errors
+    ///
+    /// `ConsumerBackwards` below the position, `NotDurable` for what is not durable yet: nothing was
+    /// stored. `Io` if the position cannot be stored: it is not known which of the two is; attach the
+    /// consumer again. `Closed`, `Poisoned`, `WouldDeadlock`.
+    pub fn commit(&mut self, lsn: Lsn) -> Result<()> {
+        let position = lsn.as_u64().saturating_add(1);
+        if position < self.position {
+            return Err(Error::ConsumerBackwards { lsn, position: self.position() });
+        }
+        self.check(lsn, lsn.as_u64())?;
+        self.store(position)?;
+        self.shared.consumers.set(&self.name, position);
+        self.shared.nudge_helper();
+        if self.follow.as_ref().is_some_and(|follow| follow.delivered() < lsn.as_u64()) {
+            // Ahead of what was delivered: what lies between may go, and is not wanted.
+            self.follow = None;
+        }
+        Ok(())
+    }
+
+    /// Goes on at the first record at or after `lsn`, forwards or backwards, durably. [`Lsn::ZERO`] is the
+    /// oldest that is kept.
+    ///
+    /// # Errors
+    ///
+    /// `Pruned` below the oldest, `NotDurable` above the durable end: nothing was changed. Otherwise as
+    /// [`Consumer::commit`].
+    pub fn seek(&mut self, lsn: Lsn) -> Result<()> {
+        let table = &self.shared.files.table;
+        let wanted = if lsn == Lsn::ZERO { table.oldest().max(1) } else { lsn.as_u64() };
+        self.check(lsn, wanted.saturating_sub(1))?;
+        // Held first, looked second: what is there now stays.
+        self.shared.consumers.set(&self.name, wanted.min(self.position));
+        let oldest = table.oldest();
+        let stored = match wanted < oldest {
+            true if lsn != Lsn::ZERO => Err(Error::Pruned { oldest: Lsn::new(oldest) }),
+            _ => self.store(wanted.max(oldest)),
+        };
+        self.shared.consumers.set(&self.name, self.position);
+        self.shared.nudge_helper();
+        stored?;
+        self.follow = None;
+        Ok(())
+    }
+
+    /// `last`: what must be durable for it.
+    fn check(&self, lsn: Lsn, last: u64) -> Result<()> {
+        self.shared.durable.check_running()?;
+        reentrancy::check_may_wait()?;
+        let durable_end = Lsn::new(self.shared.durable.end());
+        if last >= durable_end.as_u64() {
+            return Err(Error::NotDurable { lsn, durable_end });
+        }
+        Ok(())
+    }
+
+    fn store(&mut self, position: u64) -> Result<()> {
+        if position == self.position {
+            return Ok(());
+        }
+        let files = &self.shared.files;
+        let path = || files.dir.path_of(&files.names.consumer(&self.name));
+        let slots = &mut self.slots;
+        self.shared.consumers.change(|| {
+            slots.store(position).map_err(|e| Error::io("store a position in", path(), e))
+        })?;
+        self.position = position;
+        Ok(())
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        // In a child of fork() the name is the parent's.
+        if !self.shared.durable.is_forked() {
+            self.shared.consumers.detach(&self.name);
+        }
+    }
+}
+
+/// Gives a consumer up: its position is forgotten, and nothing is kept for it.
+pub(crate) fn remove(shared: &Shared, name: &str) -> Result<()> {
+    check_name(&shared.files.names, name)?;
+    shared.durable.check_running()?;
+    let files = &shared.files;
+    let file = files.names.consumer(name);
+    let io = |op, e| Error::io(op, files.dir.path_of(&file), e);
+    shared.consumers.change(|| {
+        shared.consumers.remove(name, || {
+            files.dir.remove(&file).map_err(|e| io("remove", e))?;
+            files.dir.sync().map_err(|e| io("sync the directory of", e))
+        })
+    })?;
+    shared.nudge_helper();
+    Ok(())
+}

@@ -1,0 +1,405 @@
+//! Where the log ends, and whether that is where it may end. Reads only.
+//!
+//! 1. The walk starts in the segment of the durable mark of the newest segment's first group: what
+//!    lies before it was durable when that group was written.
+//! 2. It follows headers along the chain to the break: the first place without a successor.
+//! 3. Behind the break it looks for headers that count as evidence (docs/format.md), and takes the
+//!    highest durable mark of all: at every block of that segment and of each later one, but for those
+//!    that stamps prove to be untouched. The same counts behind the place where the chain left a segment
+//!    for the next one.
+//! 4. A mark above the break: durable data is damaged there, `Corruption`. Otherwise groups from
+//!    the highest mark on are checked in full; the first bad one is where the log is cut, unless a
+//!    mark lies above it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::report::RecoveryCase;
+use super::walk::Walker;
+use crate::error::{Error, Result};
+use crate::format::{EpochId, Flags, GroupHeader, GroupInvalid, Link, SegmentHeader, is_stamp};
+use crate::io::fs::{Access, AlignedBuf, Dir, File, read_full};
+use crate::lsn::Lsn;
+use crate::segment::Names;
+
+/// Read at once where every block is looked at.
+const CHUNK: usize = 1 << 20;
+/// Of more than this, holes are passed over; of less, no filesystem's word is taken for what is not there.
+const VAST: u64 = 1 << 30;
+
+#[derive(Debug)]
+pub(crate) struct Judgement {
+    pub(crate) case: RecoveryCase,
+    /// Where the next group goes, if it still fits in that segment.
+    pub(crate) end: u64,
+    /// Index of the segment that `end` lies in, or at whose end it lies.
+    pub(crate) active: usize,
+    pub(crate) link: Link,
+    /// What the epoch's counter must exceed.
+    pub(crate) highest_epoch: u64,
+    pub(crate) clean: bool,
+    pub(crate) discarded: u64,
+    /// The highest durable mark: what lies below it need not be synced again.
+    pub(crate) proven: u64,
+    /// The oldest LSN that the last group states.
+    pub(crate) stated_oldest: u64,
+    /// The last group on the chain.
+    pub(crate) last: Option<GroupHeader>,
+}
+
+impl Judgement {
+    /// A log whose first segment has just been prepared.
+    pub(crate) fn new_log(first: &SegmentHeader) -> Self {
+        Judgement {
+            case: RecoveryCase::New,
+            end: first.first_group(),
+            active: 0,
+            link: Link::START,
+            highest_epoch: 0,
+            clean: false,
+            discarded: 0,
+            proven: 0,
+            stated_oldest: first.base,
+            last: None,
+        }
+    }
+}
+
+pub(super) struct Judge<'a> {
+    pub(super) dir: &'a dyn Dir,
+    pub(super) names: &'a Names,
+    pub(super) segments: &'a [SegmentHeader],
+}
+
+/// The chain, as far as headers go.
+struct Chain {
+    /// From the last group that begins at or before the highest mark on: what may have to be cut, and
+    /// what it would be cut back to. Empty if there is no chain.
+    tail: VecDeque<GroupHeader>,
+    /// The break, and the segment that it lies in.
+    end: u64,
+    segment: usize,
+    mark: u64,
+}
+
+impl Chain {
+    fn push(&mut self, group: GroupHeader) {
+        self.mark = self.mark.max(group.durable_end);
+        self.tail.push_back(group);
+        while self.tail.get(1).is_some_and(|second| second.lsn < self.mark) {
+            self.tail.pop_front();
+        }
+    }
+}
+
+/// Judges segments that `scan` has found sound. There is at least one.
+pub(crate) fn judge(dir: &dyn Dir, names: &Names, segments: &[SegmentHeader]) -> Result<Judgement> {
+    let judge = Judge { dir, names, segments };
+    let judgement = judge.run()?;
+    if segments[0].base > judgement.stated_oldest {
+        return Err(judge.corruption_in(judgement.stated_oldest, "the segment is missing"));
+    }
+    // A log begins at 0, and what was before its oldest segment went when a group in that was durable.
+    if judgement.case == RecoveryCase::Unwritten && segments[0].base > 0 {
+        let reason = "no group in the oldest segment, and those before it are missing";
+        return Err(judge.corruption(judgement.end, 0, reason));
+    }
+    Ok(judgement)
+}
+
+/// The same for a log whose first segments were taken away by a repair, without a group that says so.
+pub(crate) fn judge_the_rest(
+    dir: &dyn Dir,
+    names: &Names,
+    segments: &[SegmentHeader],
+) -> Result<Judgement> {
+    Judge { dir, names, segments }.run()
+}
+
+impl Judge<'_> {
+    fn run(&self) -> Result<Judgement> {
+        let Some((newest, first_group)) = self.newest_written()? else {
+            return self.unwritten();
+        };
+        // The mark is an end: what is durable lies before it, perhaps in the segment before.
+        let from = self.segment_of(first_group.durable_end.saturating_sub(1)).min(newest);
+        let chain = self.follow(from)?;
+        let Some(last) = chain.tail.back() else {
+            return Err(self.corruption(chain.end, chain.segment, "no group header"));
+        };
+        let evidence = self.evidence(chain.end, chain.segment, last.epoch)?;
+        let mark = chain.mark.max(evidence.mark);
+        if mark > chain.end {
+            return Err(self.damage_at_break(&chain, evidence.first)?);
+        }
+        self.check_tail(&chain, &evidence, mark)
+    }
+
+    fn segment_of(&self, lsn: u64) -> usize {
+        self.segments.partition_point(|s| s.end() <= lsn).min(self.segments.len() - 1)
+    }
+
+    /// The newest segment whose first group has a valid header.
+    fn newest_written(&self) -> Result<Option<(usize, GroupHeader)>> {
+        for (at, header) in self.segments.iter().enumerate().rev() {
+            let mut walker = self.walker(at)?;
+            if let Ok(group) = self.read(at, walker.group(header.first_group()))? {
+                return Ok(Some((at, group)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// No first group anywhere. If any other group claims that something was durable, it was.
+    fn unwritten(&self) -> Result<Judgement> {
+        let first = self.segments[0].first_group();
+        let evidence = self.evidence(first, 0, EpochId::default())?;
+        if evidence.mark > first {
+            return Err(self.corruption(first, 0, "no group header"));
+        }
+        Ok(Judgement {
+            case: RecoveryCase::Unwritten,
+            end: first,
+            active: 0,
+            link: Link::START,
+            highest_epoch: evidence.highest_epoch,
+            clean: false,
+            discarded: evidence.reach.saturating_sub(first),
+            proven: 0,
+            stated_oldest: self.segments[0].base,
+            last: None,
+        })
+    }
+
+    /// Follows headers from the first group of segment `from` to the break.
+    fn follow(&self, from: usize) -> Result<Chain> {
+        let mut at = from;
+        let mut walker = self.walker(at)?;
+        let start = self.segments[at].first_group();
+        let mut chain = Chain { tail: VecDeque::new(), end: start, segment: at, mark: 0 };
+        let Ok(mut group) = self.read(at, walker.group(start))? else {
+            // A mark lies in this segment, or behind it.
+            return Ok(chain);
+        };
+        loop {
+            let link = group.link();
+            chain.end = group.padded_end(self.segments[at].block);
+            chain.segment = at;
+            chain.push(group);
+            if let Ok(next) = self.read(at, walker.group(chain.end))?
+                && next.follows(&link)
+            {
+                group = next;
+                continue;
+            }
+            let Some(following) = self.segments.get(at + 1) else { return Ok(chain) };
+            let mut ahead = self.walker(at + 1)?;
+            match self.read(at + 1, ahead.group(following.first_group()))? {
+                Ok(next) if next.follows(&link) => {
+                    self.check_left(&chain, link.epoch)?;
+                    at += 1;
+                    walker = ahead;
+                    group = next;
+                }
+                _ => return Ok(chain),
+            }
+        }
+    }
+
+    /// The chain goes on in the next segment. It may have gone on in this one, if the group there is damaged
+    /// and the next segment begins with a torn one that was its rival once: then groups behind it say so.
+    fn check_left(&self, chain: &Chain, last: EpochId) -> Result<()> {
+        let mut found = Evidence::new(last);
+        self.look_through(chain.segment, chain.end, last, &mut found)?;
+        if found.mark > chain.end {
+            return Err(self.corruption(chain.end, chain.segment, "no group header"));
+        }
+        Ok(())
+    }
+
+    /// What valid headers behind the break at `end` tell, when the last group before it is of epoch
+    /// `last`.
+    fn evidence(&self, end: u64, segment: usize, last: EpochId) -> Result<Evidence> {
+        let mut found = Evidence::new(last);
+        self.look_through(segment, end, last, &mut found)?;
+        for (at, header) in self.segments.iter().enumerate().skip(segment + 1) {
+            self.look_through(at, header.first_group(), last, &mut found)?;
+        }
+        Ok(found)
+    }
+
+    /// The same for one segment, from `lsn` on.
+    fn look_through(
+        &self,
+        at: usize,
+        mut lsn: u64,
+        last: EpochId,
+        found: &mut Evidence,
+    ) -> Result<()> {
+        let header = &self.segments[at];
+        let stop = self.written_end(at, lsn)?;
+        let file = self.open(at)?;
+        let mut walker = Walker::with_chunk(Arc::clone(&file), *header, CHUNK);
+        let mut ask_at = if stop - lsn.min(stop) > VAST { lsn } else { stop };
+        while lsn < stop {
+            if lsn >= ask_at {
+                let Some(data) = file.next_data(lsn - header.base) else { break };
+                let data = header.base + data / u64::from(header.block) * u64::from(header.block);
+                lsn = lsn.max(data);
+                ask_at = lsn + VAST;
+                continue;
+            }
+            // Groups of one epoch do not overlap; one that was cut may lie across others.
+            lsn = match self.read(at, walker.group(lsn))? {
+                Ok(group) if found.add(&group, header, last) => group.padded_end(header.block),
+                _ => lsn + u64::from(header.block),
+            };
+        }
+        Ok(())
+    }
+
+    /// Which of the two places is damaged in which the chain could have gone on, when the first group that
+    /// proves it is at `proof`: the next segment's first, if nothing was begun in this one.
+    fn damage_at_break(&self, chain: &Chain, proof: u64) -> Result<Error> {
+        let (at, end) = (chain.segment, chain.end);
+        let here = self.read(at, self.walker(at)?.group(end))?;
+        Ok(match self.segments.get(at + 1) {
+            Some(next) if proof > next.first_group() && here == Err(GroupInvalid::NoHeader) => {
+                self.corruption(next.first_group(), at + 1, "no group header")
+            }
+            _ => self.corruption(end, at, "no group header"),
+        })
+    }
+
+    /// Where the blocks of a segment end that may hold groups, as its stamps tell, from `from` on.
+    ///
+    /// Behind the first of the stamps that are all there to the end, no group was ever durable. But a
+    /// group that the device has lost leaves the stamps that it should have replaced: those of the
+    /// largest group, and what may lie between them and the next, are looked at all the same.
+    pub(super) fn written_end(&self, at: usize, from: u64) -> Result<u64> {
+        let header = &self.segments[at];
+        let file = self.open(at)?;
+        let mut block = AlignedBuf::new(header.block as usize);
+        let mut end = header.end();
+        for lsn in header.stamps_from_the_end().take_while(|&lsn| lsn >= from) {
+            let n = self.read(at, read_full(&*file, &mut block, lsn - header.base))?;
+            if !is_stamp(&block[..n], lsn, &header.log_id) {
+                break;
+            }
+            end = lsn;
+        }
+        let lost = u64::from(header.max_group) + header.stamp_stride();
+        Ok((end + lost).min(header.end()))
+    }
+
+    /// Checks in full what no mark proves, and finds the cut.
+    fn check_tail(&self, chain: &Chain, evidence: &Evidence, mark: u64) -> Result<Judgement> {
+        let mut last: Option<&GroupHeader> = None;
+        let mut torn = evidence.reach > chain.end;
+        let mut walker: Option<(usize, Walker)> = None;
+        for group in &chain.tail {
+            if group.lsn >= mark {
+                let at = self.segment_of(group.lsn);
+                let walker = match &mut walker {
+                    Some((open, walker)) if *open == at => walker,
+                    other => &mut other.insert((at, self.walker(at)?)).1,
+                };
+                if self.read(at, walker.verify(group))?.is_err() {
+                    torn = true;
+                    break;
+                }
+            }
+            last = Some(group);
+        }
+        let Some(last) = last else {
+            // The oldest group that there is: its predecessor was removed because it was durable.
+            let segment = chain.segment;
+            return Err(self.corruption(self.segments[segment].first_group(), segment, "records"));
+        };
+        let active = self.segment_of(last.lsn);
+        let end = last.padded_end(self.segments[active].block);
+        let marked = last.flags.has(Flags::IDLE_SEAL) || last.flags.has(Flags::CLEAN_CLOSE);
+        Ok(Judgement {
+            case: match (torn, marked) {
+                (true, _) => RecoveryCase::Torn,
+                (false, true) => RecoveryCase::Marked,
+                (false, false) => RecoveryCase::Whole,
+            },
+            end,
+            active,
+            link: last.link(),
+            highest_epoch: evidence.highest_epoch,
+            clean: !torn && last.flags.has(Flags::CLEAN_CLOSE),
+            discarded: evidence.reach.max(chain.end).saturating_sub(end),
+            proven: mark,
+            stated_oldest: last.oldest,
+            last: Some(*last),
+        })
+    }
+
+    fn walker(&self, at: usize) -> Result<Walker> {
+        Ok(Walker::new(self.open(at)?, self.segments[at]))
+    }
+
+    fn open(&self, at: usize) -> Result<Arc<dyn File>> {
+        let name = self.names.segment(self.segments[at].base);
+        let opened = self.dir.open(&name, Access::ReadDevice);
+        opened.map_err(|e| Error::io("open", self.dir.path_of(&name), e))
+    }
+
+    fn read<T>(&self, at: usize, result: std::io::Result<T>) -> Result<T> {
+        result.map_err(|e| {
+            let name = self.names.segment(self.segments[at].base);
+            Error::io("read", self.dir.path_of(&name), e)
+        })
+    }
+
+    fn corruption(&self, lsn: u64, segment: usize, reason: &'static str) -> Error {
+        let base = self.segments[segment].base;
+        Error::Corruption {
+            segment: self.names.segment(base),
+            offset: lsn - base,
+            lsn: Lsn::new(lsn),
+            reason,
+        }
+    }
+
+    /// A segment that should begin at or before `lsn` is not there.
+    fn corruption_in(&self, lsn: u64, reason: &'static str) -> Error {
+        Error::Corruption {
+            segment: self.names.segment(lsn),
+            offset: 0,
+            lsn: Lsn::new(lsn),
+            reason,
+        }
+    }
+}
+
+struct Evidence {
+    mark: u64,
+    highest_epoch: u64,
+    /// End of the last group that was written behind the break.
+    reach: u64,
+    /// The first group that counts; 0 if there is none.
+    first: u64,
+}
+
+impl Evidence {
+    fn new(last: EpochId) -> Self {
+        Evidence { mark: 0, highest_epoch: last.counter, reach: 0, first: 0 }
+    }
+
+    /// True if the group counts as evidence.
+    fn add(&mut self, group: &GroupHeader, header: &SegmentHeader, last: EpochId) -> bool {
+        self.highest_epoch = self.highest_epoch.max(group.epoch.counter);
+        let counts = group.epoch == last || group.epoch.counter > last.counter;
+        if counts {
+            self.mark = self.mark.max(group.durable_end);
+            self.reach = self.reach.max(group.padded_end(header.block));
+            if self.first == 0 {
+                self.first = group.lsn;
+            }
+        }
+        counts
+    }
+}

@@ -1,0 +1,37 @@
+//! Makes what was recovered durable, and clears away what holds nothing.
+
+use super::find_end::Judgement;
+use crate::error::{Error, Result};
+use crate::format::SegmentHeader;
+use crate::io::fs::{Access, Dir};
+use crate::segment::Names;
+
+/// Syncs every file from the last proven mark on, and the directory, before anything in them is
+/// believed: they may have been read from a cache that the device has not seen. So are the segments
+/// behind the end: a write of the last writer's must not reach them after one of the next. Returns how many temporary files were removed.
+pub(crate) fn make_durable(
+    dir: &dyn Dir,
+    names: &Names,
+    segments: &[SegmentHeader],
+    judgement: Option<&Judgement>,
+    temporaries: &[String],
+) -> Result<usize> {
+    if let Some(judgement) = judgement {
+        let unproven = segments.iter().filter(|s| s.end() > judgement.proven);
+        for header in unproven {
+            let name = names.segment(header.base);
+            let synced = dir.open(&name, Access::Write).and_then(|f| f.sync_data());
+            synced.map_err(|e| Error::io("sync", dir.path_of(&name), e))?;
+        }
+    }
+    let mut removed = 0;
+    for name in temporaries {
+        match dir.remove(name) {
+            Ok(()) => removed += 1,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            Err(e) => return Err(Error::io("remove", dir.path_of(name), e)),
+        }
+    }
+    dir.sync().map_err(|e| Error::io("sync", dir.path_of(""), e))?;
+    Ok(removed)
+}

@@ -1,0 +1,158 @@
+//! What the log's threads are waiting for at the moment, so that another thread can see them stuck.
+//!
+//! Invariants:
+//! 1. A place is written by one thread only: it holds a token of the operation that the thread has
+//!    waited for longest, another one for each operation, or 0 for none.
+//! 2. The watchdog sleeps only after it has raised `asleep` and then found every place at 0; whoever
+//!    goes from 0 to a token looks at `asleep` afterwards. Both are sequentially consistent, so that
+//!    one of the two sees the other.
+//! 3. While something is in flight, a change costs its thread one relaxed load and one store.
+
+use crate::sys::sync::{AtomicU32, AtomicU64, Futex, Ordering, model_fence};
+
+/// Where a log can be stuck.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    Write,
+    Sync,
+    Segment,
+}
+
+impl Place {
+    pub(crate) const ALL: [Place; 3] = [Place::Write, Place::Sync, Place::Segment];
+}
+
+#[derive(Debug)]
+pub(crate) struct Flights {
+    tokens: [AtomicU64; 3],
+    asleep: AtomicU32,
+    bell: Futex,
+    over: AtomicU32,
+    /// Nanoseconds that the longest stall has lasted, as of the watchdog's last look; 0: none.
+    pub(crate) stalled: AtomicU64,
+}
+
+impl Flights {
+    pub(crate) fn new() -> Self {
+        Flights {
+            tokens: [(); 3].map(|()| AtomicU64::new(0)),
+            asleep: AtomicU32::new(0),
+            bell: Futex::new(0),
+            over: AtomicU32::new(0),
+            stalled: AtomicU64::new(0),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn set(&self, place: Place, token: u64) {
+        let cell = &self.tokens[place as usize];
+        let before = cell.load(Ordering::Relaxed);
+        if before == token {
+            return;
+        }
+        if before != 0 {
+            cell.store(token, Ordering::Relaxed);
+            return;
+        }
+        cell.store(token, Ordering::SeqCst);
+        model_fence();
+        if self.asleep.load(Ordering::SeqCst) != 0 {
+            self.ring();
+        }
+    }
+
+    pub(crate) fn get(&self, place: Place) -> u64 {
+        self.tokens[place as usize].load(Ordering::SeqCst)
+    }
+
+    #[cold]
+    fn ring(&self) {
+        self.bell.bump();
+        self.bell.wake_all();
+    }
+
+    /// The watchdog's: sleeps until something is in flight, or the log has ended.
+    pub(crate) fn sleep(&self) {
+        let seen = self.bell.load();
+        self.asleep.store(1, Ordering::SeqCst);
+        model_fence();
+        let idle = Place::ALL.into_iter().all(|place| self.get(place) == 0);
+        if idle && !self.is_over() {
+            self.bell.wait(seen, None);
+        }
+        self.asleep.store(0, Ordering::SeqCst);
+    }
+
+    /// The watchdog's: a pause between two looks, which the end of the log cuts short.
+    pub(crate) fn pause(&self, pause: std::time::Duration) {
+        let seen = self.bell.load();
+        if !self.is_over() {
+            self.bell.wait(seen, Some(pause));
+        }
+    }
+
+    /// The threads that are watched have ended.
+    pub(crate) fn end(&self) {
+        self.over.store(1, Ordering::SeqCst);
+        self.ring();
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.over.load(Ordering::SeqCst) != 0
+    }
+}
+
+#[cfg(all(test, ringwal_loom))]
+mod loom_tests {
+    use crate::sys::sync::loom;
+    use loom::sync::Arc;
+    use loom::thread;
+
+    use super::{Flights, Place};
+
+    fn model(f: impl Fn() + Sync + Send + 'static) {
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = builder.preemption_bound.or(Some(3));
+        builder.check(f);
+    }
+
+    /// 2: an operation that begins while the watchdog falls asleep is seen by it.
+    #[test]
+    fn loom_a_sleeping_watchdog_sees_what_begins() {
+        model(|| {
+            let flights = Arc::new(Flights::new());
+            let watchdog = {
+                let flights = Arc::clone(&flights);
+                thread::spawn(move || {
+                    while flights.get(Place::Write) == 0 {
+                        flights.sleep();
+                    }
+                })
+            };
+            flights.set(Place::Write, 7);
+            watchdog.join().unwrap();
+        });
+    }
+
+    /// The end of the log wakes it too.
+    #[test]
+    fn loom_a_sleeping_watchdog_sees_the_end() {
+        model(|| {
+            let flights = Arc::new(Flights::new());
+            let watchdog = {
+                let flights = Arc::clone(&flights);
+                thread::spawn(move || {
+                    while !flights.is_over() {
+                        flights.sleep();
+                        // As it would pause between two looks.
+                        thread::yield_now();
+                    }
+                })
+            };
+            flights.set(Place::Sync, 1);
+            flights.set(Place::Sync, 0);
+            flights.end();
+            watchdog.join().unwrap();
+        });
+    }
+}

@@ -1,0 +1,12 @@
+//! What the engine needs of the platform and of the standard library, below every other module.
+//!
+//! `sync` gives the lock-free parts their atomics, locks and a futex: those of std, or those of a model
+//! checker in their place. Nothing here knows of records, groups or segments.
+
+pub(crate) mod clock;
+pub(crate) mod panics;
+pub(crate) mod reentrancy;
+pub(crate) mod scheduling;
+#[cfg(ringwal_shuttle)]
+pub(crate) mod shuttle;
+pub(crate) mod sync;

@@ -1,0 +1,73 @@
+//! A closure that is called when a record is durable: a third way to wait.
+//!
+//! 1. It is called once: on the I/O thread after the next group was submitted, or at once on the
+//!    caller's thread if it is settled already.
+//! 2. It is never left to another task to be called: no two callbacks count as of one thread.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, Weak};
+use std::task::{Wake, Waker};
+
+use crate::durable::{Registrar, Verdict};
+use crate::engine::append::Core;
+use crate::engine::state::Shared;
+use crate::error::{Error, Result};
+
+type Call = Box<dyn FnOnce(Result<()>) + Send>;
+
+struct Callback {
+    shared: Weak<Shared>,
+    lsn: u64,
+    call: Mutex<Option<Call>>,
+}
+
+impl fmt::Debug for Callback {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Callback").field("lsn", &self.lsn).finish_non_exhaustive()
+    }
+}
+
+impl Callback {
+    fn settle(&self, result: Result<()>) {
+        let call = self.call.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        if let Some(call) = call {
+            call(result);
+        }
+    }
+}
+
+impl Wake for Callback {
+    fn wake(self: Arc<Self>) {
+        let result = match self.shared.upgrade() {
+            None => Err(Error::Closed),
+            Some(shared) => match shared.durable.verdict(self.lsn) {
+                Verdict::Durable => shared.files.cuts.check(self.lsn),
+                Verdict::Failed(e) => Err(e),
+                Verdict::NotYet => Err(Error::Closed),
+            },
+        };
+        self.settle(result);
+    }
+}
+
+pub(crate) fn on_durable(core: &Core, lsn: u64, call: Call) {
+    let settled = match core.ask_durable(lsn) {
+        Verdict::NotYet => {
+            let callback = Arc::new(Callback {
+                shared: Arc::downgrade(&core.shared),
+                lsn,
+                call: Mutex::new(Some(call)),
+            });
+            let waker = Waker::from(Arc::clone(&callback));
+            let verdict = core.shared.durable.register(lsn, &waker, Registrar::Nobody).0;
+            if !matches!(verdict, Verdict::NotYet) {
+                // Settled meanwhile: whoever is first calls it.
+                waker.wake();
+            }
+            return;
+        }
+        Verdict::Durable => Ok(()),
+        Verdict::Failed(e) => Err(e),
+    };
+    call(settled);
+}

@@ -1,0 +1,341 @@
+//! Opening: lock, recover, and start what moves the log: the I/O thread, the segment helper, and the
+//! timing of commit methods.
+
+use std::path::Path;
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::engine::archiver::{Sealed, SealedThread};
+use crate::engine::io_thread::{self, IoLoop, Setup};
+use crate::engine::recover::{Recovered, Start, entropy, recover};
+use crate::engine::retention::Policy;
+use crate::engine::segment_keeper::{self, Helper};
+use crate::engine::state::{Running, Shared};
+use crate::engine::watchdog::{self, Watchdog};
+use crate::error::{Error, Failure, Result};
+use crate::io::backend::{
+    Ask, BackendInfo, BackendKind, Chosen, Hold, Method, MethodReason, choose,
+};
+use crate::io::fs::{DEFAULT_MODE, Dir, OsDir, is_no_space};
+use crate::options::{Durability, Geometry, Options};
+use crate::recovery::{judge_the_rest, scan};
+use crate::segment::end_file::{EndFile, Presence};
+use crate::segment::{DirLock, Names, check_names};
+use crate::sys::clock::{Clock, SystemClock};
+use crate::sys::scheduling;
+use crate::wal::Wal;
+
+/// How long `close` waits for a callback of `on_stall` that goes on.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+pub(crate) fn open(path: &Path, options: &Options) -> Result<Wal> {
+    open_here(path, options).map_err(|e| match e {
+        // Whichever file it was that found no room.
+        Error::Io { source, .. } if is_no_space(&source) => Error::NoSpace,
+        e => e,
+    })
+}
+
+fn open_here(path: &Path, options: &Options) -> Result<Wal> {
+    let opened = OsDir::open_or_create_with(path, options.file_mode.unwrap_or(DEFAULT_MODE));
+    let dir = opened.map_err(|e| Error::io("open directory", path, e))?;
+    let names = Names::new(&options.prefix);
+    let span = tracing::info_span!("open", dir = %dir.path().display(), prefix = options.prefix);
+    let _entered = span.enter();
+    check_names(&dir, &names)?;
+    let lock = DirLock::acquire(&dir, &names, options.lock_wait)?;
+    if let Some(mode) = options.file_mode {
+        let of_the_log = |name: &str| names.are_of(name);
+        dir.set_modes(of_the_log, mode).map_err(|e| Error::io("set the modes in", path, e))?;
+    }
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let dir: Arc<dyn Dir> = Arc::new(dir);
+    let presence = Presence::hold(&dir, &names);
+    let recovered = {
+        let _recovery = tracing::info_span!("recovery").entered();
+        recover(&dir, &names, options, &*clock, entropy())?
+    };
+    tracing::info!(report = %recovered.report, "recovered");
+    start(recovered, options, lock, presence, clock)
+}
+
+/// After a repair has taken segments away, and with them the groups that state what is the oldest: opens the log once,
+/// whose new epoch states it.
+pub(crate) fn state_oldest(path: &Path, names: &Names) -> Result<()> {
+    let dir = OsDir::open(path).map_err(|e| Error::io("open directory", path, e))?;
+    let segments = scan(&dir, names, &[])?.segments;
+    let Some(last) = segments.last() else { return Ok(()) };
+    if judge_the_rest(&dir, names, &segments)?.stated_oldest >= segments[0].base {
+        return Ok(());
+    }
+    let options = Options {
+        prefix: names.prefix().into(),
+        segment_size: last.size,
+        file_mode: dir.mode_of(&names.segment(last.base)).map(|mode| mode | DEFAULT_MODE),
+        front_was_taken: true,
+        ..Options::default()
+    };
+    open(path, &options)?.close()
+}
+
+pub(crate) fn start(
+    recovered: Recovered,
+    options: &Options,
+    lock: DirLock,
+    presence: Presence,
+    clock: Arc<dyn Clock>,
+) -> Result<Wal> {
+    let Recovered { shared, policy, report, start, geometry } = recovered;
+    let (log_id, epoch_waits) = (start.log_id, start.epoch_waits);
+    let (send, receive) = mpsc::sync_channel(1);
+    let io = {
+        let (shared, clock, options) = (Arc::clone(&shared), Arc::clone(&clock), options.clone());
+        let (hold, alive) = (lock.hold(), presence.is_held());
+        spawn("ringwal-io", move || {
+            match begin(&shared, &clock, &options, start, geometry, hold, alive) {
+                Ok((io_loop, info)) => {
+                    let _ = send.send(Ok(info));
+                    io_thread::run(&shared, io_loop);
+                }
+                Err(e) => {
+                    let _ = send.send(Err(e));
+                }
+            }
+        })?
+    };
+    let info = match receive.recv() {
+        Ok(Ok(info)) => info,
+        Ok(Err(e)) => {
+            let _ = io.join();
+            return Err(e);
+        }
+        Err(_) => {
+            // The lock is held until nothing of it moves any more.
+            let _ = io.join();
+            let failure = Failure::new("the I/O thread", "it ended before it began");
+            return Err(Error::Poisoned { cause: Arc::new(failure) });
+        }
+    };
+    let mut workers = vec![io];
+    // The hook first: retention waits for it from the helper's first step on.
+    let others = start_sealed(&shared, options, log_id).and_then(|sealed| {
+        workers.push(start_helper(&shared, &clock, policy)?);
+        Ok((sealed, start_watchdog(&shared, &clock, options)?))
+    });
+    let (sealed, watchdog) = match others {
+        Ok(others) => others,
+        Err(e) => {
+            // Nobody may be there to prepare a segment for the mark of a clean close: it goes without.
+            shared.ring.forsake();
+            shared.begin_close();
+            for worker in workers {
+                let _ = worker.join();
+            }
+            return Err(e);
+        }
+    };
+    let epoch_group = (!epoch_waits).then_some(report.durable_end.as_u64());
+    workers.extend(calibrate(&shared, &info));
+    let threads = Threads { workers, sealed, watchdog, presence, lock };
+    let wal = Wal::assemble(shared, report, info, geometry, &log_id, Box::new(threads));
+    // The epoch is durable before anybody can append to it, or before what is appended is written.
+    if let Some(lsn) = epoch_group {
+        wal.wait_until_started(lsn)?;
+    }
+    Ok(wal)
+}
+
+#[derive(Debug)]
+struct Threads {
+    workers: Vec<JoinHandle<()>>,
+    /// Calls the hook on sealed segments.
+    sealed: Option<SealedThread>,
+    /// Watches the others, and so ends last. It does no I/O.
+    watchdog: JoinHandle<()>,
+    presence: Presence,
+    lock: DirLock,
+}
+
+impl Running for Threads {
+    /// Waits for all of them; then the next opener may come.
+    fn end(self: Box<Self>, shared: &Shared) {
+        for worker in self.workers {
+            let _ = worker.join();
+        }
+        if let Some(sealed) = self.sealed {
+            sealed.end(shared);
+        }
+        shared.flights.end();
+        end_watchdog(self.watchdog);
+        shared.leave();
+        // First: the lock lets in the next writer, which says for itself that it is there.
+        drop(self.presence);
+        drop(self.lock);
+    }
+}
+
+/// Waits for a callback of `on_stall` that goes on, for a while: it may want what the closer holds. Then
+/// it is left alone.
+fn end_watchdog(watchdog: JoinHandle<()>) {
+    let until = Instant::now() + PATIENCE;
+    while !watchdog.is_finished() && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    if watchdog.is_finished() {
+        let _ = watchdog.join();
+    } else {
+        tracing::warn!("the callback of on_stall does not return; it is left alone");
+    }
+}
+
+fn start_sealed(
+    shared: &Arc<Shared>,
+    options: &Options,
+    log_id: [u8; 16],
+) -> Result<Option<SealedThread>> {
+    let Some(hook) = options.on_sealed.clone() else { return Ok(None) };
+    let sealed = Sealed::open(shared, log_id)?;
+    let slots = sealed.slots();
+    let thread = spawn("ringwal-sealed", move || crate::engine::archiver::run(sealed, &hook))?;
+    Ok(Some(SealedThread { thread, slots }))
+}
+
+fn start_helper(
+    shared: &Arc<Shared>,
+    clock: &Arc<dyn Clock>,
+    policy: Policy,
+) -> Result<JoinHandle<()>> {
+    let (shared, clock) = (Arc::clone(shared), Arc::clone(clock));
+    spawn("ringwal-segments", move || {
+        let helper = Helper::new(Arc::clone(&shared), clock, policy);
+        segment_keeper::run(&shared, helper);
+    })
+}
+
+fn start_watchdog(
+    shared: &Arc<Shared>,
+    clock: &Arc<dyn Clock>,
+    options: &Options,
+) -> Result<JoinHandle<()>> {
+    let (shared, clock) = (Arc::clone(shared), Arc::clone(clock));
+    let (threshold, on_stall) = (options.stall_threshold, options.on_stall.clone());
+    spawn("ringwal-watch", move || {
+        let watchdog = Watchdog::new(Arc::clone(&shared), clock, threshold, on_stall);
+        watchdog::run(&shared, watchdog);
+    })
+}
+
+fn begin(
+    shared: &Arc<Shared>,
+    clock: &Arc<dyn Clock>,
+    options: &Options,
+    start: Start,
+    geometry: Geometry,
+    lock: Hold,
+    alive: bool,
+) -> Result<(IoLoop, BackendInfo)> {
+    let probe = shared.files.names.probe();
+    let ask = Ask {
+        dir: &*shared.files.dir,
+        probe: &probe,
+        choice: options.backend,
+        method: options.commit_method,
+        auto: first_method(shared, options.durability),
+        depth: options.depth,
+        buffers: geometry.buffers,
+        buffer: geometry.buffer as usize,
+        lock,
+        direct_io: start.active_file.is_direct(),
+    };
+    let started = choose(&ask, Arc::clone(&shared.ring.memory))?;
+    shared.commit.set(started.method);
+    let files = &shared.files;
+    // Durable since it was recovered.
+    let (end, cut) = (shared.durable.end(), files.cuts.newest());
+    let create_end_file =
+        || EndFile::create(&*files.dir, &files.names, start.log_id, end, cut, alive);
+    let setup = Setup {
+        depth: started.info.depth,
+        end_file: started.info.kind.is_durable().then(create_end_file).flatten(),
+        ..setup(start, &geometry, options)
+    };
+    let io_loop = IoLoop::new(Arc::clone(shared), Arc::clone(clock), started.backend, setup)
+        .map_err(|failure| Error::Poisoned { cause: Arc::new(failure) })?;
+    Ok((io_loop, started.info))
+}
+
+/// What the I/O loop is told; its depth is the backend's to say.
+pub(crate) fn setup(start: Start, geometry: &Geometry, options: &Options) -> Setup {
+    Setup {
+        log_id: start.log_id,
+        epoch: start.epoch,
+        link: start.link,
+        epoch_waits: start.epoch_waits,
+        replaceable: start.replaceable,
+        clean: start.clean,
+        active: start.active,
+        active_file: start.active_file,
+        oldest: start.oldest,
+        block: geometry.block,
+        depth: options.depth,
+        durability: options.durability,
+        commit_delay: options.commit_delay,
+        idle_seal: options.idle_seal,
+        end_file: None,
+    }
+}
+
+/// What `CommitMethod::Auto` means before anything is measured in this run.
+fn first_method(shared: &Shared, durability: Durability) -> Chosen {
+    let linked = |reason, detail: &str| Chosen {
+        method: Method::Linked,
+        reason,
+        parallel: true,
+        detail: detail.into(),
+    };
+    if durability != Durability::EveryGroup {
+        return linked(MethodReason::Default, "groups are not synced one by one in this mode");
+    }
+    #[cfg(all(target_os = "linux", feature = "uring"))]
+    if let Some(chosen) =
+        crate::engine::calibrate::remembered(&*shared.files.dir, &shared.files.names)
+    {
+        return chosen;
+    }
+    let _ = shared;
+    linked(MethodReason::Measuring, "right on every device")
+}
+
+/// Times the commit methods beside the log, if that is still to be done.
+fn calibrate(shared: &Arc<Shared>, info: &BackendInfo) -> Option<JoinHandle<()>> {
+    if info.kind != BackendKind::IoUring || shared.commit.chosen().reason != MethodReason::Measuring
+    {
+        return None;
+    }
+    #[cfg(all(target_os = "linux", feature = "uring"))]
+    {
+        let shared = Arc::clone(shared);
+        let work = move || {
+            let over = || shared.is_closing() || shared.durable.is_poisoned();
+            let chosen =
+                crate::engine::calibrate::measure(&*shared.files.dir, &shared.files.names, &over);
+            tracing::info!(method = ?chosen.method, detail = chosen.detail, "commit method");
+            shared.commit.set(chosen);
+        };
+        // Without the thread the default stays, which is right too.
+        spawn("ringwal-timing", work).ok()
+    }
+    #[cfg(not(all(target_os = "linux", feature = "uring")))]
+    None
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+    let body = move || {
+        scheduling::block_signals();
+        crate::sys::reentrancy::serve();
+        work();
+    };
+    let spawned = std::thread::Builder::new().name(name.into()).spawn(body);
+    spawned.map_err(|e| Error::io("start thread", name, e))
+}
