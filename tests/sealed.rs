@@ -1,5 +1,9 @@
 //! The hook on sealed segments: nothing goes before it has been let go, and no segment is left out.
 
+#[cfg(target_os = "linux")]
+#[path = "support/child.rs"]
+#[allow(dead_code, unreachable_pub, reason = "each user needs a part")]
+mod child;
 mod support;
 
 use std::path::Path;
@@ -262,13 +266,20 @@ fn sleeps_of(name: &str) -> u64 {
     tasks.filter_map(|task| of(task.unwrap().path())).sum()
 }
 
-/// Nobody syncs, so that the segment that the log has left is not durable: the hook's thread sleeps until it is.
+/// In a process of its own: logs of other tests have threads of this name too.
 #[cfg(target_os = "linux")]
 #[test]
 fn the_hook_of_an_idle_log_sleeps_until_somebody_syncs() {
-    let temp = Temp::new();
+    child::in_a_process("idle", &Temp::new().log());
+}
+
+/// Nobody syncs, so that the segment that the log has left is not durable: the hook's thread sleeps until it is.
+#[cfg(target_os = "linux")]
+#[test]
+fn case() {
+    let Some((_, dir)) = child::case_and_directory() else { return };
     let (send, receive) = std::sync::mpsc::channel();
-    let manual = small(&temp.log()).durability(ringwal::Durability::Manual);
+    let manual = small(&dir).durability(ringwal::Durability::Manual);
     let hook = move |segment: &ringwal::SealedSegment| {
         let _ = send.send(segment.base);
         Ok(())
@@ -278,7 +289,6 @@ fn the_hook_of_an_idle_log_sleeps_until_somebody_syncs() {
         wal.append(&[7; 1000]).unwrap();
         wal.stats().rotations > 0
     });
-    // Other logs of this process have such threads too, which may come and go.
     std::thread::sleep(Duration::from_millis(300));
     let quietest = (0..5).map(|_| {
         let before = sleeps_of("ringwal-sealed");

@@ -162,7 +162,7 @@ impl Helper {
     /// What was in the way is no more, or stands in nobody's way.
     fn unobstructed(&mut self) {
         if self.obstructed_since.take().is_some() {
-            self.shared.set_obstacle(None);
+            self.shared.clear_obstacle();
             tracing::info!("segments can be prepared and removed again");
         }
     }
@@ -311,13 +311,14 @@ impl Helper {
                     took_ms,
                     "segment prepared"
                 );
-                self.unobstructed();
                 if std::mem::take(&mut self.out_of_space) {
                     tracing::info!("there is space for segments again");
                 }
                 let end = spare.header.end();
                 self.shared.files.table.add_spare(spare);
                 self.shared.ring.prepared(end);
+                // After it: who is refused for want of a segment is told why as long as it lacks.
+                self.unobstructed();
                 self.shared.ring.doorbell.ring();
                 Ok(Next::After(Duration::ZERO))
             }

@@ -64,6 +64,8 @@ pub(crate) struct Shared {
     pub(crate) sealed_bell: Futex,
     /// Why a segment could not be prepared or removed, while that is tried again.
     obstacle: Mutex<Option<Error>>,
+    /// Why there was no next segment when there was none last: what a producer is told that was refused.
+    no_segment: Mutex<Error>,
     closing: AtomicU32,
     io_ended: AtomicU32,
     #[cfg(all(any(test, feature = "testing"), not(ringwal_loom)))]
@@ -115,6 +117,7 @@ impl Shared {
             released: AtomicU64::new(u64::MAX),
             sealed_bell: Futex::new(0),
             obstacle: Mutex::new(None),
+            no_segment: Mutex::new(Error::NoSpace),
             closing: AtomicU32::new(0),
             io_ended: AtomicU32::new(0),
             #[cfg(all(any(test, feature = "testing"), not(ringwal_loom)))]
@@ -256,6 +259,7 @@ impl Shared {
 
     /// The helper's: what it tries again, if it does.
     pub(crate) fn set_obstacle(&self, obstacle: Option<Error>) {
+        *lock(&self.no_segment) = obstacle.clone().unwrap_or(Error::NoSpace);
         *lock(&self.obstacle) = obstacle;
     }
 
@@ -263,9 +267,14 @@ impl Shared {
         lock(&self.obstacle).clone()
     }
 
-    /// Why there is no next segment.
+    /// The obstacle is gone. A producer that was refused before is still told what it was.
+    pub(crate) fn clear_obstacle(&self) {
+        *lock(&self.obstacle) = None;
+    }
+
+    /// Why there is no next segment, or was none a moment ago.
     pub(crate) fn no_segment(&self) -> Error {
-        self.obstacle().unwrap_or(Error::NoSpace)
+        lock(&self.no_segment).clone()
     }
 
     /// The I/O thread's, and recovery's: a group at `lsn` holds records and is durable.

@@ -114,7 +114,8 @@ mod tests {
     #[cfg(all(target_os = "linux", feature = "uring"))]
     #[test]
     fn pages_become_resident_when_they_are_written_to() {
-        let memory = Memory::new(1 << 20, 8).unwrap();
+        // So large that the allocator asks the system for it, and does not give out what it has.
+        let memory = Memory::new(8 << 20, 8).unwrap();
         let resident = || {
             let mut pages = vec![0_u8; memory.bytes / page()];
             // SAFETY: the range is whole pages that are ours, and the vector has a byte for each.
