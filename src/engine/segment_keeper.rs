@@ -32,7 +32,7 @@ pub(crate) enum Next {
 }
 
 /// Nanoseconds for which appends wait while a segment cannot be prepared for a cause that may pass.
-const PATIENCE: u64 = 1_000_000_000;
+pub(crate) const PATIENCE: u64 = 1_000_000_000;
 const RETRY: Duration = Duration::from_millis(100);
 /// A pause between two pieces of a segment that nobody waits for, at most.
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);

@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use super::long;
 use super::world::{Ending, Life, World, read_all};
+use crate::engine::segment_keeper::PATIENCE;
 use crate::error::Error;
 use crate::io::backend::Method;
 use crate::io::backend::sim::Sabotage;
 use crate::io::fs::sim::Fault;
 use crate::options::{Durability, Options};
 use crate::stats::in_flight::Place;
+use crate::sys::clock::Clock;
 
 #[test]
 fn a_full_disk_refuses_appends_and_loses_nothing() {
@@ -44,6 +46,29 @@ fn a_full_disk_refuses_appends_and_loses_nothing() {
     assert!(world.oracle.records.len() > full);
     life.make_durable();
     assert!(read_all(&life.shared).unwrap().unwrap() == world.oracle.records);
+}
+
+#[test]
+fn a_close_waits_for_a_segment_as_long_as_appends_do() {
+    let mut world = World::new(7, Sabotage::None);
+    world.options =
+        Options { segment_size: 16 << 10, ring_capacity: Some(8 << 10), ..Options::default() };
+    let mut life = world.open().unwrap().unwrap();
+    while !life.shared.ring.waits_for_segment() {
+        world.append(&mut life);
+        life.run();
+    }
+    while life.shared.durable.end() < life.shared.ring.reserved_end() {
+        life.run();
+    }
+    // No block is left for the mark, and no segment comes.
+    world.disk.fault(world.disk.operations(), Fault::Again, true);
+    let begun = world.clock.now();
+    assert_eq!(world.close(life), Ok(Ending::Closed));
+    assert!(world.clock.now() - begun >= PATIENCE);
+    world.disk.heal();
+    let life = world.open().unwrap().unwrap();
+    assert_eq!(world.close(life), Ok(Ending::Closed));
 }
 
 /// Fails operation or read `at` of a workload; the log heals or stops for good, and the next open

@@ -11,7 +11,7 @@ use super::tally::Tally;
 use crate::engine::append::Core;
 use crate::engine::io_thread::IoLoop;
 use crate::engine::recover::{Recovered, recover};
-use crate::engine::segment_keeper::{Helper, Next};
+use crate::engine::segment_keeper::{Helper, Next, PATIENCE};
 use crate::engine::state::Shared;
 use crate::error::Error;
 use crate::io::backend::sim::{Sabotage, SimBackend};
@@ -62,6 +62,10 @@ pub(super) enum Ending {
 const OLD: Duration = Duration::from_secs(3600);
 /// Files that a log may have beyond its limit: one while it would block, and those of marks after the newest record.
 pub(super) const BEYOND: usize = 4;
+/// What a step of a close takes.
+const CLOSE_STEP: Duration = Duration::from_micros(100);
+/// Steps of a close, at most: it may wait as long as appends do for a segment that cannot be prepared.
+const CLOSE_STEPS: u64 = 10_000 + PATIENCE / CLOSE_STEP.as_nanos() as u64;
 
 fn options(rng: &mut Rng) -> Options {
     let durability = match rng.u8(0..4) {
@@ -385,8 +389,13 @@ impl World {
         if self.rng.bool() {
             return Ok(Ending::Stopped);
         }
+        self.close(life)
+    }
+
+    /// Closes the log, whatever the disk does meanwhile.
+    pub(super) fn close(&mut self, mut life: Life) -> Result<Ending, String> {
         life.shared.begin_close();
-        for _ in 0..10_000 {
+        for _ in 0..CLOSE_STEPS {
             if life.io.step().finished {
                 let all =
                     self.oracle.records.last().is_none_or(|r| r.0 < life.shared.durable.end());
@@ -401,7 +410,7 @@ impl World {
             if self.rng.u8(0..4) == 0 {
                 life.helper.step();
             }
-            self.clock.advance(Duration::from_micros(100));
+            self.clock.advance(CLOSE_STEP);
         }
         Err("close hangs".into())
     }
