@@ -356,12 +356,9 @@ mod tests {
                 let name = format!("{first}, {second}");
                 let checked = options.validate();
                 for block in [4096, 16_384, 65_536] {
-                    match (options.geometry(block), &checked) {
-                        (Ok(geometry), Ok(())) => {
-                            sound += 1;
-                            check(&name, &options, &geometry);
-                        }
-                        (Ok(_) | Err(_), _) => {}
+                    if let (Ok(geometry), Ok(())) = (options.geometry(block), &checked) {
+                        sound += 1;
+                        check(&name, &options, &geometry);
                     }
                 }
                 if let Err(e) = checked {

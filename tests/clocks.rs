@@ -13,7 +13,7 @@ fn builder(age: Duration) -> WalBuilder {
 }
 
 fn records(wal: &Wal) -> usize {
-    wal.reader(Lsn::ZERO).map(|r| r.unwrap()).count()
+    wal.reader(Lsn::ZERO).inspect(|r| assert!(r.is_ok(), "{r:?}")).count()
 }
 
 fn segments(disk: &SimulatedDisk) -> usize {

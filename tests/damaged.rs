@@ -197,7 +197,7 @@ fn damage(dir: &Path, original: &Original, others: &[Original], rng: &mut Rng) -
             return format!("{} and what is behind it is gone", name_of(&files[from]));
         }
         22 => {
-            let last = groups.len() - rng.usize(..groups.len().min(7).max(1)).min(groups.len());
+            let last = groups.len() - rng.usize(..groups.len().clamp(1, 7)).min(groups.len());
             for group in &groups[last.saturating_sub(1)..] {
                 bytes[*group..][..128].fill(0xa5);
             }

@@ -1,5 +1,6 @@
 //! What a log writes for itself costs the user neither records nor room: however often it is opened, closed and killed, a
 //! record stays within the limits, the files stay few, and a full disk can be made room on. On the simulated disk.
+#![allow(clippy::print_stdout, reason = "a test says what it measured")]
 
 use std::time::Duration;
 

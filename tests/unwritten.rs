@@ -15,6 +15,8 @@ fn unwritten() -> Temp {
     let mut first = std::fs::read(&files[0]).unwrap();
     first[4096..].fill(0);
     std::fs::write(&files[0], first).unwrap();
+    // It says that this log was closed, which the one that is meant never was.
+    std::fs::remove_file(temp.log().join("wal.end")).unwrap();
     temp
 }
 

@@ -5,7 +5,7 @@
 //! 2. What the machine did in one run and not in the other is no difference of the logs: a run's figures are taken to
 //!    vary by a few percent from run to run, and by as much as the raw devices that were measured beside them differ.
 //! 3. A row is worse if its whole interval lies below the tolerance, the same if it lies within it, and undecided
-//!    otherwise. See [`statistics`](crate::statistics).
+//!    otherwise. See [`crate::statistics`].
 //! 4. Only whole and sound measurements are compared: of a known schema, not interrupted, with a log that passed its
 //!    verification.
 //! 5. What is not there is not the same: rows that one file lacks are named, and those that the second lacks are a failure,

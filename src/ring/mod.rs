@@ -25,7 +25,7 @@
 //! 9. A base is stored with Release and, where no word orders the look, loaded with Acquire: a look that
 //!    finds the next extent's base in a buffer finds the tail moved on, too.
 //! 10. What was granted to a task is in `unpolled` until its extent is released: a task that does not come
-//!    misses its turn when the I/O thread says so, and holds up nobody.
+//!     misses its turn when the I/O thread says so, and holds up nobody.
 
 mod doorbell;
 mod memory;

@@ -80,7 +80,7 @@ fn options(rng: &mut Rng) -> Options {
         durability,
         idle_seal: Duration::from_millis(1),
         max_segments: [None, Some(2), Some(3), Some(6)][rng.usize(..4)],
-        max_age: (rng.u8(0..4) == 0).then(|| OLD),
+        max_age: (rng.u8(0..4) == 0).then_some(OLD),
         ..Options::default()
     }
 }
