@@ -2,7 +2,7 @@
 
 #[cfg(target_os = "linux")]
 #[path = "support/child.rs"]
-#[allow(dead_code, unreachable_pub, reason = "each user needs a part")]
+#[allow(dead_code, unreachable_pub, clippy::print_stderr, reason = "each user needs a part")]
 mod child;
 mod support;
 

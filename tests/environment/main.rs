@@ -17,7 +17,6 @@ mod descriptors;
 mod mounted;
 mod side_files;
 #[path = "../support/mod.rs"]
-#[allow(dead_code, unreachable_pub, reason = "each user needs a part")]
 mod support;
 
 mod filesystems;
