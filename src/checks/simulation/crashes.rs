@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::long;
 use super::tally::Tally;
-use super::world::{Life, World};
+use super::world::{Life, World, chosen};
 use crate::io::backend::Method;
 use crate::io::backend::sim::Sabotage;
 use crate::options::Options;
@@ -59,6 +59,7 @@ fn a_group_behind_a_cut_does_not_come_back_behind_the_next_epoch() {
         ..Options::default()
     };
     let mut life = world.open().unwrap().unwrap();
+    life.shared.commit.set(chosen(world.method, true));
     let append = |world: &mut World, life: &mut Life| {
         let lsn = life.core.try_append(b"of one block").unwrap().as_u64();
         world.oracle.records.push((lsn, b"of one block".to_vec()));
@@ -71,14 +72,24 @@ fn a_group_behind_a_cut_does_not_come_back_behind_the_next_epoch() {
     let torn = append(&mut world, &mut life);
     let behind = append(&mut world, &mut life);
     assert_eq!(behind, torn + 4096);
+    assert_eq!(life.io.in_flight(), 4, "a write and a sync of each");
     life.make_durable();
     drop(life);
     let name = Names::new(&world.options.prefix).segment(0);
     let group = torn as usize - 128;
     world.disk.damage(&name, |b| b[group..group + 512].fill(0));
-    // The epoch group takes the torn group's block: what stood behind that stands behind this.
-    for _ in 0..3 {
-        drop(world.open().unwrap().unwrap());
+    // The epoch group takes the torn group's block: what stood behind that stands behind this. The later lives find a log
+    // that ends with a mark, and write nothing.
+    for n in 0..4 {
+        let mut life = world.open().unwrap().unwrap();
         assert_eq!(world.oracle.records.len(), 1);
+        assert_eq!(life.shared.durable.end(), torn - 128 + 4096);
+        if n == 3 {
+            // The next epoch group takes the block of the one that stood behind.
+            assert_eq!(append(&mut world, &mut life), behind + 4096);
+            life.make_durable();
+        }
     }
+    drop(world.open().unwrap().unwrap());
+    assert_eq!(world.oracle.records.len(), 2);
 }

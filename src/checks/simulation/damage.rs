@@ -10,14 +10,16 @@ use std::time::Duration;
 use super::long;
 use super::oracle::Records;
 use super::world::World;
-use crate::engine::recover::recover;
+use crate::engine::recover::{Examined, examine, recover};
+use crate::engine::view::Files;
 use crate::error::Error;
 use crate::format::{Flags, GroupHeader, SEGMENT_HEADER, STAMP, SegmentHeader, stamp};
 use crate::io::backend::sim::Sabotage;
 use crate::io::fs::sim::SimDisk;
 use crate::options::Options;
 use crate::read::Reader;
-use crate::segment::Names;
+use crate::segment::recent::Tail;
+use crate::segment::{Names, Table};
 use crate::testing::SimClock;
 
 const SECTOR: usize = 512;
@@ -28,8 +30,8 @@ pub(super) type Contents = BTreeMap<String, Vec<u8>>;
 
 /// What can be said of a log after damage.
 pub(super) enum Seen {
-    /// Its records, and where it ends.
-    Records(Records, u64),
+    /// Its records, where it begins, and where it ends.
+    Records { found: Records, oldest: u64, end: u64 },
     /// `Corruption`, or another typed refusal to open.
     Refused,
 }
@@ -39,6 +41,9 @@ pub(super) struct Reference {
     pub(super) disk: SimDisk,
     pub(super) options: Options,
     pub(super) records: Records,
+    /// The same, and before them those that the last group states to be retired and that were not removed: opening
+    /// removes them. They are back if that group is lost.
+    all: Records,
     stale: Vec<Vec<u8>>,
     /// The directory at earlier times.
     pub(super) earlier: Vec<Contents>,
@@ -101,16 +106,17 @@ impl Reference {
             disk: world.disk,
             options: world.options,
             records: Vec::new(),
+            all: Vec::new(),
             looks: 0,
             refused: 0,
             cut: 0,
         };
-        let Seen::Records(records, _) = reference.look() else { panic!("it is sound") };
+        reference.take_down();
+        let records = &reference.records;
         assert!(world.tally.cuts == 1, "a cut is in it");
         assert!(records.len() > 8, "{} records", records.len());
-        assert!(world.oracle.records.ends_with(&records));
+        assert!(world.oracle.records.ends_with(&reference.all));
         assert!(reference.stale.len() >= 3);
-        reference.records = records;
         reference
     }
 
@@ -123,13 +129,27 @@ impl Reference {
             disk: world.disk,
             options: world.options,
             records: Vec::new(),
+            all: Vec::new(),
             looks: 0,
             refused: 0,
             cut: 0,
         };
-        let Seen::Records(records, _) = reference.look() else { panic!("it is sound") };
-        reference.records = records;
+        reference.take_down();
         reference
+    }
+
+    /// What the sound log holds, when it is opened and before.
+    fn take_down(&mut self) {
+        let Seen::Records { found, .. } = self.look() else { panic!("it is sound") };
+        self.records = found;
+        let (dir, names) = (self.disk.copy().dir(), Names::new(&self.options.prefix));
+        let Examined { found, judged, cuts, .. } = examine(&*dir, &names, false).unwrap();
+        let Some(judged) = judged else { return };
+        let live = found.segments[..=judged.active].iter().map(|header| (*header, None));
+        let files = Files::new(Table::new(live, []), &dir, &names, Tail::new(0), cuts);
+        let all = Reader::new(Arc::new(files), 0, judged.end).map(Result::unwrap);
+        self.all = all.map(|record| (record.lsn.as_u64(), record.payload)).collect();
+        assert!(self.all.ends_with(&self.records));
     }
 
     /// Opens and reads the log without writing to it.
@@ -139,8 +159,8 @@ impl Reference {
         let clock = SimClock::default();
         // Opening syncs, and may remove spares: a copy is opened.
         let disk = self.disk.copy();
-        let shared = match recover(&disk.dir(), &names, &self.options, &clock, [1; 24]) {
-            Ok(recovered) => recovered.shared,
+        let (shared, oldest) = match recover(&disk.dir(), &names, &self.options, &clock, [1; 24]) {
+            Ok(recovered) => (recovered.shared, recovered.report.oldest.as_u64()),
             Err(
                 Error::Corruption { .. } | Error::Unsupported { .. } | Error::ForeignSegment { .. },
             ) => return Seen::Refused,
@@ -155,7 +175,7 @@ impl Reference {
                 Err(e) => panic!("{e}"),
             }
         }
-        Seen::Records(found, end)
+        Seen::Records { found, oldest, end }
     }
 
     /// The newest durable mark of all valid group headers on the disk.
@@ -163,9 +183,26 @@ impl Reference {
         self.groups().iter().map(|group| group.durable_end).max().unwrap_or(0)
     }
 
-    /// What retention has durably let go of.
-    pub(super) fn retired(&self) -> u64 {
-        self.groups().iter().map(|group| group.oldest).max().unwrap_or(0)
+    /// Where the first segment of the damaged disk begins, and where its groups do.
+    pub(super) fn front(&self) -> (u64, u64) {
+        let names = segment_names(&self.disk);
+        let first = names.first().and_then(|name| self.disk.content(name));
+        let first = first.and_then(|bytes| SegmentHeader::decode(&bytes).ok());
+        first.map_or((0, 0), |header| (header.base, header.first_group()))
+    }
+
+    /// Whether a log that holds this, and begins and ends there, holds a prefix of what was there. Its front may have
+    /// been let go of by a group that is still on the disk; opening removes only what a group of the log lets go of.
+    pub(super) fn is_prefix(&self, found: &Records, oldest: u64, end: u64) -> bool {
+        let groups = self.groups();
+        let stated = |below: u64| {
+            let those = groups.iter().filter(|group| group.lsn < below);
+            those.map(|group| group.oldest).max().unwrap_or(0)
+        };
+        let gone = if oldest <= stated(u64::MAX) { oldest } else { 0 };
+        let kept = self.all.partition_point(|(lsn, _)| *lsn < gone);
+        let removed = oldest > self.front().0;
+        self.all[kept..].starts_with(found) && (!removed || oldest <= stated(end))
     }
 
     /// The last group that makes a cut, before any damage.
@@ -190,9 +227,9 @@ impl Reference {
         self.disk.damage(&name, |bytes| *bytes = damaged);
         match self.look() {
             Seen::Refused => self.refused += 1,
-            Seen::Records(found, _) if found == self.records => {}
-            Seen::Records(found, end) => {
-                assert!(self.records.starts_with(&found), "{name}, {what}: not a prefix");
+            Seen::Records { found, .. } if found == self.records => {}
+            Seen::Records { found, oldest, end } => {
+                assert!(self.is_prefix(&found, oldest, end), "{name}, {what}: not a prefix");
                 let mark = self.newest_mark();
                 assert!(end >= mark, "{name}, {what}: cut at {end}, below the mark {mark}");
                 self.cut += 1;
@@ -312,7 +349,7 @@ impl Reference {
         let Reference { looks, refused, cut, .. } = self;
         assert!(refused > looks / 20, "{refused} of {looks}");
         println!("{what}: damaged in {looks} ways, {refused} refused, {cut} cut above every mark");
-        let Seen::Records(found, _) = self.look() else { panic!("sound again") };
+        let Seen::Records { found, .. } = self.look() else { panic!("sound again") };
         assert!(found == self.records);
     }
 }
@@ -334,7 +371,7 @@ fn contents(disk: &SimDisk) -> Contents {
     segment_names(disk).into_iter().map(|n| (n.clone(), disk.content(&n).unwrap())).collect()
 }
 
-pub(super) fn segment_names(disk: &SimDisk) -> Vec<String> {
+fn segment_names(disk: &SimDisk) -> Vec<String> {
     disk.names().into_iter().filter(|name| name.ends_with(".wal")).collect()
 }
 

@@ -4,9 +4,8 @@
 //! The rule is that of `damage`; and a log whose first segments are gone is not empty, as they went when a later one
 //! held a durable group. Each is looked at as the log was opened before, and with larger groups and segments.
 
-use super::damage::{Contents, Reference, Seen, segment_names};
+use super::damage::{Contents, Reference, Seen};
 use super::long;
-use crate::format::SegmentHeader;
 use crate::options::Options;
 use crate::segment::Names;
 
@@ -51,21 +50,15 @@ impl Reference {
     fn check(&mut self, what: &str) {
         match self.look() {
             Seen::Refused => self.refused += 1,
-            Seen::Records(found, _) if found == self.records => {}
-            Seen::Records(found, end) => {
-                let names = segment_names(&self.disk);
-                let first = names.first().and_then(|name| self.disk.content(name));
-                let first = first.and_then(|bytes| SegmentHeader::decode(&bytes).ok());
-                let (base, start) = first.map_or((0, 0), |h| (h.base, h.first_group()));
-                // Retention may have let go of the first segments, and not have removed them yet.
-                let gone = if base <= self.retired() { base } else { 0 };
-                let kept = self.records.partition_point(|(lsn, _)| *lsn < gone);
+            Seen::Records { found, .. } if found == self.records => {}
+            Seen::Records { found, oldest, end } => {
                 let mark = self.newest_mark();
                 // A cut that is lost with the end brings back what it had cut.
                 let uncut = self.newest_cut() >= mark.max(1);
-                let prefix = self.records[kept..].starts_with(&found);
+                let prefix = self.is_prefix(&found, oldest, end);
                 assert!(prefix || uncut, "{what}: not a prefix");
                 assert!(end >= mark, "{what}: ends at {end}, below the mark {mark}");
+                let (base, start) = self.front();
                 let empty = base > 0 && end <= start;
                 assert!(!empty, "{what}: empty, though its first segments are gone");
                 self.cut += 1;
@@ -163,7 +156,7 @@ impl Reference {
             let temporary = log.temporary(name[4..24].parse().unwrap());
             for len in [0, 1, content.len() / 2, content.len()] {
                 self.disk.put(&temporary, Some(&content[..len]));
-                let Seen::Records(found, _) = self.look() else {
+                let Seen::Records { found, .. } = self.look() else {
                     panic!("refused for {temporary}")
                 };
                 assert!(found == self.records, "{temporary}");

@@ -85,7 +85,7 @@ fn options(rng: &mut Rng) -> Options {
     }
 }
 
-fn chosen(method: Method, parallel: bool) -> Chosen {
+pub(super) fn chosen(method: Method, parallel: bool) -> Chosen {
     Chosen { method, reason: MethodReason::Pinned, parallel, detail: String::new() }
 }
 
