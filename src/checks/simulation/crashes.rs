@@ -93,3 +93,77 @@ fn a_group_behind_a_cut_does_not_come_back_behind_the_next_epoch() {
     drop(world.open().unwrap().unwrap());
     assert_eq!(world.oracle.records.len(), 2);
 }
+
+/// On a full disk opening leaves the epoch group out behind a torn tail too: each further life finds the tail as it was, with
+/// these settings and with others, until there is space and something is appended.
+#[test]
+fn lives_on_a_full_disk_leave_a_torn_tail_as_it_is() {
+    for (seed, fits, space_comes_late) in (0..16).map(|n| (n, n & 1 == 0, n & 2 == 0)) {
+        let mut world = World::new(seed, Sabotage::None);
+        let settings = |fits: bool| Options {
+            segment_size: 16 << 10,
+            ring_capacity: Some(if fits { 8 << 10 } else { 24 << 10 }),
+            idle_seal: Duration::from_secs(1),
+            ..Options::default()
+        };
+        world.options = settings(true);
+        let mut life = world.open().unwrap().unwrap();
+        let append = |world: &mut World, life: &mut Life| {
+            let lsn = life.core.try_append(b"of one block").unwrap().as_u64();
+            world.oracle.records.push((lsn, b"of one block".to_vec()));
+            while life.shared.durable.end() < lsn {
+                life.run();
+            }
+            lsn
+        };
+        let kept = append(&mut world, &mut life);
+        let torn = append(&mut world, &mut life);
+        assert_eq!(torn + 4096 - 128, 16 << 10, "the last block");
+        drop(life);
+        // As if it had not been acknowledged.
+        world.oracle.acknowledged = torn - 128;
+        let name = Names::new(&world.options.prefix).segment(0);
+        world.disk.damage(&name, |bytes| bytes[torn as usize + 20] ^= 1);
+        world.disk.set_capacity(0);
+        for n in 0..4 {
+            world.options = settings(fits || n % 2 == 0);
+            let mut life = world.open().unwrap().unwrap();
+            assert!(life.epoch_waits, "{seed}, life {n}");
+            assert_eq!(world.oracle.records.len(), 1, "{seed}, life {n}");
+            assert_eq!(life.shared.durable.end(), torn - 128, "{seed}, life {n}");
+            for _ in 0..3 {
+                life.run();
+                life.helper.step();
+            }
+            world.crash().unwrap();
+        }
+        world.options = settings(fits);
+        let mut life = if space_comes_late {
+            let life = world.open().unwrap().unwrap();
+            assert!(life.epoch_waits, "{seed}");
+            world.disk.set_capacity(u64::MAX);
+            life
+        } else {
+            world.disk.set_capacity(u64::MAX);
+            world.open().unwrap().unwrap()
+        };
+        let anew = loop {
+            match life.core.try_append(b"anew") {
+                Ok(lsn) => break lsn.as_u64(),
+                Err(_) => world.clock.advance(Duration::from_millis(100)),
+            }
+            life.run();
+            life.helper.step();
+        };
+        world.oracle.records.push((anew, b"anew".to_vec()));
+        life.make_durable();
+        world.note(&life);
+        for n in 0..4 {
+            world.crash().unwrap();
+            world.options = settings(n % 2 == 0);
+            drop(world.open().unwrap().unwrap());
+            let found: Vec<_> = world.oracle.records.iter().map(|(lsn, _)| *lsn).collect();
+            assert_eq!(found, [kept, anew], "{seed}");
+        }
+    }
+}

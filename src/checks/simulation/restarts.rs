@@ -1,6 +1,8 @@
 //! Short lives in loops, with tiny segments and retention by number, under a wall clock that is set now and then: the
 //! newest record stays, and the files stay few.
 
+use std::time::Duration;
+
 use super::world::{BEYOND, World};
 use crate::io::backend::sim::Sabotage;
 use crate::options::{Durability, Options};
@@ -45,6 +47,67 @@ fn restarted(seed: u64, lives: usize) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Lives that append nothing come between lives that work, which are cut short: behind a torn tail, with other settings, on
+/// a full disk, and ended in one of the ways there are, also in the middle of opening.
+fn idle_between_working_lives(seed: u64) -> Result<(u64, u64), String> {
+    let mut world = World::new(seed, Sabotage::None);
+    world.images = 2;
+    let (mut waited, mut torn) = (0, 0);
+    for _ in 0..5 {
+        world.refit();
+        let actions = world.rng.usize(1..80);
+        world.live(actions)?;
+        match world.rng.u8(0..3) {
+            0 => world.disk.kill(&mut world.rng),
+            _ => world.crash()?,
+        }
+        for _ in 0..world.rng.usize(1..6) {
+            world.refit();
+            let full = world.rng.u8(0..3) == 0;
+            world.disk.set_capacity(if full { 0 } else { u64::MAX });
+            if world.rng.u8(0..4) == 0 {
+                let now = world.disk.operations();
+                world.disk.crash_at(now + world.rng.u64(..12));
+            }
+            if let Some(mut life) = world.open()? {
+                waited += u64::from(life.epoch_waits);
+                torn += u64::from(life.epoch_waits && life.is_torn);
+                for _ in 0..world.rng.usize(..4) {
+                    life.run();
+                    life.helper.step();
+                    world.clock.advance(Duration::from_micros(world.rng.u64(1..2000)));
+                    world.note(&life);
+                }
+                if world.rng.u8(0..3) == 0 && !full && !world.disk.is_off() {
+                    life.close();
+                    world.note(&life);
+                }
+            }
+            match world.rng.u8(0..3) {
+                0 if !world.disk.is_off() => world.disk.kill(&mut world.rng),
+                _ => world.crash()?,
+            }
+            world.disk.heal();
+        }
+        world.disk.set_capacity(u64::MAX);
+    }
+    world.open()?.ok_or("the last open failed")?;
+    Ok((waited, torn))
+}
+
+#[test]
+fn lives_that_append_nothing_lose_and_bring_back_nothing() {
+    let (mut waited, mut torn) = (0, 0);
+    for seed in 0..super::number("RINGWAL_SIM_SEEDS").unwrap_or(300) {
+        match idle_between_working_lives(seed) {
+            Ok(seen) => (waited, torn) = (waited + seen.0, torn + seen.1),
+            Err(e) => panic!("seed {seed}: {e}"),
+        }
+    }
+    println!("{waited} lives left the epoch group out, {torn} of them behind a torn tail");
+    assert!(waited > 300 && torn > 0, "{waited}, {torn}");
 }
 
 #[test]

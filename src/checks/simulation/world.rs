@@ -45,6 +45,9 @@ pub(super) struct Life {
     pub(super) shared: Arc<Shared>,
     pub(super) io: IoLoop,
     pub(super) helper: Helper,
+    /// It was opened without an epoch group; behind a torn tail.
+    pub(super) epoch_waits: bool,
+    pub(super) is_torn: bool,
     /// The ring refused the last append: nothing changes until the log is stepped.
     full: bool,
     /// Follows the log; and the position behind the last record that it delivered.
@@ -153,7 +156,9 @@ impl World {
         let Some(found) = read_all(&shared)? else { return Ok(None) };
         read_back(&shared, &found)?;
         self.oracle.adopt(&found, &report, &shared.files.cuts)?;
-        let life = Life { core, shared, io, helper, full: false, follower: None };
+        let is_torn = report.cut;
+        let life =
+            Life { core, shared, io, helper, epoch_waits, is_torn, full: false, follower: None };
         // What open returns is durable.
         self.note(&life);
         self.tally.lives += 1;
