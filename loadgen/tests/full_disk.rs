@@ -46,7 +46,7 @@ fn a_disk_that_fills_in_mid_run_keeps_what_was_measured() {
             return;
         };
         let line = format!(
-            "--dir small/log --no-recycle --segment-size 1m --duration 10m --verify {mode}"
+            "--dir small/log --no-recycle --segment-size 1m --duration 10m --baseline 0 --raw 0 --verify {mode}"
         );
         let mut command = place.command(&format!("{line} --json out.json --hgrm out.hgrm"));
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -62,7 +62,8 @@ fn a_disk_that_fills_in_mid_run_keeps_what_was_measured() {
         let output = child.wait_with_output().unwrap();
         let stderr = String::from_utf8_lossy(&output.stderr);
         let table = String::from_utf8_lossy(&output.stdout);
-        let text = std::fs::read(place.path("out.json")).unwrap();
+        let text = std::fs::read(place.path("out.json"));
+        let text = text.unwrap_or_else(|e| panic!("{mode}: {e}: {stderr}"));
         let json: serde_json::Value = serde_json::from_slice(&text).unwrap();
         // Where the budget came first, nothing was full.
         if json["ended_by"] == "its disk budget" {
