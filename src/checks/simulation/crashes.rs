@@ -102,7 +102,9 @@ fn lives_on_a_full_disk_leave_a_torn_tail_as_it_is() {
         let mut world = World::new(seed, Sabotage::None);
         let settings = |fits: bool| Options {
             segment_size: 16 << 10,
-            ring_capacity: Some(if fits { 8 << 10 } else { 24 << 10 }),
+            ring_capacity: Some(24 << 10),
+            // Of other settings: the segment is for smaller groups.
+            max_record_size: (!fits).then_some(5000),
             idle_seal: Duration::from_secs(1),
             ..Options::default()
         };
