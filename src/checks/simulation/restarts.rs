@@ -100,7 +100,7 @@ fn idle_between_working_lives(seed: u64) -> Result<(u64, u64), String> {
 #[test]
 fn lives_that_append_nothing_lose_and_bring_back_nothing() {
     let (mut waited, mut torn) = (0, 0);
-    for seed in 0..super::number("RINGWAL_SIM_SEEDS").unwrap_or(300) {
+    for seed in 0..super::number("RINGWAL_SIM_RESTARTS").unwrap_or(300) {
         match idle_between_working_lives(seed) {
             Ok(seen) => (waited, torn) = (waited + seen.0, torn + seen.1),
             Err(e) => panic!("seed {seed}: {e}"),
@@ -112,7 +112,7 @@ fn lives_that_append_nothing_lose_and_bring_back_nothing() {
 
 #[test]
 fn restarts_in_loops_keep_the_newest_record_and_few_files() {
-    for seed in 0..super::number("RINGWAL_SIM_SEEDS").unwrap_or(60) {
+    for seed in 0..super::number("RINGWAL_SIM_RESTARTS").unwrap_or(300) / 5 {
         if let Err(e) = restarted(seed, 60) {
             panic!("seed {seed}: {e}");
         }

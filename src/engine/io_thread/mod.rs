@@ -22,6 +22,8 @@
 mod epoch;
 mod groups;
 mod pace;
+#[cfg(all(test, ringwal_shuttle))]
+mod shuttle_tests;
 mod submit;
 mod thread;
 

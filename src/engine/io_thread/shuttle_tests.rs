@@ -1,0 +1,271 @@
+//! The real loop, its step and its choice where to sleep, under random schedules: producers that wait
+//! for every record, beside a backend that completes when it is waited for.
+//!
+//! The clock stands still: nothing is ever due, so that a wake-up that is lost is a deadlock, which
+//! shuttle reports.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{IoLoop, Setup};
+use crate::durable::Durable;
+use crate::engine::state::Shared;
+use crate::engine::view::Files;
+use crate::format::{EpochId, Link, SegmentHeader};
+use crate::io::backend::{Backend, Completion, Method, Part, Write};
+use crate::io::fs::{Access, Dir, Entry, File};
+use crate::options::Durability;
+use crate::positions::Consumers;
+use crate::ring::{Placement, Ring, Wake};
+use crate::segment::cuts::Cuts;
+use crate::segment::recent::Tail;
+use crate::segment::{Names, Table};
+use crate::sys::clock::Clock;
+use crate::sys::sync::loom;
+use loom::sync::{Arc as ModelArc, Notify};
+use loom::thread;
+use std::sync::Arc;
+
+const BLOCK: u32 = 4096;
+const SEGMENT: u64 = 64 << 20;
+const PRODUCERS: u64 = 3;
+const RECORDS: u64 = 6;
+
+#[derive(Debug)]
+struct StoppedClock;
+
+impl Clock for StoppedClock {
+    fn now(&self) -> u64 {
+        0
+    }
+
+    fn wall(&self) -> u64 {
+        0
+    }
+}
+
+/// A directory and a file that keep nothing: the loop only passes them on.
+#[derive(Debug)]
+struct Nothing;
+
+impl Dir for Nothing {
+    fn list(&self) -> io::Result<Vec<Entry>> {
+        Ok(Vec::new())
+    }
+    fn open(&self, _: &str, _: Access) -> io::Result<Arc<dyn File>> {
+        Ok(Arc::new(Nothing))
+    }
+    fn rename(&self, _: &str, _: &str) -> io::Result<()> {
+        Ok(())
+    }
+    fn remove(&self, _: &str) -> io::Result<()> {
+        Ok(())
+    }
+    fn sync(&self) -> io::Result<()> {
+        Ok(())
+    }
+    fn block_size(&self) -> u32 {
+        BLOCK
+    }
+    fn path_of(&self, name: &str) -> PathBuf {
+        name.into()
+    }
+}
+
+impl File for Nothing {
+    fn read_at(&self, _: &mut [u8], _: u64) -> io::Result<usize> {
+        Ok(0)
+    }
+    fn write_at(&self, buf: &[u8], _: u64) -> io::Result<usize> {
+        Ok(buf.len())
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        Ok(())
+    }
+    fn len(&self) -> io::Result<u64> {
+        Ok(SEGMENT)
+    }
+    fn links(&self) -> io::Result<u64> {
+        Ok(1)
+    }
+    fn write_zeroes(&self, _: u64) -> io::Result<()> {
+        Ok(())
+    }
+    fn allocate(&self, _: u64) -> io::Result<()> {
+        Ok(())
+    }
+    fn is_direct(&self) -> bool {
+        false
+    }
+    fn raw_fd(&self) -> Option<i32> {
+        None
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Bell(ModelArc<Notify>);
+
+impl Wake for Bell {
+    fn wake(&self) {
+        self.0.notify();
+    }
+}
+
+/// Completes what was submitted, one operation for each wait, in order.
+#[derive(Debug)]
+struct Patient {
+    queued: VecDeque<Completion>,
+    done: VecDeque<Completion>,
+    bell: Bell,
+}
+
+impl Backend for Patient {
+    fn attach(&mut self, _: usize, _: &Arc<dyn File>) -> io::Result<()> {
+        Ok(())
+    }
+    fn detach(&mut self, _: usize) {}
+    unsafe fn write(&mut self, w: Write) {
+        let completion = |part, n| Completion { token: w.token, part, result: Ok(n) };
+        self.queued.push_back(completion(Part::Write, w.len));
+        if w.method == Method::Linked {
+            self.queued.push_back(completion(Part::Sync, 0));
+        }
+    }
+    fn sync(&mut self, token: u64, _: usize) {
+        self.queued.push_back(Completion { token, part: Part::Sync, result: Ok(0) });
+    }
+    fn submit(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+    fn wait(&mut self, _: Option<Duration>) -> io::Result<()> {
+        thread::yield_now();
+        match self.queued.pop_front() {
+            Some(completion) => self.done.push_back(completion),
+            None if self.done.is_empty() => self.bell.0.wait(),
+            None => {}
+        }
+        Ok(())
+    }
+    fn reap(&mut self) -> Option<Completion> {
+        self.done.pop_front()
+    }
+    fn waker(&self) -> Box<dyn Wake> {
+        Box::new(self.bell.clone())
+    }
+}
+
+fn shared(durability: Durability) -> Arc<Shared> {
+    let first = u64::from(BLOCK);
+    let placement = Placement {
+        next: first,
+        segment_end: SEGMENT,
+        prepared_end: SEGMENT,
+        segment_size: SEGMENT,
+        block: first,
+    };
+    let dir: Arc<dyn Dir> = Arc::new(Nothing);
+    let names = Names::new("wal");
+    let consumers = Consumers::load(&*dir, &names, &[], [0; 16], None).unwrap();
+    let files = Files::new(Table::new([], []), &dir, &names, Tail::new(0), Cuts::new());
+    let ring = Ring::new(2 * BLOCK, 2, placement);
+    let durable = Durable::new(first, durability != Durability::EveryGroup);
+    Arc::new(Shared::new(ring, durable, files, consumers, 0))
+}
+
+fn io_loop(shared: &Arc<Shared>, durability: Durability) -> IoLoop {
+    let backend = Patient {
+        queued: VecDeque::new(),
+        done: VecDeque::new(),
+        bell: Bell(ModelArc::new(Notify::new())),
+    };
+    let active = SegmentHeader {
+        log_id: [0; 16],
+        block: BLOCK,
+        size: SEGMENT,
+        base: 0,
+        max_group: 2 * BLOCK,
+        created_at: 0,
+        app_version: 0,
+    };
+    let setup = Setup {
+        log_id: [0; 16],
+        epoch: EpochId { counter: 1, nonce: 0 },
+        link: Link::START,
+        epoch_waits: false,
+        replaceable: None,
+        clean: false,
+        active,
+        active_file: Arc::new(Nothing),
+        oldest: 0,
+        block: BLOCK,
+        depth: 2,
+        durability,
+        commit_delay: Duration::ZERO,
+        idle_seal: Duration::MAX,
+        end_file: None,
+    };
+    let clock: Arc<dyn Clock> = Arc::new(StoppedClock);
+    IoLoop::new(Arc::clone(shared), clock, Box::new(backend), setup).unwrap()
+}
+
+/// Appends, and waits for each record: half of the producers at once, the others for every second.
+fn produce(shared: &Shared, producer: u64) {
+    for n in 0..RECORDS {
+        let len = 1024 * (1 + (producer + n) % 3);
+        let ring = &shared.ring;
+        let mut room = ring.try_reserve(len).or_else(|_| ring.reserve_or_wait(len)).unwrap();
+        let lsn = room.lsn();
+        room.bytes();
+        room.publish(1);
+        if producer % 2 == 0 || n % 2 == 1 {
+            if shared.durable.demand(lsn + 1) {
+                ring.doorbell.ring();
+            }
+            shared.durable.wait(lsn).unwrap();
+            assert!(shared.durable.end() > lsn);
+        }
+    }
+}
+
+fn run(durability: Durability) {
+    let shared = shared(durability);
+    let io = {
+        let shared = Arc::clone(&shared);
+        let io_loop = io_loop(&shared, durability);
+        thread::spawn(move || super::run(&shared, io_loop))
+    };
+    // As opening does: nobody appends before the epoch is durable.
+    shared.durable.wait(u64::from(BLOCK)).unwrap();
+    let producers: Vec<_> = (0..PRODUCERS)
+        .map(|producer| {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || produce(&shared, producer))
+        })
+        .collect();
+    for producer in producers {
+        producer.join().unwrap();
+    }
+    shared.begin_close();
+    io.join().unwrap();
+    assert!(!shared.durable.is_poisoned());
+    assert!(shared.durable.end() >= shared.ring.reserved_end(), "what was appended is durable");
+    assert_eq!(shared.counters.records.get(), PRODUCERS * RECORDS);
+}
+
+fn check(durability: Durability) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(3);
+    builder.check(move || run(durability));
+}
+
+#[test]
+fn loom_the_loop_sleeps_through_nothing_when_every_group_is_synced() {
+    check(Durability::EveryGroup);
+}
+
+#[test]
+fn loom_the_loop_sleeps_through_nothing_when_groups_are_synced_on_demand() {
+    check(Durability::Manual);
+}
