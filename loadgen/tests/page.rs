@@ -56,7 +56,7 @@ addEventListener('load', () => setTimeout(() => {
       largest = Math.max(largest, 13 * scale);
       for (const text of svg.querySelectorAll('text')) {
         const b = text.getBoundingClientRect();
-        if (b.left < box.left - 1 || b.right > box.right + 1) outside++;
+        if (b.left < box.left - 1 || b.right > box.right + 1) outside += ' "' + text.textContent + '"';
       }
     }
     const over = root.scrollWidth - root.clientWidth;

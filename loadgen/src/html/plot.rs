@@ -57,7 +57,7 @@ const SHAPES: [Shape; 2] = [
     Shape { class: "narrow", width: 358.0, height: 260.0 },
 ];
 /// About that of a letter.
-const LETTER: f64 = 7.0;
+const LETTER: f64 = 7.6;
 const LEFT: f64 = 74.0;
 const RIGHT: f64 = 28.0;
 const TOP: f64 = 10.0;
@@ -185,14 +185,20 @@ impl Plot {
         );
         let bottom = height - BOTTOM;
         for tick in y.ticks() {
-            let at = at_y(tick);
+            let (at, text) = (at_y(tick), (self.y.write)(tick));
+            // A long number is drawn narrower: it would begin outside the plot.
+            let room = LEFT - 8.0;
+            let fit = match text.chars().count() as f64 * LETTER > room {
+                true => format!(" textLength=\"{room:.0}\" lengthAdjust=\"spacingAndGlyphs\""),
+                false => String::new(),
+            };
             let _ = writeln!(
                 svg,
-                "<path class=\"grid\" d=\"M{LEFT} {at:.1}H{:.1}\"/><text class=\"y\" x=\"{:.1}\" y=\"{:.1}\">{}</text>",
+                "<path class=\"grid\" d=\"M{LEFT} {at:.1}H{:.1}\"/><text class=\"y\" x=\"{:.1}\" y=\"{:.1}\"{fit}>{}</text>",
                 width - RIGHT,
                 LEFT - 6.0,
                 at + 4.0,
-                escape(&(self.y.write)(tick))
+                escape(&text)
             );
         }
         let ticks = self.x.ticks.clone().unwrap_or_else(|| x.ticks());
@@ -202,7 +208,7 @@ impl Plot {
             let (at, text) = (at_x(tick), (self.x.write)(tick));
             let half = text.chars().count() as f64 * LETTER / 2.0;
             // Letters that would run into each other are left out, and those beyond the edge.
-            let shown = at - half >= free_from && at + half <= width;
+            let shown = at - half >= free_from && at + half <= width - 2.0;
             let _ = write!(svg, "<path class=\"grid\" d=\"M{at:.1} {TOP}V{bottom:.1}\"/>");
             if shown {
                 free_from = at + half + LETTER;
@@ -281,8 +287,9 @@ impl Plot {
         }
         for (lx, ly, name) in &line.labels {
             let Some((px, py)) = place((*lx, *ly)) else { continue };
-            let half = name.chars().count() as f64 * LETTER / 2.0;
-            let at = px.clamp(LEFT + half, width - half);
+            // With the outline of the letters, which keeps them legible over a line.
+            let half = name.chars().count() as f64 * LETTER / 2.0 + 4.0;
+            let at = px.clamp(LEFT.max(half), width - half);
             let _ = writeln!(
                 svg,
                 "<circle class=\"{class}\" cx=\"{px:.1}\" cy=\"{py:.1}\" r=\"3.5\"/><text class=\"name\" x=\"{at:.1}\" y=\"{:.1}\">{}</text>",
