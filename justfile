@@ -29,8 +29,8 @@ lab fs="ext4" seconds="60":
     cargo run --release -p crashlab -- stopped --fs {{ fs }} --seconds {{ seconds }}
 
 # Breaks one promise after the other and shows which test notices.
-planted:
-    tests/planted/run
+mutations:
+    tests/mutations/run
 
 bench:
     cargo run --release -p loadgen

@@ -50,11 +50,11 @@ fn is_forked<T>(result: Result<T>) -> bool {
 
 /// Calls `call` while this thread holds the locks that handles of the log share.
 fn with_locks_held(wal: &Wal, call: impl FnOnce() -> bool) -> bool {
-    let shared = &wal.core().shared;
+    let state = &wal.appender().state;
     let mut call = Some(call);
     let mut kept = false;
-    shared.consumers.take_unheld(0, |_| {
-        shared.files.table.closed_from(0, |_, _| {
+    state.consumers.take_unheld(0, |_| {
+        state.view.table.closed_from(0, |_, _| {
             kept = call.take().is_none_or(|call| call());
             false
         });

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::durable::Verdict;
-use crate::engine::state::Shared;
+use crate::engine::state::LogState;
 use crate::error::{Error, Result};
 use crate::format::{
     BATCH_HEADER, EpochId, KIND_BATCH, KIND_DATA, PayloadSum, RECORD_HEADER, Seed, item_size,
@@ -18,17 +18,17 @@ use crate::sys::reentrancy::{self, Filling};
 
 /// What it takes to append to one open log.
 #[derive(Debug, Clone)]
-pub(crate) struct Core {
-    pub(crate) shared: Arc<Shared>,
+pub(crate) struct Appender {
+    pub(crate) state: Arc<LogState>,
     seed: Seed,
     tag: u16,
     max_record: usize,
 }
 
-impl Core {
-    pub(crate) fn new(shared: Arc<Shared>, log_id: &[u8; 16], epoch: u64, max: usize) -> Self {
+impl Appender {
+    pub(crate) fn new(state: Arc<LogState>, log_id: &[u8; 16], epoch: u64, max: usize) -> Self {
         let tag = EpochId { counter: epoch, nonce: 0 }.tag();
-        Core { shared, seed: Seed::new(log_id), tag, max_record: max }
+        Appender { state, seed: Seed::new(log_id), tag, max_record: max }
     }
 
     #[cfg(all(test, not(ringwal_loom)))]
@@ -38,20 +38,20 @@ impl Core {
 
     #[inline]
     fn check_running(&self) -> Result<()> {
-        self.shared.stir();
-        self.shared.durable.check_running()
+        self.state.stir();
+        self.state.durable.check_running()
     }
 
     /// After a refusal.
     #[cold]
     fn reserve_or_wait(&self, len: u64) -> Result<Reservation<'_>> {
-        while self.shared.drive() {
-            match self.shared.ring.reserve_or_refuse(len) {
+        while self.state.drive() {
+            match self.state.ring.reserve_or_refuse(len) {
                 Err(Refused::Full) => {}
                 room => return room.map_err(|r| self.refused(r)),
             }
         }
-        self.shared.ring.reserve_or_wait(len).map_err(|r| self.refused(r))
+        self.state.ring.reserve_or_wait(len).map_err(|r| self.refused(r))
     }
 
     #[inline]
@@ -68,9 +68,9 @@ impl Core {
     pub(crate) fn refused(&self, refused: Refused) -> Error {
         match refused {
             // The ring may be full because there is no segment to write to.
-            Refused::Full => self.shared.obstacle().unwrap_or(Error::RingFull),
-            Refused::NoSpace => self.shared.no_segment(),
-            Refused::Stopped => self.shared.durable.check_running().err().unwrap_or(Error::Closed),
+            Refused::Full => self.state.obstacle().unwrap_or(Error::RingFull),
+            Refused::NoSpace => self.state.no_segment(),
+            Refused::Stopped => self.state.durable.check_running().err().unwrap_or(Error::Closed),
         }
     }
 
@@ -96,7 +96,7 @@ impl Core {
         self.check_len(payload.len())?;
         let sum = self.seed.sum(payload);
         let len = stored_size(payload.len());
-        let room = match self.shared.ring.try_reserve(len) {
+        let room = match self.state.ring.try_reserve(len) {
             Ok(room) => room,
             Err(_) => self.reserve_or_wait(len)?,
         };
@@ -110,9 +110,9 @@ impl Core {
         self.check_len(payload.len())?;
         let sum = self.seed.sum(payload);
         let len = stored_size(payload.len());
-        let room = match self.shared.ring.try_reserve(len) {
+        let room = match self.state.ring.try_reserve(len) {
             Ok(room) => room,
-            Err(_) => self.shared.ring.reserve_or_refuse(len).map_err(|r| self.refused(r))?,
+            Err(_) => self.state.ring.reserve_or_refuse(len).map_err(|r| self.refused(r))?,
         };
         Ok(self.put(room, payload, sum))
     }
@@ -141,12 +141,12 @@ impl Core {
         reentrancy::check_may_wait()?;
         self.check_len(len)?;
         let stored = stored_size(len);
-        let room = match self.shared.ring.try_reserve(stored) {
+        let room = match self.state.ring.try_reserve(stored) {
             Ok(room) => room,
             Err(_) => self.reserve_or_wait(stored)?,
         };
         // A panic in `fill` must not leave a hole: dropped on the way out, this aborts.
-        let mut room = AbortOnDrop { core: self, room: Some(room) };
+        let mut room = AbortOnDrop { appender: self, room: Some(room) };
         let Some(reserved) = &mut room.room else { return Err(Error::Closed) };
         let lsn = reserved.lsn();
         let bytes = reserved.bytes();
@@ -175,7 +175,7 @@ impl Core {
         let sizes = slices.iter().map(|s| item_size(s.len()));
         let total = sizes.fold(BATCH_HEADER as u64, u64::saturating_add);
         self.check_len(usize::try_from(total - RECORD_HEADER as u64).unwrap_or(usize::MAX))?;
-        let room = match self.shared.ring.try_reserve(total) {
+        let room = match self.state.ring.try_reserve(total) {
             Ok(room) => room,
             Err(refused) if !wait => return Err(self.refused(refused)),
             Err(_) => self.reserve_or_wait(total)?,
@@ -200,7 +200,7 @@ impl Core {
     /// Refuses positions that were never given out: waiting for one would not end.
     pub(crate) fn check_appended(&self, lsn: u64) -> Result<()> {
         self.check_not_forked()?;
-        let end = self.shared.ring.reserved_end();
+        let end = self.state.ring.reserved_end();
         if lsn < end {
             return Ok(());
         }
@@ -209,7 +209,7 @@ impl Core {
 
     /// How it stands with `lsn`, after a sync of it has been asked for.
     pub(crate) fn ask_durable(&self, lsn: u64) -> Verdict {
-        match self.shared.durable.verdict(lsn) {
+        match self.state.durable.verdict(lsn) {
             Verdict::NotYet => {}
             Verdict::Durable => return self.unless_cut(lsn),
             failed => return failed,
@@ -217,16 +217,16 @@ impl Core {
         if let Err(e) = self.check_appended(lsn) {
             return Verdict::Failed(e);
         }
-        if self.shared.durable.demand(lsn + 1) {
-            self.shared.ring.doorbell.ring();
+        if self.state.durable.demand(lsn + 1) {
+            self.state.ring.doorbell.ring();
         }
         Verdict::NotYet
     }
 
     /// The verdict of a durable position: it may have been cut out.
     pub(crate) fn unless_cut(&self, lsn: u64) -> Verdict {
-        let cuts = &self.shared.files.cuts;
-        if cuts.count() > 0 && self.shared.durable.is_forked() {
+        let cuts = &self.state.view.cuts;
+        if cuts.count() > 0 && self.state.durable.is_forked() {
             return Verdict::Failed(Error::Forked);
         }
         match cuts.check(lsn) {
@@ -241,40 +241,40 @@ impl Core {
             Verdict::Failed(e) => Err(e),
             Verdict::NotYet => {
                 reentrancy::check_may_wait()?;
-                self.shared.wait_durable(lsn)?;
-                self.shared.files.cuts.check(lsn)
+                self.state.wait_durable(lsn)?;
+                self.state.view.cuts.check(lsn)
             }
         }
     }
 
     /// In a child of fork() the ring may be in any state, and a lock held for ever.
     pub(crate) fn check_not_forked(&self) -> Result<()> {
-        if self.shared.durable.is_forked() { Err(Error::Forked) } else { Ok(()) }
+        if self.state.durable.is_forked() { Err(Error::Forked) } else { Ok(()) }
     }
 
     pub(crate) fn sync(&self) -> Result<Lsn> {
         self.check_not_forked()?;
-        let end = self.shared.ring.reserved_end();
-        if end > self.shared.durable.end() {
+        let end = self.state.ring.reserved_end();
+        if end > self.state.durable.end() {
             self.wait_durable(end - 1)?;
         }
         Ok(self.durable_end())
     }
 
     pub(crate) fn durable_end(&self) -> Lsn {
-        Lsn::new(self.shared.durable.end())
+        Lsn::new(self.state.durable.end())
     }
 }
 
 struct AbortOnDrop<'a> {
-    core: &'a Core,
+    appender: &'a Appender,
     room: Option<Reservation<'a>>,
 }
 
 impl Drop for AbortOnDrop<'_> {
     fn drop(&mut self) {
         if let Some(room) = self.room.take() {
-            self.core.abort(room);
+            self.appender.abort(room);
         }
     }
 }

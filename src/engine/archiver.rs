@@ -10,7 +10,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::engine::state::Shared;
+use crate::engine::state::LogState;
 use crate::error::{Error, Result};
 use crate::format::SegmentHeader;
 use crate::hooks::{OnSealed, SealedSegment};
@@ -27,8 +27,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// What the hook's thread works on; `None` once nobody waits for it any more.
 #[derive(Debug)]
-pub(crate) struct Sealed {
-    shared: Arc<Shared>,
+pub(crate) struct Archiver {
+    state: Arc<LogState>,
     slots: Arc<Mutex<Option<Slots>>>,
     position: u64,
     /// Before a failed call is made again.
@@ -37,7 +37,7 @@ pub(crate) struct Sealed {
 
 /// What a step came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Next {
+pub(crate) enum ArchiverStep {
     /// A segment was let go; there may be another.
     Again,
     /// After this pause.
@@ -50,15 +50,15 @@ pub(crate) enum Next {
 
 /// Taken by whoever ends the log.
 #[derive(Debug)]
-pub(crate) struct SealedThread {
+pub(crate) struct ArchiverThread {
     pub(crate) thread: std::thread::JoinHandle<()>,
     pub(crate) slots: Arc<Mutex<Option<Slots>>>,
 }
 
-impl Sealed {
+impl Archiver {
     /// Finds where the hook has got to. From here on retention waits for it.
-    pub(crate) fn open(shared: &Arc<Shared>, log_id: [u8; 16]) -> Result<Self> {
-        let files = &shared.files;
+    pub(crate) fn open(state: &Arc<LogState>, log_id: [u8; 16]) -> Result<Self> {
+        let files = &state.view;
         let (name, temporary) = (files.names.sealed(), files.names.sealed_temporary());
         let all = files.dir.list().map_err(|e| Error::io("list", files.dir.path_of(""), e))?;
         let known = all.iter().any(|entry| entry.name == name);
@@ -69,9 +69,9 @@ impl Sealed {
                 (Slots::create(&*files.dir, &name, &temporary, log_id, oldest)?, oldest)
             }
         };
-        shared.set_released(position);
+        state.set_released(position);
         let slots = Arc::new(Mutex::new(Some(slots)));
-        Ok(Sealed { shared: Arc::clone(shared), slots, position, pause: FIRST_PAUSE })
+        Ok(Archiver { state: Arc::clone(state), slots, position, pause: FIRST_PAUSE })
     }
 
     pub(crate) fn slots(&self) -> Arc<Mutex<Option<Slots>>> {
@@ -81,17 +81,17 @@ impl Sealed {
     /// The next segment, and whether it is whole on the device.
     fn next(&self) -> Option<(SegmentHeader, bool)> {
         let mut next = None;
-        self.shared.files.table.closed_from(self.position, |header, _| {
+        self.state.view.table.closed_from(self.position, |header, _| {
             next = Some(*header);
             false
         });
         let header = next?;
         // The end passes this one's with the first group of the next.
-        Some((header, self.shared.durable.end() > header.end()))
+        Some((header, self.state.durable.end() > header.end()))
     }
 
     fn call(&self, hook: &OnSealed, header: &SegmentHeader) -> std::result::Result<(), String> {
-        let files = &self.shared.files;
+        let files = &self.state.view;
         let segment = SealedSegment {
             path: files.dir.path_of(&files.names.segment(header.base)),
             base: Lsn::new(header.base),
@@ -106,34 +106,34 @@ impl Sealed {
     }
 
     fn is_over(&self) -> bool {
-        self.shared.is_closing() || self.shared.durable.is_poisoned()
+        self.state.is_closing() || self.state.durable.is_poisoned()
     }
 
     /// Calls the hook for the next segment, if there is one.
-    pub(crate) fn step(&mut self, hook: &OnSealed) -> Next {
+    pub(crate) fn step(&mut self, hook: &OnSealed) -> ArchiverStep {
         if self.is_over() {
-            return Next::Over;
+            return ArchiverStep::Over;
         }
         let header = match self.next() {
-            None => return Next::OnBell,
+            None => return ArchiverStep::OnBell,
             // The I/O thread rings when it is.
-            Some((_, false)) => return Next::OnBell,
+            Some((_, false)) => return ArchiverStep::OnBell,
             Some((header, true)) => header,
         };
         match self.call(hook, &header).and_then(|()| self.release(&header)) {
             Ok(true) => {
                 self.pause = FIRST_PAUSE;
-                self.shared.nudge_helper();
-                Next::Again
+                self.state.nudge_helper();
+                ArchiverStep::Again
             }
-            Ok(false) => Next::Over,
+            Ok(false) => ArchiverStep::Over,
             Err(error) => {
-                self.shared.counters.sealed_failures.add(1);
-                let segment = self.shared.files.names.segment(header.base);
+                self.state.counters.sealed_failures.add(1);
+                let segment = self.state.view.names.segment(header.base);
                 tracing::warn!(%segment, %error, "the hook on sealed segments failed; trying on");
                 let pause = self.pause;
                 self.pause = (pause * 2).min(LONGEST_PAUSE);
-                Next::After(pause)
+                ArchiverStep::After(pause)
             }
         }
     }
@@ -144,40 +144,40 @@ impl Sealed {
         let Some(slots) = slots.as_mut() else { return Ok(false) };
         slots.store(header.end()).map_err(|e| format!("its position cannot be stored: {e}"))?;
         self.position = header.end();
-        self.shared.set_released(self.position);
+        self.state.set_released(self.position);
         Ok(true)
     }
 }
 
 /// Calls the hook until the log is closed or has failed.
-pub(crate) fn run(mut sealed: Sealed, hook: &OnSealed) {
-    let shared = Arc::clone(&sealed.shared);
+pub(crate) fn run(mut sealed: Archiver, hook: &OnSealed) {
+    let state = Arc::clone(&sealed.state);
     loop {
-        let seen = shared.sealed_bell.load();
+        let seen = state.sealed_bell.load();
         match sealed.step(hook) {
-            Next::Again => {}
-            Next::OnBell => shared.sealed_bell.wait(seen, None),
-            Next::Over => return,
+            ArchiverStep::Again => {}
+            ArchiverStep::OnBell => state.sealed_bell.wait(seen, None),
+            ArchiverStep::Over => return,
             // A failed call is not made again sooner because another segment was left meanwhile.
-            Next::After(pause) => {
+            ArchiverStep::After(pause) => {
                 let until = Instant::now() + pause;
                 while !sealed.is_over() {
                     let left = until.saturating_duration_since(Instant::now());
                     if left.is_zero() {
                         break;
                     }
-                    shared.sealed_bell.wait(shared.sealed_bell.load(), Some(left));
+                    state.sealed_bell.wait(state.sealed_bell.load(), Some(left));
                 }
             }
         }
     }
 }
 
-impl SealedThread {
+impl ArchiverThread {
     /// Waits for a call that goes on, for a while; then it is left alone, and may store nothing.
-    pub(crate) fn end(self, shared: &Shared) {
+    pub(crate) fn end(self, state: &LogState) {
         let until = Instant::now() + PATIENCE;
-        shared.ring_sealed();
+        state.ring_sealed();
         while !self.thread.is_finished() && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(1));
         }

@@ -5,9 +5,9 @@ pub(crate) mod archiver;
 #[cfg(all(target_os = "linux", feature = "uring"))]
 pub(crate) mod calibrate;
 pub(crate) mod io_thread;
+pub(crate) mod log_view;
 pub(crate) mod recover;
 pub(crate) mod retention;
 pub(crate) mod segment_keeper;
 pub(crate) mod state;
-pub(crate) mod view;
 pub(crate) mod watchdog;

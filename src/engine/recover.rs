@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use crate::durable::Durable;
+use crate::engine::log_view::LogView;
 use crate::engine::retention::{Policy, Retention, times_left};
-use crate::engine::state::Shared;
-use crate::engine::view::Files;
+use crate::engine::state::LogState;
 use crate::error::{Error, Result};
 use crate::format::{EpochId, Flags, GROUP_HEADER, GroupHeader, Link, SegmentHeader};
 use crate::io::fs::{Access, AlignedBuf, Dir, File, Refused, is_no_space, write_full};
@@ -13,29 +13,30 @@ use crate::lsn::Lsn;
 use crate::options::{Durability, Geometry, Options};
 use crate::positions::{Consumers, furthest_position};
 use crate::recovery::{
-    Judgement, RecoveryCase, RecoveryReport, Scan, Walker, judge, judge_the_rest, make_durable,
+    FoundEnd, RecoveryCase, RecoveryReport, Scan, Walker, find_end, find_end_of_rest, make_durable,
     read_header, scan,
 };
 use crate::ring::{Memory, Placement, Ring};
 use crate::segment::cuts::{Cut, Cuts};
 use crate::segment::end_file::proven_end;
-use crate::segment::recent::Tail;
+use crate::segment::recent::RecentGroups;
 use crate::segment::{
-    Haste, Left, LockLost, Names, Patience, Preparation, Spare, Table, newest_segment, zeroes,
+    Haste, Left, LockLost, Names, Patience, Preparation, SegmentTable, Spare, newest_segment,
+    zeroes,
 };
 use crate::sys::clock::Clock;
 
 /// A log that has been recovered and not been started.
 #[derive(Debug)]
-pub(crate) struct Recovered {
-    pub(crate) shared: Arc<Shared>,
+pub(crate) struct RecoveredLog {
+    pub(crate) state: Arc<LogState>,
     pub(crate) policy: Policy,
     pub(crate) report: RecoveryReport,
     pub(crate) start: Start,
     pub(crate) geometry: Geometry,
 }
 
-/// What the I/O loop's [`Setup`] takes from recovery.
+/// What the I/O loop's [`Setup`](super::io_thread::Setup) takes from recovery.
 #[derive(Debug)]
 pub(crate) struct Start {
     pub(crate) log_id: [u8; 16],
@@ -56,7 +57,7 @@ pub(crate) struct Start {
 pub(crate) struct Examined {
     pub(crate) found: Scan,
     /// `None`: there is no segment.
-    pub(crate) judged: Option<Judgement>,
+    pub(crate) judged: Option<FoundEnd>,
     /// How far the log was durable, as its writer has said on this boot or at a close. Above the end, groups are missing.
     pub(crate) proven: u64,
     pub(crate) cuts: Cuts,
@@ -71,8 +72,8 @@ pub(crate) fn examine(dir: &dyn Dir, names: &Names, front_was_taken: bool) -> Re
         return Ok(Examined { found, judged: None, proven: 0, cuts: Cuts::new() });
     }
     let judged = match front_was_taken {
-        true => judge_the_rest(dir, names, &found.segments)?,
-        false => judge(dir, names, &found.segments)?,
+        true => find_end_of_rest(dir, names, &found.segments)?,
+        false => find_end(dir, names, &found.segments)?,
     };
     check_counters(&judged, names, &found.segments)?;
     let said = said.filter(|said| said.log_id == found.segments[0].log_id);
@@ -90,7 +91,7 @@ pub(crate) fn recover(
     options: &Options,
     clock: &dyn Clock,
     random: [u8; 24],
-) -> Result<Recovered> {
+) -> Result<RecoveredLog> {
     let geometry = options.geometry(dir.block_size())?;
     let memory = Memory::new(geometry.buffer as usize, geometry.buffers);
     let memory = memory.ok_or_else(|| {
@@ -160,7 +161,7 @@ pub(crate) fn recover(
             let claimed: Vec<_> = found.segments.iter().copied().zip(claimed).collect();
             keep_spares(&**dir, names, &policy, geometry.segment_size, &claimed, none)?;
             let first = prepare(found.segments[0].base)?;
-            let judged = Judgement { end: first.header.first_group(), ..judged };
+            let judged = FoundEnd { end: first.header.first_group(), ..judged };
             (vec![first.header], Some(first.file), judged)
         }
         Some(judged) => {
@@ -172,7 +173,7 @@ pub(crate) fn recover(
         }
         None => {
             let first = prepare(0)?;
-            let judged = Judgement::new_log(&first.header);
+            let judged = FoundEnd::new_log(&first.header);
             (vec![first.header], Some(first.file), judged)
         }
     };
@@ -245,20 +246,21 @@ pub(crate) fn recover(
         clock.wall(),
     )?;
     let ring = Ring::over(memory, geometry.buffer, geometry.buffers, placement);
-    let table = Table::new(live.iter().copied().zip(closed_at), spares);
-    let files = Files::new(table, dir, names, Tail::new(tail_limit(ring.capacity())), cuts);
+    let table = SegmentTable::new(live.iter().copied().zip(closed_at), spares);
+    let files =
+        LogView::new(table, dir, names, RecentGroups::new(tail_limit(ring.capacity())), cuts);
     let durable = Durable::new(judged.end, options.durability != Durability::EveryGroup);
-    let shared = Shared::new(ring, durable, files, consumers, oldest);
-    shared.set_newest_record(newest_record(&**dir, names, &live, &judged)?);
+    let state = LogState::new(ring, durable, files, consumers, oldest);
+    state.set_newest_record(newest_record(&**dir, names, &live, &judged)?);
     if options.on_sealed.is_none() {
         // Stated by the first group that is written, in however short a life.
-        shared.want_retired(Retention::new(policy.clone(), clock).target(&shared, clock));
+        state.want_retired(Retention::new(policy.clone(), clock).target(&state, clock));
     }
     let replaceable = mark.filter(|_| policy.fits(&active));
     let (link, clean) = (judged.link, judged.clean);
     let start =
         Start { log_id, epoch, link, active, active_file, oldest, epoch_waits, replaceable, clean };
-    Ok(Recovered { shared: Arc::new(shared), policy, report, start, geometry })
+    Ok(RecoveredLog { state: Arc::new(state), policy, report, start, geometry })
 }
 
 /// What keeps a segment from getting its name.
@@ -296,7 +298,7 @@ fn newest_record(
     dir: &dyn Dir,
     names: &Names,
     live: &[SegmentHeader],
-    judged: &Judgement,
+    judged: &FoundEnd,
 ) -> Result<u64> {
     let Some(mut group) = judged.last else { return Ok(0) };
     let mut walker: Option<(usize, Walker)> = None;
@@ -344,7 +346,7 @@ fn application_version(options: &Options, segments: &[SegmentHeader]) -> Result<
 }
 
 /// Counters that this writer could count to their end are not what a writer has written.
-fn check_counters(judged: &Judgement, names: &Names, segments: &[SegmentHeader]) -> Result<()> {
+fn check_counters(judged: &FoundEnd, names: &Names, segments: &[SegmentHeader]) -> Result<()> {
     const MOST: u64 = 1 << 63;
     let reason = match (judged.highest_epoch < MOST, judged.link.next_ordinal < MOST) {
         (true, true) => return Ok(()),
@@ -367,7 +369,7 @@ pub(crate) const POSITION_ABOVE_THE_END: &str = "the log ends before the positio
 
 /// A position that a consumer, or the hook on sealed segments, has stored was durable then: a log that ends
 /// below has lost what was.
-pub(crate) fn check_position(judged: &Judgement, furthest: Option<(u64, String)>) -> Result<()> {
+pub(crate) fn check_position(judged: &FoundEnd, furthest: Option<(u64, String)>) -> Result<()> {
     match furthest {
         Some((position, file)) if position > judged.end => Err(Error::Corruption {
             segment: file,
@@ -385,7 +387,7 @@ pub(crate) const ENDS_EARLY: &str = "the log ends before what its writer made du
 
 /// A log that ends below what its writer has said on this boot to be durable has lost what was.
 pub(crate) fn check_end(
-    judged: &Judgement,
+    judged: &FoundEnd,
     names: &Names,
     segments: &[SegmentHeader],
     proven: u64,
@@ -448,11 +450,7 @@ pub(crate) fn load_cuts(
 /// A group that was cut at the end, and that no other will be written over, would still be the successor
 /// of the one before it: its header gets another link. Its mark stays, for an open that comes after a
 /// crash of this one.
-fn unlink(
-    file: &Arc<dyn File>,
-    segment: &SegmentHeader,
-    judged: &Judgement,
-) -> std::io::Result<()> {
+fn unlink(file: &Arc<dyn File>, segment: &SegmentHeader, judged: &FoundEnd) -> std::io::Result<()> {
     let group = Walker::new(Arc::clone(file), *segment).group(judged.end)?;
     let Ok(group) = group else { return Ok(()) };
     if !group.follows(&judged.link) {

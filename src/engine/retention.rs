@@ -11,7 +11,7 @@
 
 use std::time::Duration;
 
-use crate::engine::state::Shared;
+use crate::engine::state::LogState;
 use crate::format::SegmentHeader;
 use crate::segment::{Found, Left};
 use crate::sys::clock::Clock;
@@ -92,26 +92,26 @@ impl Retention {
     }
 
     /// The LSN below which segments are to go.
-    pub(crate) fn target(&mut self, shared: &Shared, clock: &dyn Clock) -> u64 {
-        let table = &shared.files.table;
-        let newest = shared.durable.end().saturating_sub(1);
+    pub(crate) fn target(&mut self, state: &LogState, clock: &dyn Clock) -> u64 {
+        let table = &state.view.table;
+        let newest = state.durable.end().saturating_sub(1);
         let newest = match table.find(newest) {
             Found::In(header) => header.base,
             Found::Pruned(_) | Found::Beyond => return 0,
         };
         let limit = table.oldest_pin().map_or(newest, |pin| pin.min(newest));
-        let limit = limit.min(shared.released());
-        let held = shared.consumers.holds(shared.durable.end());
+        let limit = limit.min(state.released());
+        let held = state.consumers.holds(state.durable.end());
         let limit = held.map_or(limit, |position| position.min(limit));
-        self.look_at_the_clock(shared, clock);
+        self.look_at_the_clock(state, clock);
         let now = clock.now();
-        self.begin_round(shared, now);
+        self.begin_round(state, now);
         let (mut left, spares) = table.counts();
         let missing = self.policy.spares().saturating_sub(spares);
         let (_, bytes) = table.extent();
         let mut bytes = bytes + missing as u64 * self.policy.segment_size;
-        let asked = shared.truncate_to.load(Ordering::SeqCst).max(shared.retired());
-        let with_records = match shared.newest_record() {
+        let asked = state.truncate_to.load(Ordering::SeqCst).max(state.retired());
+        let with_records = match state.newest_record() {
             0 => u64::MAX,
             lsn => lsn,
         };
@@ -149,11 +149,11 @@ impl Retention {
         }
     }
 
-    fn look_at_the_clock(&mut self, shared: &Shared, clock: &dyn Clock) {
+    fn look_at_the_clock(&mut self, state: &LogState, clock: &dyn Clock) {
         let ahead = i128::from(clock.wall()) - i128::from(clock.now());
         let step = ahead - self.last;
         if step.abs() > STEP {
-            shared.counters.clock_steps.add(1);
+            state.counters.clock_steps.add(1);
             let seconds = step / 1_000_000_000;
             tracing::warn!(
                 seconds,
@@ -165,7 +165,7 @@ impl Retention {
     }
 
     /// After each time of patience another quarter may go because of its stamps alone.
-    fn begin_round(&mut self, shared: &Shared, now: u64) {
+    fn begin_round(&mut self, state: &LogState, now: u64) {
         let Some(age) = self.policy.age() else { return };
         let round = (now - self.opened) / PATIENCE.min(age).max(1);
         if round <= self.round {
@@ -173,7 +173,7 @@ impl Retention {
         }
         self.round = round;
         let mut ends = Vec::new();
-        shared.files.table.closed_from(0, |header, when| {
+        state.view.table.closed_from(0, |header, when| {
             let stamped = matches!(when, Some(Left::Before(_)));
             if stamped {
                 ends.push(header.end());

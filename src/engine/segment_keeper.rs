@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::engine::retention::{Policy, Retention};
-use crate::engine::state::Shared;
+use crate::engine::state::LogState;
 use crate::error::{Error, Failure, FailureKind};
 use crate::format::SegmentHeader;
 use crate::io::fs::{Access, AlignedBuf, Refused, is_no_space};
@@ -23,7 +23,7 @@ use crate::sys::clock::Clock;
 
 /// When to step again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Next {
+pub(crate) enum KeeperStep {
     /// After this pause, whatever happens meanwhile.
     After(Duration),
     /// When nudged, or after this time.
@@ -44,8 +44,8 @@ const FIRST_GUESS: u64 = 1_000_000_000;
 const HURRY: u64 = 1_000_000_000;
 
 #[derive(Debug)]
-pub(crate) struct Helper {
-    shared: Arc<Shared>,
+pub(crate) struct SegmentKeeper {
+    state: Arc<LogState>,
     clock: Arc<dyn Clock>,
     retention: Retention,
     preparation: Option<Preparation>,
@@ -66,11 +66,11 @@ pub(crate) struct Helper {
     lasted: u64,
 }
 
-impl Helper {
-    pub(crate) fn new(shared: Arc<Shared>, clock: Arc<dyn Clock>, policy: Policy) -> Self {
+impl SegmentKeeper {
+    pub(crate) fn new(state: Arc<LogState>, clock: Arc<dyn Clock>, policy: Policy) -> Self {
         let retention = Retention::new(policy, &*clock);
-        Helper {
-            shared,
+        SegmentKeeper {
+            state,
             clock,
             retention,
             preparation: None,
@@ -88,20 +88,20 @@ impl Helper {
     }
 
     /// A bounded piece of work.
-    pub(crate) fn step(&mut self) -> Next {
-        if self.shared.durable.is_poisoned() {
+    pub(crate) fn step(&mut self) -> KeeperStep {
+        if self.state.durable.is_poisoned() {
             return self.finish();
         }
-        if self.shared.is_closing() {
+        if self.state.is_closing() {
             // The last groups may have made retention durable: carry it out before the end.
-            let ended = self.shared.has_io_ended();
-            if !ended && self.shared.ring.waits_for_segment() {
+            let ended = self.state.has_io_ended();
+            if !ended && self.state.ring.waits_for_segment() {
                 // The mark of a clean close needs a block.
                 return self.prepare().unwrap_or_else(|e| self.failed(&e));
             }
             return match self.retain() {
                 Ok(()) if ended => self.finish(),
-                Ok(()) => Next::OnNudge(None),
+                Ok(()) => KeeperStep::OnNudge(None),
                 Err(e) => {
                     let next = self.failed(&e);
                     if ended { self.finish() } else { next }
@@ -112,40 +112,40 @@ impl Helper {
         stepped.unwrap_or_else(|e| self.failed(&e))
     }
 
-    fn finish(&mut self) -> Next {
+    fn finish(&mut self) -> KeeperStep {
         self.clean_up();
-        self.shared.helper_round_over();
-        Next::Finished
+        self.state.helper_round_over();
+        KeeperStep::Finished
     }
 
-    fn failed(&mut self, e: &Refused) -> Next {
+    fn failed(&mut self, e: &Refused) -> KeeperStep {
         self.preparation = None;
         if is_no_space(&e.source) && e.may_pass() {
             if !self.out_of_space {
-                self.shared.counters.no_space.add(1);
+                self.state.counters.no_space.add(1);
                 tracing::warn!(error = %e, "no space for the next segment; trying on");
             }
             self.out_of_space = true;
-            self.shared.set_obstacle(None);
+            self.state.set_obstacle(None);
             self.refuse();
         } else if e.may_pass() {
             self.obstructed(e);
         } else if LockLost::is_in(&e.source) {
             let failure = Failure::from_io("holding the lock", &e.source);
-            self.shared.fail(Failure { kind: FailureKind::LockLost, ..failure });
+            self.state.fail(Failure { kind: FailureKind::LockLost, ..failure });
         } else {
             let op = "preparing or removing a segment";
             let failure = Failure { detail: e.to_string(), ..Failure::from_io(op, &e.source) };
-            self.shared.fail(failure);
+            self.state.fail(failure);
         }
-        Next::OnNudge(Some(RETRY))
+        KeeperStep::OnNudge(Some(RETRY))
     }
 
     /// Tries on. Whoever waits for the segment is told after a while.
     fn obstructed(&mut self, e: &Refused) {
         let now = self.clock.now();
         let since = *self.obstructed_since.get_or_insert_with(|| {
-            self.shared.counters.obstructions.add(1);
+            self.state.counters.obstructions.add(1);
             tracing::warn!(error = %e, "cannot prepare or remove a segment now; trying on");
             now
         });
@@ -153,7 +153,7 @@ impl Helper {
         let (number, kind) = (e.source.raw_os_error(), e.source.kind());
         let source = number.map_or(kind.into(), std::io::Error::from_raw_os_error);
         let obstacle = Error::Obstructed { path: e.path.clone(), source: Arc::new(source) };
-        self.shared.set_obstacle(Some(obstacle));
+        self.state.set_obstacle(Some(obstacle));
         if now.saturating_sub(since) >= PATIENCE {
             self.refuse();
         }
@@ -162,108 +162,108 @@ impl Helper {
     /// What was in the way is no more, or stands in nobody's way.
     fn unobstructed(&mut self) {
         if self.obstructed_since.take().is_some() {
-            self.shared.clear_obstacle();
+            self.state.clear_obstacle();
             tracing::info!("segments can be prepared and removed again");
         }
     }
 
     /// Lets go of everybody who waits for the next segment, until there is one.
     fn refuse(&self) {
-        self.shared.ring.set_no_space();
-        self.shared.cut_settled();
-        self.shared.helper_rounds.bump();
-        self.shared.helper_rounds.wake_all();
-        self.shared.ring.doorbell.ring();
+        self.state.ring.set_no_space();
+        self.state.cut_settled();
+        self.state.helper_rounds.bump();
+        self.state.helper_rounds.wake_all();
+        self.state.ring.doorbell.ring();
     }
 
     fn clean_up(&mut self) {
         // Left-overs do no harm: open removes them too.
         if let Some(p) = self.preparation.take() {
-            let _ = self.shared.files.dir.remove(&self.shared.files.names.temporary(p.base()));
+            let _ = self.state.view.dir.remove(&self.state.view.names.temporary(p.base()));
         }
         if let Some(name) = self.pool.take() {
-            let _ = self.shared.files.dir.remove(&name);
+            let _ = self.state.view.dir.remove(&name);
         }
     }
 
     fn retain(&mut self) -> Result<(), Refused> {
         // Before the look at what may go: a wish that comes later is for the next round.
-        let asked = self.shared.truncations_asked.load(crate::sys::sync::Ordering::SeqCst);
-        if self.shared.released() != u64::MAX {
-            self.shared.ring_sealed();
+        let asked = self.state.truncations_asked.load(crate::sys::sync::Ordering::SeqCst);
+        if self.state.released() != u64::MAX {
+            self.state.ring_sealed();
         }
-        let target = self.retention.target(&self.shared, &*self.clock);
-        self.shared.want_retired(target);
+        let target = self.retention.target(&self.state, &*self.clock);
+        self.state.want_retired(target);
         // Made when there is something to tell of: this is looked at again and again.
         let mut span = None;
-        let shared = Arc::clone(&self.shared);
+        let state = Arc::clone(&self.state);
         let take = || {
-            let (end, most) = (shared.durable.end(), shared.retired().min(target));
-            let table = &shared.files.table;
-            shared.consumers.take_unheld(end, |held| table.take_oldest(most.min(held)))
+            let (end, most) = (state.durable.end(), state.retired().min(target));
+            let table = &state.view.table;
+            state.consumers.take_unheld(end, |held| table.take_oldest(most.min(held)))
         };
         while let Some(header) = take() {
             let told = span.get_or_insert_with(|| tracing::debug_span!("retention", target));
             let _entered = told.enter();
             if let Err(e) = self.remove(&header) {
-                self.shared.files.table.put_back(header);
+                self.state.view.table.put_back(header);
                 return Err(e);
             }
         }
-        shared.files.cuts.forget_below(shared.files.table.oldest());
+        state.view.cuts.forget_below(state.view.table.oldest());
         // What a consumer holds that has come meanwhile stays.
-        let held = self.shared.consumers.holds(self.shared.durable.end());
-        if self.shared.files.table.oldest() >= target || held.is_some_and(|held| held < target) {
-            self.shared.truncations_done.store(asked, crate::sys::sync::Ordering::SeqCst);
-            self.shared.helper_round_over();
+        let held = self.state.consumers.holds(self.state.durable.end());
+        if self.state.view.table.oldest() >= target || held.is_some_and(|held| held < target) {
+            self.state.truncations_done.store(asked, crate::sys::sync::Ordering::SeqCst);
+            self.state.helper_round_over();
         }
         Ok(())
     }
 
     fn remove(&mut self, header: &SegmentHeader) -> Result<(), Refused> {
-        let shared = &self.shared;
-        let name = shared.files.names.segment(header.base);
+        let state = &self.state;
+        let name = state.view.names.segment(header.base);
         let same = header.size == self.retention.policy().segment_size && self.pool.is_none();
         let single = same
-            && shared
-                .files
+            && state
+                .view
                 .dir
                 .open(&name, Access::Read)
                 .and_then(|f| f.links())
                 .is_ok_and(|n| n == 1);
         if single {
-            let temporary = shared.files.names.temporary(header.base);
+            let temporary = state.view.names.temporary(header.base);
             // Left by an earlier try whose removal was refused.
-            let _ = shared.files.dir.remove(&temporary);
-            let renamed = shared.files.dir.rename(&name, &temporary);
-            renamed.map_err(|e| Refused::new("rename", shared.files.dir.path_of(&name), e))?;
+            let _ = state.view.dir.remove(&temporary);
+            let renamed = state.view.dir.rename(&name, &temporary);
+            renamed.map_err(|e| Refused::new("rename", state.view.dir.path_of(&name), e))?;
             self.pool = Some(temporary);
         } else {
-            match shared.files.dir.remove(&name) {
+            match state.view.dir.remove(&name) {
                 Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(Refused::new("remove", shared.files.dir.path_of(&name), e));
+                    return Err(Refused::new("remove", state.view.dir.path_of(&name), e));
                 }
                 _ => {}
             }
         }
-        shared.counters.segments_removed.add(1);
+        state.counters.segments_removed.add(1);
         tracing::debug!(segment = %name, recycled = single, "segment removed by retention");
         // The name is gone, and perhaps not durably so: not an error that may be tried again.
-        let synced = shared.files.dir.sync();
-        synced.map_err(|e| Refused::names_not_synced(shared.files.dir.path_of(""), e))
+        let synced = state.view.dir.sync();
+        synced.map_err(|e| Refused::names_not_synced(state.view.dir.path_of(""), e))
     }
 
-    fn prepare(&mut self) -> Result<Next, Refused> {
-        let table = &self.shared.files.table;
+    fn prepare(&mut self) -> Result<KeeperStep, Refused> {
+        let table = &self.state.view.table;
         let (live, spares) = table.counts();
         let (end, bytes) = table.extent();
         // Also with a spare, if all that is in it is the block that is held for the epoch group.
-        let waits = self.shared.ring.waits_for_segment();
+        let waits = self.state.ring.waits_for_segment();
         if self.preparation.is_none() {
             if spares >= self.retention.policy().spares() && !waits {
                 self.zeroes = None;
                 self.unobstructed();
-                return Ok(Next::OnNudge(self.retention.next_look()));
+                return Ok(KeeperStep::OnNudge(self.retention.next_look()));
             }
             let over = self.retention.policy().max_segments.is_some_and(|n| live + spares + 1 > n)
                 || self
@@ -274,27 +274,27 @@ impl Helper {
             if over && !self.only_more_space_helps() {
                 // Retention makes room first; a pinned or unsynced segment may keep it from that.
                 let look_again = (spares == 0 || waits).then_some(Duration::from_millis(1));
-                return Ok(Next::OnNudge(look_again.or(self.retention.next_look())));
+                return Ok(KeeperStep::OnNudge(look_again.or(self.retention.next_look())));
             }
             let header = self.retention.policy().header(end, self.clock.wall());
             let recycle = self.pool.take();
             self.recycling = recycle.is_some();
             self.begun = self.clock.now();
-            self.preparation = Some(Preparation::new(&self.shared.files.names, header, recycle));
+            self.preparation = Some(Preparation::new(&self.state.view.names, header, recycle));
         }
         let haste = self.haste(spares, waits);
         let size = self.retention.policy().segment_size;
         let zeroes = self.zeroes.get_or_insert_with(|| zeroes(size));
-        let Some(preparation) = &mut self.preparation else { return Ok(Next::OnNudge(None)) };
-        match preparation.step(&*self.shared.files.dir, &self.shared.files.names, zeroes, haste)? {
+        let Some(preparation) = &mut self.preparation else { return Ok(KeeperStep::OnNudge(None)) };
+        match preparation.step(&*self.state.view.dir, &self.state.view.names, zeroes, haste)? {
             // Done in half of the time in which the log will want it.
             None if haste == Haste::Paced => {
                 let pause = preparation.pause(self.lasted / 2).min(LONGEST_PAUSE);
-                Ok(Next::OnNudge(Some(pause)))
+                Ok(KeeperStep::OnNudge(Some(pause)))
             }
-            None => Ok(Next::After(Duration::ZERO)),
+            None => Ok(KeeperStep::After(Duration::ZERO)),
             Some(spare) => {
-                let counters = &self.shared.counters;
+                let counters = &self.state.counters;
                 if self.recycling {
                     counters.segments_recycled.add(1);
                 } else {
@@ -303,7 +303,7 @@ impl Helper {
                 }
                 self.preparation = None;
                 let taken = self.clock.now().saturating_sub(self.begun);
-                self.shared.recorders.prepare_time.record(taken);
+                self.state.recorders.prepare_time.record(taken);
                 let took_ms = taken / 1_000_000;
                 tracing::debug!(
                     base = spare.header.base,
@@ -315,19 +315,19 @@ impl Helper {
                     tracing::info!("there is space for segments again");
                 }
                 let end = spare.header.end();
-                self.shared.files.table.add_spare(spare);
-                self.shared.ring.prepared(end);
+                self.state.view.table.add_spare(spare);
+                self.state.ring.prepared(end);
                 // After it: who is refused for want of a segment is told why as long as it lacks.
                 self.unobstructed();
-                self.shared.ring.doorbell.ring();
-                Ok(Next::After(Duration::ZERO))
+                self.state.ring.doorbell.ring();
+                Ok(KeeperStep::After(Duration::ZERO))
             }
         }
     }
 
     fn haste(&mut self, spares: usize, waits: bool) -> Haste {
         let now = self.clock.now();
-        let newest = self.shared.files.table.newest();
+        let newest = self.state.view.table.newest();
         if newest != self.newest {
             if self.newest_since != 0 {
                 self.lasted = now - self.newest_since;
@@ -350,38 +350,38 @@ impl Helper {
     /// Whether the log stands still for want of a segment, and making what it holds durable, so that
     /// retention can go on, would change nothing.
     fn only_more_space_helps(&self) -> bool {
-        if !self.shared.ring.waits_for_segment() {
+        if !self.state.ring.waits_for_segment() {
             return false;
         }
-        let end = self.shared.ring.reserved_end();
-        if self.shared.durable.end() >= end {
+        let end = self.state.ring.reserved_end();
+        if self.state.durable.end() >= end {
             return true;
         }
-        if self.shared.durable.demand(end) {
-            self.shared.ring.doorbell.ring();
+        if self.state.durable.demand(end) {
+            self.state.ring.doorbell.ring();
         }
         false
     }
 }
 
 /// Steps the helper until the log is closed or has failed. A panic in it poisons the log.
-pub(crate) fn run(shared: &Arc<Shared>, mut helper: Helper) {
+pub(crate) fn run(state: &Arc<LogState>, mut helper: SegmentKeeper) {
     let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         for step in 1.. {
-            let seen = shared.helper.load();
-            shared.flights.set(Place::Segment, step);
+            let seen = state.helper.load();
+            state.in_flight.set(Place::Segment, step);
             let next = helper.step();
-            shared.flights.set(Place::Segment, 0);
+            state.in_flight.set(Place::Segment, 0);
             match next {
-                Next::Finished => return,
-                Next::After(pause) if pause.is_zero() => {}
-                Next::After(pause) => std::thread::sleep(pause),
-                Next::OnNudge(timeout) => shared.helper.wait(seen, timeout),
+                KeeperStep::Finished => return,
+                KeeperStep::After(pause) if pause.is_zero() => {}
+                KeeperStep::After(pause) => std::thread::sleep(pause),
+                KeeperStep::OnNudge(timeout) => state.helper.wait(seen, timeout),
             }
         }
     }));
-    shared.flights.set(Place::Segment, 0);
+    state.in_flight.set(Place::Segment, 0);
     if ran.is_err() {
-        shared.fail(Failure::new("the segment helper", "it panicked"));
+        state.fail(Failure::new("the segment helper", "it panicked"));
     }
 }

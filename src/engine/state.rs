@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use crate::durable::{Durable, Verdict};
-use crate::engine::view::Files;
+use crate::engine::log_view::LogView;
 use crate::error::{Error, Failure};
-use crate::io::backend::Commit;
+use crate::io::backend::CommitState;
 use crate::positions::Consumers;
 use crate::ring::Ring;
 use crate::stats::counters::{Counters, Recorders};
-use crate::stats::in_flight::Flights;
+use crate::stats::in_flight::InFlight;
 use crate::sys::sync::{AtomicU32, AtomicU64, Futex, Mutex, Ordering, lock};
 
 /// What moves a log that has no threads: whoever would wait does it.
@@ -24,19 +24,19 @@ pub(crate) trait Machine: Send + Sync + std::fmt::Debug {
 /// What moves a log, to be ended by whoever ends the log: its threads, or on a simulated disk its machine.
 pub(crate) trait Running: Send + std::fmt::Debug {
     /// Waits until nothing moves any more; then the next opener may come.
-    fn end(self: Box<Self>, shared: &Shared);
+    fn end(self: Box<Self>, state: &LogState);
 }
 
-pub(crate) struct Shared {
+pub(crate) struct LogState {
     pub(crate) ring: Ring,
     pub(crate) durable: Durable,
-    pub(crate) files: Arc<Files>,
+    pub(crate) view: Arc<LogView>,
     pub(crate) counters: Counters,
     pub(crate) consumers: Consumers,
     /// Written by the I/O thread, one by the helper.
     pub(crate) recorders: Recorders,
-    pub(crate) commit: Commit,
-    pub(crate) flights: Flights,
+    pub(crate) commit: CommitState,
+    pub(crate) in_flight: InFlight,
     /// Retention: the helper wants this to be the oldest LSN...
     retire_wanted: AtomicU64,
     /// ... this is in a group header that was submitted...
@@ -75,34 +75,34 @@ pub(crate) struct Shared {
 const NO_CUT: u64 = u64::MAX;
 
 /// Short: it is printed with every handle of the log, in the logs of whoever prints those.
-impl std::fmt::Debug for Shared {
+impl std::fmt::Debug for LogState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Shared { durable, files, .. } = self;
+        let LogState { durable, view, .. } = self;
         let end = crate::lsn::Lsn::new(durable.end());
-        f.debug_struct("Shared")
-            .field("files", files)
+        f.debug_struct("LogState")
+            .field("view", view)
             .field("durable_end", &end)
             .finish_non_exhaustive()
     }
 }
 
-impl Shared {
+impl LogState {
     pub(crate) fn new(
         ring: Ring,
         durable: Durable,
-        files: Files,
+        view: LogView,
         consumers: Consumers,
         oldest: u64,
     ) -> Self {
-        Shared {
-            files: Arc::new(files),
+        LogState {
+            view: Arc::new(view),
             ring,
             durable,
             counters: Counters::new(),
             consumers,
             recorders: Recorders::new(),
-            commit: Commit::new(),
-            flights: Flights::new(),
+            commit: CommitState::new(),
+            in_flight: InFlight::new(),
             retire_wanted: AtomicU64::new(oldest),
             retiring: AtomicU64::new(oldest),
             retire_durable: AtomicU64::new(oldest),
@@ -239,7 +239,7 @@ impl Shared {
     /// From here on the directory is left alone: the lock is about to be let go.
     pub(crate) fn leave(&self) {
         self.consumers.end();
-        self.files.leave();
+        self.view.leave();
     }
 
     pub(crate) fn has_io_ended(&self) -> bool {

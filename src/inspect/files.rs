@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::readable::{Readable, UNREADABLE};
+use super::medium_errors::{MediumErrors, UNREADABLE};
 use super::view::View;
 use super::{Damage, Remedy, Survey};
 use crate::error::{Error, Result};
@@ -164,7 +164,7 @@ fn substitute(model: &SegmentHeader, base: u64, len: u64, room: u64) -> Option<S
 /// known: with the smallest, groups of any other are found too.
 fn by_groups(log: &View, name: &str, base: u64, len: u64) -> Option<SegmentHeader> {
     const FAR: u64 = 1 << 20;
-    let file = readable(log, name).ok()?;
+    let file = medium_errors(log, name).ok()?;
     let block = u64::from(MIN_BLOCK);
     (block..len.min(FAR)).step_by(MIN_BLOCK as usize).find_map(|offset| {
         let mut bytes = [0; GROUP_HEADER as usize];
@@ -187,7 +187,7 @@ fn by_groups(log: &View, name: &str, base: u64, len: u64) -> Option<SegmentHeade
 /// The header in the file, or what is wrong with it.
 fn header(log: &View, name: &str) -> Result<Result<Header>> {
     let io = |e| Error::io("read", log.dir.path_of(name), e);
-    let file = readable(log, name)?;
+    let file = medium_errors(log, name)?;
     let mut block = [0; SEGMENT_HEADER];
     let n = read_full(&*file, &mut block, 0).map_err(io)?;
     if file.has_lost(0..SEGMENT_HEADER as u64) {
@@ -203,10 +203,10 @@ fn header(log: &View, name: &str) -> Result<Result<Header>> {
 }
 
 /// A file, to be read as far as the disk can.
-pub(super) fn readable(log: &View, name: &str) -> Result<Arc<Readable>> {
+pub(super) fn medium_errors(log: &View, name: &str) -> Result<Arc<MediumErrors>> {
     let io = |e| Error::io("open", log.dir.path_of(name), e);
     let open = |access| log.dir.open(name, access).map_err(io);
-    Ok(Readable::new(open(Access::Read)?, open(Access::ReadDevice)?))
+    Ok(MediumErrors::new(open(Access::Read)?, open(Access::ReadDevice)?))
 }
 
 /// Whether that file is still the one that was listed: what the system refuses to say is no sign that it went.

@@ -18,7 +18,7 @@
 mod files;
 #[cfg(all(any(test, fuzzing), not(ringwal_loom)))]
 pub(crate) mod judged;
-mod readable;
+mod medium_errors;
 mod repair;
 mod survey;
 mod view;

@@ -16,7 +16,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::files::{SegmentFile, list, readable};
+use super::files::{SegmentFile, list, medium_errors};
 use super::survey::survey_of;
 use super::view::{Planned, Replacement, View};
 use super::{Damage, Directory, Remedy, Survey};
@@ -404,7 +404,7 @@ impl Repair {
         let (dir, header) = (&self.log.dir, file.header);
         let temporary = self.log.names.temporary(header.base);
         let io = |op, e| Error::io(op, dir.path().join(&temporary), e);
-        let source = readable(&self.log.view, &file.name)?;
+        let source = medium_errors(&self.log.view, &file.name)?;
         let _ = dir.remove(&temporary);
         let target = dir.create_like(&temporary, &file.name).map_err(|e| io("make", e))?;
         let mut chunk = AlignedBuf::new(1 << 20);

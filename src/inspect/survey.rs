@@ -11,7 +11,7 @@
 use std::time::Duration;
 
 use super::files::{SegmentFile, damage, list};
-use super::readable;
+use super::medium_errors;
 use super::view::View;
 use super::walk::walk;
 use super::{Damage, Directory, Progress, Remedy, Survey};
@@ -290,5 +290,5 @@ fn is_gone(e: &Error) -> bool {
 }
 
 fn is_of_the_medium(e: &Error) -> bool {
-    matches!(e, Error::Io { source, .. } if readable::is_of_the_medium(source))
+    matches!(e, Error::Io { source, .. } if medium_errors::is_of_the_medium(source))
 }

@@ -10,8 +10,8 @@
 
 use std::sync::Arc;
 
-use super::files::{SegmentFile, Wrong, damage, is_still_there, list, readable};
-use super::readable::{Readable, UNREADABLE};
+use super::files::{SegmentFile, Wrong, damage, is_still_there, list, medium_errors};
+use super::medium_errors::{MediumErrors, UNREADABLE};
 use super::view::View;
 use super::{Damage, Progress, Remedy, Segment, Survey};
 use crate::error::{Error, Result};
@@ -225,7 +225,7 @@ impl Walk<'_> {
         if !file.walkable {
             return Ok(segment);
         }
-        let opened = readable(self.log, &file.name)?;
+        let opened = medium_errors(self.log, &file.name)?;
         let mut walker = Walker::with_chunk(Arc::clone(&opened) as Arc<dyn File>, header, CHUNK);
         if let Some(limit) = self.limit {
             walker.read_below(limit);
@@ -339,7 +339,7 @@ impl Walk<'_> {
 
     fn first_group(&self, file: &SegmentFile) -> Result<Option<GroupHeader>> {
         let io = |e| Error::io("read", self.log.dir.path_of(&file.name), e);
-        let opened = if file.walkable { readable(self.log, &file.name).ok() } else { None };
+        let opened = if file.walkable { medium_errors(self.log, &file.name).ok() } else { None };
         let Some(opened) = opened else { return Ok(None) };
         let group = Walker::new(opened, file.header).group(file.header.first_group());
         Ok(group.map_err(io)?.ok())
@@ -350,7 +350,7 @@ impl Walk<'_> {
         &mut self,
         walker: &mut Walker,
         file: &SegmentFile,
-        opened: &Readable,
+        opened: &MediumErrors,
         group: &GroupHeader,
         segment: &mut Segment,
     ) -> Result<()> {

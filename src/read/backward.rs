@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::CHUNK;
 use super::cursor::Cursor;
 use super::record::Record;
-use crate::engine::view::Files;
+use crate::engine::log_view::LogView;
 use crate::error::{Error, Result};
 use crate::format::{GROUP_HEADER, GroupHeader};
 use crate::io::fs::Access;
@@ -20,7 +20,7 @@ use crate::segment::{Found, Pin};
 /// ones may go. To begin below the oldest is `Pruned`. After an error it ends. Holds the records of one group; allocates for each record.
 #[derive(Debug)]
 pub struct BackwardReader {
-    files: Arc<Files>,
+    view: Arc<LogView>,
     /// Only records below this.
     before: u64,
     /// The group to be read next; `None` until it was looked for.
@@ -33,15 +33,8 @@ pub struct BackwardReader {
 
 impl BackwardReader {
     /// `before` is at most the durable end.
-    pub(crate) fn new(files: Arc<Files>, before: u64) -> Self {
-        BackwardReader {
-            files,
-            before,
-            group: None,
-            place: None,
-            records: Vec::new(),
-            ended: false,
-        }
+    pub(crate) fn new(view: Arc<LogView>, before: u64) -> Self {
+        BackwardReader { view, before, group: None, place: None, records: Vec::new(), ended: false }
     }
 
     fn advance(&mut self) -> Result<Option<Record>> {
@@ -49,12 +42,12 @@ impl BackwardReader {
             if let Some(record) = self.records.pop() {
                 return Ok(Some(record));
             }
-            self.files.check_not_forked()?;
+            self.view.check_not_forked()?;
             let group = match self.group {
                 Some(group) => Some(group),
                 None => {
                     let newest = self.newest_below()?;
-                    let oldest = self.files.table.oldest();
+                    let oldest = self.view.table.oldest();
                     if newest.is_none() && (1..oldest).contains(&self.before) {
                         return Err(Error::Pruned { oldest: Lsn::new(oldest) });
                     }
@@ -73,7 +66,7 @@ impl BackwardReader {
     /// An error that means that the place has gone is the end: what lies before it has too.
     fn explain(&self, e: Error) -> Result<Option<Record>> {
         let place = self.group.or(self.place.as_ref().map(|(pin, _)| pin.header.base));
-        match self.files.explain(e, place.unwrap_or(self.before)) {
+        match self.view.explain(e, place.unwrap_or(self.before)) {
             Error::Pruned { .. } if self.group.is_some() => Ok(None),
             e => Err(e),
         }
@@ -84,14 +77,14 @@ impl BackwardReader {
         if self.place.as_ref().is_some_and(|(pin, _)| pin.header.base <= lsn) {
             return Ok(true);
         }
-        let pin = match self.files.table.pin(lsn) {
+        let pin = match self.view.table.pin(lsn) {
             Ok(pin) => pin,
             Err(Found::Pruned(_)) => return Ok(false),
             Err(_) => return Err(Error::NoRecord { lsn: Lsn::new(lsn) }),
         };
-        let name = self.files.names.segment(pin.header.base);
-        let opened = self.files.dir.open(&name, Access::Read);
-        let file = opened.map_err(|e| Error::io("open", self.files.dir.path_of(&name), e))?;
+        let name = self.view.names.segment(pin.header.base);
+        let opened = self.view.dir.open(&name, Access::Read);
+        let file = opened.map_err(|e| Error::io("open", self.view.dir.path_of(&name), e))?;
         let walker = Walker::with_chunk(file, pin.header, CHUNK);
         self.place = Some((pin, walker));
         Ok(true)
@@ -128,18 +121,18 @@ impl BackwardReader {
     fn follows(&mut self, group: &GroupHeader) -> Result<bool> {
         let Some((pin, walker)) = &mut self.place else { return Ok(false) };
         let at = group.padded_end(pin.header.block);
-        let name = self.files.names.segment(pin.header.base);
+        let name = self.view.names.segment(pin.header.base);
         let read = walker.group(at);
-        let next = read.map_err(|e| Error::io("read", self.files.dir.path_of(&name), e))?;
+        let next = read.map_err(|e| Error::io("read", self.view.dir.path_of(&name), e))?;
         Ok(next.is_ok_and(|next| next.follows(&group.link())))
     }
 
     fn header(&mut self, lsn: u64) -> Result<GroupHeader> {
         let Some((pin, walker)) = &mut self.place else { return Err(Error::Closed) };
         let base = pin.header.base;
-        let name = self.files.names.segment(base);
+        let name = self.view.names.segment(base);
         let read = walker.group(lsn);
-        let group = read.map_err(|e| Error::io("read", self.files.dir.path_of(&name), e))?;
+        let group = read.map_err(|e| Error::io("read", self.view.dir.path_of(&name), e))?;
         group.map_err(|e| corruption(name, base, lsn, e.reason()))
     }
 
@@ -148,13 +141,13 @@ impl BackwardReader {
         let group = self.header(lsn)?;
         let Some((pin, walker)) = &mut self.place else { return Ok(()) };
         let mut cursor = Cursor::of(&group);
-        cursor.cut(&self.files.cuts, lsn);
+        cursor.cut(&self.view.cuts, lsn);
         // As forward: a group whose records are all void is not verified, and its damage concerns nobody.
         if group.used > GROUP_HEADER && !cursor.is_at_end() {
-            let name = self.files.names.segment(pin.header.base);
+            let name = self.view.names.segment(pin.header.base);
             let verdict = walker.verify(&group);
             verdict
-                .map_err(|e| Error::io("read", self.files.dir.path_of(&name), e))?
+                .map_err(|e| Error::io("read", self.view.dir.path_of(&name), e))?
                 .map_err(|(at, e)| corruption(name, pin.header.base, at, e.reason()))?;
             let held = walker.held();
             while let Some(span) = cursor.next(held) {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::engine::state::Shared;
+use crate::engine::state::LogState;
 use crate::error::{Error, Result};
 use crate::lsn::Lsn;
 use crate::positions::Slots;
@@ -33,7 +33,7 @@ use crate::sys::reentrancy;
 /// # Ok::<(), ringwal::Error>(())
 /// ```
 pub struct Consumer {
-    shared: Arc<Shared>,
+    state: Arc<LogState>,
     name: String,
     slots: Slots,
     position: u64,
@@ -60,7 +60,7 @@ fn check_name(names: &Names, name: &str) -> Result<()> {
 
 /// Takes a name back if the consumer does not come about.
 struct Attached<'a> {
-    shared: &'a Shared,
+    state: &'a LogState,
     name: &'a str,
     new: bool,
     kept: bool,
@@ -70,36 +70,36 @@ impl Drop for Attached<'_> {
     fn drop(&mut self) {
         match (self.kept, self.new) {
             (true, _) => {}
-            (false, true) => self.shared.consumers.forget(self.name),
-            (false, false) => self.shared.consumers.detach(self.name),
+            (false, true) => self.state.consumers.forget(self.name),
+            (false, false) => self.state.consumers.detach(self.name),
         }
     }
 }
 
 impl Consumer {
-    pub(crate) fn attach(shared: &Arc<Shared>, log_id: [u8; 16], name: &str) -> Result<Self> {
-        check_name(&shared.files.names, name)?;
-        shared.durable.check_running()?;
+    pub(crate) fn attach(state: &Arc<LogState>, log_id: [u8; 16], name: &str) -> Result<Self> {
+        check_name(&state.view.names, name)?;
+        state.durable.check_running()?;
         reentrancy::check_may_wait()?;
-        let files = &shared.files;
+        let view = &state.view;
         // Position 0 would mean whatever is the oldest, without saying what is missing.
-        let oldest = files.table.oldest().max(1);
-        let new = shared.consumers.attach(name, oldest)?;
-        let mut attached = Attached { shared, name, new, kept: false };
-        let file = files.names.consumer(name);
-        let (slots, position) = shared.consumers.change(|| {
+        let oldest = view.table.oldest().max(1);
+        let new = state.consumers.attach(name, oldest)?;
+        let mut attached = Attached { state, name, new, kept: false };
+        let file = view.names.consumer(name);
+        let (slots, position) = state.consumers.change(|| {
             if !new {
-                return Slots::open(&*files.dir, &file, log_id);
+                return Slots::open(&*view.dir, &file, log_id);
             }
             // Entered first, looked second: what is the oldest now is held.
-            let oldest = files.table.oldest().max(1);
-            shared.consumers.set(name, oldest);
-            let temporary = files.names.consumer_temporary(name);
-            Ok((Slots::create(&*files.dir, &file, &temporary, log_id, oldest)?, oldest))
+            let oldest = view.table.oldest().max(1);
+            state.consumers.set(name, oldest);
+            let temporary = view.names.consumer_temporary(name);
+            Ok((Slots::create(&*view.dir, &file, &temporary, log_id, oldest)?, oldest))
         })?;
         attached.kept = true;
-        let shared = Arc::clone(shared);
-        Ok(Consumer { shared, name: name.into(), slots, position, follow: None })
+        let state = Arc::clone(state);
+        Ok(Consumer { state, name: name.into(), slots, position, follow: None })
     }
 
     /// Its name.
@@ -117,7 +117,7 @@ impl Consumer {
     /// Bytes of the log from the position to the durable end.
     #[must_use]
     pub fn lag(&self) -> u64 {
-        self.shared.durable.end().saturating_sub(self.position)
+        self.state.durable.end().saturating_sub(self.position)
     }
 
     /// The records: at first from the position on, and then on from what was delivered. Wait for them as
@@ -133,7 +133,7 @@ impl Consumer {
     pub fn records(&mut self) -> Result<&mut Follow> {
         let follow = match self.follow.take() {
             Some(follow) if !follow.has_failed() => follow,
-            _ => Follow::unheld(Arc::clone(&self.shared), self.position)?,
+            _ => Follow::unheld(Arc::clone(&self.state), self.position)?,
         };
         Ok(self.follow.insert(follow))
     }
@@ -154,8 +154,8 @@ impl Consumer {
         }
         self.check(lsn, lsn.as_u64())?;
         self.store(position)?;
-        self.shared.consumers.set(&self.name, position);
-        self.shared.nudge_helper();
+        self.state.consumers.set(&self.name, position);
+        self.state.nudge_helper();
         if self.follow.as_ref().is_some_and(|follow| follow.delivered() < lsn.as_u64()) {
             // Ahead of what was delivered: what lies between may go, and is not wanted.
             self.follow = None;
@@ -171,18 +171,18 @@ impl Consumer {
     /// `Pruned` below the oldest, `NotDurable` above the durable end: nothing was changed. Otherwise as
     /// [`Consumer::commit`].
     pub fn seek(&mut self, lsn: Lsn) -> Result<()> {
-        let table = &self.shared.files.table;
+        let table = &self.state.view.table;
         let wanted = if lsn == Lsn::ZERO { table.oldest().max(1) } else { lsn.as_u64() };
         self.check(lsn, wanted.saturating_sub(1))?;
         // Held first, looked second: what is there now stays.
-        self.shared.consumers.set(&self.name, wanted.min(self.position));
+        self.state.consumers.set(&self.name, wanted.min(self.position));
         let oldest = table.oldest();
         let stored = match wanted < oldest {
             true if lsn != Lsn::ZERO => Err(Error::Pruned { oldest: Lsn::new(oldest) }),
             _ => self.store(wanted.max(oldest)),
         };
-        self.shared.consumers.set(&self.name, self.position);
-        self.shared.nudge_helper();
+        self.state.consumers.set(&self.name, self.position);
+        self.state.nudge_helper();
         stored?;
         self.follow = None;
         Ok(())
@@ -190,9 +190,9 @@ impl Consumer {
 
     /// `last`: what must be durable for it.
     fn check(&self, lsn: Lsn, last: u64) -> Result<()> {
-        self.shared.durable.check_running()?;
+        self.state.durable.check_running()?;
         reentrancy::check_may_wait()?;
-        let durable_end = Lsn::new(self.shared.durable.end());
+        let durable_end = Lsn::new(self.state.durable.end());
         if last >= durable_end.as_u64() {
             return Err(Error::NotDurable { lsn, durable_end });
         }
@@ -203,10 +203,10 @@ impl Consumer {
         if position == self.position {
             return Ok(());
         }
-        let files = &self.shared.files;
-        let path = || files.dir.path_of(&files.names.consumer(&self.name));
+        let view = &self.state.view;
+        let path = || view.dir.path_of(&view.names.consumer(&self.name));
         let slots = &mut self.slots;
-        self.shared.consumers.change(|| {
+        self.state.consumers.change(|| {
             slots.store(position).map_err(|e| Error::io("store a position in", path(), e))
         })?;
         self.position = position;
@@ -217,25 +217,25 @@ impl Consumer {
 impl Drop for Consumer {
     fn drop(&mut self) {
         // In a child of fork() the name is the parent's.
-        if !self.shared.durable.is_forked() {
-            self.shared.consumers.detach(&self.name);
+        if !self.state.durable.is_forked() {
+            self.state.consumers.detach(&self.name);
         }
     }
 }
 
 /// Gives a consumer up: its position is forgotten, and nothing is kept for it.
-pub(crate) fn remove(shared: &Shared, name: &str) -> Result<()> {
-    check_name(&shared.files.names, name)?;
-    shared.durable.check_running()?;
-    let files = &shared.files;
-    let file = files.names.consumer(name);
-    let io = |op, e| Error::io(op, files.dir.path_of(&file), e);
-    shared.consumers.change(|| {
-        shared.consumers.remove(name, || {
-            files.dir.remove(&file).map_err(|e| io("remove", e))?;
-            files.dir.sync().map_err(|e| io("sync the directory of", e))
+pub(crate) fn remove(state: &LogState, name: &str) -> Result<()> {
+    check_name(&state.view.names, name)?;
+    state.durable.check_running()?;
+    let view = &state.view;
+    let file = view.names.consumer(name);
+    let io = |op, e| Error::io(op, view.dir.path_of(&file), e);
+    state.consumers.change(|| {
+        state.consumers.remove(name, || {
+            view.dir.remove(&file).map_err(|e| io("remove", e))?;
+            view.dir.sync().map_err(|e| io("sync the directory of", e))
         })
     })?;
-    shared.nudge_helper();
+    state.nudge_helper();
     Ok(())
 }

@@ -5,7 +5,7 @@ use crate::format::{
     item_size, stored_size,
 };
 use crate::segment::cuts::Cuts;
-use crate::segment::window::Held;
+use crate::segment::window::ByteWindow;
 
 /// Where the next record of a verified group is.
 #[derive(Debug, Clone, Copy)]
@@ -52,7 +52,7 @@ impl Cursor {
 
     /// The next record of the group, whose bytes are held.
     #[inline]
-    pub(super) fn next(&mut self, held: Held<'_>) -> Option<Span> {
+    pub(super) fn next(&mut self, held: ByteWindow<'_>) -> Option<Span> {
         loop {
             let at = self.at;
             if at < self.batch_end {

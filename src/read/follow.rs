@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use crate::durable::{Registrar, Verdict};
-use crate::engine::state::Shared;
+use crate::engine::state::LogState;
 use crate::error::{Error, Result};
 use crate::read::{Reader, Record, RecordRef, Records};
 use crate::sys::reentrancy;
@@ -38,7 +38,7 @@ use crate::sys::reentrancy;
 /// ```
 #[derive(Debug)]
 pub struct Follow {
-    shared: Arc<Shared>,
+    state: Arc<LogState>,
     reader: Reader,
     /// The end that was durable at the last look.
     end: u64,
@@ -50,23 +50,23 @@ pub struct Follow {
 }
 
 impl Follow {
-    pub(crate) fn new(shared: Arc<Shared>, from: u64) -> Result<Self> {
-        if shared.durable.is_forked() {
+    pub(crate) fn new(state: Arc<LogState>, from: u64) -> Result<Self> {
+        if state.durable.is_forked() {
             return Err(Error::Forked);
         }
-        let end = shared.durable.end();
-        let reader = Reader::live(Arc::clone(&shared.files), from, end)?;
-        Ok(Follow { shared, reader, end: 0, ticket: None, over: false, failed: false })
+        let end = state.durable.end();
+        let reader = Reader::live(Arc::clone(&state.view), from, end)?;
+        Ok(Follow { state, reader, end: 0, ticket: None, over: false, failed: false })
     }
 
     /// One that retention does not wait for.
-    pub(crate) fn unheld(shared: Arc<Shared>, from: u64) -> Result<Self> {
-        if shared.durable.is_forked() {
+    pub(crate) fn unheld(state: Arc<LogState>, from: u64) -> Result<Self> {
+        if state.durable.is_forked() {
             return Err(Error::Forked);
         }
-        let end = shared.durable.end();
-        let reader = Reader::live_unheld(Arc::clone(&shared.files), from, end)?;
-        Ok(Follow { shared, reader, end: 0, ticket: None, over: false, failed: false })
+        let end = state.durable.end();
+        let reader = Reader::live_unheld(Arc::clone(&state.view), from, end)?;
+        Ok(Follow { state, reader, end: 0, ticket: None, over: false, failed: false })
     }
 
     pub(crate) fn has_failed(&self) -> bool {
@@ -91,8 +91,8 @@ impl Follow {
             return Ok(None);
         }
         self.check_not_forked()?;
-        self.end = self.shared.durable.end();
-        self.shared.files.tail.ask();
+        self.end = self.state.durable.end();
+        self.state.view.tail.ask();
         let next = self.reader.next_below(self.end);
         (self.over, self.failed) = (next.is_err(), next.is_err());
         next
@@ -102,7 +102,7 @@ impl Follow {
     /// how far it is behind. What retention keeps for it is [`Stats::reader_lag`](crate::Stats::reader_lag).
     #[must_use]
     pub fn lag(&self) -> u64 {
-        self.shared.durable.end().saturating_sub(self.reader.reached())
+        self.state.durable.end().saturating_sub(self.reader.reached())
     }
 
     /// The next record, in place, waiting until there is one. `None`: the log was closed, and
@@ -151,7 +151,7 @@ impl Follow {
         if self.over {
             return Ok(None);
         }
-        self.end = self.shared.durable.end();
+        self.end = self.state.durable.end();
         let run = self.reader.next_run(self.end);
         (self.over, self.failed) = (run.is_err(), run.is_err());
         run
@@ -164,29 +164,29 @@ impl Follow {
     ///
     /// As [`Follow::next_ref`].
     pub fn poll_next_record(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Record>>> {
-        if self.shared.durable.is_forked() {
+        if self.state.durable.is_forked() {
             let over = self.over;
             return Poll::Ready(self.check_not_forked().err().filter(|_| !over).map(Err));
         }
         // It may have been woken to wake others.
-        self.shared.durable.pass_on();
+        self.state.durable.pass_on();
         loop {
             let next = self.try_next().map(|found| found.map(|record| record.to_record()));
             match next.transpose() {
                 None if !self.over => {}
                 next => return Poll::Ready(next),
             }
-            let shared = &self.shared;
+            let state = &self.state;
             let registered = match self.ticket {
                 Some((end, ticket)) if end == self.end => {
-                    shared.durable.update(end, ticket, cx.waker())
+                    state.durable.update(end, ticket, cx.waker())
                 }
                 _ => false,
             };
             if !registered {
                 self.forget();
                 if let (Verdict::NotYet, ticket) =
-                    self.shared.durable.register(self.end, cx.waker(), Registrar::Task)
+                    self.state.durable.register(self.end, cx.waker(), Registrar::Task)
                 {
                     self.ticket = Some((self.end, ticket));
                 }
@@ -199,7 +199,7 @@ impl Follow {
                     Some(Err(e)) => return Poll::Ready(Some(Err(e))),
                     None => {}
                 }
-            } else if !self.shared.drive() {
+            } else if !self.state.drive() {
                 return Poll::Pending;
             }
         }
@@ -216,7 +216,7 @@ impl Follow {
 
     /// In a child of fork() no thread makes anything durable, and locks may be held for ever.
     fn check_not_forked(&mut self) -> Result<()> {
-        if !self.shared.durable.is_forked() {
+        if !self.state.durable.is_forked() {
             return Ok(());
         }
         (self.over, self.failed) = (true, true);
@@ -225,23 +225,23 @@ impl Follow {
 
     fn forget(&mut self) {
         if let Some((end, ticket)) = self.ticket.take() {
-            self.shared.durable.forget(end, ticket);
+            self.state.durable.forget(end, ticket);
         }
     }
 
     fn has_news(&self) -> bool {
-        !matches!(self.shared.durable.verdict(self.end), Verdict::NotYet)
-            || self.shared.has_io_ended()
+        !matches!(self.state.durable.verdict(self.end), Verdict::NotYet)
+            || self.state.has_io_ended()
     }
 
     /// Everything durable has been read: whether nothing more will come.
     fn ended(&mut self) -> Option<Result<()>> {
-        let ended = self.shared.has_io_ended() || self.shared.durable.is_poisoned();
-        if !ended || self.shared.durable.end() > self.end {
+        let ended = self.state.has_io_ended() || self.state.durable.is_poisoned();
+        if !ended || self.state.durable.end() > self.end {
             return None;
         }
         self.over = true;
-        match self.shared.durable.verdict(u64::MAX) {
+        match self.state.durable.verdict(u64::MAX) {
             Verdict::Failed(e) => Some(Err(e)),
             Verdict::Durable | Verdict::NotYet => Some(Ok(())),
         }
@@ -255,8 +255,8 @@ impl Follow {
                 return Ok(());
             }
             self.check_not_forked()?;
-            self.end = self.shared.durable.end();
-            self.shared.files.tail.ask();
+            self.end = self.state.durable.end();
+            self.state.view.tail.ask();
             match self.reader.peek_below(self.end) {
                 Ok(true) => return Ok(()),
                 Ok(false) => {}
@@ -268,11 +268,11 @@ impl Follow {
             if let Some(ended) = self.ended() {
                 return ended;
             }
-            let shared = &self.shared;
-            if shared.drive() {
+            let state = &self.state;
+            if state.drive() {
                 continue;
             }
-            shared.durable.wait_to_pass(self.end, until, || shared.has_io_ended());
+            state.durable.wait_to_pass(self.end, until, || state.has_io_ended());
             if until.is_some_and(|until| Instant::now() >= until) && !self.has_news() {
                 return Ok(());
             }
@@ -295,12 +295,12 @@ impl Iterator for Follow {
 
 impl Drop for Follow {
     fn drop(&mut self) {
-        if self.shared.durable.is_forked() {
+        if self.state.durable.is_forked() {
             // The log's memory is the parent's.
-            std::mem::forget(Arc::clone(&self.shared));
+            std::mem::forget(Arc::clone(&self.state));
             return;
         }
         self.forget();
-        self.shared.durable.pass_on();
+        self.state.durable.pass_on();
     }
 }

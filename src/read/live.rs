@@ -4,27 +4,27 @@ use std::sync::Arc;
 
 use super::record::{RecordRef, Records};
 use super::{Reader, State};
-use crate::engine::view::Files;
+use crate::engine::log_view::LogView;
 use crate::error::{Error, Result};
 use crate::lsn::Lsn;
 use crate::segment::recent::Seat;
 
 impl Reader {
     /// One that goes on, and keeps what it has not read from its first moment on.
-    pub(crate) fn live(files: Arc<Files>, from: u64, durable_end: u64) -> Result<Self> {
-        Reader::new(files, from, 0).follow(durable_end)
+    pub(crate) fn live(view: Arc<LogView>, from: u64, durable_end: u64) -> Result<Self> {
+        Reader::new(view, from, 0).follow(durable_end)
     }
 
     /// The same, for whom retention does not wait.
-    pub(crate) fn live_unheld(files: Arc<Files>, from: u64, durable_end: u64) -> Result<Self> {
-        Reader { holds: false, ..Reader::new(files, from, 0) }.follow(durable_end)
+    pub(crate) fn live_unheld(view: Arc<LogView>, from: u64, durable_end: u64) -> Result<Self> {
+        Reader { holds: false, ..Reader::new(view, from, 0) }.follow(durable_end)
     }
 
     fn follow(mut self, durable_end: u64) -> Result<Self> {
-        self.files.check_not_forked()?;
-        self.seat = Some(Seat::new(&self.files.tail));
+        self.view.check_not_forked()?;
+        self.seat = Some(Seat::new(&self.view.tail));
         loop {
-            let oldest = self.files.table.oldest();
+            let oldest = self.view.table.oldest();
             if self.from != 0 && self.from < oldest {
                 return Err(Error::Pruned { oldest: Lsn::new(oldest) });
             }
@@ -43,7 +43,7 @@ impl Reader {
 
     /// Whether there is a next record below `end`, which only rises. None does not end the reader.
     pub(crate) fn peek_below(&mut self, end: u64) -> Result<bool> {
-        self.files.check_not_forked()?;
+        self.view.check_not_forked()?;
         self.heed_cuts()?;
         if self.peeked.is_some() {
             return Ok(true);
@@ -91,20 +91,20 @@ impl Reader {
 
     /// Drops what was cut since the last look. What was delivered and cut is an error.
     fn heed_cuts(&mut self) -> Result<()> {
-        let count = self.files.cuts.count();
+        let count = self.view.cuts.count();
         if count == self.cuts {
             return Ok(());
         }
         self.cuts = count;
-        if let Err(e) = self.files.cuts.check(self.delivered) {
+        if let Err(e) = self.view.cuts.check(self.delivered) {
             self.finish();
             return Err(e);
         }
-        self.peeked = self.peeked.filter(|span| self.files.cuts.at(span.lsn).is_none());
+        self.peeked = self.peeked.filter(|span| self.view.cuts.at(span.lsn).is_none());
         if let Some(place) = &mut self.place
             && let Some(link) = place.link
         {
-            place.cursor.cut(&self.files.cuts, link.lsn);
+            place.cursor.cut(&self.view.cuts, link.lsn);
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 //! 1. Nothing at or above the durable end is ever returned.
 //! 2. A group is verified as a whole before its first record is returned.
 //! 3. The segment being read is pinned: retention removes it only after the reader has left it. It is not for a
-//!    consumer, nor once the log is closed: what goes wrong in reading is then looked at twice (`Files::explain`).
+//!    consumer, nor once the log is closed: what goes wrong in reading is then looked at twice (`LogView::explain`).
 //! 4. Of a follower's groups those that are still in memory are taken from there (`tail`).
 //! 5. A group that does not follow its predecessor below the durable end is read once more, and is
 //!    then `Corruption`: it never ends the log.
@@ -23,14 +23,14 @@ pub use backward::BackwardReader;
 pub(crate) use one::{cut_point, read_one};
 pub use record::{Record, RecordRef, Records};
 
-use crate::engine::view::Files;
+use crate::engine::log_view::LogView;
 use crate::error::{Error, Result};
 use crate::format::{GROUP_HEADER, GroupHeader, Link, SegmentHeader};
 use crate::io::fs::{Access, File};
 use crate::lsn::Lsn;
 use crate::recovery::Walker;
-use crate::segment::recent::{Copy, Seat};
-use crate::segment::window::Held;
+use crate::segment::recent::{GroupCopy, Seat};
+use crate::segment::window::ByteWindow;
 use crate::segment::{Found, Pin};
 use cursor::{Cursor, Span};
 
@@ -43,7 +43,7 @@ const CHUNK: usize = 512 << 10;
 /// that segment and later ones alone: drop readers that are done with. After an error it ends.
 #[derive(Debug)]
 pub struct Reader {
-    files: Arc<Files>,
+    view: Arc<LogView>,
     from: u64,
     end: u64,
     state: State,
@@ -75,7 +75,7 @@ struct Place {
     pin: Pin,
     walker: Walker,
     /// The group that the place is in, if that is not read from the file.
-    copy: Option<Arc<Copy>>,
+    copy: Option<Arc<GroupCopy>>,
     /// Address of the next group.
     next_group: u64,
     link: Option<Link>,
@@ -85,10 +85,10 @@ struct Place {
 }
 
 impl Reader {
-    pub(crate) fn new(files: Arc<Files>, from: u64, end: u64) -> Self {
-        let cuts = files.cuts.count();
+    pub(crate) fn new(view: Arc<LogView>, from: u64, end: u64) -> Self {
+        let cuts = view.cuts.count();
         Reader {
-            files,
+            view,
             cuts,
             delivered: 0,
             from,
@@ -189,7 +189,7 @@ impl Reader {
         self.search().map_err(|e| match &self.place {
             // The last group seen, in or behind which it went wrong.
             Some(place) => {
-                self.files.explain(e, place.link.map_or(place.next_group, |link| link.lsn))
+                self.view.explain(e, place.link.map_or(place.next_group, |link| link.lsn))
             }
             None => e,
         })
@@ -199,7 +199,7 @@ impl Reader {
         if self.state == State::Ended {
             return Ok(None);
         }
-        self.files.check_not_forked()?;
+        self.view.check_not_forked()?;
         if self.state == State::Unopened {
             self.state = State::Reading;
             self.open()?;
@@ -219,7 +219,7 @@ impl Reader {
 
     fn open(&mut self) -> Result<()> {
         let pin = loop {
-            let oldest = self.files.table.oldest();
+            let oldest = self.view.table.oldest();
             let from = if self.from == 0 { oldest } else { self.from };
             if from >= self.end {
                 return if from < oldest {
@@ -228,7 +228,7 @@ impl Reader {
                     Ok(())
                 };
             }
-            match self.files.table.place(from, self.holds) {
+            match self.view.table.place(from, self.holds) {
                 Ok(pin) => break pin,
                 // Whatever is the oldest was asked for, and retention has just removed what was.
                 Err(Found::Pruned(_)) if self.from == 0 => {}
@@ -239,7 +239,7 @@ impl Reader {
             }
         };
         let opened = self.open_segment(&pin.header);
-        let file = opened.map_err(|e| self.files.explain(e, pin.header.base))?;
+        let file = opened.map_err(|e| self.view.explain(e, pin.header.base))?;
         let walker = Walker::with_chunk(file, pin.header, CHUNK);
         let first = pin.header.first_group();
         self.place = Some(Place {
@@ -256,20 +256,20 @@ impl Reader {
     }
 
     fn pin(&self, lsn: u64) -> Result<Pin> {
-        self.files.table.place(lsn, self.holds).map_err(|found| match found {
+        self.view.table.place(lsn, self.holds).map_err(|found| match found {
             Found::Pruned(oldest) => Error::Pruned { oldest: Lsn::new(oldest) },
             _ => Error::NoRecord { lsn: Lsn::new(lsn) },
         })
     }
 
     fn open_segment(&self, header: &SegmentHeader) -> Result<Arc<dyn File>> {
-        let name = self.files.names.segment(header.base);
+        let name = self.view.names.segment(header.base);
         // The pages around what a follower reads in a segment that is being written would be read too, and are
         // written next, past the page cache.
         let unfinished = self.seat.is_some() && header.end() > self.end;
         let access = if unfinished { Access::ReadDevice } else { Access::Read };
-        let opened = self.files.dir.open(&name, access);
-        opened.map_err(|e| Error::io("open", self.files.dir.path_of(&name), e))
+        let opened = self.view.dir.open(&name, access);
+        opened.map_err(|e| Error::io("open", self.view.dir.path_of(&name), e))
     }
 
     /// Goes on to the next group that holds anything at or after `from`. False: the end.
@@ -317,7 +317,7 @@ impl Reader {
                 continue;
             }
             place.cursor = Cursor::of(&group);
-            place.cursor.cut(&self.files.cuts, group.lsn);
+            place.cursor.cut(&self.view.cuts, group.lsn);
             if place.cursor.is_at_end() {
                 continue;
             }
@@ -326,9 +326,9 @@ impl Reader {
             }
             for again in [true, false] {
                 let read = place.walker.verify(&group);
-                let name = || self.files.names.segment(header.base);
+                let name = || self.view.names.segment(header.base);
                 let verdict =
-                    read.map_err(|e| Error::io("read", self.files.dir.path_of(&name()), e))?;
+                    read.map_err(|e| Error::io("read", self.view.dir.path_of(&name()), e))?;
                 match verdict {
                     Ok(()) => break,
                     Err(_) if again => place.walker.forget(),
@@ -361,9 +361,9 @@ impl Reader {
             let mut missing = None;
             let Some(place) = &mut self.place else { return Ok(None) };
             let (header, at) = (place.walker.header, place.next_group);
-            let name = self.files.names.segment(header.base);
+            let name = self.view.names.segment(header.base);
             let read = place.walker.group(at);
-            let here = read.map_err(|e| Error::io("read", self.files.dir.path_of(&name), e))?;
+            let here = read.map_err(|e| Error::io("read", self.view.dir.path_of(&name), e))?;
             let link = place.link;
             let follows = |g: &GroupHeader| link.is_none_or(|l| g.follows(&l));
             if let Ok(group) = here
@@ -373,14 +373,14 @@ impl Reader {
             }
             if link.is_some() && header.end() < self.end {
                 // The writer may have left this segment here. Pinned before the old pin goes.
-                if let Ok(pin) = self.files.table.place(header.end(), self.holds) {
+                if let Ok(pin) = self.view.table.place(header.end(), self.holds) {
                     let next = pin.header;
                     let mut walker = Walker::with_chunk(self.open_segment(&next)?, next, CHUNK);
                     walker.read_below(self.end);
-                    let name = self.files.names.segment(next.base);
+                    let name = self.view.names.segment(next.base);
                     let there = walker
                         .group(next.first_group())
-                        .map_err(|e| Error::io("read", self.files.dir.path_of(&name), e))?;
+                        .map_err(|e| Error::io("read", self.view.dir.path_of(&name), e))?;
                     if let Ok(group) = there
                         && follows(&group)
                         && let Some(place) = &mut self.place
@@ -415,7 +415,7 @@ impl Reader {
 
     fn corruption(&self, header: &SegmentHeader, lsn: u64, reason: &'static str) -> Error {
         Error::Corruption {
-            segment: self.files.names.segment(header.base),
+            segment: self.view.names.segment(header.base),
             offset: lsn.saturating_sub(header.base),
             lsn: Lsn::new(lsn),
             reason,
@@ -425,7 +425,7 @@ impl Reader {
 
 impl Place {
     #[inline]
-    fn held(&self) -> Held<'_> {
+    fn held(&self) -> ByteWindow<'_> {
         match &self.copy {
             None => self.walker.held(),
             Some(copy) => copy.held(),

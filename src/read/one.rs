@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Reader;
 use super::record::Record;
-use crate::engine::view::Files;
+use crate::engine::log_view::LogView;
 use crate::error::{Error, Result};
 use crate::format::{
     BATCH_HEADER, GROUP_HEADER, ITEM_HEADER, KIND_DATA, Seed, SegmentHeader, decode_record,
@@ -16,25 +16,25 @@ use crate::recovery::Walker;
 use crate::segment::Found;
 
 /// The record at exactly `lsn`, which lies below the durable end.
-pub(crate) fn read_one(files: &Arc<Files>, lsn: u64, durable_end: u64) -> Result<Record> {
-    files.cuts.check(lsn)?;
-    find_one(files, lsn, durable_end).map_err(|e| files.explain(e, lsn))
+pub(crate) fn read_one(view: &Arc<LogView>, lsn: u64, durable_end: u64) -> Result<Record> {
+    view.cuts.check(lsn)?;
+    find_one(view, lsn, durable_end).map_err(|e| view.explain(e, lsn))
 }
 
-fn find_one(files: &Arc<Files>, lsn: u64, durable_end: u64) -> Result<Record> {
-    let pin = match files.table.pin(lsn) {
+fn find_one(view: &Arc<LogView>, lsn: u64, durable_end: u64) -> Result<Record> {
+    let pin = match view.table.pin(lsn) {
         Ok(pin) => pin,
         Err(Found::Pruned(oldest)) => return Err(Error::Pruned { oldest: Lsn::new(oldest) }),
         Err(_) => return Err(Error::NoRecord { lsn: Lsn::new(lsn) }),
     };
     let header = pin.header;
-    let name = files.names.segment(header.base);
-    let io = |op, e| Error::io(op, files.dir.path_of(&name), e);
-    let file = files
+    let name = view.names.segment(header.base);
+    let io = |op, e| Error::io(op, view.dir.path_of(&name), e);
+    let file = view
         .table
-        .reader(header.base, || files.dir.open(&name, Access::Read))
+        .reader(header.base, || view.dir.open(&name, Access::Read))
         .map_err(|e| io("open", e))?;
-    let used_end = used_end(files, &header, durable_end)?;
+    let used_end = used_end(view, &header, durable_end)?;
     if lsn >= header.first_group() && lsn < used_end && lsn.is_multiple_of(8) {
         let seed = Seed::new(&header.log_id);
         let found = read_record_at(&*file, &header, used_end, lsn, &seed);
@@ -43,7 +43,7 @@ fn find_one(files: &Arc<Files>, lsn: u64, durable_end: u64) -> Result<Record> {
         }
     }
     // Not a sound record: damaged, or not a record's position. The group that it lies in tells.
-    let mut reader = Reader::new(Arc::clone(files), lsn, durable_end);
+    let mut reader = Reader::new(Arc::clone(view), lsn, durable_end);
     match reader.next() {
         Some(Ok(record)) if record.lsn.as_u64() == lsn => Ok(record),
         Some(Err(e)) => Err(e),
@@ -53,10 +53,10 @@ fn find_one(files: &Arc<Files>, lsn: u64, durable_end: u64) -> Result<Record> {
 
 /// Where a cut at `from` has to begin: at a record, a batch, or between groups that hold some. `None`: nothing
 /// durable lies at or above it.
-pub(crate) fn cut_point(files: &Arc<Files>, from: u64, durable_end: u64) -> Result<Option<u64>> {
+pub(crate) fn cut_point(view: &Arc<LogView>, from: u64, durable_end: u64) -> Result<Option<u64>> {
     // What is void already ends with the group that made it so.
-    let from = files.cuts.at(from).map_or(from, |cut| cut.to);
-    let mut reader = Reader::new(Arc::clone(files), from, durable_end);
+    let from = view.cuts.at(from).map_or(from, |cut| cut.to);
+    let mut reader = Reader::new(Arc::clone(view), from, durable_end);
     let found = reader.advance()?;
     let Some(place) = &reader.place else { return Ok(None) };
     let group = place.link.map_or(from, |link| link.lsn);
@@ -84,15 +84,15 @@ pub(crate) fn cut_point(files: &Arc<Files>, from: u64, durable_end: u64) -> Resu
 }
 
 /// Where the groups of a segment end: what lies behind may be older than the log's last cut.
-fn used_end(files: &Files, header: &SegmentHeader, durable_end: u64) -> Result<u64> {
-    let found = files.table.used_end(header.base, durable_end, |next| {
-        let name = files.names.segment(next.base);
-        let io = |e| Error::io("read", files.dir.path_of(&name), e);
+fn used_end(view: &LogView, header: &SegmentHeader, durable_end: u64) -> Result<u64> {
+    let found = view.table.used_end(header.base, durable_end, |next| {
+        let name = view.names.segment(next.base);
+        let io = |e| Error::io("read", view.dir.path_of(&name), e);
         let open = |h: &SegmentHeader| {
-            files.dir.open(&files.names.segment(h.base), Access::Read).map_err(io)
+            view.dir.open(&view.names.segment(h.base), Access::Read).map_err(io)
         };
         let damaged = |h: &SegmentHeader, lsn: u64| Error::Corruption {
-            segment: files.names.segment(h.base),
+            segment: view.names.segment(h.base),
             offset: lsn - h.base,
             lsn: Lsn::new(lsn),
             reason: "no group header",

@@ -28,7 +28,7 @@ const CHUNK: usize = 1 << 20;
 const VAST: u64 = 1 << 30;
 
 #[derive(Debug)]
-pub(crate) struct Judgement {
+pub(crate) struct FoundEnd {
     pub(crate) case: RecoveryCase,
     /// Where the next group goes, if it still fits in that segment.
     pub(crate) end: u64,
@@ -47,10 +47,10 @@ pub(crate) struct Judgement {
     pub(crate) last: Option<GroupHeader>,
 }
 
-impl Judgement {
+impl FoundEnd {
     /// A log whose first segment has just been prepared.
     pub(crate) fn new_log(first: &SegmentHeader) -> Self {
-        Judgement {
+        FoundEnd {
             case: RecoveryCase::New,
             end: first.first_group(),
             active: 0,
@@ -65,7 +65,7 @@ impl Judgement {
     }
 }
 
-pub(super) struct Judge<'a> {
+pub(super) struct EndFinder<'a> {
     pub(super) dir: &'a dyn Dir,
     pub(super) names: &'a Names,
     pub(super) segments: &'a [SegmentHeader],
@@ -93,31 +93,35 @@ impl Chain {
 }
 
 /// Judges segments that `scan` has found sound. There is at least one.
-pub(crate) fn judge(dir: &dyn Dir, names: &Names, segments: &[SegmentHeader]) -> Result<Judgement> {
-    let judge = Judge { dir, names, segments };
-    let judgement = judge.run()?;
-    if segments[0].base > judgement.stated_oldest {
-        return Err(judge.corruption_in(judgement.stated_oldest, "the segment is missing"));
-    }
-    // A log begins at 0, and what was before its oldest segment went when a group in that was durable.
-    if judgement.case == RecoveryCase::Unwritten && segments[0].base > 0 {
-        let reason = "no group in the oldest segment, and those before it are missing";
-        return Err(judge.corruption(judgement.end, 0, reason));
-    }
-    Ok(judgement)
-}
-
-/// The same for a log whose first segments were taken away by a repair, without a group that says so.
-pub(crate) fn judge_the_rest(
+pub(crate) fn find_end(
     dir: &dyn Dir,
     names: &Names,
     segments: &[SegmentHeader],
-) -> Result<Judgement> {
-    Judge { dir, names, segments }.run()
+) -> Result<FoundEnd> {
+    let finder = EndFinder { dir, names, segments };
+    let end_found = finder.run()?;
+    if segments[0].base > end_found.stated_oldest {
+        return Err(finder.corruption_in(end_found.stated_oldest, "the segment is missing"));
+    }
+    // A log begins at 0, and what was before its oldest segment went when a group in that was durable.
+    if end_found.case == RecoveryCase::Unwritten && segments[0].base > 0 {
+        let reason = "no group in the oldest segment, and those before it are missing";
+        return Err(finder.corruption(end_found.end, 0, reason));
+    }
+    Ok(end_found)
 }
 
-impl Judge<'_> {
-    fn run(&self) -> Result<Judgement> {
+/// The same for a log whose first segments were taken away by a repair, without a group that says so.
+pub(crate) fn find_end_of_rest(
+    dir: &dyn Dir,
+    names: &Names,
+    segments: &[SegmentHeader],
+) -> Result<FoundEnd> {
+    EndFinder { dir, names, segments }.run()
+}
+
+impl EndFinder<'_> {
+    fn run(&self) -> Result<FoundEnd> {
         let Some((newest, first_group)) = self.newest_written()? else {
             return self.unwritten();
         };
@@ -151,13 +155,13 @@ impl Judge<'_> {
     }
 
     /// No first group anywhere. If any other group claims that something was durable, it was.
-    fn unwritten(&self) -> Result<Judgement> {
+    fn unwritten(&self) -> Result<FoundEnd> {
         let first = self.segments[0].first_group();
         let evidence = self.evidence(first, 0, EpochId::default())?;
         if evidence.mark > first {
             return Err(self.corruption(first, 0, "no group header"));
         }
-        Ok(Judgement {
+        Ok(FoundEnd {
             case: RecoveryCase::Unwritten,
             end: first,
             active: 0,
@@ -293,7 +297,7 @@ impl Judge<'_> {
     }
 
     /// Checks in full what no mark proves, and finds the cut.
-    fn check_tail(&self, chain: &Chain, evidence: &Evidence, mark: u64) -> Result<Judgement> {
+    fn check_tail(&self, chain: &Chain, evidence: &Evidence, mark: u64) -> Result<FoundEnd> {
         let mut last: Option<&GroupHeader> = None;
         let mut torn = evidence.reach > chain.end;
         let mut walker: Option<(usize, Walker)> = None;
@@ -319,7 +323,7 @@ impl Judge<'_> {
         let active = self.segment_of(last.lsn);
         let end = last.padded_end(self.segments[active].block);
         let marked = last.flags.has(Flags::IDLE_SEAL) || last.flags.has(Flags::CLEAN_CLOSE);
-        Ok(Judgement {
+        Ok(FoundEnd {
             case: match (torn, marked) {
                 (true, _) => RecoveryCase::Torn,
                 (false, true) => RecoveryCase::Marked,

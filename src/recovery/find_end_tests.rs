@@ -1,8 +1,8 @@
 //! Verdicts on logs that are written group by group: each case of docs/recovery.md from `@B` on, at its
 //! bounds.
 
-use super::find_end::Judge;
-use super::{Judgement, RecoveryCase, judge, scan};
+use super::find_end::EndFinder;
+use super::{FoundEnd, RecoveryCase, find_end, scan};
 use crate::error::{Error, Result};
 use crate::format::{
     EpochId, Flags, GROUP_HEADER, GroupHeader, KIND_DATA, Link, RECORD_HEADER, SEGMENT_HEADER,
@@ -95,20 +95,20 @@ impl Made {
         write_full(&*file, bytes, lsn % SIZE).unwrap();
     }
 
-    fn judge(&self) -> Result<Judgement> {
+    fn find_end(&self) -> Result<FoundEnd> {
         let dir = self.disk.dir();
         let found = scan(&*dir, &self.names, &[])?;
-        judge(&*dir, &self.names, &found.segments)
+        find_end(&*dir, &self.names, &found.segments)
     }
 
     fn end(&self) -> (RecoveryCase, u64) {
-        let judged = self.judge().unwrap();
+        let judged = self.find_end().unwrap();
         (judged.case, judged.end)
     }
 
     /// Where the damage is said to be.
     fn damaged_at(&self) -> u64 {
-        match self.judge() {
+        match self.find_end() {
             Err(Error::Corruption { segment, offset, lsn, .. }) => {
                 assert_eq!(segment, self.names.segment(lsn.as_u64() - offset));
                 lsn.as_u64()
@@ -121,13 +121,13 @@ impl Made {
 #[test]
 fn segments_without_a_group_are_an_empty_log_unless_something_says_otherwise() {
     let mut made = Made::new(0, 2);
-    let judged = made.judge().unwrap();
+    let judged = made.find_end().unwrap();
     assert_eq!((judged.case, judged.end, judged.active), (RecoveryCase::Unwritten, BLOCK, 0));
     assert_eq!((judged.link, judged.proven, judged.discarded), (Link::START, 0, 0));
     assert_eq!((judged.highest_epoch, judged.clean), (0, false));
     // A group behind the first block that claims nothing.
     made.put(3 * BLOCK, 9, |h| h.durable_end = BLOCK);
-    let judged = made.judge().unwrap();
+    let judged = made.find_end().unwrap();
     assert_eq!((judged.case, judged.end), (RecoveryCase::Unwritten, BLOCK));
     assert_eq!((judged.highest_epoch, judged.discarded), (1, 3 * BLOCK));
     // And one that does.
@@ -151,7 +151,7 @@ fn a_chain_ends_whole_marked_or_clean() {
     let mut made = Made::new(0, 2);
     made.begin();
     let last = made.put(2 * BLOCK, 5000, |_| ());
-    let judged = made.judge().unwrap();
+    let judged = made.find_end().unwrap();
     assert_eq!((judged.case, judged.end, judged.active), (RecoveryCase::Whole, 4 * BLOCK, 0));
     assert_eq!((judged.link, judged.proven), (last.link(), 2 * BLOCK));
     assert_eq!((judged.discarded, judged.highest_epoch, judged.clean), (0, 1, false));
@@ -160,10 +160,10 @@ fn a_chain_ends_whole_marked_or_clean() {
     assert_eq!(made.end(), (RecoveryCase::Whole, 5 * BLOCK));
     made.put(5 * BLOCK, 0, |h| h.flags = Flags::IDLE_SEAL);
     assert_eq!(made.end(), (RecoveryCase::Marked, 6 * BLOCK));
-    assert!(!made.judge().unwrap().clean);
+    assert!(!made.find_end().unwrap().clean);
     made.put(6 * BLOCK, 0, |h| h.flags = Flags::CLEAN_CLOSE);
     assert_eq!(made.end(), (RecoveryCase::Marked, 7 * BLOCK));
-    assert!(made.judge().unwrap().clean);
+    assert!(made.find_end().unwrap().clean);
 }
 
 #[test]
@@ -179,7 +179,7 @@ fn behind_a_break_the_marks_decide() {
         if damaged {
             assert_eq!(made.damaged_at(), 3 * BLOCK);
         } else {
-            let judged = made.judge().unwrap();
+            let judged = made.find_end().unwrap();
             assert_eq!((judged.case, judged.end), (RecoveryCase::Torn, 3 * BLOCK));
             assert_eq!((judged.discarded, judged.proven, judged.clean), (2 * BLOCK, mark, false));
         }
@@ -196,7 +196,7 @@ fn records_are_checked_from_the_mark_on_and_not_below() {
         made.put(4 * BLOCK, 9, |h| h.durable_end = mark);
         made.write(3 * BLOCK + 140, &[8]);
         let torn = end == 3 * BLOCK;
-        let judged = made.judge().unwrap();
+        let judged = made.find_end().unwrap();
         assert_eq!(judged.end, end);
         assert_eq!(judged.case == RecoveryCase::Torn, torn);
         assert_eq!(judged.discarded, if torn { 2 * BLOCK } else { 0 });
@@ -224,7 +224,7 @@ fn epochs_decide_whose_marks_count() {
         if counts {
             assert_eq!(made.damaged_at(), 3 * BLOCK, "{epoch:?}");
         } else {
-            assert_eq!(made.judge().unwrap().end, 3 * BLOCK, "{epoch:?}");
+            assert_eq!(made.find_end().unwrap().end, 3 * BLOCK, "{epoch:?}");
         }
     }
 }
@@ -293,7 +293,7 @@ fn the_next_epoch_exceeds_those_behind_the_cut_too() {
     made.begin();
     made.put(4 * BLOCK, 9, |h| (h.epoch.counter, h.durable_end) = (9, BLOCK));
     made.put(SIZE + BLOCK, 9, |h| (h.epoch.counter, h.durable_end) = (7, BLOCK));
-    let judged = made.judge().unwrap();
+    let judged = made.find_end().unwrap();
     assert_eq!((judged.end, judged.highest_epoch), (2 * BLOCK, 9));
     let options = crate::options::Options { segment_size: SIZE, ..Default::default() };
     let clock = crate::sys::clock::SystemClock::new();
@@ -325,7 +325,7 @@ fn of_a_later_segment_every_block_is_looked_at_that_no_stamp_excludes() {
             made.write(at, &stamp(at, &ID));
         }
         made.put(lsn, 9, |h| h.prev_hash ^= 1);
-        made.judge().is_err()
+        made.find_end().is_err()
     };
     // A group in the first place that calls all before it durable is where the walk begins.
     for n in 2..SIZE / BLOCK {
@@ -350,7 +350,7 @@ fn of_a_later_segment_every_block_is_looked_at_that_no_stamp_excludes() {
     let end = |made: &Made| {
         let dir = made.disk.dir();
         let found = scan(&*dir, &made.names, &[]).unwrap();
-        Judge { dir: &*dir, names: &made.names, segments: &found.segments }
+        EndFinder { dir: &*dir, names: &made.names, segments: &found.segments }
             .written_end(1, SIZE + BLOCK)
             .unwrap()
     };
@@ -381,7 +381,7 @@ fn the_walk_starts_where_the_newest_mark_points_to() {
         if needed {
             assert_eq!(made.damaged_at(), BLOCK);
         } else {
-            assert_eq!(made.judge().unwrap().active, 1);
+            assert_eq!(made.find_end().unwrap().active, 1);
         }
     }
 }
@@ -397,7 +397,7 @@ fn a_segment_that_is_missing_at_the_front_was_retired_or_is_missed() {
         if damaged {
             assert_eq!(made.damaged_at(), 0);
         } else {
-            let judged = made.judge().unwrap();
+            let judged = made.find_end().unwrap();
             assert_eq!((judged.end, judged.stated_oldest), (lsn + 2 * BLOCK, SIZE));
         }
     }

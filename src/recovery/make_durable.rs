@@ -1,6 +1,6 @@
 //! Makes what was recovered durable, and clears away what holds nothing.
 
-use super::find_end::Judgement;
+use super::find_end::FoundEnd;
 use crate::error::{Error, Result};
 use crate::format::SegmentHeader;
 use crate::io::fs::{Access, Dir};
@@ -13,11 +13,11 @@ pub(crate) fn make_durable(
     dir: &dyn Dir,
     names: &Names,
     segments: &[SegmentHeader],
-    judgement: Option<&Judgement>,
+    end_found: Option<&FoundEnd>,
     temporaries: &[String],
 ) -> Result<usize> {
-    if let Some(judgement) = judgement {
-        let unproven = segments.iter().filter(|s| s.end() > judgement.proven);
+    if let Some(end_found) = end_found {
+        let unproven = segments.iter().filter(|s| s.end() > end_found.proven);
         for header in unproven {
             let name = names.segment(header.base);
             let synced = dir.open(&name, Access::Write).and_then(|f| f.sync_data());

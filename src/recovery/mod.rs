@@ -1,6 +1,6 @@
 //! Opening what a writer left behind, whatever stopped it.
 //!
-//! `scan` finds the segments and checks their headers; `walk` reads groups; `judge` follows the
+//! `scan` finds the segments and checks their headers; `walk` reads groups; `find_end` follows the
 //! chain to its end and decides between a torn tail and damaged data; `settle` makes what was found
 //! durable. Only `settle` writes, and it only syncs and removes files that hold nothing.
 
@@ -14,7 +14,7 @@ mod scan;
 mod tests;
 mod walk;
 
-pub(crate) use find_end::{Judgement, judge, judge_the_rest};
+pub(crate) use find_end::{FoundEnd, find_end, find_end_of_rest};
 pub(crate) use make_durable::make_durable;
 pub use report::{RecoveryCase, RecoveryReport};
 pub(crate) use scan::{MISSING, Scan, is_gone, read_header, scan, states_oldest};

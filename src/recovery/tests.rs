@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use fastrand::Rng;
 
-use super::{Judgement, Walker, judge, scan};
+use super::{FoundEnd, Walker, find_end, scan};
 use crate::engine::recover::recover;
 use crate::error::{Error, Result};
 use crate::format::{GroupHeader, SegmentHeader};
@@ -33,11 +33,11 @@ fn closed_log(path: &TempPath) {
 fn judge_through(
     path: &TempPath,
     hook: impl Fn(Call, &str) -> io::Result<()> + Send + Sync + 'static,
-) -> Result<Judgement> {
+) -> Result<FoundEnd> {
     let dir = HookedDir::new(Arc::new(OsDir::open_or_create(path).unwrap()), hook);
     let names = Names::new("wal");
     let found = scan(&dir, &names, &[])?;
-    judge(&dir, &names, &found.segments)
+    find_end(&dir, &names, &found.segments)
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn the_end_is_looked_for_past_the_page_cache() {
         }
         Ok(())
     });
-    judge(&dir, &names, &found.segments).unwrap();
+    find_end(&dir, &names, &found.segments).unwrap();
     let opened = opened.lock().unwrap();
     assert!(!opened.is_empty() && opened.iter().all(|a| *a == Access::ReadDevice), "{opened:?}");
 }
@@ -162,7 +162,7 @@ fn a_tebibyte_of_nothing_is_looked_through_at_once() {
         // No file can be so long here.
         return;
     }
-    let judged = |header: &SegmentHeader| judge(&dir, &names, &[*header]);
+    let judged = |header: &SegmentHeader| find_end(&dir, &names, &[*header]);
     assert_eq!(judged(&header).unwrap().end, 4096);
     // What is there is found.
     write(&header, Some(header.size - 8192)).unwrap();

@@ -12,7 +12,7 @@ use crate::format::{
 };
 use crate::io::fs::{AlignedBuf, File, read_full};
 use crate::lsn::align_up;
-use crate::segment::window::Held;
+use crate::segment::window::ByteWindow;
 
 /// Bytes of the first read, and of one after a hop.
 const FEW: usize = 16 << 10;
@@ -86,8 +86,8 @@ impl Walker {
 
     /// What the last group call has left in the window.
     #[inline]
-    pub(crate) fn held(&self) -> Held<'_> {
-        Held { start: self.header.base + self.start, bytes: &self.window[..self.filled] }
+    pub(crate) fn held(&self) -> ByteWindow<'_> {
+        ByteWindow { start: self.header.base + self.start, bytes: &self.window[..self.filled] }
     }
 
     #[cold]

@@ -9,7 +9,7 @@ use crate::sys::sync::loom;
 use loom::sync::Arc;
 use loom::thread;
 
-use super::{HEADER, Placement, Poll, Ring, Sealed, Turn};
+use super::{HEADER, Placement, Poll, Ring, SealedExtent, Turn};
 
 const BLOCK: u64 = 4096;
 
@@ -52,7 +52,7 @@ fn fill(mut room: super::Reservation<'_>) -> u64 {
 }
 
 /// Takes the next extent when it is complete, sealing it if it is open.
-fn take(ring: &Ring, sequence: u64) -> Sealed {
+fn take(ring: &Ring, sequence: u64) -> SealedExtent {
     loop {
         match ring.poll(sequence) {
             Poll::Complete(sealed) => return sealed,

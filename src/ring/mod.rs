@@ -150,7 +150,7 @@ pub(crate) fn wake_quietly(waker: Waker) {
 
 /// A complete extent, as the I/O thread takes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Sealed {
+pub(crate) struct SealedExtent {
     pub(crate) lsn: u64,
     pub(crate) used: u32,
     pub(crate) records: u32,
@@ -166,7 +166,7 @@ pub(crate) enum Poll {
     Open,
     /// Closed; some reservations are not published yet.
     Filling,
-    Complete(Sealed),
+    Complete(SealedExtent),
 }
 
 #[derive(Debug)]
@@ -353,7 +353,7 @@ impl Ring {
                 return Poll::Filling;
             }
             extent.tracker.take();
-            return Poll::Complete(Sealed {
+            return Poll::Complete(SealedExtent {
                 lsn: extent.base.load(Ordering::Relaxed),
                 used: end as u32,
                 records: (done / ONE_RECORD) as u32,

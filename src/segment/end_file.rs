@@ -34,7 +34,7 @@ const EVERY_BOOT: [u8; 16] = [0xff; 16];
 
 /// What the file says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Said {
+pub(crate) struct StatedEnd {
     pub(crate) log_id: [u8; 16],
     boot: [u8; 16],
     pub(crate) durable_end: u64,
@@ -43,7 +43,7 @@ pub(crate) struct Said {
     keeper: u64,
 }
 
-impl Said {
+impl StatedEnd {
     /// Whether what it says was said on this boot, or holds on every one.
     fn holds_on(&self, boot: Option<[u8; 16]>) -> bool {
         self.boot == EVERY_BOOT || Some(self.boot) == boot
@@ -53,7 +53,7 @@ impl Said {
 #[derive(Debug)]
 pub(crate) struct EndFile {
     file: Arc<dyn File>,
-    said: Said,
+    said: StatedEnd,
 }
 
 impl EndFile {
@@ -68,7 +68,7 @@ impl EndFile {
         alive: bool,
     ) -> Option<Self> {
         let boot = boot_id().unwrap_or(UNKNOWN_BOOT);
-        let said = Said { log_id, boot, durable_end, newest_cut, keeper: 0 };
+        let said = StatedEnd { log_id, boot, durable_end, newest_cut, keeper: 0 };
         let made = replace(dir, names, said, alive).or_else(|_| reuse(dir, names, said, alive));
         made.inspect_err(|e| {
             tracing::warn!(error = %e, "other processes will not be told how far the log is durable");
@@ -96,7 +96,7 @@ impl EndFile {
     /// The log is closed: until the next writer replaces the file, what it says holds on every boot. It is synced, so
     /// that it is there then. Where that fails it says what it said.
     pub(crate) fn seal(&mut self, dir: &dyn Dir) {
-        let sealed = Said { boot: EVERY_BOOT, ..self.said };
+        let sealed = StatedEnd { boot: EVERY_BOOT, ..self.said };
         let written = write_full(&*self.file, &encode(&sealed), 0);
         let synced = written.and_then(|()| self.file.sync_data()).and_then(|()| dir.sync());
         if let Err(e) = synced {
@@ -113,7 +113,7 @@ impl Drop for EndFile {
 }
 
 /// A new inode gets the name when it says something and is locked.
-fn replace(dir: &dyn Dir, names: &Names, said: Said, alive: bool) -> std::io::Result<EndFile> {
+fn replace(dir: &dyn Dir, names: &Names, said: StatedEnd, alive: bool) -> std::io::Result<EndFile> {
     let (name, temporary) = (names.end(), names.end_temporary());
     match dir.open(&name, Access::Read) {
         // A directory, a link, a pipe: not a file of ours.
@@ -139,7 +139,7 @@ fn replace(dir: &dyn Dir, names: &Names, said: Said, alive: bool) -> std::io::Re
 }
 
 /// On a full disk: the file that is there, if it has no other name.
-fn reuse(dir: &dyn Dir, names: &Names, said: Said, alive: bool) -> std::io::Result<EndFile> {
+fn reuse(dir: &dyn Dir, names: &Names, said: StatedEnd, alive: bool) -> std::io::Result<EndFile> {
     let file = dir.open(&names.end(), Access::Cached)?;
     match file.links()? {
         1 => keep(dir, file, said, alive),
@@ -147,7 +147,12 @@ fn reuse(dir: &dyn Dir, names: &Names, said: Said, alive: bool) -> std::io::Resu
     }
 }
 
-fn keep(dir: &dyn Dir, file: Arc<dyn File>, said: Said, alive: bool) -> std::io::Result<EndFile> {
+fn keep(
+    dir: &dyn Dir,
+    file: Arc<dyn File>,
+    said: StatedEnd,
+    alive: bool,
+) -> std::io::Result<EndFile> {
     let held = ofd::hold(file.raw_fd(), KEPT);
     match &held {
         Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
@@ -156,7 +161,7 @@ fn keep(dir: &dyn Dir, file: Arc<dyn File>, said: Said, alive: bool) -> std::io:
         _ => {}
     }
     let keeper = if held.is_ok() && alive { identity(dir, &*file).unwrap_or(0) } else { 0 };
-    let said = Said { keeper, ..said };
+    let said = StatedEnd { keeper, ..said };
     let kept = EndFile { file, said };
     write_full(&*kept.file, &encode(&said), 0)?;
     Ok(kept)
@@ -208,11 +213,11 @@ pub(crate) fn is_written(dir: &dyn Dir, names: &Names) -> Option<bool> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Writer {
     /// There is one, and it says this now. `own`: in this directory, and not another name of the file elsewhere.
-    Tells { said: Said, own: bool },
+    Tells { said: StatedEnd, own: bool },
     /// There may be one, and it says nothing. What an earlier moment of this boot said may be known.
-    Silent(Option<Said>),
+    Silent(Option<StatedEnd>),
     /// There is none. What the last one said on this boot in this directory, if it is known.
-    Gone(Option<Said>),
+    Gone(Option<StatedEnd>),
 }
 
 /// The file as a reader has it: open, while a writer keeps it.
@@ -263,13 +268,13 @@ impl EndReader {
 
 /// How far the log was durable, as its last writer has said on this boot of the machine and in this directory: if its
 /// groups do not reach that far, they were lost. Asked before the groups are looked at, as a writer may add to both.
-pub(crate) fn proven_end(dir: &dyn Dir, names: &Names) -> Option<Said> {
+pub(crate) fn proven_end(dir: &dyn Dir, names: &Names) -> Option<StatedEnd> {
     let file = dir.open(&names.end(), Access::Read).ok()?;
     let said = read_word(&*file)?;
     (said.holds_on(boot_id()) && is_own(dir, &*file, &said)).then_some(said)
 }
 
-fn is_own(dir: &dyn Dir, file: &dyn File, said: &Said) -> bool {
+fn is_own(dir: &dyn Dir, file: &dyn File, said: &StatedEnd) -> bool {
     said.keeper != 0 && identity(dir, file) == Some(said.keeper)
 }
 
@@ -284,7 +289,7 @@ fn identity(dir: &dyn Dir, file: &dyn File) -> Option<u64> {
     Some([device, inode, directory].into_iter().fold(0x9E37_79B9_7F4A_7C15, mix).max(1))
 }
 
-fn read_word(file: &dyn File) -> Option<Said> {
+fn read_word(file: &dyn File) -> Option<StatedEnd> {
     // A write that goes on at the same moment may be seen in half.
     (0..100).find_map(|_| {
         let mut bytes = [0; LEN];
@@ -293,7 +298,7 @@ fn read_word(file: &dyn File) -> Option<Said> {
     })
 }
 
-fn encode(said: &Said) -> [u8; LEN] {
+fn encode(said: &StatedEnd) -> [u8; LEN] {
     let mut b = [0; LEN];
     put(&mut b, 0, &MAGIC);
     put(&mut b, 8, &said.log_id);
@@ -307,11 +312,11 @@ fn encode(said: &Said) -> [u8; LEN] {
 }
 
 /// `None` also for numbers that no writer of any log says.
-fn decode(b: &[u8; LEN]) -> Option<Said> {
+fn decode(b: &[u8; LEN]) -> Option<StatedEnd> {
     if b[..4] != MAGIC || u32_at(b, 4) != crc32fast::hash(&b[8..]) {
         return None;
     }
-    let said = Said {
+    let said = StatedEnd {
         log_id: *b[8..24].first_chunk()?,
         boot: *b[24..40].first_chunk()?,
         durable_end: u64_at(b, 40),
@@ -335,8 +340,13 @@ fn boot_id() -> Option<[u8; 16]> {
 mod tests {
     use super::*;
 
-    const SAID: Said =
-        Said { log_id: [7; 16], boot: [3; 16], durable_end: 1 << 40, newest_cut: 4096, keeper: 9 };
+    const SAID: StatedEnd = StatedEnd {
+        log_id: [7; 16],
+        boot: [3; 16],
+        durable_end: 1 << 40,
+        newest_cut: 4096,
+        keeper: 9,
+    };
 
     #[test]
     fn a_word_with_any_changed_bit_says_nothing() {
@@ -354,10 +364,10 @@ mod tests {
     fn numbers_that_no_log_has_say_nothing() {
         let hostile = [0, u64::MAX, u64::MAX - 127, 1 << 63, ADDRESS_SPACE + 1];
         for durable_end in hostile {
-            assert_eq!(decode(&encode(&Said { durable_end, ..SAID })), None, "{durable_end}");
+            assert_eq!(decode(&encode(&StatedEnd { durable_end, ..SAID })), None, "{durable_end}");
         }
         for newest_cut in [1 << 40, (1 << 40) + 1, u64::MAX - 127, u64::MAX] {
-            assert_eq!(decode(&encode(&Said { newest_cut, ..SAID })), None, "{newest_cut}");
+            assert_eq!(decode(&encode(&StatedEnd { newest_cut, ..SAID })), None, "{newest_cut}");
         }
     }
 }

@@ -20,4 +20,4 @@ pub(crate) use alias::check_names;
 pub(crate) use lock::{DirLock, LockLost, Patience, newest_segment};
 pub(crate) use names::{Names, SegmentName, is_consumer_name};
 pub(crate) use preparation::{Haste, Preparation, zeroes};
-pub(crate) use table::{Found, Left, Pin, Spare, Table};
+pub(crate) use table::{Found, Left, Pin, SegmentTable, Spare};

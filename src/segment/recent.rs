@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use crate::durable::fork;
 use crate::format::{GroupHeader, Link};
-use crate::segment::window::Held;
+use crate::segment::window::ByteWindow;
 use crate::sys::sync::{AtomicU32, Mutex, Ordering, lock, try_lock};
 
 /// Groups that are copied after somebody has asked.
@@ -26,28 +26,28 @@ const INTEREST: u32 = 64;
 /// Pieces of memory that are kept for the next copies.
 const SPARE: usize = 4;
 
-pub(crate) struct Copy {
+pub(crate) struct GroupCopy {
     pub(crate) header: GroupHeader,
     /// The group's used bytes, its header included.
     bytes: Vec<u8>,
 }
 
-impl std::fmt::Debug for Copy {
+impl std::fmt::Debug for GroupCopy {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Copy").field("lsn", &self.header.lsn).finish_non_exhaustive()
+        f.debug_struct("GroupCopy").field("lsn", &self.header.lsn).finish_non_exhaustive()
     }
 }
 
-impl Copy {
-    pub(crate) fn held(&self) -> Held<'_> {
-        Held { start: self.header.lsn, bytes: &self.bytes }
+impl GroupCopy {
+    pub(crate) fn held(&self) -> ByteWindow<'_> {
+        ByteWindow { start: self.header.lsn, bytes: &self.bytes }
     }
 }
 
 /// A copy, and how many of those who follow from here are done with it.
 #[derive(Debug)]
 struct Slot {
-    copy: Arc<Copy>,
+    copy: Arc<GroupCopy>,
     passed: usize,
 }
 
@@ -62,7 +62,7 @@ struct Kept {
 }
 
 impl Kept {
-    fn pop(&mut self) -> Option<Arc<Copy>> {
+    fn pop(&mut self) -> Option<Arc<GroupCopy>> {
         let slot = self.groups.pop_front()?;
         self.bytes -= slot.copy.bytes.len();
         Some(slot.copy)
@@ -83,7 +83,7 @@ impl Kept {
     }
 
     /// The copy behind `link`, for a follower that comes from there; `taken`: it is counted.
-    fn after(&mut self, link: &Link, taken: &mut bool) -> Option<Arc<Copy>> {
+    fn after(&mut self, link: &Link, taken: &mut bool) -> Option<Arc<GroupCopy>> {
         let at = self.groups.partition_point(|slot| slot.copy.header.lsn <= link.lsn);
         let copy = Arc::clone(&self.groups.get(at)?.copy);
         if !copy.header.follows(link) {
@@ -102,7 +102,7 @@ impl Kept {
     }
 }
 
-pub(crate) struct Tail {
+pub(crate) struct RecentGroups {
     kept: Mutex<Kept>,
     limit: usize,
     interest: AtomicU32,
@@ -110,27 +110,27 @@ pub(crate) struct Tail {
     generation: u32,
 }
 
-impl std::fmt::Debug for Tail {
+impl std::fmt::Debug for RecentGroups {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Tail").field("limit", &self.limit).finish_non_exhaustive()
+        f.debug_struct("RecentGroups").field("limit", &self.limit).finish_non_exhaustive()
     }
 }
 
 /// A follower's place at the tail.
 #[derive(Debug)]
 pub(crate) struct Seat {
-    tail: Arc<Tail>,
+    tail: Arc<RecentGroups>,
     /// It follows from here, and is counted.
     taken: bool,
 }
 
 impl Seat {
-    pub(crate) fn new(tail: &Arc<Tail>) -> Self {
+    pub(crate) fn new(tail: &Arc<RecentGroups>) -> Self {
         Seat { tail: Arc::clone(tail), taken: false }
     }
 
     /// The group behind `link`, if there is a copy of it: then the one at `link` has been passed.
-    pub(crate) fn after(&mut self, link: &Link) -> Option<Arc<Copy>> {
+    pub(crate) fn after(&mut self, link: &Link) -> Option<Arc<GroupCopy>> {
         self.tail.ask();
         let mut kept = lock(&self.tail.kept);
         let excess = kept.let_go();
@@ -151,10 +151,10 @@ impl Drop for Seat {
     }
 }
 
-impl Tail {
+impl RecentGroups {
     /// `limit`: bytes to keep; one group is kept whatever its size.
     pub(crate) fn new(limit: usize) -> Self {
-        Tail {
+        RecentGroups {
             kept: Mutex::new(Kept::default()),
             limit,
             interest: AtomicU32::new(0),
@@ -167,7 +167,7 @@ impl Tail {
         self.interest.store(INTEREST, Ordering::Relaxed);
     }
 
-    /// The I/O thread's: whether to call [`Tail::push`] with the next group.
+    /// The I/O thread's: whether to call [`RecentGroups::push`] with the next group.
     #[inline]
     pub(crate) fn is_wanted(&self) -> bool {
         self.interest.load(Ordering::Relaxed) != 0
@@ -194,7 +194,7 @@ impl Tail {
         bytes.clear();
         bytes.extend_from_slice(used);
         kept.bytes += used.len();
-        kept.groups.push_back(Slot { copy: Arc::new(Copy { header, bytes }), passed: 0 });
+        kept.groups.push_back(Slot { copy: Arc::new(GroupCopy { header, bytes }), passed: 0 });
     }
 }
 
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn groups_are_kept_up_to_the_limit_and_found_by_what_they_follow() {
-        let tail = Arc::new(Tail::new(10_000));
+        let tail = Arc::new(RecentGroups::new(10_000));
         tail.ask();
         let mut links = vec![Link::START];
         for n in 1..=5 {
@@ -235,7 +235,7 @@ mod tests {
 
     #[test]
     fn what_all_have_passed_is_let_go_and_its_memory_used_again() {
-        let tail = Arc::new(Tail::new(1 << 20));
+        let tail = Arc::new(RecentGroups::new(1 << 20));
         tail.ask();
         let mut links = vec![Link::START];
         let push = |links: &mut Vec<Link>| {
@@ -278,7 +278,7 @@ mod tests {
 
     #[test]
     fn nothing_is_kept_for_nobody() {
-        let tail = Tail::new(1 << 20);
+        let tail = RecentGroups::new(1 << 20);
         assert!(!tail.is_wanted());
         tail.ask();
         let mut link = Link::START;

@@ -3,7 +3,7 @@
 //! 1. Bases follow each other without a gap, from the oldest live segment to the last spare.
 //! 2. The last live segment is the active one. The I/O thread makes the first spare live when it
 //!    writes the first group into it.
-//! 3. A pinned segment, and everything above it, is not taken by [`Table::take_oldest`].
+//! 3. A pinned segment, and everything above it, is not taken by [`SegmentTable::take_oldest`].
 //! 4. At most [`READERS`] handles for single reads are kept: a log may have more segments than a process has
 //!    descriptors.
 
@@ -54,16 +54,16 @@ struct Inner {
     readers: VecDeque<(u64, Arc<dyn File>)>,
 }
 
-pub(crate) struct Table {
+pub(crate) struct SegmentTable {
     inner: Mutex<Inner>,
     /// The process that it was made in.
     generation: u32,
 }
 
-impl std::fmt::Debug for Table {
+impl std::fmt::Debug for SegmentTable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let counts = try_lock(&self.inner).map(|inner| (inner.live.len(), inner.spares.len()));
-        f.debug_struct("Table").field("live_and_spares", &counts).finish_non_exhaustive()
+        f.debug_struct("SegmentTable").field("live_and_spares", &counts).finish_non_exhaustive()
     }
 }
 
@@ -76,14 +76,14 @@ pub(crate) enum Found {
     Beyond,
 }
 
-impl Table {
+impl SegmentTable {
     /// `live`: the segments that hold groups, and for each when it was left.
     pub(crate) fn new(
         live: impl IntoIterator<Item = (SegmentHeader, Option<Left>)>,
         spares: impl IntoIterator<Item = Spare>,
     ) -> Self {
         let live = live.into_iter();
-        Table {
+        SegmentTable {
             inner: Mutex::new(Inner {
                 live: live.map(|(header, left)| Live::new(header, left)).collect(),
                 spares: spares.into_iter().collect(),
@@ -299,8 +299,8 @@ impl Table {
     }
 }
 
-impl Table {
-    /// Returns what [`Table::take_oldest`] took and could not be removed.
+impl SegmentTable {
+    /// Returns what [`SegmentTable::take_oldest`] took and could not be removed.
     pub(crate) fn put_back(&self, header: SegmentHeader) {
         lock(&self.inner).live.push_front(Live::new(header, Some(Left::Before(None))));
     }
@@ -340,7 +340,7 @@ impl Live {
 /// A segment that is read. If it `holds`, retention leaves it alone while this lives.
 #[derive(Debug)]
 pub(crate) struct Pin {
-    table: Arc<Table>,
+    table: Arc<SegmentTable>,
     pub(crate) header: SegmentHeader,
     holds: bool,
 }
@@ -374,14 +374,14 @@ mod tests {
         }
     }
 
-    fn table(sizes: &[u64]) -> Arc<Table> {
+    fn table(sizes: &[u64]) -> Arc<SegmentTable> {
         let mut base = 1 << 20;
         let live = sizes.iter().map(|&size| {
             let h = header(base, size);
             base += size;
             (h, None)
         });
-        Arc::new(Table::new(live.collect::<Vec<_>>(), []))
+        Arc::new(SegmentTable::new(live.collect::<Vec<_>>(), []))
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! A piece of the log that is in memory.
 
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Held<'b> {
+pub(crate) struct ByteWindow<'b> {
     /// Address of the first byte.
     pub(crate) start: u64,
     pub(crate) bytes: &'b [u8],
 }
 
-impl<'b> Held<'b> {
+impl<'b> ByteWindow<'b> {
     /// The bytes at an address and where among those held they begin, if all of them are.
     #[inline]
     pub(crate) fn at(self, lsn: u64, len: usize) -> Option<(usize, &'b [u8])> {

@@ -23,7 +23,7 @@ impl Place {
 }
 
 #[derive(Debug)]
-pub(crate) struct Flights {
+pub(crate) struct InFlight {
     tokens: [AtomicU64; 3],
     asleep: AtomicU32,
     bell: Futex,
@@ -32,9 +32,9 @@ pub(crate) struct Flights {
     pub(crate) stalled: AtomicU64,
 }
 
-impl Flights {
+impl InFlight {
     pub(crate) fn new() -> Self {
-        Flights {
+        InFlight {
             tokens: [(); 3].map(|()| AtomicU64::new(0)),
             asleep: AtomicU32::new(0),
             bell: Futex::new(0),
@@ -108,7 +108,7 @@ mod loom_tests {
     use loom::sync::Arc;
     use loom::thread;
 
-    use super::{Flights, Place};
+    use super::{InFlight, Place};
 
     fn model(f: impl Fn() + Sync + Send + 'static) {
         let mut builder = loom::model::Builder::new();
@@ -120,16 +120,16 @@ mod loom_tests {
     #[test]
     fn loom_a_sleeping_watchdog_sees_what_begins() {
         model(|| {
-            let flights = Arc::new(Flights::new());
+            let in_flight = Arc::new(InFlight::new());
             let watchdog = {
-                let flights = Arc::clone(&flights);
+                let in_flight = Arc::clone(&in_flight);
                 thread::spawn(move || {
-                    while flights.get(Place::Write) == 0 {
-                        flights.sleep();
+                    while in_flight.get(Place::Write) == 0 {
+                        in_flight.sleep();
                     }
                 })
             };
-            flights.set(Place::Write, 7);
+            in_flight.set(Place::Write, 7);
             watchdog.join().unwrap();
         });
     }
@@ -138,20 +138,20 @@ mod loom_tests {
     #[test]
     fn loom_a_sleeping_watchdog_sees_the_end() {
         model(|| {
-            let flights = Arc::new(Flights::new());
+            let in_flight = Arc::new(InFlight::new());
             let watchdog = {
-                let flights = Arc::clone(&flights);
+                let in_flight = Arc::clone(&in_flight);
                 thread::spawn(move || {
-                    while !flights.is_over() {
-                        flights.sleep();
+                    while !in_flight.is_over() {
+                        in_flight.sleep();
                         // As it would pause between two looks.
                         thread::yield_now();
                     }
                 })
             };
-            flights.set(Place::Sync, 1);
-            flights.set(Place::Sync, 0);
-            flights.end();
+            in_flight.set(Place::Sync, 1);
+            in_flight.set(Place::Sync, 0);
+            in_flight.end();
             watchdog.join().unwrap();
         });
     }

@@ -13,10 +13,10 @@ use std::time::Duration;
 use fastrand::Rng;
 
 use super::SimClock;
-use crate::engine::archiver::{self, Sealed};
+use crate::engine::archiver::{self, Archiver};
 use crate::engine::io_thread::IoLoop;
-use crate::engine::segment_keeper::{self, Helper};
-use crate::engine::state::{self, Running, Shared};
+use crate::engine::segment_keeper::{self, SegmentKeeper};
+use crate::engine::state::{self, LogState, Running};
 use crate::hooks::OnSealed;
 use crate::io::fs::sim::SimLock;
 use crate::sys::clock::Clock;
@@ -27,10 +27,10 @@ use crate::sys::sync::{Mutex, lock};
 const MOST_TURNS: u32 = 1_000_000;
 
 pub(super) struct Parts {
-    pub(super) shared: Arc<Shared>,
+    pub(super) state: Arc<LogState>,
     pub(super) io: IoLoop,
-    pub(super) helper: Helper,
-    pub(super) hook: Option<(Sealed, OnSealed)>,
+    pub(super) helper: SegmentKeeper,
+    pub(super) hook: Option<(Archiver, OnSealed)>,
     pub(super) clock: Arc<SimClock>,
     pub(super) rng: Rng,
     turns: Turns,
@@ -64,14 +64,14 @@ impl fmt::Debug for Machine {
 
 impl Parts {
     pub(super) fn new(
-        shared: Arc<Shared>,
+        state: Arc<LogState>,
         io: IoLoop,
-        helper: Helper,
-        hook: Option<(Sealed, OnSealed)>,
+        helper: SegmentKeeper,
+        hook: Option<(Archiver, OnSealed)>,
         clock: Arc<SimClock>,
         rng: Rng,
     ) -> Self {
-        Parts { shared, io, helper, hook, clock, rng, turns: Turns::default() }
+        Parts { state, io, helper, hook, clock, rng, turns: Turns::default() }
     }
 
     /// One step of the I/O loop, or one thing that the device does.
@@ -83,8 +83,8 @@ impl Parts {
         self.turns.io_deadline = step.deadline;
         if step.finished {
             self.turns.io_over = true;
-            self.shared.durable.pass_on();
-            self.shared.set_io_ended();
+            self.state.durable.pass_on();
+            self.state.set_io_ended();
             return true;
         }
         if step.progress {
@@ -104,12 +104,12 @@ impl Parts {
             return false;
         }
         match self.helper.step() {
-            segment_keeper::Next::After(pause) => {
+            segment_keeper::KeeperStep::After(pause) => {
                 self.turns.helper_at = self.clock.now() + pause.as_nanos() as u64;
                 true
             }
-            segment_keeper::Next::OnNudge(_) => false,
-            segment_keeper::Next::Finished => {
+            segment_keeper::KeeperStep::OnNudge(_) => false,
+            segment_keeper::KeeperStep::Finished => {
                 self.turns.helper_over = true;
                 true
             }
@@ -123,13 +123,13 @@ impl Parts {
             return false;
         }
         match sealed.step(hook) {
-            archiver::Next::Again => true,
-            archiver::Next::After(pause) => {
+            archiver::ArchiverStep::Again => true,
+            archiver::ArchiverStep::After(pause) => {
                 self.turns.hook_at = now + pause.as_nanos() as u64;
                 false
             }
-            archiver::Next::OnBell => false,
-            archiver::Next::Over => {
+            archiver::ArchiverStep::OnBell => false,
+            archiver::ArchiverStep::Over => {
                 self.hook = None;
                 false
             }
@@ -203,7 +203,7 @@ impl state::Machine for Machine {
 
 impl Running for End {
     /// After `begin_close`: whatever is left to do is done.
-    fn end(self: Box<Self>, shared: &Shared) {
+    fn end(self: Box<Self>, state: &LogState) {
         let _serving = Serving::enter();
         let mut parts = lock(&self.machine.0);
         if let Some(parts) = parts.as_mut() {
@@ -215,12 +215,12 @@ impl Running for End {
                 parts.turn();
             }
         }
-        if !shared.has_io_ended() {
-            shared.set_io_ended();
+        if !state.has_io_ended() {
+            state.set_io_ended();
         }
-        shared.flights.end();
+        state.in_flight.end();
         *parts = None;
-        shared.leave();
+        state.leave();
         drop(self.lock);
     }
 }

@@ -6,13 +6,13 @@ use fastrand::Rng;
 
 use super::SimClock;
 use super::machine::{End, Machine, Parts};
-use crate::engine::archiver::Sealed;
+use crate::engine::archiver::Archiver;
 use crate::engine::io_thread::IoLoop;
-use crate::engine::recover::{Recovered, recover};
-use crate::engine::segment_keeper::Helper;
+use crate::engine::recover::{RecoveredLog, recover};
+use crate::engine::segment_keeper::SegmentKeeper;
 use crate::error::{Error, Result};
 use crate::io::backend::sim::{Sabotage, SimBackend};
-use crate::io::backend::{BackendInfo, BackendKind, Chosen, Method, MethodReason};
+use crate::io::backend::{BackendInfo, BackendKind, ChosenMethod, Method, MethodReason};
 use crate::io::fs::sim::SimDisk;
 use crate::options::{CommitMethod, Options};
 use crate::segment::Names;
@@ -33,7 +33,7 @@ pub(super) fn open(
     let locked = || Error::Locked { path: dir.path_of(&names.lock()), pid: None };
     let lock = disk.lock(&names.lock()).ok_or_else(locked)?;
     let random = std::array::from_fn(|_| rng.u8(..));
-    let Recovered { shared, policy, report, start, geometry } =
+    let RecoveredLog { state, policy, report, start, geometry } =
         recover(&dir, &names, options, &**clock, random)?;
     let (log_id, epoch_waits) = (start.log_id, start.epoch_waits);
     let method = chosen(options.commit_method, &mut rng);
@@ -47,38 +47,38 @@ pub(super) fn open(
         registered_buffers: false,
         block_size: geometry.block,
         depth: options.depth,
-        ring_bytes: shared.ring.capacity(),
+        ring_bytes: state.ring.capacity(),
     };
-    shared.commit.set(method);
+    state.commit.set(method);
     let backend = Box::new(SimBackend::new(rng.u64(..), Sabotage::None));
     let time: Arc<dyn Clock> = Arc::<SimClock>::clone(clock);
     let setup = setup(start, &geometry, options);
-    let io = IoLoop::new(Arc::clone(&shared), Arc::clone(&time), backend, setup)
+    let io = IoLoop::new(Arc::clone(&state), Arc::clone(&time), backend, setup)
         .map_err(|failure| Error::Poisoned { cause: Arc::new(failure) })?;
     let hook = match &options.on_sealed {
         None => None,
-        Some(hook) => Some((Sealed::open(&shared, log_id)?, hook.clone())),
+        Some(hook) => Some((Archiver::open(&state, log_id)?, hook.clone())),
     };
-    let helper = Helper::new(Arc::clone(&shared), time, policy);
-    let parts = Parts::new(Arc::clone(&shared), io, helper, hook, Arc::clone(clock), rng);
+    let helper = SegmentKeeper::new(Arc::clone(&state), time, policy);
+    let parts = Parts::new(Arc::clone(&state), io, helper, hook, Arc::clone(clock), rng);
     let parts = Arc::new(Mutex::new(Some(parts)));
-    let _ = shared.machine.set(Box::new(Machine(Arc::clone(&parts))));
+    let _ = state.machine.set(Box::new(Machine(Arc::clone(&parts))));
     let end = End { machine: Machine(parts), lock };
     let epoch_group = report.durable_end.as_u64();
     let running = Box::new(end);
-    let wal = Wal::assemble(shared, report, info, geometry, &log_id, running);
+    let wal = Wal::assemble(state, report, info, geometry, &log_id, running);
     if !epoch_waits {
         wal.wait_until_started(epoch_group)?;
     }
     Ok(wal)
 }
 
-fn chosen(asked: CommitMethod, rng: &mut Rng) -> Chosen {
+fn chosen(asked: CommitMethod, rng: &mut Rng) -> ChosenMethod {
     let (method, reason) = match asked {
         CommitMethod::LinkedFsync => (Method::Linked, MethodReason::Pinned),
         CommitMethod::Dsync => (Method::Dsync, MethodReason::Pinned),
         CommitMethod::Auto if rng.bool() => (Method::Linked, MethodReason::Default),
         CommitMethod::Auto => (Method::Dsync, MethodReason::Default),
     };
-    Chosen { method, reason, parallel: rng.bool(), detail: String::new() }
+    ChosenMethod { method, reason, parallel: rng.bool(), detail: String::new() }
 }

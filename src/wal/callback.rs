@@ -9,14 +9,14 @@ use std::sync::{Arc, Mutex, Weak};
 use std::task::{Wake, Waker};
 
 use crate::durable::{Registrar, Verdict};
-use crate::engine::append::Core;
-use crate::engine::state::Shared;
+use crate::engine::append::Appender;
+use crate::engine::state::LogState;
 use crate::error::{Error, Result};
 
 type Call = Box<dyn FnOnce(Result<()>) + Send>;
 
 struct Callback {
-    shared: Weak<Shared>,
+    state: Weak<LogState>,
     lsn: u64,
     call: Mutex<Option<Call>>,
 }
@@ -38,10 +38,10 @@ impl Callback {
 
 impl Wake for Callback {
     fn wake(self: Arc<Self>) {
-        let result = match self.shared.upgrade() {
+        let result = match self.state.upgrade() {
             None => Err(Error::Closed),
-            Some(shared) => match shared.durable.verdict(self.lsn) {
-                Verdict::Durable => shared.files.cuts.check(self.lsn),
+            Some(state) => match state.durable.verdict(self.lsn) {
+                Verdict::Durable => state.view.cuts.check(self.lsn),
                 Verdict::Failed(e) => Err(e),
                 Verdict::NotYet => Err(Error::Closed),
             },
@@ -50,16 +50,16 @@ impl Wake for Callback {
     }
 }
 
-pub(crate) fn on_durable(core: &Core, lsn: u64, call: Call) {
-    let settled = match core.ask_durable(lsn) {
+pub(crate) fn on_durable(appender: &Appender, lsn: u64, call: Call) {
+    let settled = match appender.ask_durable(lsn) {
         Verdict::NotYet => {
             let callback = Arc::new(Callback {
-                shared: Arc::downgrade(&core.shared),
+                state: Arc::downgrade(&appender.state),
                 lsn,
                 call: Mutex::new(Some(call)),
             });
             let waker = Waker::from(Arc::clone(&callback));
-            let verdict = core.shared.durable.register(lsn, &waker, Registrar::Nobody).0;
+            let verdict = appender.state.durable.register(lsn, &waker, Registrar::Nobody).0;
             if !matches!(verdict, Verdict::NotYet) {
                 // Settled meanwhile: whoever is first calls it.
                 waker.wake();

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use crate::durable::{Registrar, Verdict};
-use crate::engine::append::Core;
+use crate::engine::append::Appender;
 use crate::error::{Error, Result};
 use crate::lsn::Lsn;
 use crate::ring::{PendingReservation, Turn};
@@ -14,25 +14,25 @@ use crate::ring::{PendingReservation, Turn};
 #[derive(Debug)]
 #[must_use = "a future does nothing until it is polled"]
 pub struct DurableFuture {
-    core: Core,
+    appender: Appender,
     lsn: u64,
     /// Registered to be woken, under this ticket.
     ticket: Option<u64>,
 }
 
 impl DurableFuture {
-    pub(crate) fn new(core: Core, lsn: u64) -> Self {
-        DurableFuture { core, lsn, ticket: None }
+    pub(crate) fn new(appender: Appender, lsn: u64) -> Self {
+        DurableFuture { appender, lsn, ticket: None }
     }
 
     /// Registered, and not settled when it was looked at.
     fn pending(&self) -> Poll<Result<()>> {
         loop {
-            match self.core.shared.durable.verdict(self.lsn) {
-                Verdict::NotYet if self.core.shared.drive() => {}
+            match self.appender.state.durable.verdict(self.lsn) {
+                Verdict::NotYet if self.appender.state.drive() => {}
                 Verdict::NotYet => return Poll::Pending,
                 Verdict::Durable => {
-                    return Poll::Ready(self.core.shared.files.cuts.check(self.lsn));
+                    return Poll::Ready(self.appender.state.view.cuts.check(self.lsn));
                 }
                 Verdict::Failed(e) => return Poll::Ready(Err(e)),
             }
@@ -45,9 +45,9 @@ impl Future for DurableFuture {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        let durable = &this.core.shared.durable;
+        let durable = &this.appender.state.durable;
         if durable.is_forked() {
-            return Poll::Ready(this.core.check_not_forked());
+            return Poll::Ready(this.appender.check_not_forked());
         }
         // It may have been woken to wake others.
         durable.pass_on();
@@ -60,11 +60,11 @@ impl Future for DurableFuture {
                 _ => this.ticket = None,
             }
         }
-        let mut verdict = this.core.ask_durable(this.lsn);
+        let mut verdict = this.appender.ask_durable(this.lsn);
         if matches!(verdict, Verdict::NotYet) {
             let (registered, ticket) = durable.register(this.lsn, cx.waker(), Registrar::Task);
             verdict = match registered {
-                Verdict::Durable => this.core.unless_cut(this.lsn),
+                Verdict::Durable => this.appender.unless_cut(this.lsn),
                 other => other,
             };
             if matches!(verdict, Verdict::NotYet) {
@@ -81,7 +81,7 @@ impl Future for DurableFuture {
 
 impl Drop for DurableFuture {
     fn drop(&mut self) {
-        let durable = &self.core.shared.durable;
+        let durable = &self.appender.state.durable;
         if let Some(ticket) = self.ticket.take()
             && !durable.is_forked()
         {
@@ -99,31 +99,31 @@ impl Drop for DurableFuture {
 #[derive(Debug)]
 #[must_use = "a future does nothing until it is polled"]
 pub struct AppendFuture<'a> {
-    core: &'a Core,
+    appender: &'a Appender,
     payload: &'a [u8],
     pending: Option<PendingReservation>,
     done: bool,
 }
 
 impl<'a> AppendFuture<'a> {
-    pub(crate) fn new(core: &'a Core, payload: &'a [u8]) -> Self {
-        AppendFuture { core, payload, pending: None, done: false }
+    pub(crate) fn new(appender: &'a Appender, payload: &'a [u8]) -> Self {
+        AppendFuture { appender, payload, pending: None, done: false }
     }
 
     fn attempt(&mut self, cx: &Context<'_>) -> Poll<Result<Lsn>> {
-        let ring = &self.core.shared.ring;
+        let ring = &self.appender.state.ring;
         if let Some(pending) = &self.pending {
             let Some(turn) = pending.poll(ring, cx.waker()) else { return Poll::Pending };
             self.pending = None;
             match turn {
                 Turn::Granted(room) => {
-                    return Poll::Ready(Ok(self.core.put_polled(room, self.payload)));
+                    return Poll::Ready(Ok(self.appender.put_polled(room, self.payload)));
                 }
-                Turn::Refused(refused) => return Poll::Ready(Err(self.core.refused(refused))),
+                Turn::Refused(refused) => return Poll::Ready(Err(self.appender.refused(refused))),
                 Turn::Missed => {}
             }
         }
-        let len = self.core.check_append(self.payload)?;
+        let len = self.appender.check_append(self.payload)?;
         let room = match ring.try_reserve(len) {
             Ok(room) => Ok(room),
             Err(_) => match ring.reserve_later(len, cx.waker()) {
@@ -136,8 +136,8 @@ impl<'a> AppendFuture<'a> {
             },
         };
         match room {
-            Ok(room) => Poll::Ready(Ok(self.core.put_polled(room, self.payload))),
-            Err(refused) => Poll::Ready(Err(self.core.refused(refused))),
+            Ok(room) => Poll::Ready(Ok(self.appender.put_polled(room, self.payload))),
+            Err(refused) => Poll::Ready(Err(self.appender.refused(refused))),
         }
     }
 }
@@ -151,9 +151,9 @@ impl Future for AppendFuture<'_> {
             return Poll::Ready(Err(Error::Closed));
         }
         // The room that it was granted is the parent's.
-        self.core.check_not_forked()?;
+        self.appender.check_not_forked()?;
         let mut polled = self.attempt(cx);
-        while polled.is_pending() && self.core.shared.drive() {
+        while polled.is_pending() && self.appender.state.drive() {
             polled = self.attempt(cx);
         }
         self.done = polled.is_ready();
@@ -164,10 +164,10 @@ impl Future for AppendFuture<'_> {
 impl Drop for AppendFuture<'_> {
     fn drop(&mut self) {
         let Some(pending) = self.pending.take() else { return };
-        if self.core.shared.durable.is_forked() {
+        if self.appender.state.durable.is_forked() {
             std::mem::forget(pending);
-        } else if let Some(room) = pending.cancel(&self.core.shared.ring) {
-            self.core.abort(room);
+        } else if let Some(room) = pending.cancel(&self.appender.state.ring) {
+            self.appender.abort(room);
         }
     }
 }

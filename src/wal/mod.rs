@@ -19,8 +19,8 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use crate::durable::Verdict;
-use crate::engine::append::Core;
-use crate::engine::state::{Running, Shared};
+use crate::engine::append::Appender;
+use crate::engine::state::{LogState, Running};
 use crate::error::{Error, ReplayError, Result};
 use crate::io::backend::{BackendInfo, method_name};
 use crate::lsn::Lsn;
@@ -64,9 +64,9 @@ pub struct Wal {
 
 impl std::fmt::Debug for Wal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Inner { core, info, .. } = &*self.inner;
+        let Inner { appender, info, .. } = &*self.inner;
         f.debug_struct("Wal")
-            .field("files", &core.shared.files)
+            .field("files", &appender.state.view)
             .field("durable_end", &self.durable_end())
             .field("backend", &info.kind)
             .finish_non_exhaustive()
@@ -79,7 +79,7 @@ impl std::panic::RefUnwindSafe for Wal {}
 
 #[derive(Debug)]
 struct Inner {
-    core: Core,
+    appender: Appender,
     report: RecoveryReport,
     info: BackendInfo,
     log_id: [u8; 16],
@@ -91,18 +91,18 @@ struct Inner {
 
 impl Wal {
     pub(crate) fn assemble(
-        shared: Arc<Shared>,
+        state: Arc<LogState>,
         report: RecoveryReport,
         info: BackendInfo,
         geometry: Geometry,
         log_id: &[u8; 16],
         running: Box<dyn Running>,
     ) -> Wal {
-        let core = Core::new(shared, log_id, report.epoch, geometry.max_record);
+        let appender = Appender::new(state, log_id, report.epoch, geometry.max_record);
         let running = Mutex::new(Some(running));
         Wal {
             inner: Arc::new(Inner {
-                core,
+                appender,
                 report,
                 info,
                 log_id: *log_id,
@@ -114,11 +114,11 @@ impl Wal {
     }
 
     pub(crate) fn wait_until_started(&self, epoch_group: u64) -> Result<()> {
-        self.core().shared.wait_durable(epoch_group)
+        self.appender().state.wait_durable(epoch_group)
     }
 
-    pub(crate) fn core(&self) -> &Core {
-        &self.inner.core
+    pub(crate) fn appender(&self) -> &Appender {
+        &self.inner.appender
     }
 
     /// Appends a record: its place in the log is fixed when this returns, and it becomes durable with
@@ -131,7 +131,7 @@ impl Wal {
     /// `Reentrant` inside [`Wal::append_with`], `Forked` in a child process. Nothing was appended.
     #[inline]
     pub fn append(&self, payload: &[u8]) -> Result<Lsn> {
-        self.core().append(payload)
+        self.appender().append(payload)
     }
 
     /// The same, but never blocks.
@@ -141,7 +141,7 @@ impl Wal {
     /// `RingFull` where [`Wal::append`] would wait; otherwise as there.
     #[inline]
     pub fn try_append(&self, payload: &[u8]) -> Result<Lsn> {
-        self.core().try_append(payload)
+        self.appender().try_append(payload)
     }
 
     /// The same, as a future that waits while the ring is full. Works on any executor. Dropped before
@@ -152,7 +152,7 @@ impl Wal {
     ///
     /// As [`Wal::append`].
     pub fn append_async<'a>(&'a self, payload: &'a [u8]) -> AppendFuture<'a> {
-        AppendFuture::new(self.core(), payload)
+        AppendFuture::new(self.appender(), payload)
     }
 
     /// Appends a record and waits until it is durable, in every mode of [`crate::Durability`].
@@ -162,8 +162,8 @@ impl Wal {
     /// As [`Wal::append`] and [`Wal::wait_durable`]. After `Poisoned` it is not known whether the
     /// record will be there when the log is opened again.
     pub fn append_durable(&self, payload: &[u8]) -> Result<Lsn> {
-        let lsn = self.core().append(payload)?;
-        self.core().wait_durable(lsn.as_u64())?;
+        let lsn = self.appender().append(payload)?;
+        self.appender().wait_durable(lsn.as_u64())?;
         Ok(lsn)
     }
 
@@ -176,7 +176,7 @@ impl Wal {
     /// `EmptyBatch`; `RecordTooLarge` if the records, each with 8 bytes and padding to 8, and 4 bytes
     /// for their number exceed `max_record_size`; otherwise as [`Wal::append`].
     pub fn append_batch<T: AsRef<[u8]>>(&self, records: &[T]) -> Result<Lsn> {
-        self.core().append_batch(records, true)
+        self.appender().append_batch(records, true)
     }
 
     /// Appends a record of `len` bytes that `fill` writes in place, into zeroed memory. The log waits
@@ -191,7 +191,7 @@ impl Wal {
     /// If `fill` panics: the reservation becomes a record that readers skip, the log goes on, and the
     /// panic with it.
     pub fn append_with(&self, len: usize, fill: impl FnOnce(&mut [u8])) -> Result<Lsn> {
-        self.core().append_with(len, fill)
+        self.appender().append_with(len, fill)
     }
 
     /// Waits until the record at `lsn`, and with it every earlier one, is durable. In the modes that
@@ -204,7 +204,7 @@ impl Wal {
     /// own threads. What is durable already is `Ok`, come what may; so is what retention has removed, the
     /// cuts in it too.
     pub fn wait_durable(&self, lsn: Lsn) -> Result<()> {
-        self.core().wait_durable(lsn.as_u64())
+        self.appender().wait_durable(lsn.as_u64())
     }
 
     /// The same, as a future for any executor. It may be dropped at any time.
@@ -213,7 +213,7 @@ impl Wal {
     ///
     /// As [`Wal::wait_durable`].
     pub fn when_durable(&self, lsn: Lsn) -> DurableFuture {
-        DurableFuture::new(self.core().clone(), lsn.as_u64())
+        DurableFuture::new(self.appender().clone(), lsn.as_u64())
     }
 
     /// Calls `call` once when the record at `lsn`, and with it every earlier one, is durable, or
@@ -233,7 +233,7 @@ impl Wal {
     /// # Ok::<(), ringwal::Error>(())
     /// ```
     pub fn on_durable(&self, lsn: Lsn, call: impl FnOnce(Result<()>) + Send + 'static) {
-        crate::wal::callback::on_durable(self.core(), lsn.as_u64(), Box::new(call));
+        crate::wal::callback::on_durable(self.appender(), lsn.as_u64(), Box::new(call));
     }
 
     /// Waits until everything appended before this call is durable, and returns the durable end.
@@ -242,14 +242,14 @@ impl Wal {
     ///
     /// As [`Wal::wait_durable`].
     pub fn sync(&self) -> Result<Lsn> {
-        self.core().sync()
+        self.appender().sync()
     }
 
     /// The first position that is not durable yet: a record is durable when its LSN is below it. One
     /// atomic load.
     #[must_use]
     pub fn durable_end(&self) -> Lsn {
-        self.core().durable_end()
+        self.appender().durable_end()
     }
 
     /// Calls `apply` with every record that was appended before this call, oldest first, and returns
@@ -283,8 +283,8 @@ impl Wal {
     /// return `Pruned`.
     #[must_use]
     pub fn reader(&self, from: Lsn) -> Reader {
-        let shared = &self.core().shared;
-        Reader::new(Arc::clone(&shared.files), from.as_u64(), shared.durable.end())
+        let state = &self.appender().state;
+        Reader::new(Arc::clone(&state.view), from.as_u64(), state.durable.end())
     }
 
     /// Reads durable records backwards: from the last one below `before` to the oldest.
@@ -302,9 +302,9 @@ impl Wal {
     /// ```
     #[must_use]
     pub fn reader_back(&self, before: Lsn) -> BackwardReader {
-        let shared = &self.core().shared;
-        let before = before.as_u64().min(shared.durable.end());
-        BackwardReader::new(Arc::clone(&shared.files), before)
+        let state = &self.appender().state;
+        let before = before.as_u64().min(state.durable.end());
+        BackwardReader::new(Arc::clone(&state.view), before)
     }
 
     /// Reads durable records from the first one at or after `from`, and then waits for more, without
@@ -316,13 +316,13 @@ impl Wal {
     ///
     /// `Pruned` below the oldest, `NotAppended` above the log's end.
     pub fn follow(&self, from: Lsn) -> Result<Follow> {
-        let shared = &self.core().shared;
-        self.core().check_not_forked()?;
-        let end = shared.ring.reserved_end().max(shared.durable.end());
+        let state = &self.appender().state;
+        self.appender().check_not_forked()?;
+        let end = state.ring.reserved_end().max(state.durable.end());
         if from.as_u64() > end {
             return Err(Error::NotAppended { lsn: from, end: Lsn::new(end) });
         }
-        Follow::new(Arc::clone(shared), from.as_u64())
+        Follow::new(Arc::clone(state), from.as_u64())
     }
 
     /// Reads the record at exactly `lsn`. Takes time that depends on the record's size only.
@@ -332,21 +332,21 @@ impl Wal {
     /// `Pruned` below the oldest, `NotDurable` at or above the durable end, `NotAppended` above the
     /// log's end, `NoRecord` for a position that is no record's, `Corruption`, `Io`.
     pub fn read(&self, lsn: Lsn) -> Result<Record> {
-        let core = self.core();
-        core.check_not_forked()?;
-        let durable_end = core.durable_end();
+        let appender = self.appender();
+        appender.check_not_forked()?;
+        let durable_end = appender.durable_end();
         if lsn >= durable_end {
-            core.check_appended(lsn.as_u64())?;
+            appender.check_appended(lsn.as_u64())?;
             return Err(Error::NotDurable { lsn, durable_end });
         }
-        read_one(&core.shared.files, lsn.as_u64(), durable_end.as_u64())
+        read_one(&appender.state.view, lsn.as_u64(), durable_end.as_u64())
     }
 
     /// The oldest position that is kept: the base of the oldest segment, from which
     /// [`Wal::reader`] finds the oldest record.
     #[must_use]
     pub fn oldest_lsn(&self) -> Lsn {
-        Lsn::new(self.core().shared.files.table.oldest())
+        Lsn::new(self.appender().state.view.table.oldest())
     }
 
     /// Removes the segments that hold only records below `lsn`, and returns the oldest position that
@@ -361,26 +361,26 @@ impl Wal {
     /// `NoSpace` if that block is used up, on a disk that is still full: carried out once there is room.
     /// `Closed`, `Poisoned`, `WouldDeadlock`.
     pub fn truncate_before(&self, lsn: Lsn) -> Result<Lsn> {
-        let shared = &self.core().shared;
-        shared.durable.check_running()?;
+        let state = &self.appender().state;
+        state.durable.check_running()?;
         reentrancy::check_may_wait()?;
-        self.core().check_not_forked()?;
+        self.appender().check_not_forked()?;
         // What is appended from now on lies above the end of now: no wish reaches into the future.
-        let wanted = lsn.as_u64().min(shared.ring.reserved_end());
-        shared.truncate_to.fetch_max(wanted, Ordering::SeqCst);
-        let ticket = shared.truncations_asked.fetch_add(1, Ordering::SeqCst) + 1;
-        shared.nudge_helper();
+        let wanted = lsn.as_u64().min(state.ring.reserved_end());
+        state.truncate_to.fetch_max(wanted, Ordering::SeqCst);
+        let ticket = state.truncations_asked.fetch_add(1, Ordering::SeqCst) + 1;
+        state.nudge_helper();
         loop {
-            let seen = shared.helper_rounds.load();
-            if shared.truncations_done.load(Ordering::SeqCst) >= ticket {
+            let seen = state.helper_rounds.load();
+            if state.truncations_done.load(Ordering::SeqCst) >= ticket {
                 return Ok(self.oldest_lsn());
             }
-            shared.durable.check_running()?;
-            if shared.retiring_lacks_space() {
-                return Err(shared.no_segment());
+            state.durable.check_running()?;
+            if state.retiring_lacks_space() {
+                return Err(state.no_segment());
             }
-            if !shared.drive() {
-                shared.helper_rounds.wait(seen, None);
+            if !state.drive() {
+                state.helper_rounds.wait(seen, None);
             }
         }
     }
@@ -418,44 +418,44 @@ impl Wal {
     /// `Io` from looking at the place. `Closed`, `WouldDeadlock`. After `Poisoned` it is not known
     /// whether the cut was made until the log is opened again.
     pub fn truncate_after(&self, from: Lsn) -> Result<Lsn> {
-        let core = self.core();
-        let shared = &core.shared;
-        shared.durable.check_running()?;
+        let appender = self.appender();
+        let state = &appender.state;
+        state.durable.check_running()?;
         reentrancy::check_may_wait()?;
         let _one_at_a_time = lock(&self.inner.cutting);
-        core.check_appended(from.as_u64().saturating_sub(1))?;
+        appender.check_appended(from.as_u64().saturating_sub(1))?;
         let end = self.sync()?;
         let oldest = self.oldest_lsn();
         let from = if from == Lsn::ZERO { oldest } else { from };
         if from < oldest {
             return Err(Error::Pruned { oldest });
         }
-        let Some(from) = cut_point(&shared.files, from.as_u64(), end.as_u64())? else {
+        let Some(from) = cut_point(&state.view, from.as_u64(), end.as_u64())? else {
             return Ok(end);
         };
-        if let Some((name, position)) = shared.consumers.beyond(from) {
+        if let Some((name, position)) = state.consumers.beyond(from) {
             return Err(Error::Consumed { name, position: Lsn::new(position) });
         }
-        let cuts = &shared.files.cuts;
+        let cuts = &state.view.cuts;
         let before = cuts.count();
-        shared.want_cut(from);
+        state.want_cut(from);
         loop {
-            let seen = shared.cut_rounds.load();
-            let over = shared.has_io_ended();
-            let poisoned = shared.durable.is_poisoned();
+            let seen = state.cut_rounds.load();
+            let over = state.has_io_ended();
+            let poisoned = state.durable.is_poisoned();
             if cuts.count() > before {
                 return Ok(Lsn::new(cuts.at(from).map_or(from, |cut| cut.to)));
             }
             if over || poisoned {
-                shared.durable.check_running()?;
+                state.durable.check_running()?;
                 return Err(Error::Closed);
             }
             // Withdrawn, unless the group is on its way already.
-            if shared.ring.is_starved() && shared.take_cut().is_some() {
-                return Err(shared.no_segment());
+            if state.ring.is_starved() && state.take_cut().is_some() {
+                return Err(state.no_segment());
             }
-            if !shared.drive() {
-                shared.cut_rounds.wait(seen, None);
+            if !state.drive() {
+                state.cut_rounds.wait(seen, None);
             }
         }
     }
@@ -469,17 +469,17 @@ impl Wal {
     /// `NameTaken` if the filesystem takes it for another file's name, `ConsumerDamaged`, `Io`; `Closed`,
     /// `Poisoned`, `WouldDeadlock`.
     pub fn consumer(&self, name: &str) -> Result<Consumer> {
-        Consumer::attach(&self.core().shared, self.inner.log_id, name)
+        Consumer::attach(&self.appender().state, self.inner.log_id, name)
     }
 
     /// All consumers of the log, attached or not, by name. In a child of `fork()`: none.
     #[must_use]
     pub fn consumers(&self) -> Vec<ConsumerInfo> {
-        let shared = &self.core().shared;
-        if shared.durable.is_forked() {
+        let state = &self.appender().state;
+        if state.durable.is_forked() {
             return Vec::new();
         }
-        shared.consumers.list(shared.durable.end())
+        state.consumers.list(state.durable.end())
     }
 
     /// Gives a consumer up: its position is forgotten, and nothing is kept for it any more.
@@ -488,7 +488,7 @@ impl Wal {
     ///
     /// `NoConsumer`, `ConsumerInUse`, `ConsumerName`, `Io`, `Closed`, `Poisoned`.
     pub fn remove_consumer(&self, name: &str) -> Result<()> {
-        consumer::remove(&self.core().shared, name)
+        consumer::remove(&self.appender().state, name)
     }
 
     /// What opening the log found.
@@ -501,31 +501,33 @@ impl Wal {
     /// appending does not use. In a child of `fork()`: only what takes no lock, as of the fork.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        let core = self.core();
-        if core.shared.durable.is_forked() {
-            let method = core.shared.commit.method();
+        let appender = self.appender();
+        if appender.state.durable.is_forked() {
+            let method = appender.state.commit.method();
             return Stats {
-                ring_full_waits: core.shared.ring.full_waits.load(Ordering::Relaxed),
-                durable_end: core.durable_end(),
+                ring_full_waits: appender.state.ring.full_waits.load(Ordering::Relaxed),
+                durable_end: appender.durable_end(),
                 commit_method: method_name(self.inner.info.kind, method),
-                ..core.shared.counters.read()
+                ..appender.state.counters.read()
             };
         }
-        let commit = core.shared.commit.chosen();
-        let durable_end = core.durable_end();
-        let pinned = core.shared.files.table.oldest_pin();
-        let obstructed = core.shared.obstacle().is_some();
+        let commit = appender.state.commit.chosen();
+        let durable_end = appender.durable_end();
+        let pinned = appender.state.view.table.oldest_pin();
+        let obstructed = appender.state.obstacle().is_some();
         Stats {
-            ring_full_waits: core.shared.ring.full_waits.load(Ordering::Relaxed),
+            ring_full_waits: appender.state.ring.full_waits.load(Ordering::Relaxed),
             durable_end,
-            ring_bytes: core.shared.ring.reserved_end().saturating_sub(durable_end.as_u64()),
-            out_of_space: core.shared.ring.is_out_of_space() && !obstructed,
+            ring_bytes: appender.state.ring.reserved_end().saturating_sub(durable_end.as_u64()),
+            out_of_space: appender.state.ring.is_out_of_space() && !obstructed,
             obstructed,
             reader_lag: pinned.map_or(0, |pin| durable_end.as_u64().saturating_sub(pin)),
             commit_method: method_name(self.inner.info.kind, commit.method),
             commit_method_reason: commit.reason,
-            stalled_for: Duration::from_nanos(core.shared.flights.stalled.load(Ordering::Relaxed)),
-            ..core.shared.counters.read()
+            stalled_for: Duration::from_nanos(
+                appender.state.in_flight.stalled.load(Ordering::Relaxed),
+            ),
+            ..appender.state.counters.read()
         }
     }
 
@@ -544,7 +546,7 @@ impl Wal {
     /// ```
     #[must_use]
     pub fn histograms(&self) -> Histograms {
-        self.core().shared.recorders.read()
+        self.appender().state.recorders.read()
     }
 
     /// Whether the log is running: for a health check. Costs an atomic load and a short lock. A full ring or a full disk is no
@@ -555,20 +557,20 @@ impl Wal {
     /// What an append would get: `Poisoned`, `Closed`, `Forked`; and `Obstructed` while a segment cannot be prepared
     /// or removed, which the log goes on trying: what is prepared already can still be written to.
     pub fn health(&self) -> Result<()> {
-        let shared = &self.core().shared;
-        shared.durable.check_running()?;
-        shared.obstacle().map_or(Ok(()), Err)
+        let state = &self.appender().state;
+        state.durable.check_running()?;
+        state.obstacle().map_or(Ok(()), Err)
     }
 
     /// Which backend runs, how it commits, and why.
     #[must_use]
     pub fn backend(&self) -> BackendInfo {
-        if self.core().shared.durable.is_forked() {
-            let method = self.core().shared.commit.method();
+        if self.appender().state.durable.is_forked() {
+            let method = self.appender().state.commit.method();
             let commit_method = method_name(self.inner.info.kind, method);
             return BackendInfo { commit_method, ..self.inner.info.clone() };
         }
-        let commit = self.core().shared.commit.chosen();
+        let commit = self.appender().state.commit.chosen();
         BackendInfo {
             commit_method: method_name(self.inner.info.kind, commit.method),
             commit_method_reason: commit.reason,
@@ -586,12 +588,12 @@ impl Wal {
     /// `Poisoned` if the log failed at any time: what was not acknowledged may be lost.
     /// `WouldDeadlock` on the log's own threads.
     pub fn close(&self) -> Result<()> {
-        if self.core().shared.durable.is_forked() {
+        if self.appender().state.durable.is_forked() {
             return Err(Error::Forked);
         }
         reentrancy::check_may_wait()?;
         self.inner.close();
-        match self.core().shared.durable.verdict(u64::MAX) {
+        match self.appender().state.durable.verdict(u64::MAX) {
             Verdict::Failed(e) => Err(e),
             Verdict::Durable | Verdict::NotYet => Ok(()),
         }
@@ -600,36 +602,36 @@ impl Wal {
 
 impl Inner {
     fn close(&self) {
-        self.core.shared.begin_close();
+        self.appender.state.begin_close();
         // The lock is held over the joins: whoever closes second returns when the log is closed.
         let mut running = lock(&self.running);
         if let Some(running) = running.take() {
-            running.end(&self.core.shared);
+            running.end(&self.appender.state);
         }
     }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        let forked = self.core.shared.durable.is_forked() || self.process != std::process::id();
+        let forked = self.appender.state.durable.is_forked() || self.process != std::process::id();
         if forked {
             // The threads are the parent's, and so are the lock and the files.
             // Not by its lock, which another thread may have held at the fork.
             let running = self.running.get_mut().unwrap_or_else(PoisonError::into_inner);
             std::mem::forget(running.take());
-            std::mem::forget(Arc::clone(&self.core.shared));
+            std::mem::forget(Arc::clone(&self.appender.state));
         } else if reentrancy::is_serving() {
             // Dropped by user code on the I/O thread, which cannot wait for itself: it ends alone,
             // and lets go of the lock when it has.
-            self.core.shared.begin_close();
+            self.appender.state.begin_close();
             if let Some(running) = lock(&self.running).take() {
-                let shared = Arc::clone(&self.core.shared);
+                let state = Arc::clone(&self.appender.state);
                 // Leaked, so that without the thread nothing of it is dropped: the lock must outlive what is in
                 // flight.
                 let running: &'static Mutex<_> = Box::leak(Box::new(Mutex::new(Some(running))));
                 let ended = move || {
                     if let Some(running) = lock(running).take() {
-                        running.end(&shared);
+                        running.end(&state);
                     }
                 };
                 let _ = std::thread::Builder::new().name("ringwal-close".into()).spawn(ended);

@@ -6,20 +6,20 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::engine::archiver::{Sealed, SealedThread};
+use crate::engine::archiver::{Archiver, ArchiverThread};
 use crate::engine::io_thread::{self, IoLoop, Setup};
-use crate::engine::recover::{Recovered, Start, entropy, recover};
+use crate::engine::recover::{RecoveredLog, Start, entropy, recover};
 use crate::engine::retention::Policy;
-use crate::engine::segment_keeper::{self, Helper};
-use crate::engine::state::{Running, Shared};
+use crate::engine::segment_keeper::{self, SegmentKeeper};
+use crate::engine::state::{LogState, Running};
 use crate::engine::watchdog::{self, Watchdog};
 use crate::error::{Error, Failure, Result};
 use crate::io::backend::{
-    Ask, BackendInfo, BackendKind, Chosen, Hold, Method, MethodReason, choose,
+    BackendInfo, BackendKind, BackendRequest, ChosenMethod, Hold, Method, MethodReason, choose,
 };
 use crate::io::fs::{DEFAULT_MODE, Dir, OsDir, is_no_space};
 use crate::options::{Durability, Geometry, Options};
-use crate::recovery::{judge_the_rest, scan};
+use crate::recovery::{find_end_of_rest, scan};
 use crate::segment::end_file::{EndFile, Presence};
 use crate::segment::{DirLock, Names, check_names};
 use crate::sys::clock::{Clock, SystemClock};
@@ -66,7 +66,7 @@ pub(crate) fn state_oldest(path: &Path, names: &Names) -> Result<()> {
     let dir = OsDir::open(path).map_err(|e| Error::io("open directory", path, e))?;
     let segments = scan(&dir, names, &[])?.segments;
     let Some(last) = segments.last() else { return Ok(()) };
-    if judge_the_rest(&dir, names, &segments)?.stated_oldest >= segments[0].base {
+    if find_end_of_rest(&dir, names, &segments)?.stated_oldest >= segments[0].base {
         return Ok(());
     }
     let options = Options {
@@ -80,23 +80,23 @@ pub(crate) fn state_oldest(path: &Path, names: &Names) -> Result<()> {
 }
 
 pub(crate) fn start(
-    recovered: Recovered,
+    recovered: RecoveredLog,
     options: &Options,
     lock: DirLock,
     presence: Presence,
     clock: Arc<dyn Clock>,
 ) -> Result<Wal> {
-    let Recovered { shared, policy, report, start, geometry } = recovered;
+    let RecoveredLog { state, policy, report, start, geometry } = recovered;
     let (log_id, epoch_waits) = (start.log_id, start.epoch_waits);
     let (send, receive) = mpsc::sync_channel(1);
     let io = {
-        let (shared, clock, options) = (Arc::clone(&shared), Arc::clone(&clock), options.clone());
+        let (state, clock, options) = (Arc::clone(&state), Arc::clone(&clock), options.clone());
         let (hold, alive) = (lock.hold(), presence.is_held());
         spawn("ringwal-io", move || {
-            match begin(&shared, &clock, &options, start, geometry, hold, alive) {
+            match begin(&state, &clock, &options, start, geometry, hold, alive) {
                 Ok((io_loop, info)) => {
                     let _ = send.send(Ok(info));
-                    io_thread::run(&shared, io_loop);
+                    io_thread::run(&state, io_loop);
                 }
                 Err(e) => {
                     let _ = send.send(Err(e));
@@ -119,16 +119,16 @@ pub(crate) fn start(
     };
     let mut workers = vec![io];
     // The hook first: retention waits for it from the helper's first step on.
-    let others = start_sealed(&shared, options, log_id).and_then(|sealed| {
-        workers.push(start_helper(&shared, &clock, policy)?);
-        Ok((sealed, start_watchdog(&shared, &clock, options)?))
+    let others = start_sealed(&state, options, log_id).and_then(|sealed| {
+        workers.push(start_helper(&state, &clock, policy)?);
+        Ok((sealed, start_watchdog(&state, &clock, options)?))
     });
     let (sealed, watchdog) = match others {
         Ok(others) => others,
         Err(e) => {
             // Nobody may be there to prepare a segment for the mark of a clean close: it goes without.
-            shared.ring.forsake();
-            shared.begin_close();
+            state.ring.forsake();
+            state.begin_close();
             for worker in workers {
                 let _ = worker.join();
             }
@@ -136,9 +136,9 @@ pub(crate) fn start(
         }
     };
     let epoch_group = (!epoch_waits).then_some(report.durable_end.as_u64());
-    workers.extend(calibrate(&shared, &info));
+    workers.extend(calibrate(&state, &info));
     let threads = Threads { workers, sealed, watchdog, presence, lock };
-    let wal = Wal::assemble(shared, report, info, geometry, &log_id, Box::new(threads));
+    let wal = Wal::assemble(state, report, info, geometry, &log_id, Box::new(threads));
     // The epoch is durable before anybody can append to it, or before what is appended is written.
     if let Some(lsn) = epoch_group {
         wal.wait_until_started(lsn)?;
@@ -150,7 +150,7 @@ pub(crate) fn start(
 struct Threads {
     workers: Vec<JoinHandle<()>>,
     /// Calls the hook on sealed segments.
-    sealed: Option<SealedThread>,
+    sealed: Option<ArchiverThread>,
     /// Watches the others, and so ends last. It does no I/O.
     watchdog: JoinHandle<()>,
     presence: Presence,
@@ -159,16 +159,16 @@ struct Threads {
 
 impl Running for Threads {
     /// Waits for all of them; then the next opener may come.
-    fn end(self: Box<Self>, shared: &Shared) {
+    fn end(self: Box<Self>, state: &LogState) {
         for worker in self.workers {
             let _ = worker.join();
         }
         if let Some(sealed) = self.sealed {
-            sealed.end(shared);
+            sealed.end(state);
         }
-        shared.flights.end();
+        state.in_flight.end();
         end_watchdog(self.watchdog);
-        shared.leave();
+        state.leave();
         // First: the lock lets in the next writer, which says for itself that it is there.
         drop(self.presence);
         drop(self.lock);
@@ -190,44 +190,44 @@ fn end_watchdog(watchdog: JoinHandle<()>) {
 }
 
 fn start_sealed(
-    shared: &Arc<Shared>,
+    state: &Arc<LogState>,
     options: &Options,
     log_id: [u8; 16],
-) -> Result<Option<SealedThread>> {
+) -> Result<Option<ArchiverThread>> {
     let Some(hook) = options.on_sealed.clone() else { return Ok(None) };
-    let sealed = Sealed::open(shared, log_id)?;
+    let sealed = Archiver::open(state, log_id)?;
     let slots = sealed.slots();
     let thread = spawn("ringwal-sealed", move || crate::engine::archiver::run(sealed, &hook))?;
-    Ok(Some(SealedThread { thread, slots }))
+    Ok(Some(ArchiverThread { thread, slots }))
 }
 
 fn start_helper(
-    shared: &Arc<Shared>,
+    state: &Arc<LogState>,
     clock: &Arc<dyn Clock>,
     policy: Policy,
 ) -> Result<JoinHandle<()>> {
-    let (shared, clock) = (Arc::clone(shared), Arc::clone(clock));
+    let (state, clock) = (Arc::clone(state), Arc::clone(clock));
     spawn("ringwal-segments", move || {
-        let helper = Helper::new(Arc::clone(&shared), clock, policy);
-        segment_keeper::run(&shared, helper);
+        let helper = SegmentKeeper::new(Arc::clone(&state), clock, policy);
+        segment_keeper::run(&state, helper);
     })
 }
 
 fn start_watchdog(
-    shared: &Arc<Shared>,
+    state: &Arc<LogState>,
     clock: &Arc<dyn Clock>,
     options: &Options,
 ) -> Result<JoinHandle<()>> {
-    let (shared, clock) = (Arc::clone(shared), Arc::clone(clock));
+    let (state, clock) = (Arc::clone(state), Arc::clone(clock));
     let (threshold, on_stall) = (options.stall_threshold, options.on_stall.clone());
     spawn("ringwal-watch", move || {
-        let watchdog = Watchdog::new(Arc::clone(&shared), clock, threshold, on_stall);
-        watchdog::run(&shared, watchdog);
+        let watchdog = Watchdog::new(Arc::clone(&state), clock, threshold, on_stall);
+        watchdog::run(&state, watchdog);
     })
 }
 
 fn begin(
-    shared: &Arc<Shared>,
+    state: &Arc<LogState>,
     clock: &Arc<dyn Clock>,
     options: &Options,
     start: Start,
@@ -235,24 +235,24 @@ fn begin(
     lock: Hold,
     alive: bool,
 ) -> Result<(IoLoop, BackendInfo)> {
-    let probe = shared.files.names.probe();
-    let ask = Ask {
-        dir: &*shared.files.dir,
+    let probe = state.view.names.probe();
+    let ask = BackendRequest {
+        dir: &*state.view.dir,
         probe: &probe,
         choice: options.backend,
         method: options.commit_method,
-        auto: first_method(shared, options.durability),
+        auto: first_method(state, options.durability),
         depth: options.depth,
         buffers: geometry.buffers,
         buffer: geometry.buffer as usize,
         lock,
         direct_io: start.active_file.is_direct(),
     };
-    let started = choose(&ask, Arc::clone(&shared.ring.memory))?;
-    shared.commit.set(started.method);
-    let files = &shared.files;
+    let started = choose(&ask, Arc::clone(&state.ring.memory))?;
+    state.commit.set(started.method);
+    let files = &state.view;
     // Durable since it was recovered.
-    let (end, cut) = (shared.durable.end(), files.cuts.newest());
+    let (end, cut) = (state.durable.end(), files.cuts.newest());
     let create_end_file =
         || EndFile::create(&*files.dir, &files.names, start.log_id, end, cut, alive);
     let setup = Setup {
@@ -260,7 +260,7 @@ fn begin(
         end_file: started.info.kind.is_durable().then(create_end_file).flatten(),
         ..setup(start, &geometry, options)
     };
-    let io_loop = IoLoop::new(Arc::clone(shared), Arc::clone(clock), started.backend, setup)
+    let io_loop = IoLoop::new(Arc::clone(state), Arc::clone(clock), started.backend, setup)
         .map_err(|failure| Error::Poisoned { cause: Arc::new(failure) })?;
     Ok((io_loop, started.info))
 }
@@ -287,8 +287,8 @@ pub(crate) fn setup(start: Start, geometry: &Geometry, options: &Options) -> Set
 }
 
 /// What `CommitMethod::Auto` means before anything is measured in this run.
-fn first_method(shared: &Shared, durability: Durability) -> Chosen {
-    let linked = |reason, detail: &str| Chosen {
+fn first_method(state: &LogState, durability: Durability) -> ChosenMethod {
+    let linked = |reason, detail: &str| ChosenMethod {
         method: Method::Linked,
         reason,
         parallel: true,
@@ -298,30 +298,29 @@ fn first_method(shared: &Shared, durability: Durability) -> Chosen {
         return linked(MethodReason::Default, "groups are not synced one by one in this mode");
     }
     #[cfg(all(target_os = "linux", feature = "uring"))]
-    if let Some(chosen) =
-        crate::engine::calibrate::remembered(&*shared.files.dir, &shared.files.names)
+    if let Some(chosen) = crate::engine::calibrate::remembered(&*state.view.dir, &state.view.names)
     {
         return chosen;
     }
-    let _ = shared;
+    let _ = state;
     linked(MethodReason::Measuring, "right on every device")
 }
 
 /// Times the commit methods beside the log, if that is still to be done.
-fn calibrate(shared: &Arc<Shared>, info: &BackendInfo) -> Option<JoinHandle<()>> {
-    if info.kind != BackendKind::IoUring || shared.commit.chosen().reason != MethodReason::Measuring
+fn calibrate(state: &Arc<LogState>, info: &BackendInfo) -> Option<JoinHandle<()>> {
+    if info.kind != BackendKind::IoUring || state.commit.chosen().reason != MethodReason::Measuring
     {
         return None;
     }
     #[cfg(all(target_os = "linux", feature = "uring"))]
     {
-        let shared = Arc::clone(shared);
+        let state = Arc::clone(state);
         let work = move || {
-            let over = || shared.is_closing() || shared.durable.is_poisoned();
+            let over = || state.is_closing() || state.durable.is_poisoned();
             let chosen =
-                crate::engine::calibrate::measure(&*shared.files.dir, &shared.files.names, &over);
+                crate::engine::calibrate::measure(&*state.view.dir, &state.view.names, &over);
             tracing::info!(method = ?chosen.method, detail = chosen.detail, "commit method");
-            shared.commit.set(chosen);
+            state.commit.set(chosen);
         };
         // Without the thread the default stays, which is right too.
         spawn("ringwal-timing", work).ok()

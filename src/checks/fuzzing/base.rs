@@ -89,7 +89,7 @@ fn cut_short() -> Base {
     write(&mut life, 0, 24);
     life.make_durable().expect("nothing fails");
     let earlier = memory.files();
-    life.shared.truncate_to.store(life.shared.durable.end(), Ordering::SeqCst);
+    life.state.truncate_to.store(life.state.durable.end(), Ordering::SeqCst);
     for _ in 0..50 {
         life.work();
     }

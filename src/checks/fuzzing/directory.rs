@@ -19,8 +19,8 @@ use super::input::{edits, head};
 use super::judged;
 use super::life::{Life, names, options, recovered};
 use super::memory::{Files, Memory};
-use super::vouch::Witness;
-use crate::engine::state::Shared;
+use super::witness::Witness;
+use crate::engine::state::LogState;
 use crate::error::Error;
 use crate::format::ADDRESS_SPACE;
 use crate::options::Options;
@@ -147,17 +147,17 @@ pub(super) fn look(memory: &Arc<Memory>, options: &Options) -> Result<Seen, Erro
         Err(Error::NoSpace) if at_the_end => return Err(Error::NoSpace),
         Err(e) => panic!("opening says: {e}"),
     };
-    let (records, error) = read(&recovered.shared);
+    let (records, error) = read(&recovered.state);
     let files = memory.files();
     let behind = Witness::new(&files).left_behind();
-    read_single(&recovered.shared, &records, &behind, error.is_none());
+    read_single(&recovered.state, &records, &behind, error.is_none());
     Ok(Seen { report: recovered.report, records, error })
 }
 
-fn read(shared: &Arc<Shared>) -> (Records, Option<Error>) {
-    let end = shared.durable.end();
+fn read(state: &Arc<LogState>) -> (Records, Option<Error>) {
+    let end = state.durable.end();
     let mut records = Records::new();
-    for record in Reader::new(Arc::clone(&shared.files), 0, end) {
+    for record in Reader::new(Arc::clone(&state.view), 0, end) {
         match record {
             Ok(record) => {
                 let lsn = record.lsn.as_u64();
@@ -173,12 +173,12 @@ fn read(shared: &Arc<Shared>) -> (Records, Option<Error>) {
 }
 
 /// `read` of every record, of places beside them, and a reader that starts in the middle.
-fn read_single(shared: &Arc<Shared>, records: &Records, behind: &[u64], whole: bool) {
-    let end = shared.durable.end();
+fn read_single(state: &Arc<LogState>, records: &Records, behind: &[u64], whole: bool) {
+    let end = state.durable.end();
     let unknown = |place: u64| {
         let known = records.binary_search_by_key(&place, |(lsn, _)| *lsn).is_ok();
         if place < end && !known {
-            match read_one(&shared.files, place, end) {
+            match read_one(&state.view, place, end) {
                 Ok(_) => assert!(!whole, "read of {place}, where no record starts"),
                 Err(
                     Error::NoRecord { .. }
@@ -192,7 +192,7 @@ fn read_single(shared: &Arc<Shared>, records: &Records, behind: &[u64], whole: b
     };
     behind.iter().for_each(|&place| unknown(place));
     for (lsn, payload) in records {
-        match read_one(&shared.files, *lsn, end) {
+        match read_one(&state.view, *lsn, end) {
             Ok(record) => assert!(record.payload == *payload, "read of {lsn}"),
             // It looks into the next segment to learn where this one ends.
             Err(Error::Corruption { .. }) if !whole => {}
@@ -203,7 +203,7 @@ fn read_single(shared: &Arc<Shared>, records: &Records, behind: &[u64], whole: b
         }
     }
     if let Some((middle, _)) = records.get(records.len() / 2) {
-        let rest: Vec<_> = Reader::new(Arc::clone(&shared.files), *middle, end)
+        let rest: Vec<_> = Reader::new(Arc::clone(&state.view), *middle, end)
             .map_while(|record| record.ok().map(|r| (r.lsn.as_u64(), r.payload)))
             .collect();
         assert!(rest == records[records.len() / 2..], "a reader from {middle}");

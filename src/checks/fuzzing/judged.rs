@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::directory::{Seen, look};
 use super::life::names;
 use super::memory::{Content, Files, Memory};
-use super::vouch::Witness;
+use super::witness::Witness;
 use crate::error::Error;
 use crate::inspect::judged::{plan, survey};
 use crate::inspect::{Keep, Survey};

@@ -7,13 +7,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::memory::Memory;
-use crate::engine::append::Core;
+use crate::engine::append::Appender;
 use crate::engine::io_thread::{IoLoop, Setup};
-use crate::engine::recover::{Recovered, recover};
-use crate::engine::segment_keeper::Helper;
-use crate::engine::state::Shared;
+use crate::engine::recover::{RecoveredLog, recover};
+use crate::engine::segment_keeper::SegmentKeeper;
+use crate::engine::state::LogState;
 use crate::error::{Error, Result};
-use crate::io::backend::{Chosen, Method, MethodReason, StdBackend};
+use crate::io::backend::{ChosenMethod, Method, MethodReason, StdBackend};
 use crate::io::fs::Dir;
 use crate::options::Options;
 use crate::recovery::RecoveryReport;
@@ -53,28 +53,33 @@ pub(super) fn names() -> Names {
 }
 
 /// Recovers what is in the directory.
-pub(super) fn recovered(memory: &Arc<Memory>, options: &Options, nonce: u8) -> Result<Recovered> {
+pub(super) fn recovered(
+    memory: &Arc<Memory>,
+    options: &Options,
+    nonce: u8,
+) -> Result<RecoveredLog> {
     let dir: Arc<dyn Dir> = Arc::<Memory>::clone(memory);
     recover(&dir, &names(), options, &Ticks::default(), [nonce; 24])
 }
 
 /// An open log.
 pub(super) struct Life {
-    pub(super) core: Core,
-    pub(super) shared: Arc<Shared>,
+    pub(super) appender: Appender,
+    pub(super) state: Arc<LogState>,
     pub(super) report: RecoveryReport,
     pub(super) max_record: usize,
     clock: Arc<Ticks>,
     io: IoLoop,
-    helper: Helper,
+    helper: SegmentKeeper,
 }
 
 impl Life {
     /// Opens the log, up to the durable epoch group.
     pub(super) fn open(memory: &Arc<Memory>, options: &Options, nonce: u8) -> Result<Self> {
-        let Recovered { shared, policy, report, start, geometry } =
+        let RecoveredLog { state, policy, report, start, geometry } =
             recovered(memory, options, nonce)?;
-        let core = Core::new(Arc::clone(&shared), &start.log_id, report.epoch, geometry.max_record);
+        let appender =
+            Appender::new(Arc::clone(&state), &start.log_id, report.epoch, geometry.max_record);
         let epoch_waits = start.epoch_waits;
         let setup = Setup {
             log_id: start.log_id,
@@ -93,7 +98,7 @@ impl Life {
             idle_seal: options.idle_seal,
             end_file: None,
         };
-        shared.commit.set(Chosen {
+        state.commit.set(ChosenMethod {
             method: Method::Linked,
             reason: MethodReason::Pinned,
             parallel: true,
@@ -102,14 +107,14 @@ impl Life {
         let ticks = Arc::new(Ticks::default());
         let clock: Arc<dyn Clock> = Arc::<Ticks>::clone(&ticks);
         let backend = Box::new(StdBackend::new());
-        let io = IoLoop::new(Arc::clone(&shared), Arc::clone(&clock), backend, setup)
+        let io = IoLoop::new(Arc::clone(&state), Arc::clone(&clock), backend, setup)
             .map_err(|cause| Error::Poisoned { cause: Arc::new(cause) })?;
-        let helper = Helper::new(Arc::clone(&shared), clock, policy);
+        let helper = SegmentKeeper::new(Arc::clone(&state), clock, policy);
         let max_record = geometry.max_record;
-        let mut life = Life { core, shared, report, max_record, clock: ticks, io, helper };
+        let mut life = Life { appender, state, report, max_record, clock: ticks, io, helper };
         let epoch_group = life.report.durable_end.as_u64();
         if !epoch_waits {
-            life.step_until(|life| life.shared.durable.end() > epoch_group)?;
+            life.step_until(|life| life.state.durable.end() > epoch_group)?;
         }
         Ok(life)
     }
@@ -119,7 +124,7 @@ impl Life {
             if done(self) {
                 return Ok(());
             }
-            self.shared.durable.check_running()?;
+            self.state.durable.check_running()?;
             let finished = self.io.step().finished;
             assert!(!finished || done(self), "the log ended");
             self.io.wait(Some(0));
@@ -133,7 +138,7 @@ impl Life {
 
     /// Makes everything appended durable.
     pub(super) fn make_durable(&mut self) -> Result<()> {
-        self.step_until(|life| life.shared.durable.end() >= life.shared.ring.reserved_end())
+        self.step_until(|life| life.state.durable.end() >= life.state.ring.reserved_end())
     }
 
     /// Lets so many steps happen, whatever comes of them.
@@ -163,8 +168,8 @@ impl Life {
     pub(super) fn append(&mut self, records: &[Vec<u8>]) -> Result<u64> {
         for _ in 0..STEPS {
             let appended = match records {
-                [one] => self.core.try_append(one),
-                batch => self.core.append_batch(batch, false),
+                [one] => self.appender.try_append(one),
+                batch => self.appender.append_batch(batch, false),
             };
             match appended {
                 Ok(lsn) => return Ok(lsn.as_u64()),
@@ -180,10 +185,10 @@ impl Life {
     }
 
     pub(super) fn close(mut self) -> Result<()> {
-        self.shared.begin_close();
+        self.state.begin_close();
         for _ in 0..STEPS {
-            if self.shared.durable.is_poisoned() {
-                return self.shared.durable.check_running();
+            if self.state.durable.is_poisoned() {
+                return self.state.durable.check_running();
             }
             if self.io.step().finished {
                 return Ok(());

@@ -1,7 +1,7 @@
 //! What the fuzz targets in `fuzz/` and the property tests run: bytes in, a panic if a promise is broken.
 //!
 //! Only with `--cfg fuzzing` or in the unit tests; no part of the library. The format is written down
-//! a second time here (`repair`, `vouch`, the predicates in `parts`), so that the engine is not held
+//! a second time here (`repair`, `witness`, the predicates in `parts`), so that the engine is not held
 //! against itself.
 
 mod base;
@@ -16,7 +16,7 @@ mod parts;
 mod repair;
 #[cfg(test)]
 mod tests;
-mod vouch;
+mod witness;
 
 /// Bytes as the records of a group.
 pub fn record(input: &[u8]) {

@@ -59,9 +59,9 @@ fn a_group_behind_a_cut_does_not_come_back_behind_the_next_epoch() {
         ..Options::default()
     };
     let mut life = world.open().unwrap().unwrap();
-    life.shared.commit.set(chosen(world.method, true));
+    life.state.commit.set(chosen(world.method, true));
     let append = |world: &mut World, life: &mut Life| {
-        let lsn = life.core.try_append(b"of one block").unwrap().as_u64();
+        let lsn = life.appender.try_append(b"of one block").unwrap().as_u64();
         world.oracle.records.push((lsn, b"of one block".to_vec()));
         life.io.step();
         lsn
@@ -83,7 +83,7 @@ fn a_group_behind_a_cut_does_not_come_back_behind_the_next_epoch() {
     for n in 0..4 {
         let mut life = world.open().unwrap().unwrap();
         assert_eq!(world.oracle.records.len(), 1);
-        assert_eq!(life.shared.durable.end(), torn - 128 + 4096);
+        assert_eq!(life.state.durable.end(), torn - 128 + 4096);
         if n == 3 {
             // The next epoch group takes the block of the one that stood behind.
             assert_eq!(append(&mut world, &mut life), behind + 4096);
@@ -111,9 +111,9 @@ fn lives_on_a_full_disk_leave_a_torn_tail_as_it_is() {
         world.options = settings(true);
         let mut life = world.open().unwrap().unwrap();
         let append = |world: &mut World, life: &mut Life| {
-            let lsn = life.core.try_append(b"of one block").unwrap().as_u64();
+            let lsn = life.appender.try_append(b"of one block").unwrap().as_u64();
             world.oracle.records.push((lsn, b"of one block".to_vec()));
-            while life.shared.durable.end() < lsn {
+            while life.state.durable.end() < lsn {
                 life.run();
             }
             lsn
@@ -132,7 +132,7 @@ fn lives_on_a_full_disk_leave_a_torn_tail_as_it_is() {
             let mut life = world.open().unwrap().unwrap();
             assert!(life.epoch_waits, "{seed}, life {n}");
             assert_eq!(world.oracle.records.len(), 1, "{seed}, life {n}");
-            assert_eq!(life.shared.durable.end(), torn - 128, "{seed}, life {n}");
+            assert_eq!(life.state.durable.end(), torn - 128, "{seed}, life {n}");
             for _ in 0..3 {
                 life.run();
                 life.helper.step();
@@ -150,7 +150,7 @@ fn lives_on_a_full_disk_leave_a_torn_tail_as_it_is() {
             world.open().unwrap().unwrap()
         };
         let anew = loop {
-            match life.core.try_append(b"anew") {
+            match life.appender.try_append(b"anew") {
                 Ok(lsn) => break lsn.as_u64(),
                 Err(_) => world.clock.advance(Duration::from_millis(100)),
             }

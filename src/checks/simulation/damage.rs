@@ -10,16 +10,16 @@ use std::time::Duration;
 use super::long;
 use super::oracle::Records;
 use super::world::World;
+use crate::engine::log_view::LogView;
 use crate::engine::recover::{Examined, examine, recover};
-use crate::engine::view::Files;
 use crate::error::Error;
 use crate::format::{Flags, GroupHeader, SEGMENT_HEADER, STAMP, SegmentHeader, stamp};
 use crate::io::backend::sim::Sabotage;
 use crate::io::fs::sim::SimDisk;
 use crate::options::Options;
 use crate::read::Reader;
-use crate::segment::recent::Tail;
-use crate::segment::{Names, Table};
+use crate::segment::recent::RecentGroups;
+use crate::segment::{Names, SegmentTable};
 use crate::testing::SimClock;
 
 const SECTOR: usize = 512;
@@ -68,7 +68,7 @@ impl Reference {
         for recycled in [3, 8] {
             let mut life = world.open().unwrap().unwrap();
             let mut cut = recycled == 3;
-            while life.shared.counters.read().segments_recycled < recycled {
+            while life.state.counters.read().segments_recycled < recycled {
                 for _ in 0..world.rng.usize(1..8) {
                     world.append(&mut life);
                 }
@@ -146,7 +146,8 @@ impl Reference {
         let Examined { found, judged, cuts, .. } = examine(&*dir, &names, false).unwrap();
         let Some(judged) = judged else { return };
         let live = found.segments[..=judged.active].iter().map(|header| (*header, None));
-        let files = Files::new(Table::new(live, []), &dir, &names, Tail::new(0), cuts);
+        let files =
+            LogView::new(SegmentTable::new(live, []), &dir, &names, RecentGroups::new(0), cuts);
         let all = Reader::new(Arc::new(files), 0, judged.end).map(Result::unwrap);
         self.all = all.map(|record| (record.lsn.as_u64(), record.payload)).collect();
         assert!(self.all.ends_with(&self.records));
@@ -159,16 +160,16 @@ impl Reference {
         let clock = SimClock::default();
         // Opening syncs, and may remove spares: a copy is opened.
         let disk = self.disk.copy();
-        let (shared, oldest) = match recover(&disk.dir(), &names, &self.options, &clock, [1; 24]) {
-            Ok(recovered) => (recovered.shared, recovered.report.oldest.as_u64()),
+        let (state, oldest) = match recover(&disk.dir(), &names, &self.options, &clock, [1; 24]) {
+            Ok(recovered) => (recovered.state, recovered.report.oldest.as_u64()),
             Err(
                 Error::Corruption { .. } | Error::Unsupported { .. } | Error::ForeignSegment { .. },
             ) => return Seen::Refused,
             Err(e) => panic!("{e}"),
         };
-        let end = shared.durable.end();
+        let end = state.durable.end();
         let mut found = Vec::new();
-        for record in Reader::new(Arc::clone(&shared.files), 0, end) {
+        for record in Reader::new(Arc::clone(&state.view), 0, end) {
             match record {
                 Ok(record) => found.push((record.lsn.as_u64(), record.payload)),
                 Err(Error::Corruption { .. }) => return Seen::Refused,

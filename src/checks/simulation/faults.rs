@@ -24,7 +24,7 @@ fn a_full_disk_refuses_appends_and_loses_nothing() {
         life.io.step();
         life.io.wait(None);
         life.helper.step();
-        let appended = life.core.try_append(&[7; 900]);
+        let appended = life.appender.try_append(&[7; 900]);
         if let Ok(lsn) = appended {
             world.oracle.records.push((lsn.as_u64(), vec![7; 900]));
         }
@@ -36,7 +36,7 @@ fn a_full_disk_refuses_appends_and_loses_nothing() {
     for _ in 0..100 {
         assert!(matches!(turn(&mut world, &mut life), Err(Error::NoSpace | Error::RingFull)));
     }
-    assert!(!life.shared.durable.is_poisoned());
+    assert!(!life.state.durable.is_poisoned());
     world.disk.set_capacity(u64::MAX);
     let resumed = (0..1000).any(|_| turn(&mut world, &mut life).is_ok());
     assert!(resumed, "appends work again without reopening");
@@ -45,7 +45,7 @@ fn a_full_disk_refuses_appends_and_loses_nothing() {
     }
     assert!(world.oracle.records.len() > full);
     life.make_durable();
-    assert!(read_all(&life.shared).unwrap().unwrap() == world.oracle.records);
+    assert!(read_all(&life.state).unwrap().unwrap() == world.oracle.records);
 }
 
 #[test]
@@ -54,11 +54,11 @@ fn a_close_waits_for_a_segment_as_long_as_appends_do() {
     world.options =
         Options { segment_size: 16 << 10, ring_capacity: Some(8 << 10), ..Options::default() };
     let mut life = world.open().unwrap().unwrap();
-    while !life.shared.ring.waits_for_segment() {
+    while !life.state.ring.waits_for_segment() {
         world.append(&mut life);
         life.run();
     }
-    while life.shared.durable.end() < life.shared.ring.reserved_end() {
+    while life.state.durable.end() < life.state.ring.reserved_end() {
         life.run();
     }
     // No block is left for the mark, and no segment comes.
@@ -171,7 +171,7 @@ fn no_mode_stops_at_a_segments_end() {
         let mut life = world.open().unwrap().unwrap();
         let mut appended = 0;
         for _ in 0..20_000 {
-            appended += u32::from(life.core.try_append(&[7; 1500]).is_ok());
+            appended += u32::from(life.appender.try_append(&[7; 1500]).is_ok());
             life.io.step();
             life.io.wait(None);
             life.helper.step();
@@ -187,18 +187,18 @@ fn what_is_in_flight_is_shown_to_the_watchdog_and_nothing_else_is() {
         let mut world = World::new(seed, Sabotage::None);
         let mut life = world.open().unwrap().unwrap();
         life.make_durable();
-        let waits = |life: &Life| Place::ALL.map(|place| life.shared.flights.get(place) != 0);
+        let waits = |life: &Life| Place::ALL.map(|place| life.state.in_flight.get(place) != 0);
         assert_eq!(waits(&life), [false; 3], "seed {seed}: idle");
-        let lsn = life.core.try_append(b"in flight").unwrap();
-        let _ = life.core.ask_durable(lsn.as_u64());
+        let lsn = life.appender.try_append(b"in flight").unwrap();
+        let _ = life.appender.ask_durable(lsn.as_u64());
         life.io.step();
         // The device does nothing: so it stays, however often the loop is stepped.
         assert_eq!(waits(&life), [true, false, false], "seed {seed}: the write");
-        let token = life.shared.flights.get(Place::Write);
+        let token = life.state.in_flight.get(Place::Write);
         life.io.step();
-        assert_eq!(life.shared.flights.get(Place::Write), token);
+        assert_eq!(life.state.in_flight.get(Place::Write), token);
         let mut seen_sync = false;
-        while life.shared.durable.end() <= lsn.as_u64() {
+        while life.state.durable.end() <= lsn.as_u64() {
             life.io.wait(None);
             life.io.step();
             seen_sync |= waits(&life) == [false, true, false];

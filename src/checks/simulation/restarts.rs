@@ -37,7 +37,7 @@ fn restarted(seed: u64, lives: usize) -> Result<(), String> {
             return Err(format!("life {n}: {found} files, limit {most}"));
         }
         let newest = world.oracle.records.last().map(|(lsn, _)| *lsn);
-        if newest.is_some_and(|lsn| lsn < life.shared.files.table.oldest()) {
+        if newest.is_some_and(|lsn| lsn < life.state.view.table.oldest()) {
             return Err(format!("life {n}: the newest record is gone"));
         }
         match world.rng.u8(0..3) {

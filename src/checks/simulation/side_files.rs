@@ -136,13 +136,13 @@ fn log_id(world: &World, names: &Names) -> Option<[u8; 16]> {
 
 /// The consumer stands where its file says, and its next record is the log's next.
 fn attach(world: &World, life: &Life, log_id: [u8; 16]) -> Result<Option<Consumer>, String> {
-    let mut consumer = match Consumer::attach(&life.shared, log_id, CONSUMER) {
+    let mut consumer = match Consumer::attach(&life.state, log_id, CONSUMER) {
         Ok(consumer) => consumer,
         Err(Error::Io { .. } | Error::Poisoned { .. } | Error::NoSpace) => return Ok(None),
         Err(e) => return Err(format!("attach: {e}")),
     };
-    let (position, oldest) = (consumer.position().as_u64(), life.shared.files.table.oldest());
-    if position > life.shared.durable.end() {
+    let (position, oldest) = (consumer.position().as_u64(), life.state.view.table.oldest());
+    if position > life.state.durable.end() {
         return Err(format!("the consumer stands at {position}, above the durable end"));
     }
     let next = match consumer.records() {
@@ -166,7 +166,7 @@ fn live(world: &mut World, names: &Names) -> Result<(), String> {
     let mut consumer = attach(world, &life, id)?;
     for _ in 0..world.rng.usize(20..150) {
         world.act(&mut life)?;
-        let end = life.shared.durable.end();
+        let end = life.state.durable.end();
         let done = world.oracle.records.partition_point(|(lsn, _)| *lsn < end);
         if let Some(consumer) = &mut consumer
             && world.rng.u8(0..8) == 0

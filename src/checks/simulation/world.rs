@@ -8,14 +8,14 @@ use fastrand::Rng;
 
 use super::oracle::{Oracle, Records};
 use super::tally::Tally;
-use crate::engine::append::Core;
+use crate::engine::append::Appender;
 use crate::engine::io_thread::IoLoop;
-use crate::engine::recover::{Recovered, recover};
-use crate::engine::segment_keeper::{Helper, Next, PATIENCE};
-use crate::engine::state::Shared;
+use crate::engine::recover::{RecoveredLog, recover};
+use crate::engine::segment_keeper::{KeeperStep, PATIENCE, SegmentKeeper};
+use crate::engine::state::LogState;
 use crate::error::Error;
 use crate::io::backend::sim::{Sabotage, SimBackend};
-use crate::io::backend::{Chosen, Method, MethodReason};
+use crate::io::backend::{ChosenMethod, Method, MethodReason};
 use crate::io::fs::sim::SimDisk;
 use crate::lsn::Lsn;
 use crate::options::{Durability, Options};
@@ -41,10 +41,10 @@ pub(super) struct World {
 
 /// One life: a log that was opened, and what moves it.
 pub(super) struct Life {
-    pub(super) core: Core,
-    pub(super) shared: Arc<Shared>,
+    pub(super) appender: Appender,
+    pub(super) state: Arc<LogState>,
     pub(super) io: IoLoop,
-    pub(super) helper: Helper,
+    pub(super) helper: SegmentKeeper,
     /// It was opened without an epoch group; behind a torn tail.
     pub(super) epoch_waits: bool,
     pub(super) is_torn: bool,
@@ -88,12 +88,12 @@ fn options(rng: &mut Rng) -> Options {
     }
 }
 
-pub(super) fn chosen(method: Method, parallel: bool) -> Chosen {
-    Chosen { method, reason: MethodReason::Pinned, parallel, detail: String::new() }
+pub(super) fn chosen(method: Method, parallel: bool) -> ChosenMethod {
+    ChosenMethod { method, reason: MethodReason::Pinned, parallel, detail: String::new() }
 }
 
 /// An open that the machine did not survive is no error; one that finds damage is.
-fn opened(recovered: Result<Recovered, Error>) -> Result<Option<Recovered>, String> {
+fn opened(recovered: Result<RecoveredLog, Error>) -> Result<Option<RecoveredLog>, String> {
     match recovered {
         Ok(recovered) => Ok(Some(recovered)),
         Err(Error::Io { .. } | Error::NoSpace) => Ok(None),
@@ -133,32 +133,33 @@ impl World {
         let random = std::array::from_fn(|_| self.rng.u8(..));
         let recovered = recover(&self.disk.dir(), &names, &self.options, &*self.clock, random);
         let Some(recovered) = opened(recovered)? else { return Ok(None) };
-        let Recovered { shared, policy, report, start, geometry } = recovered;
-        let core = Core::new(Arc::clone(&shared), &start.log_id, report.epoch, geometry.max_record);
+        let RecoveredLog { state, policy, report, start, geometry } = recovered;
+        let appender =
+            Appender::new(Arc::clone(&state), &start.log_id, report.epoch, geometry.max_record);
         if self.options.max_segments.is_some() {
-            self.oracle.may_be_gone = self.oracle.may_be_gone.max(shared.retire_wanted());
+            self.oracle.may_be_gone = self.oracle.may_be_gone.max(state.retire_wanted());
         }
         let epoch_waits = start.epoch_waits;
         let setup = setup(start, &geometry, &self.options);
-        shared.commit.set(chosen(self.method, self.rng.bool()));
+        state.commit.set(chosen(self.method, self.rng.bool()));
         let backend = Box::new(SimBackend::new(self.rng.u64(..), self.sabotage));
         let clock: Arc<dyn Clock> = Arc::<SimClock>::clone(&self.clock);
-        let mut io = IoLoop::new(Arc::clone(&shared), Arc::clone(&clock), backend, setup)
+        let mut io = IoLoop::new(Arc::clone(&state), Arc::clone(&clock), backend, setup)
             .map_err(|e| e.to_string())?;
-        let helper = Helper::new(Arc::clone(&shared), clock, policy);
+        let helper = SegmentKeeper::new(Arc::clone(&state), clock, policy);
         let epoch_group = report.durable_end.as_u64();
-        while !epoch_waits && shared.durable.end() <= epoch_group {
+        while !epoch_waits && state.durable.end() <= epoch_group {
             if io.step().finished {
                 return Ok(None);
             }
             io.wait(None);
         }
-        let Some(found) = read_all(&shared)? else { return Ok(None) };
-        read_back(&shared, &found)?;
-        self.oracle.adopt(&found, &report, &shared.files.cuts)?;
+        let Some(found) = read_all(&state)? else { return Ok(None) };
+        read_back(&state, &found)?;
+        self.oracle.adopt(&found, &report, &state.view.cuts)?;
         let is_torn = report.cut;
         let life =
-            Life { core, shared, io, helper, epoch_waits, is_torn, full: false, follower: None };
+            Life { appender, state, io, helper, epoch_waits, is_torn, full: false, follower: None };
         // What open returns is durable.
         self.note(&life);
         self.tally.lives += 1;
@@ -173,8 +174,8 @@ impl World {
             let image = self.disk.image(&mut self.rng);
             let recovered = recover(&image.dir(), &names, &self.options, &*self.clock, [7; 24]);
             let recovered = opened(recovered)?.ok_or("an image cannot be opened")?;
-            let found = read_all(&recovered.shared)?.ok_or("an image cannot be read")?;
-            self.oracle.compare(&found, &recovered.report, &recovered.shared.files.cuts)?;
+            let found = read_all(&recovered.state)?.ok_or("an image cannot be read")?;
+            self.oracle.compare(&found, &recovered.report, &recovered.state.view.cuts)?;
         }
         self.tally.images += self.images as u64 + 1;
         self.tally.crashes += 1;
@@ -190,7 +191,7 @@ impl World {
             8 => self.append_batch(life),
             9..14 => life.run(),
             14..17 => {
-                if life.helper.step() == Next::Finished && !life.shared.durable.is_poisoned() {
+                if life.helper.step() == KeeperStep::Finished && !life.state.durable.is_poisoned() {
                     return Err("the helper ended".into());
                 }
             }
@@ -202,12 +203,12 @@ impl World {
                 // As when the methods have been timed meanwhile.
                 if self.rng.u8(0..4) == 0 {
                     self.method = if self.rng.bool() { Method::Linked } else { Method::Dsync };
-                    life.shared.commit.set(chosen(self.method, self.rng.bool()));
+                    life.state.commit.set(chosen(self.method, self.rng.bool()));
                 }
             }
             18 => {
                 if let Some((last, _)) = self.oracle.records.last() {
-                    let _ = life.core.ask_durable(*last);
+                    let _ = life.appender.ask_durable(*last);
                 }
             }
             _ if self.rng.bool() => self.read_or_truncate(life)?,
@@ -235,9 +236,9 @@ impl World {
     }
 
     pub(super) fn append(&mut self, life: &mut Life) {
-        let max = life.core.max_record();
+        let max = life.appender.max_record();
         let payload = self.payload(max);
-        let appended = life.core.try_append(&payload);
+        let appended = life.appender.try_append(&payload);
         life.full = appended.is_err();
         if let Ok(lsn) = appended {
             self.oracle.records.push((lsn.as_u64(), payload));
@@ -247,9 +248,9 @@ impl World {
 
     pub(super) fn append_batch(&mut self, life: &Life) {
         let n = self.rng.usize(1..6);
-        let each = life.core.max_record() / 6 - 20;
+        let each = life.appender.max_record() / 6 - 20;
         let items: Vec<Vec<u8>> = (0..n).map(|_| self.payload(each)).collect();
-        if let Ok(first) = life.core.append_batch(&items, false) {
+        if let Ok(first) = life.appender.append_batch(&items, false) {
             let mut at = first.as_u64();
             for (i, item) in items.into_iter().enumerate() {
                 if i > 0 {
@@ -273,10 +274,10 @@ impl World {
             return self.truncate_after(life, *lsn);
         }
         if self.rng.u8(0..8) == 0 {
-            life.shared.truncate_to.fetch_max(*lsn, Ordering::SeqCst);
+            life.state.truncate_to.fetch_max(*lsn, Ordering::SeqCst);
             self.oracle.may_be_gone = self.oracle.may_be_gone.max(*lsn);
-        } else if *lsn < life.shared.durable.end() {
-            match read_one(&life.shared.files, *lsn, life.shared.durable.end()) {
+        } else if *lsn < life.state.durable.end() {
+            match read_one(&life.state.view, *lsn, life.state.durable.end()) {
                 Ok(record) if record.payload == *payload => {}
                 Err(Error::Pruned { oldest }) if oldest.as_u64() <= self.oracle.may_be_gone => {}
                 Err(Error::Io { .. }) => {}
@@ -288,7 +289,7 @@ impl World {
 
     /// Asks for a cut, as [`Wal::truncate_after`](crate::Wal::truncate_after) does.
     pub(super) fn truncate_after(&mut self, life: &Life, from: u64) -> Result<(), String> {
-        let (files, end) = (&life.shared.files, life.shared.durable.end());
+        let (files, end) = (&life.state.view, life.state.durable.end());
         if self.oracle.cutting.is_some() || from >= end || self.oracle.inside_batch.contains(&from)
         {
             return Ok(());
@@ -296,7 +297,7 @@ impl World {
         match cut_point(files, from, end) {
             Ok(Some(point)) => {
                 self.oracle.cutting = Some(point);
-                life.shared.want_cut(point);
+                life.state.want_cut(point);
                 self.tally.cuts += 1;
                 Ok(())
             }
@@ -312,10 +313,10 @@ impl World {
         let (follower, from) = match &mut life.follower {
             Some((follower, from)) => (follower, from),
             none => {
-                let durable = life.shared.durable.end();
-                let from = if self.rng.bool() { life.shared.files.table.oldest() } else { durable };
+                let durable = life.state.durable.end();
+                let from = if self.rng.bool() { life.state.view.table.oldest() } else { durable };
                 let follower =
-                    Follow::new(Arc::clone(&life.shared), from).map_err(|e| e.to_string())?;
+                    Follow::new(Arc::clone(&life.state), from).map_err(|e| e.to_string())?;
                 let (follower, from) = none.insert((follower, from));
                 (follower, from)
             }
@@ -328,13 +329,13 @@ impl World {
                     let same = expected.is_some_and(|(lsn, payload)| {
                         *lsn == record.lsn.as_u64() && payload == record.payload
                     });
-                    if !same || record.lsn.as_u64() >= life.shared.durable.end() {
+                    if !same || record.lsn.as_u64() >= life.state.durable.end() {
                         return Err(format!("followed {} instead of {from}", record.lsn));
                     }
                     *from = record.lsn.as_u64() + 1;
                 }
                 Ok(None) => {
-                    let end = life.shared.durable.end();
+                    let end = life.state.durable.end();
                     return match expected {
                         Some((lsn, _)) if *lsn < end => Err(format!("{lsn} was not followed")),
                         _ => Ok(()),
@@ -346,7 +347,7 @@ impl World {
                 }
                 // It had delivered what was cut.
                 Err(Error::Truncated { to, .. })
-                    if *from < to.as_u64() && life.shared.files.cuts.at(*from - 1).is_some() =>
+                    if *from < to.as_u64() && life.state.view.cuts.at(*from - 1).is_some() =>
                 {
                     life.follower = None;
                     return Ok(());
@@ -362,16 +363,16 @@ impl World {
 
     /// Takes down what is acknowledged now, and what retention may remove.
     pub(super) fn note(&mut self, life: &Life) {
-        let end = life.shared.durable.end();
+        let end = life.state.durable.end();
         self.oracle.acknowledged = self.oracle.acknowledged.max(end);
         if let Some(from) = self.oracle.cutting
-            && let Some(cut) = life.shared.files.cuts.at(from)
+            && let Some(cut) = life.state.view.cuts.at(from)
         {
             self.oracle.cut(from, cut.to);
             self.oracle.cutting = None;
         }
         if self.options.max_segments.is_some() {
-            self.oracle.may_be_gone = self.oracle.may_be_gone.max(life.shared.retire_wanted());
+            self.oracle.may_be_gone = self.oracle.may_be_gone.max(life.state.retire_wanted());
         }
     }
 
@@ -379,13 +380,13 @@ impl World {
         let Some(mut life) = self.open()? else { return Ok(Ending::Stopped) };
         for _ in 0..actions {
             self.act(&mut life)?;
-            if life.shared.durable.is_poisoned() {
+            if life.state.durable.is_poisoned() {
                 // Nothing goes on after a failure.
-                let end = life.shared.durable.end();
+                let end = life.state.durable.end();
                 for _ in 0..50 {
                     self.act(&mut life)?;
                 }
-                if life.shared.durable.end() != end || life.core.try_append(b"x").is_ok() {
+                if life.state.durable.end() != end || life.appender.try_append(b"x").is_ok() {
                     return Err("the log went on after a failure".into());
                 }
                 return Ok(Ending::Stopped);
@@ -399,16 +400,15 @@ impl World {
 
     /// Closes the log, whatever the disk does meanwhile.
     pub(super) fn close(&mut self, mut life: Life) -> Result<Ending, String> {
-        life.shared.begin_close();
+        life.state.begin_close();
         for _ in 0..CLOSE_STEPS {
             if life.io.step().finished {
-                let all =
-                    self.oracle.records.last().is_none_or(|r| r.0 < life.shared.durable.end());
+                let all = self.oracle.records.last().is_none_or(|r| r.0 < life.state.durable.end());
                 self.note(&life);
-                if !life.shared.durable.is_poisoned() && !all {
+                if !life.state.durable.is_poisoned() && !all {
                     return Err("closed, but not durable".into());
                 }
-                let poisoned = life.shared.durable.is_poisoned();
+                let poisoned = life.state.durable.is_poisoned();
                 return Ok(if poisoned { Ending::Stopped } else { Ending::Closed });
             }
             life.io.wait(None);
@@ -430,7 +430,7 @@ impl Life {
 
     /// Closes the log cleanly.
     pub(super) fn close(&mut self) {
-        self.shared.begin_close();
+        self.state.begin_close();
         for _ in 0..10_000 {
             if self.io.step().finished {
                 return;
@@ -446,7 +446,7 @@ impl Life {
         for _ in 0..10_000 {
             self.run();
             self.helper.step();
-            if self.shared.durable.end() >= self.shared.ring.reserved_end() {
+            if self.state.durable.end() >= self.state.ring.reserved_end() {
                 return;
             }
         }
@@ -455,8 +455,8 @@ impl Life {
 }
 
 /// `None`: the machine went off meanwhile.
-pub(super) fn read_all(shared: &Arc<Shared>) -> Result<Option<Records>, String> {
-    let reader = Reader::new(Arc::clone(&shared.files), Lsn::ZERO.as_u64(), shared.durable.end());
+pub(super) fn read_all(state: &Arc<LogState>) -> Result<Option<Records>, String> {
+    let reader = Reader::new(Arc::clone(&state.view), Lsn::ZERO.as_u64(), state.durable.end());
     let mut found = Vec::new();
     for record in reader {
         match record {
@@ -469,9 +469,9 @@ pub(super) fn read_all(shared: &Arc<Shared>) -> Result<Option<Records>, String> 
 }
 
 /// The same, backwards; unless reading fails, or retention is faster.
-fn read_back(shared: &Arc<Shared>, found: &Records) -> Result<(), String> {
+fn read_back(state: &Arc<LogState>, found: &Records) -> Result<(), String> {
     let mut expected = found.iter().rev();
-    for record in BackwardReader::new(Arc::clone(&shared.files), shared.durable.end()) {
+    for record in BackwardReader::new(Arc::clone(&state.view), state.durable.end()) {
         let record = match record {
             Ok(record) => record,
             Err(Error::Io { .. }) => return Ok(()),
@@ -483,7 +483,7 @@ fn read_back(shared: &Arc<Shared>, found: &Records) -> Result<(), String> {
         }
     }
     match expected.next() {
-        Some((lsn, _)) if *lsn >= shared.files.table.oldest() => {
+        Some((lsn, _)) if *lsn >= state.view.table.oldest() => {
             Err(format!("backwards: {lsn} is missing"))
         }
         _ => Ok(()),

@@ -6,33 +6,33 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, OnceLock};
 
-use crate::io::backend::{Chosen, Method, MethodReason};
+use crate::io::backend::{ChosenMethod, Method, MethodReason};
 use crate::io::fs::{Access, AlignedBuf, Dir, read_full, write_full};
 use crate::segment::Names;
 
 pub(crate) const TITLE: &str = "ringwal commit method, version 1";
 
-fn process() -> &'static Mutex<HashMap<String, Chosen>> {
-    static MEMO: OnceLock<Mutex<HashMap<String, Chosen>>> = OnceLock::new();
+fn process() -> &'static Mutex<HashMap<String, ChosenMethod>> {
+    static MEMO: OnceLock<Mutex<HashMap<String, ChosenMethod>>> = OnceLock::new();
     MEMO.get_or_init(Mutex::default)
 }
 
-pub(super) fn recall(dir: &dyn Dir, names: &Names, key: &str) -> Option<Chosen> {
+pub(super) fn recall(dir: &dyn Dir, names: &Names, key: &str) -> Option<ChosenMethod> {
     let memo = process().lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let here = memo.get(key).cloned();
     drop(memo);
     here.or_else(|| read(dir, names, key))
-        .map(|chosen| Chosen { reason: MethodReason::Remembered, ..chosen })
+        .map(|chosen| ChosenMethod { reason: MethodReason::Remembered, ..chosen })
 }
 
-pub(super) fn remember(dir: &dyn Dir, names: &Names, key: &str, chosen: &Chosen) {
+pub(super) fn remember(dir: &dyn Dir, names: &Names, key: &str, chosen: &ChosenMethod) {
     let mut memo = process().lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     memo.insert(key.into(), chosen.clone());
     drop(memo);
     let _ = write(dir, names, &encode(key, chosen));
 }
 
-fn read(dir: &dyn Dir, names: &Names, key: &str) -> Option<Chosen> {
+fn read(dir: &dyn Dir, names: &Names, key: &str) -> Option<ChosenMethod> {
     let file = dir.open(&names.commit(), Access::Read).ok()?;
     let mut bytes = vec![0; dir.block_size() as usize];
     let len = read_full(&*file, &mut bytes, 0).ok()?;
@@ -54,7 +54,7 @@ fn write(dir: &dyn Dir, names: &Names, text: &str) -> std::io::Result<()> {
     dir.rename(&temporary, &name)
 }
 
-pub(crate) fn encode(key: &str, chosen: &Chosen) -> String {
+pub(crate) fn encode(key: &str, chosen: &ChosenMethod) -> String {
     let method = if chosen.method == Method::Dsync { "dsync" } else { "linked-fsync" };
     let parallel = if chosen.parallel { "parallel" } else { "serial" };
     let text = format!("{TITLE}\n{key}\n{method}\n{parallel}\n{}\n", chosen.detail);
@@ -62,7 +62,7 @@ pub(crate) fn encode(key: &str, chosen: &Chosen) -> String {
     format!("{text}{sum:08x}\n")
 }
 
-pub(crate) fn decode(bytes: &[u8], key: &str) -> Option<Chosen> {
+pub(crate) fn decode(bytes: &[u8], key: &str) -> Option<ChosenMethod> {
     let end = bytes.iter().position(|&b| b == 0).unwrap_or(bytes.len());
     let text = std::str::from_utf8(&bytes[..end]).ok()?;
     let body = text.len().checked_sub(9)?;
@@ -85,17 +85,17 @@ pub(crate) fn decode(bytes: &[u8], key: &str) -> Option<Chosen> {
         _ => return None,
     };
     let detail = lines.next()?.to_owned();
-    Some(Chosen { method, reason: MethodReason::Remembered, parallel, detail })
+    Some(ChosenMethod { method, reason: MethodReason::Remembered, parallel, detail })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn chosen() -> Chosen {
+    fn chosen() -> ChosenMethod {
         let detail = "faster here".into();
         let (method, reason) = (Method::Dsync, MethodReason::Remembered);
-        Chosen { method, reason, parallel: false, detail }
+        ChosenMethod { method, reason, parallel: false, detail }
     }
 
     #[test]

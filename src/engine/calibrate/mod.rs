@@ -12,7 +12,7 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use crate::io::backend::{Chosen, Method, MethodReason};
+use crate::io::backend::{ChosenMethod, Method, MethodReason};
 use crate::io::fs::{Device, Dir, WriteCache, is_no_space};
 use crate::segment::Names;
 use timing::Timings;
@@ -28,15 +28,15 @@ const UNCLEAR: std::ops::Range<f64> = 0.88..1.12;
 const WORTH_PARALLEL: f64 = 0.85;
 
 /// What was found out earlier, in this process or by another one in this directory.
-pub(crate) fn remembered(dir: &dyn Dir, names: &Names) -> Option<Chosen> {
+pub(crate) fn remembered(dir: &dyn Dir, names: &Names) -> Option<ChosenMethod> {
     let device = Device::under(&dir.path_of(""))?;
     memo::recall(dir, names, &key(&device))
 }
 
 /// Times the methods; takes some 30 ms on a fast disk and about a second on a slow one. Gives up when
 /// `cancelled`.
-pub(crate) fn measure(dir: &dyn Dir, names: &Names, cancelled: &dyn Fn() -> bool) -> Chosen {
-    let default = |detail: String| Chosen {
+pub(crate) fn measure(dir: &dyn Dir, names: &Names, cancelled: &dyn Fn() -> bool) -> ChosenMethod {
+    let default = |detail: String| ChosenMethod {
         method: Method::Linked,
         reason: MethodReason::Default,
         parallel: true,
@@ -47,10 +47,10 @@ pub(crate) fn measure(dir: &dyn Dir, names: &Names, cancelled: &dyn Fn() -> bool
     };
     match timing::run(dir, names, &device, cancelled) {
         Ok(timings) => {
-            let (method, detail) = judge(&timings, device.write_cache());
+            let (method, detail) = find_end(&timings, device.write_cache());
             let pace = if method == Method::Dsync { timings.dsync } else { timings.linked };
             let parallel = ratio(pace.together, pace.alone) < WORTH_PARALLEL;
-            let chosen = Chosen { method, reason: MethodReason::Measured, parallel, detail };
+            let chosen = ChosenMethod { method, reason: MethodReason::Measured, parallel, detail };
             if timings.is_clear() {
                 memo::remember(dir, names, &key(&device), &chosen);
             }
@@ -102,7 +102,7 @@ fn ratio(a: Duration, b: Duration) -> f64 {
 }
 
 /// The verdict, and why.
-fn judge(timings: &Timings, cache: Option<WriteCache>) -> (Method, String) {
+fn find_end(timings: &Timings, cache: Option<WriteCache>) -> (Method, String) {
     if timings.gain() > WORTH {
         return (Method::Linked, format!("not slower here; {timings}"));
     }
@@ -124,11 +124,11 @@ fn judge(timings: &Timings, cache: Option<WriteCache>) -> (Method, String) {
 
 #[cfg(test)]
 mod tests {
-    use super::timing::Pace;
+    use super::timing::MethodPace;
     use super::*;
 
     fn timings(linked: (u64, u64), dsync: (u64, u64), flushes: Option<u64>) -> Timings {
-        let pace = |(alone, together)| Pace {
+        let pace = |(alone, together)| MethodPace {
             alone: Duration::from_micros(alone),
             together: Duration::from_micros(together),
         };
@@ -141,7 +141,7 @@ mod tests {
     }
 
     fn method(t: &Timings, cache: Option<WriteCache>) -> Method {
-        judge(t, cache).0
+        find_end(t, cache).0
     }
 
     const BACK: Option<WriteCache> = Some(WriteCache::Back { fua: false });

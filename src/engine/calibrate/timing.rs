@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::io::backend::{Backend, Method, Part, UringBackend, Write};
+use crate::io::backend::{Backend, Method, Part, UringBackend, WriteRequest};
 use crate::io::fs::{Access, AlignedBuf, Device, Dir, File, write_full};
 use crate::ring::Memory;
 use crate::segment::Names;
@@ -24,7 +24,7 @@ const HOPELESS: Duration = Duration::from_secs(5);
 
 /// The typical time of a commit.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Pace {
+pub(super) struct MethodPace {
     pub(super) alone: Duration,
     /// With four in flight: time by commits.
     pub(super) together: Duration,
@@ -32,8 +32,8 @@ pub(super) struct Pace {
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Timings {
-    pub(super) linked: Pace,
-    pub(super) dsync: Pace,
+    pub(super) linked: MethodPace,
+    pub(super) dsync: MethodPace,
     /// DSYNC commits that were made one after the other, and the disk's flushes meanwhile: by others
     /// too, so that fewer than commits proves something and more does not.
     pub(super) dsync_commits: u64,
@@ -86,7 +86,7 @@ pub(super) fn run(
             break;
         }
     }
-    let pace = |[alone, together]: &mut [Vec<Duration>; 2]| Pace {
+    let pace = |[alone, together]: &mut [Vec<Duration>; 2]| MethodPace {
         alone: typical(alone),
         together: typical(together),
     };
@@ -152,7 +152,7 @@ impl Bench {
         let buffer = (n % DEPTH as u64) as usize;
         let offset = self.next % BLOCKS * u64::from(self.block);
         self.next += 1;
-        let write = Write {
+        let write = WriteRequest {
             token: n,
             slot: 0,
             offset,

@@ -22,13 +22,13 @@ impl IoLoop {
         if !self.epoch_waits() || self.started || self.closing != Closing::No {
             return;
         }
-        if self.shared.ring.hold_epoch(self.shared.durable.end()) {
+        if self.state.ring.hold_epoch(self.state.durable.end()) {
             // Nothing becomes durable before the first group, and readers elsewhere want to know where the log ends.
-            self.tell(self.shared.durable.end());
+            self.tell(self.state.durable.end());
             self.started = true;
-            self.shared.ring.start();
-        } else if !self.shared.ring.is_out_of_space() {
-            self.shared.nudge_helper();
+            self.state.ring.start();
+        } else if !self.state.ring.is_out_of_space() {
+            self.state.nudge_helper();
         }
     }
 
@@ -44,11 +44,11 @@ impl IoLoop {
             return false;
         }
         self.hold_epoch();
-        let states = self.shared.retire_wanted() > self.setup.oldest || self.shared.is_cut_wanted();
+        let states = self.state.retire_wanted() > self.setup.oldest || self.state.is_cut_wanted();
         if self.started {
-            let holds = !matches!(self.shared.ring.poll(1), Poll::Empty | Poll::Unopened);
+            let holds = !matches!(self.state.ring.poll(1), Poll::Empty | Poll::Unopened);
             if holds || self.marks_close || (states && self.closing == Closing::No) {
-                self.shared.ring.epoch_is_written();
+                self.state.ring.epoch_is_written();
                 return true;
             }
             return false;
@@ -59,10 +59,10 @@ impl IoLoop {
     /// On a full disk, without a block of its own.
     fn take_over_the_mark(&mut self) -> bool {
         let Some(mark) = self.setup.replaceable else { return false };
-        let taken = self.shared.ring.take_over(mark.lsn);
+        let taken = self.state.ring.take_over(mark.lsn);
         if taken {
             self.link = mark.link_before();
-            self.shared.ring.epoch_is_written();
+            self.state.ring.epoch_is_written();
             tracing::warn!("no block is left on a full disk: the last mark is written over");
         }
         taken
@@ -70,19 +70,19 @@ impl IoLoop {
 
     /// Closing a log to which nothing was written: it has its mark already, or gets one if there is a block.
     pub(super) fn close_unwritten(&mut self) {
-        if !self.shared.is_closing() || self.marks_close {
+        if !self.state.is_closing() || self.marks_close {
             return;
         }
-        if !self.setup.clean && !self.full_at_close && self.shared.ring.is_out_of_space() {
+        if !self.setup.clean && !self.full_at_close && self.state.ring.is_out_of_space() {
             // Space is looked for once more.
             self.full_at_close = true;
-            self.shared.ring.look_for_space_again();
-            self.shared.ring.want_segment();
-            self.shared.nudge_helper();
+            self.state.ring.look_for_space_again();
+            self.state.ring.want_segment();
+            self.state.nudge_helper();
             return;
         }
         let (is_full, is_last) =
-            (self.shared.ring.is_out_of_space(), self.shared.ring.is_last_block());
+            (self.state.ring.is_out_of_space(), self.state.ring.is_last_block());
         if self.full_at_close && self.closing == Closing::No && is_last && !is_full {
             return;
         }
@@ -95,20 +95,20 @@ impl IoLoop {
                     return;
                 }
             }
-            self.shared.ring.stop();
+            self.state.ring.stop();
             self.closing = Closing::Draining;
             if marks {
                 // After the epoch group; the extent, if it is open, is taken as it is for the mark.
                 self.marks_close = true;
-                self.granted |= self.shared.ring.seal(true);
+                self.granted |= self.state.ring.seal(true);
                 return;
             }
             if self.started {
-                self.granted |= self.shared.ring.seal(false);
+                self.granted |= self.state.ring.seal(false);
             }
         }
         // Sealed empty, the extent was taken back.
-        if !self.started || self.shared.ring.opened() <= 1 {
+        if !self.started || self.state.ring.opened() <= 1 {
             self.closing = Closing::Finished;
         }
     }

@@ -34,7 +34,7 @@ use std::time::Duration;
 pub(crate) use thread::run;
 
 use crate::durable::Ready;
-use crate::engine::state::Shared;
+use crate::engine::state::LogState;
 use crate::error::Failure;
 use crate::format::{EpochId, Flags, GroupHeader, Link, SegmentHeader};
 use crate::io::backend::{Backend, Completion, Method, Part, SLOTS};
@@ -46,7 +46,7 @@ use crate::segment::end_file::EndFile;
 use crate::stats::in_flight::Place;
 use crate::sys::clock::Clock;
 use groups::Groups;
-use pace::Pace;
+use pace::CommitPace;
 use submit::SLOW_RESERVATION;
 
 /// Tokens of syncs of their own; those of groups are below.
@@ -93,11 +93,11 @@ pub(crate) struct Step {
 }
 
 pub(crate) struct IoLoop {
-    shared: Arc<Shared>,
+    state: Arc<LogState>,
     clock: Arc<dyn Clock>,
     backend: Box<dyn Backend>,
     setup: Setup,
-    pace: Pace,
+    pace: CommitPace,
     /// The segment that groups go to, and its slot.
     current: SegmentHeader,
     slot: usize,
@@ -157,19 +157,19 @@ enum Closing {
 impl IoLoop {
     /// Takes the epoch group as its first; [`IoLoop::step`] submits it.
     pub(crate) fn new(
-        shared: Arc<Shared>,
+        state: Arc<LogState>,
         clock: Arc<dyn Clock>,
         mut backend: Box<dyn Backend>,
         setup: Setup,
     ) -> Result<Self, Failure> {
-        shared.ring.doorbell.connect(backend.waker());
+        state.ring.doorbell.connect(backend.waker());
         backend
             .attach(0, &setup.active_file)
             .map_err(|e| Failure::from_io("attaching the active segment", &e))?;
         if setup.replaceable.is_some() {
-            shared.ring.set_replaceable();
+            state.ring.set_replaceable();
         }
-        if !setup.epoch_waits && shared.ring.take_private().is_none() {
+        if !setup.epoch_waits && state.ring.take_private().is_none() {
             return Err(Failure::new("opening", "no block is left for the epoch group"));
         }
         let mut slots = [None; SLOTS];
@@ -177,7 +177,7 @@ impl IoLoop {
         let mut io_loop = IoLoop {
             clock,
             backend,
-            pace: Pace::new(setup.depth, setup.durability == Durability::EveryGroup),
+            pace: CommitPace::new(setup.depth, setup.durability == Durability::EveryGroup),
             current: setup.active,
             slot: 0,
             slots,
@@ -185,7 +185,7 @@ impl IoLoop {
             next: 0,
             next_release: 0,
             link: setup.link,
-            submitted_end: shared.durable.end(),
+            submitted_end: state.durable.end(),
             outstanding: 0,
             syncing: None,
             syncing_since: 0,
@@ -207,7 +207,7 @@ impl IoLoop {
             granted: false,
             ready: Ready::default(),
             relay_due: None,
-            shared,
+            state,
             setup,
         };
         io_loop.hold_epoch();
@@ -222,7 +222,7 @@ impl IoLoop {
             progress = true;
         }
         // The helper may have failed too.
-        self.failed |= self.shared.durable.is_poisoned();
+        self.failed |= self.state.durable.is_poisoned();
         if self.failed {
             return self.failing_step(progress);
         }
@@ -235,16 +235,16 @@ impl IoLoop {
         self.note_flights();
         if std::mem::take(&mut self.granted) {
             self.submit_queued();
-            self.shared.ring.wake_tasks();
+            self.state.ring.wake_tasks();
             progress = true;
         }
         if let Some((from, to)) = self.to_wake.take() {
-            if self.shared.durable.has_waiters(from, to) {
+            if self.state.durable.has_waiters(from, to) {
                 self.submit_queued();
                 let begun = self.clock.now();
-                self.shared.durable.wake(from, to, &mut self.ready);
+                self.state.durable.wake(from, to, &mut self.ready);
                 let taken = self.clock.now().saturating_sub(begun);
-                self.shared.recorders.wake_time.record(taken);
+                self.state.recorders.wake_time.record(taken);
             }
             progress = true;
         }
@@ -254,7 +254,7 @@ impl IoLoop {
             && !self.failed
             && let Some(mut file) = self.setup.end_file.take()
         {
-            file.seal(&*self.shared.files.dir);
+            file.seal(&*self.state.view.dir);
         }
         let (wake_on, deadline) = self.sleep_until();
         Step { progress: progress || self.failed, finished, wake_on, deadline }
@@ -279,7 +279,7 @@ impl IoLoop {
         if let Err(e) = self.backend.wait(timeout) {
             self.fail(&Failure::from_io("waiting for completions", &e));
             // Without completions nothing in flight is ever known to be done.
-            self.shared.ring.memory.leak();
+            self.state.ring.memory.leak();
             self.outstanding = 0;
         }
     }
@@ -287,7 +287,7 @@ impl IoLoop {
     fn fail(&mut self, failure: &Failure) {
         if !self.failed {
             self.failed = true;
-            self.shared.fail(Failure {
+            self.state.fail(Failure {
                 kind: failure.kind,
                 op: failure.op,
                 os_error: failure.os_error,
@@ -310,7 +310,7 @@ impl IoLoop {
         self.outstanding = self.outstanding.saturating_sub(1);
         let Completion { token, part, result } = completion;
         let now = self.clock.now();
-        let recorders = &self.shared.recorders;
+        let recorders = &self.state.recorders;
         if token >= SYNC_TOKEN {
             self.syncing = None;
             match result {
@@ -348,21 +348,21 @@ impl IoLoop {
     fn advance(&mut self) -> bool {
         let mut moved = false;
         while let Some(group) = self.groups.written(self.next_release) {
-            if self.shared.files.tail.is_wanted() {
-                let buffer = self.shared.ring.index(self.next_release);
-                let start = self.shared.ring.memory.buffer(buffer).cast_const();
+            if self.state.view.tail.is_wanted() {
+                let buffer = self.state.ring.index(self.next_release);
+                let start = self.state.ring.memory.buffer(buffer).cast_const();
                 let used = group.header.used as usize;
                 // SAFETY: the extent is complete and not released, so that the buffer is this
                 // thread's alone (ring invariant 6); finish_buffer and the producers initialised
                 // its first `used` bytes, and the slice ends before release().
                 let used = unsafe { std::slice::from_raw_parts(start, used) };
-                self.shared.files.tail.push(group.header, used);
+                self.state.view.tail.push(group.header, used);
             }
-            self.granted |= self.shared.ring.release(self.next_release);
+            self.granted |= self.state.ring.release(self.next_release);
             self.next_release += 1;
             moved = true;
         }
-        let from = self.shared.durable.end();
+        let from = self.state.durable.end();
         let mut durable = None;
         let mut cut = false;
         let mut newest_record = 0;
@@ -374,33 +374,33 @@ impl IoLoop {
             }
             let now = *now.get_or_insert_with(|| self.clock.now());
             let taken = now.saturating_sub(group.submitted_at);
-            self.shared.recorders.commit_time.record(taken);
+            self.state.recorders.commit_time.record(taken);
             if group.header.flags.has(Flags::CUT) {
                 // Before the durable end passes it: readers below that know of it.
-                self.shared.files.cuts.add(Cut { from: group.header.cut_from, to: group.lsn });
+                self.state.view.cuts.add(Cut { from: group.header.cut_from, to: group.lsn });
                 cut = true;
             }
         }
         if let Some((end, oldest)) = durable {
             self.tell(end);
-            self.shared.durable.advance(end);
+            self.state.durable.advance(end);
             if cut {
-                self.shared.cut_settled();
+                self.state.cut_settled();
             }
             // The hook on sealed segments waits for the end to pass them.
             let passed = self.slots.iter().flatten().any(|&base| from <= base && base < end);
-            if passed && self.shared.released() != u64::MAX {
-                self.shared.ring_sealed();
+            if passed && self.state.released() != u64::MAX {
+                self.state.ring_sealed();
             }
-            self.shared.set_retired(oldest);
-            self.shared.set_newest_record(newest_record);
+            self.state.set_retired(oldest);
+            self.state.set_newest_record(newest_record);
             let from = self.to_wake.map_or(from, |(first, _)| first);
             self.to_wake = Some((from, end));
             self.detach_left_segments();
             if !self.started {
                 // The epoch group is durable: producers may come.
                 self.started = true;
-                self.shared.ring.start();
+                self.state.ring.start();
             }
             moved = true;
         }
@@ -410,7 +410,7 @@ impl IoLoop {
     /// Tells other processes, before anybody in this one is told: what was acknowledged is seen there.
     fn tell(&mut self, end: u64) {
         if let Some(file) = &mut self.setup.end_file
-            && !file.say(end, self.shared.files.cuts.newest())
+            && !file.say(end, self.state.view.cuts.newest())
         {
             tracing::warn!("the durable end can no longer be told to other processes");
             self.setup.end_file = None;
@@ -427,13 +427,13 @@ impl IoLoop {
             let linked = self.groups.syncing_linked().map(|sequence| sequence + 1);
             sync = self.syncing.or(linked).unwrap_or(0);
         }
-        self.shared.flights.set(Place::Write, write);
-        self.shared.flights.set(Place::Sync, sync);
+        self.state.in_flight.set(Place::Write, write);
+        self.state.in_flight.set(Place::Sync, sync);
     }
 
     /// True: user code has run, which may have taken any time.
     fn heed_left_tasks(&mut self) -> bool {
-        if !self.shared.durable.has_left_tasks() {
+        if !self.state.durable.has_left_tasks() {
             self.relay_due = None;
             return false;
         }
@@ -441,7 +441,7 @@ impl IoLoop {
         let due = now >= *self.relay_due.get_or_insert(now + RELAY);
         if due {
             self.relay_due = None;
-            self.shared.durable.pass_on();
+            self.state.durable.pass_on();
         }
         due
     }
@@ -451,7 +451,7 @@ impl IoLoop {
             if self.slots[slot].is_some() && slot != self.slot && !self.groups.uses(slot) {
                 self.backend.detach(slot);
                 self.slots[slot] = None;
-                self.shared.nudge_helper();
+                self.state.nudge_helper();
             }
         }
     }
@@ -461,44 +461,44 @@ impl IoLoop {
             self.close_unwritten();
             return;
         }
-        if self.closing == Closing::No && self.started && self.shared.is_closing() {
-            self.shared.ring.stop();
-            self.full_at_close = self.shared.ring.is_out_of_space();
-            self.shared.ring.look_for_space_again();
-            self.granted |= self.shared.ring.seal(true);
+        if self.closing == Closing::No && self.started && self.state.is_closing() {
+            self.state.ring.stop();
+            self.full_at_close = self.state.ring.is_out_of_space();
+            self.state.ring.look_for_space_again();
+            self.granted |= self.state.ring.seal(true);
             self.closing = Closing::Draining;
         }
         if self.closing == Closing::Draining
             && self.groups.is_empty()
-            && self.shared.ring.opened() == self.next
+            && self.state.ring.opened() == self.next
         {
             // A full disk does not matter while the segment has blocks left; the last one is for what makes room.
-            let keeps = self.full_at_close && self.shared.ring.is_last_block();
-            if self.closed || (keeps && self.shared.ring.is_out_of_space()) {
+            let keeps = self.full_at_close && self.state.ring.is_last_block();
+            if self.closed || (keeps && self.state.ring.is_out_of_space()) {
                 self.closing = Closing::Finished;
             } else if keeps {
-                self.shared.ring.want_segment();
-                self.shared.nudge_helper();
-            } else if self.shared.ring.take_private().is_some() {
+                self.state.ring.want_segment();
+                self.state.nudge_helper();
+            } else if self.state.ring.take_private().is_some() {
                 self.closing = Closing::Marked;
-            } else if self.shared.ring.is_out_of_space() {
+            } else if self.state.ring.is_out_of_space() {
                 // Everything is durable, and the end goes without a mark.
                 self.closing = Closing::Finished;
             } else {
                 // No block is left for the mark: the helper prepares a segment and rings.
-                self.shared.nudge_helper();
+                self.state.nudge_helper();
             }
         }
         if self.closing == Closing::Marked
             && self.groups.is_empty()
-            && self.shared.ring.opened() == self.next
+            && self.state.ring.opened() == self.next
         {
             self.closing = Closing::Finished;
         }
     }
 
     fn eager(&self) -> usize {
-        let commit = &self.shared.commit;
+        let commit = &self.state.commit;
         self.pace.eager(commit.method(), commit.is_parallel())
     }
 

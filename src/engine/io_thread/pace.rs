@@ -11,7 +11,7 @@ const SMALL: u32 = 64 << 10;
 const FEW: u32 = 16;
 
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Pace {
+pub(super) struct CommitPace {
     pub(super) depth: usize,
     /// Every group is synced, rather than several at a time.
     pub(super) every_group: bool,
@@ -25,9 +25,9 @@ pub(super) struct Pace {
 /// Nanoseconds between groups beyond which they are no traffic.
 const LONGEST_GAP: u64 = 5_000_000_000;
 
-impl Pace {
+impl CommitPace {
     pub(super) fn new(depth: usize, every_group: bool) -> Self {
-        Pace { depth, every_group, last_len: 0, last_records: 0, last_at: None, gap: 0 }
+        CommitPace { depth, every_group, last_len: 0, last_records: 0, last_at: None, gap: 0 }
     }
 
     pub(super) fn submitted(&mut self, len: u32, records: u32) {
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     fn eager(len: u32, records: u32, method: Method, parallel: bool) -> usize {
-        let mut pace = Pace::new(4, true);
+        let mut pace = CommitPace::new(4, true);
         pace.submitted(len, records);
         pace.eager(method, parallel)
     }
@@ -106,7 +106,7 @@ mod tests {
     fn groups_that_come_regularly_are_sealed_once_after_the_last() {
         const MS: u64 = 1_000_000;
         let idle_seal = Duration::from_millis(20);
-        let mut pace = Pace::new(4, true);
+        let mut pace = CommitPace::new(4, true);
         pace.records_at(0);
         assert_eq!(pace.pause(idle_seal), idle_seal);
         for n in 1..100 {
@@ -124,9 +124,9 @@ mod tests {
 
     #[test]
     fn the_depth_bounds_it_and_other_modes_do_not_sync_groups() {
-        let mut pace = Pace::new(1, true);
+        let mut pace = CommitPace::new(1, true);
         pace.submitted(4096, 40);
         assert_eq!(pace.eager(Method::Linked, true), 1);
-        assert_eq!(Pace::new(4, false).eager(Method::Dsync, true), 1);
+        assert_eq!(CommitPace::new(4, false).eager(Method::Dsync, true), 1);
     }
 }

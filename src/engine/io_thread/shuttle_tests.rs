@@ -11,17 +11,17 @@ use std::time::Duration;
 
 use super::{IoLoop, Setup};
 use crate::durable::Durable;
-use crate::engine::state::Shared;
-use crate::engine::view::Files;
+use crate::engine::log_view::LogView;
+use crate::engine::state::LogState;
 use crate::format::{EpochId, Link, SegmentHeader};
-use crate::io::backend::{Backend, Completion, Method, Part, Write};
+use crate::io::backend::{Backend, Completion, Method, Part, WriteRequest};
 use crate::io::fs::{Access, Dir, Entry, File};
 use crate::options::Durability;
 use crate::positions::Consumers;
 use crate::ring::{Placement, Ring, Wake};
 use crate::segment::cuts::Cuts;
-use crate::segment::recent::Tail;
-use crate::segment::{Names, Table};
+use crate::segment::recent::RecentGroups;
+use crate::segment::{Names, SegmentTable};
 use crate::sys::clock::Clock;
 use crate::sys::sync::loom;
 use loom::sync::{Arc as ModelArc, Notify};
@@ -126,7 +126,7 @@ impl Backend for Patient {
         Ok(())
     }
     fn detach(&mut self, _: usize) {}
-    unsafe fn write(&mut self, w: Write) {
+    unsafe fn write(&mut self, w: WriteRequest) {
         let completion = |part, n| Completion { token: w.token, part, result: Ok(n) };
         self.queued.push_back(completion(Part::Write, w.len));
         if w.method == Method::Linked {
@@ -156,7 +156,7 @@ impl Backend for Patient {
     }
 }
 
-fn shared(durability: Durability) -> Arc<Shared> {
+fn state(durability: Durability) -> Arc<LogState> {
     let first = u64::from(BLOCK);
     let placement = Placement {
         next: first,
@@ -168,13 +168,14 @@ fn shared(durability: Durability) -> Arc<Shared> {
     let dir: Arc<dyn Dir> = Arc::new(Nothing);
     let names = Names::new("wal");
     let consumers = Consumers::load(&*dir, &names, &[], [0; 16], None).unwrap();
-    let files = Files::new(Table::new([], []), &dir, &names, Tail::new(0), Cuts::new());
+    let files =
+        LogView::new(SegmentTable::new([], []), &dir, &names, RecentGroups::new(0), Cuts::new());
     let ring = Ring::new(2 * BLOCK, 2, placement);
     let durable = Durable::new(first, durability != Durability::EveryGroup);
-    Arc::new(Shared::new(ring, durable, files, consumers, 0))
+    Arc::new(LogState::new(ring, durable, files, consumers, 0))
 }
 
-fn io_loop(shared: &Arc<Shared>, durability: Durability) -> IoLoop {
+fn io_loop(state: &Arc<LogState>, durability: Durability) -> IoLoop {
     let backend = Patient {
         queued: VecDeque::new(),
         done: VecDeque::new(),
@@ -207,51 +208,51 @@ fn io_loop(shared: &Arc<Shared>, durability: Durability) -> IoLoop {
         end_file: None,
     };
     let clock: Arc<dyn Clock> = Arc::new(StoppedClock);
-    IoLoop::new(Arc::clone(shared), clock, Box::new(backend), setup).unwrap()
+    IoLoop::new(Arc::clone(state), clock, Box::new(backend), setup).unwrap()
 }
 
 /// Appends, and waits for each record: half of the producers at once, the others for every second.
-fn produce(shared: &Shared, producer: u64) {
+fn produce(state: &LogState, producer: u64) {
     for n in 0..RECORDS {
         let len = 1024 * (1 + (producer + n) % 3);
-        let ring = &shared.ring;
+        let ring = &state.ring;
         let mut room = ring.try_reserve(len).or_else(|_| ring.reserve_or_wait(len)).unwrap();
         let lsn = room.lsn();
         room.bytes();
         room.publish(1);
         if producer % 2 == 0 || n % 2 == 1 {
-            if shared.durable.demand(lsn + 1) {
+            if state.durable.demand(lsn + 1) {
                 ring.doorbell.ring();
             }
-            shared.durable.wait(lsn).unwrap();
-            assert!(shared.durable.end() > lsn);
+            state.durable.wait(lsn).unwrap();
+            assert!(state.durable.end() > lsn);
         }
     }
 }
 
 fn run(durability: Durability) {
-    let shared = shared(durability);
+    let state = state(durability);
     let io = {
-        let shared = Arc::clone(&shared);
-        let io_loop = io_loop(&shared, durability);
-        thread::spawn(move || super::run(&shared, io_loop))
+        let state = Arc::clone(&state);
+        let io_loop = io_loop(&state, durability);
+        thread::spawn(move || super::run(&state, io_loop))
     };
     // As opening does: nobody appends before the epoch is durable.
-    shared.durable.wait(u64::from(BLOCK)).unwrap();
+    state.durable.wait(u64::from(BLOCK)).unwrap();
     let producers: Vec<_> = (0..PRODUCERS)
         .map(|producer| {
-            let shared = Arc::clone(&shared);
-            thread::spawn(move || produce(&shared, producer))
+            let state = Arc::clone(&state);
+            thread::spawn(move || produce(&state, producer))
         })
         .collect();
     for producer in producers {
         producer.join().unwrap();
     }
-    shared.begin_close();
+    state.begin_close();
     io.join().unwrap();
-    assert!(!shared.durable.is_poisoned());
-    assert!(shared.durable.end() >= shared.ring.reserved_end(), "what was appended is durable");
-    assert_eq!(shared.counters.records.get(), PRODUCERS * RECORDS);
+    assert!(!state.durable.is_poisoned());
+    assert!(state.durable.end() >= state.ring.reserved_end(), "what was appended is durable");
+    assert_eq!(state.counters.records.get(), PRODUCERS * RECORDS);
 }
 
 fn check(durability: Durability) {

@@ -7,10 +7,10 @@ use super::IoLoop;
 use super::groups::Group;
 use crate::error::Failure;
 use crate::format::{Flags, GROUP_HEADER, GroupHeader, Seed, write_abort};
-use crate::io::backend::{Method, Write};
+use crate::io::backend::{Method, WriteRequest};
 use crate::lsn::align_up;
 use crate::options::Durability;
-use crate::ring::{Poll, Sealed};
+use crate::ring::{Poll, SealedExtent};
 
 /// A reservation that is filled for longer is told of; one that was made for a task, which may never be
 /// polled again, is taken back.
@@ -30,11 +30,11 @@ impl IoLoop {
         loop {
             let flying = self.groups.flying();
             if flying >= self.setup.depth
-                || self.next >= self.next_release + self.shared.ring.buffers() as u64
+                || self.next >= self.next_release + self.state.ring.buffers() as u64
             {
                 return progress;
             }
-            match self.shared.ring.poll(self.next) {
+            match self.state.ring.poll(self.next) {
                 Poll::Complete(sealed) => {
                     self.filling_since = None;
                     if !self.submit_group(sealed) {
@@ -46,12 +46,12 @@ impl IoLoop {
                     }
                 }
                 Poll::Open if flying < self.eager() && self.delay_is_over() => {
-                    self.granted |= self.shared.ring.seal(false);
+                    self.granted |= self.state.ring.seal(false);
                 }
                 // What was taken back may be all that was missing.
                 Poll::Filling if self.note_filling() => progress = true,
                 Poll::Filling => return progress,
-                Poll::Empty if self.control_is_due() => self.granted |= self.shared.ring.seal(true),
+                Poll::Empty if self.control_is_due() => self.granted |= self.state.ring.seal(true),
                 Poll::Empty => {
                     self.queued_from = (flying > 0).then(|| self.clock.now());
                     return progress;
@@ -65,17 +65,17 @@ impl IoLoop {
     /// Whether a control group was given the block that is kept for when there is no space: for what
     /// makes space, and for a cut.
     fn last_block_is_due(&self) -> bool {
-        let retires = self.shared.retire_wanted() > self.setup.oldest;
+        let retires = self.state.retire_wanted() > self.setup.oldest;
         self.closing == Closing::No
             && self.groups.is_empty()
-            && (retires || self.shared.is_cut_wanted())
-            && self.shared.ring.take_last_block()
+            && (retires || self.state.is_cut_wanted())
+            && self.state.ring.take_last_block()
     }
 
     fn delay_is_over(&mut self) -> bool {
         let delay = self.setup.commit_delay;
         // Who waits for room in the next extent is company enough.
-        if delay.is_zero() || self.shared.is_closing() || self.shared.ring.has_queue() {
+        if delay.is_zero() || self.state.is_closing() || self.state.ring.has_queue() {
             return true;
         }
         let now = self.clock.now();
@@ -88,10 +88,10 @@ impl IoLoop {
         let now = self.clock.now();
         let since = *self.filling_since.get_or_insert(now);
         if since != u64::MAX && now.saturating_sub(since) > SLOW_RESERVATION {
-            self.shared.counters.slow_reservations.add(1);
+            self.state.counters.slow_reservations.add(1);
             tracing::warn!("a producer has not filled its reservation for more than 10 ms");
             self.filling_since = Some(u64::MAX);
-            let missed = self.shared.ring.take_back(self.next);
+            let missed = self.state.ring.take_back(self.next);
             let any = !missed.is_empty();
             let (seed, tag) = (Seed::new(&self.setup.log_id), self.setup.epoch.tag());
             for mut room in missed {
@@ -109,7 +109,7 @@ impl IoLoop {
         if !self.groups.is_empty() || self.closing != Closing::No {
             return false;
         }
-        if self.shared.retire_wanted() > self.setup.oldest || self.shared.is_cut_wanted() {
+        if self.state.retire_wanted() > self.setup.oldest || self.state.is_cut_wanted() {
             return true;
         }
         if self.marked {
@@ -121,7 +121,7 @@ impl IoLoop {
     }
 
     /// False: the group has to wait.
-    fn submit_group(&mut self, sealed: Sealed) -> bool {
+    fn submit_group(&mut self, sealed: SealedExtent) -> bool {
         let control = sealed.used == GROUP_HEADER;
         if control && !self.groups.is_empty() {
             return false;
@@ -130,25 +130,25 @@ impl IoLoop {
             return false;
         }
         let len = align_up(u64::from(sealed.used), u64::from(self.setup.block)) as u32;
-        let wanted = self.shared.retire_wanted();
+        let wanted = self.state.retire_wanted();
         let mut flags = Flags::NONE;
         if control {
             flags = match self.closing {
                 _ if self.next == 0 => Flags::EPOCH,
                 Closing::No if wanted > self.setup.oldest => Flags::RETENTION,
-                Closing::No if self.shared.is_cut_wanted() => Flags::NONE,
+                Closing::No if self.state.is_cut_wanted() => Flags::NONE,
                 Closing::No => Flags::IDLE_SEAL,
                 _ => Flags::CLEAN_CLOSE,
             };
         }
         if wanted > self.setup.oldest {
             self.setup.oldest = wanted;
-            self.shared.set_retiring(wanted);
+            self.state.set_retiring(wanted);
             // The helper waits until this header is durable, in every mode.
             self.sync_until = self.sync_until.max(sealed.lsn + u64::from(len));
         }
         // What is appended from now on lies above the cut, also in this group.
-        let cut = self.shared.take_cut();
+        let cut = self.state.take_cut();
         if cut.is_some() {
             flags = flags.and(Flags::CUT);
             self.sync_until = self.sync_until.max(sealed.lsn + u64::from(len));
@@ -158,7 +158,7 @@ impl IoLoop {
             log_id: self.setup.log_id,
             epoch: self.setup.epoch,
             // Only an epoch group that takes a mark's place lies below the end.
-            durable_end: self.shared.durable.end().min(sealed.lsn),
+            durable_end: self.state.durable.end().min(sealed.lsn),
             prev: self.link.lsn,
             prev_hash: self.link.hash,
             used: sealed.used,
@@ -170,15 +170,15 @@ impl IoLoop {
             last_cut: self.link.last_cut,
             cut_from: cut.unwrap_or(0),
         };
-        let buffer = self.shared.ring.index(self.next);
+        let buffer = self.state.ring.index(self.next);
         let start = self.finish_buffer(buffer, &header, len);
         let synced_alone = control || self.setup.durability == Durability::EveryGroup;
-        let method = if synced_alone { self.shared.commit.method() } else { Method::Plain };
+        let method = if synced_alone { self.state.commit.method() } else { Method::Plain };
         // SAFETY: the extent is complete, so that nobody writes to its buffer before release(),
         // which comes after the write's completion (invariant 3). finish_buffer has initialised
         // start..start + len. The ring's memory outlives the backend, or is leaked.
         unsafe {
-            self.backend.write(Write {
+            self.backend.write(WriteRequest {
                 token: self.next,
                 slot: self.slot,
                 offset: sealed.lsn - self.current.base,
@@ -212,16 +212,16 @@ impl IoLoop {
         self.marked = control && cut.is_none();
         self.closed = flags.has(Flags::CLEAN_CLOSE);
         self.pace.submitted(len, sealed.records);
-        self.shared.durable.set_crowd(sealed.records);
+        self.state.durable.set_crowd(sealed.records);
         self.idle_due = None;
         self.delay_due = None;
         self.count(&sealed, control, len, method);
         if !control {
             self.pace.records_at(now);
             let waited = self.queued_from.map_or(0, |from| now.saturating_sub(from));
-            self.shared.recorders.queue_time.record(waited);
+            self.state.recorders.queue_time.record(waited);
             let held = self.submitted_end - self.groups.first_lsn().unwrap_or(header.lsn);
-            self.shared.recorders.ring_bytes.record(held);
+            self.state.recorders.ring_bytes.record(held);
         }
         self.queued_from = Some(now);
         true
@@ -229,7 +229,7 @@ impl IoLoop {
 
     /// Writes the header and the zero padding around what the producers wrote.
     fn finish_buffer(&self, buffer: usize, header: &GroupHeader, len: u32) -> *const u8 {
-        let start = self.shared.ring.memory.buffer(buffer);
+        let start = self.state.ring.memory.buffer(buffer);
         let mut bytes = [0; GROUP_HEADER as usize];
         header.encode(&mut bytes);
         let used = header.used as usize;
@@ -243,8 +243,8 @@ impl IoLoop {
         start
     }
 
-    fn count(&self, sealed: &Sealed, control: bool, len: u32, method: Method) {
-        let counters = &self.shared.counters;
+    fn count(&self, sealed: &SealedExtent, control: bool, len: u32, method: Method) {
+        let counters = &self.state.counters;
         if control {
             counters.control_groups.add(1);
         } else {
@@ -252,10 +252,10 @@ impl IoLoop {
             counters.depth_sum.add(self.groups.flying() as u64);
             counters.records.add(u64::from(sealed.records));
             counters.record_bytes.add(u64::from(sealed.used - GROUP_HEADER));
-            self.shared.recorders.group_records.record(u64::from(sealed.records));
+            self.state.recorders.group_records.record(u64::from(sealed.records));
         }
         counters.group_bytes.add(u64::from(len));
-        self.shared.recorders.group_bytes.record(u64::from(len));
+        self.state.recorders.group_bytes.record(u64::from(len));
         match method {
             Method::Plain => {}
             Method::Linked => counters.syncs.add(1),
@@ -275,7 +275,7 @@ impl IoLoop {
         }
         let Some(slot) = self.slots.iter().position(Option::is_none) else { return false };
         let base = self.current.end();
-        let Some(spare) = self.shared.files.table.activate(base, self.clock.now()) else {
+        let Some(spare) = self.state.view.table.activate(base, self.clock.now()) else {
             let detail = format!("no prepared segment at {base} for a group at {lsn}");
             self.fail(&Failure::new("rotation", detail));
             return false;
@@ -288,8 +288,8 @@ impl IoLoop {
         self.slots[slot] = Some(base);
         self.slot = slot;
         self.current = spare.header;
-        self.shared.counters.rotations.add(1);
-        self.shared.nudge_helper();
+        self.state.counters.rotations.add(1);
+        self.state.nudge_helper();
         self.detach_left_segments();
         true
     }
@@ -311,14 +311,14 @@ impl IoLoop {
             }
             Durability::EveryGroup | Durability::Manual => {}
         }
-        if self.shared.retire_wanted() > self.setup.oldest || self.shared.is_cut_wanted() {
+        if self.state.retire_wanted() > self.setup.oldest || self.state.is_cut_wanted() {
             // No group has come to say so; the control group that will needs everything durable.
             self.sync_until = self.sync_until.max(self.submitted_end);
         }
         let closing = self.closing != Closing::No;
         // A position between two segments is demanded too by whoever waits for it.
-        let wanted = self.sync_until > first.lsn
-            || self.shared.durable.demanded() > self.shared.durable.end();
+        let wanted =
+            self.sync_until > first.lsn || self.state.durable.demanded() > self.state.durable.end();
         if self.syncing.is_some() || !(closing || wanted) || !first.written {
             return false;
         }
@@ -329,7 +329,7 @@ impl IoLoop {
         self.syncing = Some(self.sync_ids);
         self.syncing_since = self.clock.now();
         self.outstanding += 1;
-        self.shared.counters.syncs.add(1);
+        self.state.counters.syncs.add(1);
         true
     }
 }

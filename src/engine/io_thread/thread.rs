@@ -4,22 +4,22 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::IoLoop;
-use crate::engine::state::Shared;
+use crate::engine::state::LogState;
 use crate::error::Failure;
 
 /// Steps the loop until it has finished. A panic in it poisons the log.
-pub(crate) fn run(shared: &Arc<Shared>, io_loop: IoLoop) {
-    let ran = catch_unwind(AssertUnwindSafe(|| run_until_finished(shared, io_loop)));
-    shared.durable.pass_on();
-    shared.set_io_ended();
+pub(crate) fn run(state: &Arc<LogState>, io_loop: IoLoop) {
+    let ran = catch_unwind(AssertUnwindSafe(|| run_until_finished(state, io_loop)));
+    state.durable.pass_on();
+    state.set_io_ended();
     if ran.is_err() {
         // What was in flight when the backend was dropped may still be.
-        shared.ring.memory.leak();
-        shared.fail(Failure::new("the I/O thread", "it panicked"));
+        state.ring.memory.leak();
+        state.fail(Failure::new("the I/O thread", "it panicked"));
     }
 }
 
-fn run_until_finished(shared: &Arc<Shared>, mut io_loop: IoLoop) {
+fn run_until_finished(state: &Arc<LogState>, mut io_loop: IoLoop) {
     loop {
         let mut step = io_loop.step();
         if step.finished {
@@ -30,10 +30,10 @@ fn run_until_finished(shared: &Arc<Shared>, mut io_loop: IoLoop) {
         }
         if let Some(wake_on) = step.wake_on {
             // Armed first, looked again second: see the doorbell's invariants.
-            shared.ring.doorbell.arm(wake_on);
+            state.ring.doorbell.arm(wake_on);
             let again = io_loop.step();
             if again.progress || again.finished || again.wake_on != step.wake_on {
-                shared.ring.doorbell.disarm();
+                state.ring.doorbell.disarm();
                 if again.finished {
                     return;
                 }
@@ -41,8 +41,8 @@ fn run_until_finished(shared: &Arc<Shared>, mut io_loop: IoLoop) {
             }
             step = again;
         }
-        shared.counters.io_sleeps.add(1);
+        state.counters.io_sleeps.add(1);
         io_loop.wait(step.deadline);
-        shared.ring.doorbell.disarm();
+        state.ring.doorbell.disarm();
     }
 }

@@ -13,7 +13,7 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::engine::state::Shared;
+use crate::engine::state::LogState;
 use crate::hooks::{OnStall, Stall, StallKind};
 use crate::stats::in_flight::Place;
 use crate::sys::clock::Clock;
@@ -37,7 +37,7 @@ struct Seen {
 
 #[derive(Debug)]
 pub(crate) struct Watchdog {
-    shared: Arc<Shared>,
+    state: Arc<LogState>,
     clock: Arc<dyn Clock>,
     threshold: u64,
     on_stall: Option<OnStall>,
@@ -50,14 +50,14 @@ pub(crate) struct Watchdog {
 
 impl Watchdog {
     pub(crate) fn new(
-        shared: Arc<Shared>,
+        state: Arc<LogState>,
         clock: Arc<dyn Clock>,
         threshold: Duration,
         on_stall: Option<OnStall>,
     ) -> Self {
         let threshold = threshold.as_nanos() as u64;
         let (seen, last) = (Default::default(), clock.now());
-        Watchdog { shared, clock, threshold, on_stall, seen, quiet: 0, watched: 0, last }
+        Watchdog { state, clock, threshold, on_stall, seen, quiet: 0, watched: 0, last }
     }
 
     /// Counts the time since the last look, if it can have been watched.
@@ -83,7 +83,7 @@ impl Watchdog {
         let mut longest = 0;
         let mut busy = false;
         for place in Place::ALL {
-            let token = self.shared.flights.get(place);
+            let token = self.state.in_flight.get(place);
             let seen = self.seen[place as usize];
             let lasted = now.saturating_sub(seen.since);
             let stalled = seen.tell_at > self.threshold;
@@ -97,7 +97,7 @@ impl Watchdog {
                 if lasted >= seen.tell_at {
                     self.seen[place as usize].tell_at = lasted.saturating_mul(2);
                     if !stalled {
-                        self.shared.counters.stalls.add(1);
+                        self.state.counters.stalls.add(1);
                     }
                     self.tell(place, lasted, false);
                 }
@@ -106,7 +106,7 @@ impl Watchdog {
                 }
             }
         }
-        self.shared.flights.stalled.store(longest, Ordering::Relaxed);
+        self.state.in_flight.stalled.store(longest, Ordering::Relaxed);
         self.quiet = if busy { 0 } else { self.quiet + 1 };
         (self.quiet < QUIET_LOOKS).then(|| Duration::from_nanos(self.pause()))
     }
@@ -118,7 +118,7 @@ impl Watchdog {
             Place::Segment => StallKind::Segment,
         };
         let stall = Stall { kind, lasted: Duration::from_nanos(lasted), over };
-        let (dir, lasted_ms) = (self.shared.files.dir.path_of(""), lasted / 1_000_000);
+        let (dir, lasted_ms) = (self.state.view.dir.path_of(""), lasted / 1_000_000);
         if over {
             tracing::info!(dir = %dir.display(), %kind, lasted_ms, "the disk answers again");
         } else {
@@ -133,11 +133,11 @@ impl Watchdog {
 }
 
 /// Looks until the log has ended.
-pub(crate) fn run(shared: &Arc<Shared>, mut watchdog: Watchdog) {
-    while !shared.flights.is_over() {
+pub(crate) fn run(state: &Arc<LogState>, mut watchdog: Watchdog) {
+    while !state.in_flight.is_over() {
         match watchdog.look() {
-            Some(pause) => shared.flights.pause(pause),
-            None => shared.flights.sleep(),
+            Some(pause) => state.in_flight.pause(pause),
+            None => state.in_flight.sleep(),
         }
     }
     // What was told of as lasting is told of as over.

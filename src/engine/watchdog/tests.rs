@@ -4,16 +4,16 @@ use std::time::Duration;
 
 use super::Watchdog;
 use crate::durable::Durable;
-use crate::engine::state::Shared;
-use crate::engine::view::Files;
+use crate::engine::log_view::LogView;
+use crate::engine::state::LogState;
 use crate::hooks::{OnStall, Stall, StallKind};
 use crate::io::fs::sim::SimDisk;
 use crate::positions::Consumers;
 use crate::ring::{Placement, Ring};
 use crate::segment::cuts::Cuts;
-use crate::segment::recent::Tail;
-use crate::segment::{Names, Table};
-use crate::stats::in_flight::{Flights, Place};
+use crate::segment::recent::RecentGroups;
+use crate::segment::{Names, SegmentTable};
+use crate::stats::in_flight::{InFlight, Place};
 use crate::sys::clock::Clock;
 use crate::sys::sync::{Ordering, lock};
 
@@ -31,7 +31,7 @@ impl Clock for Hand {
 }
 
 struct Watched {
-    shared: Arc<Shared>,
+    state: Arc<LogState>,
     clock: Arc<Hand>,
     watchdog: Watchdog,
     told: Arc<Mutex<Vec<Stall>>>,
@@ -49,26 +49,26 @@ impl Watched {
         let dir = SimDisk::new().dir();
         let names = Names::new("wal");
         let consumers = Consumers::load(&*dir, &names, &[], [0; 16], None).unwrap();
-        let table = Table::new([], Vec::new());
-        let files = Files::new(table, &dir, &names, Tail::new(0), Cuts::new());
+        let table = SegmentTable::new([], Vec::new());
+        let files = LogView::new(table, &dir, &names, RecentGroups::new(0), Cuts::new());
         let ring = Ring::new(4096, 2, placement);
-        let shared = Shared::new(ring, Durable::new(4096, false), files, consumers, 0);
-        let shared = Arc::new(shared);
+        let state = LogState::new(ring, Durable::new(4096, false), files, consumers, 0);
+        let state = Arc::new(state);
         let clock = Arc::new(Hand::default());
         let told = Arc::new(Mutex::new(Vec::new()));
         let notes = Arc::clone(&told);
         let on_stall = OnStall(Arc::new(move |stall: &Stall| lock(&notes).push(*stall)));
         let watchdog = Watchdog::new(
-            Arc::clone(&shared),
+            Arc::clone(&state),
             Arc::<Hand>::clone(&clock),
             Duration::from_millis(100),
             Some(on_stall),
         );
-        Watched { shared, clock, watchdog, told }
+        Watched { state, clock, watchdog, told }
     }
 
-    fn flights(&self) -> &Flights {
-        &self.shared.flights
+    fn in_flight(&self) -> &InFlight {
+        &self.state.in_flight
     }
 
     /// Looks as often as the watchdog wants to, for so long.
@@ -90,10 +90,10 @@ impl Watched {
 #[test]
 fn a_stall_is_told_of_at_the_threshold_at_each_doubling_and_when_it_is_over() {
     let mut w = Watched::new();
-    w.flights().set(Place::Sync, 7);
+    w.in_flight().set(Place::Sync, 7);
     w.pass(90);
     assert_eq!(w.told(), []);
-    assert_eq!(w.shared.flights.stalled.load(Ordering::Relaxed), 0);
+    assert_eq!(w.state.in_flight.stalled.load(Ordering::Relaxed), 0);
     w.pass(900);
     let sync = |ms, over| (StallKind::Sync, ms, over);
     let told = w.told();
@@ -101,37 +101,37 @@ fn a_stall_is_told_of_at_the_threshold_at_each_doubling_and_when_it_is_over() {
     assert!(told.iter().all(|t| t.0 == StallKind::Sync && !t.2), "{told:?}");
     assert!((100..=125).contains(&told[0].1), "{told:?}");
     assert!(told.windows(2).all(|t| t[1].1 >= 2 * t[0].1), "{told:?}");
-    assert_eq!(w.shared.flights.stalled.load(Ordering::Relaxed), 990_000_000);
-    assert_eq!(w.shared.counters.read().stalls, 1);
-    w.flights().set(Place::Sync, 0);
+    assert_eq!(w.state.in_flight.stalled.load(Ordering::Relaxed), 990_000_000);
+    assert_eq!(w.state.counters.read().stalls, 1);
+    w.in_flight().set(Place::Sync, 0);
     w.pass(25);
     assert_eq!(w.told(), [sync(990, true)]);
-    assert_eq!(w.shared.flights.stalled.load(Ordering::Relaxed), 0);
+    assert_eq!(w.state.in_flight.stalled.load(Ordering::Relaxed), 0);
 }
 
 #[test]
 fn a_log_that_moves_is_not_stalled_however_long_it_is_busy() {
     let mut w = Watched::new();
     for token in 1..500 {
-        w.flights().set(Place::Write, token);
+        w.in_flight().set(Place::Write, token);
         w.pass(20);
     }
     assert_eq!(w.told(), []);
-    assert_eq!(w.shared.counters.read().stalls, 0);
+    assert_eq!(w.state.counters.read().stalls, 0);
 }
 
 #[test]
 fn places_are_watched_apart_and_an_idle_log_is_not_looked_at() {
     let mut w = Watched::new();
-    w.flights().set(Place::Segment, 1);
+    w.in_flight().set(Place::Segment, 1);
     for token in 1..50 {
-        w.flights().set(Place::Write, token);
+        w.in_flight().set(Place::Write, token);
         w.pass(10);
     }
     let told = w.told();
     assert!(told.len() >= 2 && told.iter().all(|t| t.0 == StallKind::Segment), "{told:?}");
-    w.flights().set(Place::Segment, 0);
-    w.flights().set(Place::Write, 0);
+    w.in_flight().set(Place::Segment, 0);
+    w.in_flight().set(Place::Write, 0);
     let looks = (0..100).take_while(|_| w.watchdog.look().is_some()).count();
     assert!(looks < 10, "{looks}");
 }
@@ -140,9 +140,9 @@ fn places_are_watched_apart_and_an_idle_log_is_not_looked_at() {
 fn a_panic_in_the_callback_is_caught() {
     let mut w = Watched::new();
     w.watchdog.on_stall = Some(OnStall(Arc::new(|_| panic!("from the callback"))));
-    w.flights().set(Place::Write, 1);
+    w.in_flight().set(Place::Write, 1);
     w.pass(300);
-    assert_eq!(w.shared.counters.read().stalls, 1);
+    assert_eq!(w.state.counters.read().stalls, 1);
 }
 
 /// A process that is stopped, or a machine that is suspended, looks late.
@@ -150,21 +150,21 @@ fn a_panic_in_the_callback_is_caught() {
 fn a_pause_of_the_process_beside_a_slow_sync_is_no_stall() {
     for (slow, pause) in [(80, 10_000), (70, 60), (0, 90), (95, 101), (99, 1 << 30)] {
         let mut w = Watched::new();
-        w.flights().set(Place::Sync, 7);
+        w.in_flight().set(Place::Sync, 7);
         w.pass(slow);
         w.clock.0.fetch_add(pause * 1_000_000, Ordering::Relaxed);
         w.watchdog.look();
         assert_eq!(w.told(), [], "{slow} ms, stopped for {pause} ms");
-        w.flights().set(Place::Sync, 0);
+        w.in_flight().set(Place::Sync, 0);
         w.pass(200);
         assert_eq!(w.told(), []);
-        assert_eq!(w.shared.counters.read().stalls, 0);
+        assert_eq!(w.state.counters.read().stalls, 0);
     }
     // What goes on afterwards counts from there.
     let mut w = Watched::new();
-    w.flights().set(Place::Write, 7);
+    w.in_flight().set(Place::Write, 7);
     w.pass(50);
     w.clock.0.fetch_add(10_000_000_000, Ordering::Relaxed);
     w.pass(80);
-    assert_eq!(w.shared.counters.read().stalls, 1);
+    assert_eq!(w.state.counters.read().stalls, 1);
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::std_fs::StdBackend;
-use super::{Backend, BackendInfo, BackendKind, Chosen, Hold, Method, MethodReason};
+use super::{Backend, BackendInfo, BackendKind, ChosenMethod, Hold, Method, MethodReason};
 use crate::error::{Error, Result};
 use crate::io::fs::Dir;
 use crate::options::{BackendChoice, CommitMethod};
@@ -11,14 +11,14 @@ use crate::ring::Memory;
 
 /// What the choice depends on.
 #[derive(Debug)]
-pub(crate) struct Ask<'a> {
+pub(crate) struct BackendRequest<'a> {
     pub(crate) dir: &'a dyn Dir,
     /// Name of a file to probe with; it does not exist, and does not afterwards.
     pub(crate) probe: &'a str,
     pub(crate) choice: BackendChoice,
     pub(crate) method: CommitMethod,
     /// What `CommitMethod::Auto` means at first.
-    pub(crate) auto: Chosen,
+    pub(crate) auto: ChosenMethod,
     pub(crate) depth: usize,
     pub(crate) buffers: usize,
     pub(crate) buffer: usize,
@@ -28,16 +28,16 @@ pub(crate) struct Ask<'a> {
     pub(crate) direct_io: bool,
 }
 
-pub(crate) struct Started {
+pub(crate) struct StartedBackend {
     pub(crate) backend: Box<dyn Backend>,
     /// Its commit method is filled in by whoever is asked: it may change.
     pub(crate) info: BackendInfo,
     /// How groups that are durable by themselves are written, at first.
-    pub(crate) method: Chosen,
+    pub(crate) method: ChosenMethod,
 }
 
 /// Makes the backend, for the thread that calls this.
-pub(crate) fn choose(ask: &Ask<'_>, memory: Arc<Memory>) -> Result<Started> {
+pub(crate) fn choose(ask: &BackendRequest<'_>, memory: Arc<Memory>) -> Result<StartedBackend> {
     if ask.choice == BackendChoice::Std {
         return Ok(portable(ask, "chosen by option".into()));
     }
@@ -46,7 +46,7 @@ pub(crate) fn choose(ask: &Ask<'_>, memory: Arc<Memory>) -> Result<Started> {
         let started = portable(ask, String::new());
         let info = info(ask, BackendKind::Discard, "chosen by option: nothing is written".into());
         let backend = Box::new(super::discard::DiscardBackend::new());
-        return Ok(Started { backend, info, ..started });
+        return Ok(StartedBackend { backend, info, ..started });
     }
     match linux::uring(ask, memory) {
         Ok(started) => Ok(started),
@@ -60,7 +60,7 @@ pub(crate) fn choose(ask: &Ask<'_>, memory: Arc<Memory>) -> Result<Started> {
     }
 }
 
-fn info(ask: &Ask<'_>, kind: BackendKind, reason: String) -> BackendInfo {
+fn info(ask: &BackendRequest<'_>, kind: BackendKind, reason: String) -> BackendInfo {
     BackendInfo {
         kind,
         reason,
@@ -75,22 +75,25 @@ fn info(ask: &Ask<'_>, kind: BackendKind, reason: String) -> BackendInfo {
     }
 }
 
-fn portable(ask: &Ask<'_>, reason: String) -> Started {
+fn portable(ask: &BackendRequest<'_>, reason: String) -> StartedBackend {
     let info = BackendInfo { depth: 1, ..info(ask, BackendKind::Std, reason) };
-    let method = Chosen {
+    let method = ChosenMethod {
         method: Method::Linked,
         reason: MethodReason::OnlyOne,
         parallel: false,
         detail: "of this backend".into(),
     };
-    Started { backend: Box::new(StdBackend::new()), info, method }
+    StartedBackend { backend: Box::new(StdBackend::new()), info, method }
 }
 
 #[cfg(not(all(target_os = "linux", feature = "uring")))]
 mod linux {
-    use super::{Arc, Ask, Memory, Started};
+    use super::{Arc, BackendRequest, Memory, StartedBackend};
 
-    pub(super) fn uring(ask: &Ask<'_>, _: Arc<Memory>) -> Result<Started, String> {
+    pub(super) fn uring(
+        ask: &BackendRequest<'_>,
+        _: Arc<Memory>,
+    ) -> Result<StartedBackend, String> {
         let _ = (ask.method, &ask.auto, ask.probe, ask.buffers, ask.buffer, &ask.lock);
         Err("compiled without it; build on Linux with the feature `uring`".into())
     }
@@ -104,15 +107,18 @@ mod linux {
     use nix::libc;
 
     use super::super::uring::{LockNotRegistered, UringBackend};
-    use super::super::{Completion, Part, Write};
+    use super::super::{Completion, Part, WriteRequest};
     use super::*;
     use crate::io::fs::{Access, AlignedBuf};
 
-    pub(super) fn uring(ask: &Ask<'_>, memory: Arc<Memory>) -> Result<Started, String> {
+    pub(super) fn uring(
+        ask: &BackendRequest<'_>,
+        memory: Arc<Memory>,
+    ) -> Result<StartedBackend, String> {
         let lock = Some(ask.lock.clone());
         let mut backend = UringBackend::new(ask.depth, memory, ask.buffers, ask.buffer, lock)
             .map_err(|e| explain(&e))?;
-        let pinned = |method| Chosen {
+        let pinned = |method| ChosenMethod {
             method,
             reason: MethodReason::Pinned,
             parallel: true,
@@ -132,12 +138,16 @@ mod linux {
             registered_buffers: backend.registered_buffers(),
             ..info(ask, BackendKind::IoUring, reason.into())
         };
-        Ok(Started { backend: Box::new(backend), info, method })
+        Ok(StartedBackend { backend: Box::new(backend), info, method })
     }
 
     /// A real write and a real sync in the log's directory: whatever refuses them, a sandbox, the
     /// filesystem or the kernel, is found before the log depends on them.
-    fn probe(backend: &mut UringBackend, ask: &Ask<'_>, method: Method) -> io::Result<()> {
+    fn probe(
+        backend: &mut UringBackend,
+        ask: &BackendRequest<'_>,
+        method: Method,
+    ) -> io::Result<()> {
         let _ = ask.dir.remove(ask.probe);
         let file = ask.dir.open(ask.probe, Access::Create)?;
         let probed = probe_file(backend, &file, ask, method);
@@ -154,7 +164,7 @@ mod linux {
     fn probe_file(
         backend: &mut UringBackend,
         file: &Arc<dyn crate::io::fs::File>,
-        ask: &Ask<'_>,
+        ask: &BackendRequest<'_>,
         method: Method,
     ) -> io::Result<()> {
         let block = AlignedBuf::new(ask.dir.block_size() as usize);
@@ -195,7 +205,7 @@ mod linux {
         ///
         /// As for `Backend::write`, of `bytes`.
         unsafe fn write_plain(&mut self, slot: usize, bytes: &[u8], method: Method) {
-            let write = Write {
+            let write = WriteRequest {
                 token: 0,
                 slot,
                 offset: 0,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::std_fs::Unpark;
-use super::{Backend, Completion, Method, Part, Write};
+use super::{Backend, Completion, Method, Part, WriteRequest};
 use crate::io::fs::File;
 use crate::ring::Wake;
 
@@ -34,7 +34,7 @@ impl Backend for DiscardBackend {
 
     fn detach(&mut self, _: usize) {}
 
-    unsafe fn write(&mut self, w: Write) {
+    unsafe fn write(&mut self, w: WriteRequest) {
         self.complete(w.token, Part::Write, w.len);
         if w.method == Method::Linked {
             self.complete(w.token, Part::Sync, 0);

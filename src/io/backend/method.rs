@@ -49,7 +49,7 @@ impl fmt::Display for MethodReason {
 
 /// A method with its reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Chosen {
+pub(crate) struct ChosenMethod {
     pub(crate) method: Method,
     pub(crate) reason: MethodReason,
     /// Whether several syncs at a time take less time than one after the other.
@@ -61,24 +61,28 @@ pub(crate) struct Chosen {
 /// The method that the I/O thread takes for its next group. Any thread may change it at any time:
 /// each group is whole in one method, and one loop serves all of them.
 #[derive(Debug)]
-pub(crate) struct Commit {
+pub(crate) struct CommitState {
     dsync: AtomicU32,
     parallel: AtomicU32,
-    chosen: Mutex<Chosen>,
+    chosen: Mutex<ChosenMethod>,
 }
 
-impl Commit {
+impl CommitState {
     pub(crate) fn new() -> Self {
-        let chosen = Chosen {
+        let chosen = ChosenMethod {
             method: Method::Linked,
             reason: MethodReason::Default,
             parallel: true,
             detail: "the log has not begun".into(),
         };
-        Commit { dsync: AtomicU32::new(0), parallel: AtomicU32::new(1), chosen: Mutex::new(chosen) }
+        CommitState {
+            dsync: AtomicU32::new(0),
+            parallel: AtomicU32::new(1),
+            chosen: Mutex::new(chosen),
+        }
     }
 
-    pub(crate) fn set(&self, chosen: Chosen) {
+    pub(crate) fn set(&self, chosen: ChosenMethod) {
         let mut now = lock(&self.chosen);
         self.dsync.store(u32::from(chosen.method == Method::Dsync), Ordering::Relaxed);
         self.parallel.store(u32::from(chosen.parallel), Ordering::Relaxed);
@@ -93,7 +97,7 @@ impl Commit {
         self.parallel.load(Ordering::Relaxed) != 0
     }
 
-    pub(crate) fn chosen(&self) -> Chosen {
+    pub(crate) fn chosen(&self) -> ChosenMethod {
         lock(&self.chosen).clone()
     }
 }

@@ -24,9 +24,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-pub(crate) use choose::{Ask, choose};
+pub(crate) use choose::{BackendRequest, choose};
 pub use method::MethodReason;
-pub(crate) use method::{Chosen, Commit, Method};
+pub(crate) use method::{ChosenMethod, CommitState, Method};
 #[cfg(all(any(test, fuzzing), not(ringwal_loom)))]
 pub(crate) use std_fs::StdBackend;
 #[cfg(all(target_os = "linux", feature = "uring"))]
@@ -73,7 +73,7 @@ impl Hold {
 pub(crate) const SLOTS: usize = 4;
 
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Write {
+pub(crate) struct WriteRequest {
     /// Comes back in the completions. Below 2^61.
     pub(crate) token: u64,
     pub(crate) slot: usize,
@@ -88,7 +88,7 @@ pub(crate) struct Write {
 
 // SAFETY: the pointer is only an address here. Whoever reads through it has the promise of
 // `Backend::write`, on whatever thread: initialised memory that nobody writes to meanwhile.
-unsafe impl Send for Write {}
+unsafe impl Send for WriteRequest {}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part {
@@ -116,7 +116,7 @@ pub(crate) trait Backend: Send {
     /// - `start..start + len` is initialised memory inside ring buffer `buffer`;
     /// - nobody writes to it and it is not freed until the write's completion has been reaped, or
     ///   the backend has been dropped.
-    unsafe fn write(&mut self, write: Write);
+    unsafe fn write(&mut self, write: WriteRequest);
     /// Queues a sync of the slot's data: it covers every write that completed before.
     fn sync(&mut self, token: u64, slot: usize);
     /// Hands what is queued to the system, without waiting for it if the system allows.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
-use super::{Backend, Completion, Method, Part, SLOTS, Write};
+use super::{Backend, Completion, Method, Part, SLOTS, WriteRequest};
 use crate::io::fs::File;
 use crate::io::fs::sim::SimFile;
 use crate::ring::Wake;
@@ -141,11 +141,11 @@ impl Backend for SimBackend {
         self.files[slot] = None;
     }
 
-    unsafe fn write(&mut self, w: Write) {
+    unsafe fn write(&mut self, w: WriteRequest) {
         // SAFETY: the contract of Backend::write.
         let bytes = unsafe { std::slice::from_raw_parts(w.start, w.len as usize) }.to_vec();
         let file = self.file(w.slot);
-        let Write { token, offset, method, .. } = w;
+        let WriteRequest { token, offset, method, .. } = w;
         self.queued.push(Op::Write { token, file, bytes, offset, method });
     }
 

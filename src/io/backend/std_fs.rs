@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::thread::Thread;
 use std::time::Duration;
 
-use super::{Backend, Completion, Method, Part, SLOTS, Write};
+use super::{Backend, Completion, Method, Part, SLOTS, WriteRequest};
 use crate::io::fs::{File, write_full};
 use crate::ring::Wake;
 
 #[derive(Debug)]
 enum Op {
-    Write(Write),
+    Write(WriteRequest),
     Sync { token: u64, slot: usize },
 }
 
@@ -97,7 +97,7 @@ impl Backend for StdBackend {
         }
     }
 
-    unsafe fn write(&mut self, write: Write) {
+    unsafe fn write(&mut self, write: WriteRequest) {
         self.queue.push_back(Op::Write(write));
     }
 

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::{Arc, Mutex};
 
 use super::std_fs::StdBackend;
-use super::{Backend, Completion, Method, Part, Write};
+use super::{Backend, Completion, Method, Part, WriteRequest};
 use crate::io::fs::hooked::{Call, HookedDir, TempPath};
 use crate::io::fs::{Access, Dir, OsDir};
 
@@ -43,7 +43,15 @@ fn write(method: Method) -> impl FnOnce(&mut StdBackend, &[u8]) {
         let (start, len) = (bytes.as_ptr(), bytes.len() as u32);
         // SAFETY: the bytes are initialised and outlive the backend's use of them in run().
         unsafe {
-            backend.write(Write { token: 9, slot: 0, offset: 0, start, len, buffer: 0, method })
+            backend.write(WriteRequest {
+                token: 9,
+                slot: 0,
+                offset: 0,
+                start,
+                len,
+                buffer: 0,
+                method,
+            })
         };
     }
 }

@@ -22,7 +22,7 @@ use io_uring::{EnterFlags, IoUring, opcode, squeue};
 use nix::libc;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use super::{Backend, Completion, Hold, Method, Part, SLOTS, Write};
+use super::{Backend, Completion, Hold, Method, Part, SLOTS, WriteRequest};
 use crate::io::fs::File;
 use crate::ring::{Memory, Wake};
 
@@ -220,7 +220,7 @@ impl UringBackend {
     }
 
     /// Whether the buffer is registered, if need be now.
-    fn is_registered(&mut self, w: &Write) -> bool {
+    fn is_registered(&mut self, w: &WriteRequest) -> bool {
         match self.unregistered.get_mut(w.buffer) {
             Some(false) => true,
             None => self.registered_buffers,
@@ -241,7 +241,7 @@ impl UringBackend {
         }
     }
 
-    fn write_entry(&mut self, w: &Write) -> squeue::Entry {
+    fn write_entry(&mut self, w: &WriteRequest) -> squeue::Entry {
         let flags = if w.method == Method::Dsync { libc::RWF_DSYNC } else { 0 };
         if let (true, Ok(buffer)) = (self.is_registered(w), u16::try_from(w.buffer)) {
             self.with_file(
@@ -328,7 +328,7 @@ impl Backend for UringBackend {
         }
     }
 
-    unsafe fn write(&mut self, w: Write) {
+    unsafe fn write(&mut self, w: WriteRequest) {
         let linked = w.method == Method::Linked;
         self.room_for(2);
         let mut entry = self.write_entry(&w).user_data(w.token << PART_BITS | PART_WRITE);

@@ -19,9 +19,9 @@ fn backend(memory: &Arc<Memory>, lock: Option<Hold>) -> Option<UringBackend> {
     }
 }
 
-fn write(memory: &Memory, method: Method) -> Write {
+fn write(memory: &Memory, method: Method) -> WriteRequest {
     let start = memory.buffer(0).cast_const();
-    Write { token: 5, slot: 0, offset: 0, start, len: BUFFER as u32, buffer: 0, method }
+    WriteRequest { token: 5, slot: 0, offset: 0, start, len: BUFFER as u32, buffer: 0, method }
 }
 
 /// A file of one block, open for `access`.

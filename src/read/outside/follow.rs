@@ -33,7 +33,7 @@ pub struct ReadOnlyFollow {
 
 impl ReadOnlyFollow {
     pub(super) fn new(inner: Arc<Inner>, from: u64, end: u64) -> Result<Self> {
-        let reader = Reader::live(Arc::clone(&inner.files), from, end)?;
+        let reader = Reader::live(Arc::clone(&inner.view), from, end)?;
         let bell = Bell::new(&inner);
         Ok(ReadOnlyFollow { inner, reader, bell, pause: FIRST_PAUSE, over: false })
     }
@@ -179,7 +179,7 @@ impl Bell {
     fn arm(&self, inner: &Inner) -> bool {
         use nix::sys::inotify::AddWatchFlags as Watch;
         // A link that is removed is a change of the file: another has come in its place.
-        let file = inner.dir.reach_of(&inner.files.names.end());
+        let file = inner.dir.reach_of(&inner.view.names.end());
         let told = inner.is_told()
             && self.inotify.add_watch(&file, Watch::IN_MODIFY | Watch::IN_ATTRIB).is_ok();
         // While a writer tells, what it writes beside is no news.

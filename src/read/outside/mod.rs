@@ -6,7 +6,7 @@
 //!    there is none, the end is where opening the log would find it.
 //! 3. A word beside the log is advice: it is held against the groups and against the locks of its writer. One that the groups
 //!    do not reach, of this boot and directory, is damage; any other is ignored.
-//! 4. An error is looked at twice: what retention has taken meanwhile is `Pruned` (`Files::explain`), and a directory
+//! 4. An error is looked at twice: what retention has taken meanwhile is `Pruned` (`LogView::explain`), and a directory
 //!    that the writer was in the middle of changing is looked at again. Only what stays is reported.
 //! 5. A segment is known for good when something in it was durable before it was looked at: one that was only
 //!    prepared may be made anew, of another size, by the next writer.
@@ -23,7 +23,7 @@ use std::sync::Arc;
 pub use follow::ReadOnlyFollow;
 pub use reader::ReadOnlyReader;
 
-use crate::engine::view::Files;
+use crate::engine::log_view::LogView;
 use crate::error::{Error, ReplayError, Result};
 use crate::io::fs::OsDir;
 use crate::lsn::Lsn;
@@ -59,7 +59,7 @@ pub struct ReadOnlyWal {
 }
 
 struct Inner {
-    files: Arc<Files>,
+    view: Arc<LogView>,
     #[cfg_attr(not(feature = "uring"), allow(dead_code, reason = "only watched with nix"))]
     dir: Arc<OsDir>,
     known: Mutex<Known>,
@@ -68,7 +68,7 @@ struct Inner {
 /// Short: it is printed with every handle.
 impl std::fmt::Debug for Inner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Inner").field("files", &self.files).finish_non_exhaustive()
+        f.debug_struct("Inner").field("view", &self.view).finish_non_exhaustive()
     }
 }
 
@@ -94,8 +94,8 @@ impl ReadOnlyWal {
         let path = dir.as_ref();
         let dir = OsDir::open(path).map_err(|e| Error::io("open directory", path, e))?;
         let dir = Arc::new(dir);
-        let (files, known) = snapshot::open(&dir, prefix)?;
-        Ok(ReadOnlyWal { inner: Arc::new(Inner { files, dir, known: Mutex::new(known) }) })
+        let (view, known) = snapshot::open(&dir, prefix)?;
+        Ok(ReadOnlyWal { inner: Arc::new(Inner { view, dir, known: Mutex::new(known) }) })
     }
 
     /// The first position that was not durable at this moment. While the writer runs this is one read of
@@ -115,7 +115,7 @@ impl ReadOnlyWal {
     /// As [`ReadOnlyWal::open`].
     pub fn oldest_lsn(&self) -> Result<Lsn> {
         self.inner.list()?;
-        Ok(Lsn::new(self.inner.files.table.oldest()))
+        Ok(Lsn::new(self.inner.view.table.oldest()))
     }
 
     /// What the application calls the form of the records: see
@@ -147,7 +147,7 @@ impl ReadOnlyWal {
     pub fn reader_back(&self, before: Lsn) -> Result<BackwardReader> {
         self.inner.list()?;
         let before = before.as_u64().min(self.inner.refresh()?);
-        Ok(BackwardReader::new(Arc::clone(&self.inner.files), before))
+        Ok(BackwardReader::new(Arc::clone(&self.inner.view), before))
     }
 
     /// Calls `apply` with every durable record, oldest first, and returns how many there were.
@@ -181,7 +181,7 @@ impl ReadOnlyWal {
         if lsn.as_u64() >= end {
             return Err(Error::NotDurable { lsn, durable_end: Lsn::new(end) });
         }
-        read_one(&self.inner.files, lsn.as_u64(), end)
+        read_one(&self.inner.view, lsn.as_u64(), end)
     }
 
     /// Reads from the first record at or after `from`, and then waits for more as the writer makes
@@ -204,8 +204,8 @@ impl ReadOnlyWal {
 impl Inner {
     /// Looks how far the log is durable now.
     fn refresh(&self) -> Result<u64> {
-        self.files.check_not_forked()?;
-        snapshot::refresh(&self.files, &mut lock(&self.known))
+        self.view.check_not_forked()?;
+        snapshot::refresh(&self.view, &mut lock(&self.known))
     }
 
     /// Whether a writer says how far the log is durable.
@@ -216,7 +216,7 @@ impl Inner {
 
     /// Looks which segments there are now.
     fn list(&self) -> Result<()> {
-        self.files.check_not_forked()?;
-        snapshot::list(&self.files, &mut lock(&self.known))
+        self.view.check_not_forked()?;
+        snapshot::list(&self.view, &mut lock(&self.known))
     }
 }

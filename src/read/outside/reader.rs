@@ -22,7 +22,7 @@ pub struct ReadOnlyReader {
 
 impl ReadOnlyReader {
     pub(super) fn new(inner: Arc<Inner>, from: u64, end: u64) -> Self {
-        let reader = Reader::new(Arc::clone(&inner.files), from, end);
+        let reader = Reader::new(Arc::clone(&inner.view), from, end);
         ReadOnlyReader { inner, reader, end, from_oldest: from == 0 }
     }
 
@@ -53,7 +53,7 @@ impl ReadOnlyReader {
             match self.reader.peek_below(self.end) {
                 Err(Error::Pruned { .. }) => {
                     self.inner.list()?;
-                    self.reader = Reader::new(Arc::clone(&self.inner.files), 0, self.end);
+                    self.reader = Reader::new(Arc::clone(&self.inner.view), 0, self.end);
                 }
                 peeked => {
                     self.from_oldest = false;

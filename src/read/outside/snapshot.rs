@@ -14,18 +14,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::tip::{News, Tip};
+use crate::engine::log_view::LogView;
 use crate::engine::recover::{ENDS_EARLY, check_end, check_position, load_cuts};
-use crate::engine::view::Files;
 use crate::error::{Error, Result};
 use crate::format::SegmentHeader;
 use crate::io::fs::{Access, Dir, OsDir};
 use crate::lsn::Lsn;
 use crate::positions::furthest_position;
-use crate::recovery::{MISSING, Scan, Walker, is_gone, judge, read_header, scan, states_oldest};
+use crate::recovery::{MISSING, Scan, Walker, find_end, is_gone, read_header, scan, states_oldest};
 use crate::segment::cuts::Cuts;
-use crate::segment::end_file::{EndReader, Said, Writer, is_written};
-use crate::segment::recent::Tail;
-use crate::segment::{Names, Table};
+use crate::segment::end_file::{EndReader, StatedEnd, Writer, is_written};
+use crate::segment::recent::RecentGroups;
+use crate::segment::{Names, SegmentTable};
 
 /// A directory that changes while it is looked at is looked at again, so often and after such pauses.
 const LOOKS: u32 = 60;
@@ -50,14 +50,14 @@ pub(super) struct Known {
     tip: Option<Tip>,
 }
 
-pub(super) fn open(dir: &Arc<OsDir>, prefix: &str) -> Result<(Arc<Files>, Known)> {
+pub(super) fn open(dir: &Arc<OsDir>, prefix: &str) -> Result<(Arc<LogView>, Known)> {
     let names = Names::new(prefix);
-    let table = Table::new([], []);
-    let shared: Arc<dyn Dir> = Arc::<OsDir>::clone(dir);
-    let files = Arc::new(Files::new(table, &shared, &names, Tail::new(0), Cuts::new()));
-    files.leave();
-    if files.oldest_there().map_err(|e| Error::io("list", dir.path(), e))?.is_none() {
-        return Err(no_log(&files));
+    let table = SegmentTable::new([], []);
+    let state: Arc<dyn Dir> = Arc::<OsDir>::clone(dir);
+    let view = Arc::new(LogView::new(table, &state, &names, RecentGroups::new(0), Cuts::new()));
+    view.leave();
+    if view.oldest_there().map_err(|e| Error::io("list", dir.path(), e))?.is_none() {
+        return Err(no_log(&view));
     }
     let mut known = Known {
         segments: Vec::new(),
@@ -69,13 +69,13 @@ pub(super) fn open(dir: &Arc<OsDir>, prefix: &str) -> Result<(Arc<Files>, Known)
         believed: false,
         tip: None,
     };
-    settled(|| look(&files, &mut known, true))?;
-    Ok((files, known))
+    settled(|| look(&view, &mut known, true))?;
+    Ok((view, known))
 }
 
-fn no_log(files: &Files) -> Error {
+fn no_log(view: &LogView) -> Error {
     let none = std::io::Error::new(std::io::ErrorKind::NotFound, "there is no log in it");
-    Error::io("read", files.dir.path_of(""), none)
+    Error::io("read", view.dir.path_of(""), none)
 }
 
 pub(super) fn application_version(known: &Known) -> u32 {
@@ -89,46 +89,46 @@ pub(super) fn is_told(known: &Known) -> bool {
 }
 
 /// Which segments there are now.
-pub(super) fn list(files: &Files, known: &mut Known) -> Result<()> {
-    settled(|| list_once(files, known))
+pub(super) fn list(view: &LogView, known: &mut Known) -> Result<()> {
+    settled(|| list_once(view, known))
 }
 
-fn list_once(files: &Files, known: &mut Known) -> Result<()> {
-    let Scan { segments, positions, .. } = scan(&*files.dir, &files.names, known.begun())?;
-    let Some(first) = segments.first() else { return Err(no_log(files)) };
+fn list_once(view: &LogView, known: &mut Known) -> Result<()> {
+    let Scan { segments, positions, .. } = scan(&*view.dir, &view.names, known.begun())?;
+    let Some(first) = segments.first() else { return Err(no_log(view)) };
     // What the look at the end does not ask again.
     if let Some(before) = known.segments.first()
         && known.end > 0
         && first.base > before.base
-        && !states_oldest(&*files.dir, &files.names, first.base)?
+        && !states_oldest(&*view.dir, &view.names, first.base)?
     {
-        return Err(corruption(files, before, before.base, MISSING));
+        return Err(corruption(view, before, before.base, MISSING));
     }
-    files.table.replace(&segments);
-    files.cuts.forget_below(first.base);
+    view.table.replace(&segments);
+    view.cuts.forget_below(first.base);
     known.segments = segments;
     known.positions = positions;
     Ok(())
 }
 
 /// How far the log is durable now.
-pub(super) fn refresh(files: &Files, known: &mut Known) -> Result<u64> {
+pub(super) fn refresh(view: &LogView, known: &mut Known) -> Result<u64> {
     let mut again = false;
-    settled(|| look(files, known, std::mem::replace(&mut again, true)))
+    settled(|| look(view, known, std::mem::replace(&mut again, true)))
 }
 
 /// `anew`: what is known of the segments may not be so any more.
-fn look(files: &Files, known: &mut Known, anew: bool) -> Result<u64> {
+fn look(view: &LogView, known: &mut Known, anew: bool) -> Result<u64> {
     let mut list = anew;
     for _ in 0..WORDS {
-        let writer = known.end_file.ask(&*files.dir, &files.names);
+        let writer = known.end_file.ask(&*view.dir, &view.names);
         if list {
             if let Writer::Tells { said, .. } = writer
                 && known.segments.first().is_none_or(|s| s.log_id == said.log_id)
             {
                 known.begun = known.begun.max(said.durable_end);
             }
-            list_once(files, known)?;
+            list_once(view, known)?;
             list = false;
             if let Writer::Tells { said, .. } = writer {
                 if known.segments.first().is_none_or(|s| s.log_id != said.log_id) {
@@ -138,28 +138,28 @@ fn look(files: &Files, known: &mut Known, anew: bool) -> Result<u64> {
                 continue;
             }
         }
-        let of_this_log = |said: &Said| {
+        let of_this_log = |said: &StatedEnd| {
             known.segments.first().is_some_and(|segment| segment.log_id == said.log_id)
         };
         let done = match writer {
             Writer::Tells { said, own } if of_this_log(&said) => {
-                match follow_word(files, known, &said, own)? {
+                match follow_word(view, known, &said, own)? {
                     Word::Followed => true,
                     Word::Beyond => {
                         list = true;
                         false
                     }
-                    Word::Elsewhere => by_marks(files, known, None)?,
+                    Word::Elsewhere => by_marks(view, known, None)?,
                 }
             }
-            Writer::Tells { .. } => by_marks(files, known, None)?,
+            Writer::Tells { .. } => by_marks(view, known, None)?,
             Writer::Silent(said) => {
                 let said = said.filter(of_this_log);
-                by_marks(files, known, said)?
+                by_marks(view, known, said)?
             }
             Writer::Gone(said) => {
                 let said = said.filter(of_this_log);
-                by_judging(files, known, said)?
+                by_judging(view, known, said)?
             }
         };
         if done {
@@ -167,9 +167,9 @@ fn look(files: &Files, known: &mut Known, anew: bool) -> Result<u64> {
         }
     }
     // The word stays beyond what is there. Opening may know better what is missing.
-    judge(&*files.dir, &files.names, &known.segments)?;
+    find_end(&*view.dir, &view.names, &known.segments)?;
     let last = known.segments.last().copied();
-    Err(last.map_or_else(|| no_log(files), |last| missing_after(files, &last)))
+    Err(last.map_or_else(|| no_log(view), |last| missing_after(view, &last)))
 }
 
 /// What a writer's word came to.
@@ -181,32 +181,32 @@ enum Word {
     Elsewhere,
 }
 
-fn follow_word(files: &Files, known: &mut Known, said: &Said, own: bool) -> Result<Word> {
+fn follow_word(view: &LogView, known: &mut Known, said: &StatedEnd, own: bool) -> Result<Word> {
     if said.durable_end > known.end || !known.believed {
-        if !extend(files, known, said.durable_end)? {
+        if !extend(view, known, said.durable_end)? {
             return Ok(if own { Word::Beyond } else { Word::Elsewhere });
         }
         if !known.believed {
-            match reaches(files, &known.segments, said.durable_end)? {
-                Ok(oldest) => check_front(files, known, oldest)?,
+            match reaches(view, &known.segments, said.durable_end)? {
+                Ok(oldest) => check_front(view, known, oldest)?,
                 Err((segment, at)) if own => {
-                    return Err(corruption(files, &segment, at, ENDS_EARLY));
+                    return Err(corruption(view, &segment, at, ENDS_EARLY));
                 }
                 Err(_) => return Ok(Word::Elsewhere),
             }
             known.believed = true;
         }
-        advance(files, known, said.durable_end, said.newest_cut)?;
+        advance(view, known, said.durable_end, said.newest_cut)?;
     }
     known.tip = None;
     Ok(Word::Followed)
 }
 
 /// The groups state that nothing below `oldest` is kept: what is not there above it was lost.
-fn check_front(files: &Files, known: &Known, oldest: u64) -> Result<()> {
+fn check_front(view: &LogView, known: &Known, oldest: u64) -> Result<()> {
     match known.segments.first() {
         Some(first) if first.base > oldest => {
-            let (segment, lsn) = (files.names.segment(oldest), Lsn::new(oldest));
+            let (segment, lsn) = (view.names.segment(oldest), Lsn::new(oldest));
             Err(Error::Corruption { segment, offset: 0, lsn, reason: MISSING })
         }
         _ => Ok(()),
@@ -214,13 +214,13 @@ fn check_front(files: &Files, known: &Known, oldest: u64) -> Result<()> {
 }
 
 /// What the groups themselves prove, while nobody says more. False: to be looked at again.
-fn by_marks(files: &Files, known: &mut Known, said: Option<Said>) -> Result<bool> {
+fn by_marks(view: &LogView, known: &mut Known, said: Option<StatedEnd>) -> Result<bool> {
     let mut tip = match known.tip.take() {
-        Some(mut tip) => match tip.advance(files)? {
-            News::Lost => find_tip(files, known)?,
+        Some(mut tip) => match tip.advance(view)? {
+            News::Lost => find_tip(view, known)?,
             News::Nothing | News::Groups => tip,
         },
-        None => find_tip(files, known)?,
+        None => find_tip(view, known)?,
     };
     tip.judged = false;
     let first = known.segments.first().map_or(0, SegmentHeader::first_group);
@@ -230,8 +230,8 @@ fn by_marks(files: &Files, known: &mut Known, said: Option<Said>) -> Result<bool
         && said.durable_end > end
     {
         // It was true on this boot, and so it is if the groups reach it.
-        if !known.believed && extend(files, known, said.durable_end)? {
-            known.believed = reaches(files, &known.segments, said.durable_end)?.is_ok();
+        if !known.believed && extend(view, known, said.durable_end)? {
+            known.believed = reaches(view, &known.segments, said.durable_end)?.is_ok();
         }
         if known.believed {
             end = said.durable_end;
@@ -239,51 +239,51 @@ fn by_marks(files: &Files, known: &mut Known, said: Option<Said>) -> Result<bool
     }
     let last_cut = tip.last_cut();
     known.tip = Some(tip);
-    if !extend(files, known, end)? {
-        list_once(files, known)?;
+    if !extend(view, known, end)? {
+        list_once(view, known)?;
         known.begun = known.begun.max(end);
     }
-    advance(files, known, end, last_cut)?;
+    advance(view, known, end, last_cut)?;
     Ok(true)
 }
 
-fn find_tip(files: &Files, known: &mut Known) -> Result<Tip> {
-    list_once(files, known)?;
-    let judged = judge(&*files.dir, &files.names, &known.segments)?;
-    Tip::new(files, known.segments[judged.active], &judged, false)
+fn find_tip(view: &LogView, known: &mut Known) -> Result<Tip> {
+    list_once(view, known)?;
+    let judged = find_end(&*view.dir, &view.names, &known.segments)?;
+    Tip::new(view, known.segments[judged.active], &judged, false)
 }
 
 /// Where opening the log would find its end. False: somebody came meanwhile, who may have written.
-fn by_judging(files: &Files, known: &mut Known, said: Option<Said>) -> Result<bool> {
+fn by_judging(view: &LogView, known: &mut Known, said: Option<StatedEnd>) -> Result<bool> {
     let proven = said.map_or(0, |said| said.durable_end).max(known.end);
     if let Some(tip) = &mut known.tip
         && tip.judged
         && tip.end() >= proven
-        && tip.advance(files)? == News::Nothing
+        && tip.advance(view)? == News::Nothing
     {
         return Ok(true);
     }
     known.tip = None;
     // First the positions: what is stored meanwhile may lie behind the end that is found.
     let id = known.segments.first().map(|header| header.log_id).unwrap_or_default();
-    let furthest = furthest_position(&*files.dir, &known.positions, &id);
-    list_once(files, known)?;
-    let judged = judge(&*files.dir, &files.names, &known.segments)?;
+    let furthest = furthest_position(&*view.dir, &known.positions, &id);
+    list_once(view, known)?;
+    let judged = find_end(&*view.dir, &view.names, &known.segments)?;
     check_position(&judged, furthest)?;
-    check_end(&judged, &files.names, &known.segments, proven)?;
-    let tip = Tip::new(files, known.segments[judged.active], &judged, true)?;
-    if is_written(&*files.dir, &files.names) != Some(false) {
+    check_end(&judged, &view.names, &known.segments, proven)?;
+    let tip = Tip::new(view, known.segments[judged.active], &judged, true)?;
+    if is_written(&*view.dir, &view.names) != Some(false) {
         return Ok(false);
     }
     known.tip = Some(tip);
     known.begun = known.begun.max(judged.end);
-    advance(files, known, judged.end, judged.link.last_cut)?;
+    advance(view, known, judged.end, judged.link.last_cut)?;
     Ok(true)
 }
 
 /// Reads the headers of the segments up to `end`, which is durable: those that were not begun when they were read may have
 /// been made anew. Their names follow from those before them. False: they cannot be found so.
-fn extend(files: &Files, known: &mut Known, end: u64) -> Result<bool> {
+fn extend(view: &LogView, known: &mut Known, end: u64) -> Result<bool> {
     let mut at = known.begun().len();
     if at == 0 {
         return Ok(false);
@@ -292,7 +292,7 @@ fn extend(files: &Files, known: &mut Known, end: u64) -> Result<bool> {
     while known.segments[at - 1].end() < end {
         let before = known.segments[at - 1];
         let base = before.end();
-        match read_header(&*files.dir, &files.names.segment(base)) {
+        match read_header(&*view.dir, &view.names.segment(base)) {
             Ok(Ok(header)) if header.base == base && header.log_id == before.log_id => {
                 if known.segments.get(at) != Some(&header) {
                     known.segments.truncate(at);
@@ -307,20 +307,20 @@ fn extend(files: &Files, known: &mut Known, end: u64) -> Result<bool> {
         }
     }
     if changed {
-        files.table.replace(&known.segments);
+        view.table.replace(&known.segments);
     }
     known.begun = known.begun.max(end);
     Ok(true)
 }
 
 /// Cuts first: who reads below the end knows of every cut below it.
-fn advance(files: &Files, known: &mut Known, end: u64, last_cut: u64) -> Result<()> {
+fn advance(view: &LogView, known: &mut Known, end: u64, last_cut: u64) -> Result<()> {
     if last_cut > known.newest_cut {
-        let (dir, segments) = (&*files.dir, &known.segments);
+        let (dir, segments) = (&*view.dir, &known.segments);
         // One at or above the end is not durable yet.
-        for cut in load_cuts(dir, &files.names, segments, last_cut, known.newest_cut)? {
+        for cut in load_cuts(dir, &view.names, segments, last_cut, known.newest_cut)? {
             if cut.to < end {
-                files.cuts.add(cut);
+                view.cuts.add(cut);
                 known.newest_cut = cut.to;
             }
         }
@@ -340,15 +340,15 @@ impl Known {
 /// Whether the groups of the segment that `end` lies in lead to it: then what the last of them says is the
 /// oldest that retention keeps. If not, where they end.
 fn reaches(
-    files: &Files,
+    view: &LogView,
     segments: &[SegmentHeader],
     end: u64,
 ) -> Result<std::result::Result<u64, (SegmentHeader, u64)>> {
     let at = segments.partition_point(|header| header.end() < end);
-    let Some(header) = segments.get(at).or(segments.last()) else { return Err(no_log(files)) };
-    let name = files.names.segment(header.base);
-    let io = |op, e| Error::io(op, files.dir.path_of(&name), e);
-    let file = files.dir.open(&name, Access::Read).map_err(|e| io("open", e))?;
+    let Some(header) = segments.get(at).or(segments.last()) else { return Err(no_log(view)) };
+    let name = view.names.segment(header.base);
+    let io = |op, e| Error::io(op, view.dir.path_of(&name), e);
+    let file = view.dir.open(&name, Access::Read).map_err(|e| io("open", e))?;
     let mut walker = Walker::new(file, *header);
     let (mut lsn, mut link) = (header.first_group(), None);
     let mut oldest = None;
@@ -365,14 +365,14 @@ fn reaches(
     Ok(oldest.filter(|_| lsn == end).ok_or((*header, lsn)))
 }
 
-fn missing_after(files: &Files, last: &SegmentHeader) -> Error {
-    let (segment, lsn) = (files.names.segment(last.end()), Lsn::new(last.end()));
+fn missing_after(view: &LogView, last: &SegmentHeader) -> Error {
+    let (segment, lsn) = (view.names.segment(last.end()), Lsn::new(last.end()));
     Error::Corruption { segment, offset: 0, lsn, reason: MISSING }
 }
 
-fn corruption(files: &Files, header: &SegmentHeader, lsn: u64, reason: &'static str) -> Error {
+fn corruption(view: &LogView, header: &SegmentHeader, lsn: u64, reason: &'static str) -> Error {
     Error::Corruption {
-        segment: files.names.segment(header.base),
+        segment: view.names.segment(header.base),
         offset: lsn.saturating_sub(header.base),
         lsn: Lsn::new(lsn),
         reason,

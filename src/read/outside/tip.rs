@@ -6,11 +6,11 @@
 
 use std::sync::Arc;
 
-use crate::engine::view::Files;
+use crate::engine::log_view::LogView;
 use crate::error::{Error, Result};
 use crate::format::{Link, SegmentHeader};
 use crate::io::fs::{Access, File};
-use crate::recovery::{Judgement, Walker, is_gone, read_header};
+use crate::recovery::{FoundEnd, Walker, is_gone, read_header};
 
 #[derive(Debug)]
 pub(super) struct Tip {
@@ -36,13 +36,13 @@ pub(super) enum News {
 
 impl Tip {
     pub(super) fn new(
-        files: &Files,
+        view: &LogView,
         segment: SegmentHeader,
-        judgement: &Judgement,
+        judgement: &FoundEnd,
         judged: bool,
     ) -> Result<Self> {
-        let (file, walker) = open(files, segment)?;
-        let Judgement { link, end, proven, .. } = *judgement;
+        let (file, walker) = open(view, segment)?;
+        let FoundEnd { link, end, proven, .. } = *judgement;
         Ok(Tip { file, walker, link, end, mark: proven, judged })
     }
 
@@ -59,18 +59,18 @@ impl Tip {
     }
 
     /// Follows the groups that have come.
-    pub(super) fn advance(&mut self, files: &Files) -> Result<News> {
-        if !self.is_there(files)? {
+    pub(super) fn advance(&mut self, view: &LogView) -> Result<News> {
+        if !self.is_there(view)? {
             return Ok(News::Lost);
         }
         let mut news = News::Nothing;
-        while self.step(files)? {
+        while self.step(view)? {
             news = News::Groups;
         }
         Ok(news)
     }
 
-    fn is_there(&mut self, files: &Files) -> Result<bool> {
+    fn is_there(&mut self, view: &LogView) -> Result<bool> {
         self.walker.forget();
         if !self.file.links().is_ok_and(|links| links > 0) {
             return Ok(false);
@@ -78,26 +78,26 @@ impl Tip {
         if self.link == Link::START {
             return Ok(true);
         }
-        let group = self.walker.group(self.link.lsn).map_err(|e| self.io(files, e))?;
+        let group = self.walker.group(self.link.lsn).map_err(|e| self.io(view, e))?;
         Ok(group.is_ok_and(|group| group.link() == self.link))
     }
 
-    fn step(&mut self, files: &Files) -> Result<bool> {
-        let here = self.walker.group(self.end).map_err(|e| self.io(files, e))?;
+    fn step(&mut self, view: &LogView) -> Result<bool> {
+        let here = self.walker.group(self.end).map_err(|e| self.io(view, e))?;
         let mut next = here.ok().filter(|group| group.follows(&self.link));
         if next.is_none() {
-            let name = files.names.segment(self.walker.header.end());
-            let header = match read_header(&*files.dir, &name) {
+            let name = view.names.segment(self.walker.header.end());
+            let header = match read_header(&*view.dir, &name) {
                 Ok(Ok(header)) => header,
                 Ok(Err(_)) => return Ok(false),
                 Err(e) if is_gone(&e) => return Ok(false),
                 Err(e) => return Err(e),
             };
-            let (file, mut walker) = match open(files, header) {
+            let (file, mut walker) = match open(view, header) {
                 Err(e) if is_gone(&e) => return Ok(false),
                 opened => opened?,
             };
-            let first = walker.group(header.first_group()).map_err(|e| self.io(files, e))?;
+            let first = walker.group(header.first_group()).map_err(|e| self.io(view, e))?;
             next = first.ok().filter(|group| group.follows(&self.link));
             if next.is_some() {
                 (self.file, self.walker) = (file, walker);
@@ -110,16 +110,16 @@ impl Tip {
         Ok(true)
     }
 
-    fn io(&self, files: &Files, e: std::io::Error) -> Error {
-        let name = files.names.segment(self.walker.header.base);
-        Error::io("read", files.dir.path_of(&name), e)
+    fn io(&self, view: &LogView, e: std::io::Error) -> Error {
+        let name = view.names.segment(self.walker.header.base);
+        Error::io("read", view.dir.path_of(&name), e)
     }
 }
 
-fn open(files: &Files, segment: SegmentHeader) -> Result<(Arc<dyn File>, Walker)> {
-    let name = files.names.segment(segment.base);
-    let file = files.dir.open(&name, Access::Read);
-    let file = file.map_err(|e| Error::io("open", files.dir.path_of(&name), e))?;
+fn open(view: &LogView, segment: SegmentHeader) -> Result<(Arc<dyn File>, Walker)> {
+    let name = view.names.segment(segment.base);
+    let file = view.dir.open(&name, Access::Read);
+    let file = file.map_err(|e| Error::io("open", view.dir.path_of(&name), e))?;
     let walker = Walker::with_chunk(Arc::clone(&file), segment, segment.block as usize);
     Ok((file, walker))
 }

@@ -332,7 +332,7 @@ mod tests {
     fn options_are_those_of_the_mount_with_that_number() {
         let mounts = "\
             36 35 98:0 / / rw,noatime master:1 - ext4 /dev/root rw,errors=continue\n\
-            361 36 98:1 /a\\040- /mnt\\040x rw shared:7 - ext4 /dev/b rw,data=journal\n\
+            361 36 98:1 /a\\040- /mnt\\040x rw state:7 - ext4 /dev/b rw,data=journal\n\
             4 36 0:5 / /t rw - tmpfs tmpfs rw,size=1k\n";
         assert_eq!(options_of(mounts, 36).unwrap(), "rw,noatime,rw,errors=continue");
         assert!(has(&options_of(mounts, 361).unwrap(), "data=journal"));
