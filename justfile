@@ -20,7 +20,8 @@ shuttle schedules="100000":
 
 # ThreadSanitizer over the tests with threads. Needs the component rust-src.
 tsan:
-    RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=thread" CARGO_TARGET_DIR=target/tsan cargo test -Zbuild-std --release --target {{ arch() }}-unknown-linux-gnu -p ringwal --lib --test waking --test modes --test following
+    RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=thread" CARGO_TARGET_DIR=target/tsan cargo test -Zbuild-std --release --target {{ arch() }}-unknown-linux-gnu -p ringwal --lib
+    RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=thread" CARGO_TARGET_DIR=target/tsan cargo test -Zbuild-std --release --target {{ arch() }}-unknown-linux-gnu -p ringwal --test api --test readers -- waking modes following
 
 # A crash laboratory: a real filesystem on a traced block device. Needs root and FUSE.
 lab fs="ext4" seconds="60":

@@ -5,7 +5,7 @@
 //!
 //! The map lives in memory. Opening loads the newest snapshot and replays the log behind it. A snapshot is
 //! written beside, synced and renamed, and only then is the log before it let go. Killed at any moment, the
-//! store has every change that it has answered: `tests/examples.rs` does that.
+//! store has every change that it has answered: `tests/tools/examples.rs` does that.
 #![allow(clippy::print_stdout, reason = "a program")]
 
 use std::collections::BTreeMap;

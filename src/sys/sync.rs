@@ -3,7 +3,7 @@
 //!
 //! # Orderings
 //!
-//! Every atomic access of the ring, the waiters and the futex, by file and word. `tests/tidy.rs` holds this table
+//! Every atomic access of the ring, the waiters and the futex, by file and word. `tests/tools/tidy.rs` holds this table
 //! against the code: loom knows sequential consistency of fences only, so that the fences of its models would hide
 //! a weaker access. Whoever changes an ordering changes its row, and says why it is enough.
 //!

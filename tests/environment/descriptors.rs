@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use ringwal::{Error, Wal};
 
-use super::child::{CASE, DIRECTORY, case_and_directory, in_a_process_of};
+use super::child::{CASE, DIRECTORY, case_and_directory, in_a_process};
 use super::support::{Temp, read_all};
 
 #[test]
 fn a_rotation_without_descriptors_says_so_and_goes_on_when_there_are_some() {
     let temp = Temp::new();
-    in_a_process_of("descriptors::case", "rotation", &temp.log());
+    in_a_process("rotation", &temp.log());
 }
 
 #[test]

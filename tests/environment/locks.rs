@@ -15,7 +15,7 @@ use ringwal::{BackendChoice, BackendKind, Error, FailureKind, Wal, WalBuilder};
 
 use crate::child::{
     ALLOW, CASE, NUMBER, become_nobody, case_and_directory, fail, filter_system_calls, if_equal,
-    in_a_process_of,
+    in_a_process,
 };
 use crate::skip;
 use crate::support::{Temp, backends, read_all, small};
@@ -25,7 +25,7 @@ fn is_root() -> bool {
 }
 
 fn run(case: &str, dir: &Path) {
-    in_a_process_of("locks::case", case, dir);
+    in_a_process(case, dir);
 }
 
 fn at_once(dir: &Path) -> WalBuilder {

@@ -27,3 +27,10 @@ mod privileges;
 fn skip(why: &str) {
     eprintln!("skipped: {why}");
 }
+
+mod degraded;
+mod disk_full;
+mod no_room;
+mod sandbox;
+mod stalled;
+mod sysctl;

@@ -10,7 +10,7 @@ use nix::unistd::{Gid, Uid};
 use ringwal::inspect::{Directory, Keep};
 use ringwal::{BackendChoice, Lsn, ReadOnlyWal, Wal};
 
-use crate::child::{CASE, become_nobody, case_and_directory, in_a_process_of};
+use crate::child::{CASE, become_nobody, case_and_directory, in_a_process};
 use crate::skip;
 use crate::support::{Temp, backends, eventually, read_all, segments, small};
 
@@ -72,7 +72,7 @@ fn backend(case: &str) -> BackendChoice {
     if case.ends_with("std") { BackendChoice::Std } else { BackendChoice::IoUring }
 }
 
-/// The child of [`in_a_process_of`].
+/// The child of [`in_a_process`].
 #[test]
 fn case() {
     let Some((case, dir)) = case_and_directory() else { return };
@@ -112,7 +112,7 @@ fn case() {
 
 fn case_of(name: &str, dir: &Path) {
     assert!(!CASE.is_empty());
-    in_a_process_of("privileges::case", name, dir);
+    in_a_process(name, dir);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use nix::sys::resource::{UsageWho, getrusage};
 use ringwal::inspect::{Directory, Keep};
 use ringwal::{Durability, Error, Lsn, ReadOnlyWal, Wal};
 
-use crate::child::{self, case_and_directory, in_a_process_of};
+use crate::child::{self, case_and_directory, in_a_process};
 use crate::skip;
 use crate::support::{Temp, eventually, segments, small};
 
@@ -122,7 +122,7 @@ fn nothing_is_durable(dir: &Path) {
     assert_eq!(count(dir), 0);
 }
 
-/// The child of [`in_a_process_of`].
+/// The child of [`in_a_process`].
 #[test]
 fn case() {
     let Some((case, dir)) = case_and_directory() else { return };
@@ -262,7 +262,7 @@ fn a_writer_that_cannot_read_the_boot_id_is_read_to_its_end() {
     let wal = small(&temp.log()).open().unwrap();
     fill(&wal, 0, 2);
     wal.close().unwrap();
-    in_a_process_of("side_files::case", "a writer without a boot id", &temp.log());
+    in_a_process("a writer without a boot id", &temp.log());
 }
 
 #[test]
@@ -289,7 +289,7 @@ fn a_word_of_another_user_ends_nobodys_log() {
             chown(temp.log(), Some(65534), Some(65534)).unwrap();
         }
         mode(&temp.log(), if sticky { 0o1777 } else { 0o755 });
-        in_a_process_of("side_files::case", "a word of another user", &temp.log());
+        in_a_process("a word of another user", &temp.log());
         assert_eq!(count(&temp.log()), 1000);
     }
 }
@@ -303,7 +303,7 @@ fn without_a_word_only_what_is_durable_is_read() {
     }
     eventually("much of it is written", || last_group(&temp.log()).1 > 100_000);
     nothing_is_durable(&temp.log());
-    in_a_process_of("side_files::case", "a reader of another boot", &temp.log());
+    in_a_process("a reader of another boot", &temp.log());
     std::fs::remove_file(temp.log().join("wal.end")).unwrap();
     nothing_is_durable(&temp.log());
     std::fs::remove_file(temp.log().join("wal.commit")).unwrap_or_default();
@@ -339,7 +339,7 @@ fn durable_groups_that_are_gone_are_damage() {
             wal.close().unwrap();
             zero_last_group(&dir);
         } else {
-            in_a_process_of("side_files::case", "killed", &dir);
+            in_a_process("killed", &dir);
         }
         let all = 500;
         zero_last_group(&dir);
@@ -467,7 +467,7 @@ fn following_a_log_without_a_word_reads_it_once() {
 #[test]
 fn a_follower_without_inotify_sleeps_longer_and_longer() {
     let temp = Temp::new();
-    in_a_process_of("side_files::case", "no inotify instance is left", &temp.log());
+    in_a_process("no inotify instance is left", &temp.log());
 }
 
 #[test]

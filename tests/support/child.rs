@@ -8,22 +8,21 @@ use nix::libc;
 pub const CASE: &str = "RINGWAL_CASE";
 pub const DIRECTORY: &str = "RINGWAL_CASE_DIR";
 
-/// Runs the test `case` of this binary as the case of that name, over a directory.
+/// Runs the test `case` of the calling file, in a process of its own, as the case of that name over a directory.
+#[track_caller]
 pub fn in_a_process(case: &str, dir: &Path) {
-    in_a_process_of("case", case, dir);
-}
-
-/// Runs the test `test` (as `module::case`) of this binary as the case of that name, over a
-/// directory.
-pub fn in_a_process_of(test: &str, case: &str, dir: &Path) {
+    let file = Path::new(std::panic::Location::caller().file());
+    let test = format!("{}::case", file.file_stem().unwrap().to_str().unwrap());
     let out = Command::new(std::env::current_exe().unwrap())
-        .args([test, "--exact", "--nocapture", "--test-threads=1"])
+        .args([&test, "--exact", "--nocapture", "--test-threads=1"])
         .env(CASE, case)
         .env(DIRECTORY, dir)
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&out.stderr);
     assert!(out.status.success(), "{case}: {}\n{said}", out.status);
+    let ran = String::from_utf8_lossy(&out.stdout).contains("running 1 test");
+    assert!(ran, "{file:?} has no test `case`");
     if said.contains("skipped") {
         eprintln!("{case}: {said}");
     }

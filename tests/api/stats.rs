@@ -1,0 +1,130 @@
+//! The counters and histograms count what was done.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use crate::support::{Temp, backends, small};
+use metrics_util::debugging::{DebugValue, DebuggingRecorder};
+use ringwal::Durability;
+
+#[test]
+fn histograms_and_counters_tell_the_same() {
+    for backend in backends() {
+        for durability in [Durability::EveryGroup, Durability::Manual] {
+            let temp = Temp::new();
+            let builder = small(&temp.log()).backend(backend).durability(durability);
+            let wal = builder.open().unwrap();
+            let threads = 4;
+            std::thread::scope(|scope| {
+                for n in 0..threads {
+                    let wal = wal.clone();
+                    scope.spawn(move || {
+                        for i in 0..50 {
+                            wal.append(&vec![n; i * 13]).unwrap();
+                            wal.append_durable(&[n]).unwrap();
+                        }
+                    });
+                }
+            });
+            wal.append_batch(&["a", "b", "c"]).unwrap();
+            wal.close().unwrap();
+            let (stats, histograms) = (wal.stats(), wal.histograms());
+            let written = stats.groups + stats.control_groups;
+            assert_eq!(stats.records, u64::from(threads) * 100 + 3);
+            assert_eq!(histograms.group_records.count(), stats.groups);
+            assert_eq!(histograms.group_records.sum(), stats.records);
+            assert_eq!(histograms.group_bytes.count(), written);
+            assert_eq!(histograms.group_bytes.sum(), stats.group_bytes);
+            assert_eq!(histograms.queue_time.count(), stats.groups);
+            assert_eq!(histograms.ring_bytes.count(), stats.groups);
+            assert!(histograms.ring_bytes.quantile(0.0) >= histograms.group_bytes.quantile(0.0));
+            let prepared = stats.segments_prepared + stats.segments_recycled;
+            assert_eq!(histograms.prepare_time.count(), prepared);
+            assert_eq!(stats.ring_bytes, 0, "all of it is durable");
+            assert_eq!(histograms.write_time.count(), written);
+            assert_eq!(histograms.commit_time.count(), written);
+            assert_eq!(histograms.sync_time.count() + stats.dsync_groups, stats.syncs);
+            assert!(histograms.wake_time.count() > 0);
+            let (write, commit) = (&histograms.write_time, &histograms.commit_time);
+            assert!(write.quantile(0.0) > 0 && commit.quantile(1.0) >= write.quantile(0.0));
+            assert!(commit.sum() >= write.sum(), "a commit lasts as long as its write at least");
+        }
+    }
+}
+
+#[test]
+fn an_exporter_is_told_what_the_log_says() {
+    let temp = Temp::new();
+    // What is told is compared with what is so a little later.
+    let wal = small(&temp.log()).idle_seal(Duration::MAX).open().unwrap();
+    for n in 0..500_u32 {
+        wal.append(&vec![1; n as usize]).unwrap();
+    }
+    wal.sync().unwrap();
+    drop(wal.consumer("slow").unwrap());
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    metrics::with_local_recorder(&recorder, || {
+        wal.publish_metrics("orders");
+        // Counters are absolute: told twice is told once.
+        wal.publish_metrics("orders");
+    });
+    let mut told = HashMap::new();
+    for (key, _, _, value) in snapshotter.snapshot().into_vec() {
+        let key = key.key().clone();
+        let labels: Vec<_> = key.labels().map(|l| (l.key(), l.value())).collect();
+        assert!(labels.contains(&("log", "orders")), "{key}");
+        let extra = labels.iter().find(|(name, _)| *name != "log").map_or("", |(_, value)| value);
+        let value = match value {
+            DebugValue::Counter(n) => n as f64,
+            DebugValue::Gauge(n) => n.into_inner(),
+            DebugValue::Histogram(_) => panic!("{key}"),
+        };
+        told.insert(format!("{} {extra}", key.name()), value);
+    }
+    assert_eq!(told["ringwal_records_total "], 500.0);
+    assert!(told["ringwal_rotations_total "] >= 1.0);
+    assert_eq!(told["ringwal_durable_end "], wal.durable_end().as_u64() as f64);
+    assert_eq!(told["ringwal_consumer_lag_bytes slow"], wal.consumers()[0].lag as f64);
+    let (median, worst) =
+        (told["ringwal_commit_seconds 0.5"], told["ringwal_commit_seconds 0.999"]);
+    assert!(median > 0.0 && median <= worst && worst < 60.0, "{median} {worst}");
+    assert_eq!((told["ringwal_out_of_space "], told["ringwal_poisoned "]), (0.0, 0.0));
+    // The dashboard and the alerts beside the example ask for nothing else, and leave no counter of trouble out.
+    let dashboard = include_str!("../../examples/grafana/ringwal.json");
+    let rules = include_str!("../../examples/grafana/rules.yml");
+    let asked: std::collections::BTreeSet<_> = [dashboard, rules]
+        .into_iter()
+        .flat_map(|file| file.split(|c: char| !c.is_ascii_alphanumeric() && c != '_'))
+        .filter(|word| word.starts_with("ringwal_"))
+        .collect();
+    let names: Vec<_> = told.keys().map(|key| key.split(' ').next().unwrap()).collect();
+    for name in &asked {
+        assert!(names.contains(name), "{name} is not told");
+    }
+    for name in ["ringwal_poisoned", "ringwal_out_of_space", "ringwal_stalled_seconds"] {
+        assert!(asked.contains(name), "nobody asks for {name}");
+    }
+}
+
+#[test]
+fn lag_and_occupancy_are_told() {
+    let temp = Temp::new();
+    let manual = small(&temp.log()).durability(Durability::Manual);
+    let wal = manual.idle_seal(Duration::MAX).open().unwrap();
+    assert_eq!(wal.stats().reader_lag, 0);
+    let mut follow = wal.follow(ringwal::Lsn::ZERO).unwrap();
+    let first = wal.append(&[1; 1000]).unwrap();
+    assert!(wal.stats().ring_bytes >= 1000, "nothing syncs it");
+    for _ in 0..300 {
+        wal.append(&[1; 1000]).unwrap();
+    }
+    wal.sync().unwrap();
+    let end = wal.durable_end().as_u64();
+    assert_eq!(follow.lag(), end);
+    assert_eq!(follow.next_ref().unwrap().unwrap().lsn, first);
+    assert_eq!(follow.lag(), end - first.as_u64());
+    assert!(wal.stats().reader_lag > 200_000 && wal.stats().reader_lag <= end);
+    drop(follow);
+    assert_eq!(wal.stats().reader_lag, 0);
+}

@@ -1,0 +1,20 @@
+//! Reading and following, inside the process and from another one.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "tests say what they did or skipped")]
+
+#[cfg(target_os = "linux")]
+#[path = "../support/child.rs"]
+#[allow(dead_code, unreachable_pub, reason = "each story needs a part")]
+mod child;
+#[cfg(target_os = "linux")]
+#[path = "../support/mounted.rs"]
+#[allow(dead_code, unreachable_pub, reason = "each story needs a part")]
+mod mounted;
+#[path = "../support/mod.rs"]
+mod support;
+
+mod backward;
+mod following;
+mod other_processes;
+mod read_only;
+mod read_only_beside_a_writer;
+mod survey_beside_a_writer;

@@ -1,0 +1,273 @@
+//! Opening, readers, surveys and repairs judge alike.
+
+use std::path::Path;
+
+use crate::support::{Temp, copy_dir, segments, small};
+use ringwal::inspect::{Directory, Keep, Survey};
+use ringwal::{Error, Lsn, ReadOnlyWal, Wal};
+
+fn survey(dir: &Path) -> Survey {
+    Directory::open(dir, "wal").unwrap().survey(&mut |_| {}).unwrap()
+}
+
+/// A closed log of some twelve segments, and the positions of its records.
+fn log(dir: &Path) -> Vec<Lsn> {
+    let wal = small(dir).open().unwrap();
+    let lsns = (0..600_u32).map(|n| wal.append(&n.to_le_bytes().repeat(300)).unwrap()).collect();
+    wal.close().unwrap();
+    lsns
+}
+
+fn edit(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+    let mut bytes = std::fs::read(path).unwrap();
+    change(&mut bytes);
+    std::fs::write(path, bytes).unwrap();
+}
+
+fn count(dir: &Path) -> Result<u64, Error> {
+    let wal = small(dir).open()?;
+    let mut n = 0;
+    let read = wal.reader(Lsn::ZERO).try_for_each(|record| record.map(|_| n += 1));
+    wal.close()?;
+    read.map(|()| n)
+}
+
+#[test]
+fn header_of_another_segment_is_damage_wherever_it_lies_and_is_rebuilt() {
+    let temp = Temp::new();
+    log(&temp.log());
+    let files = segments(&temp.log());
+    // The newest segments hold the log's end, or nothing yet.
+    for at in (1..files.len()).rev() {
+        let dir = temp.path().join(format!("copy{at}"));
+        copy_dir(&temp.log(), &dir);
+        let first = std::fs::read(&files[0]).unwrap();
+        edit(&segments(&dir)[at], |bytes| bytes[..128].copy_from_slice(&first[..128]));
+        assert!(matches!(small(&dir).open(), Err(Error::Corruption { .. })), "{at}");
+        let found = survey(&dir);
+        assert_eq!(found.damaged_places, 1, "{at}: {:#?}", found.damage);
+        assert_eq!(found.damage[0].found, "the header is of another segment");
+        let log = Directory::open(&dir, "wal").unwrap();
+        let plan = log.plan_repair(&found, Keep::Before).unwrap().unwrap();
+        assert_eq!((plan.records, plan.records_leaving), (600, 0), "{at}: {plan:#?}");
+        plan.apply().unwrap();
+        assert_eq!(survey(&dir).damaged_places, 0, "{at}");
+        assert_eq!(count(&dir).unwrap(), 600, "{at}");
+    }
+}
+
+/// A log with a consumer at `position`, of which `dir` is a copy that lacks the newest segments.
+fn copy_with_a_newer_position(temp: &Temp, dir: &Path) {
+    let lsns = log(&temp.log());
+    let wal = small(&temp.log()).open().unwrap();
+    let mut consumer = wal.consumer("slow").unwrap();
+    consumer.commit(lsns[590]).unwrap();
+    drop(consumer);
+    wal.close().unwrap();
+    copy_dir(&temp.log(), dir);
+    let base = |path: &Path| -> u64 {
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        name.split('.').nth(1).unwrap().parse().unwrap()
+    };
+    for file in segments(dir).iter().filter(|file| base(file) > lsns[500].as_u64()) {
+        std::fs::remove_file(file).unwrap();
+    }
+}
+
+#[test]
+fn position_above_the_end_is_refused_by_the_name_of_its_file_and_with_what_to_do() {
+    let temp = Temp::new();
+    let dir = temp.path().join("copy");
+    copy_with_a_newer_position(&temp, &dir);
+    let refused = [small(&dir).open().map(drop), ReadOnlyWal::open(&dir).map(drop)];
+    for refused in refused {
+        let said = refused.unwrap_err().to_string();
+        assert!(said.contains("wal.consumer.slow") && said.contains("remove this file"), "{said}");
+    }
+    let found = survey(&dir);
+    assert_eq!(found.damaged_places, 1, "{:#?}", found.damage);
+    assert_eq!(found.damage[0].segment, "wal.consumer.slow");
+    // It says what to do, and that is enough.
+    std::fs::remove_file(dir.join("wal.consumer.slow")).unwrap();
+    assert_eq!(survey(&dir).damaged_places, 0);
+    assert!(count(&dir).unwrap() > 400);
+}
+
+#[test]
+fn repair_that_keeps_what_lies_behind_moves_positions_above_the_end_away() {
+    let temp = Temp::new();
+    let dir = temp.path().join("copy");
+    copy_with_a_newer_position(&temp, &dir);
+    edit(&segments(&dir)[2], |bytes| bytes[8192..12_288].fill(0xa5));
+    let found = survey(&dir);
+    assert_eq!(found.damaged_places, 2, "{:#?}", found.damage);
+    let log = Directory::open(&dir, "wal").unwrap();
+    let plan = log.plan_repair(&found, Keep::After).unwrap().unwrap();
+    assert_eq!(plan.consumers, ["wal.consumer.slow"], "{plan:#?}");
+    plan.apply().unwrap();
+    let after = survey(&dir);
+    assert_eq!((after.damaged_places, after.records), (0, plan.records), "{:#?}", after.damage);
+    assert_eq!(count(&dir).unwrap(), plan.records);
+}
+
+/// A log in which records were cut out, and the position of the first of these.
+fn log_with_void_records(dir: &Path) -> (Vec<Lsn>, Lsn) {
+    let wal = small(dir).open().unwrap();
+    let append = |n: u32| wal.append_durable(&n.to_le_bytes().repeat(40)).unwrap();
+    let mut kept: Vec<Lsn> = (0..10).map(append).collect();
+    let void = append(10);
+    append(11);
+    append(12);
+    wal.truncate_after(void).unwrap();
+    kept.extend((20..30).map(append));
+    wal.close().unwrap();
+    (kept, void)
+}
+
+#[test]
+fn damage_in_void_records_concerns_nobody() {
+    let temp = Temp::new();
+    let (kept, void) = log_with_void_records(&temp.log());
+    let flip = |lsn: Lsn| {
+        let (segment, offset) = (lsn.as_u64() >> 16, lsn.as_u64() & 0xffff);
+        edit(&segments(&temp.log())[segment as usize], |b| b[offset as usize + 20] ^= 1);
+    };
+    flip(void);
+    let found = survey(&temp.log());
+    assert_eq!((found.damaged_places, found.records_lost), (0, 0), "{:#?}", found.damage);
+    let wal = small(&temp.log()).open().unwrap();
+    let forward: Vec<Lsn> = wal.reader(Lsn::ZERO).map(|record| record.unwrap().lsn).collect();
+    let mut back: Vec<Lsn> =
+        wal.reader_back(wal.durable_end()).map(|record| record.unwrap().lsn).collect();
+    back.reverse();
+    assert!(forward == kept && back == kept, "{forward:?} {back:?}");
+    wal.close().unwrap();
+    // What is not void is damage, in front of it and behind.
+    for lsn in [kept[9], kept[10]] {
+        flip(lsn);
+        assert_eq!(survey(&temp.log()).damaged_places, 1, "{lsn}");
+        flip(lsn);
+    }
+}
+
+#[test]
+fn repair_that_would_keep_no_record_is_planned_only_when_asked_for() {
+    let temp = Temp::new();
+    log(&temp.log());
+    let intact = survey(&temp.log());
+    edit(&segments(&temp.log())[0], |bytes| bytes[2 * 4096 + 60] ^= 1);
+    let found = survey(&temp.log());
+    assert!(found.damaged_places == 1 && found.records > 500, "{:#?}", found.damage);
+    let log = Directory::open(temp.log(), "wal").unwrap();
+    let refused = log.plan_repair(&found, Keep::Before);
+    assert!(matches!(refused, Err(Error::Corruption { .. })), "{refused:?}");
+    let nothing = log.plan_repair_keeping_nothing(&found, Keep::Before).unwrap().unwrap();
+    assert_eq!((nothing.records, nothing.records_leaving), (0, found.records));
+    // The other part is larger.
+    let rest = log.plan_repair(&found, Keep::After).unwrap().unwrap();
+    assert_eq!(rest.records + rest.records_leaving, found.records);
+    assert_eq!(rest.records, intact.records - intact.segments[0].records);
+    nothing.apply().unwrap();
+    assert_eq!(count(&temp.log()).unwrap(), 0);
+}
+
+#[test]
+fn repair_plans_what_is_found_after_it_where_places_of_several_kinds_are_damaged() {
+    let temp = Temp::new();
+    log(&temp.log());
+    let files = segments(&temp.log());
+    for keep in [Keep::Before, Keep::After] {
+        let dir = temp.path().join(format!("{keep:?}"));
+        copy_dir(&temp.log(), &dir);
+        let files: Vec<_> = files.iter().map(|file| dir.join(file.file_name().unwrap())).collect();
+        edit(&files[1], |bytes| bytes[20] ^= 1);
+        edit(&files[4], |bytes| bytes.truncate(9 * 4096));
+        edit(&files[6], |bytes| bytes[4096..8192].fill(0));
+        std::fs::copy(&files[2], dir.join("wal.00000000000000004096.wal")).unwrap();
+        std::fs::remove_file(&files[8]).unwrap();
+        let found = survey(&dir);
+        let log = Directory::open(&dir, "wal").unwrap();
+        let plan = log.plan_repair(&found, keep).unwrap().unwrap();
+        assert_eq!(plan.records + plan.records_leaving, found.records);
+        plan.apply().unwrap();
+        let after = survey(&dir);
+        assert_eq!(after.damaged_places, 0, "{keep:?}: {:#?}", after.damage);
+        assert_eq!(after.records, plan.records, "{keep:?}");
+        assert_eq!(count(&dir).unwrap(), plan.records, "{keep:?}");
+        let wal = Wal::builder(&dir).segment_size(64 << 10).open().unwrap();
+        wal.append_durable(b"goes on").unwrap();
+        wal.close().unwrap();
+    }
+}
+
+/// Fills the last `blocks` blocks before the log's end with something else: the mark of the close, and groups before it.
+fn damage_the_end(dir: &Path, end: Lsn, blocks: usize) {
+    let path = segments(dir).into_iter().nth((end.as_u64() - 1) as usize >> 16).unwrap();
+    let offset = (end.as_u64() - 1) as usize % (64 << 10) + 1;
+    edit(&path, |bytes| bytes[offset - blocks * 4096..offset].fill(0xa5));
+}
+
+#[test]
+fn damage_at_a_closed_logs_end_that_takes_its_mark_is_found_on_every_boot() {
+    for blocks in 2..=7 {
+        let temp = Temp::new();
+        let dir = temp.log();
+        let wal = small(&dir).open().unwrap();
+        for n in 0..30_u32 {
+            wal.append_durable(&n.to_le_bytes().repeat(40)).unwrap();
+        }
+        wal.close().unwrap();
+        let end = ReadOnlyWal::open(&dir).unwrap().durable_end().unwrap();
+        if !dir.join("wal.end").exists() {
+            return;
+        }
+        damage_the_end(&dir, end, blocks);
+        // What the file says holds on every boot: no other is told from it.
+        let said = std::fs::read(dir.join("wal.end")).unwrap();
+        assert!(said[24..40] == [0xff; 16], "{blocks}: {said:?}");
+        for refused in [small(&dir).open().map(drop), ReadOnlyWal::open(&dir).map(drop)] {
+            assert!(matches!(refused, Err(Error::Corruption { .. })), "{blocks}: {refused:?}");
+        }
+        let found = survey(&dir);
+        assert_eq!(found.damaged_places, 1, "{blocks}: {:#?}", found.damage);
+        assert_eq!(found.damage[0].segment, "wal.end");
+        // A copy has no such witness: it is a shorter log.
+        let copy = temp.path().join("copy");
+        copy_dir(&dir, &copy);
+        assert_eq!(survey(&copy).damaged_places, 0);
+        assert!(count(&copy).unwrap() < 30);
+        // The repair gives up what is missing.
+        let log = Directory::open(&dir, "wal").unwrap();
+        let plan = log.plan_repair(&found, Keep::Before).unwrap().unwrap();
+        plan.apply().unwrap();
+        assert_eq!(survey(&dir).damaged_places, 0);
+        assert_eq!(count(&dir).unwrap(), plan.records);
+    }
+}
+
+#[test]
+fn newest_segment_that_is_gone_on_the_boot_that_wrote_it_is_damage_for_all() {
+    let temp = Temp::new();
+    let dir = temp.log();
+    log(&dir);
+    let end = ReadOnlyWal::open(&dir).unwrap().durable_end().unwrap();
+    if !dir.join("wal.end").exists() {
+        return;
+    }
+    for file in segments(&dir).iter().skip((end.as_u64() - 1) as usize >> 16) {
+        std::fs::remove_file(file).unwrap();
+    }
+    for refused in [small(&dir).open().map(drop), ReadOnlyWal::open(&dir).map(drop)] {
+        assert!(matches!(refused, Err(Error::Corruption { .. })), "{refused:?}");
+    }
+    let found = survey(&dir);
+    assert_eq!(found.damaged_places, 1, "{:#?}", found.damage);
+    let log = Directory::open(&dir, "wal").unwrap();
+    for keep in [Keep::Before, Keep::After] {
+        let plan = log.plan_repair(&found, keep).unwrap().unwrap();
+        assert_eq!((plan.records_leaving, &plan.moved[..]), (0, &["wal.end".to_owned()][..]));
+    }
+    log.plan_repair(&found, Keep::Before).unwrap().unwrap().apply().unwrap();
+    assert_eq!(survey(&dir).damaged_places, 0);
+    assert_eq!(count(&dir).unwrap(), found.records);
+}
