@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::medium_errors::{MediumErrors, UNREADABLE};
 use super::view::View;
-use super::{Damage, Remedy, Survey};
+use super::{Damage, Found, Remedy, Survey, Watch};
 use crate::error::{Error, Result};
 use crate::format::{
     ADDRESS_SPACE, GROUP_HEADER, GroupHeader, HeaderInvalid, MAX_GROUP, MIN_BLOCK, SEGMENT_HEADER,
@@ -264,6 +264,7 @@ pub(super) fn damage(
         kept: 0,
         records_of: None,
         remedy: Remedy::Cut,
+        reported: false,
     }
 }
 
@@ -284,8 +285,16 @@ impl Survey {
         }
     }
 
+    /// Reports the damage that was not reported before.
+    pub(super) fn report(&mut self, watch: &mut Watch<'_>) {
+        for place in self.damage.iter_mut().filter(|place| !place.reported) {
+            place.reported = true;
+            self.interrupted |= watch(Found::Damage(place)).is_break();
+        }
+    }
+
     /// Takes back the damage in records of groups that a cut of `[from, to)` makes void, whole: nobody reads these.
-    pub(super) fn forgive_void(&mut self, from: u64, to: u64) {
+    pub(super) fn forgive_void(&mut self, from: u64, to: u64, watch: &mut Watch<'_>) {
         // A group whose first record is void is void from its header on.
         let void = |place: &Damage| {
             let first = |group: u64| group.saturating_add(u64::from(GROUP_HEADER));
@@ -295,6 +304,9 @@ impl Survey {
         let mut lost = 0_u64;
         self.damage.retain(|place| {
             let keep = !void(place);
+            if !keep && place.reported {
+                let _ = watch(Found::Void(place));
+            }
             lost = lost.saturating_add(if keep { 0 } else { place.records_lost.unwrap_or(0) });
             keep
         });

@@ -6,7 +6,7 @@ use super::repair::draft;
 use super::survey::survey_of;
 use super::view::View;
 use super::walk::walk;
-use super::{Keep, Survey};
+use super::{Keep, Survey, quiet};
 use crate::error::Result;
 use crate::io::fs::Dir;
 use crate::segment::Names;
@@ -20,7 +20,7 @@ pub(crate) struct Judged {
 
 pub(crate) fn survey(dir: &Arc<dyn Dir>, names: &Names) -> Result<Judged> {
     let view = View { dir: Arc::clone(dir), names: names.clone() };
-    let survey = survey_of(&view, None, false, &mut |_| {})?;
+    let survey = survey_of(&view, None, false, &mut quiet)?;
     judged(&view, survey)
 }
 
@@ -30,7 +30,7 @@ fn judged(view: &View, survey: Survey) -> Result<Judged> {
         records.push((lsn.as_u64(), payload.to_vec()));
         true
     };
-    walk(view, each, &survey.cuts, survey.limit, &mut |_| {})?;
+    walk(view, each, &survey.cuts, survey.limit, &mut quiet)?;
     Ok(Judged { survey, records })
 }
 

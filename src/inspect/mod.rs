@@ -15,18 +15,23 @@
 //! # Ok::<(), ringwal::Error>(())
 //! ```
 
+mod consumers;
 mod files;
 #[cfg(all(any(test, fuzzing), not(ringwal_loom)))]
 pub(crate) mod judged;
 mod medium_errors;
 mod repair;
 mod survey;
+mod times;
 mod view;
 mod walk;
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
+pub use consumers::StoredConsumer;
 pub use repair::{Keep, Repair, Repaired};
 
 use crate::error::{Error, Result};
@@ -71,6 +76,25 @@ pub struct Progress {
     pub damaged_places: u64,
 }
 
+/// What a survey finds while it is made.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub enum Found<'a> {
+    /// How far it is.
+    Progress(Progress),
+    /// A damaged place, once for each that the survey lists. The intact records after it are not counted yet.
+    Damage(&'a Damage),
+    /// A place that was reported before is no damage: `truncate_after` made its records void.
+    Void(&'a Damage),
+}
+
+/// Watches a survey, and may end it.
+type Watch<'a> = dyn FnMut(Found<'_>) -> ControlFlow<()> + 'a;
+
+fn quiet(_: Found<'_>) -> ControlFlow<()> {
+    ControlFlow::Continue(())
+}
+
 /// What all segments hold.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
@@ -95,6 +119,8 @@ pub struct Survey {
     pub application_version: u32,
     /// Segments that retention removed while they were looked at.
     pub removed_meanwhile: u64,
+    /// The survey was ended before everything was read: nothing is known of what follows.
+    pub interrupted: bool,
     /// How far the log is durable, if that could be established: what lies behind is not looked at.
     limit: Option<u64>,
     /// The oldest position that is kept, as the groups state it.
@@ -170,6 +196,8 @@ pub struct Damage {
     /// The group, if it is intact but for its records.
     records_of: Option<u64>,
     remedy: Remedy,
+    /// The watcher of the survey has it.
+    reported: bool,
 }
 
 /// What would undo a damage.
@@ -271,7 +299,65 @@ impl Directory {
     /// `Io` with `NotFound` if there is no segment, or for what the system refuses; `Unsupported` for a newer format.
     /// Damage is no error: it is in the [`Survey`]; neither is what the disk cannot read.
     pub fn survey(&self, progress: &mut dyn FnMut(Progress)) -> Result<Survey> {
-        survey::survey(self, progress)
+        self.survey_with(&mut |found| {
+            if let Found::Progress(at) = found {
+                progress(at);
+            }
+            ControlFlow::Continue(())
+        })
+    }
+
+    /// As [`Directory::survey`], and calls `found` with each damaged place when its segment has been read. If `found` returns
+    /// [`ControlFlow::Break`], the survey ends there and holds what was found until then: [`Survey::interrupted`] is true.
+    ///
+    /// # Errors
+    ///
+    /// As [`Directory::survey`].
+    pub fn survey_with(
+        &self,
+        found: &mut dyn FnMut(Found<'_>) -> ControlFlow<()>,
+    ) -> Result<Survey> {
+        survey::survey(self, found)
+    }
+
+    /// The position of the first group that was written at `time` or later, by the wall clock of its writer; the durable end
+    /// if there is none. The clock may have been set back: what counts is the order of the log. Reads the first group of
+    /// segments, and the groups of one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Directory::survey`].
+    pub fn position_at(&self, time: SystemTime) -> Result<Lsn> {
+        times::position_at(self, time)
+    }
+
+    /// When the group was written that `lsn` lies in, by the wall clock of its writer. `None`: no intact group lies there.
+    ///
+    /// # Errors
+    ///
+    /// As [`Directory::survey`].
+    pub fn written_at(&self, lsn: Lsn) -> Result<Option<SystemTime>> {
+        times::written_at(self, lsn)
+    }
+
+    /// The consumers that have a file, in order of their names, also of a log that is damaged.
+    ///
+    /// # Errors
+    ///
+    /// `Io`, `Unsupported`.
+    pub fn stored_consumers(&self) -> Result<Vec<StoredConsumer>> {
+        consumers::stored(self)
+    }
+
+    /// Removes a consumer for good, also one whose position is damaged, and returns what was stored. Retention no longer
+    /// waits for it.
+    ///
+    /// # Errors
+    ///
+    /// `NoConsumer`; `Locked` while a writer has the log open: there
+    /// [`Wal::remove_consumer`](crate::Wal::remove_consumer) does it; `Io`.
+    pub fn remove_consumer(&self, name: &str) -> Result<StoredConsumer> {
+        consumers::remove(self, name)
     }
 
     /// Calls `each` with every intact record that is not void, in order, also with those behind damage, until it returns false.

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use super::files::{SegmentFile, list, medium_errors};
 use super::survey::survey_of;
 use super::view::{Planned, Replacement, View};
-use super::{Damage, Directory, Remedy, Survey};
+use super::{Damage, Directory, Remedy, Survey, quiet};
 use crate::error::{Error, Result};
 use crate::format::{SEGMENT_HEADER, STAMP, stamp};
 use crate::io::fs::{AlignedBuf, Dir, OsDir, read_full, write_full};
@@ -130,7 +130,7 @@ pub(super) fn draft(view: &View, survey: &Survey, keep: Keep) -> Result<(Draft, 
         }
         draft.add(&seen, &left, keep)?;
         seen = draft.view(view);
-        left = survey_of(&seen, None, draft.front_is_taken, &mut |_| {})?;
+        left = survey_of(&seen, None, draft.front_is_taken, &mut quiet)?;
     }
     let reason = "no part of the log could be found that would open";
     Err(left.damage.first().map_or(Error::Closed, |place| nothing(place, reason)))
@@ -324,6 +324,9 @@ impl Repair {
     /// has no room, nothing has been moved. What was done until a later error is kept: make another survey and plan.
     pub fn apply(&self) -> Result<Repaired> {
         let dir = &self.log.dir;
+        if let Some(newest) = self.listed.last() {
+            dir.create_like_neighbour(&newest.name);
+        }
         let lock = DirLock::acquire(dir, &self.log.names, DEFAULT_LOCK_WAIT)?;
         let io = |op, path: &Path, e| Error::io(op, path, e);
         if self.log.segment_files()? != self.listed {

@@ -14,7 +14,7 @@ use super::files::{SegmentFile, damage, list};
 use super::medium_errors;
 use super::view::View;
 use super::walk::walk;
-use super::{Damage, Directory, Progress, Remedy, Survey};
+use super::{Damage, Directory, Remedy, Survey, Watch, quiet};
 use crate::engine::recover::{ENDS_EARLY, examine};
 use crate::error::{Error, Result};
 use crate::lsn::Lsn;
@@ -43,8 +43,8 @@ struct Standing {
 }
 
 /// Everything in the directory, and what opening the log would refuse.
-pub(super) fn survey(log: &Directory, progress: &mut dyn FnMut(Progress)) -> Result<Survey> {
-    survey_of(&log.view, Some(&|| durable_end(log)), false, progress)
+pub(super) fn survey(log: &Directory, watch: &mut Watch<'_>) -> Result<Survey> {
+    survey_of(&log.view, Some(&|| durable_end(log)), false, watch)
 }
 
 /// The same for what is seen of a directory that nobody writes to: without `durable_end` the log ends where opening
@@ -53,29 +53,33 @@ pub(super) fn survey_of(
     view: &View,
     durable_end: Option<DurableEnd<'_>>,
     front_was_taken: bool,
-    progress: &mut dyn FnMut(Progress),
+    watch: &mut Watch<'_>,
 ) -> Result<Survey> {
     let stored = positions(view)?;
     let proven = proven(view)?;
     let standing = standing(view, durable_end, front_was_taken);
-    let mut survey = walk(view, &mut |_, _| true, &[], standing.limit, progress)?;
-    if standing.refused.is_some() && survey.damage.is_empty() && standing.limit.is_some() {
+    let mut survey = walk(view, &mut |_, _| true, &[], standing.limit, watch)?;
+    let walked_over = survey.damage.is_empty() && !survey.interrupted;
+    if standing.refused.is_some() && walked_over && standing.limit.is_some() {
         // What is wrong lies behind what is known to be durable.
-        survey = walk(view, &mut |_, _| true, &[], None, progress)?;
+        survey = walk(view, &mut |_, _| true, &[], None, watch)?;
     }
-    if !front_was_taken && survey.removed_meanwhile == 0 {
-        missing_front(view, durable_end, standing.told, &mut survey)?;
+    if !survey.interrupted {
+        if !front_was_taken && survey.removed_meanwhile == 0 {
+            missing_front(view, durable_end, standing.told, &mut survey)?;
+        }
+        if let Some(e) = standing.refused.filter(|_| survey.damage.is_empty()) {
+            refused(view, &mut survey, e)?;
+        }
+        side_files(view, &mut survey, stored)?;
+        end_file(view, &mut survey, proven);
     }
-    if let Some(e) = standing.refused.filter(|_| survey.damage.is_empty()) {
-        refused(view, &mut survey, e)?;
-    }
-    side_files(view, &mut survey, stored)?;
-    end_file(view, &mut survey, proven);
     survey.damage.sort_by_key(|place| place.lsn);
     let all = survey.records;
     for place in &mut survey.damage {
         place.records_after = all - place.records_before;
     }
+    survey.report(watch);
     Ok(survey)
 }
 
@@ -85,10 +89,10 @@ pub(super) fn records(
     survey: &Survey,
     each: &mut dyn FnMut(Lsn, &[u8]) -> bool,
 ) -> Result<Survey> {
-    walk(&log.view, each, &survey.cuts, survey.limit, &mut |_| {})
+    walk(&log.view, each, &survey.cuts, survey.limit, &mut quiet)
 }
 
-fn durable_end(log: &Directory) -> Result<u64> {
+pub(super) fn durable_end(log: &Directory) -> Result<u64> {
     let look = || {
         let log = ReadOnlyWal::open_with_prefix(log.dir.path(), log.names.prefix())?;
         log.durable_end().map(Lsn::as_u64)
@@ -161,7 +165,7 @@ fn refused(view: &View, survey: &mut Survey, e: Error) -> Result<()> {
                 before += u64::from(at < lsn);
                 at < lsn
             };
-            walk(view, each, &[], survey.limit, &mut |_| {})?;
+            walk(view, each, &[], survey.limit, &mut quiet)?;
             (place.records_before, place.kept) = (before, before);
             place
         }
@@ -217,7 +221,7 @@ fn position_files(view: &View) -> Result<Vec<String>> {
     Ok(names)
 }
 
-fn log_id(files: &[SegmentFile]) -> Option<[u8; 16]> {
+pub(super) fn log_id(files: &[SegmentFile]) -> Option<[u8; 16]> {
     let sound = files.iter().find(|file| file.wrong.is_none()).or(files.first());
     sound.map(|file| file.header.log_id)
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use super::files::{SegmentFile, Wrong, damage, is_still_there, list, medium_errors};
 use super::medium_errors::{MediumErrors, UNREADABLE};
 use super::view::View;
-use super::{Damage, Progress, Remedy, Segment, Survey};
+use super::{Damage, Found, Progress, Remedy, Segment, Survey, Watch};
 use crate::error::{Error, Result};
 use crate::format::{Flags, GROUP_HEADER, GroupHeader, Link, RecordInvalid, SegmentHeader};
 use crate::io::fs::File;
@@ -29,7 +29,7 @@ pub(super) fn walk(
     each: &mut dyn FnMut(Lsn, &[u8]) -> bool,
     void: &[(Lsn, Lsn)],
     limit: Option<u64>,
-    progress: &mut dyn FnMut(Progress),
+    watch: &mut Watch<'_>,
 ) -> Result<Survey> {
     let files = list(log)?;
     let total = files.iter().map(|file| file.header.size).fold(0, u64::saturating_add);
@@ -39,7 +39,7 @@ pub(super) fn walk(
         log,
         each,
         cuts,
-        progress,
+        watch,
         at: Progress { done: 0, total, records: 0, damaged_places: 0 },
         limit,
         survey: Survey { limit, ..Survey::default() },
@@ -58,7 +58,7 @@ struct Walk<'a> {
     log: &'a View,
     each: &'a mut dyn FnMut(Lsn, &[u8]) -> bool,
     cuts: Cuts,
-    progress: &'a mut dyn FnMut(Progress),
+    watch: &'a mut Watch<'a>,
     at: Progress,
     /// The durable end, if it could be established.
     limit: Option<u64>,
@@ -120,6 +120,8 @@ impl Walk<'_> {
                 }
                 Err(e) => return Err(e),
             }
+            self.survey.report(self.watch);
+            self.stopped |= self.survey.interrupted;
             if self.stopped {
                 return Ok(());
             }
@@ -143,7 +145,10 @@ impl Walk<'_> {
 
     fn tell(&mut self, at: Progress) {
         let Survey { records, damaged_places, .. } = self.survey;
-        (self.progress)(Progress { records, damaged_places, ..at });
+        let at = Progress { records, damaged_places, ..at };
+        if (self.watch)(Found::Progress(at)).is_break() {
+            (self.stopped, self.survey.interrupted) = (true, true);
+        }
     }
 
     /// Enters what no intact group follows.
@@ -410,7 +415,7 @@ impl Walk<'_> {
         if group.flags.has(Flags::CUT) {
             let cut = (Lsn::new(group.cut_from), Lsn::new(group.lsn));
             self.survey.cuts.push(cut);
-            self.survey.forgive_void(group.cut_from, group.lsn);
+            self.survey.forgive_void(group.cut_from, group.lsn, self.watch);
         }
         let new_epoch = self.link.is_none_or(|link| link.epoch != group.epoch);
         segment.epochs += u64::from(new_epoch);

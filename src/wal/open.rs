@@ -21,7 +21,7 @@ use crate::io::fs::{DEFAULT_MODE, Dir, OsDir, is_no_space};
 use crate::options::{Durability, Geometry, Options};
 use crate::recovery::{find_end_of_rest, scan};
 use crate::segment::end_file::{EndFile, Presence};
-use crate::segment::{DirLock, Names, check_names};
+use crate::segment::{DirLock, Names, check_names, newest_segment};
 use crate::sys::clock::{Clock, SystemClock};
 use crate::sys::scheduling;
 use crate::wal::Wal;
@@ -44,6 +44,9 @@ fn open_here(path: &Path, options: &Options) -> Result<Wal> {
     let span = tracing::info_span!("open", dir = %dir.path().display(), prefix = options.prefix);
     let _entered = span.enter();
     check_names(&dir, &names)?;
+    if let Ok(Some(newest)) = newest_segment(&dir, &names) {
+        dir.create_like_neighbour(&names.segment(newest));
+    }
     let lock = DirLock::acquire(&dir, &names, options.lock_wait)?;
     if let Some(mode) = options.file_mode {
         let of_the_log = |name: &str| names.are_of(name);

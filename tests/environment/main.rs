@@ -20,6 +20,7 @@ mod side_files;
 mod support;
 
 mod filesystems;
+mod neighbours;
 mod privileges;
 
 /// Says why a test does not run here.

@@ -1,10 +1,12 @@
 //! Looking at damaged logs: what is found, what is said of it, and what a repair keeps.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use crate::support::{Temp, small};
-use ringwal::inspect::{Directory, Keep, Survey};
+use ringwal::inspect::{Directory, Found, Keep, Survey};
 use ringwal::{Error, Lsn, ReadOnlyWal, Wal};
 
 type Records = BTreeMap<u64, Vec<u8>>;
@@ -484,4 +486,103 @@ fn a_log_that_is_being_written_is_sound_while_it_rotates_and_retires() {
         }
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
     });
+}
+
+#[test]
+fn a_survey_reports_damage_as_it_is_found_and_ends_when_it_is_told_to() {
+    let temp = Temp::new();
+    log(temp.path());
+    let files = segments(temp.path());
+    for n in [2, 5, 9] {
+        damage(&files[n], 20_000, 4);
+    }
+    let log = Directory::open(temp.path(), "wal").unwrap();
+    let whole = log.survey(&mut |_| {}).unwrap();
+    assert!(!whole.interrupted);
+    let mut found = Vec::new();
+    let mut end = |most: usize| {
+        found.clear();
+        let mut left = 0_u64;
+        let survey = log.survey_with(&mut |seen| {
+            match seen {
+                Found::Damage(place) => found.push(place.lsn),
+                Found::Progress(at) => left = at.total - at.done,
+                _ => {}
+            }
+            if found.len() >= most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        (survey.unwrap(), found.clone(), left)
+    };
+    let (survey, mut all, _) = end(usize::MAX);
+    all.sort();
+    assert_eq!(all, whole.damage.iter().map(|place| place.lsn).collect::<Vec<_>>());
+    assert_eq!((survey.records, survey.interrupted), (whole.records, false));
+    let (survey, some, left) = end(1);
+    assert!(survey.interrupted && left > 0 && survey.records < whole.records);
+    assert!(!some.is_empty() && survey.damaged_places > 0);
+}
+
+#[test]
+fn positions_are_found_by_the_writers_clock_also_behind_damage() {
+    let temp = Temp::new();
+    let wal = small(temp.path()).open().unwrap();
+    let mut marks = Vec::new();
+    for round in 0..6_u32 {
+        std::thread::sleep(Duration::from_millis(3));
+        let time = SystemTime::now();
+        std::thread::sleep(Duration::from_millis(3));
+        let first = wal.append_durable(&round.to_le_bytes()).unwrap();
+        marks.push((time, first));
+        for _ in 0..40 {
+            wal.append(&[7; 3000]).unwrap();
+        }
+        wal.sync().unwrap();
+    }
+    let log = Directory::open(temp.path(), "wal").unwrap();
+    let check = || {
+        for (time, first) in &marks {
+            let found = log.position_at(*time).unwrap();
+            // The group's header lies before its first record.
+            assert!(found < *first && first.as_u64() - found.as_u64() < 4096, "{found} {first}");
+            let written = log.written_at(*first).unwrap().unwrap();
+            assert!(written >= *time && written < *time + Duration::from_secs(60));
+        }
+    };
+    check();
+    assert_eq!(log.position_at(SystemTime::UNIX_EPOCH).unwrap(), Lsn::new(4096));
+    let later = SystemTime::now() + Duration::from_secs(3600);
+    assert_eq!(log.position_at(later).unwrap(), wal.durable_end());
+    wal.close().unwrap();
+    check();
+    let files = segments(temp.path());
+    damage(&files[1], 0, 100);
+    damage(&files[3], 30_000, 100);
+    check();
+}
+
+#[test]
+fn stored_consumers_of_a_damaged_log_are_listed_and_removed_without_an_invented_position() {
+    let temp = Temp::new();
+    let records = log(temp.path());
+    let wal = small(temp.path()).open().unwrap();
+    let last = Lsn::new(*records.keys().last().unwrap());
+    wal.consumer("slow").unwrap();
+    wal.consumer("mailer").unwrap().commit(last).unwrap();
+    wal.consumer("torn").unwrap();
+    let log = Directory::open(temp.path(), "wal").unwrap();
+    assert!(matches!(log.remove_consumer("slow"), Err(Error::Locked { .. })));
+    wal.close().unwrap();
+    std::fs::write(temp.path().join("wal.consumer.torn"), [3; 8192]).unwrap();
+    damage(&segments(temp.path())[0], 0, 100);
+    damage(&segments(temp.path())[3], 20_000, 100);
+    let stored = log.stored_consumers().unwrap();
+    let names: Vec<_> = stored.iter().map(|consumer| consumer.name.as_str()).collect();
+    assert_eq!(names, ["mailer", "slow", "torn"]);
+    assert!(stored[0].position.unwrap() > last);
+    assert_eq!(stored[2].position, None);
+    assert!(matches!(log.remove_consumer("nobody"), Err(Error::NoConsumer { .. })));
+    for name in ["torn", "slow"] {
+        assert_eq!(log.remove_consumer(name).unwrap().name, name);
+    }
+    assert_eq!(log.stored_consumers().unwrap(), stored[..1]);
 }

@@ -31,6 +31,8 @@ pub(crate) struct OsDir {
     past_the_cache: OnceLock<bool>,
     /// The lock file that was locked: its name and which file it is.
     lock: OnceLock<(String, sys::Identity)>,
+    /// A file of the log that others are created like: they get its owner.
+    neighbour: OnceLock<fs::Metadata>,
 }
 
 #[derive(Debug)]
@@ -68,6 +70,7 @@ impl OsDir {
             block: OnceLock::new(),
             past_the_cache: OnceLock::new(),
             lock: OnceLock::new(),
+            neighbour: OnceLock::new(),
         })
     }
 
@@ -141,11 +144,16 @@ impl OsDir {
         Ok(())
     }
 
-    /// Creates a file with the mode of another one.
+    /// Creates a file with the owner and the mode of another one.
     pub(crate) fn create_like(&self, name: &str, model: &str) -> io::Result<Arc<dyn File>> {
         let (file, direct) = self.open_direct(name, Access::Create)?;
-        if let Some(mode) = self.mode_of(model) {
-            sys::set_mode(&file, mode);
+        let how = How { write: false, new: None, direct: false };
+        if let Ok(model) = self.open_existing(model, how).and_then(|model| model.metadata()) {
+            sys::give_to_owner(&file, &model);
+            // Last: a change of the owner may take bits away.
+            if let Some(mode) = sys::mode_of(&model) {
+                sys::set_mode(&file, mode);
+            }
         }
         Ok(Arc::new(OsFile { file, direct }))
     }
@@ -188,10 +196,26 @@ impl OsDir {
         Ok(file)
     }
 
-    /// What this process has created here belongs to whom the directory belongs.
+    /// Files that a privileged process creates from now on belong to the owner of this one, unless that is the superuser:
+    /// the directory may belong to another user than the log in it.
+    pub(crate) fn create_like_neighbour(&self, name: &str) {
+        let how = How { write: false, new: None, direct: false };
+        if let Ok(file) = self.open_existing(name, how).and_then(|file| file.metadata())
+            && !sys::belongs_to_superuser(&file)
+        {
+            let _ = self.neighbour.set(file);
+        }
+    }
+
+    /// What this process has created here belongs to the owner of its neighbour, or of the directory.
     pub(crate) fn give_to_owner(&self, made: &fs::File) {
-        if let Ok(directory) = self.directory.metadata() {
-            sys::give_to_owner(made, &directory);
+        match self.neighbour.get() {
+            Some(neighbour) => sys::give_to_owner(made, neighbour),
+            None => {
+                if let Ok(directory) = self.directory.metadata() {
+                    sys::give_to_owner(made, &directory);
+                }
+            }
         }
     }
 

@@ -28,8 +28,8 @@ pub(super) struct How {
     pub(super) direct: bool,
 }
 
-/// Gives a file or directory that this process has created the owner and the group of the directory
-/// that it lies in, if that directory belongs to another user. Only a privileged process can: for
+/// Gives a file or directory that this process has created the owner and the group of another, most often of the directory
+/// that it lies in, if that belongs to another user. Only a privileged process can: for
 /// any other the file stays its own.
 pub(super) fn give_to_owner(made: &fs::File, directory: &fs::Metadata) {
     #[cfg(unix)]
@@ -41,6 +41,17 @@ pub(super) fn give_to_owner(made: &fs::File, directory: &fs::Metadata) {
         }
     }
     let _ = (made, directory);
+}
+
+/// Whether the file belongs to the superuser, where there is one.
+pub(super) fn belongs_to_superuser(meta: &fs::Metadata) -> bool {
+    #[cfg(unix)]
+    return std::os::unix::fs::MetadataExt::uid(meta) == 0;
+    #[cfg(not(unix))]
+    {
+        let _ = meta;
+        false
+    }
 }
 
 /// Sets the permission bits of what this process has created, whatever its umask is.

@@ -1,0 +1,117 @@
+//! When groups were written: each carries the wall clock of its writer.
+//!
+//! 1. Positions order the log, the clock does not: it may have been set back.
+//! 2. Only headers are looked at. Records are verified by who reads them.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::Directory;
+use super::files::{SegmentFile, list, medium_errors};
+use super::survey::durable_end;
+use super::view::View;
+use crate::error::{Error, Result};
+use crate::format::{GroupHeader, Link, SegmentHeader};
+use crate::io::fs::File;
+use crate::lsn::Lsn;
+use crate::recovery::Walker;
+
+/// Bytes read at once.
+const CHUNK: usize = 256 << 10;
+
+pub(super) fn position_at(log: &Directory, time: SystemTime) -> Result<Lsn> {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
+    let limit = durable_end(log).ok();
+    let files = list(&log.view)?;
+    // A segment lies before the time as a whole if its successor begins before it.
+    let mut start = 0;
+    for (at, file) in files.iter().enumerate().skip(1) {
+        let mut first = None;
+        groups(&log.view, file, limit, &mut |group, _| {
+            first = Some(group.wall);
+            false
+        })?;
+        match first {
+            Some(wall) if wall < since => start = at,
+            Some(_) => break,
+            None => {}
+        }
+    }
+    let (mut found, mut last) = (None, 0);
+    for file in &files[start..] {
+        groups(&log.view, file, limit, &mut |group, end| {
+            last = end;
+            found = (group.wall >= since).then_some(group.lsn);
+            found.is_none()
+        })?;
+        if found.is_some() {
+            break;
+        }
+    }
+    Ok(Lsn::new(found.or(limit).unwrap_or(last)))
+}
+
+pub(super) fn written_at(log: &Directory, lsn: Lsn) -> Result<Option<SystemTime>> {
+    let (lsn, limit) = (lsn.as_u64(), durable_end(log).ok());
+    let files = list(&log.view)?;
+    let inside = |file: &&SegmentFile| (file.header.base..file.header.end()).contains(&lsn);
+    let mut found = None;
+    if let Some(file) = files.iter().find(inside) {
+        groups(&log.view, file, limit, &mut |group, end| {
+            if (group.lsn..end).contains(&lsn) {
+                found = Some(group.wall);
+            }
+            end <= lsn
+        })?;
+    }
+    Ok(found.map(|wall| UNIX_EPOCH + Duration::from_nanos(wall)))
+}
+
+/// Calls `each` with the groups of a segment and where they end, until it returns false. Goes on behind damage, as a survey does.
+/// A segment that retention has removed meanwhile has none.
+fn groups(
+    log: &View,
+    file: &SegmentFile,
+    limit: Option<u64>,
+    each: &mut dyn FnMut(&GroupHeader, u64) -> bool,
+) -> Result<()> {
+    if !file.walkable {
+        return Ok(());
+    }
+    let opened = match medium_errors(log, &file.name) {
+        Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+            return Ok(());
+        }
+        opened => opened?,
+    };
+    let SegmentHeader { base, block, .. } = file.header;
+    let mut walker = Walker::with_chunk(opened as Arc<dyn File>, file.header, CHUNK);
+    if let Some(limit) = limit {
+        walker.read_below(limit);
+    }
+    let written = base.saturating_add(file.len).min(limit.unwrap_or(u64::MAX));
+    let (end, mut lsn) = (file.header.end().min(written), file.header.first_group());
+    let mut before: Option<Link> = None;
+    while lsn < end {
+        let read = walker.group(lsn).map_err(|e| Error::io("read", log.dir.path_of(&file.name), e));
+        match read? {
+            Ok(group) if before.is_none_or(|link| is_later(&group, &link)) => {
+                before = Some(group.link());
+                lsn = group.padded_end(block);
+                if !each(&group, lsn) {
+                    break;
+                }
+            }
+            _ => lsn += u64::from(block),
+        }
+    }
+    Ok(())
+}
+
+/// Whether a group is of the log, and not of a former life of its segment file.
+fn is_later(group: &GroupHeader, link: &Link) -> bool {
+    group.first_ordinal >= link.next_ordinal
+        && group.epoch.counter >= link.epoch.counter
+        && group.prev >= link.lsn
+}
