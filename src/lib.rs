@@ -38,7 +38,7 @@ mod ring;
 mod segment;
 mod stats;
 mod sys;
-#[cfg(all(any(test, feature = "testing"), not(ringwal_loom)))]
+#[cfg(simulated)]
 pub mod testing;
 mod wal;
 

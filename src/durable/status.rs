@@ -5,11 +5,11 @@ use crate::sys::sync::{AtomicU32, Ordering};
 /// The status word. Where the system can, it lies in a page that a child of fork() sees as zeros.
 #[derive(Debug)]
 pub(crate) struct Status {
-    #[cfg(not(all(target_os = "linux", feature = "uring", not(ringwal_loom))))]
+    #[cfg(not(linux_unmodelled))]
     word: AtomicU32,
-    #[cfg(all(target_os = "linux", feature = "uring", not(ringwal_loom)))]
+    #[cfg(linux_unmodelled)]
     page: std::ptr::NonNull<AtomicU32>,
-    #[cfg(all(target_os = "linux", feature = "uring", not(ringwal_loom)))]
+    #[cfg(linux_unmodelled)]
     layout: std::alloc::Layout,
 }
 
@@ -27,7 +27,7 @@ impl Status {
     }
 }
 
-#[cfg(not(all(target_os = "linux", feature = "uring", not(ringwal_loom))))]
+#[cfg(not(linux_unmodelled))]
 impl Status {
     pub(crate) fn new(value: u32) -> Self {
         Status { word: AtomicU32::new(value) }
@@ -38,7 +38,7 @@ impl Status {
     }
 }
 
-#[cfg(all(target_os = "linux", feature = "uring", not(ringwal_loom)))]
+#[cfg(linux_unmodelled)]
 mod wiped {
     use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
     use std::ptr::NonNull;

@@ -2,7 +2,7 @@
 
 pub(crate) mod append;
 pub(crate) mod archiver;
-#[cfg(all(target_os = "linux", feature = "uring"))]
+#[cfg(linux_calls)]
 pub(crate) mod calibrate;
 pub(crate) mod io_thread;
 pub(crate) mod log_view;

@@ -13,7 +13,7 @@ use crate::stats::in_flight::InFlight;
 use crate::sys::sync::{AtomicU32, AtomicU64, Futex, Mutex, Ordering, lock};
 
 /// What moves a log that has no threads: whoever would wait does it.
-#[cfg(all(any(test, feature = "testing"), not(ringwal_loom)))]
+#[cfg(simulated)]
 pub(crate) trait Machine: Send + Sync + std::fmt::Debug {
     /// Perhaps lets something happen, as a thread would meanwhile.
     fn stir(&self);
@@ -68,7 +68,7 @@ pub(crate) struct LogState {
     no_segment: Mutex<Error>,
     closing: AtomicU32,
     io_ended: AtomicU32,
-    #[cfg(all(any(test, feature = "testing"), not(ringwal_loom)))]
+    #[cfg(simulated)]
     pub(crate) machine: std::sync::OnceLock<Box<dyn Machine>>,
 }
 
@@ -120,7 +120,7 @@ impl LogState {
             no_segment: Mutex::new(Error::NoSpace),
             closing: AtomicU32::new(0),
             io_ended: AtomicU32::new(0),
-            #[cfg(all(any(test, feature = "testing"), not(ringwal_loom)))]
+            #[cfg(simulated)]
             machine: std::sync::OnceLock::new(),
         }
     }
@@ -189,7 +189,7 @@ impl LogState {
     /// On a simulated disk, something may happen now.
     #[inline]
     pub(crate) fn stir(&self) {
-        #[cfg(all(any(test, feature = "testing"), not(ringwal_loom)))]
+        #[cfg(simulated)]
         if let Some(machine) = self.machine.get() {
             machine.stir();
         }
@@ -198,7 +198,7 @@ impl LogState {
     /// For those who would wait: on a simulated disk they let something happen instead. False: wait.
     #[inline]
     pub(crate) fn drive(&self) -> bool {
-        #[cfg(all(any(test, feature = "testing"), not(ringwal_loom)))]
+        #[cfg(simulated)]
         if let Some(machine) = self.machine.get() {
             return machine.drive();
         }

@@ -126,7 +126,7 @@ fn the_end_is_looked_for_past_the_page_cache() {
 /// The header is a sound one and the file has no more than that: nothing says where groups end in it.
 // Without the feature no system call tells of holes: all of it would be read.
 #[test]
-#[cfg(all(target_os = "linux", feature = "uring"))]
+#[cfg(linux_calls)]
 #[allow(clippy::print_stderr, reason = "tests say what they skip")]
 fn a_tebibyte_of_nothing_is_looked_through_at_once() {
     let path = TempPath::new();

@@ -81,7 +81,7 @@ pub(crate) fn whole_pages(bytes: usize, page: usize) -> Option<Layout> {
 }
 
 /// Bytes of the system's pages: 4096, and on some machines 16384 or 65536.
-#[cfg(all(target_os = "linux", feature = "uring", not(ringwal_loom)))]
+#[cfg(linux_unmodelled)]
 pub(crate) fn page() -> usize {
     use nix::libc;
     // SAFETY: a question, without pointers.
@@ -89,12 +89,12 @@ pub(crate) fn page() -> usize {
     usize::try_from(bytes).ok().filter(|b| b.is_power_of_two()).unwrap_or(1 << 16)
 }
 
-#[cfg(not(all(target_os = "linux", feature = "uring", not(ringwal_loom))))]
+#[cfg(not(linux_unmodelled))]
 fn page() -> usize {
     BLOCK
 }
 
-#[cfg(all(target_os = "linux", feature = "uring", not(ringwal_loom)))]
+#[cfg(linux_unmodelled)]
 fn advise(start: NonNull<u8>, bytes: usize, keep_from_children: bool) {
     use nix::libc;
     let advice = if keep_from_children { libc::MADV_DONTFORK } else { libc::MADV_DOFORK };
@@ -104,14 +104,14 @@ fn advise(start: NonNull<u8>, bytes: usize, keep_from_children: bool) {
     unsafe { libc::madvise(start.as_ptr().cast(), bytes, advice) };
 }
 
-#[cfg(not(all(target_os = "linux", feature = "uring", not(ringwal_loom))))]
+#[cfg(not(linux_unmodelled))]
 fn advise(_: NonNull<u8>, _: usize, _: bool) {}
 
 #[cfg(all(test, not(ringwal_loom)))]
 mod tests {
     use super::*;
 
-    #[cfg(all(target_os = "linux", feature = "uring"))]
+    #[cfg(linux_calls)]
     #[test]
     fn pages_become_resident_when_they_are_written_to() {
         // So large that the allocator asks the system for it, and does not give out what it has.

@@ -46,7 +46,7 @@ use crossbeam::utils::CachePadded;
 
 pub(crate) use doorbell::{Doorbell, Wake, WakeOn};
 pub(crate) use memory::Memory;
-#[cfg(all(target_os = "linux", feature = "uring", not(ringwal_loom)))]
+#[cfg(linux_unmodelled)]
 pub(crate) use memory::{page, whole_pages};
 pub(crate) use reserve::{PendingReservation, Refused, Reservation, Turn};
 

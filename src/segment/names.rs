@@ -98,13 +98,13 @@ impl Names {
     }
 
     /// A file that commit methods are timed in.
-    #[cfg(any(test, all(target_os = "linux", feature = "uring")))]
+    #[cfg(any(test, linux_calls))]
     pub(crate) fn scratch(&self) -> String {
         self.temporary(u64::MAX - 1)
     }
 
     /// Where the faster commit method is remembered.
-    #[cfg(any(test, all(target_os = "linux", feature = "uring")))]
+    #[cfg(any(test, linux_calls))]
     pub(crate) fn commit(&self) -> String {
         format!("{}.commit", self.prefix)
     }

@@ -48,13 +48,13 @@ pub(crate) fn check_may_wait() -> Result<(), Error> {
 }
 
 /// While it lives, the thread does what the log's own threads do elsewhere.
-#[cfg(all(any(test, feature = "testing"), not(ringwal_loom)))]
+#[cfg(simulated)]
 #[derive(Debug)]
 pub(crate) struct Serving {
     before: Doing,
 }
 
-#[cfg(all(any(test, feature = "testing"), not(ringwal_loom)))]
+#[cfg(simulated)]
 impl Serving {
     /// `None`: the thread is doing something for a log already.
     pub(crate) fn enter() -> Option<Self> {
@@ -62,7 +62,7 @@ impl Serving {
     }
 }
 
-#[cfg(all(any(test, feature = "testing"), not(ringwal_loom)))]
+#[cfg(simulated)]
 impl Drop for Serving {
     fn drop(&mut self) {
         DOING.set(self.before);

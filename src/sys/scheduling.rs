@@ -2,7 +2,7 @@
 
 /// Signals are the program's own business: its handlers must not run on the log's threads.
 pub(crate) fn block_signals() {
-    #[cfg(all(target_os = "linux", feature = "uring"))]
+    #[cfg(linux_calls)]
     {
         use nix::sys::signal::SigSet;
         let _ = SigSet::all().thread_block();

@@ -133,9 +133,9 @@ pub(crate) fn try_lock<T>(m: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
 #[derive(Debug)]
 pub(crate) struct Futex {
     word: AtomicU32,
-    #[cfg(not(all(target_os = "linux", feature = "uring", not(ringwal_loom))))]
+    #[cfg(not(linux_unmodelled))]
     lock: Mutex<()>,
-    #[cfg(all(not(ringwal_loom), not(all(target_os = "linux", feature = "uring"))))]
+    #[cfg(all(not(ringwal_loom), not(linux_calls)))]
     changed: std::sync::Condvar,
     #[cfg(ringwal_loom)]
     changed: loom::sync::Condvar,
@@ -145,9 +145,9 @@ impl Futex {
     pub(crate) fn new(value: u32) -> Self {
         Futex {
             word: AtomicU32::new(value),
-            #[cfg(not(all(target_os = "linux", feature = "uring", not(ringwal_loom))))]
+            #[cfg(not(linux_unmodelled))]
             lock: Mutex::new(()),
-            #[cfg(all(not(ringwal_loom), not(all(target_os = "linux", feature = "uring"))))]
+            #[cfg(all(not(ringwal_loom), not(linux_calls)))]
             changed: std::sync::Condvar::new(),
             #[cfg(ringwal_loom)]
             changed: loom::sync::Condvar::new(),
@@ -172,7 +172,7 @@ impl Futex {
     }
 }
 
-#[cfg(all(target_os = "linux", feature = "uring", not(ringwal_loom)))]
+#[cfg(linux_unmodelled)]
 impl Futex {
     /// Sleeps until the word is no longer `seen`, or `timeout` has passed.
     pub(crate) fn wait(&self, seen: u32, timeout: Option<std::time::Duration>) {
@@ -209,7 +209,7 @@ impl Futex {
     }
 }
 
-#[cfg(not(all(target_os = "linux", feature = "uring", not(ringwal_loom))))]
+#[cfg(not(linux_unmodelled))]
 impl Futex {
     /// Sleeps until the word is no longer `seen`, or `timeout` has passed.
     pub(crate) fn wait(&self, seen: u32, timeout: Option<std::time::Duration>) {

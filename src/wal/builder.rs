@@ -33,7 +33,7 @@ impl Wal {
 
 impl WalBuilder {
     /// What has been set, for a log that is not opened in a directory.
-    #[cfg(all(any(test, feature = "testing"), not(ringwal_loom)))]
+    #[cfg(simulated)]
     pub(crate) fn options(&self) -> &Options {
         &self.options
     }

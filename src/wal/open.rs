@@ -300,7 +300,7 @@ fn first_method(state: &LogState, durability: Durability) -> ChosenMethod {
     if durability != Durability::EveryGroup {
         return linked(MethodReason::Default, "groups are not synced one by one in this mode");
     }
-    #[cfg(all(target_os = "linux", feature = "uring"))]
+    #[cfg(linux_calls)]
     if let Some(chosen) = crate::engine::calibrate::remembered(&*state.view.dir, &state.view.names)
     {
         return chosen;
@@ -315,7 +315,7 @@ fn calibrate(state: &Arc<LogState>, info: &BackendInfo) -> Option<JoinHandle<()>
     {
         return None;
     }
-    #[cfg(all(target_os = "linux", feature = "uring"))]
+    #[cfg(linux_calls)]
     {
         let state = Arc::clone(state);
         let work = move || {
@@ -328,7 +328,7 @@ fn calibrate(state: &Arc<LogState>, info: &BackendInfo) -> Option<JoinHandle<()>
         // Without the thread the default stays, which is right too.
         spawn("ringwal-timing", work).ok()
     }
-    #[cfg(not(all(target_os = "linux", feature = "uring")))]
+    #[cfg(not(linux_calls))]
     None
 }
 

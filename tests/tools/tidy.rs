@@ -147,9 +147,9 @@ fn pieces_before(patch: &str) -> Vec<(&str, String)> {
     pieces
 }
 
-/// A planted bug that does not apply any more shows nothing.
+/// A mutation that does not apply any more shows nothing.
 #[test]
-fn planted_bugs_have_a_place_in_the_code() {
+fn mutations_have_a_place_in_the_code() {
     let Ok(entries) = fs::read_dir(root().join("tests/mutations")) else { return };
     let mut wrong = Vec::new();
     for path in entries.map(|entry| entry.unwrap().path()) {

@@ -34,7 +34,7 @@ pub fn segment(input: &[u8]) {
 }
 
 /// Bytes as the file that remembers the commit method.
-#[cfg(all(target_os = "linux", feature = "uring"))]
+#[cfg(linux_calls)]
 pub fn memo(input: &[u8]) {
     parts::memo(input);
 }

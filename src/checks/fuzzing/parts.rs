@@ -225,7 +225,7 @@ pub(super) fn segment(input: &[u8]) {
 }
 
 /// Bytes as the file of the remembered commit method.
-#[cfg(all(target_os = "linux", feature = "uring"))]
+#[cfg(linux_calls)]
 pub(super) fn memo(input: &[u8]) {
     use crate::engine::calibrate::memo::{TITLE, decode, encode};
     const KEY: &str = "254:0 disk; 6.1";

@@ -128,7 +128,7 @@ fn headers() {
     corpus("segment", 200, super::segment);
 }
 
-#[cfg(all(target_os = "linux", feature = "uring"))]
+#[cfg(linux_calls)]
 #[test]
 fn remembered_commit_methods() {
     let mut rng = Rng::with_seed(4);

@@ -32,7 +32,7 @@ fn long() -> bool {
 /// A world allocates and frees the same buffers over and over: three quarters of the time would go
 /// to the kernel, which gives out zeroed pages and takes them back.
 fn keep_freed_memory() {
-    #[cfg(all(target_os = "linux", target_env = "gnu", feature = "uring"))]
+    #[cfg(all(linux_calls, target_env = "gnu"))]
     {
         static ONCE: std::sync::Once = std::sync::Once::new();
         ONCE.call_once(|| {

@@ -268,7 +268,7 @@ impl IoLoop {
     }
 
     /// Completions still to come.
-    #[cfg(all(any(test, feature = "testing"), not(ringwal_loom)))]
+    #[cfg(simulated)]
     pub(crate) fn in_flight(&self) -> usize {
         self.outstanding
     }

@@ -86,7 +86,7 @@ fn portable(ask: &BackendRequest<'_>, reason: String) -> StartedBackend {
     StartedBackend { backend: Box::new(StdBackend::new()), info, method }
 }
 
-#[cfg(not(all(target_os = "linux", feature = "uring")))]
+#[cfg(not(linux_calls))]
 mod linux {
     use super::{Arc, BackendRequest, Memory, StartedBackend};
 
@@ -99,7 +99,7 @@ mod linux {
     }
 }
 
-#[cfg(all(target_os = "linux", feature = "uring"))]
+#[cfg(linux_calls)]
 mod linux {
     use std::io;
     use std::time::{Duration, Instant};

@@ -10,12 +10,12 @@ mod choose;
 #[cfg(feature = "discard")]
 mod discard;
 mod method;
-#[cfg(all(any(test, feature = "testing"), not(ringwal_loom)))]
+#[cfg(simulated)]
 pub(crate) mod sim;
 mod std_fs;
 #[cfg(all(test, not(ringwal_loom)))]
 mod std_tests;
-#[cfg(all(target_os = "linux", feature = "uring"))]
+#[cfg(linux_calls)]
 mod uring;
 
 use std::fmt;
@@ -29,7 +29,7 @@ pub use method::MethodReason;
 pub(crate) use method::{ChosenMethod, CommitState, Method};
 #[cfg(all(any(test, fuzzing), not(ringwal_loom)))]
 pub(crate) use std_fs::StdBackend;
-#[cfg(all(target_os = "linux", feature = "uring"))]
+#[cfg(linux_calls)]
 pub(crate) use uring::UringBackend;
 
 use crate::io::fs::File;
@@ -42,7 +42,7 @@ use crate::ring::Wake;
 /// kernel holds the description until then.
 #[derive(Debug, Clone)]
 pub(crate) struct Hold {
-    #[cfg_attr(not(feature = "uring"), allow(dead_code, reason = "registered with io_uring"))]
+    #[cfg_attr(not(linux_calls), allow(dead_code, reason = "registered with io_uring"))]
     fd: i32,
     kept: Arc<AtomicBool>,
 }
@@ -53,13 +53,13 @@ impl Hold {
         Hold { fd, kept: Arc::new(AtomicBool::new(false)) }
     }
 
-    #[cfg_attr(not(feature = "uring"), allow(dead_code, reason = "registered with io_uring"))]
+    #[cfg_attr(not(linux_calls), allow(dead_code, reason = "registered with io_uring"))]
     pub(crate) fn fd(&self) -> i32 {
         self.fd
     }
 
     /// Operations are in flight that nobody waits for any more.
-    #[cfg_attr(not(feature = "uring"), allow(dead_code, reason = "std waits for each call"))]
+    #[cfg_attr(not(linux_calls), allow(dead_code, reason = "std waits for each call"))]
     pub(crate) fn keep(&self) {
         self.kept.store(true, Ordering::SeqCst);
     }
@@ -81,7 +81,7 @@ pub(crate) struct WriteRequest {
     pub(crate) start: *const u8,
     pub(crate) len: u32,
     /// Which of the ring's buffers `start` lies in.
-    #[cfg_attr(not(feature = "uring"), allow(dead_code, reason = "for registered buffers"))]
+    #[cfg_attr(not(linux_calls), allow(dead_code, reason = "for registered buffers"))]
     pub(crate) buffer: usize,
     pub(crate) method: Method,
 }
@@ -139,7 +139,7 @@ pub enum BackendKind {
     #[cfg(feature = "discard")]
     Discard,
     /// A simulated disk's.
-    #[cfg(all(any(test, feature = "testing"), not(ringwal_loom)))]
+    #[cfg(simulated)]
     Simulated,
 }
 
@@ -151,7 +151,7 @@ impl BackendKind {
             #[cfg(feature = "discard")]
             BackendKind::Discard => false,
             // Durable as far as it goes: there is no other process to tell.
-            #[cfg(all(any(test, feature = "testing"), not(ringwal_loom)))]
+            #[cfg(simulated)]
             BackendKind::Simulated => false,
         }
     }
@@ -164,7 +164,7 @@ impl fmt::Display for BackendKind {
             BackendKind::Std => "std",
             #[cfg(feature = "discard")]
             BackendKind::Discard => "discard",
-            #[cfg(all(any(test, feature = "testing"), not(ringwal_loom)))]
+            #[cfg(simulated)]
             BackendKind::Simulated => "simulated",
         })
     }
@@ -175,9 +175,9 @@ pub(crate) fn method_name(kind: BackendKind, method: Method) -> &'static str {
     match (kind, method) {
         #[cfg(feature = "discard")]
         (BackendKind::Discard, _) => "none",
-        #[cfg(all(any(test, feature = "testing"), not(ringwal_loom)))]
+        #[cfg(simulated)]
         (BackendKind::Simulated, Method::Dsync) => "dsync",
-        #[cfg(all(any(test, feature = "testing"), not(ringwal_loom)))]
+        #[cfg(simulated)]
         (BackendKind::Simulated, _) => "linked-fsync",
         (BackendKind::Std, _) => "write-fsync",
         (BackendKind::IoUring, Method::Dsync) => "dsync",

@@ -5,14 +5,14 @@
 //! 3. Nothing here is durable before `sync_data` (content) or `Dir::sync` (names) has returned.
 
 mod buffer;
-#[cfg(all(target_os = "linux", feature = "uring"))]
+#[cfg(linux_calls)]
 mod device;
 #[cfg(all(test, not(ringwal_loom)))]
 pub(crate) mod hooked;
 pub(crate) mod ofd;
 mod os;
 mod refused;
-#[cfg(all(any(test, feature = "testing"), not(ringwal_loom)))]
+#[cfg(simulated)]
 pub(crate) mod sim;
 mod sys;
 
@@ -21,7 +21,7 @@ use std::io;
 use std::sync::Arc;
 
 pub(crate) use buffer::AlignedBuf;
-#[cfg(all(target_os = "linux", feature = "uring"))]
+#[cfg(linux_calls)]
 pub(crate) use device::{Device, WriteCache};
 pub(crate) use os::{DEFAULT_MODE, OsDir};
 pub(crate) use refused::Refused;
@@ -103,11 +103,11 @@ pub(crate) trait File: Send + Sync + Debug {
     }
     /// Ends the lock. No operation on the file is in flight.
     fn unlock(&self) {}
-    #[cfg_attr(not(feature = "uring"), allow(dead_code, reason = "std submits by handle"))]
+    #[cfg_attr(not(linux_calls), allow(dead_code, reason = "std submits by handle"))]
     /// The descriptor, for a backend that submits by descriptor.
     fn raw_fd(&self) -> Option<i32>;
     /// For the simulated backend.
-    #[cfg(all(any(test, feature = "testing"), not(ringwal_loom)))]
+    #[cfg(simulated)]
     fn as_sim(&self) -> Option<&sim::SimFile> {
         None
     }

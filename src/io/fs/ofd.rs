@@ -7,7 +7,7 @@
 //! 3. These locks are independent of those of `flock`.
 //! 4. `None` is an answer: the system cannot tell. A caller must take it for neither yes nor no.
 
-#[cfg(all(target_os = "linux", feature = "uring"))]
+#[cfg(linux_calls)]
 mod imp {
     use std::io;
 
@@ -61,7 +61,7 @@ mod imp {
     }
 }
 
-#[cfg(not(all(target_os = "linux", feature = "uring")))]
+#[cfg(not(linux_calls))]
 mod imp {
     use std::io;
 

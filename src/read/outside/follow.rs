@@ -159,13 +159,13 @@ impl Iterator for ReadOnlyFollow {
 }
 
 /// Rings when the writer has said something; while no writer says anything, when anything changes.
-#[cfg(all(target_os = "linux", feature = "uring"))]
+#[cfg(linux_calls)]
 #[derive(Debug)]
 struct Bell {
     inotify: nix::sys::inotify::Inotify,
 }
 
-#[cfg(all(target_os = "linux", feature = "uring"))]
+#[cfg(linux_calls)]
 impl Bell {
     /// `None`: there is no way to watch.
     fn new(inner: &Inner) -> Option<Self> {
@@ -206,11 +206,11 @@ impl Bell {
     }
 }
 
-#[cfg(not(all(target_os = "linux", feature = "uring")))]
+#[cfg(not(linux_calls))]
 #[derive(Debug)]
 struct Bell;
 
-#[cfg(not(all(target_os = "linux", feature = "uring")))]
+#[cfg(not(linux_calls))]
 #[allow(clippy::unused_self)]
 impl Bell {
     fn new(_: &Inner) -> Option<Self> {

@@ -60,7 +60,7 @@ pub struct ReadOnlyWal {
 
 struct Inner {
     view: Arc<LogView>,
-    #[cfg_attr(not(feature = "uring"), allow(dead_code, reason = "only watched with nix"))]
+    #[cfg_attr(not(linux_calls), allow(dead_code, reason = "only watched with nix"))]
     dir: Arc<OsDir>,
     known: Mutex<Known>,
 }
@@ -209,7 +209,7 @@ impl Inner {
     }
 
     /// Whether a writer says how far the log is durable.
-    #[cfg(all(target_os = "linux", feature = "uring"))]
+    #[cfg(linux_calls)]
     fn is_told(&self) -> bool {
         snapshot::is_told(&lock(&self.known))
     }

@@ -83,7 +83,7 @@ pub(super) fn application_version(known: &Known) -> u32 {
 }
 
 /// Whether a writer said how far the log is durable when that was asked last.
-#[cfg(all(target_os = "linux", feature = "uring"))]
+#[cfg(linux_calls)]
 pub(super) fn is_told(known: &Known) -> bool {
     known.tip.is_none()
 }

@@ -4,18 +4,18 @@
 //! directory, so that no change of the process (root directory, user, working directory) and no move
 //! of the directory comes between the log and its files. [`portable`] has what std offers.
 
-#[cfg(all(target_os = "linux", feature = "uring"))]
+#[cfg(linux_calls)]
 mod linux;
-#[cfg(not(all(target_os = "linux", feature = "uring")))]
+#[cfg(not(linux_calls))]
 mod portable;
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-#[cfg(all(target_os = "linux", feature = "uring"))]
+#[cfg(linux_calls)]
 pub(super) use linux::*;
-#[cfg(not(all(target_os = "linux", feature = "uring")))]
+#[cfg(not(linux_calls))]
 pub(super) use portable::*;
 
 /// How a file is opened.

@@ -1,0 +1,30 @@
+//! Names for the combinations of platform, feature and model that the sources ask for:
+//!
+//! | name | when |
+//! |---|---|
+//! | `linux_calls` | the calls that only Linux has may be used: io_uring, `O_DIRECT`, futex, open file locks |
+//! | `linux_unmodelled` | the same, and no model checker replaces memory, threads and waiting |
+//! | `simulated` | the simulated disk is part of the library |
+
+/// Architectures for which the crate io-uring has bindings. `Cargo.toml` has the same list.
+const URING: [&str; 5] = ["x86_64", "aarch64", "riscv64", "loongarch64", "powerpc64"];
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    let is_set = |name: &str| std::env::var_os(name).is_some();
+    let target = |name: &str| std::env::var(format!("CARGO_CFG_TARGET_{name}")).unwrap_or_default();
+    let bindings = target("OS") == "linux" && URING.contains(&target("ARCH").as_str());
+    let linux_calls = is_set("CARGO_FEATURE_URING") && bindings;
+    let modelled = is_set("CARGO_CFG_RINGWAL_LOOM");
+    alias("linux_calls", linux_calls);
+    alias("linux_unmodelled", linux_calls && !modelled);
+    // The unit tests have this feature through the package's dependency on itself.
+    alias("simulated", is_set("CARGO_FEATURE_TESTING") && !modelled);
+}
+
+fn alias(name: &str, holds: bool) {
+    println!("cargo::rustc-check-cfg=cfg({name})");
+    if holds {
+        println!("cargo::rustc-cfg={name}");
+    }
+}
