@@ -261,6 +261,16 @@ impl Error {
         Error::Io { op, path: path.into(), source: Arc::new(source) }
     }
 
+    /// Damage `offset` bytes into `segment`, which is `lsn` in the log.
+    pub(crate) fn corruption(
+        segment: impl Into<String>,
+        offset: u64,
+        lsn: u64,
+        reason: &'static str,
+    ) -> Self {
+        Error::Corruption { segment: segment.into(), offset, lsn: Lsn::new(lsn), reason }
+    }
+
     /// Whether the same call may succeed later without anything being changed by the caller.
     ///
     /// ```

@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::format::SegmentHeader;
 use crate::hooks::{OnSealed, SealedSegment};
 use crate::lsn::Lsn;
-use crate::positions::Slots;
+use crate::positions::PositionFile;
 use crate::sys::panics::caught;
 use crate::sys::sync::{Mutex, lock};
 
@@ -29,7 +29,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(crate) struct Archiver {
     state: Arc<LogState>,
-    slots: Arc<Mutex<Option<Slots>>>,
+    slots: Arc<Mutex<Option<PositionFile>>>,
     position: u64,
     /// Before a failed call is made again.
     pause: Duration,
@@ -52,7 +52,7 @@ pub(crate) enum ArchiverStep {
 #[derive(Debug)]
 pub(crate) struct ArchiverThread {
     pub(crate) thread: std::thread::JoinHandle<()>,
-    pub(crate) slots: Arc<Mutex<Option<Slots>>>,
+    pub(crate) slots: Arc<Mutex<Option<PositionFile>>>,
 }
 
 impl Archiver {
@@ -63,10 +63,10 @@ impl Archiver {
         let all = files.dir.list().map_err(|e| Error::io("list", files.dir.path_of(""), e))?;
         let known = all.iter().any(|entry| entry.name == name);
         let (slots, position) = match known {
-            true => Slots::open(&*files.dir, &name, log_id)?,
+            true => PositionFile::open(&*files.dir, &name, log_id)?,
             false => {
                 let oldest = files.table.oldest();
-                (Slots::create(&*files.dir, &name, &temporary, log_id, oldest)?, oldest)
+                (PositionFile::create(&*files.dir, &name, &temporary, log_id, oldest)?, oldest)
             }
         };
         state.set_released(position);
@@ -74,7 +74,7 @@ impl Archiver {
         Ok(Archiver { state: Arc::clone(state), slots, position, pause: FIRST_PAUSE })
     }
 
-    pub(crate) fn slots(&self) -> Arc<Mutex<Option<Slots>>> {
+    pub(crate) fn slots(&self) -> Arc<Mutex<Option<PositionFile>>> {
         Arc::clone(&self.slots)
     }
 

@@ -93,8 +93,7 @@ impl LogView {
     /// The segment that held `lsn` is gone, and retention has not taken it.
     fn missing(&self, lsn: u64) -> Option<Error> {
         let Found::In(header) = self.table.find(lsn) else { return None };
-        let (segment, lsn) = (self.names.segment(header.base), Lsn::new(header.base));
-        Some(Error::Corruption { segment, offset: 0, lsn, reason: MISSING })
+        Some(self.names.corruption(header.base, header.base, MISSING))
     }
 
     /// The base of the oldest segment that is in the directory now.

@@ -354,12 +354,7 @@ fn check_counters(judged: &FoundEnd, names: &Names, segments: &[SegmentHeader]) 
         (true, false) => "ordinal",
     };
     let base = segments[judged.active].base;
-    Err(Error::Corruption {
-        segment: names.segment(base),
-        offset: judged.link.lsn.saturating_sub(base),
-        lsn: Lsn::new(judged.link.lsn),
-        reason,
-    })
+    Err(names.corruption(base, judged.link.lsn, reason))
 }
 
 /// Why a log is refused whose end lies below the position that a file beside it holds.
@@ -371,12 +366,9 @@ pub(crate) const POSITION_ABOVE_THE_END: &str = "the log ends before the positio
 /// below has lost what was.
 pub(crate) fn check_position(judged: &FoundEnd, furthest: Option<(u64, String)>) -> Result<()> {
     match furthest {
-        Some((position, file)) if position > judged.end => Err(Error::Corruption {
-            segment: file,
-            offset: 0,
-            lsn: Lsn::new(judged.end),
-            reason: POSITION_ABOVE_THE_END,
-        }),
+        Some((position, file)) if position > judged.end => {
+            Err(Error::corruption(file, 0, judged.end, POSITION_ABOVE_THE_END))
+        }
         _ => Ok(()),
     }
 }
@@ -396,12 +388,7 @@ pub(crate) fn check_end(
         return Ok(());
     }
     let base = segments[judged.active].base;
-    Err(Error::Corruption {
-        segment: names.segment(base),
-        offset: judged.end.saturating_sub(base),
-        lsn: Lsn::new(judged.end),
-        reason: ENDS_EARLY,
-    })
+    Err(names.corruption(base, judged.end, ENDS_EARLY))
 }
 
 /// The cuts that concern what is kept, ascending: each states the one before it, the last group the last. Those at or
@@ -434,12 +421,7 @@ pub(crate) fn load_cuts(
                 next = group.last_cut;
             }
             _ => {
-                return Err(Error::Corruption {
-                    offset: next.saturating_sub(live[at].base),
-                    segment: name,
-                    lsn: Lsn::new(next),
-                    reason: "a cut group is missing",
-                });
+                return Err(names.corruption(live[at].base, next, "a cut group is missing"));
             }
         }
     }

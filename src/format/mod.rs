@@ -9,12 +9,16 @@
 
 #[cfg(all(test, not(ringwal_loom)))]
 mod bounds_tests;
+mod end_file;
 mod group;
+mod position;
 mod record;
 mod segment;
 mod stamp;
 
+pub(crate) use end_file::{END_FILE, EVERY_BOOT, StatedEnd, UNKNOWN_BOOT};
 pub(crate) use group::{EpochId, Flags, GROUP_HEADER, GroupHeader, GroupInvalid, Link};
+pub(crate) use position::{STORED_POSITION, StoredPosition};
 pub(crate) use record::{
     BATCH_HEADER, ITEM_HEADER, KIND_BATCH, KIND_DATA, PayloadSum, RECORD_HEADER, RecordInvalid,
     Records, Seed, decode_record, item_size, locate_item, stored_size, write_abort, write_item,

@@ -249,7 +249,7 @@ impl Draft {
 }
 
 fn nothing(at: &Damage, reason: &'static str) -> Error {
-    Error::Corruption { segment: at.segment.clone(), offset: at.offset, lsn: at.lsn, reason }
+    Error::corruption(at.segment.clone(), at.offset, at.lsn.as_u64(), reason)
 }
 
 fn before<'a>(files: &'a [SegmentFile], at: &Damage) -> Result<Part<'a>> {

@@ -1,8 +1,8 @@
-//! Positions that survive a crash: those of named consumers, and of the hook on sealed segments.
+//! Positions that survive a crash: of named consumers, and of the hook on sealed segments.
 
+mod position_file;
 mod registry;
-mod slots;
 
+pub(crate) use position_file::{PositionFile, furthest_position, position_in};
 pub use registry::ConsumerInfo;
 pub(crate) use registry::Consumers;
-pub(crate) use slots::{Slots, furthest_position, position_in};

@@ -13,7 +13,7 @@
 use std::collections::BTreeMap;
 use std::sync::{PoisonError, RwLock};
 
-use super::slots::Slots;
+use super::position_file::PositionFile;
 use crate::error::{Error, Result};
 use crate::io::fs::Dir;
 use crate::lsn::Lsn;
@@ -60,7 +60,7 @@ impl Consumers {
         let mut entries = BTreeMap::new();
         for file in files {
             let Some(name) = names.parse_consumer(file) else { continue };
-            let (_, position) = Slots::open(dir, file, log_id)?;
+            let (_, position) = PositionFile::open(dir, file, log_id)?;
             entries.insert(name.to_owned(), Entry { position, attached: false });
         }
         Ok(Consumers { limit, entries: Mutex::new(entries), ended: RwLock::new(false) })

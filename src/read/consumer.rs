@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::engine::state::LogState;
 use crate::error::{Error, Result};
 use crate::lsn::Lsn;
-use crate::positions::Slots;
+use crate::positions::PositionFile;
 use crate::read::follow::Follow;
 use crate::segment::{Names, is_consumer_name};
 use crate::sys::reentrancy;
@@ -35,7 +35,7 @@ use crate::sys::reentrancy;
 pub struct Consumer {
     state: Arc<LogState>,
     name: String,
-    slots: Slots,
+    slots: PositionFile,
     position: u64,
     follow: Option<Follow>,
 }
@@ -89,13 +89,13 @@ impl Consumer {
         let file = view.names.consumer(name);
         let (slots, position) = state.consumers.change(|| {
             if !new {
-                return Slots::open(&*view.dir, &file, log_id);
+                return PositionFile::open(&*view.dir, &file, log_id);
             }
             // Entered first, looked second: what is the oldest now is held.
             let oldest = view.table.oldest().max(1);
             state.consumers.set(name, oldest);
             let temporary = view.names.consumer_temporary(name);
-            Ok((Slots::create(&*view.dir, &file, &temporary, log_id, oldest)?, oldest))
+            Ok((PositionFile::create(&*view.dir, &file, &temporary, log_id, oldest)?, oldest))
         })?;
         attached.kept = true;
         let state = Arc::clone(state);

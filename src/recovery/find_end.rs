@@ -19,7 +19,6 @@ use super::walk::Walker;
 use crate::error::{Error, Result};
 use crate::format::{EpochId, Flags, GroupHeader, GroupInvalid, Link, SegmentHeader, is_stamp};
 use crate::io::fs::{Access, AlignedBuf, Dir, File, read_full};
-use crate::lsn::Lsn;
 use crate::segment::Names;
 
 /// Read at once where every block is looked at.
@@ -359,23 +358,12 @@ impl EndFinder<'_> {
     }
 
     fn corruption(&self, lsn: u64, segment: usize, reason: &'static str) -> Error {
-        let base = self.segments[segment].base;
-        Error::Corruption {
-            segment: self.names.segment(base),
-            offset: lsn - base,
-            lsn: Lsn::new(lsn),
-            reason,
-        }
+        self.names.corruption(self.segments[segment].base, lsn, reason)
     }
 
     /// A segment that should begin at or before `lsn` is not there.
     fn corruption_in(&self, lsn: u64, reason: &'static str) -> Error {
-        Error::Corruption {
-            segment: self.names.segment(lsn),
-            offset: 0,
-            lsn: Lsn::new(lsn),
-            reason,
-        }
+        self.names.corruption(lsn, lsn, reason)
     }
 }
 

@@ -4,7 +4,6 @@ use super::walk::Walker;
 use crate::error::{Error, Result};
 use crate::format::{HeaderInvalid, Link, SEGMENT_HEADER, SegmentHeader};
 use crate::io::fs::{Access, Dir, read_full};
-use crate::lsn::Lsn;
 use crate::segment::{Names, SegmentName};
 
 #[derive(Debug)]
@@ -80,9 +79,7 @@ fn read_headers(
 /// The header of the file at `base`, if it is one of that place and length.
 fn sound(names: &Names, base: u64, len: u64, read: Read) -> Result<SegmentHeader> {
     let segment = names.segment(base);
-    let damaged = |segment, reason| {
-        Err(Error::Corruption { segment, offset: 0, lsn: Lsn::new(base), reason })
-    };
+    let damaged = |segment: String, reason| Err(Error::corruption(segment, 0, base, reason));
     match read {
         Err(HeaderInvalid::Damaged(reason)) => damaged(segment, reason),
         Err(HeaderInvalid::Version(v)) => {
@@ -106,9 +103,7 @@ fn follows(names: &Names, before: &SegmentHeader, header: &SegmentHeader) -> Res
     if before.log_id != header.log_id {
         return Err(Error::ForeignSegment { segment });
     }
-    let damaged = |segment, base, reason| {
-        Err(Error::Corruption { segment, offset: 0, lsn: Lsn::new(base), reason })
-    };
+    let damaged = |segment: String, base, reason| Err(Error::corruption(segment, 0, base, reason));
     if before.app_version != header.app_version {
         let reason = "another application version than the segments before it";
         return damaged(segment, header.base, reason);

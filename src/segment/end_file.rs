@@ -1,10 +1,6 @@
 //! The file beside the log in which the writer says how far it is durable, for processes that only read, and the signs by
 //! which these know whether there is a writer.
 //!
-//! ```text
-//!   0 magic 4 | 4 CRC 4 | 8 log id 16 | 24 boot id 16 | 40 durable end 8 | 48 newest cut 8 | 56 keeper 8
-//! ```
-//!
 //! 1. The word is advice. It is written through the page cache and never synced. What it says was true when it was written,
 //!    and stays true on this boot: the durable end never goes back.
 //!    When the log is closed the word is synced, for every boot: nothing follows until the next writer replaces the file.
@@ -19,36 +15,12 @@
 
 use std::sync::Arc;
 
-use crate::format::{ADDRESS_SPACE, put, u32_at, u64_at};
+use crate::format::{END_FILE, EVERY_BOOT, StatedEnd, UNKNOWN_BOOT};
 use crate::io::fs::{Access, Dir, File, ofd, read_full, write_full};
 use crate::segment::Names;
 
-const LEN: usize = 64;
-const MAGIC: [u8; 4] = *b"RWEn";
 /// The byte of the end file that its keeper locks.
 const KEPT: u32 = 0;
-/// Stands for the boot where it cannot be read. It is no boot's id.
-const UNKNOWN_BOOT: [u8; 16] = [0; 16];
-/// Stands for every boot: the log was closed. It is no boot's id.
-const EVERY_BOOT: [u8; 16] = [0xff; 16];
-
-/// What the file says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct StatedEnd {
-    pub(crate) log_id: [u8; 16],
-    boot: [u8; 16],
-    pub(crate) durable_end: u64,
-    /// The newest cut group below that; 0 if there is none.
-    pub(crate) newest_cut: u64,
-    keeper: u64,
-}
-
-impl StatedEnd {
-    /// Whether what it says was said on this boot, or holds on every one.
-    fn holds_on(&self, boot: Option<[u8; 16]>) -> bool {
-        self.boot == EVERY_BOOT || Some(self.boot) == boot
-    }
-}
 
 #[derive(Debug)]
 pub(crate) struct EndFile {
@@ -90,14 +62,14 @@ impl EndFile {
         }
         self.said.durable_end = durable_end;
         self.said.newest_cut = newest_cut;
-        write_full(&*self.file, &encode(&self.said), 0).is_ok()
+        write_full(&*self.file, &self.said.encode(), 0).is_ok()
     }
 
     /// The log is closed: until the next writer replaces the file, what it says holds on every boot. It is synced, so
     /// that it is there then. Where that fails it says what it said.
     pub(crate) fn seal(&mut self, dir: &dyn Dir) {
         let sealed = StatedEnd { boot: EVERY_BOOT, ..self.said };
-        let written = write_full(&*self.file, &encode(&sealed), 0);
+        let written = write_full(&*self.file, &sealed.encode(), 0);
         let synced = written.and_then(|()| self.file.sync_data()).and_then(|()| dir.sync());
         if let Err(e) = synced {
             tracing::debug!(error = %e, "a later boot will not know where the closed log ends");
@@ -163,7 +135,7 @@ fn keep(
     let keeper = if held.is_ok() && alive { identity(dir, &*file).unwrap_or(0) } else { 0 };
     let said = StatedEnd { keeper, ..said };
     let kept = EndFile { file, said };
-    write_full(&*kept.file, &encode(&said), 0)?;
+    write_full(&*kept.file, &said.encode(), 0)?;
     Ok(kept)
 }
 
@@ -292,40 +264,10 @@ fn identity(dir: &dyn Dir, file: &dyn File) -> Option<u64> {
 fn read_word(file: &dyn File) -> Option<StatedEnd> {
     // A write that goes on at the same moment may be seen in half.
     (0..100).find_map(|_| {
-        let mut bytes = [0; LEN];
+        let mut bytes = [0; END_FILE];
         let n = read_full(file, &mut bytes, 0).ok()?;
-        (n == LEN).then(|| decode(&bytes)).flatten()
+        (n == END_FILE).then(|| StatedEnd::decode(&bytes)).flatten()
     })
-}
-
-fn encode(said: &StatedEnd) -> [u8; LEN] {
-    let mut b = [0; LEN];
-    put(&mut b, 0, &MAGIC);
-    put(&mut b, 8, &said.log_id);
-    put(&mut b, 24, &said.boot);
-    put(&mut b, 40, &said.durable_end.to_le_bytes());
-    put(&mut b, 48, &said.newest_cut.to_le_bytes());
-    put(&mut b, 56, &said.keeper.to_le_bytes());
-    let crc = crc32fast::hash(&b[8..]);
-    put(&mut b, 4, &crc.to_le_bytes());
-    b
-}
-
-/// `None` also for numbers that no writer of any log says.
-fn decode(b: &[u8; LEN]) -> Option<StatedEnd> {
-    if b[..4] != MAGIC || u32_at(b, 4) != crc32fast::hash(&b[8..]) {
-        return None;
-    }
-    let said = StatedEnd {
-        log_id: *b[8..24].first_chunk()?,
-        boot: *b[24..40].first_chunk()?,
-        durable_end: u64_at(b, 40),
-        newest_cut: u64_at(b, 48),
-        keeper: u64_at(b, 56),
-    };
-    let sound = (1..=ADDRESS_SPACE).contains(&said.durable_end)
-        && (said.newest_cut == 0 || said.newest_cut < said.durable_end);
-    sound.then_some(said)
 }
 
 /// Which boot of the machine this is.
@@ -334,40 +276,4 @@ fn boot_id() -> Option<[u8; 16]> {
     let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
     let id = u128::from_str_radix(&digits, 16).ok()?.to_le_bytes();
     (id != UNKNOWN_BOOT && id != EVERY_BOOT).then_some(id)
-}
-
-#[cfg(all(test, not(ringwal_loom)))]
-mod tests {
-    use super::*;
-
-    const SAID: StatedEnd = StatedEnd {
-        log_id: [7; 16],
-        boot: [3; 16],
-        durable_end: 1 << 40,
-        newest_cut: 4096,
-        keeper: 9,
-    };
-
-    #[test]
-    fn a_word_with_any_changed_bit_says_nothing() {
-        let mut b = encode(&SAID);
-        assert_eq!(decode(&b), Some(SAID));
-        for bit in 0..LEN * 8 {
-            b[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(decode(&b), None, "bit {bit}");
-            b[bit / 8] ^= 1 << (bit % 8);
-        }
-        assert_eq!(decode(&[0; LEN]), None);
-    }
-
-    #[test]
-    fn numbers_that_no_log_has_say_nothing() {
-        let hostile = [0, u64::MAX, u64::MAX - 127, 1 << 63, ADDRESS_SPACE + 1];
-        for durable_end in hostile {
-            assert_eq!(decode(&encode(&StatedEnd { durable_end, ..SAID })), None, "{durable_end}");
-        }
-        for newest_cut in [1 << 40, (1 << 40) + 1, u64::MAX - 127, u64::MAX] {
-            assert_eq!(decode(&encode(&StatedEnd { newest_cut, ..SAID })), None, "{newest_cut}");
-        }
-    }
 }

@@ -1,6 +1,8 @@
 //! File names: `<prefix>.<20-digit base LSN>.wal`, `<prefix>.lock`, `<prefix>.commit`,
 //! `<prefix>.end`, `<prefix>.consumer.<name>`, `<prefix>.<base>.tmp`.
 
+use crate::error::Error;
+
 const DIGITS: usize = 20;
 
 /// The names of one log's files. The prefix has been validated with the options.
@@ -41,6 +43,11 @@ impl Names {
 
     pub(crate) fn segment(&self, base: u64) -> String {
         format!("{}.{base:020}.wal", self.prefix)
+    }
+
+    /// Damage at `lsn` in the segment that starts at `base`.
+    pub(crate) fn corruption(&self, base: u64, lsn: u64, reason: &'static str) -> Error {
+        Error::corruption(self.segment(base), lsn.saturating_sub(base), lsn, reason)
     }
 
     pub(crate) fn temporary(&self, base: u64) -> String {

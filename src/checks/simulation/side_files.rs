@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::format::SegmentHeader;
 use crate::io::backend::sim::Sabotage;
 use crate::io::fs::sim::SimDisk;
-use crate::positions::Slots;
+use crate::positions::PositionFile;
 use crate::read::consumer::Consumer;
 use crate::segment::{Names, SegmentName};
 
@@ -93,7 +93,7 @@ impl SideFiles {
     ) -> Option<Vec<u8>> {
         let position = |id, at| {
             let other = SimDisk::new();
-            drop(Slots::create(&*other.dir(), "p", "p.new", id, at).unwrap());
+            drop(PositionFile::create(&*other.dir(), "p", "p.new", id, at).unwrap());
             other.content("p")
         };
         match change {

@@ -17,13 +17,13 @@ use super::tip::{News, Tip};
 use crate::engine::log_view::LogView;
 use crate::engine::recover::{ENDS_EARLY, check_end, check_position, load_cuts};
 use crate::error::{Error, Result};
-use crate::format::SegmentHeader;
+use crate::format::{SegmentHeader, StatedEnd};
 use crate::io::fs::{Access, Dir, OsDir};
 use crate::lsn::Lsn;
 use crate::positions::furthest_position;
 use crate::recovery::{MISSING, Scan, Walker, find_end, is_gone, read_header, scan, states_oldest};
 use crate::segment::cuts::Cuts;
-use crate::segment::end_file::{EndReader, StatedEnd, Writer, is_written};
+use crate::segment::end_file::{EndReader, Writer, is_written};
 use crate::segment::recent::RecentGroups;
 use crate::segment::{Names, SegmentTable};
 

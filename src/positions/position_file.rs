@@ -1,67 +1,51 @@
-//! A position that survives a crash: two slots in blocks of their own, written in turn.
+//! A file that holds one position, which survives a crash: two slots in blocks of their own.
 //!
-//! ```text
-//!   0 magic 4 | 4 CRC 4 | 8 log id 16 | 24 counter 8 | 32 position 8 | 40 zero, to the end of the block
-//! ```
-//!
-//! 1. A slot is written whole and synced before the position counts as stored; the other slot is left
-//!    alone meanwhile. So one of the two is sound at any moment, and the one with the higher counter
-//!    says what was stored last, or what was being stored.
-//! 2. The file gets its name when it is whole and synced.
-//! 3. The blocks are of 4096 bytes whatever the device asks for, and so are written through the page
-//!    cache: direct I/O may want larger ones. Nothing that was cached before an open is believed.
-//! 4. After a failed write or sync nothing more is stored: what the file says is not known.
+//! 1. A store writes one slot and syncs it. The other slot stays as it is. So one of the two is
+//!    sound at any moment.
+//! 2. The sound slot with the higher counter holds the position stored last, or the one in flight.
+//! 3. The file gets its name once it is whole and synced.
+//! 4. A block has 4096 bytes on every device, so the page cache must be between: direct I/O may ask
+//!    for larger blocks. Opening reads past what was cached before.
+//! 5. After a failed write or sync every further store fails: the file's content is unknown.
 
 use std::io;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::format::{put, u32_at, u64_at};
+use crate::format::{STORED_POSITION, StoredPosition};
 use crate::io::fs::{Access, AlignedBuf, Dir, File, read_full, write_full};
 
 const BLOCK: usize = 4096;
-const LEN: usize = 40;
-const MAGIC: [u8; 4] = *b"RWCp";
-/// Counters stay below: one that could be counted to its end is not what a writer has written.
-const COUNTERS: u64 = 1 << 63;
 
+/// The writer's end of a position file.
 #[derive(Debug)]
-pub(crate) struct Slots {
+pub(crate) struct PositionFile {
     file: Arc<dyn File>,
     log_id: [u8; 16],
+    /// Of the slot written last.
     counter: u64,
+    /// A write or a sync has failed.
     failed: bool,
 }
 
-fn encode(log_id: &[u8; 16], counter: u64, position: u64) -> [u8; LEN] {
-    let mut b = [0; LEN];
-    put(&mut b, 0, &MAGIC);
-    put(&mut b, 8, log_id);
-    put(&mut b, 24, &counter.to_le_bytes());
-    put(&mut b, 32, &position.to_le_bytes());
-    let crc = crc32fast::hash(&b[8..]);
-    put(&mut b, 4, &crc.to_le_bytes());
-    b
+/// The later of the two slots of a file's content.
+fn newest(content: &[u8], log_id: &[u8; 16]) -> Option<StoredPosition> {
+    content.chunks(BLOCK).filter_map(|block| StoredPosition::decode(block, log_id)).max()
 }
 
-/// Counter and position of a slot, if it is sound and this log's.
-fn decode(block: &[u8], log_id: &[u8; 16]) -> Option<(u64, u64)> {
-    let b: &[u8; LEN] = block.first_chunk()?;
-    let sound = b[..4] == MAGIC && u32_at(b, 4) == crc32fast::hash(&b[8..]) && b[8..24] == *log_id;
-    let (counter, position) = (u64_at(b, 24), u64_at(b, 32));
-    (sound && counter < COUNTERS).then_some((counter, position))
-}
-
-/// The position in such a file, read and not made sure of. `None`: there is none that is sound.
+/// Reads the position in the file `name`. `None`: the file is missing, unreadable or damaged.
+///
+/// The position may not be durable.
 pub(crate) fn position_in(dir: &dyn Dir, name: &str, log_id: &[u8; 16]) -> Option<u64> {
     let file = dir.open(name, Access::Read).ok()?;
     let mut both = AlignedBuf::new(2 * BLOCK);
     let n = read_full(&*file, &mut both, 0).ok()?;
-    let slots = both[..n].chunks(BLOCK).filter_map(|block| decode(block, log_id));
-    slots.max().map(|(_, position)| position)
+    newest(&both[..n], log_id).map(|stored| stored.position)
 }
 
-/// The highest of the positions in these files, and the file that it is in. All below it was durable when it was stored.
+/// The highest of the positions in these files, with its file.
+///
+/// Everything below a position was durable when the position was stored.
 pub(crate) fn furthest_position(
     dir: &dyn Dir,
     files: &[String],
@@ -71,8 +55,8 @@ pub(crate) fn furthest_position(
     files.iter().filter_map(position).max()
 }
 
-impl Slots {
-    /// Makes the file, with this position, under its name. `temporary`: a name for it until then.
+impl PositionFile {
+    /// Creates the file `name` with this position. It is called `temporary` until it is durable.
     pub(crate) fn create(
         dir: &dyn Dir,
         name: &str,
@@ -87,7 +71,8 @@ impl Slots {
         }
         let file = dir.open(temporary, Access::CreateCached).map_err(|e| io("create", e))?;
         let mut both = AlignedBuf::new(2 * BLOCK);
-        both[..LEN].copy_from_slice(&encode(&log_id, 0, position));
+        let first = StoredPosition { counter: 0, position };
+        both[..STORED_POSITION].copy_from_slice(&first.encode(&log_id));
         write_full(&*file, &both, 0).map_err(|e| io("write", e))?;
         file.sync_data().map_err(|e| io("sync", e))?;
         dir.rename(temporary, name).map_err(|e| {
@@ -98,32 +83,32 @@ impl Slots {
             }
         })?;
         dir.sync().map_err(|e| io("sync the directory of", e))?;
-        Ok(Slots { file, log_id, counter: 0, failed: false })
+        Ok(PositionFile { file, log_id, counter: 0, failed: false })
     }
 
-    /// Opens the file, and reads its position past the page cache.
+    /// Opens the file, reads its position past the page cache and makes it durable.
     pub(crate) fn open(dir: &dyn Dir, name: &str, log_id: [u8; 16]) -> Result<(Self, u64)> {
         let io = |op, e| Error::io(op, dir.path_of(name), e);
         let file = dir.open(name, Access::WriteCached).map_err(|e| io("open", e))?;
         let mut both = AlignedBuf::new(2 * BLOCK);
         let n = read_full(&*file, &mut both, 0).map_err(|e| io("read", e))?;
-        let slots = both[..n].chunks(BLOCK).filter_map(|block| decode(block, &log_id));
-        let Some((counter, position)) = slots.max() else {
+        let Some(StoredPosition { counter, position }) = newest(&both[..n], &log_id) else {
             return Err(Error::ConsumerDamaged { file: dir.path_of(name) });
         };
-        // What a killed process had written is made sure of before it counts.
+        // A killed process may have written this slot without syncing it.
         file.sync_data().map_err(|e| io("sync", e))?;
-        Ok((Slots { file, log_id, counter, failed: false }, position))
+        Ok((PositionFile { file, log_id, counter, failed: false }, position))
     }
 
-    /// Stores a position; durable when this returns.
+    /// Stores a position, which is durable on return.
     pub(crate) fn store(&mut self, position: u64) -> io::Result<()> {
         if self.failed {
             return Err(io::Error::other("an earlier position could not be stored"));
         }
         let counter = self.counter + 1;
         let mut block = AlignedBuf::new(BLOCK);
-        block[..LEN].copy_from_slice(&encode(&self.log_id, counter, position));
+        let next = StoredPosition { counter, position };
+        block[..STORED_POSITION].copy_from_slice(&next.encode(&self.log_id));
         let offset = counter % 2 * BLOCK as u64;
         let stored = write_full(&*self.file, &block, offset).and_then(|()| self.file.sync_data());
         self.failed = stored.is_err();
@@ -139,13 +124,12 @@ mod tests {
 
     const ID: [u8; 16] = [9; 16];
 
-    fn create(dir: &dyn Dir, position: u64) -> Result<Slots> {
-        Slots::create(dir, "p", "p.new", ID, position)
+    fn create(dir: &dyn Dir, position: u64) -> Result<PositionFile> {
+        PositionFile::create(dir, "p", "p.new", ID, position)
     }
 
-    /// A crash at every operation: the position is the last one stored or the one in flight.
     #[test]
-    fn a_crash_at_any_moment_leaves_the_last_position_or_the_next() {
+    fn crash_at_any_operation_leaves_the_last_position_or_the_one_in_flight() {
         let mut rng = fastrand::Rng::with_seed(5);
         let mut crashes = 0;
         for round in 0..400 {
@@ -154,11 +138,11 @@ mod tests {
                 disk.crash_at(at);
                 let mut stored = None;
                 let mut trying = 100;
-                if let Ok(mut slots) = create(&*disk.dir(), trying) {
+                if let Ok(mut file) = create(&*disk.dir(), trying) {
                     stored = Some(trying);
                     while trying < 106 {
                         trying += 1;
-                        if slots.store(trying).is_err() {
+                        if file.store(trying).is_err() {
                             break;
                         }
                         stored = Some(trying);
@@ -166,18 +150,18 @@ mod tests {
                 }
                 let survived = !disk.is_off();
                 disk.crash(&mut rng);
-                match (Slots::open(&*disk.dir(), "p", ID), stored) {
-                    (Ok((mut slots, found)), _) => {
+                match (PositionFile::open(&*disk.dir(), "p", ID), stored) {
+                    (Ok((mut file, found)), _) => {
                         let expected = [stored.unwrap_or(trying), trying];
                         assert!(
                             expected.contains(&found),
                             "{round}, {at}: {found}, not {expected:?}"
                         );
-                        slots.store(found + 1).unwrap();
+                        file.store(found + 1).unwrap();
                         disk.crash(&mut rng);
-                        assert_eq!(Slots::open(&*disk.dir(), "p", ID).unwrap().1, found + 1);
+                        assert_eq!(PositionFile::open(&*disk.dir(), "p", ID).unwrap().1, found + 1);
                     }
-                    // It has no name yet.
+                    // The file has no name yet.
                     (Err(Error::Io { .. }), None) => {}
                     (other, stored) => panic!("{round}, {at}: {other:?}, stored {stored:?}"),
                 }
@@ -190,9 +174,9 @@ mod tests {
         assert!(crashes > 4000, "{crashes}");
     }
 
-    /// A device may ask direct I/O for more than the 4096 bytes of a slot.
+    /// A device may ask direct I/O for blocks of more than 4096 bytes.
     #[test]
-    fn positions_are_stored_without_direct_io() {
+    fn store_on_a_device_with_large_blocks_uses_no_direct_io() {
         use crate::io::fs::hooked::{Call, HookedDir};
         let direct = |call, _: &str| match call {
             Call::Open(Access::Write | Access::Create | Access::ReadDevice) => {
@@ -202,35 +186,35 @@ mod tests {
         };
         let disk = SimDisk::new();
         let dir = HookedDir::new(disk.dir(), direct).with_block(16_384);
-        let mut slots = create(&dir, 1).unwrap();
-        slots.store(2).unwrap();
-        let (mut slots, position) = Slots::open(&dir, "p", ID).unwrap();
+        let mut file = create(&dir, 1).unwrap();
+        file.store(2).unwrap();
+        let (mut file, position) = PositionFile::open(&dir, "p", ID).unwrap();
         assert_eq!(position, 2);
-        slots.store(3).unwrap();
+        file.store(3).unwrap();
         assert_eq!(position_in(&dir, "p", &ID), Some(3));
     }
 
     #[test]
-    fn a_file_that_has_the_name_already_is_not_replaced() {
+    fn create_under_a_name_in_use_is_rejected() {
         let disk = SimDisk::new();
         create(&*disk.dir(), 1).unwrap();
         let taken = create(&*disk.dir(), 2);
         assert!(matches!(taken, Err(Error::NameTaken { .. })), "{taken:?}");
-        assert_eq!(Slots::open(&*disk.dir(), "p", ID).unwrap().1, 1);
+        assert_eq!(PositionFile::open(&*disk.dir(), "p", ID).unwrap().1, 1);
         assert_eq!(disk.dir().list().unwrap().len(), 1, "the temporary file is gone");
     }
 
     #[test]
-    fn one_damaged_slot_is_the_position_before_and_two_are_an_error() {
+    fn open_with_one_damaged_slot_finds_the_position_before_and_with_two_fails() {
         let disk = SimDisk::new();
-        let mut slots = create(&*disk.dir(), 1).unwrap();
-        slots.store(2).unwrap();
-        slots.store(3).unwrap();
-        let position = || Slots::open(&*disk.dir(), "p", ID).map(|(_, position)| position);
+        let mut file = create(&*disk.dir(), 1).unwrap();
+        file.store(2).unwrap();
+        file.store(3).unwrap();
+        let position = || PositionFile::open(&*disk.dir(), "p", ID).map(|(_, position)| position);
         assert_eq!(position().unwrap(), 3);
         disk.damage("p", |bytes| bytes[33] ^= 1);
         assert_eq!(position().unwrap(), 2);
-        let foreign = Slots::open(&*disk.dir(), "p", [8; 16]);
+        let foreign = PositionFile::open(&*disk.dir(), "p", [8; 16]);
         assert!(matches!(foreign, Err(Error::ConsumerDamaged { .. })));
         disk.damage("p", |bytes| bytes[BLOCK + 10] ^= 1);
         assert!(matches!(position(), Err(Error::ConsumerDamaged { .. })));
@@ -239,19 +223,21 @@ mod tests {
     }
 
     #[test]
-    fn a_counter_at_its_end_is_refused_and_one_below_counts_on() {
+    fn file_with_its_counter_at_the_limit_is_rejected() {
         let disk = SimDisk::new();
         drop(create(&*disk.dir(), 1).unwrap());
-        let forge =
-            |counter| disk.damage("p", |b| b[..LEN].copy_from_slice(&encode(&ID, counter, 7)));
-        for counter in [u64::MAX, COUNTERS] {
+        let forge = |counter| {
+            let forged = StoredPosition { counter, position: 7 }.encode(&ID);
+            disk.damage("p", |b| b[..STORED_POSITION].copy_from_slice(&forged));
+        };
+        for counter in [u64::MAX, 1 << 63] {
             forge(counter);
-            let found = Slots::open(&*disk.dir(), "p", ID);
+            let found = PositionFile::open(&*disk.dir(), "p", ID);
             assert!(matches!(found, Err(Error::ConsumerDamaged { .. })), "{counter}");
         }
-        forge(COUNTERS - 1);
-        let (mut slots, position) = Slots::open(&*disk.dir(), "p", ID).unwrap();
+        forge((1 << 63) - 1);
+        let (mut file, position) = PositionFile::open(&*disk.dir(), "p", ID).unwrap();
         assert_eq!(position, 7);
-        slots.store(8).unwrap();
+        file.store(8).unwrap();
     }
 }
