@@ -238,6 +238,9 @@ pub struct SweepArgs {
     /// Time of each rate, or as long as it takes for 10000 latencies; a quarter of it more to warm up
     #[arg(long, value_name = "TIME", default_value = "2", value_parser = parse_positive_duration)]
     pub step_time: Duration,
+    /// First rate to try, in records a second
+    #[arg(long, value_name = "N", default_value = "1k", value_parser = parse_rate)]
+    pub start: f64,
     /// How often the gap between a rate that holds and one that does not is halved
     #[arg(long, value_name = "N", default_value = "4", value_parser = parse_u32)]
     pub precision: u32,
@@ -268,6 +271,12 @@ pub struct SweepArgs {
     /// Directory to work in: one that exists is left as it was; a missing one is removed at the end
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
+    /// Bytes of a segment file [default: 64m, less on a small disk]
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    pub segment_size: Option<u64>,
+    /// Bytes on disk at most: the oldest segments are reused [default: 1g, less on a full disk]
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    pub max_disk: Option<u64>,
     /// Write the figures as JSON; - for stdout, the table then goes to stderr
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,

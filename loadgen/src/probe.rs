@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::baseline::{self, Method, Request};
+use crate::baseline::{self, Method, RawFile, Request};
 use crate::cli::DeviceArgs;
 use crate::device::Device;
 use crate::directory::RunDir;
@@ -33,6 +33,7 @@ const SHAPES: [(usize, usize); 6] =
 /// Four at least: `compare` decides nothing by fewer.
 const ROUNDS: u32 = 5;
 const AREA: u64 = 16 << 20;
+const BLOCK: usize = 4096;
 
 /// One method in one shape.
 #[derive(Debug, Clone)]
@@ -177,6 +178,8 @@ impl<'a> Grid<'a> {
             measured.extend(METHODS.map(|method| (method, size, depth, Vec::new())));
         }
         let (count, rounds) = (measured.len(), self.rounds as usize);
+        let largest = self.shapes.iter().map(|(size, _)| size.next_multiple_of(BLOCK)).max();
+        let raw = baseline::raw_file(self.dir, true, largest.unwrap_or(BLOCK), AREA)?;
         'rounds: for round in 0..rounds {
             for (n, (method, size, depth, samples)) in measured.iter_mut().enumerate() {
                 if stop.was_signalled() {
@@ -186,7 +189,7 @@ impl<'a> Grid<'a> {
                 let what = format!("raw device, {}, {}", method.name(), bytes(*size as f64));
                 progress.step(&format!("{what}, {depth} in flight"), Part::Share(done));
                 let shape = (*method, *size, *depth);
-                samples.extend(sample(self.dir, stop, self.device, shape, time)?);
+                samples.extend(sample(&raw, stop, self.device, shape, time)?);
             }
         }
         let cells = measured.into_iter().filter_map(|(method, size, depth, mut samples)| {
@@ -224,15 +227,15 @@ struct Sample {
 
 /// `None`: the method is not to be had here.
 fn sample(
-    dir: &Path,
+    file: &RawFile,
     stop: &Stop,
     device: &Device,
     (method, group, depth): (Method, usize, usize),
     time: Duration,
 ) -> Result<Option<Sample>, Error> {
     let before = device.flushes();
-    let request = Request { method, group, depth, direct: true, block: 4096, time, area: AREA };
-    let raw = baseline::measure_until(dir, &request, stop)?;
+    let request = Request { method, group, depth, direct: true, block: BLOCK, time, area: AREA };
+    let raw = baseline::measure_in(file, &request, stop)?;
     // A broken off one says nothing.
     if stop.was_signalled() || raw.method != method || raw.depth != depth {
         return Ok(None);

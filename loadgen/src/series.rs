@@ -67,6 +67,8 @@ pub struct Series {
     /// All until now.
     all: Latencies,
     every: Duration,
+    /// Points at most. Beyond this, neighbours are joined.
+    most: usize,
     first_rotations: u64,
     last: (Duration, Stats, Histogram),
 }
@@ -91,6 +93,7 @@ impl Series {
             recorded,
             all: Latencies::new(),
             every: EVERY,
+            most: MOST,
             first_rotations: stats.rotations,
             last: (Duration::ZERO, stats, wal.histograms().commit_time),
         }
@@ -153,7 +156,7 @@ impl Series {
         self.last = (passed, now, commits);
         self.points.push_back(point);
         self.intervals.push_back(interval);
-        if self.points.len() > MOST {
+        if self.points.len() > self.most {
             let mut all = self.points.drain(..).zip(self.intervals.drain(..));
             let mut halved = Vec::new();
             while let Some(first) = all.next() {
@@ -278,6 +281,8 @@ fn quantile(values: &[(u64, u64)], share: f64) -> u64 {
 mod tests {
     use super::*;
 
+    const MOST: usize = 40;
+
     #[test]
     fn points_are_what_happened_since_the_one_before() {
         let dir = std::env::temp_dir().join(format!("loadgen-series-{}", std::process::id()));
@@ -286,7 +291,7 @@ mod tests {
             wal.append_durable(b"before").unwrap();
         }
         let recorded = Arc::new(Intervals::default());
-        let mut series = Series::new(&wal, Arc::clone(&recorded));
+        let mut series = Series { most: MOST, ..Series::new(&wal, Arc::clone(&recorded)) };
         assert_eq!(series.look(Duration::from_millis(100), &wal), None);
         for _ in 0..30 {
             wal.append_durable(&[7; 100]).unwrap();

@@ -137,6 +137,8 @@ impl Disk {
         let usable = free / 10 * 9;
         let baseline_area = BASELINE_AREA.min(usable / 5);
         let limit = asked.min(usable - baseline_area);
+        // --max-disk holds for the raw device's file, too.
+        let baseline_area = baseline_area.min(limit);
         if limit < SMALLEST_DISK.min(asked) {
             return None;
         }
@@ -191,6 +193,8 @@ mod tests {
         }
         assert_eq!(Disk::divide(1 << 30, 1 << 20, None), None);
         assert_eq!(Disk::divide(1 << 30, 0, None), None);
+        let disk = Disk::divide(12 << 20, 1 << 40, None).unwrap();
+        assert_eq!(disk.baseline_area, 12 << 20);
         let disk = Disk::divide(1 << 30, 1 << 40, Some(4096 * 5)).unwrap();
         assert_eq!(disk.segment_size, 4096 * 5);
     }

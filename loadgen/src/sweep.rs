@@ -87,7 +87,6 @@ pub struct Sweep {
 
 /// Records that must have been appended in their time, as a share.
 const ENOUGH: f64 = 0.98;
-const LOWEST: f64 = 1000.0;
 const HIGHEST: f64 = 1e9;
 const QUANTILE: f64 = 0.999;
 /// Ten beyond the percentile.
@@ -95,6 +94,7 @@ const SAMPLES: u64 = 10_000;
 /// Random arrivals may be fewer than their mean: five standard deviations of so many.
 const MARGIN: f64 = 1.05;
 const BLOCK: usize = 4096;
+const AREA: u64 = 64 << 20;
 
 /// What a rate has shown.
 enum Tried {
@@ -143,6 +143,9 @@ pub fn run(args: &SweepArgs, stop: &Arc<Stop>) -> Result<Sweep, Error> {
             "sample": args.sample.as_ref().map(|path| path.to_string_lossy()),
             "step_seconds": args.step_time.as_secs_f64(),
             "step_limit_seconds": args.step_limit.as_secs_f64(),
+            "start": args.start,
+            "segment_bytes": args.segment_size,
+            "disk_bytes": args.max_disk,
         }),
     };
     let progress = Progress::new(args.quiet);
@@ -177,13 +180,13 @@ impl Sweeper<'_> {
                 grouped(floor.samples)
             ));
         }
-        let (low, high) = match self.try_twice(LOWEST)? {
+        let (low, high) = match self.try_twice(self.args.start)? {
             Tried::Over => (None, None),
             Tried::TooLong => {
                 self.sweep.undecided.get_or_insert_with(|| {
-                    let time = time_of(LOWEST, Duration::ZERO).as_secs_f64();
+                    let time = time_of(self.args.start, Duration::ZERO).as_secs_f64();
                     format!(
-                        "{} latencies of the lowest rate take {time:.1} s; raise --step-limit",
+                        "{} latencies of the first rate take {time:.1} s; raise --step-limit or --start",
                         grouped(SAMPLES)
                     )
                 });
@@ -202,7 +205,7 @@ impl Sweeper<'_> {
     }
 
     fn rise(&mut self) -> Result<(Option<f64>, Option<f64>), Error> {
-        let mut held = LOWEST;
+        let mut held = self.args.start;
         while held * 4.0 <= HIGHEST {
             match self.try_twice(held * 4.0)? {
                 Tried::Holds => held *= 4.0,
@@ -214,7 +217,7 @@ impl Sweeper<'_> {
     }
 
     fn fall(&mut self) -> Result<(Option<f64>, Option<f64>), Error> {
-        let mut rate = LOWEST;
+        let mut rate = self.args.start;
         loop {
             match self.try_twice(rate / 4.0)? {
                 Tried::Holds => return Ok((Some(rate / 4.0), Some(rate))),
@@ -283,6 +286,7 @@ impl Sweeper<'_> {
         run_args.size.clone_from(&args.size);
         run_args.sample.clone_from(&args.sample);
         run_args.durability = args.durability;
+        (run_args.segment_size, run_args.max_disk) = (args.segment_size, args.max_disk);
         run_args.arrivals = args.arrivals;
         run_args.seed = Some(self.sweep.seed.wrapping_add(rate.to_bits()).wrapping_add(attempt));
         // So many that are too late cannot be made good by the others.
@@ -306,9 +310,15 @@ impl Sweeper<'_> {
         Ok(Step { rate, reached, latencies, samples, holds })
     }
 
+    /// Bytes of the file that the raw device is measured in.
+    fn area(&self) -> u64 {
+        AREA.min(self.args.max_disk.unwrap_or(AREA))
+    }
+
     /// `None` after an interruption.
     fn floor(&mut self) -> Result<Option<Floor>, Error> {
         let mut best: Option<Floor> = None;
+        let file = baseline::raw_file(self.dir.path(), true, BLOCK, self.area())?;
         for method in [Method::Dsync, Method::LinkedFsync] {
             let mut latencies = Latencies::new();
             // As many writes as a rate has latencies, but not for ever.
@@ -320,9 +330,9 @@ impl Sweeper<'_> {
                     direct: true,
                     block: BLOCK,
                     time: self.args.step_time,
-                    area: 64 << 20,
+                    area: self.area(),
                 };
-                let raw = baseline::measure_until(self.dir.path(), &request, self.stop)?;
+                let raw = baseline::measure_in(&file, &request, self.stop)?;
                 if self.stop.was_signalled() {
                     return Ok(None);
                 }

@@ -3,12 +3,15 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::payload::SplitMix;
 
 /// Alignment that every device takes.
 const ALIGN: usize = 4096;
 const CHUNK: usize = 1 << 20;
+/// Writes that a file has room for, at least.
+const LEAST_GROUPS: u64 = 16;
 
 /// Bytes at an aligned address that do not move.
 #[derive(Debug)]
@@ -35,52 +38,67 @@ impl Aligned {
     }
 }
 
-/// The file that a baseline writes over and over.
+/// A nameless file whose blocks are allocated, written and synced. Several measurements share it.
+#[derive(Debug, Clone)]
+pub struct RawFile {
+    file: Arc<File>,
+    direct: bool,
+    len: u64,
+}
+
+impl RawFile {
+    /// Writes and syncs a file of at least `bytes` bytes in `directory`. It has room for 16 writes
+    /// of `largest` bytes. `direct` bypasses the page cache where the filesystem supports that.
+    ///
+    /// # Errors
+    ///
+    /// The error of the system call that failed.
+    pub fn create(directory: &Path, direct: bool, largest: usize, bytes: u64) -> io::Result<Self> {
+        let len = bytes.max(LEAST_GROUPS * largest as u64).next_multiple_of(ALIGN as u64);
+        let name = directory.join(format!(".loadgen-baseline-{}", unique()));
+        let (file, direct) = open(&name, direct)?;
+        let content = Aligned::random(CHUNK);
+        let mut at = 0;
+        while at < len {
+            let piece = (CHUNK as u64).min(len - at) as usize;
+            write_all_at(&file, &content.as_slice()[..piece], at)?;
+            at += piece as u64;
+        }
+        file.sync_all()?;
+        Ok(RawFile { file: Arc::new(file), direct, len })
+    }
+
+    /// Whether the file has room for 16 writes of `group` bytes.
+    #[must_use]
+    pub fn has_room_for(&self, group: usize) -> bool {
+        self.len / LEAST_GROUPS >= group as u64
+    }
+}
+
+/// The places of one measurement in a [`RawFile`]. The measurement writes them over and over.
 #[derive(Debug)]
 pub(crate) struct Area {
-    file: File,
-    direct: bool,
+    raw: RawFile,
     groups: u64,
     group: usize,
     next: u64,
 }
 
 impl Area {
-    /// Room for as many groups as fit in `bytes`, at least 16, all written and synced.
-    pub(crate) fn create(
-        directory: &Path,
-        direct: bool,
-        group: usize,
-        bytes: u64,
-    ) -> io::Result<Self> {
-        let groups = (bytes / group as u64).max(16);
-        let name = directory.join(format!(".loadgen-baseline-{}", unique()));
-        let (file, direct) = open(&name, direct)?;
-        let area = Area { file, direct, groups, group, next: 0 };
-        area.fill()?;
-        Ok(area)
-    }
-
-    fn fill(&self) -> io::Result<()> {
-        let content = Aligned::random(CHUNK.max(self.group));
-        // Whole groups in about a mebibyte.
-        let chunk = content.as_slice().len() / self.group * self.group;
-        let end = self.groups * self.group as u64;
-        let mut at = 0;
-        while at < end {
-            let len = (chunk as u64).min(end - at) as usize;
-            write_all_at(&self.file, &content.as_slice()[..len], at)?;
-            at += len as u64;
+    /// Divides the file into places of `group` bytes.
+    pub(crate) fn new(raw: &RawFile, group: usize) -> io::Result<Self> {
+        if !raw.has_room_for(group) {
+            return Err(io::Error::other("the file is too small for 16 writes"));
         }
-        self.file.sync_all()
+        Ok(Area { raw: raw.clone(), groups: raw.len / group as u64, group, next: 0 })
     }
 
     pub(crate) fn file(&self) -> &File {
-        &self.file
+        &self.raw.file
     }
 
     pub(crate) fn direct(&self) -> bool {
-        self.direct
+        self.raw.direct
     }
 
     /// Where the next group goes: one behind the other, and from the start again.
@@ -158,12 +176,16 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("loadgen-area-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&dir);
         std::fs::create_dir(&dir).unwrap();
-        let mut area = Area::create(&dir, true, 12_288, 3 << 20).unwrap();
+        let raw = RawFile::create(&dir, true, 12_288, 3 << 20).unwrap();
+        let mut area = Area::new(&raw, 12_288).unwrap();
         assert_eq!(area.file().metadata().unwrap().len(), 256 * 12_288);
         assert_eq!((area.next_offset(), area.next_offset()), (0, 12_288));
         assert_eq!((2..256).map(|_| area.next_offset()).last(), Some(255 * 12_288));
         assert_eq!(area.next_offset(), 0);
         assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 0);
+        // Another measurement divides the same file in another way, down to 16 writes.
+        assert_eq!(Area::new(&raw, 3 << 16).unwrap().groups, 16);
+        assert!(Area::new(&raw, (3 << 16) + 4096).is_err());
         std::fs::remove_dir(&dir).unwrap();
     }
 }

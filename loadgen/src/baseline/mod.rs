@@ -17,6 +17,7 @@ use crate::error::Error;
 use crate::latency::Latencies;
 use crate::stop::Stop;
 
+pub use area::RawFile;
 pub(crate) use area::{Area, write_all_at};
 
 /// How a write is made durable.
@@ -75,6 +76,16 @@ pub struct Request {
     pub area: u64,
 }
 
+impl Request {
+    fn rounded_block(&self) -> usize {
+        self.block.max(512).next_power_of_two()
+    }
+
+    fn rounded_group(&self) -> usize {
+        self.group.max(1).next_multiple_of(self.rounded_block())
+    }
+}
+
 /// What was measured.
 #[derive(Debug, Clone)]
 pub struct Baseline {
@@ -117,16 +128,39 @@ pub fn measure(directory: &Path, request: &Request) -> Result<Baseline, Error> {
     measure_until(directory, request, &Stop::default())
 }
 
-/// The same, ended by a stop with what has been measured by then.
+/// Measures in `directory` until a signal stops it, and returns what was measured by then.
 ///
 /// # Errors
 ///
 /// [`Error::Baseline`] with what the system refused.
 pub fn measure_until(directory: &Path, request: &Request, stop: &Stop) -> Result<Baseline, Error> {
+    let raw = raw_file(directory, request.direct, request.rounded_group(), request.area)?;
+    measure_in(&raw, request, stop)
+}
+
+/// Creates a [`RawFile`] for several measurements.
+///
+/// # Errors
+///
+/// [`Error::Baseline`] with what the system refused.
+pub fn raw_file(
+    directory: &Path,
+    direct: bool,
+    largest: usize,
+    bytes: u64,
+) -> Result<RawFile, Error> {
+    RawFile::create(directory, direct, largest, bytes).map_err(|e| Error::Baseline(e.to_string()))
+}
+
+/// Measures in a file that other measurements use before and after.
+///
+/// # Errors
+///
+/// [`Error::Baseline`] with what the system refused, or if the file has no room for 16 writes.
+pub fn measure_in(raw: &RawFile, request: &Request, stop: &Stop) -> Result<Baseline, Error> {
     let failed = |e: std::io::Error| Error::Baseline(e.to_string());
-    let block = request.block.max(512).next_power_of_two();
-    let group = request.group.max(1).next_multiple_of(block);
-    let area = Area::create(directory, request.direct, group, request.area).map_err(failed)?;
+    let (block, group) = (request.rounded_block(), request.rounded_group());
+    let area = Area::new(raw, group).map_err(failed)?;
     let direct = area.direct();
     let request = Request { group, block, direct, depth: request.depth.max(1), ..*request };
     let (mut driver, method, depth) = driver(area, &request).map_err(failed)?;

@@ -9,7 +9,7 @@ use clap::Parser;
 
 use super::{Context, Sample, Unit, memory, replay};
 use crate::background;
-use crate::baseline::{self, Baseline, Method, Request};
+use crate::baseline::{self, Baseline, Method, RawFile, Request};
 use crate::cli::Args;
 use crate::error::Error;
 use crate::run::{self, Report};
@@ -29,6 +29,8 @@ const PIPELINED: &str = "pipelined, 100 B, 1 producer";
 const CROWD: &str = "64 threads";
 const STEADY: &str = "no rotation";
 const BLOCK: usize = 4096;
+/// Bytes of the file that the raw device is measured in.
+const AREA: u64 = 64 << 20;
 
 /// The whole suite.
 pub(super) fn cells() -> Vec<Cell> {
@@ -126,7 +128,7 @@ fn engine() -> Vec<Cell> {
             // buffers are what a fast one would get.
             let line =
                 format!("--backend discard --commit-delay 10ms --size 64 --threads {threads}");
-            let report = load(context, &line, Warm::Long, 1)?;
+            let report = load(context, &line, Warm::Short, 1)?;
             let limit = Some(memory::copy_and_sum(64, threads, context.time / 4));
             Ok(Some(Sample { limit, ..throughput(&report) }))
         })
@@ -287,7 +289,7 @@ enum Warm {
 fn load(context: &mut Context<'_>, line: &str, warm: Warm, cells: u32) -> Result<Report, Error> {
     let warm_up = match warm {
         Warm::None => "0".into(),
-        Warm::Short => "200ms".into(),
+        Warm::Short => format!("{}us", (context.time / 5).as_micros().max(10_000)),
         Warm::Long => format!("{}ms", context.time.as_millis().max(800)),
     };
     let millis = (context.time * cells).as_millis();
@@ -358,7 +360,15 @@ fn raw(
     time: Duration,
 ) -> Result<Baseline, Error> {
     let time = time.max(Duration::from_millis(100));
-    let request =
-        Request { method, group, depth: 1, direct: true, block: BLOCK, time, area: 64 << 20 };
-    baseline::measure_until(context.dir, &request, context.stop)
+    let request = Request { method, group, depth: 1, direct: true, block: BLOCK, time, area: AREA };
+    let group = group.next_multiple_of(BLOCK);
+    let file = match context.file.get() {
+        Some(file) if file.has_room_for(group) => file,
+        Some(_) => return baseline::measure_until(context.dir, &request, context.stop),
+        None => {
+            let file: RawFile = baseline::raw_file(context.dir, true, group, AREA)?;
+            context.file.get_or_init(|| file)
+        }
+    };
+    baseline::measure_in(file, &request, context.stop)
 }

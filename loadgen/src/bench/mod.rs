@@ -11,12 +11,14 @@ mod memory;
 mod replay;
 mod report;
 
+use std::cell::OnceCell;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use report::{json, markdown, table};
 
+use crate::baseline::RawFile;
 use crate::cli::BenchArgs;
 use crate::device::Device;
 use crate::directory::RunDir;
@@ -146,6 +148,8 @@ struct Context<'a> {
     /// Of the cells that came before in this round.
     values: Vec<(&'static str, f64)>,
     commit_method: [String; 2],
+    /// What the raw device is measured in, in all rounds.
+    file: &'a OnceCell<RawFile>,
 }
 
 impl Context<'_> {
@@ -183,6 +187,7 @@ pub fn run(args: &BenchArgs, stop: &Arc<Stop>) -> Result<Suite, Error> {
         processors: std::thread::available_parallelism().map_or(0, usize::from),
     };
     let mut progress = Progress::new(args.quiet);
+    let file = OnceCell::new();
     'rounds: for round in 0..args.rounds {
         let mut context = Context {
             dir: dir.path(),
@@ -190,6 +195,7 @@ pub fn run(args: &BenchArgs, stop: &Arc<Stop>) -> Result<Suite, Error> {
             time: args.cell_time,
             values: Vec::new(),
             commit_method: Default::default(),
+            file: &file,
         };
         let mut measured = Vec::new();
         for (n, cell) in chosen.iter().enumerate() {

@@ -16,9 +16,10 @@ use crate::units::SizeRange;
 
 /// Bytes of the log for each second of a cell, and in all.
 const LOG: f64 = (1 << 30) as f64;
-const LEAST_LOG: f64 = (16 << 20) as f64;
+const LEAST_LOG: f64 = (2 << 20) as f64;
 const TURNS: usize = 3;
-const SEGMENT: u64 = 64 << 20;
+/// Bytes of a segment, about a sixteenth of the log: the least and the most.
+const SEGMENT: std::ops::RangeInclusive<u64> = 1 << 20..=64 << 20;
 
 pub(super) struct Found {
     /// Bytes of log a second, opened and replayed.
@@ -37,7 +38,8 @@ pub(super) fn measure(
 ) -> Result<Found, Error> {
     let log = (LOG * time.as_secs_f64()).clamp(LEAST_LOG, LOG) as u64;
     let dir = RunDir::given(&parent.join("replay"), false, stop)?;
-    let builder = Wal::builder(dir.path()).durability(Durability::Manual).segment_size(SEGMENT);
+    let segment = (log / 16).next_power_of_two().clamp(*SEGMENT.start(), *SEGMENT.end());
+    let builder = Wal::builder(dir.path()).durability(Durability::Manual).segment_size(segment);
     let wal = builder.clone().open()?;
     let pool = Arc::new(Pool::new(SizeRange { min: size, max: size }, 1));
     let mut generator = Generator::new(pool, 0);

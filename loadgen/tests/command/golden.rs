@@ -1,13 +1,12 @@
-//! What is printed, as a whole. `GOLDEN=write cargo test -p loadgen --test golden` writes it anew, to be looked at.
-
-mod place;
+//! What is printed, as a whole. `GOLDEN=write cargo test -p loadgen golden` writes it anew, to be looked at.
 
 use std::path::PathBuf;
 
-use place::{Place, SMALL};
+use crate::place::{Place, SMALL};
 
 fn same(name: &str, text: &str) {
-    let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden")).join(name);
+    let path =
+        PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/command/golden")).join(name);
     if std::env::var_os("GOLDEN").is_some() {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, text).unwrap();

@@ -1,8 +1,6 @@
 //! What runs beside the writers, and what surrounds a run.
 
-mod place;
-
-use place::{Place, SMALL};
+use crate::place::{Place, SMALL};
 use serde_json::Value;
 
 #[test]
@@ -47,7 +45,7 @@ fn background_writers_disturb_and_leave_nothing() {
 fn status_lines_and_a_warm_up_until_steady() {
     let place = Place::new("status");
     let line = format!(
-        "--until-steady --warm-up 6s --duration 1s --status-interval 250ms --baseline 0 {SMALL}"
+        "--until-steady --warm-up 3s --duration 600ms --status-interval 250ms --baseline 0 {SMALL}"
     );
     let output = place.run(&line);
     assert!(output.status.success(), "{output:?}");

@@ -1,8 +1,6 @@
 //! Comparisons as a gate meets them: files in, verdicts and an exit status out.
 
-mod place;
-
-use place::{Place, SMALL};
+use crate::place::{Place, SMALL};
 use serde_json::{Value, json};
 
 fn suite(by: f64) -> Value {
@@ -180,7 +178,7 @@ fn only_whole_and_sound_measurements_are_compared() {
 fn two_sets_of_options_are_run_in_turn_and_compared_pair_by_pair() {
     let place = Place::new("ab");
     let common = format!("-- --mode blocking --baseline 0 --warm-up 0 {SMALL}");
-    let mut command = place.command("ab --pairs 4 --time 150ms --json - --quiet");
+    let mut command = place.command("ab --pairs 4 --time 80ms --json - --quiet");
     command.args(["--size 100", "--size 100 --threads 2"]).args(common.split_whitespace());
     let output = command.output().unwrap();
     assert!(matches!(output.status.code(), Some(0..=2)), "{output:?}");
@@ -194,7 +192,7 @@ fn two_sets_of_options_are_run_in_turn_and_compared_pair_by_pair() {
     // A program, with options that make it worse by far.
     let program = env!("CARGO_BIN_EXE_loadgen");
     let slow = format!("{program} --rate 100");
-    let mut command = place.command("ab --pairs 4 --time 300ms --json ab.json");
+    let mut command = place.command("ab --pairs 4 --time 200ms --json ab.json");
     command.args([&format!("{program} --rate 5k"), &slow]);
     command.args(["--", "--baseline", "0", "--max-disk", "12m", "--segment-size", "1m"]);
     let output = command.output().unwrap();

@@ -1,28 +1,21 @@
 //! The pages of `--html`, as their markup says and as a browser shows them.
 
-mod place;
-
 use std::process::{Command, Stdio};
 
-use place::{Place, SMALL};
+use crate::place::Place;
+use crate::shared::{self, Measured};
 
 /// The pages of all commands.
-fn pages(place: &Place) -> Vec<(&'static str, String)> {
-    let lines = [
-        ("run", format!("--rate 2k --duration 1500ms --baseline 100ms --threads 2 {SMALL}")),
-        ("closed", format!("--mode blocking --duration 1200ms --baseline 100ms {SMALL}")),
-        ("too-fast", format!("--rate 900m --size 4k --duration 600ms --baseline 0 {SMALL}")),
-        ("sweep", "sweep --bound 50ms --step-time 100ms --precision 1 --step-limit 11s".into()),
-        ("device", "device --time 300ms".into()),
-        ("rules", "device --for raft --size 16k".into()),
-        ("bench", "bench --rounds 1 --cell-time 20ms --only W1,W9".into()),
-    ];
-    let page = |(name, line): (&'static str, String)| {
-        let output = place.run(&format!("{line} --html {name}.html --quiet"));
-        assert!(matches!(output.status.code(), Some(0 | 99)), "{line}: {output:?}");
-        (name, std::fs::read_to_string(place.path(&format!("{name}.html"))).unwrap())
-    };
-    lines.into_iter().map(page).collect()
+fn pages() -> Vec<(&'static str, &'static Measured)> {
+    vec![
+        ("run", shared::open_run()),
+        ("closed", shared::closed_run()),
+        ("too-fast", shared::overloaded_run()),
+        ("sweep", shared::sweep_with_a_knee()),
+        ("device", shared::device()),
+        ("rules", shared::rules()),
+        ("bench", shared::suite()),
+    ]
 }
 
 fn count(page: &str, what: &str) -> usize {
@@ -42,7 +35,7 @@ fn plots_have_axes(name: &str, page: &str) {
     }
 }
 
-/// Measures in a browser, at both widths: overflow, and the size of letters.
+/// Measures every frame in a browser: overflow, and the size of letters.
 const HARNESS: &str = r#"<!doctype html><body><script>
 addEventListener('load', () => setTimeout(() => {
   const found = [];
@@ -61,7 +54,7 @@ addEventListener('load', () => setTimeout(() => {
     }
     const over = root.scrollWidth - root.clientWidth;
     const back = frame.contentWindow.getComputedStyle(doc.body).backgroundColor;
-    found.push([frame.width, 'overflow', over, 'plots', shown.length, 'letters', largest <= body, 'outside', outside, back].join(' '));
+    found.push([frame.title, frame.width, 'overflow', over, 'plots', shown.length, 'letters', largest <= body, 'outside', outside, back].join(' '));
   }
   document.body.innerHTML = '<pre id=found>' + found.join('\n') + '</pre>';
 }, 200));
@@ -75,14 +68,18 @@ fn browser() -> Option<&'static str> {
     })
 }
 
-fn shown(place: &Place, browser: &str, page: &str, dark: bool) -> (String, String) {
-    let escaped = page.replace('&', "&amp;").replace('"', "&quot;");
-    let frame = |width: u32| {
-        format!(
-            "<iframe width=\"{width}\" height=\"900\" style=\"border:0\" srcdoc=\"{escaped}\"></iframe>"
-        )
-    };
-    let harness = format!("{HARNESS}{}{}", frame(390), frame(1280));
+/// All pages at both widths, in one browser.
+fn shown(place: &Place, browser: &str, pages: &[(&str, &String)], dark: bool) -> (String, String) {
+    let mut harness = HARNESS.to_owned();
+    for (name, page) in pages {
+        let escaped = page.replace('&', "&amp;").replace('"', "&quot;");
+        for width in [390, 1280] {
+            harness += &format!(
+                "<iframe title=\"{name}\" width=\"{width}\" height=\"900\" style=\"border:0\" \
+                 srcdoc=\"{escaped}\"></iframe>"
+            );
+        }
+    }
     std::fs::write(place.path("harness.html"), harness).unwrap();
     let scheme = if dark { "0" } else { "1" };
     let output = Command::new(browser)
@@ -98,9 +95,14 @@ fn shown(place: &Place, browser: &str, page: &str, dark: bool) -> (String, Strin
 }
 
 #[test]
-fn pages_are_whole_and_fit_a_desk_and_a_phone() {
-    let place = Place::new("page");
-    let pages = pages(&place);
+fn pages_need_no_network_and_fit_a_desktop_and_a_phone() {
+    let pages: Vec<(&str, &String)> = pages()
+        .into_iter()
+        .map(|(name, measured)| {
+            assert!(matches!(measured.code, Some(0 | 99)), "{}", measured.line);
+            (name, &measured.page)
+        })
+        .collect();
     for (name, page) in &pages {
         assert!(page.starts_with("<!doctype html>") && page.ends_with("</html>\n"), "{name}");
         for outside in ["http:", "https:", "<script", "<link", "@import", "url(", "NaN", ">inf"] {
@@ -130,21 +132,19 @@ fn pages_are_whole_and_fit_a_desk_and_a_phone() {
         let () = eprintln!("skipped: there is no chromium here");
         return;
     };
-    for (name, page) in &pages {
-        for dark in [false, true] {
-            let (dom, log) = shown(&place, browser, page, dark);
-            let found =
-                dom.split("id=\"found\">").nth(1).unwrap_or_else(|| panic!("{name}: {dom}{log}"));
-            let lines: Vec<&str> = found.split("</pre>").next().unwrap().lines().collect();
-            assert_eq!(lines.len(), 2, "{name}: {found}");
-            for line in lines {
-                assert!(line.contains(" overflow 0 "), "{name}, dark: {dark}: {line}");
-                assert!(line.contains(" letters true "), "{name}: {line}");
-                assert!(line.contains(" outside 0 "), "{name}: {line}");
-                let back = if dark { "rgb(18, 22, 29)" } else { "rgb(255, 255, 255)" };
-                assert!(line.ends_with(back), "{name}, dark: {dark}: {line}");
-            }
-            assert!(!log.contains("CONSOLE"), "{name}: {log}");
+    let place = Place::new("page");
+    for dark in [false, true] {
+        let (dom, log) = shown(&place, browser, &pages, dark);
+        let found = dom.split("id=\"found\">").nth(1).unwrap_or_else(|| panic!("{dom}{log}"));
+        let lines: Vec<&str> = found.split("</pre>").next().unwrap().lines().collect();
+        assert_eq!(lines.len(), 2 * pages.len(), "{found}");
+        for line in lines {
+            assert!(line.contains(" overflow 0 "), "dark: {dark}: {line}");
+            assert!(line.contains(" letters true "), "{line}");
+            assert!(line.contains(" outside 0 "), "{line}");
+            let back = if dark { "rgb(18, 22, 29)" } else { "rgb(255, 255, 255)" };
+            assert!(line.ends_with(back), "dark: {dark}: {line}");
         }
+        assert!(!log.contains("CONSOLE"), "{log}");
     }
 }

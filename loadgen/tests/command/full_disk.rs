@@ -1,14 +1,10 @@
 //! A disk that fills in mid-run: the figures that were measured until then are reported.
 
-#![cfg(target_os = "linux")]
-
-mod place;
-
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use place::Place;
+use crate::place::Place;
 
 /// A small filesystem in memory, unmounted when it is dropped. `None`: not allowed here.
 struct Small(PathBuf);

@@ -1,12 +1,11 @@
 //! The command as its users meet it: arguments in; files, figures and an exit status out.
 
-mod place;
-
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use place::{Place, SMALL};
+use crate::place::{Place, SMALL, until_it_measures};
+use crate::shared;
 use ringwal::{Lsn, Wal};
 use serde_json::Value;
 
@@ -22,7 +21,7 @@ fn a_run_reports_every_figure_and_verifies_on_both_backends() {
     for backend in ["auto", "std"] {
         let place = Place::new(&format!("figures-{backend}"));
         let line = format!(
-            "--warm-up 1s --duration 500ms --verify --baseline 50ms --backend {backend} {SMALL}"
+            "--warm-up 300ms --duration 300ms --verify --baseline 50ms --backend {backend} {SMALL}"
         );
         let json = place.json(&line);
         for key in ["records", "records_per_s", "bytes_per_s", "groups", "fsyncs"] {
@@ -258,11 +257,11 @@ fn a_signal_ends_the_run_with_its_table_and_leaves_nothing() {
     use nix::sys::signal::{Signal, kill};
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
         let place = Place::new(&format!("signal-{signal}"));
-        let mut command = place.command(&format!("--duration 60s --verify {SMALL}"));
-        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        place.until_more_than(0);
-        // Until it measures: with nothing measured, it is an interruption and no result.
-        std::thread::sleep(Duration::from_millis(3000));
+        let mut command =
+            place.command(&format!("--duration 60s --verify --status-interval 50ms {SMALL}"));
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        // A run that has measured nothing reports an interruption, and no result.
+        until_it_measures(&mut child);
         kill(nix::unistd::Pid::from_raw(child.id() as i32), signal).unwrap();
         let output = child.wait_with_output().unwrap();
         let table = String::from_utf8_lossy(&output.stdout);
@@ -276,9 +275,12 @@ fn a_signal_ends_the_run_with_its_table_and_leaves_nothing() {
 #[test]
 fn the_table_names_every_figure() {
     let place = Place::new("table");
-    let output = place.run(&format!("--duration 200ms --baseline 50ms {SMALL}"));
+    // JSON on stdout moves the table to stderr.
+    let line = format!("--duration 200ms --baseline 50ms --json - {SMALL}");
+    let output = place.run(&line);
     assert!(output.status.success());
-    let table = String::from_utf8(output.stdout).unwrap();
+    assert!(serde_json::from_slice::<Value>(&output.stdout).is_ok(), "{output:?}");
+    let table = String::from_utf8(output.stderr).unwrap();
     for name in [
         "records/s",
         "MB/s",
@@ -315,10 +317,10 @@ fn an_open_loop_keeps_its_rate_and_counts_from_the_arrival() {
     assert_eq!(run["verified"], true);
     assert!(run["p99_9_ratio"].as_f64().unwrap() > 0.0);
     assert!(run["eta"].is_null(), "no bandwidth was asked for");
-    // One that is beyond every disk is said to be.
-    let output = place.run(&format!("{SMALL} --rate 900m --size 4k --duration 300ms --baseline 0"));
-    let table = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success() && table.contains("TOO FAST"), "{table}");
+    // The table says so if a rate is beyond the disk.
+    let overloaded = shared::overloaded_run();
+    assert_eq!(overloaded.code, Some(0), "{}", overloaded.table);
+    assert!(overloaded.table.contains("TOO FAST"), "{}", overloaded.table);
 }
 
 #[test]
@@ -345,6 +347,7 @@ fn a_seed_gives_the_same_arrivals_and_none_gives_others() {
     assert_ne!(bytes("--seed 7").1, bytes("--seed 8").1);
     assert_ne!(bytes("").0, bytes("").0);
     // The number of arrivals in a second is another each time, too.
+    let line = line.replace("1s", "300ms");
     let records = |_| place.json(&line)["records"].as_u64().unwrap();
     let counts: std::collections::BTreeSet<u64> = (0..4).map(records).collect();
     assert!(counts.len() > 1, "{counts:?}");
@@ -353,7 +356,7 @@ fn a_seed_gives_the_same_arrivals_and_none_gives_others() {
 #[test]
 fn what_is_required_decides_the_exit_status() {
     let place = Place::new("require");
-    let line = format!("--records 2000 --mode blocking --baseline 0 {SMALL} --json out.json");
+    let line = format!("--records 500 --mode blocking --baseline 0 {SMALL} --json out.json");
     for (required, code) in [
         ("rate>1,p99<1h,max<=1h,mean<1h,cpu<1h,memory>1k,p99.9<1h", 0),
         ("rate>1g", 99),
@@ -385,35 +388,10 @@ fn what_is_required_decides_the_exit_status() {
     let json: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(json["ended_by"], "latencies beyond what is required");
     assert!(begun.elapsed() < Duration::from_secs(600));
-    let device = "device --time 200ms --size 2300 --quiet";
-    assert!(place.run(&format!("{device} --require rate>1,p99<1h")).status.success());
-    let output = place.run(&format!("{device} --require p99<1ns"));
+    assert_eq!(shared::device().code, Some(0), "rate>1,p99<1h");
+    let output = place.run("device --time 20ms --size 2300 --quiet --require p99<1ns");
     assert_eq!(output.status.code(), Some(99), "{output:?}");
-    let sweep = "sweep --bound 1us --step-time 100ms --precision 0 --require knee>1";
-    assert_eq!(place.run(sweep).status.code(), Some(99));
-}
-
-#[test]
-fn a_disk_is_judged_by_published_rules() {
-    let place = Place::new("rules");
-    // Of larger writes there are fewer.
-    let output = place.run("device --for etcd,raft --size 16k --json - --quiet");
-    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let verdicts = json["verdicts"].as_array().unwrap();
-    assert_eq!(verdicts.len(), 2);
-    assert_eq!((&verdicts[0]["system"], &verdicts[0]["bytes"]), (&"etcd".into(), &16384.into()));
-    assert_eq!(
-        (&verdicts[0]["bound_ns"], &verdicts[1]["bound_ns"]),
-        (&10_000_000.into(), &20_000_000.into())
-    );
-    for verdict in verdicts {
-        let p99 = verdict["p99_ns"].as_f64().unwrap();
-        assert!(verdict["writes"].as_u64().unwrap() >= 1000, "{verdict}");
-        assert_eq!(verdict["passes"], p99 < verdict["bound_ns"].as_f64().unwrap(), "{verdict}");
-    }
-    let all = verdicts.iter().all(|verdict| verdict["passes"] == true);
-    assert_eq!(output.status.code(), Some(if all { 0 } else { 99 }));
-    assert_eq!(place.run("device --for floppy").status.code(), Some(2));
+    assert_eq!(shared::sweep_without_a_knee().code, Some(99), "knee>1");
 }
 
 #[test]
@@ -421,7 +399,7 @@ fn latencies_are_reported_as_time_passes() {
     use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
     let place = Place::new("over-time");
     for mode in ["--mode blocking", "--rate 2k", "--mode pipelined", "--tasks 4"] {
-        let line = format!("{mode} --duration 1200ms --baseline 0 --hlog l {SMALL}");
+        let line = format!("{mode} --duration 600ms --baseline 0 --hlog l {SMALL}");
         let json = place.json(&line);
         let series = json["series"].as_array().unwrap();
         let counted: u64 = series.iter().map(|p| p["latencies"].as_u64().unwrap()).sum();
@@ -452,16 +430,14 @@ fn the_environment_and_processor_time_are_in_every_json() {
     assert!(cpu["voluntary_switches"].as_u64().unwrap() > 0, "{cpu:#}");
     let used = cpu["user_s"].as_f64().unwrap() + cpu["system_s"].as_f64().unwrap();
     assert!((cpu["us_per_record"].as_f64().unwrap() * 3000.0 / 1e6 / used - 1.0).abs() < 0.01);
-    let device = place.json("device --time 100ms");
-    let sweep = place.json("sweep --bound 1us --step-time 100ms --precision 0");
-    let bench = place.json("bench --rounds 1 --cell-time 1ms --only W9");
-    for json in [&run, &device, &sweep, &bench] {
+    let (device, sweep) = (&shared::device().json, &shared::sweep_without_a_knee().json);
+    for json in [&run, device, sweep, &shared::suite().json] {
         let environment = &json["environment"];
         for key in ["date", "loadgen_version", "command_line", "host", "kernel", "memory_bytes"] {
             assert!(!environment[key].is_null(), "{key}: {environment:#}");
         }
         let line = environment["command_line"].as_str().unwrap();
-        assert!(line.contains("loadgen") && line.contains("--json -"), "{line}");
+        assert!(line.contains("loadgen") && line.contains("--json "), "{line}");
     }
     // There is nothing to sync, nor a device to be compared with.
     let run = place.json(&format!("{SMALL} --backend discard --records 1000"));
@@ -503,144 +479,4 @@ fn nothing_is_written_by_the_discarding_backend() {
     assert_eq!(run["backend"], "discard");
     assert_eq!(run["commit_method"], "none");
     assert!(run["records"].as_u64().unwrap() > 1000);
-}
-
-#[test]
-fn the_suite_runs_and_reports_in_every_form() {
-    let place = Place::new("bench");
-    let line = "bench --rounds 2 --cell-time 40ms --only W1,W5,W9 --json - --markdown suite.md";
-    let output = place.run(line);
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{stderr}");
-    let suite: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(suite["rounds"], 2);
-    let rows = suite["rows"].as_array().unwrap();
-    assert_eq!(rows.len(), 5);
-    for row in rows {
-        assert_eq!(row["samples"].as_array().unwrap().len(), 2, "{row}");
-        assert!(row["median"].as_f64().unwrap() > 0.0 && row["ratio"].as_f64().unwrap() > 0.0);
-    }
-    let markdown = std::fs::read_to_string(place.path("suite.md")).unwrap();
-    assert!(markdown.contains("| W9 | open + replay, 1 KiB |"), "{markdown}");
-    assert!(stderr.contains("open + replay"));
-    assert_eq!(place.entries(), ["suite.md"], "its directory is gone");
-}
-
-#[test]
-fn the_suite_refuses_what_it_does_not_know() {
-    let place = Place::new("bench-refused");
-    for line in [
-        "bench --only W10",
-        "bench --rounds 0",
-        "bench --cell-time 0",
-        "bench --json x --markdown x",
-    ] {
-        let output = place.run(line);
-        assert_eq!(output.status.code(), Some(2), "{line}");
-    }
-    assert!(place.entries().is_empty());
-}
-
-#[test]
-fn writers_are_killed_and_nothing_acknowledged_is_lost() {
-    let place = Place::new("crash");
-    let output = place.run("crash --rounds 6 --threads 3 --json --quiet");
-    assert!(output.status.success(), "{output:?}");
-    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!((&json["rounds"], &json["lost"]), (&6.into(), &0.into()));
-    assert!(json["found"].as_u64() >= json["acknowledged"].as_u64());
-    assert!(json["acknowledged"].as_u64() > Some(0), "{json:#}");
-    assert_eq!(place.entries(), [""; 0], "nothing is left");
-}
-
-#[test]
-fn a_witness_remembers_what_the_writer_does_not() {
-    let place = Place::new("witness");
-    let mut witness = place
-        .command("witness --listen 127.0.0.1:0 --acks acks")
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    std::io::BufRead::read_line(
-        &mut std::io::BufReader::new(witness.stdout.take().unwrap()),
-        &mut line,
-    )
-    .unwrap();
-    let address = line.trim().strip_prefix("listening on ").unwrap().to_owned();
-    let acks = |place: &Place| std::fs::metadata(place.path("acks")).map_or(0, |meta| meta.len());
-    let mut writer = place.command(&format!("crash --dir d --witness {address}")).spawn().unwrap();
-    let until = Instant::now() + Duration::from_secs(300);
-    while acks(&place) < 24 * 51 {
-        assert!(Instant::now() < until, "nothing was acknowledged");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    writer.kill().unwrap();
-    writer.wait().unwrap();
-    std::thread::sleep(Duration::from_millis(100));
-    let check = format!("crash --dir d --witness {address} --check");
-    let output = place.run(&check);
-    assert!(output.status.success(), "{output:?}");
-    assert!(String::from_utf8(output.stdout).unwrap().starts_with("all "));
-    // A log that has lost its end is found out.
-    std::fs::remove_dir_all(place.path("d")).unwrap();
-    std::fs::create_dir(place.path("d")).unwrap();
-    let output = place.run(&check);
-    assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8(output.stderr).unwrap().contains("was acknowledged"));
-    witness.kill().unwrap();
-    witness.wait().unwrap();
-}
-
-#[test]
-fn a_device_is_measured_and_explained() {
-    let place = Place::new("device");
-    let output = place.run("device --time 400ms --json - --quiet");
-    assert!(output.status.success(), "{output:?}");
-    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert!(json["cells"].as_array().unwrap().len() >= 3);
-    assert!(json["findings"].as_array().unwrap().len() >= 6, "{json:#}");
-    assert_eq!(place.entries(), [""; 0]);
-}
-
-#[test]
-fn a_sweep_finds_a_knee_and_pages_need_no_network() {
-    let place = Place::new("sweep");
-    // A bound that nothing reaches in time: the first rate is the last.
-    let output = place.run(
-        "sweep --bound 1us --step-time 100ms --precision 0 --html s.html --json s.json --quiet",
-    );
-    assert!(output.status.success(), "{output:?}");
-    let json: Value =
-        serde_json::from_slice(&std::fs::read(place.path("s.json")).unwrap()).unwrap();
-    assert_eq!(json["knee"], Value::Null);
-    assert!(!json["steps"].as_array().unwrap().is_empty());
-    // It is not the log that is too slow, but the device.
-    assert!(json["raw"]["p99_9_ns"].as_u64().unwrap() > 1000 && json["raw"]["samples"].is_u64());
-    assert!(json["undecided"].as_str().unwrap().contains("raw device"), "{json:#}");
-    // Every rate that holds has ten latencies beyond the percentile.
-    let line = "sweep --bound 10s --step-time 100ms --precision 0 --threads 2 --arrivals constant \
-                --durability interval:5ms --step-limit 11s --seed 3";
-    let json = place.json(line);
-    assert_eq!((&json["asked"]["threads"], &json["seed"]), (&2.into(), &3.into()));
-    assert_eq!(json["asked"]["arrivals"], "constant");
-    let steps = json["steps"].as_array().unwrap();
-    let held: Vec<_> = steps.iter().filter(|step| step["holds"] == true).collect();
-    assert!(!held.is_empty() && held.iter().all(|step| step["samples"].as_u64() >= Some(10_000)));
-    let output =
-        place.run("sweep --bound 1ms --step-time 100ms --step-limit 200ms --json - --quiet");
-    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(json["knee"], Value::Null);
-    assert!(json["undecided"].as_str().is_some(), "{json:#}");
-    let run = place.run(&format!("--duration 1s --baseline 100ms --html r.html --quiet {SMALL}"));
-    assert!(run.status.success(), "{run:?}");
-    for page in ["s.html", "r.html"] {
-        let page = std::fs::read_to_string(place.path(page)).unwrap();
-        assert!(page.starts_with("<!doctype html>") && page.ends_with("</html>\n"));
-        assert!(page.contains("<svg ") && page.contains("prefers-color-scheme:dark"));
-        for outside in ["http:", "https:", "<script", "<link", "@import", "url("] {
-            assert!(!page.contains(outside), "{outside}");
-        }
-        assert!(!page.contains("NaN") && !page.contains(">inf"));
-    }
 }

@@ -1,18 +1,16 @@
 //! What the command leaves behind, and what it must not touch.
 
-mod place;
-
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::place::{Place, SMALL, until_it_measures};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use place::{Place, SMALL};
 
 const SHORT: [&str; 4] = [
-    "device mine --time 100ms",
-    "sweep --dir mine --bound 1us --step-time 100ms --precision 0",
-    "bench --dir mine --rounds 1 --cell-time 20ms --only W1,W9",
+    "device mine --time 20ms --size 4k",
+    "sweep --dir mine --bound 1us --step-time 100ms --precision 0 --max-disk 12m --segment-size 1m",
+    "bench --dir mine --rounds 1 --cell-time 1ms --only W9",
     "crash --dir mine --rounds 2",
 ];
 
@@ -38,27 +36,18 @@ fn nothing_in_a_given_directory_is_touched_whatever_its_name() {
 }
 
 #[test]
-fn a_missing_directory_goes_again_with_its_parents() {
-    let place = Place::new("parents");
-    for line in SHORT {
-        let line = line.replace("mine", "new/below/mine");
-        assert!(place.run(&line).status.success(), "{line}");
-        assert_eq!(place.entries(), [""; 0], "{line}");
-    }
-    place.json(&format!("--dir new/below --records 10 --baseline 0 {SMALL}"));
-    assert_eq!(place.entries(), [""; 0]);
-}
-
-#[cfg(target_os = "linux")]
-#[test]
-fn a_directory_need_not_be_text() {
+fn missing_directory_is_removed_with_its_parents_whatever_its_bytes() {
     use std::os::unix::ffi::OsStrExt;
-    let place = Place::new("bytes");
-    let name = std::ffi::OsStr::from_bytes(b"not\xfftext");
-    for line in
-        ["sweep --bound 1us --step-time 100ms --precision 0 --dir", "device", "--records 9 --dir"]
-    {
-        let output = place.command(line).arg(name).output().unwrap();
+    let place = Place::new("parents");
+    // A path need not be text.
+    let name = if cfg!(target_os = "linux") { &b"new/not\xfftext/mine"[..] } else { b"new/mine" };
+    let run = format!("--dir mine --records 9 --baseline 50ms {SMALL}");
+    for line in SHORT.into_iter().chain([&run[..]]) {
+        let words = line.split_whitespace().map(|word| match word {
+            "mine" => std::ffi::OsStr::from_bytes(name),
+            _ => word.as_ref(),
+        });
+        let output = place.command("").args(words).output().unwrap();
         assert!(output.status.success(), "{line}: {output:?}");
         assert_eq!(place.entries(), [""; 0], "{line}");
     }
@@ -135,7 +124,7 @@ fn a_measurement_that_was_interrupted_says_so_and_concludes_nothing() {
     {
         let place = Place::new(&format!("at-once-{n}"));
         let begun = Instant::now();
-        let output = interrupted(&place, line, &[Signal::SIGTERM], Duration::from_millis(1500));
+        let output = interrupted(&place, line, &[Signal::SIGTERM], Duration::from_millis(300));
         assert!(begun.elapsed() < Duration::from_secs(300), "{line}: {:?}", begun.elapsed());
         assert_eq!(output.status.code(), Some(130), "{line}: {output:?}");
         let table = String::from_utf8_lossy(&output.stdout);
@@ -145,7 +134,7 @@ fn a_measurement_that_was_interrupted_says_so_and_concludes_nothing() {
         assert_eq!(place.entries(), [""; 0], "{line}");
         let json = if line.starts_with("crash") { "--json" } else { "--json -" };
         let line = format!("{line} --quiet {json}");
-        let output = interrupted(&place, &line, &[Signal::SIGINT], Duration::from_millis(700));
+        let output = interrupted(&place, &line, &[Signal::SIGINT], Duration::from_millis(100));
         assert_eq!(output.status.code(), Some(130), "{line}: {output:?}");
         let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(json["ended_by"], "a signal", "{line}");
@@ -158,8 +147,14 @@ fn a_measurement_that_was_interrupted_says_so_and_concludes_nothing() {
 #[test]
 fn a_run_that_was_interrupted_reports_what_it_measured() {
     let place = Place::new("run-at-once");
-    let line = "--duration 100ms --baseline 1h";
-    let output = interrupted(&place, line, &[Signal::SIGTERM], Duration::from_millis(6000));
+    let line = format!("--duration 400ms --status-interval 100ms --baseline 1h {SMALL}");
+    let mut command: Command = place.command(&line);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    until_it_measures(&mut child);
+    // By now the run is likely to measure the raw device. It must report in either case.
+    std::thread::sleep(Duration::from_millis(300));
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
+    let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stdout).contains("records/s"));
 }

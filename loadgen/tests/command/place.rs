@@ -1,9 +1,8 @@
 //! Where the command is run in tests.
 
-#![allow(dead_code, reason = "each test program uses a part")]
-
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -63,6 +62,18 @@ impl Drop for Place {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }
+}
+
+/// Waits for the first line of `--status-interval`: from then on there are measured records.
+pub(crate) fn until_it_measures(child: &mut Child) {
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("records/s") {
+        line.clear();
+        assert_ne!(stderr.read_line(&mut line).unwrap(), 0, "the run ended before it measured");
+    }
+    // The command must be able to write the rest.
+    std::thread::spawn(move || std::io::copy(&mut stderr, &mut std::io::sink()));
 }
 
 /// Small segments and a small disk, so that a short run goes through retention.

@@ -1,11 +1,9 @@
 //! Whatever is asked for: an answer, an exit status that is documented, no panic, nothing left.
 
-mod place;
-
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use place::Place;
+use crate::place::Place;
 
 /// Not long, whatever the other arguments are.
 const SHORT: &str = "--duration 20ms --baseline 0 --max-disk 12m --segment-size 1m";
@@ -102,7 +100,7 @@ fn answered(place: &Place, line: &[&str]) {
     let mut command = place.command("");
     command.args(line).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
-    let deadline = Instant::now() + Duration::from_secs(3);
+    let deadline = Instant::now() + Duration::from_secs(1);
     while child.try_wait().unwrap().is_none() {
         if Instant::now() > deadline {
             // Some ask for hours. Those are to be ended by a signal, and cleanly.
@@ -146,7 +144,17 @@ fn so_are_those_of_commands() {
     let commands: [(&[&str], &[&str]); 5] = [
         (&["device", "--time", "20ms"], &["--json", "--time", "--size", "--for", "--require"]),
         (
-            &["sweep", "--step-time", "100ms", "--precision", "0", "--bound", "1us"],
+            &[
+                "sweep",
+                "--step-time",
+                "100ms",
+                "--bound",
+                "1us",
+                "--max-disk",
+                "12m",
+                "--segment-size",
+                "1m",
+            ],
             &[
                 "--json",
                 "--html",

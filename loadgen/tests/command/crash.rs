@@ -1,0 +1,59 @@
+//! Writers that are killed, and the witness of what they acknowledged.
+
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::place::Place;
+
+#[test]
+fn writers_are_killed_and_nothing_acknowledged_is_lost() {
+    let place = Place::new("crash");
+    let output = place.run("crash --rounds 6 --threads 3 --json --quiet");
+    assert!(output.status.success(), "{output:?}");
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&json["rounds"], &json["lost"]), (&6.into(), &0.into()));
+    assert!(json["found"].as_u64() >= json["acknowledged"].as_u64());
+    assert!(json["acknowledged"].as_u64() > Some(0), "{json:#}");
+    assert_eq!(place.entries(), [""; 0], "nothing is left");
+}
+
+#[test]
+fn a_witness_remembers_what_the_writer_does_not() {
+    let place = Place::new("witness");
+    let mut witness = place
+        .command("witness --listen 127.0.0.1:0 --acks acks")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    std::io::BufRead::read_line(
+        &mut std::io::BufReader::new(witness.stdout.take().unwrap()),
+        &mut line,
+    )
+    .unwrap();
+    let address = line.trim().strip_prefix("listening on ").unwrap().to_owned();
+    let acks = |place: &Place| std::fs::metadata(place.path("acks")).map_or(0, |meta| meta.len());
+    let mut writer = place.command(&format!("crash --dir d --witness {address}")).spawn().unwrap();
+    let until = Instant::now() + Duration::from_secs(300);
+    while acks(&place) < 24 * 51 {
+        assert!(Instant::now() < until, "nothing was acknowledged");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    writer.kill().unwrap();
+    writer.wait().unwrap();
+    std::thread::sleep(Duration::from_millis(100));
+    let check = format!("crash --dir d --witness {address} --check");
+    let output = place.run(&check);
+    assert!(output.status.success(), "{output:?}");
+    assert!(String::from_utf8(output.stdout).unwrap().starts_with("all "));
+    // A log that has lost its end is found out.
+    std::fs::remove_dir_all(place.path("d")).unwrap();
+    std::fs::create_dir(place.path("d")).unwrap();
+    let output = place.run(&check);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("was acknowledged"));
+    witness.kill().unwrap();
+    witness.wait().unwrap();
+}
