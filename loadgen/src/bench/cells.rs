@@ -29,8 +29,10 @@ const PIPELINED: &str = "pipelined, 100 B, 1 producer";
 const CROWD: &str = "64 threads";
 const STEADY: &str = "no rotation";
 const BLOCK: usize = 4096;
-/// Bytes of the file that the raw device is measured in.
+/// Bytes of the file that the raw device is measured in, for cells of a second.
 const AREA: u64 = 64 << 20;
+/// Bytes of a log on disk, for cells of a second.
+const DISK: u64 = 768 << 20;
 
 /// The whole suite.
 pub(super) fn cells() -> Vec<Cell> {
@@ -295,11 +297,11 @@ fn load(context: &mut Context<'_>, line: &str, warm: Warm, cells: u32) -> Result
     let millis = (context.time * cells).as_millis();
     let fixed = format!("loadgen --quiet --duration {millis}ms --warm-up {warm_up}");
     let disk = match line {
-        _ if line.contains("--max-disk") || line.contains("--no-recycle") => "",
-        _ => "--max-disk 768m",
+        _ if line.contains("--max-disk") || line.contains("--no-recycle") => String::new(),
+        _ => format!("--max-disk {}", context.disk(DISK)),
     };
     let baseline = if line.contains("--baseline") { "" } else { "--baseline 0" };
-    let words = [&fixed, disk, baseline, line].into_iter().flat_map(str::split_whitespace);
+    let words = [&fixed, &disk, baseline, line].into_iter().flat_map(str::split_whitespace);
     let mut args = Args::try_parse_from(words).map_err(|e| Error::Usage(e.to_string()))?;
     args.dir = Some(context.dir.join("log"));
     let mut report = run::run(&args, context.stop)?;
@@ -360,13 +362,14 @@ fn raw(
     time: Duration,
 ) -> Result<Baseline, Error> {
     let time = time.max(Duration::from_millis(100));
-    let request = Request { method, group, depth: 1, direct: true, block: BLOCK, time, area: AREA };
+    let area = context.disk(AREA);
+    let request = Request { method, group, depth: 1, direct: true, block: BLOCK, time, area };
     let group = group.next_multiple_of(BLOCK);
     let file = match context.file.get() {
         Some(file) if file.has_room_for(group) => file,
         Some(_) => return baseline::measure_until(context.dir, &request, context.stop),
         None => {
-            let file: RawFile = baseline::raw_file(context.dir, true, group, AREA)?;
+            let file: RawFile = baseline::raw_file(context.dir, true, group, area)?;
             context.file.get_or_init(|| file)
         }
     };

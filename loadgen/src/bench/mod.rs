@@ -153,6 +153,11 @@ struct Context<'a> {
 }
 
 impl Context<'_> {
+    /// Bytes on disk for cells that are shorter than a second: less, at least a sixteenth.
+    fn disk(&self, bytes: u64) -> u64 {
+        ((bytes as f64 * self.time.as_secs_f64()) as u64).clamp(bytes / 16, bytes)
+    }
+
     fn value_of(&self, name: &str) -> Option<f64> {
         self.values.iter().find(|(n, _)| *n == name).map(|(_, value)| *value)
     }

@@ -7,7 +7,7 @@ use serde_json::Value;
 fn readers_beside_the_writers_get_everything_and_are_timed() {
     let place = Place::new("readers");
     for mode in
-        ["--mode blocking --threads 2 --records 3000", "--records 20k", "--tasks 4 --records 3000"]
+        ["--mode blocking --threads 2 --records 1k", "--records 10k", "--tasks 4 --records 1k"]
     {
         let line = format!(
             "{mode} --followers 2 --consumers 1 --verify --baseline 0 --max-disk 64m --segment-size 1m"

@@ -177,7 +177,7 @@ fn only_whole_and_sound_measurements_are_compared() {
 #[test]
 fn two_sets_of_options_are_run_in_turn_and_compared_pair_by_pair() {
     let place = Place::new("ab");
-    let common = format!("-- --mode blocking --baseline 0 --warm-up 0 {SMALL}");
+    let common = format!("-- --mode blocking --backend discard {SMALL}");
     let mut command = place.command("ab --pairs 4 --time 80ms --json - --quiet");
     command.args(["--size 100", "--size 100 --threads 2"]).args(common.split_whitespace());
     let output = command.output().unwrap();
@@ -194,7 +194,7 @@ fn two_sets_of_options_are_run_in_turn_and_compared_pair_by_pair() {
     let slow = format!("{program} --rate 100");
     let mut command = place.command("ab --pairs 4 --time 200ms --json ab.json");
     command.args([&format!("{program} --rate 5k"), &slow]);
-    command.args(["--", "--baseline", "0", "--max-disk", "12m", "--segment-size", "1m"]);
+    command.args(["--", "--backend", "discard", "--max-disk", "12m", "--segment-size", "1m"]);
     let output = command.output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let table = String::from_utf8(output.stdout).unwrap();

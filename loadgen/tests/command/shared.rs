@@ -69,5 +69,5 @@ shared! {
     /// The raw device against two published rules. Of larger writes there are fewer.
     rules: "device --for etcd,raft --size 16k";
     /// Three workloads of the suite.
-    suite: "bench --rounds 2 --cell-time 20ms --only W1,W5,W9 --markdown m";
+    suite: "bench --rounds 2 --cell-time 10ms --only W1,W5,W9 --markdown m";
 }
