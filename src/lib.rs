@@ -63,8 +63,13 @@ pub use wal::builder::WalBuilder;
 pub use wal::futures::{AppendFuture, DurableFuture};
 #[cfg(feature = "futures")]
 pub use wal::stream::{AppendSink, FollowStream};
+#[cfg(feature = "json")]
+pub use wal::typed::Json;
 #[cfg(feature = "serde")]
-pub use wal::typed::{TypedError, TypedFollow, TypedReader, TypedWal};
+pub use wal::typed::{
+    Codec, CodecError, Postcard, RoundTrip, TypedConsumer, TypedError, TypedFollow,
+    TypedReadOnlyWal, TypedReader, TypedRecords, TypedWal,
+};
 
 #[doc = include_str!("../docs/guide.md")]
 pub mod guide {}

@@ -2,7 +2,9 @@
 
 use crate::support::{Temp, segments, small};
 use ringwal::testing::SimulatedDisk;
-use ringwal::{Error, Lsn, ReplayError, TypedError, TypedWal, Wal};
+use ringwal::{
+    Error, Json, Lsn, ReplayError, RoundTrip, TypedError, TypedReadOnlyWal, TypedWal, Wal,
+};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -172,4 +174,160 @@ fn a_batch_of_values_survives_whole_or_not_at_all() {
         lost += usize::from(found == 0);
     }
     assert!(whole > 50 && lost > 0, "{whole}, {lost}");
+}
+
+/// Serde needs to know a value's form from its bytes for these. Postcard's bytes do not say it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind")]
+enum Tagged {
+    Paid { cents: u64 },
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Untagged {
+    Number(u64),
+    Text(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Sparse {
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    note: Option<String>,
+    cents: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Flat {
+    id: u64,
+    #[serde(flatten)]
+    rest: std::collections::BTreeMap<String, u64>,
+}
+
+/// Postcard refuses the value before anything is appended, and JSON brings it back.
+fn postcard_refuses_and_json_keeps<T>(value: T)
+where
+    T: Serialize + serde::de::DeserializeOwned + Clone + PartialEq + std::fmt::Debug,
+{
+    for check in [RoundTrip::Every, RoundTrip::First] {
+        let temp = Temp::new();
+        let log = TypedWal::<T>::new(small(&temp.log()).open().unwrap()).round_trip(check);
+        for refused in [
+            log.append(&value).map(drop),
+            log.try_append(&value).map(drop),
+            log.append_durable(&value).map(drop),
+            log.append_batch(std::slice::from_ref(&value)).map(drop),
+            smol::block_on(log.append_async(&value)).map(drop),
+        ] {
+            let refused = refused.unwrap_err();
+            let kind = matches!(refused, TypedError::RoundTrip(_) | TypedError::Encode(_));
+            assert!(kind, "{value:?}: {refused}");
+        }
+        log.wal().sync().unwrap();
+        assert_eq!(log.wal().reader(Lsn::ZERO).count(), 0, "{value:?} was appended");
+    }
+    let temp = Temp::new();
+    let log = TypedWal::<T, Json>::with_codec(small(&temp.log()).open().unwrap());
+    let lsn = log.append_durable(&value).unwrap();
+    assert_eq!(log.read(lsn).unwrap(), value);
+}
+
+#[test]
+fn a_value_that_would_not_decode_is_refused_before_it_is_appended() {
+    postcard_refuses_and_json_keeps(Tagged::Paid { cents: 5 });
+    postcard_refuses_and_json_keeps(Untagged::Text("five".into()));
+    postcard_refuses_and_json_keeps(Untagged::Number(5));
+    postcard_refuses_and_json_keeps(Sparse { note: None, cents: 0 });
+    postcard_refuses_and_json_keeps(Sparse { note: None, cents: 500 });
+    postcard_refuses_and_json_keeps(Flat { id: 1, rest: [("a".into(), 2)].into() });
+    postcard_refuses_and_json_keeps(serde_json::json!({ "cents": 5 }));
+}
+
+#[test]
+fn a_sparse_value_is_refused_where_an_earlier_one_was_complete() {
+    let temp = Temp::new();
+    let wal = small(&temp.log()).open().unwrap();
+    let log = TypedWal::<Sparse>::new(wal).round_trip(RoundTrip::Every);
+    log.append(&Sparse { note: Some("complete".into()), cents: 1 }).unwrap();
+    let refused = log.append(&Sparse { note: None, cents: 1 });
+    assert!(matches!(refused, Err(TypedError::RoundTrip(_))), "{refused:?}");
+}
+
+#[test]
+fn a_map_without_an_order_is_accepted() {
+    let temp = Temp::new();
+    let wal = small(&temp.log()).open().unwrap();
+    type Map = std::collections::HashMap<u32, String>;
+    let log = TypedWal::<Map>::new(wal).round_trip(RoundTrip::Every);
+    for n in 0..50 {
+        let map: Map = (0..n).map(|key| (key, format!("value {key}"))).collect();
+        let lsn = log.append_durable(&map).unwrap();
+        assert_eq!(log.read(lsn).unwrap(), map);
+    }
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct First {
+    id: u32,
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Second {
+    id: u32,
+    name: String,
+}
+
+#[test]
+fn a_record_with_bytes_left_over_is_no_value() {
+    let temp = Temp::new();
+    let wal = small(&temp.log()).open().unwrap();
+    let lsn = TypedWal::<Second>::new(wal.clone())
+        .append_durable(&Second { id: 1, name: "n".into() })
+        .unwrap();
+    let earlier = TypedWal::<First>::new(wal.clone());
+    let is_decode = |e| matches!(e, Err(TypedError::Decode { lsn: at, .. }) if at == lsn);
+    assert!(is_decode(earlier.read(lsn).map(drop)));
+    assert!(is_decode(earlier.reader(Lsn::ZERO).next().unwrap().map(drop)));
+    assert!(is_decode(earlier.follow(lsn).unwrap().next().unwrap().map(drop)));
+    let replayed = earlier.replay(|_, _| Ok::<(), TypedError>(()));
+    assert!(matches!(replayed, Err(ReplayError::Apply { error: TypedError::Decode { .. }, .. })));
+    let json = TypedWal::<First, Json>::with_codec(wal.clone());
+    let two = wal.append_durable(b"{\"id\":1}{\"id\":2}").unwrap();
+    assert!(matches!(json.read(two), Err(TypedError::Decode { .. })));
+}
+
+#[test]
+fn consumers_and_other_processes_read_values() {
+    let temp = Temp::new();
+    let log = TypedWal::<Event>::new(small(&temp.log()).open().unwrap());
+    let lsns: Vec<Lsn> = (0..20).map(|n| log.append(&event(n)).unwrap()).collect();
+    let strange = log.wal().append_durable(&[200, 1, 2]).unwrap();
+
+    let mut consumer = log.consumer("reader").unwrap();
+    let (lsn, value) = consumer.values().unwrap().next().unwrap().unwrap();
+    assert_eq!((lsn, value), (lsns[0], event(0)));
+    let (lsn, value) = smol::block_on(consumer.values().unwrap().next_value()).unwrap().unwrap();
+    assert_eq!((lsn, value), (lsns[1], event(1)));
+    consumer.commit(lsn).unwrap();
+    drop(consumer);
+    let mut consumer = log.consumer("reader").unwrap();
+    assert_eq!(consumer.values().unwrap().next().unwrap().unwrap(), (lsns[2], event(2)));
+    consumer.consumer_mut().seek(strange).unwrap();
+    let found = consumer.values().unwrap().next().unwrap();
+    assert!(matches!(found, Err(TypedError::Decode { lsn, .. }) if lsn == strange));
+    assert_eq!(consumer.consumer().name(), "reader");
+
+    let other = TypedReadOnlyWal::<Event>::open(temp.log()).unwrap();
+    let values = other.reader(Lsn::ZERO).unwrap().take(20).map(|r| r.unwrap().1);
+    assert!(values.eq((0..20).map(event)));
+    assert_eq!(other.read(lsns[5]).unwrap(), event(5));
+    assert_eq!(other.follow(lsns[19]).unwrap().next().unwrap().unwrap(), (lsns[19], event(19)));
+    assert!(matches!(other.read(strange), Err(TypedError::Decode { .. })));
+    let mut seen = 0;
+    let replayed = other.replay(|_, _| {
+        seen += 1;
+        Ok::<(), TypedError>(())
+    });
+    assert!(matches!(replayed, Err(ReplayError::Apply { lsn, .. }) if lsn == strange));
+    assert_eq!(seen, 20);
 }
