@@ -14,3 +14,5 @@ mod support;
 
 mod examples;
 mod tidy;
+mod tidy_code;
+mod tidy_text;

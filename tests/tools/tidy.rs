@@ -8,6 +8,170 @@ use std::path::{Path, PathBuf};
 /// Lines of a source file at most, with the tests in it.
 const LONGEST: usize = 650;
 
+/// Places that do not keep a rule yet: a file or folder, and the rule. The list may only shrink: an
+/// entry that is not needed any more fails the rule's test.
+const EXCEPTIONS: &[(&str, &str)] = &[
+    ("src/checks/fuzzing", "cycle"),
+    ("src/inspect", "cycle"),
+    ("cli/src/repair.rs", "function"),
+    ("loadgen/src/html/plot.rs", "function"),
+    ("loadgen/src/report/table.rs", "function"),
+    ("loadgen/src/run.rs", "function"),
+    ("loadgen/src/workload/mod.rs", "function"),
+    ("src/engine/io_thread/submit.rs", "function"),
+    ("src/engine/recover.rs", "function"),
+    ("src/engine/segment_keeper.rs", "function"),
+    ("src/inspect/files.rs", "function"),
+    ("src/inspect/walk.rs", "function"),
+    ("benches", "phrase"),
+    ("cli", "phrase"),
+    ("crashlab", "phrase"),
+    ("examples", "phrase"),
+    ("loadgen", "phrase"),
+    ("src/checks", "phrase"),
+    ("src/durable", "phrase"),
+    ("src/engine", "phrase"),
+    ("src/error.rs", "phrase"),
+    ("src/format", "phrase"),
+    ("src/hooks.rs", "phrase"),
+    ("src/inspect", "phrase"),
+    ("src/io", "phrase"),
+    ("src/positions", "phrase"),
+    ("src/read", "phrase"),
+    ("src/recovery", "phrase"),
+    ("src/ring", "phrase"),
+    ("src/segment", "phrase"),
+    ("src/stats", "phrase"),
+    ("src/sys", "phrase"),
+    ("src/testing", "phrase"),
+    ("src/wal", "phrase"),
+    ("tests/api", "phrase"),
+    ("tests/durability", "phrase"),
+    ("tests/environment", "phrase"),
+    ("tests/events.rs", "phrase"),
+    ("tests/golden", "phrase"),
+    ("tests/hostile", "phrase"),
+    ("tests/killed", "phrase"),
+    ("tests/model", "phrase"),
+    ("tests/readers", "phrase"),
+    ("tests/recovery", "phrase"),
+    ("tests/retention", "phrase"),
+    ("src/engine/state.rs", "twice"),
+    ("src/format/record.rs", "twice"),
+    ("src/inspect/files.rs", "twice"),
+    ("src/inspect/mod.rs", "twice"),
+    ("src/io/fs/refused.rs", "twice"),
+    ("src/read/record.rs", "twice"),
+    ("src/ring/reserve.rs", "twice"),
+    ("src/segment/table.rs", "twice"),
+    ("src/testing/machine.rs", "twice"),
+    ("benches", "width"),
+    ("cli", "width"),
+    ("crashlab", "width"),
+    ("examples", "width"),
+    ("loadgen", "width"),
+    ("src/checks", "width"),
+    ("src/durable", "width"),
+    ("src/engine", "width"),
+    ("src/error.rs", "width"),
+    ("src/format", "width"),
+    ("src/hooks.rs", "width"),
+    ("src/inspect", "width"),
+    ("src/io", "width"),
+    ("src/lib.rs", "width"),
+    ("src/lsn.rs", "width"),
+    ("src/options.rs", "width"),
+    ("src/positions", "width"),
+    ("src/read", "width"),
+    ("src/recovery", "width"),
+    ("src/ring", "width"),
+    ("src/segment", "width"),
+    ("src/stats", "width"),
+    ("src/sys", "width"),
+    ("src/testing", "width"),
+    ("src/wal", "width"),
+    ("tests/api", "width"),
+    ("tests/durability", "width"),
+    ("tests/environment", "width"),
+    ("tests/events.rs", "width"),
+    ("tests/golden", "width"),
+    ("tests/hostile", "width"),
+    ("tests/killed", "width"),
+    ("tests/model", "width"),
+    ("tests/readers", "width"),
+    ("tests/recovery", "width"),
+    ("tests/retention", "width"),
+    ("tests/support", "width"),
+    ("tests/tools", "width"),
+];
+
+/// A place that does not keep a rule.
+pub(crate) struct Violation {
+    pub(crate) path: String,
+    pub(crate) rule: &'static str,
+    pub(crate) what: String,
+}
+
+/// Fails for each violation without an exception, and for each exception without a violation.
+pub(crate) fn check(rule: &str, found: Vec<Violation>) {
+    let under = |path: &str, place: &str| {
+        path.strip_prefix(place).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    let excepted: Vec<&str> =
+        EXCEPTIONS.iter().filter(|(_, named)| *named == rule).map(|(place, _)| *place).collect();
+    let (known, wrong): (Vec<_>, Vec<_>) =
+        found.into_iter().partition(|one| excepted.iter().any(|place| under(&one.path, place)));
+    let mut wrong: Vec<String> =
+        wrong.iter().map(|one| format!("{} ({}): {}", one.path, one.rule, one.what)).collect();
+    // The published package has only some of the folders.
+    let needless = |place: &&&str| {
+        root().join(place).exists() && !known.iter().any(|one| under(&one.path, place))
+    };
+    let needless = excepted.iter().filter(needless);
+    wrong.extend(
+        needless.map(|place| format!("the exception of {place} from {rule} is not needed")),
+    );
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The sources in these folders, or these files: the path from the root on, and where it is.
+pub(crate) fn files_of(places: &[&str]) -> Vec<(String, PathBuf)> {
+    let mut files = Vec::new();
+    for place in places {
+        let path = root().join(place);
+        if path.is_file() { files.push(path) } else { sources(&path, &mut files) }
+    }
+    let relative = |file: &Path| file.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
+    files.into_iter().map(|file| (relative(&file), file)).collect()
+}
+
+/// The comments of a text, each block as one passage.
+pub(crate) fn comments(text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut block = String::new();
+    for line in text.lines().chain([""]) {
+        match line.trim_start().strip_prefix("//") {
+            Some(words) => block = block + words.trim_start_matches(['/', '!']) + "\n",
+            None if !block.is_empty() => found.push(std::mem::take(&mut block)),
+            None => {}
+        }
+    }
+    found
+}
+
+/// A text up to the module of tests at its end.
+pub(crate) fn without_tests(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    let is_tests = |pair: &[&str]| {
+        pair[0].starts_with("#[cfg(")
+            && pair[0].contains("test")
+            && pair[1].starts_with("mod ")
+            && pair[1].ends_with('{')
+    };
+    let end = lines.windows(2).position(is_tests).unwrap_or(lines.len());
+    lines[..end].join("\n")
+}
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -51,7 +215,7 @@ fn module(file: &Path) -> String {
 }
 
 /// Tests may import anything: those in files of their own, and those at the end of others.
-fn is_test(file: &Path) -> bool {
+pub(crate) fn is_test(file: &Path) -> bool {
     let name = file.file_stem().unwrap().to_str().unwrap();
     name == "tests" || name.ends_with("_tests")
 }
