@@ -1,10 +1,13 @@
 //! The command line.
 
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
+
+use crate::units;
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -14,8 +17,8 @@ const STYLES: Styles = Styles::styled()
 
 /// Looks into a ringwal log, verifies and repairs it, moves records in and out.
 ///
-/// Everything but repair, truncate-before and import only reads: it takes no lock, and may be used beside a running
-/// writer without disturbing it.
+/// Everything but repair --apply, truncate-before, remove-consumer and import only reads the log: it takes no lock, and may be
+/// used beside a running writer without disturbing it.
 #[derive(Debug, Parser)]
 #[command(name = "ringwal", version, styles = STYLES, after_help = "\
 Exit status: 0 done, or sound; 1 damage was found; 2 the arguments cannot work; 3 the log cannot be read or changed; \
@@ -26,8 +29,13 @@ Examples:
   ringwal verify /var/lib/orders && echo sound
   ringwal tail -n 20 --follow /var/lib/orders
   ringwal dump --from 8320 --limit 5 --format hex /var/lib/orders
+  ringwal dump --since 10m --format json /var/lib/orders
+  ringwal backup /var/lib/orders /backup/orders
   ringwal repair /var/lib/orders            # says what it would do
-  ringwal repair --apply /var/lib/orders")]
+  ringwal repair --apply /var/lib/orders
+
+Positions are bytes: 8320, 64k, 64KiB (powers of 1024). Numbers of records: 1000, 20k (powers of 1000), 4Ki. Times: RFC 3339, \
+seconds since 1970, or how long ago (10m).")]
 pub(crate) struct Cli {
     /// Start of the log's file names.
     #[arg(long, global = true, default_value = "wal", value_name = "NAME", display_order = 100)]
@@ -74,22 +82,58 @@ Examples:
     Tail(Tail),
     /// Makes a damaged log open again. Without --apply it only says what it would do.
     ///
-    /// What is taken out of the log is moved, whole files, into a directory beside it, and never destroyed. Where nothing but
-    /// a segment's header or length is wrong, it is rebuilt and nothing is lost. With --keep before the log goes on where the
-    /// first other damage is: positions behind it are given out again. Intact records behind the damage can be written out
-    /// before, with `export --damaged`, and imported after.
+    /// If the log can go on in place and keep every intact record, it is repaired in place. Otherwise every intact record is
+    /// copied into a new log, as by `salvage`, and the damaged one stays as it is. To keep less than that in place, name the
+    /// part with --keep: with --keep before the log goes on where the first damage is, and positions after it are given out
+    /// again. Files that are taken out of the log are moved, whole, into a directory beside it, and never destroyed.
     #[command(after_help = "\
 Examples:
   ringwal repair /var/lib/orders
-  ringwal export --damaged --output all.jsonl /var/lib/orders
+  ringwal repair --apply /var/lib/orders
   ringwal repair --apply --json /var/lib/orders > report.json
   ringwal repair --apply --keep after /var/lib/orders   # a snapshot has what lay before")]
     Repair(Repair),
-    /// Removes the segments that hold only records below a position.
+    /// Copies every intact record of a damaged log, in order, into a new log.
+    ///
+    /// The damaged log is only read. The new log has new positions: the file NAME.positions.tsv in it holds, line by line, the
+    /// old position and the new one. Consumers continue where they were. The files get the owner and the mode of those of the
+    /// damaged log.
     #[command(after_help = "\
 Examples:
+  ringwal salvage /var/lib/orders /var/lib/orders.salvaged
+  awk '$1 == 8320 { print $2 }' /var/lib/orders.salvaged/wal.positions.tsv")]
+    Salvage(Salvage),
+    /// Removes the segments that hold only records below a position.
+    ///
+    /// It never removes the newest segment, nor what a consumer still needs.
+    #[command(after_help = "\
+Examples:
+  ringwal truncate-before --dry-run /var/lib/orders 8m   # says what would go
   ringwal truncate-before /var/lib/orders 8388608")]
     TruncateBefore(TruncateBefore),
+    /// Copies the log into another directory, consistently, also beside a running writer.
+    ///
+    /// Segments that were copied whole before are not copied again. The whole copy is read and verified. It is a log with the
+    /// same positions, and is opened as one after the original is lost: from then on it takes no further backup.
+    #[command(after_help = "\
+Examples:
+  ringwal backup /var/lib/orders /backup/orders
+  ringwal backup --prune --json /var/lib/orders /backup/orders | jq .durable_end")]
+    Backup(Backup),
+    /// Lists the consumers: where they are, how far behind, and what the log keeps for them.
+    #[command(after_help = "\
+Examples:
+  ringwal consumers /var/lib/orders
+  ringwal consumers --json /var/lib/orders | jq '.[] | select(.position == null)'")]
+    Consumers(Look),
+    /// Removes a consumer that nobody uses any more, so that retention no longer waits for it.
+    ///
+    /// Refused while a writer has the log open: there Wal::remove_consumer does it.
+    #[command(after_help = "\
+Examples:
+  ringwal remove-consumer --dry-run /var/lib/orders mailer
+  ringwal remove-consumer /var/lib/orders mailer")]
+    RemoveConsumer(RemoveConsumer),
     /// Writes records to a file that import reads.
     #[command(after_help = "\
 Examples:
@@ -99,9 +143,11 @@ Examples:
     Export(Export),
     /// Appends records from a file that export wrote, or from standard input, and makes them durable.
     ///
-    /// Interrupted, it says how many are durable.
+    /// An import into a new log that fails leaves nothing. Into a log that was there, or interrupted, it says how many records are
+    /// durable; --skip resumes behind them. A damaged log is refused.
     #[command(after_help = "\
 Examples:
+  ringwal import --skip 120k /var/lib/new orders.jsonl   # resumes
   ringwal import /var/lib/new orders.jsonl
   zstd -dc orders.zst | ringwal import --format length-prefixed /var/lib/new")]
     Import(Import),
@@ -154,13 +200,15 @@ pub(crate) struct Dump {
     #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) dir: PathBuf,
     /// From the first record at or after this position.
-    #[arg(long, default_value_t = 0, value_name = "LSN")]
+    #[arg(long, default_value_t = 0, value_name = "LSN", value_parser = units::position)]
     pub(crate) from: u64,
     /// Up to this position, itself excluded.
-    #[arg(long, value_name = "LSN")]
+    #[arg(long, value_name = "LSN", value_parser = units::position)]
     pub(crate) to: Option<u64>,
+    #[command(flatten)]
+    pub(crate) window: Window,
     /// At most so many records.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = units::count)]
     pub(crate) limit: Option<u64>,
     /// How.
     #[arg(long, value_enum, default_value = "lines")]
@@ -175,9 +223,11 @@ pub(crate) struct Tail {
     /// The log's directory.
     #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) dir: PathBuf,
-    /// How many.
-    #[arg(short = 'n', long, default_value_t = 10, value_name = "N")]
-    pub(crate) records: usize,
+    /// How many; without it 10, or with --since all.
+    #[arg(short = 'n', long, value_name = "N", value_parser = units::count)]
+    pub(crate) records: Option<u64>,
+    #[command(flatten)]
+    pub(crate) window: Window,
     /// How.
     #[arg(long, value_enum, default_value = "lines")]
     pub(crate) format: Format,
@@ -202,9 +252,12 @@ pub(crate) struct Repair {
     /// Do it.
     #[arg(long)]
     pub(crate) apply: bool,
-    /// Which part of the log goes on; without it what lies before the damage, and only if that holds records.
+    /// Repairs in place, and keeps this part of the log only.
     #[arg(long, value_enum)]
     pub(crate) keep: Option<Kept>,
+    /// Where the new log is made, if one is; without it beside, as NAME.salvaged.TIME in DIR.
+    #[arg(long, value_name = "DEST", value_hint = ValueHint::DirPath, conflicts_with = "keep")]
+    pub(crate) into: Option<PathBuf>,
     /// The report as JSON.
     #[arg(long)]
     pub(crate) json: bool,
@@ -216,8 +269,63 @@ pub(crate) struct TruncateBefore {
     #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) dir: PathBuf,
     /// What lies at or above this position is kept.
-    #[arg(value_name = "LSN")]
+    #[arg(value_name = "LSN", value_parser = units::position)]
     pub(crate) lsn: u64,
+    /// Says what would go, and changes nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Salvage {
+    /// The damaged log's directory.
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) dir: PathBuf,
+    /// The new log's directory: not there yet, or empty.
+    #[arg(value_name = "DEST", value_hint = ValueHint::DirPath)]
+    pub(crate) dest: PathBuf,
+    /// The report as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Backup {
+    /// The log's directory.
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) dir: PathBuf,
+    /// The copy's directory: not there yet, empty, or with an earlier backup of this log.
+    #[arg(value_name = "DEST", value_hint = ValueHint::DirPath)]
+    pub(crate) dest: PathBuf,
+    /// Removes segments from the copy that the log does not have any more.
+    #[arg(long)]
+    pub(crate) prune: bool,
+    /// The report as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RemoveConsumer {
+    /// The log's directory.
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) dir: PathBuf,
+    /// The consumer's name.
+    pub(crate) name: String,
+    /// Says what would be freed, and changes nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// Records by the time at which they were written, as the writer's clock said.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Window {
+    /// From the first record that was written at this time or later: RFC 3339, seconds since 1970, or how long ago (10m).
+    #[arg(long, value_name = "TIME", value_parser = units::time)]
+    pub(crate) since: Option<SystemTime>,
+    /// Up to the first record that was written at this time or later, itself excluded.
+    #[arg(long, value_name = "TIME", value_parser = units::time)]
+    pub(crate) until: Option<SystemTime>,
 }
 
 /// How records are moved.
@@ -235,11 +343,13 @@ pub(crate) struct Export {
     #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) dir: PathBuf,
     /// From the first record at or after this position.
-    #[arg(long, default_value_t = 0, value_name = "LSN")]
+    #[arg(long, default_value_t = 0, value_name = "LSN", value_parser = units::position)]
     pub(crate) from: u64,
     /// Up to this position, itself excluded.
-    #[arg(long, value_name = "LSN")]
+    #[arg(long, value_name = "LSN", value_parser = units::position)]
     pub(crate) to: Option<u64>,
+    #[command(flatten)]
+    pub(crate) window: Window,
     /// How.
     #[arg(long, value_enum, default_value = "jsonl")]
     pub(crate) format: Framing,
@@ -263,15 +373,16 @@ pub(crate) struct Import {
     #[arg(long, value_enum, default_value = "jsonl")]
     pub(crate) format: Framing,
     /// What the application calls the form of its records, for a new log.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = units::small_count)]
     pub(crate) application_version: Option<u32>,
+    /// Leaves out the first N records of the input: resumes an import.
+    #[arg(long, default_value_t = 0, value_name = "N", value_parser = units::count)]
+    pub(crate) skip: u64,
+    /// Does not read a log that is there first, to see that it is sound.
+    #[arg(long)]
+    pub(crate) unverified: bool,
     /// Permission bits of the log's files, as for chmod: 0640 lets readers of the group in. Without it those of
     /// the newest segment, or 0600 for a new log.
-    #[arg(long, value_name = "MODE", value_parser = mode)]
+    #[arg(long, value_name = "MODE", value_parser = units::mode)]
     pub(crate) mode: Option<u32>,
-}
-
-fn mode(text: &str) -> Result<u32, String> {
-    let digits = text.strip_prefix("0o").unwrap_or(text);
-    u32::from_str_radix(digits, 8).map_err(|_| "an octal number, as 0640".to_owned())
 }

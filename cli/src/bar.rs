@@ -38,6 +38,14 @@ impl Bar {
         bar.set_position(done);
     }
 
+    /// Writes something to the screen that the bar is on.
+    pub(crate) fn beside<T>(&self, write: impl FnOnce() -> T) -> T {
+        match &self.bar {
+            Some(bar) => bar.suspend(write),
+            None => write(),
+        }
+    }
+
     /// Takes it off the screen.
     pub(crate) fn clear(&self) {
         if let Some(bar) = &self.bar {

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use ringwal::{Error as Log, OptionsError};
+
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// The log's own.
@@ -42,11 +44,50 @@ impl Error {
         }
     }
 
+    /// The error in words that name the command's own options.
+    pub(crate) fn message(&self) -> String {
+        let Error::Log(e) = self else { return self.to_string() };
+        match e {
+            Log::Options(OptionsError::Prefix { prefix, why }) => {
+                format!("--prefix {prefix:?} {why}; choose another")
+            }
+            Log::Options(OptionsError::Mode { mode, must, .. }) => {
+                format!("--mode is {mode:04o}, but must be {must}")
+            }
+            Log::NotDurable { lsn, durable_end } => {
+                format!(
+                    "{lsn} lies beyond the durable end of the log, {durable_end}; choose a lower position"
+                )
+            }
+            Log::Pruned { oldest } => {
+                format!("that position was removed by retention; choose one from {oldest} on")
+            }
+            Log::NoConsumer { name } => {
+                format!(
+                    "there is no consumer {name}; `ringwal consumers` lists those that there are"
+                )
+            }
+            Log::ConsumerDamaged { file } => format!(
+                "the position in {} is damaged, or of another log; restore the file, or let `ringwal remove-consumer` \
+                 remove it",
+                file.display()
+            ),
+            Log::ApplicationVersion { found, expected } => {
+                format!("the log's application version is {found}, and not {expected}")
+            }
+            Log::RecordTooLarge { len, .. } => {
+                format!("a record of {len} bytes is larger than the log's segments take")
+            }
+            e => e.to_string(),
+        }
+    }
+
     /// What to do about it, where the error does not say.
     pub(crate) fn advice(&self) -> Option<&'static str> {
         match self {
             Error::Log(ringwal::Error::Corruption { .. }) => Some(
-                "`ringwal verify` lists all damage, `ringwal export --damaged` saves what is intact, `ringwal repair` \
+                "`ringwal verify` lists all damage, `ringwal export --damaged` saves what is intact, `ringwal salvage` copies \
+                 it into a new log, `ringwal repair` \
                  says how the log can be made to open again",
             ),
             Error::Log(ringwal::Error::Locked { .. }) => {

@@ -11,12 +11,12 @@ use crate::args::{Cli, Export};
 use crate::bar::Bar;
 use crate::error::{Error, Result};
 use crate::record::write_framed;
-use crate::show::{check_range, stdout};
-use crate::stop;
+use crate::show::stdout;
 use crate::survey::{counted, look_with};
+use crate::{stop, window};
 
 pub(crate) fn export(cli: &Cli, export: &Export) -> Result<()> {
-    check_range(export.from, export.to)?;
+    window::check(export.from, export.to, &export.window)?;
     let mut count = 0;
     let Some(path) = &export.output else {
         let mut out = stdout();
@@ -69,8 +69,8 @@ fn export_to(
     count: &mut u64,
 ) -> Result<Option<Survey>> {
     let mut bar = Bar::new(cli.quiet);
-    let wanted =
-        |lsn: Lsn| lsn.as_u64() >= export.from && export.to.is_none_or(|to| lsn.as_u64() < to);
+    let (from, to) = window::positions(cli, &export.dir, &export.window, export.from, export.to)?;
+    let wanted = |lsn: Lsn| lsn.as_u64() >= from && to.is_none_or(|to| lsn.as_u64() < to);
     let interrupted = |count| {
         Err(Error::Interrupted(counted(count, "record was written", "records were written")))
     };
@@ -96,8 +96,8 @@ fn export_to(
         return failed.map_or(Ok(Some(survey)), Err);
     }
     let log = ReadOnlyWal::open_with_prefix(&export.dir, &cli.prefix)?;
-    let (from, end) = (log.oldest_lsn()?.as_u64().max(export.from), log.durable_end()?.as_u64());
-    let mut reader = log.reader(Lsn::new(export.from))?;
+    let mut reader = log.reader(Lsn::new(from))?;
+    let (from, end) = (log.oldest_lsn()?.as_u64().max(from), log.durable_end()?.as_u64());
     while let Some(record) = reader.next_ref()? {
         if !wanted(record.lsn) {
             break;

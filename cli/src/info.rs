@@ -2,10 +2,11 @@
 
 use std::io::Write;
 use std::path::Path;
+use std::time::SystemTime;
 
 use indicatif::BinaryBytes;
-use ringwal::inspect::{Directory, SegmentFile};
-use ringwal::{ConsumerInfo, Lsn, ReadOnlyWal, Record};
+use ringwal::inspect::{Directory, SegmentFile, StoredConsumer};
+use ringwal::{Lsn, ReadOnlyWal, Record};
 use serde_json::json;
 
 use crate::args::{Cli, Look};
@@ -22,19 +23,42 @@ fn process(pid: u32) -> String {
     name.map_or_else(|_| format!("process {pid}"), |name| format!("process {pid}, {}", name.trim()))
 }
 
+fn rfc3339(time: SystemTime) -> String {
+    humantime::format_rfc3339_millis(time).to_string()
+}
+
+/// What the filesystem has left for this user.
+fn free_bytes(dir: &Path) -> Option<u64> {
+    #[cfg(unix)]
+    {
+        let stat = nix::sys::statvfs::statvfs(dir).ok()?;
+        #[allow(clippy::useless_conversion, reason = "they have 32 bits on some systems")]
+        u64::from(stat.blocks_available()).checked_mul(u64::from(stat.fragment_size()))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = dir;
+        None
+    }
+}
+
 /// What only a log that can be opened has.
 struct Extent {
     oldest: Lsn,
     end: Lsn,
     newest: Option<Record>,
-    consumers: Vec<ConsumerInfo>,
+    /// When the oldest and the newest record were written.
+    written: [Option<SystemTime>; 2],
 }
 
 fn extent(cli: &Cli, look: &Look, directory: &Directory) -> Result<Extent> {
     let log = ReadOnlyWal::open_with_prefix(&look.dir, &cli.prefix)?;
     let (oldest, end) = (log.oldest_lsn()?, log.durable_end()?);
     let newest = log.reader_back(end)?.next().transpose()?;
-    Ok(Extent { oldest, end, newest, consumers: directory.consumers()? })
+    let first = log.reader(Lsn::ZERO)?.next().transpose()?.map(|record| record.lsn);
+    let written = |lsn: Option<Lsn>| lsn.map_or(Ok(None), |lsn| directory.written_at(lsn));
+    let last = newest.as_ref().map(|record| record.lsn);
+    Ok(Extent { oldest, end, newest, written: [written(first)?, written(last)?] })
 }
 
 pub(crate) fn info(cli: &Cli, look: &Look) -> Result<()> {
@@ -44,15 +68,19 @@ pub(crate) fn info(cli: &Cli, look: &Look) -> Result<()> {
     let writer = directory.writer();
     // A damaged log has the rest of it all the same.
     let extent = extent(cli, look, &directory);
+    let consumers = directory.stored_consumers()?;
+    let end = extent.as_ref().ok().map(|extent| extent.end.as_u64());
+    let lag = |position: Lsn| Some(end?.saturating_sub(position.as_u64()));
+    let free = free_bytes(&look.dir);
     let mut out = std::io::stdout().lock();
     if look.json {
         let told = extent.as_ref().ok();
-        let consumers = told.map(|extent| {
-            let consumer = |c: &ConsumerInfo| {
-                json!({ "name": c.name, "position": c.position.as_u64(), "lag_bytes": c.lag })
-            };
-            extent.consumers.iter().map(consumer).collect::<Vec<_>>()
-        });
+        let consumer = |c: &StoredConsumer| {
+            let position = c.position.map(Lsn::as_u64);
+            json!({ "name": c.name, "position": position, "lag_bytes": c.position.and_then(lag), "damaged": position.is_none() })
+        };
+        let consumers: Vec<_> = consumers.iter().map(consumer).collect();
+        let written = |at: usize| told.and_then(|extent| extent.written[at]).map(rfc3339);
         let newest = told.and_then(|extent| extent.newest.as_ref());
         let all = json!({
             "directory": look.dir.display().to_string(),
@@ -65,6 +93,9 @@ pub(crate) fn info(cli: &Cli, look: &Look) -> Result<()> {
             "oldest_lsn": told.map(|extent| extent.oldest.as_u64()),
             "durable_end": told.map(|extent| extent.end.as_u64()),
             "newest_record": newest.map(|record| record.lsn.as_u64()),
+            "oldest_written": written(0),
+            "newest_written": written(1),
+            "free_bytes": free,
             "writer_pid": writer,
             "consumers": consumers,
         });
@@ -73,8 +104,10 @@ pub(crate) fn info(cli: &Cli, look: &Look) -> Result<()> {
     }
     let id = identity.map_or_else(|| "unknown".into(), |(id, _)| hex(&id));
     writeln!(out, "log          {}, prefix {}, id {id}", look.dir.display(), cli.prefix)?;
-    if let Some((_, version)) = identity.filter(|(_, version)| *version != 0) {
-        writeln!(out, "application  version {version}")?;
+    match identity {
+        Some((_, 0)) => writeln!(out, "application  version 0: it did not say any")?,
+        Some((_, version)) => writeln!(out, "application  version {version}")?,
+        None => writeln!(out, "application  version unknown")?,
     }
     writeln!(out, "segments     {}", sizes(&files))?;
     if let Ok(extent) = &extent {
@@ -84,14 +117,17 @@ pub(crate) fn info(cli: &Cli, look: &Look) -> Result<()> {
         Some(pid) => writeln!(out, "writer       {}", process(pid))?,
         None => writeln!(out, "writer       none")?,
     }
-    for consumer in extent.iter().flat_map(|extent| &extent.consumers) {
-        writeln!(
-            out,
-            "consumer     {}, at {}, {} behind",
-            consumer.name,
-            consumer.position,
-            BinaryBytes(consumer.lag)
-        )?;
+    if let Some(free) = free {
+        writeln!(out, "free         {} in the filesystem", BinaryBytes(free))?;
+    }
+    for StoredConsumer { name, position, .. } in &consumers {
+        match (position, position.and_then(lag)) {
+            (None, _) => writeln!(out, "consumer     {name}, its position is damaged")?,
+            (Some(at), None) => writeln!(out, "consumer     {name}, at {at}")?,
+            (Some(at), Some(lag)) => {
+                writeln!(out, "consumer     {name}, at {at}, {} behind", BinaryBytes(lag))?;
+            }
+        }
     }
     out.flush()?;
     extent.map(drop)
@@ -112,10 +148,15 @@ fn tell(out: &mut impl Write, extent: &Extent) -> Result<()> {
     let Extent { oldest, end, newest, .. } = extent;
     let kept = end.as_u64().saturating_sub(oldest.as_u64());
     writeln!(out, "positions    {oldest} to {end}, {}", BinaryBytes(kept))?;
+    if let Some(time) = extent.written[0] {
+        writeln!(out, "oldest       written {}", rfc3339(time))?;
+    }
+    let written = extent.written[1].map(|time| format!(", written {}", rfc3339(time)));
     match newest {
         Some(record) => {
             let bytes = counted(record.payload.len() as u64, "byte", "bytes");
-            Ok(writeln!(out, "newest       {bytes} at {}", record.lsn)?)
+            let written = written.unwrap_or_default();
+            Ok(writeln!(out, "newest       {bytes} at {}{written}", record.lsn)?)
         }
         None => Ok(writeln!(out, "newest       there is no record")?),
     }

@@ -1,20 +1,28 @@
 //! `ringwal`: what an operator needs for a log. See `--help`.
 
 mod args;
+mod backup;
 mod bar;
 mod change;
+mod consumers;
 mod error;
 mod export;
 mod generate;
+mod import;
 mod info;
+mod owner;
 mod record;
 mod repair;
+mod salvage;
 mod show;
 mod stop;
 mod survey;
+mod units;
+mod window;
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use args::{Cli, Command};
 use clap::Parser;
@@ -26,7 +34,7 @@ fn main() -> ExitCode {
     if !matches!(e, Error::Enough) {
         let mut stderr = anstream::stderr();
         let red = anstyle::AnsiColor::Red.on_default().bold();
-        let _ = writeln!(stderr, "{red}ringwal:{red:#} {e}");
+        let _ = writeln!(stderr, "{red}ringwal:{red:#} {}", e.message());
         if let Some(advice) = e.advice() {
             let _ = writeln!(stderr, "  {advice}");
         }
@@ -35,9 +43,17 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> Result<()> {
-    let changes =
-        matches!(cli.command, Command::Repair(_) | Command::TruncateBefore(_) | Command::Import(_));
-    stop::listen(!changes);
+    stop::listen(match cli.command {
+        Command::Repair(_)
+        | Command::Salvage(_)
+        | Command::TruncateBefore(_)
+        | Command::Backup(_)
+        | Command::RemoveConsumer(_)
+        | Command::Import(_) => stop::Ends::ByItself,
+        // They have a report to write.
+        Command::Verify(_) | Command::Stats(_) => stop::Ends::Within(Duration::from_secs(5)),
+        _ => stop::Ends::Within(Duration::from_millis(500)),
+    });
     match &cli.command {
         Command::Info(look) => info::info(cli, look),
         Command::Verify(look) => survey::verify(cli, look),
@@ -47,7 +63,11 @@ fn run(cli: &Cli) -> Result<()> {
         Command::Export(export) => export::export(cli, export),
         Command::Repair(repair) => repair::repair(cli, repair),
         Command::TruncateBefore(truncate) => change::truncate_before(cli, truncate),
-        Command::Import(import) => change::import(cli, import),
+        Command::Salvage(args) => salvage::salvage(cli, args),
+        Command::Backup(args) => backup::backup(cli, args),
+        Command::Consumers(look) => consumers::consumers(cli, look),
+        Command::RemoveConsumer(args) => consumers::remove(cli, args),
+        Command::Import(import) => import::import(cli, import),
         Command::Completions { shell } => generate::completions(*shell),
         Command::Man { directory } => generate::man(directory.as_deref()),
     }

@@ -84,6 +84,13 @@ fn hex_row(offset: usize, bytes: &[u8]) -> String {
     row
 }
 
+/// The line is the file's: that of the error counts within the record.
+fn bad_json(e: &serde_json::Error) -> String {
+    let why = e.to_string();
+    let why = why.rsplit_once(" at line ").map_or(why.as_str(), |(why, _)| why);
+    format!("bad JSON at column {}: {why}", e.column())
+}
+
 /// The records of an import, one by one.
 pub(crate) struct Source<R> {
     input: BufReader<R>,
@@ -139,14 +146,14 @@ impl<R: Read> Source<R> {
             self.count += 1;
         }
         let value: Value =
-            serde_json::from_slice(&self.buffer).map_err(|e| self.wrong("line", e.to_string()))?;
+            serde_json::from_slice(&self.buffer).map_err(|e| self.wrong("line", bad_json(&e)))?;
         match (&value["text"], &value["base64"]) {
             (Value::String(text), Value::Null) => Ok(Some(text.clone().into_bytes())),
             (Value::Null, Value::String(coded)) => {
                 let bytes = STANDARD.decode(coded);
                 bytes.map(Some).map_err(|e| self.wrong("line", format!("base64: {e}")))
             }
-            _ => Err(self.wrong("line", "an object with \"text\" or \"base64\" is wanted")),
+            _ => Err(self.wrong("line", "an object with either \"text\" or \"base64\" is wanted")),
         }
     }
 

@@ -3,11 +3,12 @@
 use std::io::Write;
 
 use anstyle::AnsiColor;
-use ringwal::inspect::{Directory, Keep, Repair};
+use ringwal::inspect::{Directory, Keep, Repair, Survey};
 use serde_json::{Value, json};
 
 use crate::args::{Cli, Kept, Repair as Args};
 use crate::error::{Error, Result};
+use crate::salvage::{beside, count, make};
 use crate::survey::{counted, damage_json, look, survey_json, tell_damage};
 
 fn plan_json(plan: &Repair, applied: bool) -> Value {
@@ -35,58 +36,138 @@ pub(crate) fn repair(cli: &Cli, args: &Args) -> Result<()> {
         Some(Kept::After) => Keep::After,
     };
     let mut out = anstream::AutoStream::auto(std::io::stdout().lock());
-    let other = match keep {
-        Keep::Before => Keep::After,
-        Keep::After => Keep::Before,
-    };
-    let other = directory.plan_repair(&survey, other).ok().flatten();
-    // A part that was asked for by name may hold no record.
-    let planned = match args.keep {
-        Some(_) => directory.plan_repair_keeping_nothing(&survey, keep),
-        None => directory.plan_repair(&survey, keep),
-    };
-    if let Err(ringwal::Error::Corruption { reason, .. }) = &planned {
-        if args.json {
-            writeln!(out, "{:#}", json!({ "survey": survey_json(&survey), "plan": null }))?;
-        } else {
-            tell_damage(&mut out, &survey)?;
-        }
-        out.flush()?;
-        return Err(Error::Damaged(format!("{reason}; {}", instead(keep, other.as_ref()))));
-    }
-    let Some(plan) = planned? else {
+    if survey.damaged_places == 0 {
         if args.json {
             writeln!(out, "{:#}", json!({ "survey": survey_json(&survey), "plan": null }))?;
         } else {
             writeln!(out, "sound: there is nothing to repair")?;
         }
         return Ok(());
+    }
+    let planned = directory.plan_repair_keeping_nothing(&survey, keep);
+    if args.keep.is_none() {
+        let whole = planned
+            .as_ref()
+            .is_ok_and(|plan| plan.as_ref().is_none_or(|plan| plan.records_leaving == 0));
+        if args.into.is_some() || (!whole && survey.records > 0) {
+            return by_salvage(cli, args, &directory, &survey, &mut out);
+        }
+    }
+    let planned = match planned {
+        Err(ringwal::Error::Corruption { reason, .. }) => {
+            if args.json {
+                writeln!(out, "{:#}", json!({ "survey": survey_json(&survey), "plan": null }))?;
+            } else {
+                tell_damage(&mut out, &survey)?;
+            }
+            out.flush()?;
+            let other = if keep == Keep::Before { Keep::After } else { Keep::Before };
+            let other = directory.plan_repair(&survey, other).ok().flatten();
+            return Err(Error::Damaged(format!("{reason}; {}", instead(keep, other.as_ref()))));
+        }
+        planned => planned?,
     };
+    match planned {
+        Some(plan) => in_place(cli, args, &directory, &survey, &plan, &mut out),
+        None => Err(Error::Damaged(format!("{} is damaged", args.dir.display()))),
+    }
+}
+
+/// The damaged log stays as it is, and a new one is made of every intact record.
+fn by_salvage(
+    cli: &Cli,
+    args: &Args,
+    directory: &Directory,
+    survey: &Survey,
+    out: &mut impl Write,
+) -> Result<()> {
+    let dest = args.into.clone().unwrap_or_else(|| beside(cli, &args.dir));
+    let records = count(directory, survey)?;
+    let plan = |keep| directory.plan_repair_keeping_nothing(survey, keep).ok().flatten();
+    let others = [("before", plan(Keep::Before)), ("after", plan(Keep::After))];
     if !args.json {
-        tell_damage(&mut out, &survey)?;
-        tell(&mut out, &plan)?;
-        if let Some(other) = other.filter(|other| other.to != plan.to || other.from != plan.from) {
-            let records = counted(other.records, "record", "records");
+        tell_damage(out, survey)?;
+        let kept = counted(records, "intact record", "intact records");
+        writeln!(out, "repair   salvages all {kept} into a new log, {}", dest.display())?;
+        writeln!(out, "         with new positions, and leaves the damaged log as it is")?;
+        for (name, plan) in &others {
+            let Some(plan) = plan else { continue };
+            let leaving =
+                counted(plan.records_leaving, "intact record leaves", "intact records leave");
             writeln!(
                 out,
-                "         or, {}: {records}, {} to {}",
-                flag(keep),
-                other.from,
-                other.to
+                "         or in place, with --keep {name}: keeps {}, {} to {}; {leaving} service",
+                counted(plan.records, "record", "records"),
+                plan.from,
+                plan.to
             )?;
         }
+        writeln!(out, "         `ringwal export --damaged` writes all that is intact to a file")?;
+        out.flush()?;
+    }
+    let salvaged = if args.apply {
+        if let Some(pid) = directory.writer() {
+            let path = args.dir.join(format!("{}.lock", cli.prefix));
+            return Err(ringwal::Error::Locked { path, pid: Some(pid) }.into());
+        }
+        Some(make(cli, directory, &args.dir, &dest, survey)?)
+    } else {
+        None
+    };
+    if args.json {
+        let others = others.iter().filter_map(|(name, plan)| Some((*name, plan.as_ref()?)));
+        let others: serde_json::Map<_, _> =
+            others.map(|(name, plan)| (name.to_owned(), plan_json(plan, false))).collect();
+        let place = json!({ "into": dest.display().to_string(), "records": records });
+        let all = json!({
+            "survey": survey_json(survey),
+            "plan": {
+                "applied": args.apply,
+                "keeps_records": records,
+                "leaves_out_records": 0,
+                "quarantine": null,
+                "salvage": salvaged.as_ref().map_or(place, |salvaged| salvaged.json(&dest)),
+            },
+            "in_place": others,
+            "after": salvaged.as_ref().map(|salvaged| survey_json(&salvaged.after)),
+        });
+        writeln!(out, "{all:#}")?;
+    }
+    match salvaged {
+        Some(salvaged) if !args.json => salvaged.tell(out, &dest),
+        Some(_) => Ok(()),
+        None => {
+            if !args.json {
+                writeln!(out, "nothing was changed; --apply does it")?;
+            }
+            Err(Error::Damaged(format!("{} is damaged", args.dir.display())))
+        }
+    }
+}
+
+fn in_place(
+    cli: &Cli,
+    args: &Args,
+    directory: &Directory,
+    survey: &Survey,
+    plan: &Repair,
+    out: &mut impl Write,
+) -> Result<()> {
+    if !args.json {
+        tell_damage(out, survey)?;
+        tell(out, plan)?;
         out.flush()?;
     }
     let after = if args.apply {
         plan.apply()?;
-        Some(look(cli, &directory)?)
+        Some(look(cli, directory)?)
     } else {
         None
     };
     if args.json {
         let all = json!({
-            "survey": survey_json(&survey),
-            "plan": plan_json(&plan, args.apply),
+            "survey": survey_json(survey),
+            "plan": plan_json(plan, args.apply),
             "after": after.as_ref().map(survey_json),
         });
         writeln!(out, "{all:#}")?;
@@ -146,7 +227,7 @@ fn tell(out: &mut impl Write, plan: &Repair) -> Result<()> {
         let leaving = counted(plan.records_leaving, "intact record leaves", "intact records leave");
         writeln!(
             out,
-            "         {leaving} service; `ringwal export --damaged` writes them out before"
+            "         {leaving} service; `ringwal salvage` and `ringwal export --damaged` keep them"
         )?;
     }
     for name in &plan.rebuilt {
@@ -175,7 +256,7 @@ fn tell(out: &mut impl Write, plan: &Repair) -> Result<()> {
     for name in &plan.consumers {
         writeln!(
             out,
-            "         moves {name} away: it has done with more than is kept, or is damaged"
+            "         moves {name} away: its position lies beyond the kept records, or its file is damaged"
         )?;
     }
     Ok(writeln!(out, "         into {}", plan.quarantine.display())?)

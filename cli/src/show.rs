@@ -1,15 +1,18 @@
 //! `dump` and `tail`: records on the way out.
 
 use std::io::{BufWriter, IsTerminal, Write};
-use std::time::Duration;
+#[cfg(unix)]
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use ringwal::{Lsn, ReadOnlyFollow, ReadOnlyReader, ReadOnlyWal, RecordRef};
 
-use crate::args::{Cli, Dump, Format, Tail};
+use crate::args::{Cli, Dump, Format, Tail, Window};
 use crate::bar::Bar;
 use crate::error::{Error, Result};
 use crate::record::write;
-use crate::stop;
+use crate::{stop, window};
 
 type Out = BufWriter<std::io::StdoutLock<'static>>;
 
@@ -20,19 +23,11 @@ pub(crate) fn stdout() -> Out {
     BufWriter::with_capacity(64 << 10, std::io::stdout().lock())
 }
 
-/// Nothing lies in a range that ends before it begins, which nobody asks for on purpose.
-pub(crate) fn check_range(from: u64, to: Option<u64>) -> Result<()> {
-    match to {
-        Some(to) if to < from => {
-            Err(Error::Usage(format!("--to {to} lies before --from {from}; exchange them")))
-        }
-        _ => Ok(()),
-    }
-}
-
 /// Which records, and how.
 struct Wanted {
     to: Option<u64>,
+    /// A time that is still to come: once it has, `to` is known.
+    until: Option<SystemTime>,
     left: u64,
     format: Format,
 }
@@ -55,21 +50,24 @@ impl Wanted {
 }
 
 pub(crate) fn dump(cli: &Cli, dump: &Dump) -> Result<()> {
-    check_range(dump.from, dump.to)?;
+    window::check(dump.from, dump.to, &dump.window)?;
+    let later = to_come(&dump.window);
+    let known = Window { until: dump.window.until.filter(|_| later.is_none()), ..dump.window };
+    let (since, to) = window::positions(cli, &dump.dir, &known, dump.from, dump.to)?;
     let log = ReadOnlyWal::open_with_prefix(&dump.dir, &cli.prefix)?;
     let mut out = stdout();
     let left = dump.limit.unwrap_or(u64::MAX);
-    let mut wanted = Wanted { to: dump.to, left, format: dump.format };
+    let mut wanted = Wanted { to, until: later, left, format: dump.format };
     if dump.follow {
-        let follower = log.follow(Lsn::new(dump.from))?;
-        return follow(&log, follower, &mut out, &mut wanted);
+        let follower = log.follow(Lsn::new(since))?;
+        return follow(cli, &dump.dir, &log, follower, &mut out, &mut wanted);
     }
-    let from = log.oldest_lsn()?.as_u64().max(dump.from);
-    let end = log.durable_end()?.as_u64().min(dump.to.unwrap_or(u64::MAX));
+    let from = log.oldest_lsn()?.as_u64().max(since);
+    let end = log.durable_end()?.as_u64().min(to.unwrap_or(u64::MAX));
     // Records that go by on a terminal are progress enough.
     let mut bar = Bar::new(cli.quiet || std::io::stdout().is_terminal());
     let mut told = |lsn: u64| bar.set(lsn.saturating_sub(from), end.saturating_sub(from));
-    write_all(log.reader(Lsn::new(dump.from))?, &mut out, &mut wanted, &mut told)
+    write_all(log.reader(Lsn::new(since))?, &mut out, &mut wanted, &mut told)
 }
 
 fn write_all(
@@ -103,12 +101,18 @@ fn write_all(
 
 /// Writes what is there, and flushes whenever it waits.
 fn follow(
+    cli: &Cli,
+    dir: &Path,
     log: &ReadOnlyWal,
     mut follower: ReadOnlyFollow,
     out: &mut Out,
     wanted: &mut Wanted,
 ) -> Result<()> {
     loop {
+        if wanted.until.is_some_and(|until| until <= SystemTime::now()) {
+            let window = Window { since: None, until: wanted.until.take() };
+            (_, wanted.to) = window::positions(cli, dir, &window, 0, wanted.to)?;
+        }
         // Before the look: what is wanted lies below the end that is known, or may still come.
         let done = wanted.is_done(log.durable_end()?.as_u64());
         while let Some(record) = follower.try_next()? {
@@ -119,6 +123,9 @@ fn follow(
         out.flush()?;
         if stop::asked() {
             return Err(Error::Interrupted(String::new()));
+        }
+        if reader_is_gone() {
+            return Err(Error::Enough);
         }
         if done || wanted.left == 0 {
             return Ok(());
@@ -131,26 +138,57 @@ fn follow(
     }
 }
 
+/// The end of the window, if it lies in the future.
+fn to_come(window: &Window) -> Option<SystemTime> {
+    window.until.filter(|until| *until > SystemTime::now())
+}
+
+/// Whether the reader of standard output has closed it: a command that waits would not see it before it writes.
+fn reader_is_gone() -> bool {
+    #[cfg(unix)]
+    {
+        use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+        let stdout = std::io::stdout();
+        let mut asked = [PollFd::new(stdout.as_fd(), PollFlags::empty())];
+        let gone = PollFlags::POLLERR | PollFlags::POLLHUP;
+        poll(&mut asked, PollTimeout::ZERO).is_ok()
+            && asked[0].revents().is_some_and(|seen| seen.intersects(gone))
+    }
+    #[cfg(not(unix))]
+    false
+}
+
 pub(crate) fn tail(cli: &Cli, tail: &Tail) -> Result<()> {
+    window::check(0, None, &tail.window)?;
+    let later = to_come(&tail.window);
+    let known = Window { until: tail.window.until.filter(|_| later.is_none()), ..tail.window };
+    let (since, to) = window::positions(cli, &tail.dir, &known, 0, None)?;
     let log = ReadOnlyWal::open_with_prefix(&tail.dir, &cli.prefix)?;
-    let end = log.durable_end()?;
+    let durable = log.durable_end()?;
+    let end = to.map_or(durable, |to| durable.min(Lsn::new(to)));
+    let most = tail.records.unwrap_or(if tail.window.since.is_some() { u64::MAX } else { 10 });
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
     // Only where they begin: they may be more than memory holds.
     let mut first = None;
-    for record in log.reader_back(end)?.take(tail.records) {
-        first = Some(record?.lsn);
+    for record in log.reader_back(end)?.take(most) {
+        let lsn = record?.lsn;
+        if lsn.as_u64() < since {
+            break;
+        }
+        first = Some(lsn);
         if stop::asked() {
             return Err(Error::Interrupted("nothing was written".into()));
         }
     }
     let mut out = stdout();
-    let mut wanted = Wanted { to: Some(end.as_u64()), left: u64::MAX, format: tail.format };
+    let wanted = |to, until| Wanted { to, until, left: u64::MAX, format: tail.format };
     if let Some(first) = first {
+        let mut wanted = wanted(Some(end.as_u64()), None);
         write_all(log.reader(first)?, &mut out, &mut wanted, &mut |_| {})?;
     }
     if tail.follow {
         let follower = log.follow(end)?;
-        let mut wanted = Wanted { to: None, ..wanted };
-        return follow(&log, follower, &mut out, &mut wanted);
+        return follow(cli, &tail.dir, &log, follower, &mut out, &mut wanted(to, later));
     }
     Ok(())
 }

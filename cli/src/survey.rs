@@ -1,11 +1,12 @@
 //! `verify` and `stats`: everything is read.
 
 use std::io::Write;
+use std::ops::ControlFlow;
 use std::time::{Duration, UNIX_EPOCH};
 
 use anstyle::AnsiColor;
 use indicatif::{BinaryBytes, HumanCount};
-use ringwal::inspect::{Damage, Directory, Progress, Segment, Survey};
+use ringwal::inspect::{Damage, Directory, Found, Progress, Segment, Survey};
 use serde_json::{Value, json};
 
 use crate::args::{Cli, Look};
@@ -25,28 +26,44 @@ pub(crate) fn look(cli: &Cli, directory: &Directory) -> Result<Survey> {
 
 /// `times`: how often all of it will be read; this is the first.
 pub(crate) fn look_with(bar: &mut Bar, directory: &Directory, times: u64) -> Result<Survey> {
-    Ok(directory.survey(&mut |progress| {
-        if stop::asked() {
-            bar.clear();
-            interrupted(progress);
-        }
-        bar.set(progress.done / times, progress.total);
-    })?)
+    let (survey, at) = watched(bar, directory, times, &mut |_| Ok(()))?;
+    if survey.interrupted { Err(interrupted(at)) } else { Ok(survey) }
 }
 
-/// Says what was seen, and ends.
-#[allow(clippy::exit, reason = "a survey goes on to its end, and nothing has to be put back")]
-fn interrupted(progress: Progress) -> ! {
-    let red = AnsiColor::Red.on_default().bold();
-    let _ = writeln!(
-        anstream::stderr(),
-        "{red}ringwal:{red:#} interrupted: {} of {} were read; {}, {}",
-        BinaryBytes(progress.done),
-        BinaryBytes(progress.total),
-        counted(progress.records, "intact record", "intact records"),
-        counted(progress.damaged_places, "damaged place", "damaged places"),
-    );
-    std::process::exit(130)
+/// The survey, which a signal ends early, and how far it came. `see` gets what is found, and when it is.
+fn watched(
+    bar: &mut Bar,
+    directory: &Directory,
+    times: u64,
+    see: &mut dyn FnMut(Found<'_>) -> Result<()>,
+) -> Result<(Survey, Progress)> {
+    let (mut at, mut failed) = (Progress::default(), None);
+    let survey = directory.survey_with(&mut |found| {
+        match found {
+            Found::Progress(now) => {
+                at = now;
+                bar.set(now.done / times, now.total);
+            }
+            found => failed = bar.beside(|| see(found)).err().or(failed.take()),
+        }
+        if stop::asked() || failed.is_some() {
+            return ControlFlow::Break(());
+        }
+        ControlFlow::Continue(())
+    })?;
+    bar.clear();
+    failed.map_or(Ok((survey, at)), Err)
+}
+
+/// What was seen until then.
+fn interrupted(at: Progress) -> Error {
+    Error::Interrupted(format!(
+        "{} of {} were read; {}, {}",
+        BinaryBytes(at.done),
+        BinaryBytes(at.total),
+        counted(at.records, "intact record", "intact records"),
+        counted(at.damaged_places, "damaged place", "damaged places"),
+    ))
 }
 
 pub(crate) fn damage_json(damage: &Damage) -> Value {
@@ -65,7 +82,8 @@ pub(crate) fn damage_json(damage: &Damage) -> Value {
 
 pub(crate) fn survey_json(survey: &Survey) -> Value {
     json!({
-        "sound": survey.damaged_places == 0,
+        "sound": if survey.interrupted && survey.damaged_places == 0 { Value::Null } else { (survey.damaged_places == 0).into() },
+        "interrupted": survey.interrupted,
         "log_id": survey.log_id.map(|id| hex(&id)),
         "application_version": survey.application_version,
         "segments": survey.segments.len(),
@@ -79,64 +97,100 @@ pub(crate) fn survey_json(survey: &Survey) -> Value {
     })
 }
 
-pub(crate) fn tell_damage(out: &mut impl Write, survey: &Survey) -> Result<()> {
+/// What lies at the place, without what comes after it.
+fn tell_place(out: &mut impl Write, damage: &Damage) -> Result<()> {
     let red = AnsiColor::Red.on_default().bold();
-    for damage in &survey.damage {
-        writeln!(
-            out,
-            "{red}damaged{red:#}  {}, byte {}, LSN {}: {}",
-            damage.segment, damage.offset, damage.lsn, damage.found
-        )?;
-        writeln!(out, "         expected {}", damage.expected)?;
-        let lost = match damage.records_lost {
-            Some(n) => counted(n, "record lost", "records lost"),
-            None => "it is not known how many records are lost".into(),
-        };
-        writeln!(
-            out,
-            "         {} to the next that is intact; {lost}; {} before and {} after are intact",
-            BinaryBytes(damage.bytes),
-            counted(damage.records_before, "record", "records"),
-            HumanCount(damage.records_after)
-        )?;
-    }
-    let more = survey.damaged_places - survey.damage.len() as u64;
+    writeln!(
+        out,
+        "{red}damaged{red:#}  {}, byte {}, LSN {}: {}",
+        damage.segment, damage.offset, damage.lsn, damage.found
+    )?;
+    writeln!(out, "         expected {}", damage.expected)?;
+    let lost = match damage.records_lost {
+        Some(n) => counted(n, "record lost", "records lost"),
+        None => "it is not known how many records are lost".into(),
+    };
+    write!(out, "         {} to the next that is intact; {lost}; ", BinaryBytes(damage.bytes))?;
+    Ok(write!(out, "{} before", counted(damage.records_before, "record", "records"))?)
+}
+
+fn tell_more(out: &mut impl Write, survey: &Survey) -> Result<()> {
+    let more = survey.damaged_places.saturating_sub(survey.damage.len() as u64);
     if more > 0 {
         writeln!(out, "         and {}", counted(more, "place more", "places more"))?;
     }
     Ok(())
 }
 
+pub(crate) fn tell_damage(out: &mut impl Write, survey: &Survey) -> Result<()> {
+    for damage in &survey.damage {
+        tell_place(out, damage)?;
+        writeln!(out, " and {} after are intact", HumanCount(damage.records_after))?;
+    }
+    tell_more(out, survey)
+}
+
 pub(crate) fn verify(cli: &Cli, args: &Look) -> Result<()> {
-    let survey = look(cli, &Directory::open(&args.dir, &cli.prefix)?)?;
+    let directory = Directory::open(&args.dir, &cli.prefix)?;
     let mut out = anstream::AutoStream::auto(std::io::stdout().lock());
+    let (survey, at) = watched(&mut Bar::new(cli.quiet), &directory, 1, &mut |found| {
+        match found {
+            _ if args.json => {}
+            Found::Damage(place) => {
+                tell_place(&mut out, place)?;
+                writeln!(out, " are intact")?;
+                // An operator waits for it, and may have seen enough.
+                out.flush()?;
+            }
+            Found::Void(place) => writeln!(
+                out,
+                "void     {}, byte {}: that is no damage, truncate_after made those records void",
+                place.segment, place.offset
+            )?,
+            _ => {}
+        }
+        Ok(())
+    })?;
     if args.json {
         writeln!(out, "{:#}", survey_json(&survey))?;
     } else {
-        tell_damage(&mut out, &survey)?;
-        if survey.damaged_places == 0 {
-            let green = AnsiColor::Green.on_default().bold();
-            writeln!(
-                out,
-                "{green}sound{green:#}    {} in {}, up to {}",
-                counted(survey.records, "record", "records"),
-                counted(survey.segments.len() as u64, "segment", "segments"),
-                survey.end
-            )?;
-        } else {
-            let known = survey.damage.iter().all(|place| place.records_lost.is_some());
-            writeln!(
-                out,
-                "intact   {} in {}, up to {}; {}{} lost",
-                counted(survey.records, "record", "records"),
-                counted(survey.segments.len() as u64, "segment", "segments"),
-                survey.end,
-                if known { "" } else { "at least " },
-                HumanCount(survey.records_lost),
-            )?;
-        }
+        tell_verified(&mut out, &survey)?;
     }
-    verdict(args, &survey)
+    out.flush()?;
+    if survey.interrupted { Err(interrupted(at)) } else { verdict(args, &survey) }
+}
+
+fn tell_verified(out: &mut impl Write, survey: &Survey) -> Result<()> {
+    tell_more(out, survey)?;
+    let (records, segments) = (
+        counted(survey.records, "record", "records"),
+        counted(survey.segments.len() as u64, "segment", "segments"),
+    );
+    if survey.interrupted {
+        return Ok(());
+    }
+    if survey.damaged_places == 0 {
+        let green = AnsiColor::Green.on_default().bold();
+        writeln!(out, "{green}sound{green:#}    {records} in {segments}, up to {}", survey.end)?;
+        return Ok(());
+    }
+    let known = survey.damage.iter().all(|place| place.records_lost.is_some());
+    writeln!(
+        out,
+        "intact   {records} in {segments}, up to {}; {}{} lost",
+        survey.end,
+        if known { "" } else { "at least " },
+        HumanCount(survey.records_lost),
+    )?;
+    if let Some(first) = survey.damage.first() {
+        writeln!(
+            out,
+            "         {} before the first damage and {} after are intact",
+            counted(first.records_before, "record", "records"),
+            HumanCount(first.records_after)
+        )?;
+    }
+    Ok(())
 }
 
 fn verdict(args: &Look, survey: &Survey) -> Result<()> {
@@ -148,7 +202,7 @@ fn verdict(args: &Look, survey: &Survey) -> Result<()> {
 }
 
 /// A time as in RFC 3339, in UTC.
-fn time(nanoseconds: u64) -> String {
+pub(crate) fn time(nanoseconds: u64) -> String {
     match nanoseconds {
         0 => "-".into(),
         n => {
@@ -176,12 +230,14 @@ fn segment_json(segment: &Segment) -> Value {
 }
 
 pub(crate) fn stats(cli: &Cli, args: &Look) -> Result<()> {
-    let survey = look(cli, &Directory::open(&args.dir, &cli.prefix)?)?;
+    let directory = Directory::open(&args.dir, &cli.prefix)?;
+    let (survey, at) = watched(&mut Bar::new(cli.quiet), &directory, 1, &mut |_| Ok(()))?;
+    let verdict = || if survey.interrupted { Err(interrupted(at)) } else { verdict(args, &survey) };
     let mut out = anstream::AutoStream::auto(std::io::stdout().lock());
     if args.json {
         let segments: Vec<_> = survey.segments.iter().map(segment_json).collect();
         writeln!(out, "{:#}", json!({ "segments": segments, "survey": survey_json(&survey) }))?;
-        return verdict(args, &survey);
+        return verdict();
     }
     writeln!(
         out,
@@ -225,5 +281,5 @@ pub(crate) fn stats(cli: &Cli, args: &Look) -> Result<()> {
     )?;
     tell_damage(&mut out, &survey)?;
     out.flush()?;
-    verdict(args, &survey)
+    verdict()
 }

@@ -64,7 +64,7 @@ pub struct SegmentFile {
 }
 
 /// How far a look at the log is, in bytes of its segments.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Progress {
     /// Looked at.
     pub done: u64,

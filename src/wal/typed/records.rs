@@ -45,7 +45,9 @@ impl<I, T, C> TypedRecords<I, T, C> {
     }
 }
 
-impl<I: Iterator<Item = crate::error::Result<Record>>, T, C: Codec<T>> Iterator for TypedRecords<I, T, C> {
+impl<I: Iterator<Item = crate::error::Result<Record>>, T, C: Codec<T>> Iterator
+    for TypedRecords<I, T, C>
+{
     type Item = Result<(Lsn, T)>;
 
     /// The next value. Blocks where the records do: a follower waits for the next one.

@@ -1,0 +1,271 @@
+//! `import`: records from a file into a log.
+//!
+//! 1. The log is opened when the first record has been read: input that is no input creates nothing.
+//! 2. Where there was no log before, one that could not be imported whole is removed again, with the directories that were
+//!    created for it. After an interruption it stays, and the import can be resumed.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::time::Duration;
+
+use ringwal::inspect::Directory;
+use ringwal::{Lsn, Wal, WalBuilder};
+
+use crate::args::{Cli, Import};
+use crate::bar::Bar;
+use crate::change::{builder, sound};
+use crate::error::{Error, Result};
+use crate::record::Source;
+use crate::stop;
+use crate::survey::counted;
+
+/// How often an import that waits for its input looks whether it is to end.
+const LOOK: Duration = Duration::from_millis(100);
+/// Bytes that are read ahead of the log.
+const AHEAD: usize = 256 << 10;
+
+pub(crate) fn import(cli: &Cli, args: &Import) -> Result<()> {
+    let (input, name, length): (Box<dyn Read + Send>, _, _) = match &args.input {
+        None => (Box::new(std::io::stdin()), "standard input".to_owned(), 0),
+        Some(path) => {
+            let wrong = |source| Error::File { op: "open", path: path.clone(), source };
+            let file = File::open(path).map_err(wrong)?;
+            let length = file.metadata().map_or(0, |meta| meta.len());
+            (Box::new(file), path.display().to_string(), length)
+        }
+    };
+    let there = is_there(cli, &args.dir)?;
+    if there {
+        let directory = Directory::open(&args.dir, &cli.prefix)?;
+        if let Some(pid) = directory.writer() {
+            let path = args.dir.join(format!("{}.lock", cli.prefix));
+            return Err(ringwal::Error::Locked { path, pid: Some(pid) }.into());
+        }
+        if !args.unverified {
+            sound(cli, &directory, &args.dir)?;
+        }
+    }
+    let source = Source::new(input, args.format, name);
+    let mut log = Target {
+        // Of a log that is there everything is checked before the input is: its version, its lock.
+        appender: if there { Some(Appender::new(Box::new(|| fresh(cli, args)))?) } else { None },
+        cli,
+        args,
+        before: (!there).then(|| Before::of(&args.dir)),
+        bar: Bar::new(cli.quiet),
+        length,
+        skipped: 0,
+        count: 0,
+        bytes: 0,
+    };
+    let ended = log.take(&read_ahead(source));
+    log.end(ended)
+}
+
+fn is_there(cli: &Cli, dir: &Path) -> Result<bool> {
+    match Directory::open(dir, &cli.prefix) {
+        Err(ringwal::Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+            Ok(false)
+        }
+        log => Ok(!log?.segment_files()?.is_empty()),
+    }
+}
+
+fn fresh(cli: &Cli, args: &Import) -> WalBuilder {
+    let builder = builder(cli, &args.dir);
+    let builder = builder.application_version(args.application_version.unwrap_or(0));
+    match args.mode {
+        Some(mode) => builder.file_mode(mode),
+        None => builder,
+    }
+}
+
+/// What was there before the import.
+struct Before {
+    dir: PathBuf,
+    files: BTreeSet<std::ffi::OsString>,
+    /// Directories that are missing, the deepest first.
+    missing: Vec<PathBuf>,
+}
+
+impl Before {
+    fn of(dir: &Path) -> Self {
+        let missing = |at: &&Path| !at.as_os_str().is_empty() && !at.exists();
+        let missing = dir.ancestors().take_while(missing).map(Path::to_owned).collect();
+        Before { dir: dir.into(), files: names(dir), missing }
+    }
+
+    /// Removes what was not there. Anything else that came meanwhile keeps its directory.
+    fn restore(&self, prefix: &str) {
+        let new = |name: &std::ffi::OsString| !self.files.contains(name);
+        let of_the_log = |name: &std::ffi::OsString| {
+            name.to_str()
+                .and_then(|name| name.strip_prefix(prefix))
+                .is_some_and(|r| r.starts_with('.'))
+        };
+        for name in names(&self.dir).into_iter().filter(|name| new(name) && of_the_log(name)) {
+            let _ = std::fs::remove_file(self.dir.join(name));
+        }
+        for dir in &self.missing {
+            let _ = std::fs::remove_dir(dir);
+        }
+    }
+}
+
+fn names(dir: &Path) -> BTreeSet<std::ffi::OsString> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name()).collect()
+}
+
+/// Reads on a thread of its own, which may wait for input for as long as it likes: the process ends without it.
+fn read_ahead(mut source: Source<Box<dyn Read + Send>>) -> Receiver<Result<Vec<Vec<u8>>>> {
+    let (send, receive) = sync_channel(1);
+    std::thread::spawn(move || {
+        loop {
+            let (mut some, mut bytes) = (Vec::new(), 0);
+            let ended = loop {
+                match source.next() {
+                    Ok(Some(payload)) => {
+                        bytes += payload.len();
+                        some.push(payload);
+                    }
+                    Ok(None) => break Some(Ok(Vec::new())),
+                    Err(e) => break Some(Err(e)),
+                }
+                if bytes >= AHEAD || !source.has_next() {
+                    break None;
+                }
+            };
+            let sent = send.send(Ok(some));
+            if let Some(ended) = ended {
+                let _ = send.send(ended);
+                return;
+            }
+            if sent.is_err() {
+                return;
+            }
+        }
+    });
+    receive
+}
+
+/// A log that takes records as large as other logs do.
+pub(crate) struct Appender<'a> {
+    pub(crate) wal: Wal,
+    builder: Box<dyn Fn() -> WalBuilder + 'a>,
+}
+
+impl<'a> Appender<'a> {
+    pub(crate) fn new(builder: Box<dyn Fn() -> WalBuilder + 'a>) -> Result<Self> {
+        Ok(Appender { wal: builder().open()?, builder })
+    }
+
+    pub(crate) fn append(&mut self, payload: &[u8]) -> Result<Lsn> {
+        match self.wal.append(payload) {
+            Err(e @ ringwal::Error::RecordTooLarge { .. }) => {
+                self.wal.close()?;
+                // Another log took it: this one does, with larger buffers and, if it must be, segments.
+                let size = (payload.len() as u64 + (64 << 10)).next_power_of_two();
+                let builder = (self.builder)().max_record_size(payload.len());
+                let opened = builder.clone().open().or_else(|_| builder.segment_size(size).open());
+                self.wal = opened.map_err(|_| e)?;
+                Ok(self.wal.append(payload)?)
+            }
+            appended => Ok(appended?),
+        }
+    }
+}
+
+struct Target<'a> {
+    /// `None` until there is a record for a new log.
+    appender: Option<Appender<'a>>,
+    cli: &'a Cli,
+    args: &'a Import,
+    /// Of a new log.
+    before: Option<Before>,
+    bar: Bar,
+    /// Of the input; 0: not known.
+    length: u64,
+    skipped: u64,
+    count: u64,
+    bytes: u64,
+}
+
+impl Target<'_> {
+    /// Appends what comes until it ends.
+    fn take(&mut self, input: &Receiver<Result<Vec<Vec<u8>>>>) -> Result<()> {
+        loop {
+            if stop::asked() {
+                return Err(Error::Interrupted(String::new()));
+            }
+            match input.recv_timeout(LOOK) {
+                Ok(records) => {
+                    for payload in records? {
+                        self.bytes += payload.len() as u64;
+                        if self.skipped < self.args.skip {
+                            self.skipped += 1;
+                            continue;
+                        }
+                        self.append(&payload)?;
+                        self.count += 1;
+                    }
+                    let known = if self.length > 0 { self.length } else { u64::MAX };
+                    self.bar.set(self.bytes.min(known), self.length);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) if self.skipped < self.args.skip => {
+                    let (records, skip) = (self.skipped, self.args.skip);
+                    return Err(Error::Usage(format!(
+                        "--skip {skip} leaves out more than the {records} records of the input"
+                    )));
+                }
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            }
+        }
+    }
+
+    fn append(&mut self, payload: &[u8]) -> Result<()> {
+        let appender = match &mut self.appender {
+            Some(appender) => appender,
+            none => {
+                let (cli, args) = (self.cli, self.args);
+                none.insert(Appender::new(Box::new(|| fresh(cli, args)))?)
+            }
+        };
+        appender.append(payload).map(drop)
+    }
+
+    /// What was appended before something went wrong is kept, and said, but of a new log.
+    fn end(self, ended: Result<()>) -> Result<()> {
+        let closed = self.appender.as_ref().map_or(Ok(()), |appender| appender.wal.close());
+        self.bar.clear();
+        let failed = match &ended {
+            Err(Error::Interrupted(_)) | Ok(()) => closed.is_err(),
+            Err(_) => true,
+        };
+        if let Some(before) = self.before.as_ref().filter(|_| failed) {
+            drop(self.appender);
+            before.restore(&self.cli.prefix);
+            let said = "nothing was imported: the log was not there before, and was removed again";
+            writeln!(anstream::stderr(), "{said}")?;
+            ended?;
+            return Ok(closed?);
+        }
+        let mut out = std::io::stdout().lock();
+        if let Some(appender) = self.appender.as_ref().filter(|_| closed.is_ok()) {
+            let durable = counted(self.count, "record is", "records are");
+            writeln!(out, "{durable} durable, up to {}", appender.wal.durable_end())?;
+            if ended.is_err() {
+                let done = self.skipped + self.count;
+                writeln!(anstream::stderr(), "--skip {done} resumes the import behind them")?;
+            }
+        } else if closed.is_ok() && ended.is_ok() {
+            writeln!(out, "there is no record in the input; no log was created")?;
+        }
+        ended?;
+        Ok(closed?)
+    }
+}

@@ -1,0 +1,14 @@
+//! The command as an operator uses it: what it prints, its exit status, and what it leaves
+//! unchanged.
+
+#![allow(missing_docs, reason = "a test")]
+
+mod arguments;
+mod backup;
+mod consumers;
+mod damage;
+mod look;
+mod owners;
+mod support;
+mod transfer;
+mod truncate;
