@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use indicatif::BinaryBytes;
 use ringwal::inspect::{Directory, SegmentFile, StoredConsumer};
 use ringwal::{Lsn, ReadOnlyWal, Record};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::args::{Cli, Look};
 use crate::error::Result;
@@ -74,14 +74,6 @@ pub(crate) fn info(cli: &Cli, look: &Look) -> Result<()> {
     let free = free_bytes(&look.dir);
     let mut out = std::io::stdout().lock();
     if look.json {
-        let told = extent.as_ref().ok();
-        let consumer = |c: &StoredConsumer| {
-            let position = c.position.map(Lsn::as_u64);
-            json!({ "name": c.name, "position": position, "lag_bytes": c.position.and_then(lag), "damaged": position.is_none() })
-        };
-        let consumers: Vec<_> = consumers.iter().map(consumer).collect();
-        let written = |at: usize| told.and_then(|extent| extent.written[at]).map(rfc3339);
-        let newest = told.and_then(|extent| extent.newest.as_ref());
         let all = json!({
             "directory": look.dir.display().to_string(),
             "prefix": cli.prefix,
@@ -90,16 +82,11 @@ pub(crate) fn info(cli: &Cli, look: &Look) -> Result<()> {
             "segments": files.len(),
             "segment_bytes": files.last().map(|file| file.size),
             "bytes": files.iter().map(|file| file.size).sum::<u64>(),
-            "oldest_lsn": told.map(|extent| extent.oldest.as_u64()),
-            "durable_end": told.map(|extent| extent.end.as_u64()),
-            "newest_record": newest.map(|record| record.lsn.as_u64()),
-            "oldest_written": written(0),
-            "newest_written": written(1),
             "free_bytes": free,
             "writer_pid": writer,
-            "consumers": consumers,
+            "consumers": consumers.iter().map(|c| consumer_json(c, lag)).collect::<Vec<_>>(),
         });
-        writeln!(out, "{all:#}")?;
+        writeln!(out, "{:#}", with_extent(all, extent.as_ref().ok()))?;
         return extent.map(drop);
     }
     let id = identity.map_or_else(|| "unknown".into(), |(id, _)| hex(&id));
@@ -131,6 +118,27 @@ pub(crate) fn info(cli: &Cli, look: &Look) -> Result<()> {
     }
     out.flush()?;
     extent.map(drop)
+}
+
+fn consumer_json(consumer: &StoredConsumer, lag: impl Fn(Lsn) -> Option<u64>) -> Value {
+    json!({
+        "name": consumer.name,
+        "position": consumer.position.map(Lsn::as_u64),
+        "lag_bytes": consumer.position.and_then(lag),
+        "damaged": consumer.position.is_none(),
+    })
+}
+
+/// Adds the extent, or nulls for a log that cannot be read.
+fn with_extent(mut all: Value, extent: Option<&Extent>) -> Value {
+    let written = |at: usize| extent.and_then(|extent| extent.written[at]).map(rfc3339);
+    let newest = extent.and_then(|extent| extent.newest.as_ref());
+    all["oldest_lsn"] = extent.map(|extent| extent.oldest.as_u64()).into();
+    all["durable_end"] = extent.map(|extent| extent.end.as_u64()).into();
+    all["newest_record"] = newest.map(|record| record.lsn.as_u64()).into();
+    all["oldest_written"] = written(0).into();
+    all["newest_written"] = written(1).into();
+    all
 }
 
 fn sizes(files: &[SegmentFile]) -> String {

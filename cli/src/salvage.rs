@@ -151,18 +151,7 @@ fn fill(
         return Err(Error::Interrupted("nothing was kept of the new log".into()));
     }
     log.wal.sync()?;
-    let (mut consumers, mut consumers_left) = (Vec::new(), Vec::new());
-    for (StoredConsumer { name, position, .. }, done) in stored.iter().zip(done) {
-        if position.is_none() {
-            consumers_left.push(name.clone());
-            continue;
-        }
-        let mut consumer = log.wal.consumer(name)?;
-        if let Some(done) = done {
-            consumer.commit(done)?;
-        }
-        consumers.push(name.clone());
-    }
+    let (consumers, consumers_left) = continue_consumers(&log.wal, &stored, done)?;
     log.wal.close()?;
     let file: File = map.into_inner().map_err(|e| wrong("write")(e.into_error()))?;
     file.sync_all().map_err(wrong("sync"))?;
@@ -177,6 +166,28 @@ fn fill(
         )));
     }
     Ok(Salvaged { records, positions, consumers, consumers_left, after })
+}
+
+/// Stores the consumers in the new log. Returns the names of those that are in it, and of those
+/// that are left out because their position is damaged.
+fn continue_consumers(
+    wal: &Wal,
+    stored: &[StoredConsumer],
+    done: Vec<Option<Lsn>>,
+) -> Result<(Vec<String>, Vec<String>)> {
+    let (mut continued, mut left_out) = (Vec::new(), Vec::new());
+    for (StoredConsumer { name, position, .. }, done) in stored.iter().zip(done) {
+        if position.is_none() {
+            left_out.push(name.clone());
+            continue;
+        }
+        let mut consumer = wal.consumer(name)?;
+        if let Some(done) = done {
+            consumer.commit(done)?;
+        }
+        continued.push(name.clone());
+    }
+    Ok((continued, left_out))
 }
 
 /// Gives what was made the owner and the mode of the damaged log's files.

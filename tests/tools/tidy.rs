@@ -13,7 +13,6 @@ const LONGEST: usize = 650;
 const EXCEPTIONS: &[(&str, &str)] = &[
     ("src/checks/fuzzing", "cycle"),
     ("src/inspect", "cycle"),
-    ("cli/src/repair.rs", "function"),
     ("loadgen/src/html/plot.rs", "function"),
     ("loadgen/src/report/table.rs", "function"),
     ("loadgen/src/run.rs", "function"),
