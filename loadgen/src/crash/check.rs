@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use ringwal::Lsn;
+use ringwal::inspect::Directory;
 
 use super::record::{Acks, Name};
 use super::writer::builder;
@@ -24,6 +25,17 @@ pub struct Found {
 ///
 /// [`Error::Verify`] if anything is missing, in the wrong order or of other content; those of the log.
 pub fn check(log: &Path, acks: &Acks) -> Result<Found, Error> {
+    if !is_there(log)? {
+        // Opening would create a log.
+        return if acks.count() == 0 {
+            Ok(Found::default())
+        } else {
+            let (log, acks) = (log.display(), acks.count());
+            Err(Error::Verify(format!(
+                "there is no log in {log}, and {acks} records were acknowledged"
+            )))
+        };
+    }
     let wal = builder(log).open()?;
     let mut next: HashMap<(u64, u32), u64> = HashMap::new();
     let mut found = Found::default();
@@ -59,9 +71,35 @@ pub fn check(log: &Path, acks: &Acks) -> Result<Found, Error> {
     Ok(found)
 }
 
+/// Whether the directory holds a segment.
+fn is_there(log: &Path) -> Result<bool, Error> {
+    match Directory::open(log, "wal").and_then(|log| log.segment_files()) {
+        Err(ringwal::Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+            Ok(false)
+        }
+        files => Ok(!files?.is_empty()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn check_of_a_missing_log_fails_and_creates_nothing() {
+        let dir = std::env::temp_dir().join(format!("loadgen-none-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&dir);
+        let mut acks = Acks::default();
+        assert_eq!(check(&dir, &acks).unwrap().records, 0);
+        acks.add(Name { life: 1, thread: 0, number: 0 });
+        let e = check(&dir, &acks).unwrap_err();
+        assert!(e.to_string().contains("there is no log in "), "{e}");
+        assert!(!dir.exists());
+        std::fs::create_dir(&dir).unwrap();
+        check(&dir, &acks).unwrap_err();
+        assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 0);
+        std::fs::remove_dir(&dir).unwrap();
+    }
 
     #[test]
     fn what_is_missing_or_out_of_order_is_found() {
