@@ -1,50 +1,41 @@
-//! Drives a [`ringwal`] log, measures it beside the raw device, and verifies what it kept.
+//! Drives a [`ringwal`] log, measures it beside the raw device, and verifies what the log kept.
 //!
-//! The binary is a thin shell around this library; other suites use its parts:
+//! The binary is a thin shell around this library. Other suites use its parts, for example
+//! [`engine`] and [`workload`] to drive another log with the same threads, records and clocks.
 //!
-//! - [`engine`]: what a log is to the workloads; others than ringwal implement it and are driven in the same way;
-//! - [`workload`]: threads or tasks that append to an open log, with latencies worth trusting;
-//! - [`baseline`]: the same writes without an engine;
-//! - [`bench`](mod@bench): the suite W1 to W9, each workload beside its limit;
-//! - [`ledger`] and [`verify`](mod@verify): a replay held against what was acknowledged;
-//! - [`bars`] and [`hgrm`]: latencies for people and for plotters.
+//! # Modules
+//!
+//! A module imports modules of its own row and of rows above it, never of a row below it.
+//!
+//! | module | contents |
+//! |---|---|
+//! | `random` | pseudo-random numbers |
+//! | `units` | sizes and durations, in and out of text |
+//! | `engine` | the interface of a log to the workloads; ringwal and other logs implement it |
+//! | `error` | the error of every command, and its exit status |
+//! | `stop` | the end of a run: a signal, a deadline, a failure, or the last record |
+//! | `log_dir` | the directory of a log, its free space, and the block device below it |
+//! | `measure` | latencies, series over time, processor time, conditions, statistics |
+//! | `output` | every file that a command writes, and the progress on the terminal |
+//! | `raw` | the same writes without an engine, and the published rules for disks |
+//! | `workload` | threads or tasks that append, readers beside them, and the verification |
+//! | `cli` | the command line |
+//! | `commands` | one run, `device`, `sweep`, `bench`, `compare`, `ab` and `crash` |
+//! | `report` | tables, JSON, histograms and pages of the results |
 
-pub mod ab;
-mod background;
-pub mod bars;
-pub mod baseline;
-pub mod bench;
 pub mod cli;
-pub mod compare;
-pub mod crash;
-pub mod device;
-pub mod directory;
+pub mod commands;
 pub mod engine;
-pub mod environment;
 mod error;
-pub mod generate;
-pub mod hgrm;
-pub mod html;
-pub mod input;
-mod latency;
-pub mod ledger;
+pub mod log_dir;
+pub mod measure;
 pub mod output;
-pub mod payload;
-pub mod probe;
-pub mod progress;
-pub mod readers;
+mod random;
+pub mod raw;
 pub mod report;
-pub mod require;
-pub mod run;
-pub mod series;
-pub mod settings;
-pub mod statistics;
 pub mod stop;
-pub mod sweep;
 pub mod units;
-pub mod usage;
-pub mod verify;
 pub mod workload;
 
 pub use error::Error;
-pub use latency::{Intervals, Latencies};
+pub use measure::latency::{Intervals, Latencies};

@@ -7,15 +7,18 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use clap::Parser;
+use loadgen::Error;
 use loadgen::cli::{
     AbArgs, Args, BenchArgs, Command, CompareArgs, CrashArgs, DeviceArgs, SweepArgs, WitnessArgs,
+    generate,
 };
+use loadgen::commands::run::run;
+use loadgen::commands::{ab, bench, compare, crash, probe, sweep};
+use loadgen::output::progress::{Part, Progress};
 use loadgen::output::{Kind, Outputs, print};
-use loadgen::progress::{Part, Progress};
-use loadgen::run::run;
+use loadgen::report::{self, hgrm, html};
 use loadgen::stop::Stop;
 use loadgen::units::grouped;
-use loadgen::{Error, ab, bench, compare, crash, generate, hgrm, html, probe, report, sweep};
 
 fn main() -> ExitCode {
     let args = Args::parse();

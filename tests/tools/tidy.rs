@@ -13,9 +13,9 @@ const LONGEST: usize = 650;
 const EXCEPTIONS: &[(&str, &str)] = &[
     ("src/checks/fuzzing", "cycle"),
     ("src/inspect", "cycle"),
-    ("loadgen/src/html/plot.rs", "function"),
+    ("loadgen/src/report/html/plot.rs", "function"),
     ("loadgen/src/report/table.rs", "function"),
-    ("loadgen/src/run.rs", "function"),
+    ("loadgen/src/commands/run/mod.rs", "function"),
     ("loadgen/src/workload/mod.rs", "function"),
     ("src/engine/io_thread/submit.rs", "function"),
     ("src/engine/recover.rs", "function"),

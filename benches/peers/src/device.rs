@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use loadgen::device::Device;
+use loadgen::log_dir::device::Device;
 
 /// The flush counter of the disk under a directory.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use loadgen::baseline::{self, Method, Request};
+use loadgen::raw::{self, Method, Request};
 
 use crate::device::{Flushes, between};
 use crate::peer::{ALL, Entry, Result, find};
@@ -159,7 +159,7 @@ fn measure_raw(dir: &Path) -> Result<Raw> {
             time: RAW_TIME,
             area: AREA,
         };
-        let found = baseline::measure(dir, &request)?;
+        let found = raw::measure(dir, &request)?;
         if best.as_ref().is_none_or(|best| found.groups_per_s > best.writes_per_s) {
             best = Some(Raw {
                 method: found.method.name(),

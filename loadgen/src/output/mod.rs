@@ -9,6 +9,7 @@
 
 mod foreign;
 mod place;
+pub mod progress;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};

@@ -204,10 +204,10 @@ fn every_kind_knows_its_own_results_and_no_other() {
     let dir = Dir::new("kinds");
     let latencies = crate::Latencies::new();
     let now = std::time::SystemTime::now();
-    let hlog = crate::hgrm::log([(0.0, 1.0, latencies.clone())].into_iter(), now).unwrap();
+    let hlog = crate::report::hgrm::log([(0.0, 1.0, latencies.clone())].into_iter(), now).unwrap();
     let results = [
         (Kind::Json, RESULT.to_owned()),
-        (Kind::Hgrm, crate::hgrm::render(&latencies)),
+        (Kind::Hgrm, crate::report::hgrm::render(&latencies)),
         (Kind::Hlog, hlog),
     ];
     for (written, content) in &results {

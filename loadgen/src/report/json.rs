@@ -3,13 +3,13 @@
 use serde_json::{Map, Value, json};
 
 use crate::cli::durability_name;
-use crate::latency::Latencies;
-use crate::ledger::Verified;
-use crate::probe::Cell;
-use crate::require;
-use crate::run::Report;
-use crate::series::Point;
+use crate::commands::probe::Cell;
+use crate::commands::run::Report;
+use crate::measure::latency::Latencies;
+use crate::measure::require;
+use crate::measure::series::Point;
 use crate::workload::Mode;
+use crate::workload::ledger::Verified;
 
 /// The report as one JSON object.
 #[must_use]
@@ -67,7 +67,7 @@ fn figures(report: &Report) -> Value {
         "ended_by": report.ended_by,
         "failure": report.failed.as_ref().map(ToString::to_string),
         "required": require::to_json(&report.required),
-        "readers": report.readers.as_ref().map(crate::readers::Report::json),
+        "readers": report.readers.as_ref().map(crate::workload::readers::Report::json),
         "background_writers": report.args.background_writers,
         "until_steady": report.args.until_steady,
         "cpu": report.spent.json(outcome.records),

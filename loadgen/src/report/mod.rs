@@ -1,5 +1,8 @@
 //! What a run has found out, for people and for programs.
 
+pub mod bars;
+pub mod hgrm;
+pub mod html;
 mod json;
 mod table;
 

@@ -2,12 +2,12 @@
 
 use std::fmt::Write;
 
-use crate::bars;
-use crate::ledger::Verified;
-use crate::probe;
-use crate::require;
-use crate::run::Report;
+use crate::commands::probe;
+use crate::commands::run::Report;
+use crate::measure::require;
+use crate::report::bars;
 use crate::units::{bytes, grouped, nanos, rate, si};
+use crate::workload::ledger::Verified;
 use crate::workload::{Mode, Pattern};
 
 /// The report as text, ended by a newline.

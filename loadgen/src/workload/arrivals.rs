@@ -12,7 +12,7 @@ use rand_distr::{Distribution, Exp1};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::SeedableRng;
 
-use crate::payload::SplitMix;
+use crate::random::SplitMix;
 use crate::stop::Stop;
 
 /// How arrivals lie in time.

@@ -8,12 +8,18 @@
 //!    says so, and counts what was acknowledged or is known to be durable.
 
 mod arrivals;
+pub(crate) mod background;
+pub mod input;
+pub mod ledger;
+pub mod payload;
+pub mod readers;
 mod sampler;
 mod source;
 mod tasks;
 #[cfg(test)]
 mod tests;
 mod threads;
+pub mod verify;
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
@@ -23,13 +29,13 @@ use std::time::{Duration, Instant};
 
 use crate::engine::{Engine, Position};
 use crate::error::Error;
-use crate::latency::{Intervals, Latencies};
-use crate::ledger::{Ledger, Stretches};
-use crate::payload::Pool;
-use crate::readers::Deliveries;
+use crate::measure::latency::{Intervals, Latencies};
+use crate::measure::usage::Usage;
 use crate::stop::Stop;
 use crate::units::SizeRange;
-use crate::usage::Usage;
+use crate::workload::ledger::{Ledger, Stretches};
+use crate::workload::payload::Pool;
+use crate::workload::readers::Deliveries;
 
 pub use arrivals::Pattern;
 use sampler::Hold;

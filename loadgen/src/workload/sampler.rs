@@ -21,8 +21,8 @@ use ringwal::Durability;
 use super::{Mode, Tally};
 use crate::engine::{Engine, Position};
 use crate::error::Error;
-use crate::latency::{Intervals, Latencies};
-use crate::payload::SplitMix;
+use crate::measure::latency::{Intervals, Latencies};
+use crate::random::SplitMix;
 
 /// What a latency is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

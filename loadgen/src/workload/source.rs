@@ -3,9 +3,9 @@
 use std::sync::{Arc, Mutex};
 
 use crate::error::Error;
-use crate::input::Lines;
-use crate::payload::{Generator, Pool};
 use crate::stop::lock;
+use crate::workload::input::Lines;
+use crate::workload::payload::{Generator, Pool};
 
 /// Where records come from.
 #[derive(Debug, Clone)]

@@ -19,7 +19,7 @@ use super::source::Source;
 use super::threads::rising;
 use super::{Mode, Plan, Tally, quota};
 use crate::error::Error;
-use crate::latency::Intervals;
+use crate::measure::latency::Intervals;
 use crate::stop::{Stop, lock};
 
 thread_local! {

@@ -8,8 +8,8 @@ use super::sampler::{Sample, Sampler};
 use super::{Mode, Plan, Tally, quota};
 use crate::engine::{Engine, Position};
 use crate::error::Error;
+use crate::measure::usage::Usage;
 use crate::stop::Stop;
-use crate::usage::Usage;
 
 /// One thread's whole work.
 pub(super) fn produce<E: Engine + ?Sized>(

@@ -1,0 +1,9 @@
+//! The commands, a module each.
+
+pub mod ab;
+pub mod bench;
+pub mod compare;
+pub mod crash;
+pub mod probe;
+pub mod run;
+pub mod sweep;

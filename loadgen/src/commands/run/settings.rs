@@ -1,0 +1,201 @@
+//! From arguments to the settings of a log that stays within the disk.
+
+use ringwal::{Wal, WalBuilder};
+
+use crate::cli::Args;
+use crate::error::Error;
+use crate::log_dir::RunDir;
+
+/// Settings of the log, and what they mean for the disk.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Everything but retention.
+    builder: WalBuilder,
+    /// Bytes of a segment file.
+    pub segment_size: u64,
+    /// What retention keeps on disk at most, if there is retention.
+    pub retention: Option<u64>,
+    /// Bytes that may be written in all, if nothing is recycled.
+    pub budget: Option<u64>,
+    /// Bytes of the file for the baseline.
+    pub baseline_area: u64,
+}
+
+const DEFAULT_RETENTION: u64 = 1 << 30;
+const DEFAULT_BUDGET: u64 = 4 << 30;
+const DEFAULT_SEGMENT: u64 = 64 << 20;
+const SMALLEST_SEGMENT: u64 = 1 << 20;
+const BASELINE_AREA: u64 = 256 << 20;
+const SMALLEST_DISK: u64 = 8 << 20;
+/// Records up to this size fit in every log, however small its segments are.
+const SMALL_RECORD: usize = 2048;
+
+impl Settings {
+    /// Settings for a log in `dir`, whose largest record may be known.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoRoom`]; [`Error::Usage`] for what would delete another's records.
+    pub fn new(args: &Args, dir: &RunDir, largest: Option<usize>) -> Result<Self, Error> {
+        let existing = dir.holds_log();
+        if existing && args.max_disk.is_some() && !args.no_recycle {
+            let text = "--max-disk would delete the oldest records of the log in --dir; leave it \
+                        away, give --no-recycle, or another directory";
+            return Err(Error::Usage(text.into()));
+        }
+        let recycle = !existing && !args.no_recycle;
+        let disk = Disk::new(args, dir, recycle)?;
+        if recycle && disk.limit / 2 < disk.segment_size {
+            let text = format!(
+                "--segment-size is {}, of which --max-disk, {} here, must hold two; give smaller segments, or more disk",
+                disk.segment_size, disk.limit
+            );
+            return Err(Error::Usage(text));
+        }
+        let mut builder = Wal::builder(dir.path())
+            .segment_size(disk.segment_size)
+            .durability(args.durability)
+            .backend(args.backend.into())
+            .commit_method(args.commit_method);
+        if let Some(depth) = args.depth {
+            builder = builder.depth(depth);
+        }
+        if let Some(delay) = args.commit_delay {
+            builder = builder.commit_delay(delay);
+        }
+        if let Some(ring) = args.ring {
+            builder = builder.ring_capacity(usize::try_from(ring).unwrap_or(usize::MAX));
+        }
+        if let Some(max) = args.max_record {
+            builder = builder.max_record_size(usize::try_from(max).unwrap_or(usize::MAX));
+        } else if let Some(largest) = largest.filter(|largest| *largest > SMALL_RECORD) {
+            builder = builder.max_record_size(largest);
+        }
+        Ok(Settings {
+            builder,
+            segment_size: disk.segment_size,
+            retention: recycle.then_some(disk.limit),
+            budget: (!recycle).then_some(disk.limit),
+            baseline_area: disk.baseline_area,
+        })
+    }
+
+    /// The log, with retention.
+    pub fn builder(&self) -> WalBuilder {
+        let builder = self.builder.clone();
+        match self.retention {
+            Some(bytes) => builder.max_total_bytes(bytes),
+            None => builder,
+        }
+    }
+
+    /// The log without retention: opened like this, it loses nothing.
+    pub fn builder_keeping_all(&self) -> WalBuilder {
+        self.builder.clone()
+    }
+
+    /// How many segments retention can keep, with room for those being removed.
+    #[must_use]
+    pub fn kept_segments(&self) -> usize {
+        let kept = |bytes: u64| usize::try_from(bytes / self.segment_size.max(1)).ok();
+        self.retention.and_then(kept).map_or(usize::MAX, |n| n.saturating_mul(2).saturating_add(16))
+    }
+
+    /// Whether so much has been written that the next moments could exceed the budget.
+    #[must_use]
+    pub fn budget_is_spent(&self, written: u64) -> bool {
+        self.budget.is_some_and(|budget| {
+            // What is written between two looks, and segments prepared ahead.
+            let slack = (budget / 8).max(128 << 20) + 2 * self.segment_size;
+            written >= budget.saturating_sub(slack.min(budget / 2))
+        })
+    }
+}
+
+/// How the room on disk is divided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Disk {
+    limit: u64,
+    segment_size: u64,
+    baseline_area: u64,
+}
+
+impl Disk {
+    fn new(args: &Args, dir: &RunDir, recycle: bool) -> Result<Self, Error> {
+        let default = if recycle { DEFAULT_RETENTION } else { DEFAULT_BUDGET };
+        let asked = args.max_disk.unwrap_or(default);
+        let free = dir.free_bytes().unwrap_or(u64::MAX);
+        Self::divide(asked, free, args.segment_size).ok_or_else(|| Error::NoRoom {
+            path: dir.path().into(),
+            free,
+            needed: SMALLEST_DISK * 2,
+        })
+    }
+
+    fn divide(asked: u64, free: u64, segment_size: Option<u64>) -> Option<Disk> {
+        // A tenth is left to others; a fifth, at most, is the baseline's.
+        let usable = free / 10 * 9;
+        let baseline_area = BASELINE_AREA.min(usable / 5);
+        let limit = asked.min(usable - baseline_area);
+        // --max-disk holds for the raw device's file, too.
+        let baseline_area = baseline_area.min(limit);
+        if limit < SMALLEST_DISK.min(asked) {
+            return None;
+        }
+        let fitting = (limit / 8).max(SMALLEST_SEGMENT);
+        let fitting = DEFAULT_SEGMENT.min(1 << fitting.ilog2());
+        Some(Disk { limit, segment_size: segment_size.unwrap_or(fitting), baseline_area })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stop::Stop;
+    use clap::Parser;
+    use std::sync::Arc;
+
+    #[test]
+    fn a_log_that_was_there_gets_no_retention() {
+        let stop = Arc::new(Stop::default());
+        let path = std::env::temp_dir().join(format!("loadgen-set-{}", std::process::id()));
+        let dir = RunDir::given(&path, false, &stop).unwrap();
+        let settings = |line: &str| {
+            let line = std::iter::once("loadgen").chain(line.split_whitespace());
+            Settings::new(&Args::try_parse_from(line).unwrap(), &dir, Some(100))
+        };
+        let fresh = settings("").unwrap();
+        assert!(fresh.retention.is_some() && fresh.budget.is_none());
+        assert!(settings("--no-recycle").unwrap().retention.is_none());
+        std::fs::write(path.join("wal.00000000000000000000.wal"), b"").unwrap();
+        let existing = settings("").unwrap();
+        assert!(existing.retention.is_none());
+        assert!(!existing.budget_is_spent(1 << 30) && existing.budget_is_spent(4 << 30));
+        assert!(settings("--no-recycle --max-disk 1g").unwrap().retention.is_none());
+        assert_eq!(settings("--max-disk 1g").unwrap_err().exit_status(), 2);
+    }
+
+    #[test]
+    fn a_large_disk_gives_what_was_asked() {
+        let disk = Disk::divide(1 << 30, 1 << 40, None).unwrap();
+        let expected =
+            Disk { limit: 1 << 30, segment_size: DEFAULT_SEGMENT, baseline_area: BASELINE_AREA };
+        assert_eq!(disk, expected);
+        assert_eq!(Disk::divide(1 << 30, u64::MAX, None), Some(expected));
+    }
+
+    #[test]
+    fn a_small_disk_gives_less_and_smaller_segments() {
+        for free in [20u64 << 20, 100 << 20, 700 << 20, 3 << 30] {
+            let disk = Disk::divide(4 << 30, free, None).unwrap();
+            assert!(disk.limit + disk.baseline_area < free, "{disk:?}");
+            assert!(disk.limit >= 8 * disk.segment_size || disk.segment_size == SMALLEST_SEGMENT);
+        }
+        assert_eq!(Disk::divide(1 << 30, 1 << 20, None), None);
+        assert_eq!(Disk::divide(1 << 30, 0, None), None);
+        let disk = Disk::divide(12 << 20, 1 << 40, None).unwrap();
+        assert_eq!(disk.baseline_area, 12 << 20);
+        let disk = Disk::divide(1 << 30, 1 << 40, Some(4096 * 5)).unwrap();
+        assert_eq!(disk.segment_size, 4096 * 5);
+    }
+}

@@ -1,0 +1,336 @@
+//! A run as time passes: what the log itself counted and timed, and what records met, a few times in a second.
+//!
+//! 1. Commit latencies are the log's: from the submission of a group to the moment at which it is durable. Record
+//!    latencies are those of the report, in an open loop from the intended arrival; each is in the interval in which it
+//!    became known.
+//! 2. The intervals together hold each record latency once: where there would be too many, two become one.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ringwal::{Histogram, Stats, Wal};
+
+use crate::measure::latency::{Intervals, Latencies};
+
+/// The shortest time between two points.
+const EVERY: Duration = Duration::from_millis(250);
+/// Points at most: then two become one each, and from there on half as many are taken.
+const MOST: usize = 2400;
+
+/// What happened since the point before.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Point {
+    /// Seconds since the run began.
+    pub seconds: f64,
+    /// Records in submitted groups.
+    pub records_per_s: f64,
+    /// Bytes written, with headers and padding.
+    pub written_per_s: f64,
+    /// Records in a group, on average.
+    pub group_records: f64,
+    /// Bytes that were appended and not durable at this moment.
+    pub ring_bytes: u64,
+    /// Median, 99th and 99.9th percentile of the commit time, in nanoseconds; 0 without commits.
+    pub commit: [u64; 3],
+    /// Rotations since the run began.
+    pub rotations: u64,
+    /// Median, 99th and 99.9th percentile and greatest latency of records, in nanoseconds; 0 without any.
+    pub latency: [u64; 4],
+    /// Record latencies of this interval.
+    pub latencies: u64,
+}
+
+/// The record latencies of an interval.
+#[derive(Debug, Clone, Default)]
+struct Interval {
+    from: f64,
+    until: f64,
+    counts: Vec<(u64, u32)>,
+}
+
+impl Interval {
+    fn latencies(&self) -> Latencies {
+        let mut latencies = Latencies::new();
+        latencies.add_counts(&self.counts);
+        latencies
+    }
+}
+
+/// The points of a run.
+#[derive(Debug, Clone)]
+pub struct Series {
+    points: VecDeque<Point>,
+    /// As many as points.
+    intervals: VecDeque<Interval>,
+    recorded: Arc<Intervals>,
+    /// All until now.
+    all: Latencies,
+    every: Duration,
+    /// Points at most. Beyond this, neighbours are joined.
+    most: usize,
+    first_rotations: u64,
+    last: (Duration, Stats, Histogram),
+}
+
+/// How the second half of a run compares with the first.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Steadiness {
+    /// Median rate of the second half by that of the first.
+    pub ratio: f64,
+    /// Within 10 %.
+    pub steady: bool,
+}
+
+impl Series {
+    /// Begins with the log as it is now.
+    #[must_use]
+    pub fn new(wal: &Wal, recorded: Arc<Intervals>) -> Self {
+        let stats = wal.stats();
+        Series {
+            points: VecDeque::new(),
+            intervals: VecDeque::new(),
+            recorded,
+            all: Latencies::new(),
+            every: EVERY,
+            most: MOST,
+            first_rotations: stats.rotations,
+            last: (Duration::ZERO, stats, wal.histograms().commit_time),
+        }
+    }
+
+    /// Takes a point if it is time; `passed` since the run began.
+    pub fn look(&mut self, passed: Duration, wal: &Wal) -> Option<Point> {
+        if passed < self.last.0 + self.every {
+            return None;
+        }
+        Some(self.take(passed, wal))
+    }
+
+    /// Takes what is left when the run is over; a short rest belongs to the last point.
+    pub fn finish(&mut self, passed: Duration, wal: &Wal) {
+        let rest = passed.saturating_sub(self.last.0);
+        let point = self.take(passed.max(self.last.0 + Duration::from_nanos(1)), wal);
+        if rest < self.every / 2 && self.points.len() > 1 {
+            self.join_last();
+        } else if point.latencies == 0 && point.records_per_s == 0.0 && rest < self.every {
+            self.points.pop_back();
+            self.intervals.pop_back();
+        }
+    }
+
+    fn join_last(&mut self) {
+        let last = self.points.pop_back().zip(self.intervals.pop_back());
+        let before = self.points.pop_back().zip(self.intervals.pop_back());
+        if let (Some(last), Some(before)) = (last, before) {
+            let (point, interval) = joined(before, last);
+            self.points.push_back(point);
+            self.intervals.push_back(interval);
+        }
+    }
+
+    fn take(&mut self, passed: Duration, wal: &Wal) -> Point {
+        let (then, before, times) = &self.last;
+        let seconds = (passed - *then).as_secs_f64();
+        let (now, commits) = (wal.stats(), wal.histograms().commit_time);
+        let (records, groups) = (now.records - before.records, now.groups - before.groups);
+        let between = between(times, &commits);
+        let recorded = self.recorded.take();
+        self.all.merge(&recorded);
+        let interval = Interval {
+            from: then.as_secs_f64(),
+            until: passed.as_secs_f64(),
+            counts: recorded.counts(),
+        };
+        let point = Point {
+            latency: headline(&recorded),
+            latencies: recorded.count(),
+            seconds: passed.as_secs_f64(),
+            records_per_s: records as f64 / seconds,
+            written_per_s: (now.group_bytes - before.group_bytes) as f64 / seconds,
+            group_records: if groups == 0 { 0.0 } else { records as f64 / groups as f64 },
+            ring_bytes: now.ring_bytes,
+            commit: [0.5, 0.99, 0.999].map(|share| quantile(&between, share)),
+            rotations: now.rotations - self.first_rotations,
+        };
+        self.last = (passed, now, commits);
+        self.points.push_back(point);
+        self.intervals.push_back(interval);
+        if self.points.len() > self.most {
+            let mut all = self.points.drain(..).zip(self.intervals.drain(..));
+            let mut halved = Vec::new();
+            while let Some(first) = all.next() {
+                halved.push(match all.next() {
+                    Some(second) => joined(first, second),
+                    None => first,
+                });
+            }
+            drop(all);
+            (self.points, self.intervals) = halved.into_iter().unzip();
+            self.every *= 2;
+        }
+        point
+    }
+
+    /// All record latencies until the last point.
+    #[must_use]
+    pub fn so_far(&self) -> &Latencies {
+        &self.all
+    }
+
+    /// The record latencies of each interval, with the seconds of its begin and of its length.
+    pub fn intervals(&self) -> impl Iterator<Item = (f64, f64, Latencies)> {
+        self.intervals.iter().map(|i| (i.from, i.until - i.from, i.latencies()))
+    }
+
+    /// All points, in order.
+    pub fn points(&self) -> impl DoubleEndedIterator<Item = &Point> + ExactSizeIterator {
+        self.points.iter()
+    }
+
+    /// Whether the rate of the last two seconds is that of the two before.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        const HALF: usize = 8;
+        let rates: Vec<f64> =
+            self.points.iter().rev().take(2 * HALF).map(|p| p.records_per_s).collect();
+        let mean = |rates: &[f64]| rates.iter().sum::<f64>() / rates.len().max(1) as f64;
+        let (late, early) = rates.split_at(rates.len().min(HALF));
+        early.len() == HALF && (mean(late) / mean(early).max(1e-9) - 1.0).abs() < 0.05
+    }
+
+    /// Whether the log was as fast in the end as in the beginning; of at least eight points.
+    #[must_use]
+    pub fn steadiness(&self) -> Option<Steadiness> {
+        let rates: Vec<f64> = self.points.iter().map(|point| point.records_per_s).collect();
+        if rates.len() < 8 {
+            return None;
+        }
+        let (first, second) = rates.split_at(rates.len() / 2);
+        let median = |rates: &[f64]| {
+            let mut rates = rates.to_vec();
+            rates.sort_by(f64::total_cmp);
+            rates[rates.len() / 2]
+        };
+        let (first, second) = (median(first), median(second));
+        let ratio = if first > 0.0 { second / first } else { 1.0 };
+        Some(Steadiness { ratio, steady: (0.9..=1.0 / 0.9).contains(&ratio) })
+    }
+}
+
+/// Median, 99th and 99.9th percentile, and the greatest.
+fn headline(latencies: &Latencies) -> [u64; 4] {
+    let [p50, p99, p999] = [0.5, 0.99, 0.999].map(|share| latencies.quantile_ns(share));
+    [p50, p99, p999, latencies.max_ns()]
+}
+
+/// Two intervals that follow each other as one.
+fn joined(first: (Point, Interval), second: (Point, Interval)) -> (Point, Interval) {
+    let ((a, mut before), (b, after)) = (first, second);
+    let (x, y) = (before.until - before.from, after.until - after.from);
+    let mean = |of: fn(&Point) -> f64| (of(&a) * x + of(&b) * y) / (x + y).max(1e-9);
+    let mut latencies = before.latencies();
+    latencies.add_counts(&after.counts);
+    let worse = [0, 1, 2].map(|n| a.commit[n].max(b.commit[n]));
+    let point = Point {
+        records_per_s: mean(|point| point.records_per_s),
+        written_per_s: mean(|point| point.written_per_s),
+        group_records: mean(|point| point.group_records),
+        commit: if y < x / 2.0 {
+            worse
+        } else {
+            [a.commit[0].midpoint(b.commit[0]), worse[1], worse[2]]
+        },
+        latency: headline(&latencies),
+        latencies: latencies.count(),
+        ..b
+    };
+    before.until = after.until;
+    before.counts = latencies.counts();
+    (point, before)
+}
+
+/// What was recorded between two moments: values and how often each, ascending.
+fn between(before: &Histogram, after: &Histogram) -> Vec<(u64, u64)> {
+    let mut old = before.buckets().peekable();
+    let mut found = Vec::new();
+    for (value, count) in after.buckets() {
+        while old.peek().is_some_and(|(was, _)| *was < value) {
+            old.next();
+        }
+        let had = old.peek().filter(|(was, _)| *was == value).map_or(0, |(_, count)| *count);
+        if count > had {
+            found.push((value, count - had));
+        }
+    }
+    found
+}
+
+fn quantile(values: &[(u64, u64)], share: f64) -> u64 {
+    let all: u64 = values.iter().map(|(_, count)| count).sum();
+    let wanted = (all as f64 * share).ceil().max(1.0) as u64;
+    let mut seen = 0;
+    let at = values.iter().find(|(_, count)| {
+        seen += count;
+        seen >= wanted
+    });
+    at.map_or(0, |(value, _)| *value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOST: usize = 40;
+
+    #[test]
+    fn points_are_what_happened_since_the_one_before() {
+        let dir = std::env::temp_dir().join(format!("loadgen-series-{}", std::process::id()));
+        let wal = Wal::builder(&dir).segment_size(1 << 20).open().unwrap();
+        for _ in 0..100 {
+            wal.append_durable(b"before").unwrap();
+        }
+        let recorded = Arc::new(Intervals::default());
+        let mut series = Series { most: MOST, ..Series::new(&wal, Arc::clone(&recorded)) };
+        assert_eq!(series.look(Duration::from_millis(100), &wal), None);
+        for _ in 0..30 {
+            wal.append_durable(&[7; 100]).unwrap();
+        }
+        recorded.record(0, Duration::from_millis(3));
+        let point = series.look(Duration::from_millis(500), &wal).unwrap();
+        assert_eq!((point.latencies, point.latency[3] / 100_000), (1, 30));
+        assert!((point.records_per_s - 60.0).abs() < 0.01, "{point:?}");
+        assert!(point.commit[0] > 0 && point.commit[0] <= point.commit[2]);
+        assert!((point.group_records - 1.0).abs() < 0.01);
+        let idle = series.look(Duration::from_millis(1000), &wal).unwrap();
+        assert_eq!((idle.records_per_s, idle.commit[2].min(1)), (0.0, idle.commit[0].min(1)));
+        for n in 0..2 * MOST as u64 {
+            recorded.record(n as usize, Duration::from_micros(n + 1));
+            series.look(Duration::from_secs(10 + n), &wal);
+        }
+        assert!(series.points().len() <= MOST);
+        assert!(series.points().is_sorted_by(|a, b| a.seconds < b.seconds));
+        recorded.record(0, Duration::from_secs(2));
+        let over = Duration::from_secs(10 + 2 * MOST as u64) + Duration::from_millis(1);
+        series.finish(over, &wal);
+        // Whatever became of the intervals, each latency is in one of them, and each moment, too.
+        let all: u64 = series.intervals().map(|(_, _, latencies)| latencies.count()).sum();
+        assert_eq!((all, series.so_far().count()), (2 * MOST as u64 + 2, all));
+        let mut at = 0.0;
+        for (from, length, _) in series.intervals() {
+            assert!((from - at).abs() < 1e-6 && length > 0.0, "{from} after {at}");
+            at = from + length;
+        }
+        assert!((at - over.as_secs_f64()).abs() < 1e-6);
+        assert_eq!(series.points().next_back().unwrap().latency[3] / 10_000_000, 200);
+        wal.close().unwrap();
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn quantiles_are_of_the_difference() {
+        assert_eq!(quantile(&[], 0.5), 0);
+        let values = [(10, 98), (50, 1), (90, 1)];
+        assert_eq!([0.5, 0.99, 1.0].map(|share| quantile(&values, share)), [10, 50, 90]);
+    }
+}

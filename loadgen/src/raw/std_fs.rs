@@ -1,0 +1,47 @@
+//! The baseline without io_uring: one write after the other.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use super::area::{Aligned, Area, write_all_at};
+use super::{Driver, Method, Request};
+use crate::measure::latency::Latencies;
+use crate::stop::Stop;
+
+pub(super) struct StdDriver {
+    area: Area,
+    memory: Aligned,
+    sync: bool,
+}
+
+impl StdDriver {
+    pub(super) fn new(area: Area, request: &Request, method: Method) -> Self {
+        let memory = Aligned::random(request.group);
+        StdDriver { area, memory, sync: method == Method::WriteFsync }
+    }
+}
+
+impl Driver for StdDriver {
+    fn slice(
+        &mut self,
+        time: Duration,
+        latencies: &mut Latencies,
+        stop: &Stop,
+    ) -> io::Result<(u64, f64)> {
+        let (begun, mut bytes) = (Instant::now(), 0);
+        let mut last = begun;
+        // Once at least: a rate of nothing is no rate.
+        while last == begun || (last.duration_since(begun) < time && !stop.was_signalled()) {
+            let offset = self.area.next_offset();
+            write_all_at(self.area.file(), self.memory.as_slice(), offset)?;
+            if self.sync {
+                self.area.file().sync_data()?;
+            }
+            let now = Instant::now();
+            latencies.record(now.duration_since(last));
+            last = now;
+            bytes += self.memory.as_slice().len() as u64;
+        }
+        Ok((bytes, last.duration_since(begun).as_secs_f64()))
+    }
+}

@@ -1,0 +1,270 @@
+//! Payloads that cost next to nothing to make, and their hash.
+//!
+//! 1. A pool of pseudo-random bytes is made once and shared; a payload is a slice of it. So the log
+//!    is measured, and not the generator.
+//! 2. Sizes are drawn from ranges with weights; or records are lines of a real file, drawn at random, so that their sizes
+//!    and their content are as there.
+//! 3. Producers walk the pool from different places, forwards, so that the processor can prefetch.
+
+use std::io::Read as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::error::Error;
+use crate::random::SplitMix;
+use crate::units::{SizeRange, Sizes};
+
+/// Bytes of the pool beside the largest payload.
+const POOL: usize = 1 << 20;
+
+/// The most that is taken of a file; its lines are drawn from that.
+const SAMPLE: u64 = 64 << 20;
+
+/// Bytes of records, shared by all producers.
+#[derive(Debug)]
+pub struct Pool {
+    bytes: Vec<u8>,
+    draw: Draw,
+    /// What producers draw is drawn from this and their number.
+    seed: u64,
+}
+
+#[derive(Debug)]
+enum Draw {
+    /// One range.
+    Range(SizeRange),
+    /// Several, each with the weights of all up to it.
+    Mixed(Vec<(u64, SizeRange)>),
+    /// Where lines begin and end.
+    Lines(Vec<(u32, u32)>),
+}
+
+impl Pool {
+    /// A pool of pseudo-random bytes for payloads of these sizes.
+    #[must_use]
+    pub fn new(sizes: impl Into<Sizes>, seed: u64) -> Self {
+        let sizes = sizes.into();
+        let mut random = SplitMix(seed);
+        let len = (POOL + sizes.range().max).next_multiple_of(8);
+        let mut bytes = Vec::with_capacity(len);
+        while bytes.len() < len {
+            bytes.extend_from_slice(&random.next().to_le_bytes());
+        }
+        let draw = match sizes.parts() {
+            [(range, _)] => Draw::Range(*range),
+            parts => {
+                let mut sum = 0;
+                let add = |&(range, weight): &(SizeRange, u32)| {
+                    sum += u64::from(weight);
+                    (sum, range)
+                };
+                Draw::Mixed(parts.iter().map(add).collect())
+            }
+        };
+        Pool { bytes, draw, seed }
+    }
+
+    /// The lines of a file, without their newlines, of at most 64 MiB.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Input`] if it cannot be read, or has no line.
+    pub fn of_lines(path: &Path, seed: u64) -> Result<Self, Error> {
+        let mut bytes = Vec::new();
+        let read = std::fs::File::open(path).and_then(|f| f.take(SAMPLE).read_to_end(&mut bytes));
+        let whole =
+            read.map_err(|e| Error::sample(path, format!("{e}; give a file that can be read")))?;
+        let (mut lines, mut start) = (Vec::new(), 0);
+        for line in bytes.split_inclusive(|&b| b == b'\n') {
+            let cut = line.last() != Some(&b'\n');
+            // A line that the limit has cut is none.
+            if !cut || (whole as u64) < SAMPLE {
+                let end = start + line.len() - usize::from(!cut);
+                lines.push((start as u32, end as u32));
+            }
+            start += line.len();
+        }
+        if lines.is_empty() {
+            return Err(Error::sample(path, "there is no line in it, or none of less than 64 MiB"));
+        }
+        Ok(Pool { bytes, draw: Draw::Lines(lines), seed })
+    }
+
+    /// The largest payload.
+    #[must_use]
+    pub fn largest(&self) -> usize {
+        match &self.draw {
+            Draw::Range(range) => range.max,
+            Draw::Mixed(parts) => parts.iter().map(|(_, range)| range.max).max().unwrap_or(0),
+            Draw::Lines(lines) => {
+                lines.iter().map(|(start, end)| (end - start) as usize).max().unwrap_or(0)
+            }
+        }
+    }
+}
+
+/// The payloads of one producer, one after another, without end.
+#[derive(Debug)]
+pub struct Generator {
+    pool: Arc<Pool>,
+    random: SplitMix,
+    at: usize,
+}
+
+impl Generator {
+    /// Producer `number`'s payloads: the same ones for the same pool and number.
+    #[must_use]
+    pub fn new(pool: Arc<Pool>, number: usize) -> Self {
+        let seed = SplitMix(pool.seed).next();
+        let mut random = SplitMix(number as u64 ^ seed);
+        let at = (random.next() % POOL as u64) as usize & !63;
+        Generator { pool, random, at }
+    }
+
+    /// The next payload.
+    #[inline]
+    pub fn next_payload(&mut self) -> &[u8] {
+        let SizeRange { min, max } = match &self.pool.draw {
+            Draw::Range(range) => *range,
+            Draw::Mixed(parts) => {
+                let all = parts.last().map_or(1, |(sum, _)| *sum);
+                let drawn = below(&mut self.random, all);
+                let at = parts.partition_point(|(sum, _)| *sum <= drawn);
+                parts[at].1
+            }
+            Draw::Lines(lines) => {
+                let (start, end) = lines[below(&mut self.random, lines.len() as u64) as usize];
+                return &self.pool.bytes[start as usize..end as usize];
+            }
+        };
+        let len = if min == max {
+            max
+        } else {
+            min + below(&mut self.random, (max - min + 1) as u64) as usize
+        };
+        let start = self.at;
+        // An odd step keeps neighbours and laps different, even for records of one byte or none.
+        self.at = (start + len + 1) % POOL;
+        &self.pool.bytes[start..start + len]
+    }
+}
+
+/// A number below `end`.
+#[inline]
+fn below(random: &mut SplitMix, end: u64) -> u64 {
+    ((u128::from(random.next()) * u128::from(end)) >> 64) as u64
+}
+
+/// A 64-bit hash of `bytes` and of a number. Not against an adversary: against disks and bugs.
+#[inline]
+#[must_use]
+pub fn hash(number: u64, bytes: &[u8]) -> u64 {
+    const K: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mut state = fold(number ^ K, (bytes.len() as u64) ^ 0xe703_7ed1_a0b4_28db);
+    let mut words = bytes.chunks_exact(8);
+    for word in &mut words {
+        let word = u64::from_le_bytes(word.try_into().unwrap_or_default());
+        state = fold(state ^ word, K);
+    }
+    let mut last = [0; 8];
+    let rest = words.remainder();
+    last[..rest.len()].copy_from_slice(rest);
+    fold(state ^ u64::from_le_bytes(last), 0x8ebc_6af0_9c88_c6e3)
+}
+
+#[inline]
+fn fold(a: u64, b: u64) -> u64 {
+    let wide = u128::from(a) * u128::from(b);
+    // The additions keep a zero factor from swallowing the other.
+    ((wide as u64) ^ (wide >> 64) as u64).wrapping_add(a.rotate_left(32)).wrapping_add(b)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sizes(min: usize, max: usize) -> Vec<usize> {
+        let pool = Arc::new(Pool::new(SizeRange { min, max }, 1));
+        let mut generator = Generator::new(pool, 0);
+        (0..20_000).map(|_| generator.next_payload().len()).collect()
+    }
+
+    #[test]
+    fn sizes_stay_in_their_range_and_reach_both_ends() {
+        assert!(sizes(100, 100).iter().all(|&n| n == 100));
+        let drawn = sizes(0, 9);
+        for n in 0..=9 {
+            let count = drawn.iter().filter(|&&d| d == n).count();
+            assert!((1_600..2_400).contains(&count), "{n}: {count}");
+        }
+        assert!(sizes((3 << 20) - 1, 3 << 20).iter().all(|&n| n >= (3 << 20) - 1));
+    }
+
+    #[test]
+    fn weights_are_kept() {
+        let mixed = crate::units::parse_sizes("10:6,100-109:3,4k:1").unwrap();
+        let pool = Arc::new(Pool::new(mixed, 1));
+        assert_eq!(pool.largest(), 4096);
+        let mut generator = Generator::new(pool, 0);
+        let mut counts = [0; 3];
+        for _ in 0..100_000 {
+            match generator.next_payload().len() {
+                10 => counts[0] += 1,
+                100..=109 => counts[1] += 1,
+                4096 => counts[2] += 1,
+                other => panic!("{other}"),
+            }
+        }
+        let near = |n: i32, expected: i32| (n - expected).abs() < 1000;
+        assert!(near(counts[0], 60_000) && near(counts[1], 30_000) && near(counts[2], 10_000));
+    }
+
+    #[test]
+    fn lines_of_a_real_file_are_drawn() {
+        let path = std::env::temp_dir().join(format!("loadgen-lines-{}", std::process::id()));
+        std::fs::write(&path, b"one\n\n\xff\xfe\nthe last, longer one").unwrap();
+        let pool = Arc::new(Pool::of_lines(&path, 1).unwrap());
+        assert_eq!(pool.largest(), 20);
+        let mut generator = Generator::new(pool, 0);
+        let mut seen = std::collections::BTreeMap::<Vec<u8>, u32>::new();
+        for _ in 0..4000 {
+            *seen.entry(generator.next_payload().to_vec()).or_default() += 1;
+        }
+        let lines: Vec<_> = seen.keys().map(Vec::as_slice).collect();
+        assert_eq!(lines, [&b""[..], b"one", b"the last, longer one", b"\xff\xfe"]);
+        assert!(seen.values().all(|&n| (800..1200).contains(&n)), "{seen:?}");
+        std::fs::write(&path, b"").unwrap();
+        let e = Pool::of_lines(&path, 1).unwrap_err();
+        assert!(e.to_string().contains("--sample"), "{e}");
+        std::fs::remove_file(&path).unwrap();
+        assert!(Pool::of_lines(Path::new("/"), 1).is_err());
+    }
+
+    #[test]
+    fn a_producer_repeats_itself_and_no_other() {
+        let pool = Arc::new(Pool::new(SizeRange { min: 16, max: 64 }, 1));
+        let take = |number| {
+            let mut generator = Generator::new(Arc::clone(&pool), number);
+            (0..100).map(|_| generator.next_payload().to_vec()).collect::<Vec<_>>()
+        };
+        assert_eq!(take(3), take(3));
+        assert_ne!(take(3), take(4));
+    }
+
+    #[test]
+    fn the_hash_tells_length_order_number_and_every_bit_apart() {
+        let mut seen = std::collections::HashSet::new();
+        for len in 0..40 {
+            assert!(seen.insert(hash(0, &vec![0; len])), "{len} zero bytes");
+        }
+        for bit in 0..40 * 8 {
+            let mut bytes = vec![0u8; 40];
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert!(seen.insert(hash(0, &bytes)), "bit {bit}");
+        }
+        for number in 1..1000 {
+            assert!(seen.insert(hash(number, b"")), "number {number}");
+        }
+        assert_ne!(hash(0, b"aaaaaaaabbbbbbbb"), hash(0, b"bbbbbbbbaaaaaaaa"));
+    }
+}

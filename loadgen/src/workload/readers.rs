@@ -1,0 +1,329 @@
+//! Readers beside the writers: followers and consumers, how late records reach them, and how long they take to catch up.
+//!
+//! 1. Which records are timed is decided by their positions alone, so that writers and readers agree without a word.
+//! 2. A record counts as durable when the log calls back for it, before it wakes anybody, and as delivered when its
+//!    reader has it.
+//! 3. A follower that retention has overtaken goes on at the oldest record, and says how often. Retention waits for
+//!    consumers.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use ringwal::{Lsn, Wal};
+use serde_json::{Value, json};
+
+use crate::engine::Position;
+use crate::error::Error;
+use crate::measure::latency::Latencies;
+use crate::stop::lock;
+
+/// One record of so many is timed.
+const STRIDE: u64 = 64;
+/// Timed records at most, of each reader.
+const MOST: usize = 1 << 20;
+/// How often a consumer commits, and a reader looks whether the writers are done.
+const COMMIT: Duration = Duration::from_millis(100);
+const LOOK: Duration = Duration::from_millis(20);
+/// How long the readers may take to catch up.
+const LONGEST: Duration = Duration::from_secs(120);
+
+fn is_timed(at: Position) -> bool {
+    (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32).is_multiple_of(STRIDE)
+}
+
+/// When records became durable.
+#[derive(Debug)]
+pub struct Deliveries {
+    wal: Wal,
+    durable: Arc<Mutex<Vec<(Position, Instant)>>>,
+}
+
+impl Deliveries {
+    /// Nothing yet.
+    #[must_use]
+    pub fn new(wal: &Wal) -> Self {
+        Deliveries { wal: wal.clone(), durable: Arc::default() }
+    }
+
+    /// Called for each record that was appended.
+    #[inline]
+    pub fn appended(&self, at: Position) {
+        if is_timed(at) {
+            self.call_back(at);
+        }
+    }
+
+    #[cold]
+    fn call_back(&self, at: Position) {
+        let durable = Arc::clone(&self.durable);
+        self.wal.on_durable(Lsn::new(at), move |done| {
+            let now = Instant::now();
+            let mut durable = lock(&durable);
+            if done.is_ok() && durable.len() < MOST {
+                durable.push((at, now));
+            }
+        });
+    }
+}
+
+/// What all readers have found.
+#[derive(Debug, Clone, Default)]
+pub struct Report {
+    /// Readers of each kind.
+    pub followers: usize,
+    /// Readers that commit.
+    pub consumers: usize,
+    /// Records that were delivered, of all readers.
+    pub records: u64,
+    /// From durable to delivered.
+    pub latencies: Latencies,
+    /// From the end of the run until the last reader had everything; `None` if one of them did not get there.
+    pub catch_up: Option<Duration>,
+    /// How often retention overtook a follower.
+    pub overtaken: u64,
+}
+
+#[derive(Debug, Default)]
+struct Read {
+    records: u64,
+    delivered: Vec<(Position, Instant)>,
+    overtaken: u64,
+    last: Option<Instant>,
+    caught_up: bool,
+    seen_over: bool,
+    since: Option<Instant>,
+}
+
+/// Readers that run.
+#[derive(Debug)]
+pub struct Readers {
+    threads: Vec<JoinHandle<Result<Read, Error>>>,
+    over: Arc<AtomicBool>,
+    deliveries: Arc<Deliveries>,
+    counts: [usize; 2],
+    names: Vec<String>,
+}
+
+impl Readers {
+    /// Starts so many followers and consumers at the end of the log.
+    ///
+    /// # Errors
+    ///
+    /// Those of the log, and of threads.
+    pub fn start(
+        wal: &Wal,
+        followers: usize,
+        consumers: usize,
+        deliveries: &Arc<Deliveries>,
+    ) -> Result<Readers, Error> {
+        let over = Arc::new(AtomicBool::new(false));
+        let mut readers = Readers {
+            threads: Vec::new(),
+            over,
+            deliveries: Arc::clone(deliveries),
+            counts: [followers, consumers],
+            names: Vec::new(),
+        };
+        let from = wal.durable_end();
+        for n in 0..followers {
+            let (wal, over) = (wal.clone(), Arc::clone(&readers.over));
+            readers.spawn(format!("follower-{n}"), move || follow(&wal, from, &over))?;
+        }
+        for n in 0..consumers {
+            // Of this process: another run may have its own in the same log.
+            let name = format!("loadgen-{}-{n}", std::process::id());
+            readers.names.push(name.clone());
+            let (wal, over) = (wal.clone(), Arc::clone(&readers.over));
+            readers.spawn(format!("consumer-{n}"), move || consume(&wal, &name, from, &over))?;
+        }
+        Ok(readers)
+    }
+
+    fn spawn(
+        &mut self,
+        name: String,
+        body: impl FnOnce() -> Result<Read, Error> + Send + 'static,
+    ) -> Result<(), Error> {
+        let spawned = std::thread::Builder::new().name(name).spawn(body);
+        let wrong = |source| Error::System { what: "start a reader", source };
+        self.threads.push(spawned.map_err(wrong)?);
+        Ok(())
+    }
+
+    /// Waits until all have what was written, and removes the consumers.
+    ///
+    /// # Errors
+    ///
+    /// Those of the log.
+    pub fn finish(mut self) -> Result<Report, Error> {
+        let ended = Instant::now();
+        self.over.store(true, Ordering::Relaxed);
+        let [followers, consumers] = self.counts;
+        let mut report = Report { followers, consumers, ..Report::default() };
+        let (mut last, mut all, mut failed) = (ended, true, None);
+        let mut delivered = Vec::new();
+        for thread in self.threads.drain(..) {
+            match thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)) {
+                Ok(read) => {
+                    report.records += read.records;
+                    report.overtaken += read.overtaken;
+                    last = last.max(read.last.unwrap_or(ended));
+                    all &= read.caught_up;
+                    delivered.push(read.delivered);
+                }
+                Err(e) => failed = failed.or(Some(e)),
+            }
+        }
+        for name in &self.names {
+            // One that is gone already needs no removal.
+            let _ = self.deliveries.wal.remove_consumer(name);
+        }
+        if let Some(e) = failed {
+            return Err(e);
+        }
+        let durable: HashMap<Position, Instant> =
+            lock(&self.deliveries.durable).iter().copied().collect();
+        for (at, when) in delivered.iter().flatten() {
+            if let Some(durable) = durable.get(at) {
+                report.latencies.record(when.saturating_duration_since(*durable));
+            }
+        }
+        report.catch_up = all.then(|| last.duration_since(ended));
+        Ok(report)
+    }
+}
+
+impl Drop for Readers {
+    fn drop(&mut self) {
+        // An error elsewhere: nobody asks what they have found.
+        self.over.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Read {
+    fn note(&mut self, at: Position, over: &AtomicBool) {
+        self.records += 1;
+        let timed = is_timed(at) && self.delivered.len() < MOST;
+        if timed || over.load(Ordering::Relaxed) {
+            let now = Instant::now();
+            self.last = Some(now);
+            if timed {
+                self.delivered.push((at, now));
+            }
+        }
+    }
+
+    /// Whether the reader is to end, when nothing has come for a while: if the writers were done before that, it has
+    /// everything.
+    fn is_done(&mut self, over: &AtomicBool) -> bool {
+        let seen = std::mem::replace(&mut self.seen_over, over.load(Ordering::Relaxed));
+        self.caught_up = seen;
+        seen
+    }
+
+    /// Whether it has taken too long since the writers were done.
+    fn is_late(&mut self, over: &AtomicBool) -> bool {
+        if !self.records.is_multiple_of(1024) || !over.load(Ordering::Relaxed) {
+            return false;
+        }
+        self.since.get_or_insert_with(Instant::now).elapsed() > LONGEST
+    }
+}
+
+fn follow(wal: &Wal, from: Lsn, over: &AtomicBool) -> Result<Read, Error> {
+    let mut read = Read::default();
+    let mut follower = wal.follow(from)?;
+    loop {
+        match follower.next_timeout(LOOK) {
+            Ok(Some(record)) => {
+                read.note(record.lsn.as_u64(), over);
+                if read.is_late(over) {
+                    return Ok(read);
+                }
+            }
+            Ok(None) if read.is_done(over) => return Ok(read),
+            Ok(None) => {}
+            Err(ringwal::Error::Pruned { oldest }) => {
+                read.overtaken += 1;
+                follower = wal.follow(oldest)?;
+            }
+            Err(e) => return Err(e.into()),
+        }
+    }
+}
+
+fn consume(wal: &Wal, name: &str, from: Lsn, over: &AtomicBool) -> Result<Read, Error> {
+    let mut read = Read::default();
+    let mut consumer = wal.consumer(name)?;
+    consumer.seek(from)?;
+    let (mut committed, mut done) = (Instant::now(), None);
+    loop {
+        let waited = match consumer.records()?.next_timeout(LOOK)? {
+            Some(record) => {
+                read.note(record.lsn.as_u64(), over);
+                done = Some(record.lsn);
+                false
+            }
+            None => true,
+        };
+        if let Some(lsn) = done.filter(|_| waited || committed.elapsed() > COMMIT) {
+            consumer.commit(lsn)?;
+            (committed, done) = (Instant::now(), None);
+        }
+        if (waited && read.is_done(over)) || read.is_late(over) {
+            return Ok(read);
+        }
+    }
+}
+
+impl Report {
+    /// For programs.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        let us = |quantile| self.latencies.quantile_ns(quantile) as f64 / 1000.0;
+        json!({
+            "followers": self.followers,
+            "consumers": self.consumers,
+            "records": self.records,
+            "overtaken": self.overtaken,
+            "catch_up_s": self.catch_up.map(|time| time.as_secs_f64()),
+            "latency_us": {
+                "p50": us(0.5),
+                "p99": us(0.99),
+                "p99_9": us(0.999),
+                "max": self.latencies.max_ns() as f64 / 1000.0,
+                "count": self.latencies.count(),
+            },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readers_get_every_record_and_their_latencies_are_known() {
+        let dir = std::env::temp_dir().join(format!("loadgen-readers-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&dir);
+        let wal = Wal::builder(&dir).segment_size(1 << 20).open().unwrap();
+        wal.append_durable(b"before").unwrap();
+        let deliveries = Arc::new(Deliveries::new(&wal));
+        let readers = Readers::start(&wal, 2, 1, &deliveries).unwrap();
+        for _ in 0..3000 {
+            deliveries.appended(wal.append(b"record").unwrap().as_u64());
+        }
+        wal.sync().unwrap();
+        let report = readers.finish().unwrap();
+        assert_eq!((report.records, report.overtaken), (9000, 0));
+        assert!(report.catch_up.is_some());
+        assert!((3 * 20..3 * 100).contains(&report.latencies.count()), "{report:?}");
+        assert!(wal.consumers().is_empty(), "they are removed");
+        drop(deliveries);
+        wal.close().unwrap();
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+}
