@@ -206,9 +206,9 @@ fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// The module of a file of src/: its folder's name, or its own.
-fn module(file: &Path) -> String {
-    let inside = file.strip_prefix(root().join("src")).unwrap();
+/// The module of a file: the name of its folder, or its own.
+fn module(file: &Path, crate_dir: &str) -> String {
+    let inside = file.strip_prefix(root().join(crate_dir)).unwrap();
     let first = inside.components().next().unwrap().as_os_str().to_str().unwrap();
     first.trim_end_matches(".rs").to_owned()
 }
@@ -245,33 +245,48 @@ fn imports(text: &str) -> Vec<String> {
     found
 }
 
-#[test]
-fn imports_go_up_the_code_map_and_never_down() {
-    let map = code_map();
+/// Imports of a crate's files that do not go to a module of the same or a higher row.
+fn wrong_imports(crate_dir: &str, map: &HashMap<String, usize>) -> Vec<String> {
     let mut files = Vec::new();
-    sources(&root().join("src"), &mut files);
+    sources(&root().join(crate_dir), &mut files);
     let mut wrong = Vec::new();
     for file in files.iter().filter(|file| !is_test(file)) {
-        let module = module(file);
-        if module == "lib" {
+        let module = module(file, crate_dir);
+        if module == "lib" || module == "main" {
             continue;
         }
         let Some(place) = map.get(&module) else {
-            wrong.push(format!("{module} is not in the code map"));
+            wrong.push(format!("{module} is not in the table of modules"));
             continue;
         };
         for import in imports(&fs::read_to_string(file).unwrap()) {
-            match map.get(&import) {
-                Some(above) if above < place || import == module => {}
-                Some(above) if above == place => {}
-                _ => wrong.push(format!("{} imports {import}", file.display())),
+            if map.get(&import).is_none_or(|row| row > place) {
+                wrong.push(format!("{} imports {import}", file.display()));
             }
         }
     }
+    let modules: Vec<String> = files.iter().map(|file| module(file, crate_dir)).collect();
+    let gone = map.keys().filter(|name| !modules.contains(name));
+    wrong.extend(gone.map(|name| format!("{name} is in the table of modules, not in {crate_dir}")));
+    wrong
+}
+
+#[test]
+fn imports_go_up_the_code_map_and_never_down() {
+    let wrong = wrong_imports("src", &code_map());
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    let modules: Vec<String> = files.iter().map(|file| module(file)).collect();
-    let gone: Vec<&String> = map.keys().filter(|name| !modules.contains(name)).collect();
-    assert!(gone.is_empty(), "in the code map and not in src/: {gone:?}");
+}
+
+#[test]
+fn imports_of_loadgen_go_up_the_table_in_its_documentation() {
+    // The published package does not have it.
+    let Ok(text) = fs::read_to_string(root().join("loadgen/src/lib.rs")) else { return };
+    let rows = text.lines().filter_map(|line| line.strip_prefix("//! | `"));
+    let names = rows.map(|row| row.split('`').next().unwrap().to_owned());
+    let map: HashMap<String, usize> = names.enumerate().map(|(row, name)| (name, row)).collect();
+    assert!(map.len() > 10, "the table was not found");
+    let wrong = wrong_imports("loadgen/src", &map);
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]
