@@ -1,4 +1,4 @@
-//! What can go wrong, as types.
+//! Error types.
 
 use std::io;
 use std::path::PathBuf;
@@ -9,12 +9,12 @@ use crate::lsn::Lsn;
 /// The result of most operations on a log.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why an operation on a log failed. Cheap to clone: one failure is handed to every waiter.
+/// Why an operation on a log failed. A clone is cheap: every waiter gets the same failure.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The ring has no room at the moment, or the segment that comes next is not prepared yet, and the call must not
-    /// block. Nothing was appended; try again once the device has caught up, or call the blocking form.
+    /// The ring has no room, or the next segment is not prepared yet, and the call must not block.
+    /// Nothing was appended. Retry once the device has caught up, or call the blocking form.
     #[error("the ring is full: retry later, use the blocking append, or raise ring_capacity")]
     RingFull,
     /// The record does not fit. Nothing was appended.
@@ -22,17 +22,17 @@ pub enum Error {
         "a record of {len} bytes is larger than max_record_size, {max} bytes: split it, or open with a larger one"
     )]
     RecordTooLarge {
-        /// Bytes that the record (for a batch: all of it with its item headers) would take.
+        /// Bytes that the record would take. For a batch: all its records with their item headers.
         len: usize,
-        /// The largest that this log takes.
+        /// Bytes of the largest record that this log takes.
         max: usize,
     },
     /// A batch must hold at least one record. Nothing was appended.
     #[error("a batch must hold at least one record")]
     EmptyBatch,
-    /// A write or a sync failed earlier, or the I/O thread panicked. Nothing is retried: what was
-    /// not acknowledged by then is indeterminate until the log is opened again.
-    #[error("the log is poisoned ({cause}): close it, mend the cause and open it again")]
+    /// A write or a sync failed earlier, or the I/O thread panicked. Nothing is retried. Records
+    /// not acknowledged by then are indeterminate until the log is opened again.
+    #[error("the log is poisoned ({cause}): close it, fix the cause and open it again")]
     Poisoned {
         /// The first failure.
         cause: Arc<Failure>,
@@ -40,24 +40,24 @@ pub enum Error {
     /// The log was closed.
     #[error("the log is closed; open it again to go on")]
     Closed,
-    /// There is no room for the next segment. Nothing was appended and nothing is lost; appends
-    /// work again by themselves once there is room.
+    /// There is no room for the next segment. Nothing was appended and nothing is lost. Appends
+    /// resume by themselves once there is room.
     #[error(
         "no space for the next segment: free space in the log's filesystem or allow retention to \
          remove old segments; appending resumes by itself"
     )]
     NoSpace,
-    /// A segment cannot be prepared or removed for a cause that may pass: too few file descriptors, too little memory, a
-    /// permission that is missing. Nothing was appended and nothing is lost; the log tries on, and appends work again by
-    /// themselves once the cause is gone.
+    /// A segment cannot be prepared or removed, for a cause that may pass: too few file
+    /// descriptors, too little memory, a missing permission. Nothing was appended and nothing is
+    /// lost. The log retries, and appends resume by themselves once the cause is gone.
     #[error(
-        "{path} cannot be prepared or removed ({source}): remove the cause, or raise the limit; the log tries on, and \
+        "{path} cannot be prepared or removed ({source}): remove the cause, or raise the limit; the log retries, and \
          appending resumes by itself"
     )]
     Obstructed {
         /// The file, or the directory.
         path: PathBuf,
-        /// The last error.
+        /// The error of the last attempt.
         source: Arc<io::Error>,
     },
     /// Another writer has this directory and prefix open.
@@ -65,36 +65,36 @@ pub enum Error {
     Locked {
         /// The lock file.
         path: PathBuf,
-        /// The holder's process id, where it could be read.
+        /// The process id of the writer that holds the lock, if it could be read.
         pid: Option<u32>,
     },
-    /// Durable data was damaged, or a file that must be there is not.
+    /// Durable data was damaged, or a required file is missing.
     #[error("corruption in {segment} at offset {offset} (LSN {lsn}): {reason}")]
     Corruption {
         /// Name of the segment file.
         segment: String,
-        /// Bytes from the start of the file.
+        /// Bytes from the start of the file to the damage.
         offset: u64,
-        /// The same place as a position in the log.
+        /// The position of the damage in the log.
         lsn: Lsn,
-        /// What was found.
+        /// The kind of damage.
         reason: &'static str,
     },
-    /// The position lies below the oldest that is still kept.
+    /// The position lies below the oldest position that is kept.
     #[error("that position was removed by retention; the oldest kept is {oldest}")]
     Pruned {
         /// The oldest position that can be read.
         oldest: Lsn,
     },
-    /// The position was never given to a record: waiting for it would never end.
+    /// The position was never assigned to a record. Waiting for it would never end.
     #[error("nothing was appended at {lsn}; the log ends at {end}")]
     NotAppended {
         /// The position asked for.
         lsn: Lsn,
-        /// The first position not yet given out.
+        /// The first position that is not assigned yet.
         end: Lsn,
     },
-    /// The position is not yet durable, so that it cannot be read.
+    /// The position is not durable yet and cannot be read.
     #[error("{lsn} is not durable yet, the durable end is {durable_end}; wait for it first")]
     NotDurable {
         /// The position asked for.
@@ -102,48 +102,48 @@ pub enum Error {
         /// The first position that is not durable.
         durable_end: Lsn,
     },
-    /// No record starts at that position.
+    /// No record starts at the position.
     #[error("no record starts at {lsn}; a reader from there finds the next one")]
     NoRecord {
         /// The position asked for.
         lsn: Lsn,
     },
-    /// The position was made void by [`Wal::truncate_after`](crate::Wal::truncate_after), as was
-    /// everything from `from` up to `to`.
+    /// [`Wal::truncate_after`](crate::Wal::truncate_after) made the position void, with everything
+    /// from `from` up to `to`.
     #[error("positions from {from} up to {to} were cut out of the log by truncate_after")]
     Truncated {
         /// The first void position.
         from: Lsn,
-        /// Where the log goes on.
+        /// The position at which the log continues.
         to: Lsn,
     },
-    /// The position lies inside a batch, which is kept or cut as a whole. Nothing was cut.
+    /// The position lies inside a batch. A batch is kept or cut as a whole. Nothing was cut.
     #[error("{lsn} lies inside a batch, which is cut as a whole: cut at its first record, {first}")]
     InsideBatch {
         /// The position asked for.
         lsn: Lsn,
-        /// The batch's first record.
+        /// The position of the batch's first record.
         first: Lsn,
     },
-    /// A consumer's name must make a plain file name.
+    /// The consumer's name does not make a plain file name.
     #[error("{name:?} is no consumer's name: 1 to 64 of A-Z, a-z, 0-9, - and _")]
     ConsumerName {
-        /// As given.
+        /// The name as given.
         name: String,
     },
-    /// The consumer's name and the log's prefix together make a longer file name than filesystems take.
+    /// The consumer's name and the log's prefix make a file name longer than filesystems accept.
     #[error(
         "the consumer's name {name:?} and the log's prefix together make a file name of more than 255 \
          bytes: with this prefix a consumer's name has at most {longest} bytes"
     )]
     ConsumerNameTooLong {
-        /// As given.
+        /// The name as given.
         name: String,
-        /// Bytes that fit.
+        /// Bytes that a name may have with this prefix.
         longest: usize,
     },
-    /// A file has the name that one of the log's would get, or one that the filesystem takes for the
-    /// same: some ignore case. Nothing was changed.
+    /// A file has the name that one of the log's files would get. A filesystem that ignores case
+    /// may take a different name for the same one. Nothing was changed.
     #[error(
         "{path} exists, under this name or under one that the filesystem takes for the same, as it may \
          ignore case: choose a prefix, or a consumer's name, that differs in more than that"
@@ -152,10 +152,10 @@ pub enum Error {
         /// The file that was to be created.
         path: PathBuf,
     },
-    /// The consumer is attached already: a name has one [`Consumer`](crate::Consumer) at a time.
+    /// The consumer is attached already. A name has one [`Consumer`](crate::Consumer) at a time.
     #[error("the consumer {name} is attached already; drop it first")]
     ConsumerInUse {
-        /// Its name.
+        /// The consumer's name.
         name: String,
     },
     /// There is no consumer of that name.
@@ -164,87 +164,89 @@ pub enum Error {
         /// The name asked for.
         name: String,
     },
-    /// What is committed stays committed; `seek` goes back.
+    /// The record lies below the position that the consumer has committed. `seek` moves the
+    /// position back.
     #[error("{lsn} lies below the consumer's position, {position}; seek goes back")]
     ConsumerBackwards {
-        /// The record that was to be committed.
+        /// The position of the record.
         lsn: Lsn,
-        /// Where the consumer is.
+        /// The consumer's position.
         position: Lsn,
     },
-    /// Neither of the two places in which a consumer's position, or that of the hook on sealed segments, is stored is
-    /// sound.
+    /// The position of a consumer, or of the hook on sealed segments, is damaged: neither of its
+    /// two stored copies is valid.
     #[error(
-        "the position in {file} is damaged, or of another log: restore the file, or remove it, and whoever it \
-         belongs to begins at the oldest record that is kept by then"
+        "the position in {file} is damaged, or of another log: restore the file, or remove it: its owner \
+         then starts at the oldest record that is kept"
     )]
     ConsumerDamaged {
-        /// The file.
+        /// The file that stores the position.
         file: PathBuf,
     },
-    /// A consumer has done with records that were to be cut. Nothing was cut.
+    /// A consumer has consumed records that the cut would remove. Nothing was cut.
     #[error("the consumer {name} is at {position}, beyond the cut; seek it back first")]
     Consumed {
-        /// Its name.
+        /// The consumer's name.
         name: String,
-        /// Where it is.
+        /// The consumer's position.
         position: Lsn,
     },
-    /// The segment was written by a newer version, or with features this one does not know.
+    /// A newer version wrote the segment, or the segment has features that this version does not
+    /// know.
     #[error("{segment} cannot be read by this version: {what}; use a newer ringwal")]
     Unsupported {
         /// Name of the segment file.
         segment: String,
-        /// What is not known.
+        /// The unknown version or feature.
         what: String,
     },
-    /// The segment belongs to another log: its id differs from that of the segments before it.
+    /// The segment belongs to another log: its id differs from that of the earlier segments.
     #[error("{segment} belongs to another log; move it out of the directory")]
     ForeignSegment {
         /// Name of the segment file.
         segment: String,
     },
-    /// The log's records are of another form than the application asked for, with
+    /// The application version of the log differs from the one asked for with
     /// [`WalBuilder::application_version`](crate::WalBuilder::application_version).
     #[error(
         "the log's application version is {found}, not {expected}: convert it, or open it without \
          application_version to read it"
     )]
     ApplicationVersion {
-        /// The log's; 0 if it was made without one.
+        /// The log's version. 0 if the log was created without one.
         found: u32,
-        /// What was asked for.
+        /// The version asked for.
         expected: u32,
     },
     /// An option is out of its range.
     #[error("invalid options: {0}")]
     Options(#[from] OptionsError),
-    /// The backend that was asked for cannot run here.
+    /// The requested backend cannot run here.
     #[error("the {backend} backend cannot run here: {reason}")]
     BackendUnavailable {
         /// The backend asked for.
         backend: &'static str,
-        /// Why, and what to do.
+        /// Why the backend cannot run, and what to do.
         reason: String,
     },
-    /// An operating system call failed before the log was running, or while reading.
+    /// A system call failed before the log was running, or during a read.
     #[error("cannot {op} {path}: {source}")]
     Io {
-        /// What was tried.
+        /// The operation that failed.
         op: &'static str,
-        /// On which file.
+        /// The file of the operation.
         path: PathBuf,
-        /// The system's answer.
+        /// The error of the system.
         source: Arc<io::Error>,
     },
-    /// The call would wait for the thread that it was made from: it came from a waker or from a
-    /// callback on the I/O thread.
+    /// The call would wait for its own thread. A waker or a callback made it on one of the log's
+    /// threads.
     #[error("a blocking call on the I/O thread would wait for itself; move it to another thread")]
     WouldDeadlock,
     /// The call came from inside the closure of `append_with`.
     #[error("a log was called from inside append_with's closure; call it before or after")]
     Reentrant,
-    /// The process was forked after the log was opened; only the parent may use it.
+    /// The process was forked after the log was opened. Only the parent may use the log.
     #[error("this log was opened before fork(); open another in the child")]
     Forked,
 }
@@ -271,7 +273,7 @@ impl Error {
         Error::Corruption { segment: segment.into(), offset, lsn: Lsn::new(lsn), reason }
     }
 
-    /// Whether the same call may succeed later without anything being changed by the caller.
+    /// Whether the same call may succeed later without a change by the caller.
     ///
     /// ```
     /// assert!(ringwal::Error::RingFull.is_transient());
@@ -283,7 +285,7 @@ impl Error {
     }
 }
 
-/// For functions that return [`io::Error`]: of the kind that fits best, with the error inside.
+/// Converts to the [`io::Error`] of the kind that fits best, with this error inside.
 ///
 /// ```
 /// let full: std::io::Error = ringwal::Error::NoSpace.into();
@@ -332,8 +334,8 @@ impl From<Error> for io::Error {
 pub enum FailureKind {
     /// A write, a sync or another operation failed, or a thread of the log panicked.
     Operation,
-    /// The lock file was removed or replaced while the log was open, so that another writer can come.
-    /// Everything acknowledged is durable.
+    /// The lock file was removed or replaced while the log was open, so that another writer can
+    /// open the log. Every acknowledged record is durable.
     LockLost,
 }
 
@@ -341,13 +343,13 @@ pub enum FailureKind {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Failure {
-    /// Which kind it is of, for a program that reacts to it.
+    /// The kind of failure, for a program that reacts to it.
     pub kind: FailureKind,
-    /// What failed.
+    /// The operation that failed.
     pub op: &'static str,
-    /// The system's error number, where there was one.
+    /// The error number of the system, if there was one.
     pub os_error: Option<i32>,
-    /// The error in words.
+    /// The error as text.
     pub detail: String,
 }
 
@@ -368,16 +370,16 @@ impl std::fmt::Display for Failure {
     }
 }
 
-/// An option, or two options together, that cannot work.
+/// An option, or a combination of two options, that cannot work.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum OptionsError {
-    /// The prefix would not make a plain file name.
+    /// The prefix does not make a plain file name.
     #[error("prefix {prefix:?} {why}")]
     Prefix {
-        /// As given.
+        /// The prefix as given.
         prefix: String,
-        /// What is wrong with it.
+        /// The fault of the prefix.
         why: &'static str,
     },
     /// A number is out of its range.
@@ -385,27 +387,27 @@ pub enum OptionsError {
     Range {
         /// The builder method.
         option: &'static str,
-        /// As given.
+        /// The value as given.
         value: u64,
-        /// The range in words.
+        /// The accepted range as text.
         must: String,
     },
-    /// The mode of the files holds more than permissions, or locks their owner out.
+    /// The mode has bits that are no permissions, or denies its owner reading or writing.
     #[error("{option} is {mode:#o}, but must be {must}")]
     Mode {
         /// The builder method.
         option: &'static str,
-        /// As given.
+        /// The mode as given.
         mode: u32,
-        /// What is accepted, in words.
+        /// The accepted modes as text.
         must: String,
     },
-    /// A duration that must not be zero is zero.
+    /// A duration is zero that must be longer.
     #[error("{option} must be longer than zero; {instead}")]
     ZeroDuration {
         /// The builder method.
         option: &'static str,
-        /// What to do for what was probably meant.
+        /// The setting to use instead.
         instead: &'static str,
     },
 }
@@ -416,12 +418,12 @@ pub enum ReplayError<E> {
     /// The log could not be read.
     #[error(transparent)]
     Log(#[from] Error),
-    /// The function that was called for each record refused one.
+    /// The caller's function rejected a record.
     #[error("the record at {lsn} was refused: {error}")]
     Apply {
-        /// The record.
+        /// The position of the rejected record.
         lsn: Lsn,
-        /// What the function returned.
+        /// The error that the function returned.
         error: E,
     },
 }

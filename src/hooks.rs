@@ -1,4 +1,4 @@
-//! The user's code that a log calls: what it is told, and how the settings hold it.
+//! User code that a log calls: its arguments, and how the settings hold it.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::lsn::Lsn;
 use crate::sys::sync::Mutex;
 
-/// What a stalled log waits for.
+/// The operation for which a stalled log waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StallKind {
@@ -16,7 +16,8 @@ pub enum StallKind {
     Write,
     /// The sync of one or more groups.
     Sync,
-    /// Preparing or removing a segment file. Appends go on while there is another one.
+    /// The preparation or removal of a segment file. Appends continue while another segment is
+    /// prepared.
     Segment,
 }
 
@@ -30,19 +31,21 @@ impl fmt::Display for StallKind {
     }
 }
 
-/// An operation that takes longer than [`WalBuilder::stall_threshold`](crate::WalBuilder::stall_threshold).
+/// An operation that takes longer than
+/// [`WalBuilder::stall_threshold`](crate::WalBuilder::stall_threshold).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stall {
-    /// What the log waits for.
+    /// The operation for which the log waits.
     pub kind: StallKind,
-    /// How long it has waited at least: the true time is up to a quarter of the threshold more.
+    /// The least time of the stall so far. The true time is up to a quarter of the threshold
+    /// longer.
     pub lasted: Duration,
-    /// The operation has ended, well or not. If not, the log is poisoned by now or soon.
+    /// Whether the operation has ended. If it failed, the log is poisoned now or soon.
     pub over: bool,
 }
 
-/// What the builder's `on_stall` was given.
+/// The function given to the builder's `on_stall`.
 #[derive(Clone)]
 pub(crate) struct OnStall(pub(crate) Arc<dyn Fn(&Stall) + Send + Sync>);
 
@@ -56,19 +59,19 @@ impl fmt::Debug for OnStall {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SealedSegment {
-    /// The file. Copy it: it is not to be changed or moved.
+    /// The path of the segment file. The hook may copy the file and must not change or move it.
     pub path: PathBuf,
-    /// The first position in it.
+    /// The first position in the segment.
     pub base: Lsn,
-    /// The first position behind it: the base of the next.
+    /// The first position after the segment: the base of the next one.
     pub end: Lsn,
 }
 
-/// What the hook says when it fails.
+/// The error that a failed hook returns.
 pub(crate) type HookError = Box<dyn std::error::Error + Send + Sync>;
 type Hook = Box<dyn FnMut(&SealedSegment) -> std::result::Result<(), HookError> + Send>;
 
-/// As the builder holds it: builders can be cloned, the hook cannot.
+/// The hook as the builder holds it: a builder can be cloned, the hook cannot.
 #[derive(Clone)]
 pub(crate) struct OnSealed(pub(crate) Arc<Mutex<Hook>>);
 

@@ -1,5 +1,6 @@
-//! A write-ahead log for servers on Linux: producers append to a lock-free ring, one I/O thread turns
-//! it into group commits through io_uring, and what was acknowledged survives power loss.
+//! A write-ahead log for servers on Linux. Producers append to a lock-free ring. One I/O thread
+//! writes the ring as group commits through io_uring. Every acknowledged record survives power
+//! loss.
 //!
 //! ```
 //! use ringwal::Wal;

@@ -1,16 +1,16 @@
 //! Positions in the log.
 //!
-//! 1. An [`Lsn`] is an address in the log's 64-bit address space, not a counter: it names a segment
-//!    and an offset in it by subtraction.
-//! 2. Later records have greater LSNs. A position is never given to a second record, except that
-//!    positions of records that were never acknowledged may be given out again after a crash.
+//! 1. An [`Lsn`] is an address in the log's 64-bit address space, not a counter. A subtraction
+//!    gives the segment and the offset in it.
+//! 2. Later records have greater LSNs. A position is never assigned to a second record, with one
+//!    exception: after a crash, positions of unacknowledged records may be assigned again.
 
 use std::fmt;
 
 /// The address of a record in the log.
 ///
-/// Strictly increasing in the order of the log. Not dense: two neighbours differ by the size that
-/// the first takes on disk, more at the start of a group or of a segment.
+/// LSNs increase strictly in the order of the log. They are not dense: two neighbours differ by the
+/// size of the first on disk, and by more at the start of a group or segment.
 ///
 /// ```
 /// use ringwal::Lsn;
@@ -21,22 +21,23 @@ use std::fmt;
 pub struct Lsn(u64);
 
 impl Lsn {
-    /// The position before every record. Readers take it for "from the oldest record on".
+    /// The position before every record. A reader from here starts at the oldest record.
     pub const ZERO: Lsn = Lsn(0);
 
-    /// The position with this address, as stored by the caller earlier. Range: all of `u64`.
+    /// The position with this address, as the caller stored it earlier. Range: all of `u64`.
     #[must_use]
     pub const fn new(address: u64) -> Self {
         Lsn(address)
     }
 
-    /// The address as a number, to be stored elsewhere.
+    /// The address as a number, for the caller to store.
     #[must_use]
     pub const fn as_u64(self) -> u64 {
         self.0
     }
 
-    /// From where the record after the one at this position is found: to be kept with what has been applied.
+    /// The position from which a reader finds the record after this one. Store it with the applied
+    /// state.
     ///
     /// ```
     /// # let dir = std::env::temp_dir().join(format!("ringwal-doc-next-{}", std::process::id()));
@@ -57,13 +58,13 @@ impl Lsn {
 impl std::str::FromStr for Lsn {
     type Err = std::num::ParseIntError;
 
-    /// What `Display` writes: the address as a decimal number.
+    /// Parses the form that `Display` writes: the address as a decimal number.
     fn from_str(s: &str) -> Result<Self, Self::Err> {
         s.parse().map(Lsn)
     }
 }
 
-/// As a number. Feature `serde`.
+/// Serializes the address as a number. Feature `serde`.
 #[cfg(feature = "serde")]
 impl serde::Serialize for Lsn {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -103,7 +104,7 @@ impl From<Lsn> for u64 {
     }
 }
 
-/// `n` rounded up to a multiple of `a`, a power of two. Callers bound `n` far below `u64::MAX`.
+/// Rounds `n` up to a multiple of `a`, a power of two. Callers bound `n` far below `u64::MAX`.
 pub(crate) const fn align_up(n: u64, a: u64) -> u64 {
     (n + a - 1) & !(a - 1)
 }

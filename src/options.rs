@@ -1,4 +1,4 @@
-//! Settings of a log, and the one place where they are checked.
+//! Settings of a log, and their one check.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,31 +9,32 @@ use crate::format::{GROUP_HEADER, MAX_GROUP, MAX_SEGMENT, RECORD_HEADER};
 use crate::hooks::{OnSealed, OnStall};
 use crate::lsn::align_up;
 
-/// When appended records are made durable without being asked for.
+/// When the log makes appended records durable without a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
-    /// Every group commit is synced. The default.
+    /// The log syncs every group. The default.
     EveryGroup,
-    /// Groups are written at once and synced together, once in this time. Longer than zero.
+    /// The log writes groups at once and syncs them together, once per this duration. Longer than
+    /// zero.
     Interval(Duration),
-    /// Groups are written at once and synced when `sync`, `wait_durable` or `append_durable` ask
-    /// for it, when a segment is full, and at close.
+    /// The log writes groups at once. It syncs when `sync`, `wait_durable` or `append_durable`
+    /// asks, when a segment is full, and at close.
     Manual,
 }
 
-/// Which backend does the I/O.
+/// The backend that does the I/O.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BackendChoice {
-    /// io_uring where it works in the log's directory, `std::fs` elsewhere. The default.
+    /// io_uring where it works in the log's directory, otherwise `std::fs`. The default.
     Auto,
-    /// io_uring, or an error that says why not.
+    /// io_uring, or an error with the reason why it cannot run.
     IoUring,
     /// `std::fs`: `pwrite` and `fdatasync` on the I/O thread.
     Std,
-    /// Writes no record anywhere, and says that all are durable: what the engine costs when the
-    /// device costs nothing. For measurements only, in a directory of its own; the log cannot be
-    /// read. Only with the feature `discard`.
+    /// Writes no record, and reports every record as durable. This measures the engine without a
+    /// device. For measurements only, in a directory of its own: the log cannot be read. Needs the
+    /// feature `discard`.
     #[cfg(feature = "discard")]
     Discard,
 }
@@ -42,10 +43,10 @@ pub enum BackendChoice {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CommitMethod {
-    /// Let the log choose. It begins with the linked fsync, which is right on every device, times both
-    /// in a scratch file in the background, and goes over to DSYNC if that is faster here and the
-    /// device is seen to flush for it. The verdict is kept in `<prefix>.commit` for this device and
-    /// kernel. The default.
+    /// The log chooses. It starts with the linked fsync, which is correct on every device. It times
+    /// both methods in a scratch file in the background. It changes to DSYNC if DSYNC is faster and
+    /// the device is seen to flush for it. The file `<prefix>.commit` stores the verdict for this
+    /// device and kernel. The default.
     Auto,
     /// A write with a linked `fdatasync`.
     LinkedFsync,
@@ -76,7 +77,7 @@ impl FromStr for CommitMethod {
     }
 }
 
-/// As the builder collects them. `None`: derived from the others.
+/// The settings as the builder collects them. `None`: derived from the other settings.
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
     pub(crate) prefix: String,
@@ -98,9 +99,9 @@ pub(crate) struct Options {
     pub(crate) stall_threshold: Duration,
     pub(crate) on_stall: Option<OnStall>,
     pub(crate) on_sealed: Option<OnSealed>,
-    /// Permission bits of the log's files. `None`: 0600 for those that are created.
+    /// Permission bits of the log's files. `None`: created files get 0600.
     pub(crate) file_mode: Option<u32>,
-    /// A repair has taken the first segments away.
+    /// Whether a repair has removed the first segments.
     pub(crate) front_was_taken: bool,
 }
 
@@ -132,19 +133,19 @@ impl Default for Options {
     }
 }
 
-/// Sizes that follow from the options and from the block size of the log's filesystem.
+/// Sizes derived from the options and from the block size of the log's filesystem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Geometry {
     pub(crate) block: u32,
     pub(crate) segment_size: u64,
-    /// Bytes of one ring buffer, and so of the largest group.
+    /// Bytes of one ring buffer, which is also the largest group.
     pub(crate) buffer: u32,
     /// Number of ring buffers, a power of two.
     pub(crate) buffers: usize,
     pub(crate) max_record: usize,
 }
 
-/// What the kernel needs to end a killed process, many times over.
+/// A kernel needs far less than this to end a killed process.
 pub(crate) const DEFAULT_LOCK_WAIT: Duration = Duration::from_secs(2);
 const DEFAULT_RING: usize = 8 << 20;
 const DEFAULT_BUFFERS: usize = 8;
@@ -152,7 +153,7 @@ const MAX_BUFFERS: usize = 1024;
 pub(crate) const DEFAULT_PREFIX: &str = "wal";
 const MAX_PREFIX: usize = 200;
 
-/// What a record takes beside its payload, at most, in a group of its own.
+/// Bytes that a record takes beside its payload, at most, in a group of its own.
 pub(crate) const RECORD_OVERHEAD: usize = GROUP_HEADER as usize + RECORD_HEADER + 7;
 
 fn range(option: &'static str, value: u64, must: impl Into<String>) -> OptionsError {
@@ -160,7 +161,7 @@ fn range(option: &'static str, value: u64, must: impl Into<String>) -> OptionsEr
 }
 
 impl Options {
-    /// Checks what does not depend on the filesystem.
+    /// Checks the settings that do not depend on the filesystem.
     pub(crate) fn validate(&self) -> Result<(), OptionsError> {
         validate_prefix(&self.prefix)?;
         self.file_mode.map_or(Ok(()), validate_mode)?;
@@ -191,7 +192,7 @@ impl Options {
             let must = "at least 2: the active segment and the one prepared ahead";
             return Err(range("max_segments", n as u64, must));
         }
-        // The sizes first: what follows adds to them.
+        // The sizes come first: later checks add to them.
         self.geometry(4096)?;
         if let Some(n) = self.max_total_bytes
             && n < 2 * self.segment_size
@@ -206,7 +207,7 @@ impl Options {
         Ok(())
     }
 
-    /// The sizes for a filesystem with this block size.
+    /// Derives the sizes for a filesystem with this block size.
     pub(crate) fn geometry(&self, block: u32) -> Result<Geometry, OptionsError> {
         let b = u64::from(block);
         let size = self.segment_size;
@@ -232,7 +233,8 @@ impl Options {
         if ring > 1 << 36 {
             return Err(range("ring_capacity", ring, "at most 64 GiB"));
         }
-        // A segment is left when less than a whole buffer remains: small buffers waste less of it.
+        // The log leaves a segment when less than a whole buffer remains. Small buffers waste less
+        // of it.
         let by_segment = room / 4 / b * b;
         let by_ring = ring / DEFAULT_BUFFERS as u64 / b * b;
         let buffer = by_segment.min(by_ring).min(u64::from(MAX_GROUP)).max(b).max(needed);
@@ -342,8 +344,8 @@ mod tests {
         assert!(with(|o| o.durability = Durability::Interval(Duration::ZERO)).is_err());
     }
 
-    /// One value, or a pair of values, at the ends of the ranges of every option: a refusal or sizes that
-    /// keep what the engine relies on, and no overflow.
+    /// Sets one option, or two, to the ends of their ranges. Each case is rejected, or gives sizes
+    /// on which the engine can rely, without overflow.
     #[test]
     fn every_option_at_its_bounds_and_with_every_other_is_refused_or_sound() {
         let steps = every_step();
@@ -405,7 +407,7 @@ mod tests {
         steps
     }
 
-    /// What the engine relies on.
+    /// Checks the relations on which the engine relies.
     fn check(name: &str, options: &Options, g: &Geometry) {
         let (block, buffer) = (u64::from(g.block), u64::from(g.buffer));
         assert!(g.segment_size == options.segment_size && g.segment_size <= MAX_SEGMENT, "{name}");

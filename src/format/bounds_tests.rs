@@ -1,5 +1,5 @@
-//! The "valid if and only if" lists of docs/format.md, each condition at its bounds and behind a right
-//! checksum: the last value that passes and the first that does not.
+//! The "valid if and only if" lists of docs/format.md. Each condition is tested at its bounds and
+//! after a correct checksum: the last accepted value and the first rejected one.
 
 use super::*;
 
@@ -88,7 +88,7 @@ fn group_headers_are_valid_up_to_their_bounds_and_no_further() {
 
 #[test]
 fn reserved_bytes_of_a_group_header_are_zero() {
-    // Behind them, what is larger than any position.
+    // After them, values larger than any position.
     for at in (104..112).chain([119]).chain(120..128) {
         let mut b = [0; GROUP_HEADER as usize];
         GroupHeader { log_id: ID, ..GroupHeader::nothing(LSN) }.encode(&mut b);
@@ -110,7 +110,7 @@ fn the_tag_is_the_low_half_of_the_counter() {
 
 #[test]
 fn the_hash_is_the_one_of_the_format() {
-    // By a calculation of its own, from docs/format.md.
+    // Calculated independently, from docs/format.md.
     let h = GroupHeader { log_id: ID, ..GroupHeader::nothing(LSN) };
     assert_eq!(h.link().hash, 0x7B14_F6E2_80DA_A481);
 }
@@ -197,7 +197,7 @@ fn unknown_features_are_all_named() {
     assert_eq!(found, Err(HeaderInvalid::Version(257)));
 }
 
-/// A data record of these bytes, with a right checksum, whatever the flags and the padding are.
+/// A data record of these bytes with a correct checksum, whatever the flags and the padding are.
 fn record(payload: &[u8], flags: u8, padding: u8) -> Vec<u8> {
     let mut b = vec![padding; stored_size(payload.len()) as usize];
     put(&mut b, RECORD_HEADER, payload);
@@ -226,7 +226,7 @@ fn records_are_valid_up_to_their_bounds_and_no_further() {
         let found = decode_record(&dirty, LSN, &seed, Some(3)).map(|r| r.stored);
         let expected = if padded { Err(RecordInvalid::Padding) } else { Ok(dirty.len()) };
         assert_eq!(found, expected);
-        // Without an expected tag the one in the record is taken, and summed.
+        // Without an expected tag, decoding takes and sums the tag of the record.
         let mut other = whole;
         assert!(decode_record(&other, LSN, &seed, None).is_ok());
         other[10] ^= 1;
@@ -243,7 +243,7 @@ fn no_length_that_a_file_may_state_wraps_or_reads_past_the_end() {
         assert_eq!(item_size(length), (bytes + ITEM_HEADER as u64).next_multiple_of(8));
         assert_eq!(stored_size(length), (bytes + RECORD_HEADER as u64).next_multiple_of(8));
     }
-    // As the record's length and, behind a right checksum, as an item's.
+    // As the length of the record and, with a correct checksum, as the length of an item.
     for length in [40, u32::MAX - 15, u32::MAX - 14, u32::MAX - 7, u32::MAX - 1, u32::MAX] {
         let mut b = vec![0; BATCH_HEADER + item_size(8) as usize];
         put(&mut b, RECORD_HEADER, &1_u32.to_le_bytes());
@@ -273,7 +273,7 @@ fn items_are_laid_out_as_the_format_says() {
     assert_eq!(b[BATCH_HEADER..at], *b"\x03\0\0\0\x10\0\0\0abc\0\0\0\0\0");
     assert_eq!(b[at..], *b"\x08\0\0\0\x20\0\0\x0012345678");
     assert_eq!(locate_item(b[at..].first_chunk().unwrap()), at as u64);
-    // Padding of an item, its distance and its length are checked behind a right checksum.
+    // An item's padding, distance and length are checked after a correct checksum.
     for change in [BATCH_HEADER + 11, BATCH_HEADER + 4, BATCH_HEADER, at + 4, at, at + 1] {
         let mut bad = b.clone();
         bad[change] ^= 1;

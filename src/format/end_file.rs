@@ -1,7 +1,8 @@
 //! The end file's content: how far a log is durable, as its writer states it.
 //!
 //! ```text
-//!   0 magic 4 | 4 CRC 4 | 8 log id 16 | 24 boot id 16 | 40 durable end 8 | 48 newest cut 8 | 56 keeper 8
+//!   0 magic 4 | 4 CRC 4 | 8 log id 16 | 24 boot id 16 | 40 durable end 8
+//!  48 newest cut 8 | 56 keeper 8
 //! ```
 
 use super::{ADDRESS_SPACE, put, u32_at, u64_at};

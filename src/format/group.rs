@@ -7,11 +7,11 @@
 //! 112 last cut 8 | 120 cut from 8
 //! ```
 //!
-//! A header is valid if and only if: magic and CRC; LSN and log id as the place demands; flags known
-//! and reserved bytes zero; the used length from 128 to max group and, padded, inside the segment;
-//! a control group is empty; durable end and oldest not above the LSN; the previous group below it
-//! or both link fields zero; the last cut below the LSN or zero; cut from with CUT below the LSN and
-//! not zero, without zero.
+//! A header is valid if and only if: magic and CRC; LSN and log id as the place demands; flags
+//! known and reserved bytes zero; the used length from 128 to max group and, padded, inside the
+//! segment; a control group is empty; durable end and oldest not above the LSN; the previous group
+//! below it or both link fields zero; the last cut below the LSN or zero; cut from with CUT below
+//! the LSN and not zero, without zero.
 
 use super::{SegmentHeader, put, u32_at, u64_at};
 use crate::lsn::align_up;
@@ -21,7 +21,7 @@ pub(crate) const GROUP_HEADER: u32 = 128;
 const LEN: usize = GROUP_HEADER as usize;
 const MAGIC: [u8; 4] = *b"RWGp";
 
-/// What a control group is for. A data group has none, or CUT: any group may make a cut.
+/// The purpose of a control group. A data group has no flag, or CUT: any group may make a cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Flags(pub(crate) u32);
 
@@ -38,7 +38,7 @@ impl Flags {
         Flags(self.0 | other.0)
     }
 
-    /// A group with these holds no records.
+    /// Whether a group with these flags holds no records.
     fn is_control(self) -> bool {
         self.0 & !Flags::CUT.0 != 0
     }
@@ -56,7 +56,7 @@ pub(crate) struct EpochId {
 }
 
 impl EpochId {
-    /// What each record carries of it.
+    /// The part of the epoch that each record carries.
     pub(crate) fn tag(self) -> u16 {
         self.counter as u16
     }
@@ -76,13 +76,13 @@ pub(crate) struct GroupHeader {
     pub(crate) wall: u64,
     pub(crate) oldest: u64,
     pub(crate) flags: Flags,
-    /// The newest group before this one that made a cut; 0 if there is none.
+    /// The LSN of the newest group before this one that made a cut; 0 if there is none.
     pub(crate) last_cut: u64,
-    /// With CUT: everything from here up to this group is void.
+    /// With CUT: the first void address. Everything from here to this group is void.
     pub(crate) cut_from: u64,
 }
 
-/// Why bytes are not the header of a group at that place.
+/// Why bytes are not the header of a group at their place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum GroupInvalid {
     NoHeader,
@@ -104,19 +104,19 @@ impl GroupInvalid {
     }
 }
 
-/// What a group must carry to be the successor of another.
+/// The values that a group must carry to be the successor of another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Link {
     pub(crate) lsn: u64,
     pub(crate) hash: u64,
     pub(crate) epoch: EpochId,
     pub(crate) next_ordinal: u64,
-    /// The newest group up to this one that made a cut; 0 if there is none.
+    /// The LSN of the newest group up to this one that made a cut; 0 if there is none.
     pub(crate) last_cut: u64,
 }
 
 impl Link {
-    /// Before the log's first group.
+    /// The link of the log's first group.
     pub(crate) const START: Link = Link {
         lsn: 0,
         hash: 0,
@@ -149,7 +149,7 @@ impl GroupHeader {
         put(out, 4, &crc.to_le_bytes());
     }
 
-    /// Decodes the header of the group that should stand at address `lsn` of that segment.
+    /// Decodes the header of the group that must stand at address `lsn` of the segment.
     pub(crate) fn decode(
         b: &[u8],
         lsn: u64,
@@ -208,7 +208,7 @@ impl GroupHeader {
         Ok(h)
     }
 
-    /// An empty group that is on no chain.
+    /// An empty group on no chain.
     #[cfg(all(test, not(ringwal_loom)))]
     pub(crate) fn nothing(lsn: u64) -> Self {
         GroupHeader {
@@ -229,7 +229,7 @@ impl GroupHeader {
         }
     }
 
-    /// The address behind the group's last block.
+    /// The address after the group's last block.
     pub(crate) fn padded_end(&self, block: u32) -> u64 {
         self.lsn + align_up(u64::from(self.used), u64::from(block))
     }
@@ -244,12 +244,12 @@ impl GroupHeader {
             && self.last_cut == before.last_cut
     }
 
-    /// Whether it holds no record and makes no cut, so that nothing of the user's is in it.
+    /// Whether the group holds no record and makes no cut, so that it holds no user data.
     pub(crate) fn is_mark(&self) -> bool {
         self.flags.is_control() && !self.flags.has(Flags::CUT) && self.used == GROUP_HEADER
     }
 
-    /// What a group follows that takes this one's place, which is a mark.
+    /// The link of a group that replaces this one, which is a mark.
     pub(crate) fn link_before(&self) -> Link {
         Link {
             lsn: self.prev,
@@ -260,7 +260,7 @@ impl GroupHeader {
         }
     }
 
-    /// What the successor must carry.
+    /// The link of this group's successor.
     pub(crate) fn link(&self) -> Link {
         let mut bytes = [0; LEN];
         self.encode(&mut bytes);
@@ -281,7 +281,8 @@ fn checksum(b: &[u8; LEN]) -> u32 {
     crc.finalize()
 }
 
-/// 64 bits that a successor repeats. Accidents only: it need not resist an attacker.
+/// 64 bits that a successor repeats. The hash detects accidents only; it need not resist an
+/// attacker.
 fn hash(b: &[u8; LEN]) -> u64 {
     let mut h = 0x9E37_79B9_7F4A_7C15_u64;
     for at in (0..LEN).step_by(8) {
@@ -405,7 +406,7 @@ mod tests {
         let cut = GroupHeader { flags: Flags::CUT, cut_from: 8192, ..first };
         let after = GroupHeader { prev_hash: cut.link().hash, last_cut: cut.lsn, ..next };
         assert!(after.follows(&cut.link()), "a data group that makes a cut");
-        // The same group, written again after a crash with one byte changed, has another hash.
+        // A group that was written again after a crash, with one byte changed, has another hash.
         assert!(!next.follows(&GroupHeader { wall: 2, ..first }.link()));
     }
 }

@@ -26,19 +26,19 @@ pub(crate) use record::{
 pub(crate) use segment::{HeaderInvalid, SEGMENT_HEADER, SegmentHeader};
 pub(crate) use stamp::{STAMP, is_stamp, stamp};
 
-/// The largest group, and so the largest ring buffer: 28 bits, so that the sum of the bytes of one
-/// extent, and the number of its records, each fit a half of the extent's completion counter.
+/// The largest group, and so the largest ring buffer, in bytes. It has 28 bits, so that the bytes
+/// of one extent and the number of its records each fit in half of the extent's completion counter.
 pub(crate) const MAX_GROUP: u32 = 256 << 20;
 
-/// The largest segment: what opening may have to look through is bounded.
+/// The largest segment in bytes. It bounds how much opening may have to read.
 pub(crate) const MAX_SEGMENT: u64 = 1 << 40;
 
-/// Where addresses end.
+/// The end of the address space.
 pub(crate) const ADDRESS_SPACE: u64 = 1 << 62;
 
-/// Blocks are at least this large, and groups start on a multiple of it.
+/// The smallest block in bytes. Groups start on a multiple of the block.
 pub(crate) const MIN_BLOCK: u32 = 4096;
-/// And at most this large.
+/// The largest block in bytes.
 pub(crate) const MAX_BLOCK: u32 = 65536;
 
 const _: () = assert!(MIN_BLOCK.is_power_of_two() && MAX_BLOCK.is_power_of_two());

@@ -1,7 +1,8 @@
 //! A stored position: that of a consumer, or of the hook on sealed segments.
 //!
 //! ```text
-//!   0 magic 4 | 4 CRC 4 | 8 log id 16 | 24 counter 8 | 32 position 8 | 40 zero, to the end of the block
+//!   0 magic 4 | 4 CRC 4 | 8 log id 16 | 24 counter 8 | 32 position 8
+//!  40 zero, to the end of the block
 //! ```
 
 use super::{put, u32_at, u64_at};

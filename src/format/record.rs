@@ -26,8 +26,8 @@ const SKIPPABLE: u8 = 0x80;
 
 const _: () = assert!(BATCH_HEADER.is_multiple_of(8), "items are aligned as records are");
 
-/// Bytes that a record with this payload takes in its group. In 64 bits, so that a length from a file, which
-/// has 32, wraps on no platform; the length of a slice does not either.
+/// Bytes that a record with this payload takes in its group. The result has 64 bits, so that a
+/// length from a file, which has 32, wraps on no platform; nor does the length of a slice.
 pub(crate) const fn stored_size(payload: usize) -> u64 {
     (RECORD_HEADER as u64 + payload as u64 + 7) & !7
 }
@@ -43,12 +43,12 @@ fn first(b: &[u8], len: u64) -> Option<&[u8]> {
     b.get(..usize::try_from(len).ok()?)
 }
 
-/// The checksum's start: the log id is summed, and the processor's features are looked up, once and
-/// not for each record.
+/// The start of the checksum. It sums the log id and detects the processor's features once, not for
+/// each record.
 #[derive(Debug, Clone)]
 pub(crate) struct Seed(crc32fast::Hasher);
 
-/// A checksum over log id and payload, to which the position is still to be added.
+/// A checksum over log id and payload. The position is still to be added.
 #[derive(Debug, Clone)]
 pub(crate) struct PayloadSum {
     sum: crc32fast::Hasher,
@@ -57,11 +57,12 @@ pub(crate) struct PayloadSum {
 
 impl Seed {
     pub(crate) fn new(log_id: &[u8; 16]) -> Self {
-        // The hasher is begun anew: it also counts what it has summed, which is not wanted.
+        // A new hasher is created: the old one also counts the summed bytes.
         Seed(crc32fast::Hasher::new_with_initial(crc32fast::hash(log_id)))
     }
 
-    /// Sums a payload, before its place in the log is known. `payload` is at most `MAX_GROUP` long.
+    /// Sums a payload before its place in the log is known. `payload` has at most `MAX_GROUP`
+    /// bytes.
     #[inline]
     pub(crate) fn sum(&self, payload: &[u8]) -> PayloadSum {
         let mut sum = self.0.clone();
@@ -96,15 +97,15 @@ impl PayloadSum {
     }
 }
 
-/// Makes of all these bytes a record that readers skip.
+/// Turns all these bytes into a record that readers skip.
 pub(crate) fn write_abort(record: &mut [u8], lsn: u64, seed: &Seed, tag: u16) {
     record.fill(0);
     let sum = seed.sum(&record[RECORD_HEADER..]);
     sum.write_header(record, lsn, KIND_ABORT, tag);
 }
 
-/// Writes one item of a batch at `at` in the batch's record and returns where the next one goes.
-/// Padding is written too. The record's length is the caller's to have computed with [`item_size`].
+/// Writes one item of a batch at `at` in the batch's record. Returns where the next item goes.
+/// Writes the padding too. The caller must have computed the record's length with [`item_size`].
 pub(crate) fn write_item(record: &mut [u8], at: usize, payload: &[u8]) -> usize {
     let end = at + ((ITEM_HEADER + payload.len() + 7) & !7);
     let item = &mut record[at..end];
@@ -117,7 +118,7 @@ pub(crate) fn write_item(record: &mut [u8], at: usize, payload: &[u8]) -> usize 
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RecordInvalid {
-    /// The bytes end before the record does.
+    /// The bytes end before the record ends.
     Length,
     Kind(u8),
     Fields,
@@ -149,8 +150,8 @@ pub(crate) struct Decoded<'a> {
     pub(crate) stored: usize,
 }
 
-/// Decodes the record at the start of `b`, which stands at `lsn` and ends where its group ends.
-/// `tag`: the epoch tag that it must carry; `None` takes the one it has.
+/// Decodes the record at the start of `b`. The record stands at `lsn` and must end before its
+/// group. `tag`: the epoch tag that the record must carry; `None` accepts any tag.
 #[inline]
 pub(crate) fn decode_record<'a>(
     b: &'a [u8],
@@ -173,7 +174,7 @@ pub(crate) fn decode_record<'a>(
     let Some((payload, rest)) = rest.split_at_checked(length) else {
         return Err(RecordInvalid::Length);
     };
-    // The payload is in memory, and so is the end of its padding, or the record is refused.
+    // The payload and the end of its padding are in memory, or the record is rejected.
     let stored = stored_size(length);
     let Some(padding) = first(rest, stored - (RECORD_HEADER + length) as u64) else {
         return Err(RecordInvalid::Length);
@@ -212,7 +213,7 @@ fn batch_items<'a>(
         }
         let rest = payload.get(at - RECORD_HEADER..).unwrap_or_default();
         if left == 0 {
-            // The items must tile the payload, or it was not this count.
+            // The items must tile the payload; otherwise the count is wrong.
             if rest.is_empty() {
                 return None;
             }
@@ -240,13 +241,13 @@ fn batch_items<'a>(
     })
 }
 
-/// If the 8 bytes at some LSN are an item's header: how far back its batch begins.
+/// Returns how far before the item its batch begins, if the 8 bytes are an item's header.
 pub(crate) fn locate_item(head: &[u8; ITEM_HEADER]) -> u64 {
     u64::from(u32_at(head, 4))
 }
 
 impl<'a> Decoded<'a> {
-    /// The application records in this record.
+    /// Iterates over the application records in this record.
     pub(crate) fn items(&self) -> impl Iterator<Item = Result<Item<'a>, RecordInvalid>> + use<'a> {
         let single =
             (self.kind == KIND_DATA).then_some(Ok(Item { lsn: self.lsn, payload: self.payload }));
@@ -255,8 +256,8 @@ impl<'a> Decoded<'a> {
     }
 }
 
-/// The records of a group: `b` is the group's used bytes behind its header, which stand at `lsn`.
-/// After an error the iterator ends.
+/// Iterates over the records of a group. `b`: the used bytes after the group's header, which stand
+/// at `lsn`. After an error the iterator ends.
 #[derive(Debug, Clone)]
 pub(crate) struct Records<'a> {
     rest: &'a [u8],
@@ -270,7 +271,8 @@ impl<'a> Records<'a> {
         Records { rest: b, lsn, seed: seed.clone(), tag }
     }
 
-    /// Checks that the records tile the bytes and sum to `count`; says where not, and why.
+    /// Checks that the records tile the bytes and that their number is `count`. The error has the
+    /// place and the reason.
     pub(crate) fn verify(self, count: u32) -> Result<(), (u64, RecordInvalid)> {
         let start = self.lsn;
         let mut found = 0_u64;

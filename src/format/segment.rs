@@ -16,7 +16,7 @@ use super::{
     ADDRESS_SPACE, MAX_BLOCK, MAX_GROUP, MAX_SEGMENT, MIN_BLOCK, put, u16_at, u32_at, u64_at,
 };
 
-/// Bytes of the header that mean something; the rest of its block is zero.
+/// Bytes of the header that carry a value. The rest of its block is zero.
 pub(crate) const SEGMENT_HEADER: usize = 128;
 
 const MAGIC: [u8; 8] = *b"ringwal\x1a";
@@ -33,13 +33,13 @@ pub(crate) struct SegmentHeader {
     pub(crate) base: u64,
     pub(crate) max_group: u32,
     pub(crate) created_at: u64,
-    /// What the application calls the form of its records; 0: it does not say.
+    /// The application's version of its records; 0: none.
     pub(crate) app_version: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HeaderInvalid {
-    /// Not a segment header, or a damaged one.
+    /// The bytes are no segment header, or a damaged one.
     Damaged(&'static str),
     Version(u16),
     Features(u32),
@@ -75,7 +75,7 @@ impl SegmentHeader {
         if crc32fast::hash(&plain) != u32_at(b, 12) {
             return Err(Damaged("segment header checksum"));
         }
-        // Behind a right checksum, an unknown value is a newer version, not damage.
+        // With a correct checksum, an unknown value is a newer version and not damage.
         let version = u16_at(b, 8);
         if version != VERSION {
             return Err(HeaderInvalid::Version(version));
@@ -117,12 +117,12 @@ impl SegmentHeader {
         Ok(header)
     }
 
-    /// The address behind the segment: the base of its successor.
+    /// The address after the segment: the base of its successor.
     pub(crate) fn end(&self) -> u64 {
         self.base + self.size
     }
 
-    /// Where the first group stands.
+    /// The address of the first group.
     pub(crate) fn first_group(&self) -> u64 {
         self.base + u64::from(self.block)
     }

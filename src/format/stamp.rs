@@ -1,12 +1,13 @@
-//! The stamp of a place that no group has been written over since its segment was prepared.
+//! The stamp of a place over which no group was written since its segment was prepared.
 //!
 //! ```text
 //!   0 magic 4 "RWSt" | 4 CRC 4 of [0, 4) then [8, 32) | 8 LSN 8 | 16 log id 16
 //! ```
 //!
-//! Stamps stand at the first group's place and at multiples of the stride. Groups are written one
-//! behind the other, so that a stamp that is still there says: nothing here or behind was ever
-//! durable. It saves recovery a look at every block behind the end; without any, it looks.
+//! Stamps stand at the place of the first group and at multiples of the stride. Groups are written
+//! in order. An intact stamp therefore proves that nothing from its place on was ever durable.
+//! Stamps save recovery a look at every block after the end; without stamps, recovery reads the
+//! blocks.
 
 use super::{SegmentHeader, put, u32_at, u64_at};
 use crate::lsn::align_up;
@@ -14,7 +15,7 @@ use crate::lsn::align_up;
 /// Bytes of a stamp.
 pub(crate) const STAMP: usize = 32;
 const MAGIC: [u8; 4] = *b"RWSt";
-/// Stamps to a segment, about.
+/// Stamps per segment, approximately.
 const STAMPS: u64 = 16;
 
 fn crc(b: &[u8; STAMP]) -> u32 {
@@ -47,7 +48,7 @@ impl SegmentHeader {
         align_up((self.size / STAMPS).max(1), u64::from(self.block))
     }
 
-    /// Where stamps stand, from the last on.
+    /// The addresses of the stamps, from the last one on.
     pub(crate) fn stamps_from_the_end(&self) -> impl Iterator<Item = u64> {
         let (first, stride) = (self.first_group(), self.stamp_stride());
         let (base, count) = (self.base, (self.size - 1) / stride);

@@ -1,7 +1,7 @@
 //! Counters of a running log.
 //!
-//! Each is written by one thread (the I/O thread, the segment helper or the watchdog) and read by
-//! anybody.
+//! One thread writes each counter: the I/O thread, the segment keeper or the watchdog. Any thread
+//! may read it.
 
 use std::time::Duration;
 
@@ -10,34 +10,34 @@ use crate::lsn::Lsn;
 use crate::stats::histogram::{Histogram, Recorder};
 use crate::sys::sync::{AtomicU64, Ordering};
 
-/// How long and how large, since the log was opened: from [`Wal::histograms`](crate::Wal::histograms). Times
-/// are in nanoseconds.
+/// Times in nanoseconds and sizes in bytes since the log was opened. From
+/// [`Wal::histograms`](crate::Wal::histograms).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Histograms {
-    /// Records in a group; control groups are not counted.
+    /// Records of a group. Control groups are not counted.
     pub group_records: Histogram,
-    /// Bytes of a group as it is written, with its header and padding.
+    /// Bytes of a group as written, with its header and padding.
     pub group_bytes: Histogram,
-    /// Bytes of the groups that are not durable when a group is submitted, itself included: what the ring
-    /// holds, but for the extent that is being filled.
+    /// Bytes of the groups that are not durable when a group is submitted, with that group: the
+    /// content of the ring, except for the extent that is being filled.
     pub ring_bytes: Histogram,
-    /// How long the oldest record of a group has been in the ring when the group is submitted, at most:
-    /// since the submission before, or since the I/O thread found the ring empty. 0 where it was idle:
-    /// what it takes to wake it is not in here.
+    /// Longest time of a group's oldest record in the ring, up to the group's submission. Measured
+    /// from the previous submission, or from the moment when the I/O thread found the ring empty. 0
+    /// if the I/O thread was idle: the time to wake it is not included.
     pub queue_time: Histogram,
-    /// From the submission of a group to the completion of its write, which with `dsync` has made it
-    /// durable.
+    /// Time from a group's submission to the completion of its write. With `dsync` the write has
+    /// made the group durable.
     pub write_time: Histogram,
-    /// From there to the completion of the sync that is linked to it, or of a sync of its own from its
-    /// submission.
+    /// Time from the completion of the write to the completion of its linked sync. For a sync of
+    /// its own: from its submission.
     pub sync_time: Histogram,
-    /// From the submission of a group to the moment at which it, and all before it, are durable.
+    /// Time from a group's submission to the moment when that group and every earlier one are
+    /// durable.
     pub commit_time: Histogram,
-    /// What it took to wake those who waited for a group.
+    /// Time to wake the waiters of a group.
     pub wake_time: Histogram,
-    /// From the beginning to the end of the preparation of a segment, with the pauses that leave the device to
-    /// the log.
+    /// Time of preparing a segment, with the pauses that leave the device to the log.
     pub prepare_time: Histogram,
 }
 
@@ -51,7 +51,7 @@ pub(crate) struct Recorders {
     pub(crate) sync_time: Recorder,
     pub(crate) commit_time: Recorder,
     pub(crate) wake_time: Recorder,
-    /// Written by the helper.
+    /// Written by the segment keeper.
     pub(crate) prepare_time: Recorder,
 }
 
@@ -104,7 +104,7 @@ impl Counter {
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// What a log has done since it was opened. All counts; read one by one, not as one
+        /// Counters of a log since it was opened. The values are read one by one, not as one
         /// snapshot.
         #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
         #[non_exhaustive]
@@ -116,23 +116,23 @@ macro_rules! counters {
             pub durable_end: Lsn,
             /// Bytes that were appended and are not durable yet.
             pub ring_bytes: u64,
-            /// Bytes from the segment that the slowest [`Reader`](crate::Reader) or
-            /// [`Follow`](crate::Follow) keeps to the durable end: what retention leaves for it. 0 without
-            /// one. Consumers are in [`Wal::consumers`](crate::Wal::consumers).
+            /// Bytes that retention keeps for the slowest [`Reader`](crate::Reader) or
+            /// [`Follow`](crate::Follow), up to the durable end. 0 without a reader. For consumers,
+            /// see [`Wal::consumers`](crate::Wal::consumers).
             pub reader_lag: u64,
-            /// There is no space for the next segment now: once those that are prepared are full, appends get
-            /// `NoSpace`.
+            /// Whether there is no space for the next segment now. Once the prepared segments are
+            /// full, appends get `NoSpace`.
             pub out_of_space: bool,
-            /// A segment cannot be prepared or removed now for another cause, which
-            /// [`Wal::health`](crate::Wal::health) names: tried again and again.
+            /// Whether a segment cannot be prepared or removed now for another cause.
+            /// [`Wal::health`](crate::Wal::health) names the cause. The log retries.
             pub obstructed: bool,
-            /// How groups are made durable at the moment, as in
+            /// The current commit method, as in
             /// [`BackendInfo::commit_method`](crate::BackendInfo::commit_method).
             pub commit_method: &'static str,
-            /// Why so.
+            /// Why that method is in use.
             pub commit_method_reason: MethodReason,
-            /// How long the disk has not answered, if it is stalled now; zero if it is not. As of the
-            /// watchdog's last look, a quarter of the threshold ago at most.
+            /// Time that the disk has not answered, if it is stalled now; otherwise zero. As of the
+            /// watchdog's last look, at most a quarter of the threshold ago.
             pub stalled_for: Duration,
         }
 
@@ -146,7 +146,7 @@ macro_rules! counters {
                 Counters { $($name: Counter::new(),)* }
             }
 
-            /// The counters; what is not counted is left for the caller to fill in.
+            /// Reads the counters. The caller fills in the other fields.
             pub(crate) fn read(&self) -> Stats {
                 Stats { $($name: self.$name.get(),)* ..Stats::default() }
             }
@@ -157,7 +157,7 @@ macro_rules! counters {
 counters! {
     /// Application records in submitted groups; a batch counts its items.
     records,
-    /// Bytes of those records with their headers and padding to 8, without group headers.
+    /// Bytes of those records with headers and padding to 8, without group headers.
     record_bytes,
     /// Submitted groups that hold records.
     groups,
@@ -165,29 +165,30 @@ counters! {
     control_groups,
     /// Bytes written for groups of both kinds, with headers and padding to the block.
     group_bytes,
-    /// Groups in flight when a group was submitted, itself included, summed over `groups`: divided by
-    /// them, the depth that was really used.
+    /// Groups in flight at each submission, with the submitted group, summed over `groups`. The
+    /// quotient is the depth that was used.
     depth_sum,
-    /// Durability barriers that were submitted: linked syncs, synced writes, syncs of their own.
+    /// Submitted durability barriers: linked syncs, synced writes, and syncs of their own.
     syncs,
-    /// Groups among them that were made durable by their own write (`dsync`).
+    /// Groups that their own write made durable (`dsync`).
     dsync_groups,
-    /// Times that the log went on to the next segment.
+    /// Rotations: the log continued in the next segment.
     rotations,
-    /// Segments made ready by the helper, written from end to end as a rule.
+    /// Segments that the segment keeper prepared, as a rule written from end to end.
     segments_prepared,
-    /// Segments among them that were allocated and not written, as the log was waiting for one: faster
-    /// to get, slower to sync.
+    /// Prepared segments that were allocated and not written, because the log was waiting for one.
+    /// Such a segment is faster to prepare and slower to sync.
     segments_hurried,
     /// Segments reused after retention.
     segments_recycled,
     /// Segments removed by retention.
     segments_removed,
-    /// Times that the filesystem was found full when the next segment was to be prepared.
+    /// Preparations of a segment that found the filesystem full.
     no_space,
-    /// Times that a segment could not be prepared or removed for a cause that may pass, and that was tried again.
+    /// Attempts to prepare or remove a segment that failed for a cause that may pass, and were
+    /// repeated.
     obstructions,
-    /// Times that the wall clock was seen to step by more than a second. Retention by age does not follow it.
+    /// Steps of the wall clock by more than a second. Retention by age does not follow them.
     clock_steps,
     /// Groups that waited more than 10 ms for a producer to fill its reservation.
     slow_reservations,
@@ -195,6 +196,6 @@ counters! {
     sealed_failures,
     /// Operations that took longer than `stall_threshold`.
     stalls,
-    /// Times that the I/O thread went to sleep.
+    /// Sleeps of the I/O thread.
     io_sleeps,
 }

@@ -1,18 +1,17 @@
-//! Histograms that one thread writes and anybody reads.
+//! Histograms that one thread writes and any thread reads.
 //!
-//! 1. Values fall into buckets of an eighth of their power of two: a quantile is at most 12.5 % above the
-//!    value that it stands for.
+//! 1. A bucket is an eighth of its power of two: a quantile is at most 12.5 % above the true value.
 //! 2. One thread records. It adds by a load and a store, so that recording costs two plain
-//!    instructions on the bucket; a reader that looks meanwhile sees the count before or after.
+//!    instructions on the bucket. A concurrent reader sees the count before or after.
 
 use crate::sys::sync::{AtomicU64, Ordering};
 
-/// Buckets in a power of two.
+/// Buckets per power of two.
 const FINE: u64 = 8;
 const FINE_BITS: u32 = FINE.ilog2();
 const BUCKETS: usize = ((64 - FINE_BITS as usize) + 1) * FINE as usize;
 
-/// The bucket of a value: values below 8 have one each.
+/// Returns the bucket of a value. Values below 8 have a bucket each.
 fn bucket(value: u64) -> usize {
     if value < FINE {
         return value as usize;
@@ -22,7 +21,7 @@ fn bucket(value: u64) -> usize {
     ((u64::from(power - FINE_BITS) + 1) * FINE + fine) as usize
 }
 
-/// The largest value of a bucket.
+/// Returns the largest value of a bucket.
 fn highest(bucket: usize) -> u64 {
     let (power, fine) = (bucket as u64 / FINE, bucket as u64 % FINE);
     if power == 0 {
@@ -33,7 +32,7 @@ fn highest(bucket: usize) -> u64 {
     u64::try_from(next - 1).unwrap_or(u64::MAX)
 }
 
-/// What is recorded into.
+/// A histogram to record into.
 #[derive(Debug)]
 pub(crate) struct Recorder {
     counts: Box<[AtomicU64]>,
@@ -48,7 +47,7 @@ impl Recorder {
         }
     }
 
-    /// Called by one thread.
+    /// Records a value. Only one thread may call this.
     #[inline]
     pub(crate) fn record(&self, value: u64) {
         let add = |to: &AtomicU64, n: u64| {
@@ -66,7 +65,8 @@ impl Recorder {
     }
 }
 
-/// How often values of each size were recorded. Quantiles are at most 12.5 % too high, never too low.
+/// How often values of each size were recorded. A quantile is at most 12.5 % too high, and never
+/// too low.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Histogram {
     counts: Vec<u64>,
@@ -74,19 +74,19 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    /// Values recorded.
+    /// Number of recorded values.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
     }
 
-    /// Their sum; wraps around at 2^64.
+    /// Sum of the recorded values. Wraps around at 2^64.
     #[must_use]
     pub fn sum(&self) -> u64 {
         self.sum
     }
 
-    /// Their mean, 0 if there is none.
+    /// Mean of the recorded values. 0 if there is no value.
     #[must_use]
     pub fn mean(&self) -> f64 {
         match self.count() {
@@ -95,8 +95,8 @@ impl Histogram {
         }
     }
 
-    /// A value that this share of the values does not exceed: `quantile(0.5)` is the median. Below 0
-    /// counts as 0, above 1 as 1; 0 if there is no value.
+    /// A value that this share of the values does not exceed: `quantile(0.5)` is the median. A
+    /// share below 0 counts as 0, above 1 as 1. The result is 0 if there is no value.
     #[must_use]
     pub fn quantile(&self, share: f64) -> u64 {
         let wanted = (self.count() as f64 * share.clamp(0.0, 1.0)).ceil().max(1.0) as u64;
@@ -110,8 +110,8 @@ impl Histogram {
         0
     }
 
-    /// The buckets that hold anything, ascending: the highest value of each, and how many it holds. For
-    /// exporters.
+    /// The buckets that hold a value, ascending: the highest value of the bucket, and its count.
+    /// For exporters.
     pub fn buckets(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
         let filled = self.counts.iter().enumerate().filter(|(_, n)| **n > 0);
         filled.map(|(at, n)| (highest(at), *n))

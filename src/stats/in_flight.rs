@@ -1,16 +1,16 @@
-//! What the log's threads are waiting for at the moment, so that another thread can see them stuck.
+//! The operations for which the log's threads wait, so that the watchdog can see a stall.
 //!
 //! Invariants:
-//! 1. A place is written by one thread only: it holds a token of the operation that the thread has
-//!    waited for longest, another one for each operation, or 0 for none.
-//! 2. The watchdog sleeps only after it has raised `asleep` and then found every place at 0; whoever
-//!    goes from 0 to a token looks at `asleep` afterwards. Both are sequentially consistent, so that
-//!    one of the two sees the other.
-//! 3. While something is in flight, a change costs its thread one relaxed load and one store.
+//! 1. One thread writes a place. The place holds a token of the operation for which the thread has
+//!    waited longest, or 0 for none. Each operation has a token of its own.
+//! 2. The watchdog sleeps only after it has raised `asleep` and then found every place at 0. A
+//!    thread that changes a place from 0 to a token looks at `asleep` afterwards. Both are
+//!    sequentially consistent, so that one of the two sees the other.
+//! 3. While an operation is in flight, a change costs its thread one relaxed load and one store.
 
 use crate::sys::sync::{AtomicU32, AtomicU64, Futex, Ordering, model_fence};
 
-/// Where a log can be stuck.
+/// A place where a log can stall.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
     Write,
@@ -28,7 +28,7 @@ pub(crate) struct InFlight {
     asleep: AtomicU32,
     bell: Futex,
     over: AtomicU32,
-    /// Nanoseconds that the longest stall has lasted, as of the watchdog's last look; 0: none.
+    /// Nanoseconds of the longest stall, as of the watchdog's last look; 0: none.
     pub(crate) stalled: AtomicU64,
 }
 
@@ -71,7 +71,7 @@ impl InFlight {
         self.bell.wake_all();
     }
 
-    /// The watchdog's: sleeps until something is in flight, or the log has ended.
+    /// The watchdog sleeps until an operation is in flight, or the log has ended.
     pub(crate) fn sleep(&self) {
         let seen = self.bell.load();
         self.asleep.store(1, Ordering::SeqCst);
@@ -83,7 +83,7 @@ impl InFlight {
         self.asleep.store(0, Ordering::SeqCst);
     }
 
-    /// The watchdog's: a pause between two looks, which the end of the log cuts short.
+    /// The watchdog pauses between two looks. The end of the log cuts the pause short.
     pub(crate) fn pause(&self, pause: std::time::Duration) {
         let seen = self.bell.load();
         if !self.is_over() {
@@ -91,7 +91,7 @@ impl InFlight {
         }
     }
 
-    /// The threads that are watched have ended.
+    /// Marks the end of the watched threads, and wakes the watchdog.
     pub(crate) fn end(&self) {
         self.over.store(1, Ordering::SeqCst);
         self.ring();
@@ -116,7 +116,7 @@ mod loom_tests {
         builder.check(f);
     }
 
-    /// 2: an operation that begins while the watchdog falls asleep is seen by it.
+    /// 2: the watchdog sees an operation that begins while it falls asleep.
     #[test]
     fn loom_a_sleeping_watchdog_sees_what_begins() {
         model(|| {
@@ -134,7 +134,7 @@ mod loom_tests {
         });
     }
 
-    /// The end of the log wakes it too.
+    /// The end of the log wakes the watchdog too.
     #[test]
     fn loom_a_sleeping_watchdog_sees_the_end() {
         model(|| {
@@ -144,7 +144,7 @@ mod loom_tests {
                 thread::spawn(move || {
                     while !in_flight.is_over() {
                         in_flight.sleep();
-                        // As it would pause between two looks.
+                        // Stands for the pause between two looks.
                         thread::yield_now();
                     }
                 })

@@ -1,4 +1,4 @@
-//! Counters, histograms, and what the threads wait for.
+//! Counters, histograms, and operations in flight.
 
 pub(crate) mod counters;
 pub(crate) mod histogram;

@@ -1,10 +1,10 @@
-//! Time, as the state machines are given it from outside.
+//! Time, which the state machines take from outside.
 
 use std::fmt::Debug;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 pub(crate) trait Clock: Send + Sync + Debug {
-    /// Nanoseconds that never go back.
+    /// Nanoseconds of a clock that never goes back.
     fn now(&self) -> u64;
     /// Nanoseconds since 1970.
     fn wall(&self) -> u64;

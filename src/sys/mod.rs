@@ -1,7 +1,7 @@
-//! What the engine needs of the platform and of the standard library, below every other module.
+//! What the engine uses of the platform and of the standard library, below every other module.
 //!
-//! `sync` gives the lock-free parts their atomics, locks and a futex: those of std, or those of a model
-//! checker in their place. Nothing here knows of records, groups or segments.
+//! `sync` gives the lock-free parts their atomics, locks and futex: those of std, or those of a
+//! model checker. Nothing here knows of records, groups or segments.
 
 pub(crate) mod clock;
 pub(crate) mod panics;

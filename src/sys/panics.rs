@@ -1,9 +1,9 @@
-//! User code that may panic on a thread of ours.
+//! Catches panics of user code on the log's threads.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Runs it. `None`: it panicked. What it panicked with is user code too: if its drop panics, what that
-/// panics with is leaked.
+/// Runs user code. `None`: it panicked. The panic's payload is user code too: if its drop panics,
+/// the second payload is leaked.
 pub(crate) fn caught<T>(user: impl FnOnce() -> T) -> Option<T> {
     match catch_unwind(AssertUnwindSafe(user)) {
         Ok(done) => Some(done),

@@ -1,4 +1,4 @@
-//! What the current thread is doing for a log, so that calls that could never return are refused.
+//! Rejects calls that could never return, by what the current thread does for a log.
 
 use std::cell::Cell;
 
@@ -7,9 +7,9 @@ use crate::error::Error;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Doing {
     Nothing,
-    /// Inside the closure of `append_with`, with a reservation open.
+    /// The thread is inside the closure of `append_with`, with a reservation open.
     Filling,
-    /// The I/O thread or the segment helper, which others wait for.
+    /// The thread is the I/O thread or the segment keeper, for which other threads wait.
     Serving,
 }
 
@@ -18,11 +18,11 @@ thread_local! {
 }
 
 fn doing() -> Doing {
-    // Gone only while the thread's other locals are destroyed.
+    // The value is gone only while the thread's other locals are destroyed.
     DOING.try_with(Cell::get).unwrap_or(Doing::Nothing)
 }
 
-/// Marks the current thread as one that others wait for.
+/// Marks the current thread as one for which other threads wait.
 pub(crate) fn serve() {
     DOING.set(Doing::Serving);
 }
@@ -31,13 +31,13 @@ pub(crate) fn is_serving() -> bool {
     doing() == Doing::Serving
 }
 
-/// For calls that never wait.
+/// Checks a call that never waits.
 #[inline]
 pub(crate) fn check_not_filling() -> Result<(), Error> {
     if doing() == Doing::Filling { Err(Error::Reentrant) } else { Ok(()) }
 }
 
-/// For calls that may wait.
+/// Checks a call that may wait.
 #[inline]
 pub(crate) fn check_may_wait() -> Result<(), Error> {
     match doing() {
@@ -47,7 +47,7 @@ pub(crate) fn check_may_wait() -> Result<(), Error> {
     }
 }
 
-/// While it lives, the thread does what the log's own threads do elsewhere.
+/// While this value lives, the thread does the work of the log's own threads.
 #[cfg(simulated)]
 #[derive(Debug)]
 pub(crate) struct Serving {
@@ -56,7 +56,7 @@ pub(crate) struct Serving {
 
 #[cfg(simulated)]
 impl Serving {
-    /// `None`: the thread is doing something for a log already.
+    /// Marks the thread. `None`: the thread does something for a log already.
     pub(crate) fn enter() -> Option<Self> {
         (doing() == Doing::Nothing).then(|| Serving { before: DOING.replace(Doing::Serving) })
     }
@@ -69,7 +69,7 @@ impl Drop for Serving {
     }
 }
 
-/// While it lives, the thread is inside `append_with`'s closure.
+/// While this value lives, the thread is inside the closure of `append_with`.
 #[derive(Debug)]
 pub(crate) struct Filling {
     before: Doing,

@@ -1,6 +1,7 @@
-//! What the log's threads ask of the system.
+//! Set-up of the log's threads.
 
-/// Signals are the program's own business: its handlers must not run on the log's threads.
+/// Blocks all signals on this thread. The program's signal handlers must not run on the log's
+/// threads.
 pub(crate) fn block_signals() {
     #[cfg(linux_calls)]
     {

@@ -1,8 +1,8 @@
-//! What the models use of loom, done by shuttle: one random schedule after the other, of any length,
-//! instead of all schedules of a few steps. Every access is sequentially consistent here: what weaker
-//! orderings allow is loom's to find.
+//! The part of loom's interface that the models use, over shuttle. Shuttle runs random schedules of
+//! any length instead of all schedules of a few steps. Every access is sequentially consistent
+//! here: only loom finds what weaker orderings allow.
 //!
-//! `RINGWAL_SCHEDULES=n` says how many schedules each model runs, 2,000 by default.
+//! `RINGWAL_SCHEDULES=n` is the number of schedules of each model, 2,000 by default.
 
 pub(crate) use shuttle::{hint, thread};
 
@@ -13,7 +13,7 @@ pub(crate) mod sync {
         pub(crate) use shuttle::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
     }
 
-    /// A flag that one side waits for.
+    /// A flag for which one side waits.
     #[derive(Debug, Default)]
     pub(crate) struct Notify {
         told: Mutex<bool>,
@@ -46,7 +46,7 @@ pub(crate) mod cell {
     /// Fails the model when an exclusive access overlaps with another.
     #[derive(Debug)]
     pub(crate) struct UnsafeCell<T> {
-        // How many are inside; -1: one, exclusively.
+        // Accesses in progress; -1: one exclusive access.
         inside: AtomicI64,
         value: std::cell::UnsafeCell<T>,
     }
@@ -87,11 +87,12 @@ pub(crate) mod model {
             Builder { preemption_bound: None, max_branches: 0 }
         }
 
-        /// Half of the schedules are uniformly random, half have few preemptions at random places.
+        /// Runs the model: half of the schedules are uniformly random, half have few preemptions at
+        /// random places.
         pub(crate) fn check(&self, f: impl Fn() + Send + Sync + 'static) {
             let schedules = std::env::var("RINGWAL_SCHEDULES")
                 .map_or(2_000, |n| n.parse().expect("RINGWAL_SCHEDULES is a number"));
-            // Where the model's threads happen to take turns, there is still one beside them.
+            // The model's threads may happen to take turns: one more thread runs beside them.
             let f = std::sync::Arc::new(move || {
                 let beside = super::thread::spawn(super::thread::yield_now);
                 f();

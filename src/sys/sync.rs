@@ -1,42 +1,43 @@
-//! Atomics, locks and a place to sleep: std's, or loom's under `--cfg ringwal_loom`, or shuttle's, which
-//! `--cfg ringwal_shuttle` puts in loom's place. The only file that chooses.
+//! Atomics, locks and a futex: those of std, those of loom under `--cfg ringwal_loom`, or those of
+//! shuttle in their place under `--cfg ringwal_shuttle`. Only this file chooses.
 //!
 //! # Orderings
 //!
-//! Every atomic access of the ring, the waiters and the futex, by file and word. `tests/tools/tidy.rs` holds this table
-//! against the code: loom knows sequential consistency of fences only, so that the fences of its models would hide
-//! a weaker access. Whoever changes an ordering changes its row, and says why it is enough.
+//! The table lists every atomic access of the ring, the waiters and the futex, by file and word.
+//! `tests/tools/tidy.rs` checks it against the code. Loom models sequential consistency only for
+//! fences, so that the fences of its models would hide a weaker access. A change of an ordering
+//! must change its row, and the row must say why the ordering is enough.
 //!
-//! *Dekker*: one side stores and then looks at the other side's word, the other side does the same. At least one
-//! of the two must see the other, which takes four sequentially consistent accesses.
+//! *Dekker*: each of two sides stores its own word and then loads the word of the other. At least
+//! one of the two must see the other, which takes four sequentially consistent accesses.
 //!
 //! | file | word | accesses | why |
 //! |---|---|---|---|
 //! | ring/mod.rs | tail | fetch_add SeqCst, 3 load Acquire, load SeqCst, swap SeqCst | Dekker with the bell: `poll` looks after `arm`. The swap publishes the base (Release); `reserved_end` looks at it before and after the base (Acquire) |
-//! | ring/reserve.rs | tail | fetch_add SeqCst, load Acquire, load Relaxed | Dekker with the bell: a producer reserves before it looks at it. The first look only spares an addition; the one under the lock needs no order of its own |
-//! | ring/mod.rs | end | load SeqCst, store Relaxed, store Release, store SeqCst | Dekker with the bell: the crosser fixes the end, then rings. A control group's is the I/O thread's own; 0 is stored under nobody's eyes, before the lock publishes the buffer |
-//! | ring/reserve.rs | end | load SeqCst | Dekker: of the crosser and the last producer one sees that the extent is closed and complete |
+//! | ring/reserve.rs | tail | fetch_add SeqCst, load Acquire, load Relaxed | Dekker with the bell: a producer reserves before it looks at the bell. The first look only saves an addition; the one under the lock needs no order of its own |
+//! | ring/mod.rs | end | load SeqCst, store Relaxed, store Release, store SeqCst | Dekker with the bell: the crosser fixes the end, then rings. The end of a control group belongs to the I/O thread; 0 is stored while no other thread reads it, before the lock publishes the buffer |
+//! | ring/reserve.rs | end | load SeqCst | Dekker: the crosser or the last producer sees that the extent is closed and complete |
 //! | ring/mod.rs | done | load SeqCst, store Relaxed | Dekker with the bell, and Acquire of the bytes published. 0 as for the end |
-//! | ring/reserve.rs | done | fetch_add SeqCst | Dekker with the bell: a producer publishes (Release of its bytes) before it looks at it |
-//! | ring/mod.rs | base | load Acquire, 3 load Relaxed, 3 store Release | The ring's invariants 7 and 9. The crosser and the I/O thread are ordered by the lock and by `end` |
-//! | ring/reserve.rs | base | load Relaxed | After the addition to the tail, which read what the opener's swap has released |
+//! | ring/reserve.rs | done | fetch_add SeqCst | Dekker with the bell: a producer publishes (Release of its bytes) before it looks at the bell |
+//! | ring/mod.rs | base | load Acquire, 3 load Relaxed, 3 store Release | The ring's invariants 7 and 9. The lock and `end` order the crosser and the I/O thread |
+//! | ring/reserve.rs | base | load Relaxed | After the addition to the tail, which read the value released by the opener's swap |
 //! | ring/doorbell.rs | state | 2 load SeqCst, 2 store SeqCst, swap SeqCst | Dekker: `arm` stores before the I/O thread looks for work, `published` and `ring` look after the work is there |
 //! | ring/request.rs | len | load Relaxed, store Relaxed | Written before the request is queued, under the lock |
-//! | ring/request.rs | index | load Relaxed, store Relaxed | Written before the state says GRANTED, read after it was seen |
+//! | ring/request.rs | index | load Relaxed, store Relaxed | Written before the state says GRANTED, read after that was seen |
 //! | ring/request.rs | offset | load Relaxed, store Relaxed | As the index |
 //! | ring/reserve.rs | full_waits | 2 fetch_add Relaxed | A statistic |
 //! | ring/memory.rs | leak | store Release | Read by `drop`, which owns the memory |
 //! | durable/mod.rs | end | load Relaxed, load SeqCst, store SeqCst | Dekker with the buckets: the I/O thread moves the end, then looks for waiters. The relaxed look only ends a pause early |
-//! | durable/mod.rs | threads | 2 fetch_add SeqCst, 2 fetch_sub SeqCst, 2 load SeqCst | Dekker with the end: a thread enters, then looks at it |
-//! | durable/mod.rs | tasks | 2 load SeqCst, 3 store SeqCst | Dekker with the end: a task enters, then looks at it |
+//! | durable/mod.rs | threads | 2 fetch_add SeqCst, 2 fetch_sub SeqCst, 2 load SeqCst | Dekker with the end: a thread enters, then looks at the end |
+//! | durable/mod.rs | tasks | 2 load SeqCst, 3 store SeqCst | Dekker with the end: a task enters, then looks at the end |
 //! | durable/mod.rs | demand | fetch_max SeqCst, load SeqCst | Dekker with the bell: a waiter demands, then rings; the I/O thread arms, then looks at the demand |
 //! | durable/mod.rs | crowd | load Relaxed, store Relaxed | A hint |
-//! | durable/mod.rs | ids | fetch_add Relaxed | Only different from each other |
-//! | durable/relay.rs | waiting | load SeqCst, 2 store SeqCst | Dekker: wakers are put in before the chosen task is woken, and looked for by each poll |
-//! | durable/status.rs | word | compare_exchange SeqCst SeqCst, load SeqCst, 2 store SeqCst | Dekker with the buckets, as the end is: a failure lets every waiter go |
-//! | durable/fork.rs | LAST | fetch_add SeqCst | Numbers only have to differ |
-//! | sys/sync.rs | word | compare_exchange SeqCst SeqCst, fetch_add SeqCst, load SeqCst, store SeqCst | The futex's 2, and its users' own pairs |
-//! | sys/sync.rs | atomic | fence SeqCst | Of the models alone |
+//! | durable/mod.rs | ids | fetch_add Relaxed | The numbers only have to differ |
+//! | durable/relay.rs | waiting | load SeqCst, 2 store SeqCst | Dekker: wakers enter before the chosen task is woken, and each poll looks for them |
+//! | durable/status.rs | word | compare_exchange SeqCst SeqCst, load SeqCst, 2 store SeqCst | Dekker with the buckets, as the end: a failure releases every waiter |
+//! | durable/fork.rs | LAST | fetch_add SeqCst | The numbers only have to differ |
+//! | sys/sync.rs | word | compare_exchange SeqCst SeqCst, fetch_add SeqCst, load SeqCst, store SeqCst | The futex's invariant 2, and the pairs of its users |
+//! | sys/sync.rs | atomic | fence SeqCst | In the models only |
 
 #[cfg(all(ringwal_loom, not(ringwal_shuttle)))]
 pub(crate) use ::loom;
@@ -53,23 +54,23 @@ mod imp {
     pub(crate) use loom::sync::{Mutex, MutexGuard};
     pub(crate) use loom::thread::yield_now;
 
-    /// Lets loom see that memory is written by one side and taken by the other without overlap.
+    /// Shows loom that one side writes memory and the other takes it, without overlap.
     #[derive(Debug)]
     pub(crate) struct Tracker(loom::cell::UnsafeCell<()>);
 
     // SAFETY: loom checks every access to the cell, which holds nothing, and fails the model on an
-    // overlap: finding one is what the tracker is for.
+    // overlap. To find an overlap is the purpose of the tracker.
     unsafe impl Sync for Tracker {}
 
     impl Tracker {
         pub(crate) fn new() -> Self {
             Tracker(loom::cell::UnsafeCell::new(()))
         }
-        /// A producer touches its own part: shared with other producers.
+        /// A producer accesses its own part, beside other producers.
         pub(crate) fn fill(&self) {
             self.0.with(|_| ());
         }
-        /// The I/O thread takes the whole buffer: exclusive.
+        /// The I/O thread takes the whole buffer, exclusively.
         pub(crate) fn take(&self) {
             self.0.with_mut(|_| ());
         }
@@ -101,21 +102,21 @@ mod imp {
 
 pub(crate) use imp::*;
 
-/// Loom knows sequential consistency of fences only: this makes it of the accesses around it. Nothing
-/// outside the models.
+/// Gives the accesses around it sequential consistency in the models, where loom knows it of fences
+/// only. Does nothing outside the models.
 #[inline(always)]
 pub(crate) fn model_fence() {
     #[cfg(ringwal_loom)]
     loom::sync::atomic::fence(Ordering::SeqCst);
 }
 
-/// Locks, whether or not a thread panicked while it held the lock: the states behind our locks are
-/// valid between any two statements, and a panic of the I/O thread poisons the log by itself.
+/// Locks, also after a thread panicked while it held the lock. The states under our locks are valid
+/// between any two statements, and a panic of the I/O thread poisons the log by itself.
 pub(crate) fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
     m.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// The same, if nobody holds it.
+/// Locks if no thread holds the lock, also after a panic of a holder.
 pub(crate) fn try_lock<T>(m: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
     match m.try_lock() {
         Ok(guard) => Some(guard),
@@ -127,8 +128,9 @@ pub(crate) fn try_lock<T>(m: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
 /// A 32-bit word on which threads can sleep until it changes.
 ///
 /// Invariants:
-/// 1. `wait(seen)` returns at once if the word is not `seen` any more.
-/// 2. Whoever changes the word and then calls `wake_all` wakes every thread that saw the old value.
+/// 1. `wait(seen)` returns at once if the word is no longer `seen`.
+/// 2. A thread that changes the word and then calls `wake_all` wakes every thread that saw the old
+///    value.
 /// 3. `wait` may return for no reason: callers loop.
 #[derive(Debug)]
 pub(crate) struct Futex {
@@ -162,7 +164,7 @@ impl Futex {
         self.word.store(value, Ordering::SeqCst);
     }
 
-    /// Changes the word if it is `from`. False: it was not.
+    /// Changes the word from `from` to `to`. False: the word was not `from`.
     pub(crate) fn change(&self, from: u32, to: u32) -> bool {
         self.word.compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }
@@ -228,7 +230,7 @@ impl Futex {
     }
 
     pub(crate) fn wake_all(&self) {
-        // Taken and let go: a waiter is then either before its look at the word or asleep.
+        // A waiter is then either before its look at the word, or asleep.
         drop(lock(&self.lock));
         self.changed.notify_all();
     }

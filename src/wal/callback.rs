@@ -1,8 +1,8 @@
 //! A closure that is called when a record is durable: a third way to wait.
 //!
-//! 1. It is called once: on the I/O thread after the next group was submitted, or at once on the
-//!    caller's thread if it is settled already.
-//! 2. It is never left to another task to be called: no two callbacks count as of one thread.
+//! 1. The closure is called once: on the I/O thread after the next group was submitted, or at once
+//!    on the caller's thread if the outcome is known.
+//! 2. The closure is never passed to another task: no two callbacks count as of one thread.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, Weak};
@@ -61,7 +61,8 @@ pub(crate) fn on_durable(appender: &Appender, lsn: u64, call: Call) {
             let waker = Waker::from(Arc::clone(&callback));
             let verdict = appender.state.durable.register(lsn, &waker, Registrar::Nobody).0;
             if !matches!(verdict, Verdict::NotYet) {
-                // Settled meanwhile: whoever is first calls it.
+                // The outcome became known meanwhile. Whichever side takes the closure first calls
+                // it.
                 waker.wake();
             }
             return;

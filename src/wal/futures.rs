@@ -16,7 +16,7 @@ use crate::ring::{PendingReservation, Turn};
 pub struct DurableFuture {
     appender: Appender,
     lsn: u64,
-    /// Registered to be woken, under this ticket.
+    /// The ticket under which the future is registered to be woken.
     ticket: Option<u64>,
 }
 
@@ -25,7 +25,7 @@ impl DurableFuture {
         DurableFuture { appender, lsn, ticket: None }
     }
 
-    /// Registered, and not settled when it was looked at.
+    /// The future is registered, and the outcome was unknown at the last look.
     fn pending(&self) -> Poll<Result<()>> {
         loop {
             match self.appender.state.durable.verdict(self.lsn) {
@@ -49,14 +49,14 @@ impl Future for DurableFuture {
         if durable.is_forked() {
             return Poll::Ready(this.appender.check_not_forked());
         }
-        // It may have been woken to wake others.
+        // The I/O thread may have woken this task to wake others.
         durable.pass_on();
         if let Some(ticket) = this.ticket {
             match durable.verdict(this.lsn) {
                 Verdict::NotYet if durable.update(this.lsn, ticket, cx.waker()) => {
                     return this.pending();
                 }
-                // Its waker is taken, or will be by the wake-up that follows every advance.
+                // The waker was taken, or the wake-up that follows every advance will take it.
                 _ => this.ticket = None,
             }
         }
@@ -94,8 +94,8 @@ impl Drop for DurableFuture {
 /// Resolves when a record has its place in the log. From
 /// [`Wal::append_async`](crate::Wal::append_async).
 ///
-/// It may be polled late, dropped or leaked: room that it is given while the ring is full is kept for it for
-/// some 10 ms, and then it waits again, behind those who came meanwhile.
+/// The future may be polled late, dropped or leaked. Room granted to it while the ring is full is
+/// reserved for some 10 ms. Then the future waits again, after the producers that came meanwhile.
 #[derive(Debug)]
 #[must_use = "a future does nothing until it is polled"]
 pub struct AppendFuture<'a> {
@@ -150,7 +150,7 @@ impl Future for AppendFuture<'_> {
             // Polled after it was ready: nothing is appended twice.
             return Poll::Ready(Err(Error::Closed));
         }
-        // The room that it was granted is the parent's.
+        // The granted room belongs to the parent process.
         self.appender.check_not_forked()?;
         let mut polled = self.attempt(cx);
         while polled.is_pending() && self.appender.state.drive() {

@@ -1,17 +1,19 @@
-//! What a log knows of itself, told to whatever recorder the crate `metrics` has.
+//! Publishes the counters of a log to the recorder of the crate `metrics`.
 
 use crate::error::Error;
 use crate::stats::histogram::Histogram;
 use crate::wal::Wal;
 
-/// Shares of the values that are told of each histogram.
+/// Quantiles published for each histogram.
 const QUANTILES: [(f64, &str); 4] = [(0.5, "0.5"), (0.9, "0.9"), (0.99, "0.99"), (0.999, "0.999")];
 
 impl Wal {
-    /// Tells the installed recorder of the crate `metrics` what [`Wal::stats`], [`Wal::histograms`] and
-    /// [`Wal::consumers`] say: counters `ringwal_*_total`, and gauges, of which those of times are in
-    /// seconds and have a label `quantile`. Each has the label `log`. Call it before each scrape, or
-    /// every few seconds: nothing is told in between. Feature `metrics`.
+    /// Publishes [`Wal::stats`], [`Wal::histograms`] and [`Wal::consumers`] to the installed
+    /// recorder of the crate `metrics`.
+    ///
+    /// Publishes counters `ringwal_*_total`, and gauges. Gauges of times are in seconds and have a
+    /// label `quantile`. Each metric has the label `log`. Call it before each scrape, or every few
+    /// seconds: nothing is published in between. Feature `metrics`.
     pub fn publish_metrics(&self, log: &str) {
         publish(self, log);
     }

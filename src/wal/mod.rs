@@ -1,11 +1,12 @@
 //! The handle: append, wait, read, close.
 //!
-//! 1. Handles are cheap clones of one `Inner`; the I/O thread and the helper hold none, so that the
-//!    last handle's drop closes the log.
-//! 2. A call that waits is refused on the log's own threads.
+//! 1. Handles are cheap clones of one `Inner`. The I/O thread and the segment keeper hold none, so
+//!    that the drop of the last handle closes the log.
+//! 2. A call that waits is rejected on the log's own threads.
 
 pub(crate) mod builder;
 pub(crate) mod callback;
+mod consumers;
 pub(crate) mod futures;
 #[cfg(feature = "metrics")]
 mod metrics;
@@ -25,8 +26,6 @@ use crate::error::{Error, ReplayError, Result};
 use crate::io::backend::{BackendInfo, method_name};
 use crate::lsn::Lsn;
 use crate::options::Geometry;
-use crate::positions::ConsumerInfo;
-use crate::read::consumer::{self, Consumer};
 use crate::read::follow::Follow;
 use crate::read::{BackwardReader, Reader, Record, cut_point, read_one};
 use crate::recovery::RecoveryReport;
@@ -35,11 +34,26 @@ use crate::sys::reentrancy;
 use crate::sys::sync::{Mutex, Ordering, lock};
 use crate::wal::futures::{AppendFuture, DurableFuture};
 
-/// A write-ahead log that is open for appending. Clones are cheap and stand for the same log.
+/// A write-ahead log that is open for appending. A clone is cheap and stands for the same log.
 ///
-/// The last one that is dropped closes the log, which waits for the device: on an executor, call [`Wal::close`] where
-/// blocking is allowed. Opening, reading, truncating, and what consumers do wait for the device as well; `append`,
-/// `try_append`, the futures and what only asks (`durable_end`, `stats`, `health`) do not, but for a full ring.
+/// | call | blocks | durable on return | errors beside `Closed`, `Poisoned`, `Forked` |
+/// |---|---|---|---|
+/// | [`append`](Wal::append), [`append_batch`](Wal::append_batch), [`append_with`](Wal::append_with) | while the ring is full or the next segment is not prepared | no | `RecordTooLarge`, `NoSpace`, `Obstructed`, `EmptyBatch`, `WouldDeadlock`, `Reentrant` |
+/// | [`try_append`](Wal::try_append) | never | no | as `append`, and `RingFull` |
+/// | [`append_async`](Wal::append_async)`.await` | never; the task waits | no | as `append` |
+/// | [`append_durable`](Wal::append_durable) | until durable | yes | as `append` |
+/// | [`wait_durable`](Wal::wait_durable) | until durable | yes, with every earlier record | `NotAppended`, `Truncated`, `WouldDeadlock` |
+/// | [`when_durable`](Wal::when_durable)`.await`, [`on_durable`](Wal::on_durable) | never; the task or callback waits | yes, with every earlier record | as `wait_durable` |
+/// | [`sync`](Wal::sync) | until durable | yes, everything appended before | as `wait_durable` |
+/// | [`durable_end`](Wal::durable_end), [`stats`](Wal::stats), [`health`](Wal::health) | never | | `health`: `Obstructed` |
+/// | [`read`](Wal::read), [`replay`](Wal::replay), [`reader`](Wal::reader), [`reader_back`](Wal::reader_back) | for the disk | reads durable records only | `Pruned`, `NotDurable`, `NoRecord`, `Corruption`, `Io` |
+/// | [`follow`](Wal::follow) | `next`: until the next record is durable | reads durable records only | `Pruned`, `NotAppended` |
+/// | [`truncate_before`](Wal::truncate_before) | until the files are removed | yes | `NoSpace`, `WouldDeadlock` |
+/// | [`truncate_after`](Wal::truncate_after) | until the cut is durable | yes | `NotAppended`, `Pruned`, `NoRecord`, `InsideBatch`, `Consumed`, `NoSpace` |
+/// | [`consumer`](Wal::consumer), [`remove_consumer`](Wal::remove_consumer) | for the disk | yes | `ConsumerInUse`, `NoConsumer`, `ConsumerDamaged`, `Io` |
+/// | [`close`](Wal::close) | until everything is durable | yes, everything | `WouldDeadlock` |
+///
+/// The drop of the last handle closes the log and blocks. On an executor, call [`Wal::close`] first.
 ///
 /// ```
 /// use ringwal::{Lsn, Wal};
@@ -73,7 +87,8 @@ impl std::fmt::Debug for Wal {
     }
 }
 
-// A panic in the caller's code, also inside `append_with`, leaves the log as valid as an error does.
+// After a panic in the caller's code, also inside `append_with`, the log is as valid as after an
+// error.
 impl std::panic::UnwindSafe for Wal {}
 impl std::panic::RefUnwindSafe for Wal {}
 
@@ -85,7 +100,7 @@ struct Inner {
     log_id: [u8; 16],
     process: u32,
     running: Mutex<Option<Box<dyn Running>>>,
-    /// Held by the one `truncate_after` at a time.
+    /// Held during a `truncate_after`: only one runs at a time.
     cutting: Mutex<()>,
 }
 
@@ -121,32 +136,35 @@ impl Wal {
         &self.inner.appender
     }
 
-    /// Appends a record: its place in the log is fixed when this returns, and it becomes durable with
-    /// its group. Blocks only while the ring is full or the segment that comes next is not prepared yet. Copies
+    /// Appends a record. On return the record has its place in the log; it becomes durable with its
+    /// group. Blocks only while the ring is full or the next segment is not prepared yet. Copies
     /// the payload; allocates nothing.
     ///
     /// # Errors
     ///
-    /// `RecordTooLarge`, `NoSpace`, `Closed`, `Poisoned`; `WouldDeadlock` on the log's own threads,
-    /// `Reentrant` inside [`Wal::append_with`], `Forked` in a child process. Nothing was appended.
+    /// `RecordTooLarge`, `NoSpace`, `Obstructed`, `Closed`, `Poisoned`; `WouldDeadlock` on the
+    /// log's own threads, `Reentrant` inside [`Wal::append_with`], `Forked` in a child process.
+    /// Nothing was appended.
     #[inline]
     pub fn append(&self, payload: &[u8]) -> Result<Lsn> {
         self.appender().append(payload)
     }
 
-    /// The same, but never blocks.
+    /// Appends a record as [`Wal::append`] does, but never blocks.
     ///
     /// # Errors
     ///
-    /// `RingFull` where [`Wal::append`] would wait; otherwise as there.
+    /// `RingFull` where [`Wal::append`] would wait; otherwise as [`Wal::append`].
     #[inline]
     pub fn try_append(&self, payload: &[u8]) -> Result<Lsn> {
         self.appender().try_append(payload)
     }
 
-    /// The same, as a future that waits while the ring is full. Works on any executor. Dropped before
-    /// it has returned, the record was not appended. One that is not polled for some 10 ms after it was
-    /// woken loses its turn to others and waits again: the log waits for nobody.
+    /// Appends a record as [`Wal::append`] does, as a future that waits while the ring is full.
+    ///
+    /// Works on any executor. A future that is dropped before it has returned appended nothing. A
+    /// future that is not polled within some 10 ms after it was woken loses its room in the ring,
+    /// and waits again.
     ///
     /// # Errors
     ///
@@ -159,8 +177,8 @@ impl Wal {
     ///
     /// # Errors
     ///
-    /// As [`Wal::append`] and [`Wal::wait_durable`]. After `Poisoned` it is not known whether the
-    /// record will be there when the log is opened again.
+    /// As [`Wal::append`] and [`Wal::wait_durable`]. After `Poisoned` the record may or may not be
+    /// there when the log is opened again.
     pub fn append_durable(&self, payload: &[u8]) -> Result<Lsn> {
         let lsn = self.appender().append(payload)?;
         self.appender().wait_durable(lsn.as_u64())?;
@@ -168,19 +186,22 @@ impl Wal {
     }
 
     /// Appends several records that survive a crash all together or not at all. Returns the LSN of
-    /// the first; the others follow it directly, each with its own LSN. Blocks as [`Wal::append`].
-    /// `as_ref` is called once for each record.
+    /// the first. The others follow it directly, each with its own LSN. Blocks as [`Wal::append`].
+    /// Calls `as_ref` once for each record.
     ///
     /// # Errors
     ///
-    /// `EmptyBatch`; `RecordTooLarge` if the records, each with 8 bytes and padding to 8, and 4 bytes
-    /// for their number exceed `max_record_size`; otherwise as [`Wal::append`].
+    /// `EmptyBatch`; `RecordTooLarge` if the batch exceeds `max_record_size`: 4 bytes for the
+    /// number of records, and each record with 8 bytes and padding to 8. Otherwise as
+    /// [`Wal::append`].
     pub fn append_batch<T: AsRef<[u8]>>(&self, records: &[T]) -> Result<Lsn> {
         self.appender().append_batch(records, true)
     }
 
-    /// Appends a record of `len` bytes that `fill` writes in place, into zeroed memory. The log waits
-    /// for `fill`: it must be quick, and a call of this or another log from inside it that could wait is refused.
+    /// Appends a record of `len` bytes that `fill` writes in place, into zeroed memory.
+    ///
+    /// The log waits for `fill`, so `fill` must be quick. Inside `fill`, calls of this or another
+    /// log that could wait are rejected.
     ///
     /// # Errors
     ///
@@ -188,26 +209,27 @@ impl Wal {
     ///
     /// # Panics
     ///
-    /// If `fill` panics: the reservation becomes a record that readers skip, the log goes on, and the
-    /// panic with it.
+    /// If `fill` panics: the reservation becomes a record that readers skip, the log continues, and
+    /// the panic continues in the caller.
     pub fn append_with(&self, len: usize, fill: impl FnOnce(&mut [u8])) -> Result<Lsn> {
         self.appender().append_with(len, fill)
     }
 
-    /// Waits until the record at `lsn`, and with it every earlier one, is durable. In the modes that
-    /// do not sync every group it asks for a sync.
+    /// Waits until the record at `lsn` and every earlier record are durable. In the modes that do
+    /// not sync every group, requests a sync.
     ///
     /// # Errors
     ///
-    /// `NotAppended` for a position that was never given out, `Truncated` for one that
-    /// [`Wal::truncate_after`] made void, `Poisoned` if the log failed before, `WouldDeadlock` on the log's
-    /// own threads. What is durable already is `Ok`, come what may; so is what retention has removed, the
-    /// cuts in it too.
+    /// `NotAppended` for a position that was never assigned. `Truncated` for a position that
+    /// [`Wal::truncate_after`] made void. `Poisoned` if the log failed before. `WouldDeadlock` on
+    /// the log's own threads. A position that is durable already is always `Ok`, and so is one that
+    /// retention has removed, with the cuts in it.
     pub fn wait_durable(&self, lsn: Lsn) -> Result<()> {
         self.appender().wait_durable(lsn.as_u64())
     }
 
-    /// The same, as a future for any executor. It may be dropped at any time.
+    /// Returns a future that resolves when the record at `lsn` and every earlier record are
+    /// durable. Works on any executor. The future may be dropped at any time.
     ///
     /// # Errors
     ///
@@ -216,11 +238,12 @@ impl Wal {
         DurableFuture::new(self.appender().clone(), lsn.as_u64())
     }
 
-    /// Calls `call` once when the record at `lsn`, and with it every earlier one, is durable, or
-    /// when it is known that it will not be: with what [`Wal::wait_durable`] would return. If that is
-    /// known already, at once and on this thread; otherwise on the I/O thread, after the next group was
-    /// submitted: it must be quick, and a blocking call of the log from there gets `WouldDeadlock`. A
-    /// panic there is caught. Allocates.
+    /// Calls `call` once, when the record at `lsn` and every earlier record are durable, or when
+    /// they cannot become durable. The argument is what [`Wal::wait_durable`] would return.
+    ///
+    /// If the outcome is known already, `call` runs at once on this thread. Otherwise `call` runs
+    /// on the I/O thread, after the next group was submitted. There it must be quick, and a
+    /// blocking call of the log gets `WouldDeadlock`. A panic in `call` is caught. Allocates.
     ///
     /// ```
     /// # let dir = std::env::temp_dir().join(format!("ringwal-doc-call-{}", std::process::id()));
@@ -245,16 +268,18 @@ impl Wal {
         self.appender().sync()
     }
 
-    /// The first position that is not durable yet: a record is durable when its LSN is below it. One
+    /// The first position that is not durable yet: every record below it is durable. Costs one
     /// atomic load.
     #[must_use]
     pub fn durable_end(&self) -> Lsn {
         self.appender().durable_end()
     }
 
-    /// Calls `apply` with every record that was appended before this call, oldest first, and returns
-    /// how many there were. What is not durable yet is synced first; on a log that is closed or
-    /// poisoned, it ends at the durable end. Others may append meanwhile: they are not seen.
+    /// Calls `apply` with every record that was appended before this call, oldest first. Returns
+    /// the number of records.
+    ///
+    /// Syncs records that are not durable yet. On a closed or poisoned log, the replay ends at the
+    /// durable end. Records that other threads append meanwhile are not replayed.
     ///
     /// # Errors
     ///
@@ -278,9 +303,9 @@ impl Wal {
         Ok(records)
     }
 
-    /// Reads durable records from the first one at or after `from` to the end that is durable now.
-    /// [`Lsn::ZERO`] is the oldest record. A position below the oldest makes the first call to `next`
-    /// return `Pruned`.
+    /// Reads durable records from the first one at or after `from` to the current durable end.
+    /// [`Lsn::ZERO`] is the oldest record. For a position below the oldest, the first call of
+    /// `next` returns `Pruned`.
     #[must_use]
     pub fn reader(&self, from: Lsn) -> Reader {
         let state = &self.appender().state;
@@ -288,7 +313,7 @@ impl Wal {
     }
 
     /// Reads durable records backwards: from the last one below `before` to the oldest.
-    /// [`Wal::durable_end`] begins with the newest.
+    /// [`Wal::durable_end`] starts at the newest.
     ///
     /// ```
     /// # let dir = std::env::temp_dir().join(format!("ringwal-doc-back-{}", std::process::id()));
@@ -307,10 +332,12 @@ impl Wal {
         BackwardReader::new(Arc::clone(&state.view), before)
     }
 
-    /// Reads durable records from the first one at or after `from`, and then waits for more, without
-    /// polling: as an iterator, with [`Follow::next_records`] in place, or as a future.
-    /// [`Lsn::ZERO`] is the oldest record; [`Wal::durable_end`] is what comes next. Followers that
-    /// keep up are served from memory.
+    /// Reads durable records from the first one at or after `from`, then waits for more, without
+    /// polling.
+    ///
+    /// A follower is an iterator, reads in place with [`Follow::next_records`], or is a future.
+    /// [`Lsn::ZERO`] is the oldest record; [`Wal::durable_end`] is the next record. A follower
+    /// close to the durable end reads from memory.
     ///
     /// # Errors
     ///
@@ -325,12 +352,12 @@ impl Wal {
         Follow::new(Arc::clone(state), from.as_u64())
     }
 
-    /// Reads the record at exactly `lsn`. Takes time that depends on the record's size only.
+    /// Reads the record at exactly `lsn`. The time depends only on the size of the record.
     ///
     /// # Errors
     ///
     /// `Pruned` below the oldest, `NotDurable` at or above the durable end, `NotAppended` above the
-    /// log's end, `NoRecord` for a position that is no record's, `Corruption`, `Io`.
+    /// log's end, `NoRecord` where no record starts, `Corruption`, `Io`.
     pub fn read(&self, lsn: Lsn) -> Result<Record> {
         let appender = self.appender();
         appender.check_not_forked()?;
@@ -342,30 +369,33 @@ impl Wal {
         read_one(&appender.state.view, lsn.as_u64(), durable_end.as_u64())
     }
 
-    /// The oldest position that is kept: the base of the oldest segment, from which
-    /// [`Wal::reader`] finds the oldest record.
+    /// The oldest position that is kept: the base of the oldest segment. [`Wal::reader`] from here
+    /// starts at the oldest record.
     #[must_use]
     pub fn oldest_lsn(&self) -> Lsn {
         Lsn::new(self.appender().state.view.table.oldest())
     }
 
-    /// Removes the segments that hold only records below `lsn`, and returns the oldest position that
-    /// is kept afterwards: at most `lsn`, as segments go whole, and the newest durable one stays.
-    /// A position above the log's end counts as the end: nothing that is appended later is removed for it.
-    /// Blocks until the files are gone; what is being read stays until the reader has left it.
+    /// Removes the segments that hold only records below `lsn`. Returns the oldest position that is
+    /// kept afterwards.
     ///
-    /// On a full disk this makes room: a log keeps a block for it in each segment.
+    /// Segments are removed as a whole, so that the result is at most `lsn`. The newest durable
+    /// segment stays. A position above the log's end counts as the end: records appended later
+    /// stay. Blocks until the files are removed. A segment that a reader is in stays until the
+    /// reader has left it.
+    ///
+    /// On a full disk this call makes room: a log reserves a block for it in each segment.
     ///
     /// # Errors
     ///
-    /// `NoSpace` if that block is used up, on a disk that is still full: carried out once there is room.
-    /// `Closed`, `Poisoned`, `WouldDeadlock`.
+    /// `NoSpace` if that block is used up on a full disk: the log carries the request out once
+    /// there is room. `Closed`, `Poisoned`, `WouldDeadlock`.
     pub fn truncate_before(&self, lsn: Lsn) -> Result<Lsn> {
         let state = &self.appender().state;
         state.durable.check_running()?;
         reentrancy::check_may_wait()?;
         self.appender().check_not_forked()?;
-        // What is appended from now on lies above the end of now: no wish reaches into the future.
+        // Records appended from now on lie above the current end: the request must not reach them.
         let wanted = lsn.as_u64().min(state.ring.reserved_end());
         state.truncate_to.fetch_max(wanted, Ordering::SeqCst);
         let ticket = state.truncations_asked.fetch_add(1, Ordering::SeqCst) + 1;
@@ -385,18 +415,21 @@ impl Wal {
         }
     }
 
-    /// Cuts the log's end off: the record at `from` and everything appended after it, until this call
-    /// makes its cut, is void and never comes back. Returns where the log goes on: what is appended
-    /// afterwards lies at or above that. `from` is a record's LSN, or a former
-    /// [`Wal::durable_end`], also one behind which all was cut before; [`Lsn::ZERO`] or [`Wal::oldest_lsn`] is
-    /// everything that is kept. A batch is cut as a whole, at its first record. If nothing lies at or
-    /// above `from`, nothing is done.
+    /// Cuts the end of the log off: the record at `from` and every record appended after it, up to
+    /// this call, become void for ever. Returns the position where the log continues. Later records
+    /// lie at or above it.
     ///
-    /// Positions are not given out again, and nothing is erased or rewritten: a group is added that
-    /// says what is void, and this returns when that is durable. Everything appended before is made
-    /// durable first. Readers and followers that come to void records skip them; a follower that has
-    /// delivered some gets `Truncated`, as do `read` and the waits for a void position. A
-    /// [`Reader`] made before ends where it would have, and may still deliver what it holds.
+    /// `from` is the LSN of a record or a former [`Wal::durable_end`], also one at which an earlier
+    /// cut began. [`Lsn::ZERO`] or [`Wal::oldest_lsn`] cuts every record that is kept. A batch is
+    /// cut as a whole, at its first record. If nothing lies at or above `from`, the call does
+    /// nothing.
+    ///
+    /// Positions are not assigned again. Nothing is erased or rewritten: the log adds a group that
+    /// states the void range, and the call returns when that group is durable. Everything appended
+    /// before is made durable first. Readers and followers skip void records. A follower that has
+    /// delivered some of them gets `Truncated`; so do `read` and the waits for a void position. A
+    /// [`Reader`] created before ends where it would have ended, and may still deliver the records
+    /// that it has buffered.
     ///
     /// ```
     /// # let dir = std::env::temp_dir().join(format!("ringwal-doc-cut-{}", std::process::id()));
@@ -413,10 +446,11 @@ impl Wal {
     ///
     /// # Errors
     ///
-    /// `NotAppended` above the log's end, `Pruned` below the oldest, `NoRecord` inside a record,
-    /// `InsideBatch`, `Consumed` if a [`Consumer`] has done with what is to be cut, `NoSpace` if there is no block for the group: nothing was cut. `Corruption` and
-    /// `Io` from looking at the place. `Closed`, `WouldDeadlock`. After `Poisoned` it is not known
-    /// whether the cut was made until the log is opened again.
+    /// Nothing was cut: `NotAppended` above the log's end, `Pruned` below the oldest, `NoRecord`
+    /// inside a record, `InsideBatch`, `Consumed` if a [`Consumer`](crate::Consumer) has consumed records that the
+    /// cut would remove, `NoSpace` if there is no block for the group. `Corruption` and `Io` from
+    /// reading the place. `Closed`, `WouldDeadlock`. After `Poisoned` the cut may or may not have
+    /// been made; opening the log again decides it.
     pub fn truncate_after(&self, from: Lsn) -> Result<Lsn> {
         let appender = self.appender();
         let state = &appender.state;
@@ -450,7 +484,7 @@ impl Wal {
                 state.durable.check_running()?;
                 return Err(Error::Closed);
             }
-            // Withdrawn, unless the group is on its way already.
+            // The cut is withdrawn, unless its group was submitted already.
             if state.ring.is_starved() && state.take_cut().is_some() {
                 return Err(state.no_segment());
             }
@@ -460,45 +494,15 @@ impl Wal {
         }
     }
 
-    /// A reader under a name, whose position survives: see [`Consumer`]. A new one begins at the oldest record
-    /// that is kept, and has its file made durable before this returns.
-    ///
-    /// # Errors
-    ///
-    /// `ConsumerName`, `ConsumerNameTooLong` with this prefix, `ConsumerInUse` if it is attached already,
-    /// `NameTaken` if the filesystem takes it for another file's name, `ConsumerDamaged`, `Io`; `Closed`,
-    /// `Poisoned`, `WouldDeadlock`.
-    pub fn consumer(&self, name: &str) -> Result<Consumer> {
-        Consumer::attach(&self.appender().state, self.inner.log_id, name)
-    }
-
-    /// All consumers of the log, attached or not, by name. In a child of `fork()`: none.
-    #[must_use]
-    pub fn consumers(&self) -> Vec<ConsumerInfo> {
-        let state = &self.appender().state;
-        if state.durable.is_forked() {
-            return Vec::new();
-        }
-        state.consumers.list(state.durable.end())
-    }
-
-    /// Gives a consumer up: its position is forgotten, and nothing is kept for it any more.
-    ///
-    /// # Errors
-    ///
-    /// `NoConsumer`, `ConsumerInUse`, `ConsumerName`, `Io`, `Closed`, `Poisoned`.
-    pub fn remove_consumer(&self, name: &str) -> Result<()> {
-        consumer::remove(&self.appender().state, name)
-    }
-
-    /// What opening the log found.
+    /// The report of opening the log.
     #[must_use]
     pub fn recovery(&self) -> &RecoveryReport {
         &self.inner.report
     }
 
-    /// What the log has done since it was opened. Some twenty atomic loads and short locks that
-    /// appending does not use. In a child of `fork()`: only what takes no lock, as of the fork.
+    /// The counters of the log since it was opened. Costs some twenty atomic loads, and short locks
+    /// that appending does not use. In a child of `fork()`: only what needs no lock, as of the
+    /// fork.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let appender = self.appender();
@@ -531,8 +535,8 @@ impl Wal {
         }
     }
 
-    /// How large the groups were and how long their writes, syncs and wake-ups took since the log was
-    /// opened. Copies some 35 KiB.
+    /// Histograms since the log was opened: the sizes of groups, and the times of writes, syncs and
+    /// wake-ups. Copies some 35 KiB.
     ///
     /// ```
     /// # let dir = std::env::temp_dir().join(format!("ringwal-doc-hist-{}", std::process::id()));
@@ -549,20 +553,23 @@ impl Wal {
         self.appender().state.recorders.read()
     }
 
-    /// Whether the log is running: for a health check. Costs an atomic load and a short lock. A full ring or a full disk is no
-    /// failure; see [`Stats::stalled_for`](crate::Stats::stalled_for) for a disk that does not answer.
+    /// Reports whether the log is running, for a health check. Costs an atomic load and a short
+    /// lock.
+    ///
+    /// A full ring or a full disk is no failure. [`Stats::stalled_for`](crate::Stats::stalled_for)
+    /// reports a disk that does not answer.
     ///
     /// # Errors
     ///
-    /// What an append would get: `Poisoned`, `Closed`, `Forked`; and `Obstructed` while a segment cannot be prepared
-    /// or removed, which the log goes on trying: what is prepared already can still be written to.
+    /// The error of an append: `Poisoned`, `Closed`, `Forked`. `Obstructed` while a segment cannot
+    /// be prepared or removed: the log retries, and prepared segments still take records.
     pub fn health(&self) -> Result<()> {
         let state = &self.appender().state;
         state.durable.check_running()?;
         state.obstacle().map_or(Ok(()), Err)
     }
 
-    /// Which backend runs, how it commits, and why.
+    /// The backend that runs, its commit method, and the reasons for both.
     #[must_use]
     pub fn backend(&self) -> BackendInfo {
         if self.appender().state.durable.is_forked() {
@@ -580,12 +587,12 @@ impl Wal {
     }
 
     /// Makes everything durable, marks the log as cleanly closed, and releases it for the next
-    /// opener. Appends through any clone fail with `Closed` from now on; what is durable can still be
-    /// read. Closing again does nothing.
+    /// opener. Appends through any clone then fail with `Closed`. Durable records can still be
+    /// read. Closing a closed log does nothing.
     ///
     /// # Errors
     ///
-    /// `Poisoned` if the log failed at any time: what was not acknowledged may be lost.
+    /// `Poisoned` if the log failed at any time: unacknowledged records may be lost.
     /// `WouldDeadlock` on the log's own threads.
     pub fn close(&self) -> Result<()> {
         if self.appender().state.durable.is_forked() {
@@ -603,7 +610,7 @@ impl Wal {
 impl Inner {
     fn close(&self) {
         self.appender.state.begin_close();
-        // The lock is held over the joins: whoever closes second returns when the log is closed.
+        // The lock is held over the joins: a second closer returns when the log is closed.
         let mut running = lock(&self.running);
         if let Some(running) = running.take() {
             running.end(&self.appender.state);
@@ -615,19 +622,19 @@ impl Drop for Inner {
     fn drop(&mut self) {
         let forked = self.appender.state.durable.is_forked() || self.process != std::process::id();
         if forked {
-            // The threads are the parent's, and so are the lock and the files.
-            // Not by its lock, which another thread may have held at the fork.
+            // The threads, the lock and the files belong to the parent. This value is not locked
+            // here: another thread may have held the lock at the fork.
             let running = self.running.get_mut().unwrap_or_else(PoisonError::into_inner);
             std::mem::forget(running.take());
             std::mem::forget(Arc::clone(&self.appender.state));
         } else if reentrancy::is_serving() {
-            // Dropped by user code on the I/O thread, which cannot wait for itself: it ends alone,
-            // and lets go of the lock when it has.
+            // User code dropped the handle on the I/O thread, which cannot wait for itself. The I/O
+            // thread ends alone, and releases the lock when it has ended.
             self.appender.state.begin_close();
             if let Some(running) = lock(&self.running).take() {
                 let state = Arc::clone(&self.appender.state);
-                // Leaked, so that without the thread nothing of it is dropped: the lock must outlive what is in
-                // flight.
+                // Leaked: without the thread, nothing of it may be dropped. The lock must outlive
+                // every operation in flight.
                 let running: &'static Mutex<_> = Box::leak(Box::new(Mutex::new(Some(running))));
                 let ended = move || {
                     if let Some(running) = lock(running).take() {

@@ -1,4 +1,4 @@
-//! Followers as streams, appending as a sink: the traits of the crates `futures-core` and `futures-sink`.
+//! Followers as streams and appending as a sink: the traits of `futures-core` and `futures-sink`.
 
 use std::fmt;
 use std::future::Future;
@@ -16,20 +16,21 @@ use crate::wal::Wal;
 use crate::wal::futures::DurableFuture;
 
 impl Follow {
-    /// The same follower as a [`Stream`]. Feature `futures`.
+    /// Converts the follower to a [`Stream`]. Feature `futures`.
     pub fn into_stream(self) -> FollowStream {
         FollowStream { follow: self }
     }
 }
 
 impl Wal {
-    /// A sink that appends what it is sent; flushing it waits until that is durable. Feature `futures`.
+    /// Returns a sink that appends its items. Flushing the sink waits until they are durable.
+    /// Feature `futures`.
     pub fn sink<T: AsRef<[u8]>>(&self) -> AppendSink<T> {
         AppendSink::new(self.clone())
     }
 }
 
-/// Durable records as they become durable, from [`Follow::into_stream`].
+/// A stream of durable records, as they become durable. From [`Follow::into_stream`].
 #[derive(Debug)]
 #[must_use = "a stream does nothing until it is polled"]
 pub struct FollowStream {
@@ -46,11 +47,12 @@ impl Stream for FollowStream {
 
 type Appending = Pin<Box<dyn Future<Output = Result<Lsn>> + Send>>;
 
-/// Appends what it is sent, from [`Wal::sink`].
+/// A sink that appends its items. From [`Wal::sink`].
 ///
-/// It is ready when the record before has its place in the log: while the ring is full it is not, which
-/// is the backpressure. *Flushed* means durable. Dropped while it is not ready, the record that it
-/// holds was not appended. Closing it flushes it, and leaves the log open.
+/// The sink is ready when the previous record has its place in the log. It is not ready while the
+/// ring is full, which is the backpressure. *Flushed* means durable. A sink that is dropped while
+/// it is not ready does not append the record that it holds. Closing the sink flushes it, and
+/// leaves the log open.
 ///
 /// ```
 /// use futures_util::SinkExt;
@@ -68,14 +70,14 @@ type Appending = Pin<Box<dyn Future<Output = Result<Lsn>> + Send>>;
 #[must_use = "a sink does nothing until something is sent to it"]
 pub struct AppendSink<T> {
     wal: Wal,
-    /// Sent, and waiting for room.
+    /// The record that was sent and waits for room.
     waiting: Option<Waiting<T>>,
-    /// The last record that has its place, and whether somebody waits for it.
+    /// The position of the last appended record, and whether a flush waits for it.
     last: Option<Lsn>,
     durable: Option<DurableFuture>,
 }
 
-/// Allocated only where the ring was full.
+/// A waiting record. Allocated only while the ring is full.
 enum Waiting<T> {
     Item(T),
     Appending(Appending),
@@ -86,7 +88,7 @@ impl<T> AppendSink<T> {
         AppendSink { wal, waiting: None, last: None, durable: None }
     }
 
-    /// The last record that was appended through this sink.
+    /// The position of the last record that was appended through this sink.
     #[must_use]
     pub fn last_lsn(&self) -> Option<Lsn> {
         self.last
@@ -137,7 +139,7 @@ impl<T: AsRef<[u8]> + Send + Unpin + 'static> Sink<T> for AppendSink<T> {
 
     fn start_send(mut self: Pin<&mut Self>, item: T) -> Result<()> {
         if self.waiting.is_some() {
-            // Called without being ready: nothing that was taken is lost for it.
+            // Called without being ready: the record taken before stays in the sink.
             return Err(Error::RingFull);
         }
         match self.wal.try_append(item.as_ref()) {

@@ -1,0 +1,40 @@
+//! Consumers of a log: attach, list, remove.
+
+use crate::error::Result;
+use crate::positions::ConsumerInfo;
+use crate::read::consumer::{self, Consumer};
+use crate::wal::Wal;
+
+impl Wal {
+    /// Attaches a consumer: a reader under a name, with a position that survives. See [`Consumer`].
+    /// A new consumer starts at the oldest record that is kept. Its file is durable before this
+    /// call returns.
+    ///
+    /// # Errors
+    ///
+    /// `ConsumerName`, `ConsumerNameTooLong` with this prefix, `ConsumerInUse` if the consumer is
+    /// attached already, `NameTaken` if the filesystem takes the name for that of another file,
+    /// `ConsumerDamaged`, `Io`; `Closed`, `Poisoned`, `WouldDeadlock`.
+    pub fn consumer(&self, name: &str) -> Result<Consumer> {
+        Consumer::attach(&self.appender().state, self.inner.log_id, name)
+    }
+
+    /// All consumers of the log, attached or not, ordered by name. In a child of `fork()`: none.
+    #[must_use]
+    pub fn consumers(&self) -> Vec<ConsumerInfo> {
+        let state = &self.appender().state;
+        if state.durable.is_forked() {
+            return Vec::new();
+        }
+        state.consumers.list(state.durable.end())
+    }
+
+    /// Deletes a consumer with its position. Retention then keeps nothing for it.
+    ///
+    /// # Errors
+    ///
+    /// `NoConsumer`, `ConsumerInUse`, `ConsumerName`, `Io`, `Closed`, `Poisoned`.
+    pub fn remove_consumer(&self, name: &str) -> Result<()> {
+        consumer::remove(&self.appender().state, name)
+    }
+}
