@@ -120,7 +120,7 @@ fn a_panic_in_one_of_the_threads_fails_the_log_and_hangs_nobody() {
         armed.store(true, Ordering::SeqCst);
         let (send, called) = mpsc::channel();
         let failed = loop {
-            // Rotation makes the helper work.
+            // Rotation makes the segment keeper work.
             let lsn = match wal.append(&[5; 4000]) {
                 Ok(lsn) => lsn,
                 Err(e) => break e,
@@ -146,9 +146,9 @@ fn a_panic_in_one_of_the_threads_fails_the_log_and_hangs_nobody() {
     }
 }
 
-/// What is wanted of the helper is not waited for once it is gone.
+/// What is wanted of the segment keeper is not waited for once it is gone.
 #[test]
-fn a_panic_of_the_helper_ends_a_truncation_that_waits_for_it() {
+fn a_panic_of_the_segment_keeper_ends_a_truncation_that_waits_for_it() {
     let path = TempPath::new();
     let armed = Arc::new(AtomicBool::new(false));
     let is_armed = Arc::clone(&armed);

@@ -105,14 +105,14 @@ fn loom_long_schedules_lose_nothing_and_hang_nobody() {
                 thread::spawn(move || produce(&ring, &durable, producer))
             })
             .collect();
-        let helper = {
+        let keeper = {
             let ring = Arc::clone(&ring);
             // Each record in an extent of its own is the worst.
             let segments = PRODUCERS * RECORDS / 3 + 2;
             thread::spawn(move || (2..=segments).for_each(|n| ring.prepared(n * SEGMENT)))
         };
         serve(&ring, &durable, &bell);
-        helper.join().unwrap();
+        keeper.join().unwrap();
         let mut lsns: Vec<_> = producers.into_iter().flat_map(|p| p.join().unwrap()).collect();
         lsns.sort_unstable();
         lsns.dedup();

@@ -167,6 +167,12 @@ impl Durable {
         self.status.change(RUNNING, CLOSED);
     }
 
+    /// Whether appends have ended by a close, and not by a failure.
+    #[inline]
+    pub(crate) fn is_closed(&self) -> bool {
+        self.status.load() == CLOSED
+    }
+
     pub(crate) fn verdict(&self, lsn: u64) -> Verdict {
         if self.end() > lsn {
             Verdict::Durable

@@ -68,8 +68,8 @@ impl Appender {
     pub(crate) fn refused(&self, refused: Refused) -> Error {
         match refused {
             // The ring may be full because there is no segment to write to.
-            Refused::Full => self.state.obstacle().unwrap_or(Error::RingFull),
-            Refused::NoSpace => self.state.no_segment(),
+            Refused::Full => self.state.obstacle.get().unwrap_or(Error::RingFull),
+            Refused::NoSpace => self.state.obstacle.no_segment(),
             Refused::Stopped => self.state.durable.check_running().err().unwrap_or(Error::Closed),
         }
     }

@@ -69,7 +69,7 @@ impl Archiver {
                 (PositionFile::create(&*files.dir, &name, &temporary, log_id, oldest)?, oldest)
             }
         };
-        state.set_released(position);
+        state.hook.set_released(position);
         let slots = Arc::new(Mutex::new(Some(slots)));
         Ok(Archiver { state: Arc::clone(state), slots, position, pause: FIRST_PAUSE })
     }
@@ -123,7 +123,7 @@ impl Archiver {
         match self.call(hook, &header).and_then(|()| self.release(&header)) {
             Ok(true) => {
                 self.pause = FIRST_PAUSE;
-                self.state.nudge_helper();
+                self.state.keeper.ring();
                 ArchiverStep::Again
             }
             Ok(false) => ArchiverStep::Over,
@@ -144,7 +144,7 @@ impl Archiver {
         let Some(slots) = slots.as_mut() else { return Ok(false) };
         slots.store(header.end()).map_err(|e| format!("its position cannot be stored: {e}"))?;
         self.position = header.end();
-        self.state.set_released(self.position);
+        self.state.hook.set_released(self.position);
         Ok(true)
     }
 }
@@ -153,10 +153,10 @@ impl Archiver {
 pub(crate) fn run(mut sealed: Archiver, hook: &OnSealed) {
     let state = Arc::clone(&sealed.state);
     loop {
-        let seen = state.sealed_bell.load();
+        let seen = state.hook.seen();
         match sealed.step(hook) {
             ArchiverStep::Again => {}
-            ArchiverStep::OnBell => state.sealed_bell.wait(seen, None),
+            ArchiverStep::OnBell => state.hook.wait(seen, None),
             ArchiverStep::Over => return,
             // A failed call is not made again sooner because another segment was left meanwhile.
             ArchiverStep::After(pause) => {
@@ -166,7 +166,7 @@ pub(crate) fn run(mut sealed: Archiver, hook: &OnSealed) {
                     if left.is_zero() {
                         break;
                     }
-                    state.sealed_bell.wait(state.sealed_bell.load(), Some(left));
+                    state.hook.wait(state.hook.seen(), Some(left));
                 }
             }
         }
@@ -177,7 +177,7 @@ impl ArchiverThread {
     /// Waits for a call that goes on, for a while; then it is left alone, and may store nothing.
     pub(crate) fn end(self, state: &LogState) {
         let until = Instant::now() + PATIENCE;
-        state.ring_sealed();
+        state.hook.ring();
         while !self.thread.is_finished() && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(1));
         }

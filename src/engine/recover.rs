@@ -251,7 +251,7 @@ pub(crate) fn recover(
         LogView::new(table, dir, names, RecentGroups::new(tail_limit(ring.capacity())), cuts);
     let durable = Durable::new(judged.end, options.durability != Durability::EveryGroup);
     let state = LogState::new(ring, durable, files, consumers, oldest);
-    state.set_newest_record(newest_record(&**dir, names, &live, &judged)?);
+    state.retention.set_newest_record(newest_record(&**dir, names, &live, &judged)?);
     if options.on_sealed.is_none() {
         // Stated by the first group that is written, in however short a life.
         state.want_retired(Retention::new(policy.clone(), clock).target(&state, clock));

@@ -15,7 +15,6 @@ use crate::engine::state::LogState;
 use crate::format::SegmentHeader;
 use crate::segment::{Found, Left};
 use crate::sys::clock::Clock;
-use crate::sys::sync::Ordering;
 
 /// What the segments of this log are to be like, and how many may stay.
 #[derive(Debug, Clone)]
@@ -100,7 +99,7 @@ impl Retention {
             Found::Pruned(_) | Found::Beyond => return 0,
         };
         let limit = table.oldest_pin().map_or(newest, |pin| pin.min(newest));
-        let limit = limit.min(state.released());
+        let limit = limit.min(state.hook.released());
         let held = state.consumers.holds(state.durable.end());
         let limit = held.map_or(limit, |position| position.min(limit));
         self.look_at_the_clock(state, clock);
@@ -110,8 +109,8 @@ impl Retention {
         let missing = self.policy.spares().saturating_sub(spares);
         let (_, bytes) = table.extent();
         let mut bytes = bytes + missing as u64 * self.policy.segment_size;
-        let asked = state.truncate_to.load(Ordering::SeqCst).max(state.retired());
-        let with_records = match state.newest_record() {
+        let asked = state.retention.truncate_to().max(state.retention.durable());
+        let with_records = match state.retention.newest_record() {
             0 => u64::MAX,
             lsn => lsn,
         };

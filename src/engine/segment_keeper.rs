@@ -1,4 +1,4 @@
-//! The segment helper: prepares segments ahead of need and carries out retention. Stepped, like the
+//! The segment keeper: prepares segments ahead of need and carries out retention. Stepped, like the
 //! I/O loop; its thread is a thin shell.
 //!
 //! Invariants:
@@ -114,7 +114,7 @@ impl SegmentKeeper {
 
     fn finish(&mut self) -> KeeperStep {
         self.clean_up();
-        self.state.helper_round_over();
+        self.state.keeper.round_over();
         KeeperStep::Finished
     }
 
@@ -126,7 +126,7 @@ impl SegmentKeeper {
                 tracing::warn!(error = %e, "no space for the next segment; trying on");
             }
             self.out_of_space = true;
-            self.state.set_obstacle(None);
+            self.state.obstacle.set(None);
             self.refuse();
         } else if e.may_pass() {
             self.obstructed(e);
@@ -153,7 +153,7 @@ impl SegmentKeeper {
         let (number, kind) = (e.source.raw_os_error(), e.source.kind());
         let source = number.map_or(kind.into(), std::io::Error::from_raw_os_error);
         let obstacle = Error::Obstructed { path: e.path.clone(), source: Arc::new(source) };
-        self.state.set_obstacle(Some(obstacle));
+        self.state.obstacle.set(Some(obstacle));
         if now.saturating_sub(since) >= PATIENCE {
             self.refuse();
         }
@@ -162,7 +162,7 @@ impl SegmentKeeper {
     /// What was in the way is no more, or stands in nobody's way.
     fn unobstructed(&mut self) {
         if self.obstructed_since.take().is_some() {
-            self.state.clear_obstacle();
+            self.state.obstacle.clear();
             tracing::info!("segments can be prepared and removed again");
         }
     }
@@ -170,9 +170,8 @@ impl SegmentKeeper {
     /// Lets go of everybody who waits for the next segment, until there is one.
     fn refuse(&self) {
         self.state.ring.set_no_space();
-        self.state.cut_settled();
-        self.state.helper_rounds.bump();
-        self.state.helper_rounds.wake_all();
+        self.state.cut.wake_waiter();
+        self.state.keeper.round_over();
         self.state.ring.doorbell.ring();
     }
 
@@ -188,9 +187,9 @@ impl SegmentKeeper {
 
     fn retain(&mut self) -> Result<(), Refused> {
         // Before the look at what may go: a wish that comes later is for the next round.
-        let asked = self.state.truncations_asked.load(crate::sys::sync::Ordering::SeqCst);
-        if self.state.released() != u64::MAX {
-            self.state.ring_sealed();
+        let asked = self.state.retention.calls();
+        if self.state.hook.is_set() {
+            self.state.hook.ring();
         }
         let target = self.retention.target(&self.state, &*self.clock);
         self.state.want_retired(target);
@@ -198,7 +197,7 @@ impl SegmentKeeper {
         let mut span = None;
         let state = Arc::clone(&self.state);
         let take = || {
-            let (end, most) = (state.durable.end(), state.retired().min(target));
+            let (end, most) = (state.durable.end(), state.retention.durable().min(target));
             let table = &state.view.table;
             state.consumers.take_unheld(end, |held| table.take_oldest(most.min(held)))
         };
@@ -214,8 +213,8 @@ impl SegmentKeeper {
         // What a consumer holds that has come meanwhile stays.
         let held = self.state.consumers.holds(self.state.durable.end());
         if self.state.view.table.oldest() >= target || held.is_some_and(|held| held < target) {
-            self.state.truncations_done.store(asked, crate::sys::sync::Ordering::SeqCst);
-            self.state.helper_round_over();
+            self.state.retention.set_calls_done(asked);
+            self.state.keeper.round_over();
         }
         Ok(())
     }
@@ -364,24 +363,24 @@ impl SegmentKeeper {
     }
 }
 
-/// Steps the helper until the log is closed or has failed. A panic in it poisons the log.
-pub(crate) fn run(state: &Arc<LogState>, mut helper: SegmentKeeper) {
+/// Steps the segment keeper until the log is closed or has failed. A panic in it poisons the log.
+pub(crate) fn run(state: &Arc<LogState>, mut keeper: SegmentKeeper) {
     let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         for step in 1.. {
-            let seen = state.helper.load();
+            let seen = state.keeper.seen();
             state.in_flight.set(Place::Segment, step);
-            let next = helper.step();
+            let next = keeper.step();
             state.in_flight.set(Place::Segment, 0);
             match next {
                 KeeperStep::Finished => return,
                 KeeperStep::After(pause) if pause.is_zero() => {}
                 KeeperStep::After(pause) => std::thread::sleep(pause),
-                KeeperStep::OnNudge(timeout) => state.helper.wait(seen, timeout),
+                KeeperStep::OnNudge(timeout) => state.keeper.wait(seen, timeout),
             }
         }
     }));
     state.in_flight.set(Place::Segment, 0);
     if ran.is_err() {
-        state.fail(Failure::new("the segment helper", "it panicked"));
+        state.fail(Failure::new("the segment keeper", "it panicked"));
     }
 }

@@ -155,7 +155,7 @@ impl Consumer {
         self.check(lsn, lsn.as_u64())?;
         self.store(position)?;
         self.state.consumers.set(&self.name, position);
-        self.state.nudge_helper();
+        self.state.keeper.ring();
         if self.follow.as_ref().is_some_and(|follow| follow.delivered() < lsn.as_u64()) {
             // Ahead of what was delivered: what lies between may go, and is not wanted.
             self.follow = None;
@@ -182,7 +182,7 @@ impl Consumer {
             _ => self.store(wanted.max(oldest)),
         };
         self.state.consumers.set(&self.name, self.position);
-        self.state.nudge_helper();
+        self.state.keeper.ring();
         stored?;
         self.follow = None;
         Ok(())
@@ -236,6 +236,6 @@ pub(crate) fn remove(state: &LogState, name: &str) -> Result<()> {
             view.dir.sync().map_err(|e| io("sync the directory of", e))
         })
     })?;
-    state.nudge_helper();
+    state.keeper.ring();
     Ok(())
 }

@@ -388,7 +388,7 @@ fn loom_no_publication_is_slept_through() {
     assert!(WOKEN.load(Std::Relaxed) > 0, "some interleaving sleeps");
 }
 
-/// 8, and the doorbell's 2: an extent that the helper opens for a waiting producer is not slept through,
+/// 8, and the doorbell's 2: an extent that the segment keeper opens for a waiting producer is not slept through,
 /// although the I/O side was asleep when it could not be opened.
 #[test]
 fn loom_a_granted_record_is_not_slept_through() {
@@ -410,7 +410,7 @@ fn loom_a_granted_record_is_not_slept_through() {
             let ring = Arc::clone(&ring);
             thread::spawn(move || put_waiting(&ring, BLOCK))
         };
-        let helper = {
+        let keeper = {
             let ring = Arc::clone(&ring);
             thread::spawn(move || ring.prepared(8 * BLOCK))
         };
@@ -429,6 +429,6 @@ fn loom_a_granted_record_is_not_slept_through() {
             }
         }
         producer.join().unwrap();
-        helper.join().unwrap();
+        keeper.join().unwrap();
     });
 }

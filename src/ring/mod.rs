@@ -341,7 +341,7 @@ impl Ring {
     }
 
     // What follows is called by the I/O thread alone, in the order of sequences, but for `prepared`,
-    // `set_no_space` and `placement`, which the segment helper calls.
+    // `set_no_space` and `placement`, which the segment keeper calls.
 
     /// Where the extent with this sequence stands.
     pub(crate) fn poll(&self, sequence: u64) -> Poll {
@@ -472,7 +472,7 @@ impl Ring {
         to.segment_end - to.next < 2 * to.block && to.segment_end == to.prepared_end
     }
 
-    /// Has the helper prepare a segment, for a control group that does not take the block that is left.
+    /// Has the segment keeper prepare a segment, for a control group that does not take the block that is left.
     pub(crate) fn want_segment(&self) {
         lock(&self.opening).private_waits = true;
     }
@@ -612,7 +612,7 @@ impl Ring {
         lock(&self.opening).no_space
     }
 
-    /// Forgets that there was no space: the helper is asked once more, when a block is needed.
+    /// Forgets that there was no space: the segment keeper is asked once more, when a block is needed.
     pub(crate) fn look_for_space_again(&self) {
         let mut opening = lock(&self.opening);
         opening.no_space = opening.forsaken;

@@ -29,7 +29,7 @@ const MOST_TURNS: u32 = 1_000_000;
 pub(super) struct Parts {
     pub(super) state: Arc<LogState>,
     pub(super) io: IoLoop,
-    pub(super) helper: SegmentKeeper,
+    pub(super) keeper: SegmentKeeper,
     pub(super) hook: Option<(Archiver, OnSealed)>,
     pub(super) clock: Arc<SimClock>,
     pub(super) rng: Rng,
@@ -41,8 +41,8 @@ pub(super) struct Parts {
 struct Turns {
     io_deadline: Option<u64>,
     io_over: bool,
-    helper_at: u64,
-    helper_over: bool,
+    keeper_at: u64,
+    keeper_over: bool,
     hook_at: u64,
 }
 
@@ -66,12 +66,12 @@ impl Parts {
     pub(super) fn new(
         state: Arc<LogState>,
         io: IoLoop,
-        helper: SegmentKeeper,
+        keeper: SegmentKeeper,
         hook: Option<(Archiver, OnSealed)>,
         clock: Arc<SimClock>,
         rng: Rng,
     ) -> Self {
-        Parts { state, io, helper, hook, clock, rng, turns: Turns::default() }
+        Parts { state, io, keeper, hook, clock, rng, turns: Turns::default() }
     }
 
     /// One step of the I/O loop, or one thing that the device does.
@@ -99,18 +99,18 @@ impl Parts {
         busy
     }
 
-    fn turn_helper(&mut self) -> bool {
-        if self.turns.helper_over || self.clock.now() < self.turns.helper_at {
+    fn turn_keeper(&mut self) -> bool {
+        if self.turns.keeper_over || self.clock.now() < self.turns.keeper_at {
             return false;
         }
-        match self.helper.step() {
+        match self.keeper.step() {
             segment_keeper::KeeperStep::After(pause) => {
-                self.turns.helper_at = self.clock.now() + pause.as_nanos() as u64;
+                self.turns.keeper_at = self.clock.now() + pause.as_nanos() as u64;
                 true
             }
             segment_keeper::KeeperStep::OnNudge(_) => false,
             segment_keeper::KeeperStep::Finished => {
-                self.turns.helper_over = true;
+                self.turns.keeper_over = true;
                 true
             }
         }
@@ -140,7 +140,7 @@ impl Parts {
     fn turn(&mut self) -> bool {
         match self.rng.u8(0..16) {
             0..11 => self.turn_io(),
-            11..14 => self.turn_helper(),
+            11..14 => self.turn_keeper(),
             14 => self.turn_hook(),
             _ => {
                 let pause = self.rng.u64(1..200);
@@ -152,14 +152,14 @@ impl Parts {
 
     /// Lets everybody have a turn, and time pass if all of them only wait for that.
     fn sweep(&mut self) -> bool {
-        let helped = self.turn_helper();
-        if self.turn_hook() | self.turn_io() | helped {
+        let kept = self.turn_keeper();
+        if self.turn_hook() | self.turn_io() | kept {
             return true;
         }
         let now = self.clock.now();
-        let helper_at = (!self.turns.helper_over).then_some(self.turns.helper_at);
+        let keeper_at = (!self.turns.keeper_over).then_some(self.turns.keeper_at);
         let hook_at = self.hook.is_some().then_some(self.turns.hook_at);
-        let due = [self.turns.io_deadline, helper_at, hook_at];
+        let due = [self.turns.io_deadline, keeper_at, hook_at];
         match due.into_iter().flatten().filter(|at| *at > now).min() {
             Some(at) if !self.turns.io_over => {
                 self.clock.advance_to(at);
@@ -179,11 +179,11 @@ impl Parts {
     }
 
     fn is_over(&self) -> bool {
-        self.turns.io_over && self.turns.helper_over
+        self.turns.io_over && self.turns.keeper_over
     }
 }
 
-impl state::Machine for Machine {
+impl state::Driver for Machine {
     fn stir(&self) {
         let Some(_serving) = Serving::enter() else { return };
         if let Some(parts) = &mut *lock(&self.0)
@@ -220,7 +220,7 @@ impl Running for End {
         }
         state.in_flight.end();
         *parts = None;
-        state.leave();
+        state.detach_directory();
         drop(self.lock);
     }
 }

@@ -59,8 +59,8 @@ pub(super) fn open(
         None => None,
         Some(hook) => Some((Archiver::open(&state, log_id)?, hook.clone())),
     };
-    let helper = SegmentKeeper::new(Arc::clone(&state), time, policy);
-    let parts = Parts::new(Arc::clone(&state), io, helper, hook, Arc::clone(clock), rng);
+    let keeper = SegmentKeeper::new(Arc::clone(&state), time, policy);
+    let parts = Parts::new(Arc::clone(&state), io, keeper, hook, Arc::clone(clock), rng);
     let parts = Arc::new(Mutex::new(Some(parts)));
     let _ = state.machine.set(Box::new(Machine(Arc::clone(&parts))));
     let end = End { machine: Machine(parts), lock };

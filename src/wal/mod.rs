@@ -397,20 +397,19 @@ impl Wal {
         self.appender().check_not_forked()?;
         // Records appended from now on lie above the current end: the request must not reach them.
         let wanted = lsn.as_u64().min(state.ring.reserved_end());
-        state.truncate_to.fetch_max(wanted, Ordering::SeqCst);
-        let ticket = state.truncations_asked.fetch_add(1, Ordering::SeqCst) + 1;
-        state.nudge_helper();
+        let call = state.retention.ask_truncation(wanted);
+        state.keeper.ring();
         loop {
-            let seen = state.helper_rounds.load();
-            if state.truncations_done.load(Ordering::SeqCst) >= ticket {
+            let seen = state.keeper.rounds_seen();
+            if state.retention.is_truncated(call) {
                 return Ok(self.oldest_lsn());
             }
             state.durable.check_running()?;
-            if state.retiring_lacks_space() {
-                return Err(state.no_segment());
+            if state.retention_lacks_space() {
+                return Err(state.obstacle.no_segment());
             }
             if !state.drive() {
-                state.helper_rounds.wait(seen, None);
+                state.keeper.wait_round(seen);
             }
         }
     }
@@ -474,7 +473,7 @@ impl Wal {
         let before = cuts.count();
         state.want_cut(from);
         loop {
-            let seen = state.cut_rounds.load();
+            let seen = state.cut.seen();
             let over = state.has_io_ended();
             let poisoned = state.durable.is_poisoned();
             if cuts.count() > before {
@@ -485,11 +484,11 @@ impl Wal {
                 return Err(Error::Closed);
             }
             // The cut is withdrawn, unless its group was submitted already.
-            if state.ring.is_starved() && state.take_cut().is_some() {
-                return Err(state.no_segment());
+            if state.ring.is_starved() && state.cut.take().is_some() {
+                return Err(state.obstacle.no_segment());
             }
             if !state.drive() {
-                state.cut_rounds.wait(seen, None);
+                state.cut.wait(seen);
             }
         }
     }
@@ -518,7 +517,7 @@ impl Wal {
         let commit = appender.state.commit.chosen();
         let durable_end = appender.durable_end();
         let pinned = appender.state.view.table.oldest_pin();
-        let obstructed = appender.state.obstacle().is_some();
+        let obstructed = appender.state.obstacle.get().is_some();
         Stats {
             ring_full_waits: appender.state.ring.full_waits.load(Ordering::Relaxed),
             durable_end,
@@ -566,7 +565,7 @@ impl Wal {
     pub fn health(&self) -> Result<()> {
         let state = &self.appender().state;
         state.durable.check_running()?;
-        state.obstacle().map_or(Ok(()), Err)
+        state.obstacle.get().map_or(Ok(()), Err)
     }
 
     /// The backend that runs, its commit method, and the reasons for both.

@@ -1,4 +1,4 @@
-//! Opening: lock, recover, and start what moves the log: the I/O thread, the segment helper, and the
+//! Opening: lock, recover, and start what moves the log: the I/O thread, the segment keeper, and the
 //! timing of commit methods.
 
 use std::path::Path;
@@ -121,9 +121,9 @@ pub(crate) fn start(
         }
     };
     let mut workers = vec![io];
-    // The hook first: retention waits for it from the helper's first step on.
+    // The hook first: retention waits for it from the segment keeper's first step on.
     let others = start_sealed(&state, options, log_id).and_then(|sealed| {
-        workers.push(start_helper(&state, &clock, policy)?);
+        workers.push(start_keeper(&state, &clock, policy)?);
         Ok((sealed, start_watchdog(&state, &clock, options)?))
     });
     let (sealed, watchdog) = match others {
@@ -171,7 +171,7 @@ impl Running for Threads {
         }
         state.in_flight.end();
         end_watchdog(self.watchdog);
-        state.leave();
+        state.detach_directory();
         // First: the lock lets in the next writer, which says for itself that it is there.
         drop(self.presence);
         drop(self.lock);
@@ -204,15 +204,15 @@ fn start_sealed(
     Ok(Some(ArchiverThread { thread, slots }))
 }
 
-fn start_helper(
+fn start_keeper(
     state: &Arc<LogState>,
     clock: &Arc<dyn Clock>,
     policy: Policy,
 ) -> Result<JoinHandle<()>> {
     let (state, clock) = (Arc::clone(state), Arc::clone(clock));
     spawn("ringwal-segments", move || {
-        let helper = SegmentKeeper::new(Arc::clone(&state), clock, policy);
-        segment_keeper::run(&state, helper);
+        let keeper = SegmentKeeper::new(Arc::clone(&state), clock, policy);
+        segment_keeper::run(&state, keeper);
     })
 }
 

@@ -4,7 +4,6 @@ use std::sync::{Arc, OnceLock};
 
 use super::life::{Life, options, recovered};
 use super::memory::{Files, Memory};
-use crate::sys::sync::Ordering;
 
 /// A sound log, and what stands in its files at other times and in other futures.
 pub(super) struct Base {
@@ -89,7 +88,7 @@ fn cut_short() -> Base {
     write(&mut life, 0, 24);
     life.make_durable().expect("nothing fails");
     let earlier = memory.files();
-    life.state.truncate_to.store(life.state.durable.end(), Ordering::SeqCst);
+    life.state.retention.ask_truncation(life.state.durable.end());
     for _ in 0..50 {
         life.work();
     }

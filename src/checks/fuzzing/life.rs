@@ -70,7 +70,7 @@ pub(super) struct Life {
     pub(super) max_record: usize,
     clock: Arc<Ticks>,
     io: IoLoop,
-    helper: SegmentKeeper,
+    keeper: SegmentKeeper,
 }
 
 impl Life {
@@ -109,9 +109,9 @@ impl Life {
         let backend = Box::new(StdBackend::new());
         let io = IoLoop::new(Arc::clone(&state), Arc::clone(&clock), backend, setup)
             .map_err(|cause| Error::Poisoned { cause: Arc::new(cause) })?;
-        let helper = SegmentKeeper::new(Arc::clone(&state), clock, policy);
+        let keeper = SegmentKeeper::new(Arc::clone(&state), clock, policy);
         let max_record = geometry.max_record;
-        let mut life = Life { appender, state, report, max_record, clock: ticks, io, helper };
+        let mut life = Life { appender, state, report, max_record, clock: ticks, io, keeper };
         let epoch_group = life.report.durable_end.as_u64();
         if !epoch_waits {
             life.step_until(|life| life.state.durable.end() > epoch_group)?;
@@ -128,9 +128,9 @@ impl Life {
             let finished = self.io.step().finished;
             assert!(!finished || done(self), "the log ended");
             self.io.wait(Some(0));
-            // The helper is asked when the log alone does not get there.
+            // The segment keeper is asked when the log alone does not get there.
             if step % 16 == 15 {
-                self.helper.step();
+                self.keeper.step();
             }
         }
         panic!("the log hangs");
@@ -149,10 +149,10 @@ impl Life {
         }
     }
 
-    /// A step of the log and one of the helper.
+    /// A step of the log and one of the segment keeper.
     pub(super) fn work(&mut self) {
         self.run(1);
-        self.helper.step();
+        self.keeper.step();
     }
 
     /// Lets the log fall idle.
@@ -176,7 +176,7 @@ impl Life {
                 Err(Error::RingFull) => {
                     self.io.step();
                     self.io.wait(Some(0));
-                    self.helper.step();
+                    self.keeper.step();
                 }
                 Err(e) => return Err(e),
             }
@@ -194,7 +194,7 @@ impl Life {
                 return Ok(());
             }
             self.io.wait(Some(0));
-            self.helper.step();
+            self.keeper.step();
         }
         panic!("the log does not close");
     }

@@ -135,7 +135,7 @@ fn lives_on_a_full_disk_leave_a_torn_tail_as_it_is() {
             assert_eq!(life.state.durable.end(), torn - 128, "{seed}, life {n}");
             for _ in 0..3 {
                 life.run();
-                life.helper.step();
+                life.keeper.step();
             }
             world.crash().unwrap();
         }
@@ -155,7 +155,7 @@ fn lives_on_a_full_disk_leave_a_torn_tail_as_it_is() {
                 Err(_) => world.clock.advance(Duration::from_millis(100)),
             }
             life.run();
-            life.helper.step();
+            life.keeper.step();
         };
         world.oracle.records.push((anew, b"anew".to_vec()));
         life.make_durable();

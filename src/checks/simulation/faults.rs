@@ -23,7 +23,7 @@ fn a_full_disk_refuses_appends_and_loses_nothing() {
     let turn = |world: &mut World, life: &mut Life| {
         life.io.step();
         life.io.wait(None);
-        life.helper.step();
+        life.keeper.step();
         let appended = life.appender.try_append(&[7; 900]);
         if let Ok(lsn) = appended {
             world.oracle.records.push((lsn.as_u64(), vec![7; 900]));
@@ -174,7 +174,7 @@ fn no_mode_stops_at_a_segments_end() {
             appended += u32::from(life.appender.try_append(&[7; 1500]).is_ok());
             life.io.step();
             life.io.wait(None);
-            life.helper.step();
+            life.keeper.step();
         }
         // Some six records to a segment, and nobody has asked for a sync.
         assert!(appended > 1000, "{durability:?}, {max_segments:?}: {appended}");

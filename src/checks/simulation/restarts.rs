@@ -76,7 +76,7 @@ fn idle_between_working_lives(seed: u64) -> Result<(u64, u64), String> {
                 torn += u64::from(life.epoch_waits && life.is_torn);
                 for _ in 0..world.rng.usize(..4) {
                     life.run();
-                    life.helper.step();
+                    life.keeper.step();
                     world.clock.advance(Duration::from_micros(world.rng.u64(1..2000)));
                     world.note(&life);
                 }

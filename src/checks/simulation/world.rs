@@ -1,7 +1,6 @@
 //! A disk, a clock, an oracle, and the lives that a log leads on them.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -44,7 +43,7 @@ pub(super) struct Life {
     pub(super) appender: Appender,
     pub(super) state: Arc<LogState>,
     pub(super) io: IoLoop,
-    pub(super) helper: SegmentKeeper,
+    pub(super) keeper: SegmentKeeper,
     /// It was opened without an epoch group; behind a torn tail.
     pub(super) epoch_waits: bool,
     pub(super) is_torn: bool,
@@ -137,7 +136,7 @@ impl World {
         let appender =
             Appender::new(Arc::clone(&state), &start.log_id, report.epoch, geometry.max_record);
         if self.options.max_segments.is_some() {
-            self.oracle.may_be_gone = self.oracle.may_be_gone.max(state.retire_wanted());
+            self.oracle.may_be_gone = self.oracle.may_be_gone.max(state.retention.wanted());
         }
         let epoch_waits = start.epoch_waits;
         let setup = setup(start, &geometry, &self.options);
@@ -146,7 +145,7 @@ impl World {
         let clock: Arc<dyn Clock> = Arc::<SimClock>::clone(&self.clock);
         let mut io = IoLoop::new(Arc::clone(&state), Arc::clone(&clock), backend, setup)
             .map_err(|e| e.to_string())?;
-        let helper = SegmentKeeper::new(Arc::clone(&state), clock, policy);
+        let keeper = SegmentKeeper::new(Arc::clone(&state), clock, policy);
         let epoch_group = report.durable_end.as_u64();
         while !epoch_waits && state.durable.end() <= epoch_group {
             if io.step().finished {
@@ -159,7 +158,7 @@ impl World {
         self.oracle.adopt(&found, &report, &state.view.cuts)?;
         let is_torn = report.cut;
         let life =
-            Life { appender, state, io, helper, epoch_waits, is_torn, full: false, follower: None };
+            Life { appender, state, io, keeper, epoch_waits, is_torn, full: false, follower: None };
         // What open returns is durable.
         self.note(&life);
         self.tally.lives += 1;
@@ -191,8 +190,8 @@ impl World {
             8 => self.append_batch(life),
             9..14 => life.run(),
             14..17 => {
-                if life.helper.step() == KeeperStep::Finished && !life.state.durable.is_poisoned() {
-                    return Err("the helper ended".into());
+                if life.keeper.step() == KeeperStep::Finished && !life.state.durable.is_poisoned() {
+                    return Err("the segment keeper ended".into());
                 }
             }
             17 => {
@@ -274,7 +273,7 @@ impl World {
             return self.truncate_after(life, *lsn);
         }
         if self.rng.u8(0..8) == 0 {
-            life.state.truncate_to.fetch_max(*lsn, Ordering::SeqCst);
+            life.state.retention.ask_truncation(*lsn);
             self.oracle.may_be_gone = self.oracle.may_be_gone.max(*lsn);
         } else if *lsn < life.state.durable.end() {
             match read_one(&life.state.view, *lsn, life.state.durable.end()) {
@@ -372,7 +371,7 @@ impl World {
             self.oracle.cutting = None;
         }
         if self.options.max_segments.is_some() {
-            self.oracle.may_be_gone = self.oracle.may_be_gone.max(life.state.retire_wanted());
+            self.oracle.may_be_gone = self.oracle.may_be_gone.max(life.state.retention.wanted());
         }
     }
 
@@ -413,7 +412,7 @@ impl World {
             }
             life.io.wait(None);
             if self.rng.u8(0..4) == 0 {
-                life.helper.step();
+                life.keeper.step();
             }
             self.clock.advance(CLOSE_STEP);
         }
@@ -436,7 +435,7 @@ impl Life {
                 return;
             }
             self.io.wait(None);
-            self.helper.step();
+            self.keeper.step();
         }
         panic!("it does not close");
     }
@@ -445,7 +444,7 @@ impl Life {
     pub(super) fn make_durable(&mut self) {
         for _ in 0..10_000 {
             self.run();
-            self.helper.step();
+            self.keeper.step();
             if self.state.durable.end() >= self.state.ring.reserved_end() {
                 return;
             }

@@ -16,7 +16,7 @@ impl IoLoop {
         self.setup.epoch_waits && self.next == 0
     }
 
-    /// Takes the block for an epoch group that waits, and lets producers come. Without a block the helper is to prepare
+    /// Takes the block for an epoch group that waits, and lets producers come. Without a block the segment keeper is to prepare
     /// a segment.
     pub(super) fn hold_epoch(&mut self) {
         if !self.epoch_waits() || self.started || self.closing != Closing::No {
@@ -28,7 +28,7 @@ impl IoLoop {
             self.started = true;
             self.state.ring.start();
         } else if !self.state.ring.is_out_of_space() {
-            self.state.nudge_helper();
+            self.state.keeper.ring();
         }
     }
 
@@ -44,7 +44,8 @@ impl IoLoop {
             return false;
         }
         self.hold_epoch();
-        let states = self.state.retire_wanted() > self.setup.oldest || self.state.is_cut_wanted();
+        let states =
+            self.state.retention.wanted() > self.setup.oldest || self.state.cut.is_wanted();
         if self.started {
             let holds = !matches!(self.state.ring.poll(1), Poll::Empty | Poll::Unopened);
             if holds || self.marks_close || (states && self.closing == Closing::No) {
@@ -78,7 +79,7 @@ impl IoLoop {
             self.full_at_close = true;
             self.state.ring.look_for_space_again();
             self.state.ring.want_segment();
-            self.state.nudge_helper();
+            self.state.keeper.ring();
             return;
         }
         let (is_full, is_last) =
@@ -89,7 +90,7 @@ impl IoLoop {
         let marks = !self.setup.clean && !(is_full && (is_last || !self.started));
         if self.closing == Closing::No {
             if marks && !self.started {
-                // The helper prepares a segment for the mark, and rings; or finds no space.
+                // The segment keeper prepares a segment for the mark, and rings; or finds no space.
                 self.hold_epoch();
                 if !self.started {
                     return;

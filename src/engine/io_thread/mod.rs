@@ -221,7 +221,7 @@ impl IoLoop {
             self.complete(completion);
             progress = true;
         }
-        // The helper may have failed too.
+        // The segment keeper may have failed too.
         self.failed |= self.state.durable.is_poisoned();
         if self.failed {
             return self.failing_step(progress);
@@ -385,15 +385,15 @@ impl IoLoop {
             self.tell(end);
             self.state.durable.advance(end);
             if cut {
-                self.state.cut_settled();
+                self.state.cut.wake_waiter();
             }
             // The hook on sealed segments waits for the end to pass them.
             let passed = self.slots.iter().flatten().any(|&base| from <= base && base < end);
-            if passed && self.state.released() != u64::MAX {
-                self.state.ring_sealed();
+            if passed && self.state.hook.is_set() {
+                self.state.hook.ring();
             }
             self.state.set_retired(oldest);
-            self.state.set_newest_record(newest_record);
+            self.state.retention.set_newest_record(newest_record);
             let from = self.to_wake.map_or(from, |(first, _)| first);
             self.to_wake = Some((from, end));
             self.detach_left_segments();
@@ -451,7 +451,7 @@ impl IoLoop {
             if self.slots[slot].is_some() && slot != self.slot && !self.groups.uses(slot) {
                 self.backend.detach(slot);
                 self.slots[slot] = None;
-                self.state.nudge_helper();
+                self.state.keeper.ring();
             }
         }
     }
@@ -478,15 +478,15 @@ impl IoLoop {
                 self.closing = Closing::Finished;
             } else if keeps {
                 self.state.ring.want_segment();
-                self.state.nudge_helper();
+                self.state.keeper.ring();
             } else if self.state.ring.take_private().is_some() {
                 self.closing = Closing::Marked;
             } else if self.state.ring.is_out_of_space() {
                 // Everything is durable, and the end goes without a mark.
                 self.closing = Closing::Finished;
             } else {
-                // No block is left for the mark: the helper prepares a segment and rings.
-                self.state.nudge_helper();
+                // No block is left for the mark: the segment keeper prepares a segment and rings.
+                self.state.keeper.ring();
             }
         }
         if self.closing == Closing::Marked

@@ -65,10 +65,10 @@ impl IoLoop {
     /// Whether a control group was given the block that is kept for when there is no space: for what
     /// makes space, and for a cut.
     fn last_block_is_due(&self) -> bool {
-        let retires = self.state.retire_wanted() > self.setup.oldest;
+        let retires = self.state.retention.wanted() > self.setup.oldest;
         self.closing == Closing::No
             && self.groups.is_empty()
-            && (retires || self.state.is_cut_wanted())
+            && (retires || self.state.cut.is_wanted())
             && self.state.ring.take_last_block()
     }
 
@@ -109,7 +109,7 @@ impl IoLoop {
         if !self.groups.is_empty() || self.closing != Closing::No {
             return false;
         }
-        if self.state.retire_wanted() > self.setup.oldest || self.state.is_cut_wanted() {
+        if self.state.retention.wanted() > self.setup.oldest || self.state.cut.is_wanted() {
             return true;
         }
         if self.marked {
@@ -130,25 +130,25 @@ impl IoLoop {
             return false;
         }
         let len = align_up(u64::from(sealed.used), u64::from(self.setup.block)) as u32;
-        let wanted = self.state.retire_wanted();
+        let wanted = self.state.retention.wanted();
         let mut flags = Flags::NONE;
         if control {
             flags = match self.closing {
                 _ if self.next == 0 => Flags::EPOCH,
                 Closing::No if wanted > self.setup.oldest => Flags::RETENTION,
-                Closing::No if self.state.is_cut_wanted() => Flags::NONE,
+                Closing::No if self.state.cut.is_wanted() => Flags::NONE,
                 Closing::No => Flags::IDLE_SEAL,
                 _ => Flags::CLEAN_CLOSE,
             };
         }
         if wanted > self.setup.oldest {
             self.setup.oldest = wanted;
-            self.state.set_retiring(wanted);
-            // The helper waits until this header is durable, in every mode.
+            self.state.retention.set_submitted(wanted);
+            // The segment keeper waits until this header is durable, in every mode.
             self.sync_until = self.sync_until.max(sealed.lsn + u64::from(len));
         }
         // What is appended from now on lies above the cut, also in this group.
-        let cut = self.state.take_cut();
+        let cut = self.state.cut.take();
         if cut.is_some() {
             flags = flags.and(Flags::CUT);
             self.sync_until = self.sync_until.max(sealed.lsn + u64::from(len));
@@ -289,7 +289,7 @@ impl IoLoop {
         self.slot = slot;
         self.current = spare.header;
         self.state.counters.rotations.add(1);
-        self.state.nudge_helper();
+        self.state.keeper.ring();
         self.detach_left_segments();
         true
     }
@@ -311,7 +311,7 @@ impl IoLoop {
             }
             Durability::EveryGroup | Durability::Manual => {}
         }
-        if self.state.retire_wanted() > self.setup.oldest || self.state.is_cut_wanted() {
+        if self.state.retention.wanted() > self.setup.oldest || self.state.cut.is_wanted() {
             // No group has come to say so; the control group that will needs everything durable.
             self.sync_until = self.sync_until.max(self.submitted_end);
         }

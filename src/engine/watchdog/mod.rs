@@ -1,6 +1,6 @@
 //! Telling of a disk that does not answer, while it does not.
 //!
-//! The I/O thread and the segment helper can both be stuck in the same disk. So a thread that does
+//! The I/O thread and the segment keeper can both be stuck in the same disk. So a thread that does
 //! no I/O looks at what they wait for, a few times in the threshold while anything is in flight and
 //! not at all while nothing is. Stepped, like the other two; its thread is a thin shell.
 //!

@@ -1,0 +1,204 @@
+//! What the handles and the threads of one log share.
+//!
+//! [`LogState`] holds parts and no words of its own but `io_ended`. Each part says who writes and
+//! who reads its words. Whether the log runs, is closing or has failed is one word in `durable/`.
+
+mod cut;
+mod hook;
+mod keeper_bell;
+mod obstacle;
+mod retention;
+
+use std::sync::Arc;
+
+use crate::durable::{Durable, Verdict};
+use crate::engine::log_view::LogView;
+use crate::error::Failure;
+use crate::io::backend::CommitState;
+use crate::positions::Consumers;
+use crate::ring::Ring;
+use crate::stats::counters::{Counters, Recorders};
+use crate::stats::in_flight::InFlight;
+use crate::sys::sync::{AtomicU32, Ordering};
+
+use cut::CutRequest;
+use hook::HookState;
+use keeper_bell::KeeperBell;
+use obstacle::Obstacle;
+use retention::RetentionState;
+
+/// Moves a log that has no threads: a call that would wait moves it instead.
+#[cfg(all(any(test, feature = "testing"), not(ringwal_loom)))]
+pub(crate) trait Driver: Send + Sync + std::fmt::Debug {
+    /// Perhaps takes a step, as a thread would meanwhile.
+    fn stir(&self);
+    /// Takes a step. False: nothing can happen until a caller does something.
+    fn drive(&self) -> bool;
+}
+
+/// What moves a log: its threads, or the machine of a simulated disk. The last handle ends it.
+pub(crate) trait Running: Send + std::fmt::Debug {
+    /// Waits until nothing moves any more, and releases the lock of the log.
+    fn end(self: Box<Self>, state: &LogState);
+}
+
+pub(crate) struct LogState {
+    pub(crate) ring: Ring,
+    pub(crate) durable: Durable,
+    pub(crate) view: Arc<LogView>,
+    pub(crate) counters: Counters,
+    pub(crate) consumers: Consumers,
+    /// Written by the I/O thread, one by the segment keeper.
+    pub(crate) recorders: Recorders,
+    pub(crate) commit: CommitState,
+    pub(crate) in_flight: InFlight,
+    pub(crate) retention: RetentionState,
+    pub(crate) cut: CutRequest,
+    pub(crate) hook: HookState,
+    pub(crate) obstacle: Obstacle,
+    pub(crate) keeper: KeeperBell,
+    /// 1 once the I/O thread has ended and nothing becomes durable any more. Written by it, or by
+    /// the machine in its place; read by waiters, followers and the segment keeper.
+    io_ended: AtomicU32,
+    #[cfg(all(any(test, feature = "testing"), not(ringwal_loom)))]
+    pub(crate) machine: std::sync::OnceLock<Box<dyn Driver>>,
+}
+
+/// Short: the `Debug` output of every handle contains it.
+impl std::fmt::Debug for LogState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let LogState { durable, view, .. } = self;
+        let end = crate::lsn::Lsn::new(durable.end());
+        f.debug_struct("LogState")
+            .field("view", view)
+            .field("durable_end", &end)
+            .finish_non_exhaustive()
+    }
+}
+
+impl LogState {
+    pub(crate) fn new(
+        ring: Ring,
+        durable: Durable,
+        view: LogView,
+        consumers: Consumers,
+        oldest: u64,
+    ) -> Self {
+        LogState {
+            view: Arc::new(view),
+            ring,
+            durable,
+            counters: Counters::new(),
+            consumers,
+            recorders: Recorders::new(),
+            commit: CommitState::new(),
+            in_flight: InFlight::new(),
+            retention: RetentionState::new(oldest),
+            cut: CutRequest::new(),
+            hook: HookState::new(),
+            obstacle: Obstacle::new(),
+            keeper: KeeperBell::new(),
+            io_ended: AtomicU32::new(0),
+            #[cfg(all(any(test, feature = "testing"), not(ringwal_loom)))]
+            machine: std::sync::OnceLock::new(),
+        }
+    }
+
+    /// Fails the log: latches the failure and wakes every waiter.
+    pub(crate) fn fail(&self, failure: Failure) {
+        let text = failure.to_string();
+        // A later failure is a consequence of the first, or comes from the same disk.
+        if self.durable.poison(failure) {
+            tracing::error!(failure = text, "the log is poisoned");
+        }
+        self.ring.stop();
+        self.durable.wake_all();
+        self.ring.doorbell.ring();
+        self.keeper.ring();
+        // The segment keeper may be what has failed: it finishes no round any more.
+        self.keeper.round_over();
+        self.cut.wake_waiter();
+        self.hook.ring();
+    }
+
+    /// Asks the I/O thread to make everything from `from` on void.
+    pub(crate) fn want_cut(&self, from: u64) {
+        self.cut.set(from);
+        self.ring.doorbell.ring();
+    }
+
+    /// Asks the I/O thread to state in a group header that segments below `oldest` go.
+    pub(crate) fn want_retired(&self, oldest: u64) {
+        if self.retention.raise_wanted(oldest) {
+            self.ring.doorbell.ring();
+        }
+    }
+
+    /// Whether the statement of retention waits for a group that the disk has no space for.
+    pub(crate) fn retention_lacks_space(&self) -> bool {
+        self.ring.is_starved() && self.retention.is_unsubmitted()
+    }
+
+    /// A durable group header states that `oldest` is the oldest LSN.
+    pub(crate) fn set_retired(&self, oldest: u64) {
+        if self.retention.raise_durable(oldest) {
+            self.keeper.ring();
+        }
+    }
+
+    /// On a simulated disk, the machine may take a step now.
+    #[inline]
+    pub(crate) fn stir(&self) {
+        #[cfg(all(any(test, feature = "testing"), not(ringwal_loom)))]
+        if let Some(machine) = self.machine.get() {
+            machine.stir();
+        }
+    }
+
+    /// Takes a step on a simulated disk, where a caller would wait otherwise. False: wait.
+    #[inline]
+    pub(crate) fn drive(&self) -> bool {
+        #[cfg(all(any(test, feature = "testing"), not(ringwal_loom)))]
+        if let Some(machine) = self.machine.get() {
+            return machine.drive();
+        }
+        false
+    }
+
+    /// Waits until `lsn` is durable. The caller has asked for its sync.
+    pub(crate) fn wait_durable(&self, lsn: u64) -> Result<(), crate::error::Error> {
+        while matches!(self.durable.verdict(lsn), Verdict::NotYet) && self.drive() {}
+        self.durable.wait(lsn)
+    }
+
+    /// Ends appends and wakes every thread, which then ends.
+    pub(crate) fn begin_close(&self) {
+        self.durable.close();
+        self.hook.ring();
+        self.ring.doorbell.ring();
+        self.keeper.ring();
+    }
+
+    /// Whether the log is closing and has not failed.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.durable.is_closed()
+    }
+
+    /// The I/O thread has ended: nothing becomes durable any more.
+    pub(crate) fn set_io_ended(&self) {
+        self.io_ended.store(1, Ordering::SeqCst);
+        self.durable.wake_all();
+        self.keeper.ring();
+        self.cut.wake_waiter();
+    }
+
+    pub(crate) fn has_io_ended(&self) -> bool {
+        self.io_ended.load(Ordering::SeqCst) != 0
+    }
+
+    /// Touches the directory no more. Called before the lock is released.
+    pub(crate) fn detach_directory(&self) {
+        self.consumers.end();
+        self.view.leave();
+    }
+}
