@@ -15,10 +15,10 @@ const STYLES: Styles = Styles::styled()
     .literal(AnsiColor::Cyan.on_default().bold())
     .placeholder(AnsiColor::Cyan.on_default());
 
-/// Looks into a ringwal log, verifies and repairs it, moves records in and out.
+/// Inspects, verifies, repairs and copies ringwal logs; exports and imports records.
 ///
-/// Everything but repair --apply, truncate-before, remove-consumer and import only reads the log: it takes no lock, and may be
-/// used beside a running writer without disturbing it.
+/// Only repair --apply, truncate-before, remove-consumer and import change a log. Every other
+/// command only reads it, takes no lock, and may be used beside a running writer.
 #[derive(Debug, Parser)]
 #[command(name = "ringwal", version, styles = STYLES, after_help = "\
 Exit status: 0 done, or sound; 1 damage was found; 2 the arguments cannot work; 3 the log cannot be read or changed; \
@@ -55,13 +55,15 @@ Examples:
   ringwal info /var/lib/orders
   ringwal info --json /var/lib/orders | jq .durable_end")]
     Info(Look),
-    /// Reads everything and checks every checksum, link and record. Exits with 1 if anything is damaged.
+    /// Reads everything and checks every checksum, link and record. Exits with 1 if anything is
+    /// damaged.
     #[command(after_help = "\
 Examples:
   ringwal verify /var/lib/orders && echo sound
   ringwal verify --json /var/lib/orders | jq '.damage[] | {segment, offset, records_lost}'")]
     Verify(Look),
-    /// What each segment holds, times in UTC. Reads everything. Exits with 1 if anything is damaged.
+    /// What each segment holds, times in UTC. Reads everything. Exits with 1 if anything is
+    /// damaged.
     #[command(after_help = "\
 Examples:
   ringwal stats /var/lib/orders
@@ -80,12 +82,13 @@ Examples:
   ringwal tail -n 3 /var/lib/orders
   ringwal tail --follow --format json /var/lib/orders")]
     Tail(Tail),
-    /// Makes a damaged log open again. Without --apply it only says what it would do.
+    /// Makes a damaged log open again. Without --apply it only prints its plan.
     ///
-    /// If the log can go on in place and keep every intact record, it is repaired in place. Otherwise every intact record is
-    /// copied into a new log, as by `salvage`, and the damaged one stays as it is. To keep less than that in place, name the
-    /// part with --keep: with --keep before the log goes on where the first damage is, and positions after it are given out
-    /// again. Files that are taken out of the log are moved, whole, into a directory beside it, and never destroyed.
+    /// If a repair in place keeps every intact record, the log is repaired in place. Otherwise
+    /// every intact record is copied into a new log, as by `salvage`, and the damaged log stays
+    /// unchanged. --keep repairs in place and keeps one part only: with --keep before the log
+    /// continues at the first damage, and later positions are assigned again. Files that leave the
+    /// log are moved, whole, into a directory beside it, and never destroyed.
     #[command(after_help = "\
 Examples:
   ringwal repair /var/lib/orders
@@ -95,9 +98,9 @@ Examples:
     Repair(Repair),
     /// Copies every intact record of a damaged log, in order, into a new log.
     ///
-    /// The damaged log is only read. The new log has new positions: the file NAME.positions.tsv in it holds, line by line, the
-    /// old position and the new one. Consumers continue where they were. The files get the owner and the mode of those of the
-    /// damaged log.
+    /// The damaged log is only read. The new log has new positions: the file NAME.positions.tsv in
+    /// it holds, line by line, the old position and the new one. Consumers continue where they
+    /// were. The files get the owner and the mode of the damaged log's files.
     #[command(after_help = "\
 Examples:
   ringwal salvage /var/lib/orders /var/lib/orders.salvaged
@@ -105,7 +108,7 @@ Examples:
     Salvage(Salvage),
     /// Removes the segments that hold only records below a position.
     ///
-    /// It never removes the newest segment, nor what a consumer still needs.
+    /// Never removes the newest segment, nor one that a consumer still needs.
     #[command(after_help = "\
 Examples:
   ringwal truncate-before --dry-run /var/lib/orders 8m   # says what would go
@@ -113,22 +116,23 @@ Examples:
     TruncateBefore(TruncateBefore),
     /// Copies the log into another directory, consistently, also beside a running writer.
     ///
-    /// Segments that were copied whole before are not copied again. The whole copy is read and verified. It is a log with the
-    /// same positions, and is opened as one after the original is lost: from then on it takes no further backup.
+    /// A segment that an earlier backup copied whole is not copied again. The whole copy is read
+    /// and verified. It is a log with the same positions. Once it has been opened as a log, it
+    /// accepts no further backup.
     #[command(after_help = "\
 Examples:
   ringwal backup /var/lib/orders /backup/orders
   ringwal backup --prune --json /var/lib/orders /backup/orders | jq .durable_end")]
     Backup(Backup),
-    /// Lists the consumers: where they are, how far behind, and what the log keeps for them.
+    /// Lists the consumers with their positions, their lag, and what the log keeps for each alone.
     #[command(after_help = "\
 Examples:
   ringwal consumers /var/lib/orders
   ringwal consumers --json /var/lib/orders | jq '.[] | select(.position == null)'")]
     Consumers(Look),
-    /// Removes a consumer that nobody uses any more, so that retention no longer waits for it.
+    /// Removes an abandoned consumer, so that retention no longer waits for it.
     ///
-    /// Refused while a writer has the log open: there Wal::remove_consumer does it.
+    /// Refused while a writer has the log open; a program calls Wal::remove_consumer there.
     #[command(after_help = "\
 Examples:
   ringwal remove-consumer --dry-run /var/lib/orders mailer
@@ -141,10 +145,12 @@ Examples:
   ringwal export --damaged --output all.jsonl /var/lib/orders   # what damage has left
   ringwal export --format length-prefixed /var/lib/orders | zstd > orders.zst")]
     Export(Export),
-    /// Appends records from a file that export wrote, or from standard input, and makes them durable.
+    /// Appends records from a file that export wrote, or from standard input, and makes them
+    /// durable.
     ///
-    /// An import into a new log that fails leaves nothing. Into a log that was there, or interrupted, it says how many records are
-    /// durable; --skip resumes behind them. A damaged log is refused.
+    /// A failed import into a new log leaves nothing. A failed import into an existing log, or an
+    /// interrupted one, prints how many records are durable; --skip resumes after them. A damaged
+    /// log is refused.
     #[command(after_help = "\
 Examples:
   ringwal import --skip 120k /var/lib/new orders.jsonl   # resumes
@@ -223,7 +229,7 @@ pub(crate) struct Tail {
     /// The log's directory.
     #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) dir: PathBuf,
-    /// How many; without it 10, or with --since all.
+    /// Number of records; without it 10, or all with --since.
     #[arg(short = 'n', long, value_name = "N", value_parser = units::count)]
     pub(crate) records: Option<u64>,
     #[command(flatten)]
@@ -240,7 +246,7 @@ pub(crate) struct Tail {
 pub(crate) enum Kept {
     /// What lies before the first damage.
     Before,
-    /// Whole segments behind the last damage, as if retention had removed the others.
+    /// Whole segments after the last damage, as if retention had removed the others.
     After,
 }
 
@@ -249,16 +255,16 @@ pub(crate) struct Repair {
     /// The log's directory.
     #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) dir: PathBuf,
-    /// Do it.
+    /// Applies the plan.
     #[arg(long)]
     pub(crate) apply: bool,
-    /// Repairs in place, and keeps this part of the log only.
+    /// Repairs in place, and keeps only this part of the log.
     #[arg(long, value_enum)]
     pub(crate) keep: Option<Kept>,
-    /// Where the new log is made, if one is; without it beside, as NAME.salvaged.TIME in DIR.
+    /// Directory of a new log; without it NAME.salvaged.TIME in DIR.
     #[arg(long, value_name = "DEST", value_hint = ValueHint::DirPath, conflicts_with = "keep")]
     pub(crate) into: Option<PathBuf>,
-    /// The report as JSON.
+    /// Prints the report as JSON.
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -268,10 +274,10 @@ pub(crate) struct TruncateBefore {
     /// The log's directory.
     #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) dir: PathBuf,
-    /// What lies at or above this position is kept.
+    /// Records at or above this position are kept.
     #[arg(value_name = "LSN", value_parser = units::position)]
     pub(crate) lsn: u64,
-    /// Says what would go, and changes nothing.
+    /// Prints what would be removed, and changes nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,
 }
@@ -284,7 +290,7 @@ pub(crate) struct Salvage {
     /// The new log's directory: not there yet, or empty.
     #[arg(value_name = "DEST", value_hint = ValueHint::DirPath)]
     pub(crate) dest: PathBuf,
-    /// The report as JSON.
+    /// Prints the report as JSON.
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -300,7 +306,7 @@ pub(crate) struct Backup {
     /// Removes segments from the copy that the log does not have any more.
     #[arg(long)]
     pub(crate) prune: bool,
-    /// The report as JSON.
+    /// Prints the report as JSON.
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -312,15 +318,16 @@ pub(crate) struct RemoveConsumer {
     pub(crate) dir: PathBuf,
     /// The consumer's name.
     pub(crate) name: String,
-    /// Says what would be freed, and changes nothing.
+    /// Prints what would be freed, and changes nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,
 }
 
-/// Records by the time at which they were written, as the writer's clock said.
+/// Selects records by the time at which they were written, by the writer's clock.
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct Window {
-    /// From the first record that was written at this time or later: RFC 3339, seconds since 1970, or how long ago (10m).
+    /// From the first record that was written at this time or later: RFC 3339, seconds since 1970,
+    /// or how long ago (10m).
     #[arg(long, value_name = "TIME", value_parser = units::time)]
     pub(crate) since: Option<SystemTime>,
     /// Up to the first record that was written at this time or later, itself excluded.
@@ -333,7 +340,7 @@ pub(crate) struct Window {
 pub(crate) enum Framing {
     /// As `dump --format json`.
     Jsonl,
-    /// Each record behind its length, four bytes, little-endian.
+    /// Each record after its length, four bytes, little-endian.
     LengthPrefixed,
 }
 
@@ -356,7 +363,7 @@ pub(crate) struct Export {
     /// A new file; standard output without it.
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) output: Option<PathBuf>,
-    /// Every intact record, also behind damage.
+    /// Every intact record, including those after damage.
     #[arg(long)]
     pub(crate) damaged: bool,
 }
@@ -372,17 +379,17 @@ pub(crate) struct Import {
     /// How it was written.
     #[arg(long, value_enum, default_value = "jsonl")]
     pub(crate) format: Framing,
-    /// What the application calls the form of its records, for a new log.
+    /// The application's version of its record format, for a new log.
     #[arg(long, value_name = "N", value_parser = units::small_count)]
     pub(crate) application_version: Option<u32>,
-    /// Leaves out the first N records of the input: resumes an import.
+    /// Skips the first N records of the input, to resume an import.
     #[arg(long, default_value_t = 0, value_name = "N", value_parser = units::count)]
     pub(crate) skip: u64,
-    /// Does not read a log that is there first, to see that it is sound.
+    /// Does not verify an existing log first.
     #[arg(long)]
     pub(crate) unverified: bool,
-    /// Permission bits of the log's files, as for chmod: 0640 lets readers of the group in. Without it those of
-    /// the newest segment, or 0600 for a new log.
+    /// Permission bits of the log's files, as for chmod: 0640 admits readers of the group. Without
+    /// it those of the newest segment, or 0600 for a new log.
     #[arg(long, value_name = "MODE", value_parser = units::mode)]
     pub(crate) mode: Option<u32>,
 }

@@ -1,10 +1,12 @@
 //! `backup`: a consistent copy, also beside a writer.
 //!
-//! 1. The copy ends where the log was durable at one moment. Groups up to there never change.
-//! 2. A segment gets its name in the copy when it is whole there and synced, in ascending order: a backup that is
-//!    interrupted leaves the earlier copy, longer by some segments.
-//! 3. What retention removes or reuses while it is copied is seen: the copy is taken again from where the log begins then.
-//! 4. The whole copy is read at the end. `<prefix>.backup.json` in it is advice: it says which segments need no second copy.
+//! 1. The copy ends at the durable end of one moment. Groups below it never change.
+//! 2. A segment gets its name in the copy when it is whole there and synced, in ascending order: a
+//!    backup that is interrupted leaves the earlier copy, longer by some segments.
+//! 3. If retention removes or reuses a segment while it is copied, the copy starts again at the
+//!    oldest segment.
+//! 4. The whole copy is read at the end. `<prefix>.backup.json` in it is advice: it lists the
+//!    segments that need no second copy.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -24,7 +26,7 @@ use crate::owner::make_like;
 use crate::stop;
 use crate::survey::{counted, look, survey_json};
 
-/// Copies of a log whose segments go while they are copied.
+/// Attempts to copy a log whose segments are removed meanwhile.
 const ROUNDS: u32 = 20;
 
 struct Copier<'a> {
@@ -40,10 +42,10 @@ struct Copier<'a> {
     kept: u64,
 }
 
-/// Why a copy is taken again.
+/// Whether the segments were copied before retention removed one.
 enum Ended {
     Whole,
-    /// Retention has removed what was to be copied.
+    /// Retention removed a segment first.
     Overtaken,
 }
 
@@ -64,7 +66,7 @@ pub(crate) fn backup(cli: &Cli, args: &Backup) -> Result<()> {
     let taken = copier.take();
     copier.bar.clear();
     if taken.is_err() && made {
-        // Nothing else is in a directory that was made here, and removing spares one that is not empty.
+        // The directory was created here; removing it fails if it is not empty.
         let _ = fs::remove_dir(&args.dest);
     }
     let (end, survey) = taken?;
@@ -100,7 +102,7 @@ fn manifest_path(cli: &Cli, args: &Backup) -> PathBuf {
     args.dest.join(format!("{}.backup.json", cli.prefix))
 }
 
-/// The segments that need no second copy. Without the file, or with one of another log, there are none.
+/// Reads which segments need no second copy: none without the file, or if it is of another log.
 fn manifest(path: &Path, log_id: &str) -> BTreeMap<String, u64> {
     let text = fs::read(path).unwrap_or_default();
     let said: Value = serde_json::from_slice(&text).unwrap_or_default();
@@ -111,7 +113,8 @@ fn manifest(path: &Path, log_id: &str) -> BTreeMap<String, u64> {
     whole.filter_map(|(name, size)| Some((name.clone(), size.as_u64()?))).collect()
 }
 
-/// Makes the directory, or sees that it holds a backup of this log and nothing else. True: it was made.
+/// Creates the directory, or checks that it holds a backup of this log. Returns whether it was
+/// created.
 fn prepare(cli: &Cli, args: &Backup, log_id: &str) -> Result<bool> {
     let wrong = |op| move |source| Error::File { op, path: args.dest.clone(), source };
     match fs::create_dir(&args.dest) {
@@ -150,7 +153,7 @@ fn prepare(cli: &Cli, args: &Backup, log_id: &str) -> Result<bool> {
 impl Copier<'_> {
     fn take(&mut self) -> Result<(Lsn, Survey)> {
         for _ in 0..ROUNDS {
-            // Before the end is looked for: each position was durable when it was stored.
+            // Before the durable end is read: each position was durable when it was stored.
             let positions = self.positions()?;
             let log = ReadOnlyWal::open_with_prefix(&self.args.dir, &self.cli.prefix)?;
             let (end, oldest) = (log.durable_end()?, log.oldest_lsn()?);
@@ -169,7 +172,7 @@ impl Copier<'_> {
         ))
     }
 
-    /// The copy reads as a sound log up to the end. `None`: it was overtaken.
+    /// Verifies that the copy is a sound log up to the end. `None`: retention overtook the copy.
     fn verified(&mut self, end: Lsn) -> Result<Option<(Lsn, Survey)>> {
         let copy = Directory::open(&self.args.dest, &self.cli.prefix)?;
         for again in [true, false] {
@@ -201,14 +204,14 @@ impl Copier<'_> {
         Ok(None)
     }
 
-    /// The copy must be of what the log was before.
+    /// Checks that the copy is an earlier state of this log.
     fn check_history(&mut self, end: Lsn, oldest: Lsn) -> Result<()> {
         let copy = Directory::open(&self.args.dest, &self.cli.prefix)?;
         let files = copy.segment_files()?;
         let dest = self.args.dest.display();
         if files.last().is_some_and(|file| file.base >= end) {
             return Err(Error::Usage(format!(
-                "{dest} goes on behind the log's end, {end}: the log was cut by a repair; name another directory"
+                "{dest} continues beyond the end of the log, {end}: the log was cut by a repair; name another directory"
             )));
         }
         let gone = |file: &&SegmentFile| file.base < oldest;
@@ -256,7 +259,7 @@ impl Copier<'_> {
                     }
                     copied => copied?,
                 }
-                // The log has left it: there is a later one with groups.
+                // The log has left this segment: a later one holds groups.
                 if at + 1 < wanted.len() {
                     self.whole.insert(file.name.clone(), file.size);
                 }
@@ -278,7 +281,7 @@ impl Copier<'_> {
         };
         let source = File::open(&from).map_err(failed("open", &from))?;
         let model = source.metadata().map_err(failed("look at", &from))?;
-        // What lies behind the end may be being written.
+        // Bytes after the end may be in the middle of a write.
         let len = file.size.min(end.as_u64() - file.base.as_u64());
         let part = self.args.dest.join(format!("{}.part", file.name));
         let mut target = new_file(&part).map_err(failed("create", &part))?;
@@ -294,7 +297,8 @@ impl Copier<'_> {
         Ok(())
     }
 
-    /// The files of consumers and of the hook on sealed segments: two slots each, of which one is sound at any moment.
+    /// Reads the files of consumers and of the hook on sealed segments. Each has two slots, of
+    /// which one is sound at any moment.
     fn positions(&self) -> Result<Vec<(String, Vec<u8>)>> {
         let mut names: Vec<_> =
             self.log.stored_consumers()?.into_iter().map(|consumer| consumer.file).collect();
@@ -311,7 +315,7 @@ impl Copier<'_> {
         Ok(found)
     }
 
-    /// Consumers that are gone from the log go from the copy.
+    /// Stores the positions in the copy, and removes consumers that the log no longer has.
     fn store(&self, positions: Vec<(String, Vec<u8>)>) -> Result<()> {
         let copy = Directory::open(&self.args.dest, &self.cli.prefix)?;
         for old in copy.stored_consumers()? {
@@ -355,7 +359,7 @@ impl Copier<'_> {
     }
 }
 
-/// In place of what an interrupted backup left.
+/// Creates the file, in place of one that an interrupted backup left.
 fn new_file(path: &Path) -> io::Result<File> {
     match fs::remove_file(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),

@@ -15,7 +15,7 @@ impl Bar {
         Bar { begun: Instant::now(), quiet, bar: None }
     }
 
-    /// Bytes that are done, of so many; of 0, where nobody knows.
+    /// Bytes done, and their total; a total of 0 is unknown.
     pub(crate) fn set(&mut self, done: u64, total: u64) {
         if self.quiet || (self.bar.is_none() && self.begun.elapsed() < Duration::from_secs(1)) {
             return;

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::owner::mode_of;
 use crate::survey::{counted, look};
 
-/// As the log is: new segments are as large as the others, and have their mode.
+/// Options that match the log: new segments get the size and the mode of the newest.
 pub(crate) fn builder(cli: &Cli, dir: &Path) -> WalBuilder {
     let builder = Wal::builder(dir).prefix(cli.prefix.clone());
     let files = Directory::open(dir, &cli.prefix).and_then(|log| log.segment_files());
@@ -24,13 +24,13 @@ pub(crate) fn builder(cli: &Cli, dir: &Path) -> WalBuilder {
         None => builder,
     };
     match last.size {
-        // Of one that is damaged, opening says it.
+        // Opening reports a damaged one.
         size if size >= 16 << 10 && size.is_multiple_of(4096) => builder.segment_size(size),
         _ => builder,
     }
 }
 
-/// The survey of a log that is to be changed; damage is refused.
+/// Surveys a log before a change, and refuses damage.
 pub(crate) fn sound(cli: &Cli, directory: &Directory, dir: &Path) -> Result<Survey> {
     let survey = look(cli, directory)?;
     match survey.damage.first() {
@@ -46,7 +46,7 @@ pub(crate) fn sound(cli: &Cli, directory: &Directory, dir: &Path) -> Result<Surv
     }
 }
 
-/// What the log loses when it begins at `oldest`.
+/// What a truncation removes.
 struct Gone {
     segments: u64,
     records: u64,
@@ -74,7 +74,7 @@ impl Gone {
 }
 
 pub(crate) fn truncate_before(cli: &Cli, args: &TruncateBefore) -> Result<()> {
-    // Opening would make a log where there is none.
+    // Opening would create a log where there is none.
     let directory = Directory::open(&args.dir, &cli.prefix)?;
     let log = ReadOnlyWal::open_with_prefix(&args.dir, &cli.prefix)?;
     let (before, end) = (log.oldest_lsn()?, log.durable_end()?);
@@ -120,7 +120,7 @@ fn foretell(
     let holder = consumers.iter().filter_map(|one| Some((one.position?, &one.name))).min();
     let limit = holder.as_ref().map_or(asked, |(position, _)| position.as_u64().min(asked));
     let mut oldest = before.as_u64();
-    // The newest stays, whatever is asked for.
+    // The newest segment always stays.
     for pair in survey.segments.windows(2) {
         let end = pair[0].base.as_u64() + pair[0].size;
         if end > limit {

@@ -11,7 +11,7 @@ use crate::args::{Cli, Look, RemoveConsumer};
 use crate::error::Result;
 use crate::survey::counted;
 
-/// What one consumer holds that no other does: segments and bytes below the lowest other position.
+/// Segments and bytes that only this consumer holds: those below the lowest other position.
 fn held_alone(log: &Directory, all: &[StoredConsumer], name: &str, end: u64) -> Result<(u64, u64)> {
     let position = |consumer: &StoredConsumer| consumer.position.map(Lsn::as_u64);
     let own = all.iter().find(|one| one.name == name).and_then(position).unwrap_or(0);
@@ -32,7 +32,7 @@ fn durable_end(cli: &Cli, dir: &std::path::Path) -> ringwal::Result<Lsn> {
 pub(crate) fn consumers(cli: &Cli, look: &Look) -> Result<()> {
     let log = Directory::open(&look.dir, &cli.prefix)?;
     let all = log.stored_consumers()?;
-    // A damaged log has the rest of it all the same.
+    // The rest is printed for a damaged log too.
     let end = durable_end(cli, &look.dir);
     let mut out = std::io::stdout().lock();
     let lag = |position: Lsn| Some(end.as_ref().ok()?.as_u64().saturating_sub(position.as_u64()));

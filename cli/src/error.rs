@@ -1,4 +1,4 @@
-//! What can go wrong, and the exit status that it means.
+//! Errors and their exit status.
 
 use std::io;
 use std::path::PathBuf;
@@ -7,13 +7,13 @@ use ringwal::{Error as Log, OptionsError};
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// The log's own.
+    /// An error of the log.
     #[error("{0}")]
     Log(#[from] ringwal::Error),
     /// Damage was found, and has been reported.
     #[error("{0}")]
     Damaged(String),
-    /// A file of the user's.
+    /// A file that the user named.
     #[error("cannot {op} {}: {source}", path.display())]
     File { op: &'static str, path: PathBuf, source: io::Error },
     /// A record of an import.
@@ -22,10 +22,10 @@ pub(crate) enum Error {
     /// The output cannot be written.
     #[error("cannot write the output: {0}")]
     Output(io::Error),
-    /// Whoever read the output has seen enough.
+    /// The reader of the output has closed the pipe.
     #[error("")]
     Enough,
-    /// A signal, and what was done until then. Nothing is said of what goes on until there is one.
+    /// A signal, and what was done until then; empty for a command without an end.
     #[error("interrupted{}{_0}", if _0.is_empty() { "" } else { ": " })]
     Interrupted(String),
     /// Arguments that do not go together.
@@ -82,7 +82,7 @@ impl Error {
         }
     }
 
-    /// What to do about it, where the error does not say.
+    /// The remedy, if the message does not name one.
     pub(crate) fn advice(&self) -> Option<&'static str> {
         match self {
             Error::Log(ringwal::Error::Corruption { .. }) => Some(

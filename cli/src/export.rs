@@ -21,12 +21,12 @@ pub(crate) fn export(cli: &Cli, export: &Export) -> Result<()> {
     let Some(path) = &export.output else {
         let mut out = stdout();
         let exported = export_to(cli, export, &mut out, &mut count);
-        // What is whole was asked for, whatever comes behind it.
+        // The records before an error are wanted too.
         out.flush()?;
         return exported.and_then(|survey| say(export, count, survey.as_ref()));
     };
     let wrong = |op| move |source| Error::File { op, path: path.clone(), source };
-    // What is there is not overwritten: it may be the only copy of something.
+    // An existing file is never overwritten.
     let file = File::create_new(path).map_err(wrong("make"))?;
     let mut out = BufWriter::with_capacity(1 << 20, &file);
     let exported = export_to(cli, export, &mut out, &mut count).map_err(|e| match e {
@@ -34,7 +34,7 @@ pub(crate) fn export(cli: &Cli, export: &Export) -> Result<()> {
         e => e,
     });
     if exported.is_err() && count == 0 {
-        // Nothing is in it, and the next attempt would find it in its way.
+        // The file is empty and would block the next attempt.
         drop(out);
         let _ = std::fs::remove_file(path);
         return exported.map(drop);
@@ -76,7 +76,7 @@ fn export_to(
     };
     if export.damaged {
         let log = Directory::open(&export.dir, &cli.prefix)?;
-        // Read twice: what is void is known at the end.
+        // Read twice: the first pass finds which records are void.
         let survey = look_with(&mut bar, &log, 2)?;
         let first = survey.segments.first().map_or(0, |segment| segment.base.as_u64());
         let all = survey.end.as_u64().saturating_sub(first);

@@ -1,8 +1,9 @@
 //! `import`: records from a file into a log.
 //!
-//! 1. The log is opened when the first record has been read: input that is no input creates nothing.
-//! 2. Where there was no log before, one that could not be imported whole is removed again, with the directories that were
-//!    created for it. After an interruption it stays, and the import can be resumed.
+//! 1. A new log is opened after the first record has been read: input without a record creates
+//!    nothing.
+//! 2. If a first import fails, the new log is removed again, with the directories created for it.
+//!    After an interruption it stays, and the import can be resumed.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -22,7 +23,7 @@ use crate::record::Source;
 use crate::stop;
 use crate::survey::counted;
 
-/// How often an import that waits for its input looks whether it is to end.
+/// How often an import that waits for input checks for a signal.
 const LOOK: Duration = Duration::from_millis(100);
 /// Bytes that are read ahead of the log.
 const AHEAD: usize = 256 << 10;
@@ -50,7 +51,8 @@ pub(crate) fn import(cli: &Cli, args: &Import) -> Result<()> {
     }
     let source = Source::new(input, args.format, name);
     let mut log = Target {
-        // Of a log that is there everything is checked before the input is: its version, its lock.
+        // An existing log is opened before the input is read, which checks its version and its
+        // lock.
         appender: if there { Some(Appender::new(Box::new(|| fresh(cli, args)))?) } else { None },
         cli,
         args,
@@ -83,7 +85,7 @@ fn fresh(cli: &Cli, args: &Import) -> WalBuilder {
     }
 }
 
-/// What was there before the import.
+/// The files and directories before the import.
 struct Before {
     dir: PathBuf,
     files: BTreeSet<std::ffi::OsString>,
@@ -98,7 +100,7 @@ impl Before {
         Before { dir: dir.into(), files: names(dir), missing }
     }
 
-    /// Removes what was not there. Anything else that came meanwhile keeps its directory.
+    /// Removes the log's files that were not there before, and empty directories created for them.
     fn restore(&self, prefix: &str) {
         let new = |name: &std::ffi::OsString| !self.files.contains(name);
         let of_the_log = |name: &std::ffi::OsString| {
@@ -120,7 +122,7 @@ fn names(dir: &Path) -> BTreeSet<std::ffi::OsString> {
     entries.map(|entry| entry.file_name()).collect()
 }
 
-/// Reads on a thread of its own, which may wait for input for as long as it likes: the process ends without it.
+/// Reads on a separate thread, which may wait for input without end: the process ends without it.
 fn read_ahead(mut source: Source<Box<dyn Read + Send>>) -> Receiver<Result<Vec<Vec<u8>>>> {
     let (send, receive) = sync_channel(1);
     std::thread::spawn(move || {
@@ -152,7 +154,7 @@ fn read_ahead(mut source: Source<Box<dyn Read + Send>>) -> Receiver<Result<Vec<V
     receive
 }
 
-/// A log that takes records as large as other logs do.
+/// Appends records of any size that another log can hold.
 pub(crate) struct Appender<'a> {
     pub(crate) wal: Wal,
     builder: Box<dyn Fn() -> WalBuilder + 'a>,
@@ -167,7 +169,8 @@ impl<'a> Appender<'a> {
         match self.wal.append(payload) {
             Err(e @ ringwal::Error::RecordTooLarge { .. }) => {
                 self.wal.close()?;
-                // Another log took it: this one does, with larger buffers and, if it must be, segments.
+                // Another log held it, so this one is reopened with larger buffers and, if needed,
+                // larger segments.
                 let size = (payload.len() as u64 + (64 << 10)).next_power_of_two();
                 let builder = (self.builder)().max_record_size(payload.len());
                 let opened = builder.clone().open().or_else(|_| builder.segment_size(size).open());
@@ -195,7 +198,7 @@ struct Target<'a> {
 }
 
 impl Target<'_> {
-    /// Appends what comes until it ends.
+    /// Appends records until the input ends.
     fn take(&mut self, input: &Receiver<Result<Vec<Vec<u8>>>>) -> Result<()> {
         loop {
             if stop::asked() {
@@ -238,7 +241,8 @@ impl Target<'_> {
         appender.append(payload).map(drop)
     }
 
-    /// What was appended before something went wrong is kept, and said, but of a new log.
+    /// Closes the log. Reports the durable records of an existing log; removes a new log after a
+    /// failure.
     fn end(self, ended: Result<()>) -> Result<()> {
         let closed = self.appender.as_ref().map_or(Ok(()), |appender| appender.wal.close());
         self.bar.clear();
@@ -260,7 +264,7 @@ impl Target<'_> {
             writeln!(out, "{durable} durable, up to {}", appender.wal.durable_end())?;
             if ended.is_err() {
                 let done = self.skipped + self.count;
-                writeln!(anstream::stderr(), "--skip {done} resumes the import behind them")?;
+                writeln!(anstream::stderr(), "--skip {done} resumes the import after them")?;
             }
         } else if closed.is_ok() && ended.is_ok() {
             writeln!(out, "there is no record in the input; no log was created")?;

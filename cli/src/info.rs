@@ -27,7 +27,7 @@ fn rfc3339(time: SystemTime) -> String {
     humantime::format_rfc3339_millis(time).to_string()
 }
 
-/// What the filesystem has left for this user.
+/// Free space of the filesystem for this user, in bytes.
 fn free_bytes(dir: &Path) -> Option<u64> {
     #[cfg(unix)]
     {
@@ -42,7 +42,7 @@ fn free_bytes(dir: &Path) -> Option<u64> {
     }
 }
 
-/// What only a log that can be opened has.
+/// Positions and times, known only for a log that can be opened.
 struct Extent {
     oldest: Lsn,
     end: Lsn,
@@ -66,7 +66,7 @@ pub(crate) fn info(cli: &Cli, look: &Look) -> Result<()> {
     let files = directory.segment_files()?;
     let identity = directory.identity()?;
     let writer = directory.writer();
-    // A damaged log has the rest of it all the same.
+    // The rest is printed for a damaged log too.
     let extent = extent(cli, look, &directory);
     let consumers = directory.stored_consumers()?;
     let end = extent.as_ref().ok().map(|extent| extent.end.as_u64());

@@ -1,9 +1,11 @@
-//! Owner and mode of what is created: those of its neighbours, so that a command of root does not lock the service out.
+//! Gives new files the owner and mode of their neighbours, so that a command run as root does not
+//! lock the service out.
 
 use std::fs::{Metadata, Permissions};
 use std::path::Path;
 
-/// Gives the file or directory the owner, the group and the permission bits of another, where this process may.
+/// Gives the file or directory the owner, the group and the permission bits of another, where the
+/// process may do so.
 #[cfg(unix)]
 pub(crate) fn make_like(path: &Path, model: &Metadata) {
     use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
@@ -20,7 +22,7 @@ pub(crate) fn make_like(path: &Path, model: &Metadata) {
 #[cfg(not(unix))]
 pub(crate) fn make_like(_: &Path, _: &Metadata) {}
 
-/// The permission bits of a regular file, where there are such.
+/// Permission bits of a regular file; none on systems without them.
 pub(crate) fn mode_of(path: &Path) -> Option<u32> {
     #[cfg(unix)]
     {

@@ -50,7 +50,7 @@ fn object(lsn: u64, payload: &[u8]) -> Value {
     }
 }
 
-/// One line, whatever is in it: what a terminal would not show as itself is escaped.
+/// Formats a record as one line, with control characters escaped.
 fn escaped(payload: &[u8]) -> String {
     let mut line = String::with_capacity(payload.len());
     for chunk in payload.utf8_chunks() {
@@ -84,7 +84,7 @@ fn hex_row(offset: usize, bytes: &[u8]) -> String {
     row
 }
 
-/// The line is the file's: that of the error counts within the record.
+/// The caller adds the line of the file; the line in `e` counts within the record.
 fn bad_json(e: &serde_json::Error) -> String {
     let why = e.to_string();
     let why = why.rsplit_once(" at line ").map_or(why.as_str(), |(why, _)| why);
@@ -107,7 +107,7 @@ impl<R: Read> Source<R> {
         Source { input, framing, name, count: 0, buffer: Vec::new() }
     }
 
-    /// The next, or what is wrong with it, by line or record.
+    /// Reads the next record. An error names its line or record.
     pub(crate) fn next(&mut self) -> Result<Option<Vec<u8>>> {
         self.count += 1;
         match self.framing {
@@ -116,7 +116,7 @@ impl<R: Read> Source<R> {
         }
     }
 
-    /// Whether the next is in memory already, so that it need not be waited for.
+    /// Returns whether the next record is buffered already.
     pub(crate) fn has_next(&self) -> bool {
         let read = self.input.buffer();
         match self.framing {

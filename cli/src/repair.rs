@@ -73,7 +73,7 @@ pub(crate) fn repair(cli: &Cli, args: &Args) -> Result<()> {
     }
 }
 
-/// The damaged log stays as it is, and a new one is made of every intact record.
+/// Leaves the damaged log unchanged, and copies every intact record into a new log.
 fn by_salvage(
     cli: &Cli,
     args: &Args,
@@ -194,7 +194,7 @@ fn in_place(
     }
 }
 
-/// How the other part is kept.
+/// The option that keeps the other part.
 fn flag(keep: Keep) -> &'static str {
     match keep {
         Keep::Before => "with --keep after",
@@ -202,7 +202,7 @@ fn flag(keep: Keep) -> &'static str {
     }
 }
 
-/// What can be done where nothing can be kept.
+/// What to do if this part holds no record.
 fn instead(keep: Keep, other: Option<&Repair>) -> String {
     match other {
         Some(other) => {

@@ -1,8 +1,8 @@
 //! `salvage`: every intact record of a damaged log, in order, in a new log.
 //!
 //! 1. The damaged log is only read.
-//! 2. The new log is read and compared before it is called salvaged; what could not be finished is removed.
-//! 3. Its positions are new. `<prefix>.positions.tsv` in it leads from the old ones to them.
+//! 2. The new log is read back before success is reported. An unfinished one is removed.
+//! 3. Its positions are new. `<prefix>.positions.tsv` in it maps old positions to new ones.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, Write};
@@ -21,18 +21,18 @@ use crate::owner::{make_like, mode_of};
 use crate::stop;
 use crate::survey::{counted, look, look_with, survey_json, tell_damage};
 
-/// What was made.
+/// The result of a salvage.
 pub(crate) struct Salvaged {
     pub(crate) records: u64,
     /// The file with old and new positions.
     pub(crate) positions: PathBuf,
     pub(crate) consumers: Vec<String>,
-    /// Those whose position is damaged: they are not in the new log.
+    /// Consumers whose position is damaged: the new log lacks them.
     pub(crate) consumers_left: Vec<String>,
     pub(crate) after: Survey,
 }
 
-/// Where a new log is made if no place is named: beside the damaged one.
+/// Default directory of a new log: inside that of the damaged one.
 pub(crate) fn beside(cli: &Cli, dir: &Path) -> PathBuf {
     let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
     let now: String = now.chars().filter(|c| !matches!(c, '-' | ':')).collect();
@@ -42,7 +42,7 @@ pub(crate) fn beside(cli: &Cli, dir: &Path) -> PathBuf {
     places.find(|place| place.symlink_metadata().is_err()).unwrap_or_default()
 }
 
-/// Intact records that are not void.
+/// Counts the intact records that are not void.
 pub(crate) fn count(directory: &Directory, survey: &Survey) -> Result<u64> {
     let mut records = 0;
     directory.intact_records(survey, &mut |_, _| {
@@ -52,7 +52,7 @@ pub(crate) fn count(directory: &Directory, survey: &Survey) -> Result<u64> {
     if stop::asked() { Err(Error::Interrupted("nothing was changed".into())) } else { Ok(records) }
 }
 
-/// How the new log is opened: with segments as large as the largest, and their mode.
+/// Options of the new log: the largest segment size, and the mode of the newest segment.
 fn builder(cli: &Cli, dir: &Path, dest: &Path, survey: &Survey) -> WalBuilder {
     let wal = Wal::builder(dest).prefix(cli.prefix.clone());
     let wal = wal.application_version(survey.application_version);
@@ -69,7 +69,7 @@ fn builder(cli: &Cli, dir: &Path, dest: &Path, survey: &Survey) -> WalBuilder {
     }
 }
 
-/// Makes the new log. `dest` is not there, or an empty directory.
+/// Creates the new log. `dest` must be missing, or an empty directory.
 pub(crate) fn make(
     cli: &Cli,
     directory: &Directory,
@@ -96,7 +96,7 @@ pub(crate) fn make(
     }
     let salvaged = fill(cli, directory, dir, dest, survey);
     if salvaged.is_err() {
-        // Only what was made here is in it.
+        // It holds only files created here.
         for entry in std::fs::read_dir(dest).into_iter().flatten().flatten() {
             let _ = std::fs::remove_file(entry.path());
         }
@@ -128,7 +128,7 @@ fn fill(
     let first = survey.segments.first().map_or(0, |segment| segment.base.as_u64());
     let all = survey.end.as_u64().saturating_sub(first);
     let (mut records, mut failed) = (0_u64, None);
-    // For each consumer, the new position of the last record that it has done with.
+    // For each consumer, the new position of the last record that it processed.
     let mut done: Vec<Option<Lsn>> = vec![None; stored.len()];
     directory.intact_records(survey, &mut |old, payload| {
         let appended = log.append(payload).and_then(|new| {
@@ -190,7 +190,7 @@ fn continue_consumers(
     Ok((continued, left_out))
 }
 
-/// Gives what was made the owner and the mode of the damaged log's files.
+/// Gives the new files the owner and the mode of the damaged log's files.
 fn own(dir: &Path, dest: &Path, survey: &Survey) {
     let newest = survey.segments.iter().rev();
     let model =

@@ -16,7 +16,7 @@ use crate::{stop, window};
 
 type Out = BufWriter<std::io::StdoutLock<'static>>;
 
-/// How often a command that waits for records looks whether it is to end.
+/// How often a command that waits for records checks for a signal.
 const LOOK: Duration = Duration::from_millis(100);
 
 pub(crate) fn stdout() -> Out {
@@ -26,19 +26,19 @@ pub(crate) fn stdout() -> Out {
 /// Which records, and how.
 struct Wanted {
     to: Option<u64>,
-    /// A time that is still to come: once it has, `to` is known.
+    /// A future time; `to` is established when it is reached.
     until: Option<SystemTime>,
     left: u64,
     format: Format,
 }
 
 impl Wanted {
-    /// Nothing below `end` is wanted any more.
+    /// No further record is wanted once the end is known to be `end`.
     fn is_done(&self, end: u64) -> bool {
         self.left == 0 || self.to.is_some_and(|to| end >= to)
     }
 
-    /// False: it is not wanted, and none behind it is.
+    /// Writes the record. Returns false if neither it nor a later one is wanted.
     fn write(&mut self, out: &mut Out, record: RecordRef<'_>) -> Result<bool> {
         if self.is_done(record.lsn.as_u64()) {
             return Ok(false);
@@ -80,7 +80,7 @@ fn write_all(
     while wanted.left > 0 && !stop::asked() {
         let next = match reader.next_ref() {
             Ok(next) => next,
-            // What was read until then has been asked for all the same.
+            // The records read until then are wanted too.
             Err(e) => return out.flush().map_err(Into::into).and(Err(e.into())),
         };
         let Some(record) = next else { break };
@@ -99,7 +99,7 @@ fn write_all(
     Ok(())
 }
 
-/// Writes what is there, and flushes whenever it waits.
+/// Writes records as they become durable, and flushes before each wait.
 fn follow(
     cli: &Cli,
     dir: &Path,
@@ -113,7 +113,7 @@ fn follow(
             let window = Window { since: None, until: wanted.until.take() };
             (_, wanted.to) = window::positions(cli, dir, &window, 0, wanted.to)?;
         }
-        // Before the look: what is wanted lies below the end that is known, or may still come.
+        // Read before the records: otherwise a record that arrives in between is missed.
         let done = wanted.is_done(log.durable_end()?.as_u64());
         while let Some(record) = follower.try_next()? {
             if stop::asked() || !wanted.write(out, record)? {
@@ -138,12 +138,13 @@ fn follow(
     }
 }
 
-/// The end of the window, if it lies in the future.
+/// Returns the end of the window, if it lies in the future.
 fn to_come(window: &Window) -> Option<SystemTime> {
     window.until.filter(|until| *until > SystemTime::now())
 }
 
-/// Whether the reader of standard output has closed it: a command that waits would not see it before it writes.
+/// Returns whether the reader of standard output has closed it. A waiting command would otherwise
+/// notice only at its next write.
 fn reader_is_gone() -> bool {
     #[cfg(unix)]
     {
@@ -168,7 +169,7 @@ pub(crate) fn tail(cli: &Cli, tail: &Tail) -> Result<()> {
     let end = to.map_or(durable, |to| durable.min(Lsn::new(to)));
     let most = tail.records.unwrap_or(if tail.window.since.is_some() { u64::MAX } else { 10 });
     let most = usize::try_from(most).unwrap_or(usize::MAX);
-    // Only where they begin: they may be more than memory holds.
+    // Finds only where they begin: they may exceed memory.
     let mut first = None;
     for record in log.reader_back(end)?.take(most) {
         let lsn = record?.lsn;

@@ -8,13 +8,14 @@ static ASKED: AtomicBool = AtomicBool::new(false);
 /// How a command ends after a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ends {
-    /// It changes files: only a second signal ends it at once.
+    /// The command changes files: only a second signal ends it at once.
     ByItself,
-    /// It only reads, and is ended after this time: it may wait for the reader of its output.
+    /// The command only reads, and ends after this time at the latest: it may wait for the reader
+    /// of its output.
     Within(Duration),
 }
 
-/// Without a handler the signal ends the process at once, which every command survives too: so an error is none.
+/// Every command tolerates a sudden end, so a handler that cannot be installed is no error.
 pub(crate) fn listen(ends: Ends) {
     let _ = ctrlc::set_handler(move || {
         let again = ASKED.swap(true, Ordering::SeqCst);

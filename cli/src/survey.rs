@@ -1,4 +1,4 @@
-//! `verify` and `stats`: everything is read.
+//! `verify` and `stats`, which read everything.
 
 use std::io::Write;
 use std::ops::ControlFlow;
@@ -6,7 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use anstyle::AnsiColor;
 use indicatif::{BinaryBytes, HumanCount};
-use ringwal::inspect::{Damage, Directory, Found, Progress, Segment, Survey};
+use ringwal::inspect::{Damage, Directory, Finding, Progress, Segment, Survey};
 use serde_json::{Value, json};
 
 use crate::args::{Cli, Look};
@@ -24,23 +24,24 @@ pub(crate) fn look(cli: &Cli, directory: &Directory) -> Result<Survey> {
     look_with(&mut Bar::new(cli.quiet), directory, 1)
 }
 
-/// `times`: how often all of it will be read; this is the first.
+/// Surveys as the first of `times` passes over the log.
 pub(crate) fn look_with(bar: &mut Bar, directory: &Directory, times: u64) -> Result<Survey> {
     let (survey, at) = watched(bar, directory, times, &mut |_| Ok(()))?;
     if survey.interrupted { Err(interrupted(at)) } else { Ok(survey) }
 }
 
-/// The survey, which a signal ends early, and how far it came. `see` gets what is found, and when it is.
+/// Surveys until the end or a signal, and returns the progress too. `see` receives each finding at
+/// once.
 fn watched(
     bar: &mut Bar,
     directory: &Directory,
     times: u64,
-    see: &mut dyn FnMut(Found<'_>) -> Result<()>,
+    see: &mut dyn FnMut(Finding<'_>) -> Result<()>,
 ) -> Result<(Survey, Progress)> {
     let (mut at, mut failed) = (Progress::default(), None);
     let survey = directory.survey_with(&mut |found| {
         match found {
-            Found::Progress(now) => {
+            Finding::Progress(now) => {
                 at = now;
                 bar.set(now.done / times, now.total);
             }
@@ -55,7 +56,7 @@ fn watched(
     failed.map_or(Ok((survey, at)), Err)
 }
 
-/// What was seen until then.
+/// Reports what a survey found before a signal.
 fn interrupted(at: Progress) -> Error {
     Error::Interrupted(format!(
         "{} of {} were read; {}, {}",
@@ -97,7 +98,7 @@ pub(crate) fn survey_json(survey: &Survey) -> Value {
     })
 }
 
-/// What lies at the place, without what comes after it.
+/// Writes a damaged place, without the count of records after it.
 fn tell_place(out: &mut impl Write, damage: &Damage) -> Result<()> {
     let red = AnsiColor::Red.on_default().bold();
     writeln!(
@@ -136,13 +137,13 @@ pub(crate) fn verify(cli: &Cli, args: &Look) -> Result<()> {
     let (survey, at) = watched(&mut Bar::new(cli.quiet), &directory, 1, &mut |found| {
         match found {
             _ if args.json => {}
-            Found::Damage(place) => {
+            Finding::Damage(place) => {
                 tell_place(&mut out, place)?;
                 writeln!(out, " are intact")?;
-                // An operator waits for it, and may have seen enough.
+                // The operator may end the command after the first damage.
                 out.flush()?;
             }
-            Found::Void(place) => writeln!(
+            Finding::Void(place) => writeln!(
                 out,
                 "void     {}, byte {}: that is no damage, truncate_after made those records void",
                 place.segment, place.offset

@@ -33,14 +33,15 @@ pub(crate) fn position(text: &str) -> Result<u64, String> {
     })
 }
 
-/// A number of records: digits, with `k`, `m`, `g` or `t` for powers of 1000, `Ki` and so on for powers of 1024.
+/// A number of records. `k`, `m`, `g` and `t` are powers of 1000; `Ki` and so on are powers of
+/// 1024.
 pub(crate) fn count(text: &str) -> Result<u64, String> {
     scaled(text, 1000).ok_or_else(|| {
         format!("{text:?} is not a number of records; write a whole number, as 1000, 20k or 4Ki")
     })
 }
 
-/// The same for what is counted by 32 bits.
+/// A number of 32 bits, in the grammar of [`count`].
 pub(crate) fn small_count(text: &str) -> Result<u32, String> {
     u32::try_from(count(text)?).map_err(|_| format!("{text:?} is more than {}", u32::MAX))
 }
@@ -83,7 +84,7 @@ fn moment(text: &str, now: SystemTime) -> Option<SystemTime> {
     if upper.len() == 10 {
         return humantime::parse_rfc3339_weak(&format!("{upper}T00:00:00Z")).ok();
     }
-    // The offset to UTC, which begins behind the date.
+    // The offset from UTC, after the date.
     let offset = upper.rfind(['+', '-']).filter(|at| *at > 10);
     let Some(at) = offset else { return humantime::parse_rfc3339_weak(&upper).ok() };
     let (local, offset) = upper.split_at(at);

@@ -1,4 +1,4 @@
-//! `--since` and `--until`: times become positions.
+//! Converts `--since` and `--until` to positions.
 
 use std::time::SystemTime;
 
@@ -7,7 +7,7 @@ use ringwal::inspect::Directory;
 use crate::args::{Cli, Window};
 use crate::error::{Error, Result};
 
-/// Nothing lies in a range that ends before it begins, which nobody asks for on purpose.
+/// Refuses a range that ends before it begins.
 pub(crate) fn check(from: u64, to: Option<u64>, window: &Window) -> Result<()> {
     if let Some(to) = to.filter(|to| *to < from) {
         return Err(Error::Usage(format!("--to {to} lies before --from {from}; exchange them")));
@@ -20,7 +20,7 @@ pub(crate) fn check(from: u64, to: Option<u64>, window: &Window) -> Result<()> {
     }
 }
 
-/// The range of positions that is left of `from` to `to`.
+/// The part of the range from `from` to `to` that lies in the window.
 pub(crate) fn positions(
     cli: &Cli,
     dir: &std::path::Path,

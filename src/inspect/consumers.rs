@@ -1,4 +1,4 @@
-//! The files in which consumers store their positions.
+//! Lists and removes the files in which consumers store their positions.
 
 use super::Directory;
 use super::files::list;
@@ -10,7 +10,7 @@ use crate::options::DEFAULT_LOCK_WAIT;
 use crate::positions::position_in;
 use crate::segment::DirLock;
 
-/// A consumer as its file tells.
+/// A consumer as stored in its file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StoredConsumer {
@@ -18,7 +18,8 @@ pub struct StoredConsumer {
     pub name: String,
     /// The name of its file.
     pub file: String,
-    /// It has done with everything below. `None`: neither of the two places in the file is sound.
+    /// The consumer's position: every record below it was processed. `None`: neither slot of the
+    /// file is sound.
     pub position: Option<Lsn>,
 }
 

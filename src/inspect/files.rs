@@ -1,11 +1,11 @@
-//! The segment files as they lie there, with a header for each that can be read with one.
+//! Lists the segment files, each with its header or one derived from its neighbours.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use super::medium_errors::{MediumErrors, UNREADABLE};
 use super::view::View;
-use super::{Damage, Found, Remedy, Survey, Watch};
+use super::{Damage, Finding, Remedy, Survey, Watch};
 use crate::error::{Error, Result};
 use crate::format::{
     ADDRESS_SPACE, GROUP_HEADER, GroupHeader, HeaderInvalid, MAX_GROUP, MIN_BLOCK, SEGMENT_HEADER,
@@ -15,10 +15,10 @@ use crate::io::fs::{Access, read_full};
 use crate::lsn::Lsn;
 use crate::segment::SegmentName;
 
-/// What is wrong with a segment file as a whole.
+/// Damage of a segment file as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wrong {
-    /// It cannot be opened as a file: what is in it, if anything, is not read.
+    /// It is not a regular file, and is not read.
     NotRegular,
     /// Its header is damaged, or not of this place and log.
     Header(&'static str),
@@ -38,9 +38,10 @@ impl Wrong {
 
 /// A segment file.
 #[derive(Debug, Clone)]
-pub(super) struct SegmentFile {
+pub(super) struct ListedSegment {
     pub(super) name: String,
-    /// Its own, or if that is damaged what the neighbours, the name and the length say.
+    /// Its own header, or if that is damaged, one derived from the neighbours, the name and the
+    /// length.
     pub(super) header: SegmentHeader,
     pub(super) wrong: Option<Wrong>,
     /// The file's length.
@@ -53,8 +54,8 @@ pub(super) struct SegmentFile {
 
 type Header = std::result::Result<SegmentHeader, Wrong>;
 
-/// All of them, oldest first.
-pub(super) fn list(log: &View) -> Result<Vec<SegmentFile>> {
+/// Lists the segment files, oldest first.
+pub(super) fn list(log: &View) -> Result<Vec<ListedSegment>> {
     let io = |e| Error::io("list", log.path(), e);
     let mut found: Vec<(u64, u64, bool)> = Vec::new();
     for entry in log.dir.list().map_err(io)? {
@@ -72,13 +73,13 @@ pub(super) fn list(log: &View) -> Result<Vec<SegmentFile>> {
         let name = log.names.segment(base);
         match if regular { header(log, &name) } else { Ok(Ok(Err(Wrong::NotRegular))) } {
             Ok(header) => read.push((name, base, len, header?)),
-            // Retention was faster.
+            // Retention has removed it meanwhile.
             Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
             Err(e) => return Err(e),
         }
     }
     let listed: Vec<Header> = read.iter().map(|(_, _, _, found)| *found).collect();
-    // The log is the one that most of the files are of: whatever else is there came from elsewhere.
+    // Most of the files belong to the log; a file with another id came from elsewhere.
     let id = most_common(read.iter().filter_map(|(_, base, _, found)| match found {
         Ok(header) if header.base == *base => Some(header.log_id),
         _ => None,
@@ -120,7 +121,7 @@ pub(super) fn list(log: &View) -> Result<Vec<SegmentFile>> {
                 Err(wrong) => Some(wrong),
             };
             if let Ok(header) = found {
-                return Some(SegmentFile { name, header, wrong, len, walkable: true, listed });
+                return Some(ListedSegment { name, header, wrong, len, walkable: true, listed });
             }
             // The nearest is the likeliest to be as this one was.
             let before = sound[..at].iter().rev().flatten().next();
@@ -129,7 +130,7 @@ pub(super) fn list(log: &View) -> Result<Vec<SegmentFile>> {
             let placed = substitute(model, base, len, room);
             let header = placed.unwrap_or(SegmentHeader { base, size: 0, ..*model });
             let walkable = placed.is_some() && wrong != Some(Wrong::NotRegular);
-            Some(SegmentFile { name, header, wrong, len, walkable, listed })
+            Some(ListedSegment { name, header, wrong, len, walkable, listed })
         })
         .collect())
 }
@@ -146,8 +147,8 @@ fn most_common<T: Copy + PartialEq>(ids: impl Iterator<Item = T>) -> Option<T> {
     counts.iter().rev().max_by_key(|(_, count)| *count).map(|(id, _)| *id)
 }
 
-/// What the header of a segment should be, as its neighbours are, with `room` bytes up to the next.
-/// `None`: there can be no segment there.
+/// Derives a segment's header from a neighbour. `room` is the number of bytes up to the next
+/// segment. `None`: there can be no segment there.
 fn substitute(model: &SegmentHeader, base: u64, len: u64, room: u64) -> Option<SegmentHeader> {
     let block = u64::from(model.block);
     // A file that was cut short, or grew, was as long as the others.
@@ -160,8 +161,8 @@ fn substitute(model: &SegmentHeader, base: u64, len: u64, room: u64) -> Option<S
     fits.then_some(SegmentHeader { base, size, max_group, ..*model })
 }
 
-/// What a group in a file says of the header that is damaged, for a log without a sound one. How large its blocks are is not
-/// known: with the smallest, groups of any other are found too.
+/// Derives the damaged header of a segment from a group in it, for a log without any sound header.
+/// The block size is unknown; the smallest one finds groups of every size.
 fn by_groups(log: &View, name: &str, base: u64, len: u64) -> Option<SegmentHeader> {
     const FAR: u64 = 1 << 20;
     let file = medium_errors(log, name).ok()?;
@@ -209,8 +210,9 @@ pub(super) fn medium_errors(log: &View, name: &str) -> Result<Arc<MediumErrors>>
     Ok(MediumErrors::new(open(Access::Read)?, open(Access::ReadDevice)?))
 }
 
-/// Whether that file is still the one that was listed: what the system refuses to say is no sign that it went.
-pub(super) fn is_still_there(log: &View, file: &SegmentFile) -> bool {
+/// Returns whether the file is still the one that was listed. An error other than `NotFound` does
+/// not show that it was removed.
+pub(super) fn is_still_there(log: &View, file: &ListedSegment) -> bool {
     match header(log, &file.name) {
         Ok(Ok(header)) => header == file.listed,
         Ok(Err(_)) => false,
@@ -242,7 +244,7 @@ pub(super) fn holder(lock: &Path) -> Option<u32> {
     }
 }
 
-/// Damage that has no bytes of its own yet, and is mended by a cut there.
+/// Damage without an extent yet, which a cut at its position removes.
 pub(super) fn damage(
     file: &str,
     base: u64,
@@ -289,11 +291,12 @@ impl Survey {
     pub(super) fn report(&mut self, watch: &mut Watch<'_>) {
         for place in self.damage.iter_mut().filter(|place| !place.reported) {
             place.reported = true;
-            self.interrupted |= watch(Found::Damage(place)).is_break();
+            self.interrupted |= watch(Finding::Damage(place)).is_break();
         }
     }
 
-    /// Takes back the damage in records of groups that a cut of `[from, to)` makes void, whole: nobody reads these.
+    /// Removes the damage in records of groups that a cut of `[from, to)` makes void as a whole: no
+    /// reader returns them.
     pub(super) fn forgive_void(&mut self, from: u64, to: u64, watch: &mut Watch<'_>) {
         // A group whose first record is void is void from its header on.
         let void = |place: &Damage| {
@@ -305,7 +308,7 @@ impl Survey {
         self.damage.retain(|place| {
             let keep = !void(place);
             if !keep && place.reported {
-                let _ = watch(Found::Void(place));
+                let _ = watch(Finding::Void(place));
             }
             lost = lost.saturating_add(if keep { 0 } else { place.records_lost.unwrap_or(0) });
             keep
@@ -323,7 +326,7 @@ impl Survey {
         }
     }
 
-    /// What of it a segment adds to.
+    /// The counters that surveying a segment changes.
     pub(super) fn so_far(&self) -> SoFar {
         SoFar {
             records: self.records,
@@ -334,7 +337,7 @@ impl Survey {
         }
     }
 
-    /// Forgets what was found since.
+    /// Resets these counters, and drops the damage found since.
     pub(super) fn back_to(&mut self, so_far: &SoFar) {
         self.records = so_far.records;
         self.records_lost = so_far.records_lost;

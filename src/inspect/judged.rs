@@ -1,4 +1,4 @@
-//! The survey and the plan of a repair over any directory, for the fuzz targets.
+//! Survey and repair plan of any directory, for the fuzz targets.
 
 use std::sync::Arc;
 
@@ -34,7 +34,8 @@ fn judged(view: &View, survey: Survey) -> Result<Judged> {
     Ok(Judged { survey, records })
 }
 
-/// The directory as a repair would leave it, what is found there, and whether its front is taken as given.
+/// Returns the directory as a repair would leave it, its survey and records, and whether its front
+/// counts as removed.
 pub(crate) fn plan(
     dir: &Arc<dyn Dir>,
     names: &Names,

@@ -1,9 +1,9 @@
-//! A file that the disk cannot read in places.
+//! A file with sectors that the disk cannot read.
 //!
-//! 1. What cannot be read is zeros, piece by piece, and is remembered. Zeros are no group and no record, so that they
-//!    pass for nothing that was written.
-//! 2. Pieces are read past the page cache where the system can: the cache loses all that it would have read along.
-//! 3. Only what says that the medium cannot give the bytes back counts; any other error stays one.
+//! 1. An unreadable piece reads as zeros, and is recorded. Zeros form no group and no record.
+//! 2. Pieces are read past the page cache where the system supports it: the cache would lose the
+//!    neighbouring pages too.
+//! 3. Only errors of the medium count. Any other error is returned.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::io::fs::{AlignedBuf, File, read_full};
 
-/// What is found in place of a group or a record there.
+/// Reported in place of a group or a record in such a sector.
 pub(super) const UNREADABLE: &str = "the disk cannot read it";
 /// What the page cache reads, and large disks write, at once.
 const PIECE: u64 = 4096;
@@ -82,7 +82,7 @@ impl MediumErrors {
     }
 }
 
-/// As the kernel tells of a sector that cannot be read, one whose checksum is wrong, or a disk that has failed.
+/// Returns whether the error reports an unreadable sector, a wrong checksum or a failed disk.
 pub(super) fn is_of_the_medium(e: &io::Error) -> bool {
     /// EIO; then ENODATA, EBADMSG, EILSEQ and EREMOTEIO as Linux counts them.
     const CODES: &[i32] = if cfg!(target_os = "linux") { &[5, 61, 74, 84, 121] } else { &[5] };

@@ -1,7 +1,8 @@
-//! Looking at a log segment by segment, whatever state it is in: what a tool needs that verifies, explains and repairs.
+//! Surveys and repairs a log segment by segment, in whatever state it is.
 //!
-//! Opening a log refuses damage, and reading ends at it. This goes on behind it, and says what is there. It reads only, takes
-//! no lock, and may be used beside a writer; [`Repair::apply`] is the exception.
+//! Opening a log refuses damage, and reading ends at it. A survey continues after damage and
+//! reports what is there. Everything here only reads, takes no lock, and may be used beside a
+//! writer, except [`Repair::apply`] and [`Directory::remove_consumer`].
 //!
 //! ```
 //! # let dir = std::env::temp_dir().join(format!("ringwal-doc-inspect-{}", std::process::id()));
@@ -63,12 +64,12 @@ pub struct SegmentFile {
     pub size: u64,
 }
 
-/// How far a look at the log is, in bytes of its segments.
+/// Progress of a survey, in bytes of segments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Progress {
-    /// Looked at.
+    /// Bytes read.
     pub done: u64,
-    /// To be looked at, all together.
+    /// Bytes to read.
     pub total: u64,
     /// Intact records so far.
     pub records: u64,
@@ -79,57 +80,59 @@ pub struct Progress {
 /// What a survey finds while it is made.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
-pub enum Found<'a> {
-    /// How far it is.
+pub enum Finding<'a> {
+    /// Progress.
     Progress(Progress),
-    /// A damaged place, once for each that the survey lists. The intact records after it are not counted yet.
+    /// A damaged place, once for each that the survey lists. The intact records after it are not
+    /// counted yet.
     Damage(&'a Damage),
     /// A place that was reported before is no damage: `truncate_after` made its records void.
     Void(&'a Damage),
 }
 
 /// Watches a survey, and may end it.
-type Watch<'a> = dyn FnMut(Found<'_>) -> ControlFlow<()> + 'a;
+type Watch<'a> = dyn FnMut(Finding<'_>) -> ControlFlow<()> + 'a;
 
-fn quiet(_: Found<'_>) -> ControlFlow<()> {
+fn quiet(_: Finding<'_>) -> ControlFlow<()> {
     ControlFlow::Continue(())
 }
 
-/// What all segments hold.
+/// The result of a survey.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct Survey {
     /// Segment by segment, oldest first.
     pub segments: Vec<Segment>,
-    /// What is damaged, in the order of the log. At most [`MOST_DAMAGE`] places; [`Survey::damaged_places`] counts all.
+    /// What is damaged, in the order of the log. At most [`MOST_DAMAGE`] places;
+    /// [`Survey::damaged_places`] counts all.
     pub damage: Vec<Damage>,
     /// Places that are damaged.
     pub damaged_places: u64,
-    /// Intact records, also those behind damage and those that `truncate_after` made void.
+    /// Intact records, including those after damage and those that `truncate_after` made void.
     pub records: u64,
-    /// Records that are known to be lost: their numbers are missing between intact groups.
+    /// Records known to be lost: their numbers are missing between intact groups.
     pub records_lost: u64,
     /// Ranges that `truncate_after` made void.
     pub cuts: Vec<(Lsn, Lsn)>,
-    /// The first position behind the last intact group.
+    /// The first position after the last intact group.
     pub end: Lsn,
     /// The log's id, if any segment has a sound header.
     pub log_id: Option<[u8; 16]>,
-    /// What the application calls the form of its records.
+    /// The application's version of its record format.
     pub application_version: u32,
-    /// Segments that retention removed while they were looked at.
+    /// Segments that retention removed during the survey.
     pub removed_meanwhile: u64,
     /// The survey was ended before everything was read: nothing is known of what follows.
     pub interrupted: bool,
-    /// How far the log is durable, if that could be established: what lies behind is not looked at.
+    /// The durable end, if it could be established. Bytes after it are not read.
     limit: Option<u64>,
     /// The oldest position that is kept, as the groups state it.
     stated_oldest: u64,
     /// Number of the first record of the first intact group.
     first_ordinal: Option<u64>,
-    /// A place that the disk cannot read, where a group could be.
+    /// An unreadable place that may hold a group.
     unreadable: Option<Damage>,
-    /// The oldest and the newest damage that takes a cut, also where they are not listed any more.
+    /// The oldest and the newest damage that requires a cut, including places that are not listed.
     first_cut: Option<Damage>,
     last_cut: Option<Damage>,
 }
@@ -151,7 +154,7 @@ pub struct Segment {
     pub block: u32,
     /// Intact groups with records.
     pub groups: u64,
-    /// Intact groups that say something about the log: an epoch, a mark, retention.
+    /// Intact groups without records: an epoch, a mark, retention.
     pub control_groups: u64,
     /// Intact records.
     pub records: u64,
@@ -159,9 +162,9 @@ pub struct Segment {
     pub group_bytes: u64,
     /// Bytes of records, with their headers.
     pub record_bytes: u64,
-    /// Times that a writer began a life in it.
+    /// Writer lives (epochs) that began in it.
     pub epochs: u64,
-    /// When the first and the last group were written, in nanoseconds since 1970; 0: there is none.
+    /// When the first group was written, in nanoseconds since 1970; 0 without a group.
     pub first_written: u64,
     /// The last.
     pub last_written: u64,
@@ -185,34 +188,35 @@ pub struct Damage {
     pub bytes: u64,
     /// Intact records before it.
     pub records_before: u64,
-    /// Records that were in those bytes, as the numbers of the others tell; unknown if nothing intact follows.
+    /// Records that were in those bytes, by the numbers of the records around them; unknown if no
+    /// intact record follows.
     pub records_lost: Option<u64>,
     /// Intact records after it.
     pub records_after: u64,
-    /// Where the log would have to be cut to go on before it: the start of the group, or of the segment.
+    /// Where a cut must lie to keep the log before it: the start of the group, or of the segment.
     cut: u64,
     /// Intact records before that cut.
     kept: u64,
-    /// The group, if it is intact but for its records.
+    /// The group, if its header is intact and one of its records is damaged.
     records_of: Option<u64>,
     remedy: Remedy,
-    /// The watcher of the survey has it.
+    /// It was passed to the watcher of the survey.
     reported: bool,
 }
 
-/// What would undo a damage.
+/// The remedy for a damage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Remedy {
-    /// The log is cut before or behind it.
+    /// The log is cut before or after it.
     Cut,
-    /// The file gets the header, or the length, that it should have: what is in it is whole.
+    /// The header or the length is rebuilt; the content is whole.
     Rebuild,
-    /// The file is moved away: it is not of the log's segments, or says nothing.
+    /// The file is moved away: it is none of the log's segments, or holds no valid content.
     Remove,
 }
 
 impl Directory {
-    /// Opens the directory. What is in it is looked at later.
+    /// Opens the directory without reading any file.
     ///
     /// # Errors
     ///
@@ -226,7 +230,7 @@ impl Directory {
         Ok(Directory { dir, names, view })
     }
 
-    /// The segment files, oldest first, as the directory lists them: nothing is read.
+    /// Lists the segment files, oldest first, without reading them.
     ///
     /// # Errors
     ///
@@ -243,8 +247,9 @@ impl Directory {
         Ok(found)
     }
 
-    /// The consumers that the log has, and where they are. `attached` is not known from here, and is false. One whose
-    /// position is damaged has the position [`Lsn::ZERO`].
+    /// Lists the consumers and their positions. `attached` is unknown here, and false. A consumer
+    /// whose position is damaged has [`Lsn::ZERO`]; [`Directory::stored_consumers`] tells the two
+    /// apart.
     ///
     /// # Errors
     ///
@@ -270,7 +275,7 @@ impl Directory {
         Ok(found.into_iter().map(info).collect())
     }
 
-    /// The id of the log and what the application calls the form of its records, from the first sound header.
+    /// Returns the log's id and the application version, from the first sound header.
     ///
     /// # Errors
     ///
@@ -279,8 +284,8 @@ impl Directory {
         Ok(self.header()?.map(|header| (header.log_id, header.app_version)))
     }
 
-    /// The process that has the log open for appending, as the system tells; nothing is locked. Linux only, and only
-    /// for processes that this one can see.
+    /// Returns the process that has the log open for appending, from the kernel's list of locks.
+    /// Takes no lock. Linux only, and only for processes visible to this one.
     #[must_use]
     pub fn writer(&self) -> Option<u32> {
         files::holder(&self.dir.reach_of(&self.names.lock()))
@@ -291,38 +296,40 @@ impl Directory {
         Ok(files.into_iter().find(|file| file.wrong.is_none()).map(|file| file.header))
     }
 
-    /// Reads everything, in order, and verifies every checksum, link and record. Takes the disk's time, and memory for
+    /// Reads everything, in order, and verifies every checksum, link and record. Needs memory for
     /// one group.
     ///
     /// # Errors
     ///
-    /// `Io` with `NotFound` if there is no segment, or for what the system refuses; `Unsupported` for a newer format.
-    /// Damage is no error: it is in the [`Survey`]; neither is what the disk cannot read.
+    /// `Io` with `NotFound` if there is no segment, or for what the system refuses; `Unsupported`
+    /// for a newer format. Damage is no error: it is in the [`Survey`]; neither is what the disk
+    /// cannot read.
     pub fn survey(&self, progress: &mut dyn FnMut(Progress)) -> Result<Survey> {
         self.survey_with(&mut |found| {
-            if let Found::Progress(at) = found {
+            if let Finding::Progress(at) = found {
                 progress(at);
             }
             ControlFlow::Continue(())
         })
     }
 
-    /// As [`Directory::survey`], and calls `found` with each damaged place when its segment has been read. If `found` returns
-    /// [`ControlFlow::Break`], the survey ends there and holds what was found until then: [`Survey::interrupted`] is true.
+    /// As [`Directory::survey`], and calls `found` with each damaged place when its segment has
+    /// been read. If `found` returns [`ControlFlow::Break`], the survey ends there and holds what
+    /// was found until then: [`Survey::interrupted`] is true.
     ///
     /// # Errors
     ///
     /// As [`Directory::survey`].
     pub fn survey_with(
         &self,
-        found: &mut dyn FnMut(Found<'_>) -> ControlFlow<()>,
+        found: &mut dyn FnMut(Finding<'_>) -> ControlFlow<()>,
     ) -> Result<Survey> {
         survey::survey(self, found)
     }
 
-    /// The position of the first group that was written at `time` or later, by the wall clock of its writer; the durable end
-    /// if there is none. The clock may have been set back: what counts is the order of the log. Reads the first group of
-    /// segments, and the groups of one.
+    /// The position of the first group that was written at `time` or later, by the wall clock of
+    /// its writer; the durable end if there is none. The clock may have been set back: what counts
+    /// is the order of the log. Reads the first group of segments, and the groups of one.
     ///
     /// # Errors
     ///
@@ -331,7 +338,8 @@ impl Directory {
         times::position_at(self, time)
     }
 
-    /// When the group was written that `lsn` lies in, by the wall clock of its writer. `None`: no intact group lies there.
+    /// When the group was written that `lsn` lies in, by the wall clock of its writer. `None`: no
+    /// intact group lies there.
     ///
     /// # Errors
     ///
@@ -349,8 +357,8 @@ impl Directory {
         consumers::stored(self)
     }
 
-    /// Removes a consumer for good, also one whose position is damaged, and returns what was stored. Retention no longer
-    /// waits for it.
+    /// Removes a consumer for good, also one whose position is damaged, and returns what was
+    /// stored. Retention no longer waits for it.
     ///
     /// # Errors
     ///
@@ -360,8 +368,8 @@ impl Directory {
         consumers::remove(self, name)
     }
 
-    /// Calls `each` with every intact record that is not void, in order, also with those behind damage, until it returns false.
-    /// `survey` is of before, and says what is void.
+    /// Calls `each` with every intact record that is not void, in order, including those after
+    /// damage, until it returns false. `survey` is an earlier survey of the log; its cuts are void.
     ///
     /// # Errors
     ///
@@ -374,18 +382,21 @@ impl Directory {
         survey::records(self, survey, each)
     }
 
-    /// What it would take to make a damaged log open again. `None`: it is sound. Changes nothing. The plan is carried out
-    /// on a view of the files first: what it says is what is found there. That reads once more what is kept.
+    /// Plans what makes a damaged log open again. `None`: the log is sound. Changes nothing. The
+    /// plan is tried on a view of the files first, and reports what that view holds. This reads the
+    /// kept part once more.
     ///
     /// # Errors
     ///
-    /// As [`Directory::survey`]; `Corruption` if there is nothing that `keep` could keep, or if no intact record would be
-    /// kept of those that there are: [`Directory::plan_repair_keeping_nothing`] plans that.
+    /// As [`Directory::survey`]; `Corruption` if there is nothing that `keep` could keep, or if no
+    /// intact record would be kept of those that there are:
+    /// [`Directory::plan_repair_keeping_nothing`] plans that.
     pub fn plan_repair(&self, survey: &Survey, keep: Keep) -> Result<Option<Repair>> {
         repair::plan(self, survey, keep, false)
     }
 
-    /// The same, also where it takes every intact record out of service.
+    /// Plans a repair as [`Directory::plan_repair`] does, also if no intact record stays in
+    /// service.
     ///
     /// # Errors
     ///

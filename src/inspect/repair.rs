@@ -1,22 +1,23 @@
-//! Making a damaged log open again, without destroying a byte.
+//! Plans and applies repairs: a damaged log opens again, and no byte is destroyed.
 //!
-//! 1. Planning reads only. It carries the plan out on a view of the directory (`view`), surveys that as any log is
-//!    surveyed, and goes on until what is left is sound: so what a plan says is kept is what opens afterwards. Applying
-//!    takes the log's lock.
-//! 2. What is taken out of the log is moved, whole files, into a directory beside it whose name the log does not know.
-//! 3. Consumers go first, then later segments, and the one that is cut last: until that is done the log is damaged as before,
-//!    so that a repair that was interrupted is seen, and can be made again.
+//! 1. Planning only reads. It applies the plan to a view of the directory (`view`), surveys the
+//!    view, and repeats until the view is sound. So the kept part that a plan states is what opens
+//!    afterwards. Applying takes the log's lock.
+//! 2. Files that leave the log are moved, whole, into a directory beside it whose name the log
+//!    ignores.
+//! 3. Consumers are moved first, then later segments. The segment to be cut comes last: until then
+//!    the log stays damaged, so an interrupted repair is visible and can be repeated.
 //! 4. Before a file is replaced or moved its other name, or its new content, is durable.
-//! 5. A header says nothing that its neighbours do not say too: where nothing but a header or the length is wrong, the file
-//!    is rebuilt, and nothing is lost.
-//! 6. Consumers that have done with more than is kept are taken out too: they would skip what is appended in its
-//!    place.
+//! 5. A header can be derived from its neighbours. If only a header or a length is wrong, the file
+//!    is rebuilt and nothing is lost.
+//! 6. Consumers whose position lies beyond the kept part are moved too: they would skip records
+//!    appended at those positions.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::files::{SegmentFile, list, medium_errors};
+use super::files::{ListedSegment, list, medium_errors};
 use super::survey::survey_of;
 use super::view::{Planned, Replacement, View};
 use super::{Damage, Directory, Remedy, Survey, quiet};
@@ -27,16 +28,17 @@ use crate::lsn::Lsn;
 use crate::options::DEFAULT_LOCK_WAIT;
 use crate::segment::DirLock;
 
-/// Times that what a plan leaves is planned for again: each takes away at least one file, or bytes of one.
+/// Rounds of planning. Each removes at least one file, or bytes of one.
 const ROUNDS: usize = 100;
 
 /// What to keep of a log that is damaged somewhere in the middle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Keep {
-    /// What lies before the first damage. The log goes on from there: positions behind it are given out again.
+    /// The part before the first damage. The log continues there: later positions are assigned
+    /// again.
     #[default]
     Before,
-    /// What lies in the segments behind the last damage, as if retention had removed the others.
+    /// The segments after the last damage, as if retention had removed the others.
     After,
 }
 
@@ -44,30 +46,32 @@ pub enum Keep {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Repair {
-    /// The damage that it is for.
+    /// The damage that the plan starts from.
     pub damage: Damage,
     /// The first position that is kept.
     pub from: Lsn,
-    /// The first position that is not kept any more; the log goes on here, or behind it.
+    /// The first position that is not kept; the log continues here or later.
     pub to: Lsn,
     /// Intact records that are kept, also those that `truncate_after` made void.
     pub records: u64,
-    /// Intact records that are not kept: they leave service, and are in the quarantine.
+    /// Intact records that leave service; the quarantine holds them.
     pub records_leaving: u64,
-    /// Ranges that `truncate_after` made void and whose records come back: what says so lies behind the cut.
+    /// Ranges that `truncate_after` made void and whose records return, because the group that
+    /// recorded this is not kept.
     pub restored: Vec<(Lsn, Lsn)>,
-    /// Segment files that get the header or the length that they should have; nothing in them is lost.
+    /// Segment files whose header or length is rebuilt; nothing in them is lost.
     pub rebuilt: Vec<String>,
-    /// Segment files, and files that are none, to be moved away, whole.
+    /// Segment files and foreign files to be moved away, whole.
     pub moved: Vec<String>,
-    /// The segment file to be cut; the whole file is kept beside.
+    /// The segment file to be cut; the quarantine keeps the whole file.
     pub cut: Option<String>,
-    /// Files of consumers that have done with more than is kept, or that are damaged.
+    /// Files of consumers whose position lies beyond the kept part or is damaged.
     pub consumers: Vec<String>,
-    /// Where all of this goes.
+    /// The directory that receives these files.
     pub quarantine: PathBuf,
     log: Directory,
-    /// What was before the first position that is kept is not missed, whether or not a group that is kept says so.
+    /// Records before the first kept position are not reported as missing, whether or not a kept
+    /// group states their removal.
     front_is_taken: bool,
     /// What takes the place of the files that are rebuilt and of the one that is cut.
     replacements: Vec<Replacement>,
@@ -75,18 +79,18 @@ pub struct Repair {
     listed: Vec<super::SegmentFile>,
 }
 
-/// What was done.
+/// The result of a repair.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Repaired {
-    /// Files that are in the quarantine now.
+    /// Files now in the quarantine.
     pub quarantined: Vec<PathBuf>,
 }
 
-/// Which part of the log goes on.
+/// The part of the log that is kept.
 struct Part<'a> {
-    moved: Vec<&'a SegmentFile>,
-    cut: Option<&'a SegmentFile>,
+    moved: Vec<&'a ListedSegment>,
+    cut: Option<&'a ListedSegment>,
     from: u64,
     to: u64,
 }
@@ -121,7 +125,8 @@ pub(super) fn plan(
     Ok(Some(draft.finish(log, survey, &left, damage, listed)))
 }
 
-/// What is to be done until what is left is sound, the directory as that would leave it, and what is found there.
+/// Drafts a repair until the rest is sound. Returns the draft, the directory as it would leave it,
+/// and the survey of that.
 pub(super) fn draft(view: &View, survey: &Survey, keep: Keep) -> Result<(Draft, View, Survey)> {
     let (mut draft, mut seen, mut left) = (Draft::default(), view.clone(), survey.clone());
     for _ in 0..ROUNDS {
@@ -136,7 +141,7 @@ pub(super) fn draft(view: &View, survey: &Survey, keep: Keep) -> Result<(Draft, 
     Err(left.damage.first().map_or(Error::Closed, |place| nothing(place, reason)))
 }
 
-/// The damage that decides what is kept.
+/// The damage that determines the kept part.
 fn worst(survey: &Survey, keep: Keep) -> Option<&Damage> {
     match keep {
         Keep::Before => survey.first_cut.as_ref(),
@@ -145,7 +150,7 @@ fn worst(survey: &Survey, keep: Keep) -> Option<&Damage> {
 }
 
 impl Draft {
-    /// What is to be done about the damage that is left.
+    /// Extends the draft by remedies for the remaining damage.
     fn add(&mut self, view: &View, survey: &Survey, keep: Keep) -> Result<()> {
         let at = worst(survey, keep);
         let mut files = list(view)?;
@@ -173,7 +178,7 @@ impl Draft {
         if at.is_some() && keep == Keep::Before {
             self.to = Some(part.to);
         }
-        let stays = |file: &&SegmentFile| {
+        let stays = |file: &&ListedSegment| {
             !part.moved.iter().any(|moved| moved.name == file.name)
                 && part.cut.is_none_or(|cut| cut.name != file.name)
         };
@@ -181,7 +186,7 @@ impl Draft {
         self.rebuilt.extend(rebuilt.map(Replacement::rebuilt));
         if let Some(file) = part.cut {
             let mut cut = Replacement::rebuilt(file);
-            // What was to be rebuilt before is read through the view as if it were.
+            // The view shows a file that an earlier round rebuilds as rebuilt already.
             let earlier = self.rebuilt.extract_if(.., |other| other.name == file.name).next();
             let earlier = earlier.or(self.cut.take().filter(|other| other.name == file.name));
             cut.new_header |= earlier.is_some_and(|earlier| earlier.new_header);
@@ -202,7 +207,7 @@ impl Draft {
         self.rebuilt.iter().chain(&self.cut)
     }
 
-    /// The directory as the plan so far would leave it.
+    /// The directory as the draft would leave it.
     fn view(&self, of: &View) -> View {
         let replaced = self.replacements().map(|file| (file.name.clone(), file.clone())).collect();
         let hidden = self.moved.iter().chain(&self.positions).cloned().collect();
@@ -252,7 +257,7 @@ fn nothing(at: &Damage, reason: &'static str) -> Error {
     Error::corruption(at.segment.clone(), at.offset, at.lsn.as_u64(), reason)
 }
 
-fn before<'a>(files: &'a [SegmentFile], at: &Damage) -> Result<Part<'a>> {
+fn before<'a>(files: &'a [ListedSegment], at: &Damage) -> Result<Part<'a>> {
     let kept = files.iter().filter(|file| file.walkable && file.header.base < at.cut);
     let cut = kept
         .clone()
@@ -261,7 +266,7 @@ fn before<'a>(files: &'a [SegmentFile], at: &Damage) -> Result<Part<'a>> {
     if cut.is_none() && whole.count() == 0 {
         return Err(nothing(at, "nothing lies before the damage that could be kept"));
     }
-    let behind = |file: &&SegmentFile| {
+    let behind = |file: &&ListedSegment| {
         (!file.walkable || file.header.end() > at.cut)
             && cut.is_none_or(|cut| cut.name != file.name)
     };
@@ -270,10 +275,10 @@ fn before<'a>(files: &'a [SegmentFile], at: &Damage) -> Result<Part<'a>> {
     Ok(Part { moved, cut, from, to: at.cut })
 }
 
-fn after<'a>(files: &'a [SegmentFile], survey: &Survey, at: &Damage) -> Result<Part<'a>> {
+fn after<'a>(files: &'a [ListedSegment], survey: &Survey, at: &Damage) -> Result<Part<'a>> {
     let damaged_to = at.lsn.as_u64().saturating_add(at.bytes.max(1));
     let of = |base: u64| survey.segments.iter().filter(move |s| s.base.as_u64() >= base);
-    let kept = |file: &&SegmentFile| {
+    let kept = |file: &&ListedSegment| {
         let base = file.header.base;
         let here = of(base).next().filter(|s| s.base.as_u64() == base);
         // From one segment to the next there are no bytes of groups.
@@ -283,14 +288,14 @@ fn after<'a>(files: &'a [SegmentFile], survey: &Survey, at: &Damage) -> Result<P
             && here.is_some_and(|s| s.groups + s.control_groups > 0)
     };
     let Some(first) = files.iter().find(kept) else {
-        return Err(nothing(at, "no whole segment lies behind the damage"));
+        return Err(nothing(at, "no whole segment lies after the damage"));
     };
     let from = first.header.base;
     let moved = files.iter().filter(|file| file.header.base < from).collect();
     Ok(Part { moved, cut: None, from, to: survey.end.as_u64() })
 }
 
-/// A name beside the log that nothing has yet.
+/// Chooses an unused name beside the log.
 fn fresh(log: &Directory) -> PathBuf {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let prefix = log.names.prefix();
@@ -303,7 +308,7 @@ fn fresh(log: &Directory) -> PathBuf {
 /// A time in UTC as 20261231T235959Z.
 fn stamp_of(seconds: u64) -> String {
     let (days, second) = (seconds / 86_400 + 719_468, seconds % 86_400);
-    // Years begin in March here, so that the day that some of them have more is their last.
+    // Years begin in March here, so that a leap day is the last of its year.
     let (era, day) = (days / 146_097, days % 146_097);
     let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
     let day = day - (365 * year + year / 4 - year / 100);
@@ -315,13 +320,14 @@ fn stamp_of(seconds: u64) -> String {
 }
 
 impl Repair {
-    /// Carries the plan out. Blocks for as long as copying one segment takes, and one more for each that is rebuilt.
+    /// Applies the plan. Blocks while one segment is copied, and one more for each that is rebuilt.
     ///
     /// # Errors
     ///
-    /// `Locked` while a writer has the log, `Io` for what the system refuses, or if the log is not any more what it was
-    /// when this was planned. What is to be kept of the damaged segment is copied first: if that cannot be read any more, or
-    /// has no room, nothing has been moved. What was done until a later error is kept: make another survey and plan.
+    /// `Locked` while a writer has the log open; `Io` if a system call fails, or if the log has
+    /// changed since the plan was made. The kept part of the damaged segment is copied first: if it
+    /// cannot be read or written, nothing has been moved. After a later error, survey and plan
+    /// again: completed steps stay.
     pub fn apply(&self) -> Result<Repaired> {
         let dir = &self.log.dir;
         if let Some(newest) = self.listed.last() {
@@ -337,7 +343,7 @@ impl Repair {
         let (cut, rebuilt): (Vec<_>, Vec<_>) =
             self.replacements.iter().partition(|file| self.cut.as_ref() == Some(&file.name));
         let cut = cut.into_iter().next();
-        // First: what cannot be read any more, or has no room, is known before anything is moved.
+        // First: a failed read or a full disk must show before any file is moved.
         if let Some(file) = cut {
             self.prepare(file)?;
         }
@@ -387,8 +393,9 @@ impl Repair {
         Ok(Repaired { quarantined })
     }
 
-    /// Makes a segment, under another name and durably, that has the header and the length that this one should have,
-    /// the same content in its first `kept` bytes, and is unwritten behind them.
+    /// Makes a segment, under another name and durably, that has the header and the length that
+    /// this one should have, the same content in its first `kept` bytes, and unwritten space after
+    /// them.
     fn prepare(&self, file: &Replacement) -> Result<()> {
         let made = self.write_replacement(file);
         if made.is_err() {

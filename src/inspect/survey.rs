@@ -1,16 +1,15 @@
-//! All that is damaged: what the walk over the groups finds, and what it does not show and opening the log refuses all the
-//! same.
+//! Finds all damage: what the walk over the groups finds, and what only opening the log refuses.
 //!
-//! 1. What opening would say is asked first, of the function that opening asks (`open::examine`): where the log ends is where
-//!    opening would end it, and what opening refuses is damage, whether or not the walk sees why.
-//! 2. Beside a writer this may be looked at in the middle of a change: a refusal counts only if the durable end has not
-//!    moved meanwhile. Where it moves a writer has the log open, and it is not refused.
-//! 3. The positions of consumers are read before the end is looked for: each was durable when it was stored, so that one
-//!    above the end is damage also beside a writer.
+//! 1. A survey first calls the function that opening calls (`examine`). The log ends where opening
+//!    would end it. What opening refuses is damage, whether or not the walk finds the cause.
+//! 2. Beside a writer, a survey may see the middle of a change. A refusal counts only if the
+//!    durable end has not moved meanwhile: if it moves, a writer has the log open.
+//! 3. Consumers' positions are read before the end is established. Each was durable when it was
+//!    stored, so one above the end is damage also beside a writer.
 
 use std::time::Duration;
 
-use super::files::{SegmentFile, damage, list};
+use super::files::{ListedSegment, damage, list};
 use super::medium_errors;
 use super::view::View;
 use super::walk::walk;
@@ -22,33 +21,34 @@ use crate::positions::position_in;
 use crate::read::outside::ReadOnlyWal;
 use crate::segment::end_file::proven_end;
 
-/// Looks at a log that is refused, until it is believed.
+/// Examinations of a refused log before the refusal counts.
 const LOOKS: u32 = 3;
-/// Looks at a log whose segments go while they are looked at.
+/// Attempts on a log whose segments are removed while they are read.
 const GONE: u32 = 20;
-/// After this a writer whose groups lie above the durable end has made them durable, or is stuck.
+/// After this time a writer has made its groups above the durable end durable, or is stuck.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// How far the log is durable, as its writer or its groups say to a process that only reads.
+/// Returns the durable end that a process that only reads can establish.
 type DurableEnd<'a> = &'a dyn Fn() -> Result<u64>;
 
-/// What opening the log would say.
+/// The result of examining the log as opening does.
 #[derive(Debug, Default)]
 struct Standing {
-    /// Where it would end, or how far a writer has made it durable.
+    /// The end that opening would find, or the durable end of a running writer.
     limit: Option<u64>,
-    /// What its writer has said last.
+    /// The durable end that the writer published last.
     told: Option<u64>,
     refused: Option<Error>,
 }
 
-/// Everything in the directory, and what opening the log would refuse.
+/// Surveys the directory, including what opening the log would refuse.
 pub(super) fn survey(log: &Directory, watch: &mut Watch<'_>) -> Result<Survey> {
     survey_of(&log.view, Some(&|| durable_end(log)), false, watch)
 }
 
-/// The same for what is seen of a directory that nobody writes to: without `durable_end` the log ends where opening
-/// would end it. `front_was_taken`: no group need state that what was before the oldest segment was removed.
+/// Surveys a view. Without `durable_end` there is no writer, and the log ends where opening would
+/// end it. If `front_was_taken`, no group needs to state that the records before the oldest segment
+/// were removed.
 pub(super) fn survey_of(
     view: &View,
     durable_end: Option<DurableEnd<'_>>,
@@ -61,7 +61,7 @@ pub(super) fn survey_of(
     let mut survey = walk(view, &mut |_, _| true, &[], standing.limit, watch)?;
     let walked_over = survey.damage.is_empty() && !survey.interrupted;
     if standing.refused.is_some() && walked_over && standing.limit.is_some() {
-        // What is wrong lies behind what is known to be durable.
+        // The damage lies after the known durable end.
         survey = walk(view, &mut |_, _| true, &[], None, watch)?;
     }
     if !survey.interrupted {
@@ -83,7 +83,7 @@ pub(super) fn survey_of(
     Ok(survey)
 }
 
-/// The intact records up to where the log was durable when it was surveyed.
+/// Walks over the intact records up to the durable end of the earlier survey.
 pub(super) fn records(
     log: &Directory,
     survey: &Survey,
@@ -99,7 +99,7 @@ pub(super) fn durable_end(log: &Directory) -> Result<u64> {
     };
     for _ in 1..GONE {
         match look() {
-            // A segment that was there a moment ago: retention was faster.
+            // Retention has removed a segment since it was listed.
             Err(e) if is_gone(&e) => {
                 if log.segment_files()?.is_empty() {
                     break;
@@ -117,7 +117,7 @@ fn standing(view: &View, durable_end: Option<DurableEnd<'_>>, front_was_taken: b
     let (mut looks, mut gone) = (0, 0);
     loop {
         let examined = examine(&*view.dir, &view.names, front_was_taken);
-        // A log that nobody can say the end of has no writer that could move it.
+        // A log whose end cannot be established has no writer that could move it.
         let now = if examined.is_ok() || before.is_none() { before } else { told() };
         let refused = match examined {
             Ok(examined) => {
@@ -144,7 +144,8 @@ fn standing(view: &View, durable_end: Option<DurableEnd<'_>>, front_was_taken: b
     }
 }
 
-/// The groups go on above what the writer has said: it is about to say more, or was killed before it could.
+/// Handles groups above the published durable end: the writer is about to publish them, or was
+/// killed before.
 fn beyond(told: u64, judged: u64, durable_end: Option<DurableEnd<'_>>) -> Option<u64> {
     std::thread::sleep(PAUSE);
     match durable_end.and_then(|end| end().ok()) {
@@ -153,7 +154,7 @@ fn beyond(told: u64, judged: u64, durable_end: Option<DurableEnd<'_>>) -> Option
     }
 }
 
-/// The walk sees nothing wrong, and opening refuses the log.
+/// Enters the damage for which opening refuses the log and which the walk does not find.
 fn refused(view: &View, survey: &mut Survey, e: Error) -> Result<()> {
     let place = match e {
         Error::Corruption { segment, offset, lsn, reason } => {
@@ -170,7 +171,7 @@ fn refused(view: &View, survey: &mut Survey, e: Error) -> Result<()> {
             place
         }
         e => match survey.unreadable.take() {
-            // Behind the last group: the log may have ended before it, or not.
+            // After the last group: the log may have ended before it.
             Some(place) if is_of_the_medium(&e) => Damage {
                 cut: survey.end.as_u64(),
                 records_before: survey.records,
@@ -184,7 +185,7 @@ fn refused(view: &View, survey: &mut Survey, e: Error) -> Result<()> {
     Ok(())
 }
 
-/// The first segments are gone, and no group states that retention removed them.
+/// Enters missing first segments whose removal no group states.
 fn missing_front(
     view: &View,
     durable_end: Option<DurableEnd<'_>>,
@@ -221,12 +222,12 @@ fn position_files(view: &View) -> Result<Vec<String>> {
     Ok(names)
 }
 
-pub(super) fn log_id(files: &[SegmentFile]) -> Option<[u8; 16]> {
+pub(super) fn log_id(files: &[ListedSegment]) -> Option<[u8; 16]> {
     let sound = files.iter().find(|file| file.wrong.is_none()).or(files.first());
     sound.map(|file| file.header.log_id)
 }
 
-/// What they hold. Which log they are of is known later.
+/// Reads the stored positions.
 fn positions(view: &View) -> Result<Vec<(String, Option<u64>)>> {
     let id = log_id(&list(view)?);
     let read = |name: String| {
@@ -236,14 +237,14 @@ fn positions(view: &View) -> Result<Vec<(String, Option<u64>)>> {
     Ok(position_files(view)?.into_iter().map(read).collect())
 }
 
-/// How far the log was durable, as its writer has said on this boot in this directory.
+/// Returns the durable end that the writer published on this boot in this directory.
 fn proven(view: &View) -> Result<u64> {
     let id = log_id(&list(view)?);
     let said = proven_end(&*view.dir, &view.names).filter(|said| Some(said.log_id) == id);
     Ok(said.map_or(0, |said| said.durable_end))
 }
 
-/// Groups do not lead to where the log was durable: their end is gone.
+/// Enters damage if the groups end before the published durable end.
 fn end_file(view: &View, survey: &mut Survey, proven: u64) {
     let end = survey.limit.unwrap_or(survey.end.as_u64());
     if proven <= end {
@@ -257,7 +258,7 @@ fn end_file(view: &View, survey: &mut Survey, proven: u64) {
     survey.enter(place);
 }
 
-/// Positions that cannot be read, and such that lie above the log's end.
+/// Enters positions that cannot be read or lie above the log's end.
 fn side_files(view: &View, survey: &mut Survey, stored: Vec<(String, Option<u64>)>) -> Result<()> {
     if survey.log_id.is_none() || stored.is_empty() {
         return Ok(());

@@ -1,13 +1,13 @@
-//! When groups were written: each carries the wall clock of its writer.
+//! Finds when groups were written: each carries the wall clock of its writer.
 //!
 //! 1. Positions order the log, the clock does not: it may have been set back.
-//! 2. Only headers are looked at. Records are verified by who reads them.
+//! 2. Only group headers are read; reading records verifies them.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::Directory;
-use super::files::{SegmentFile, list, medium_errors};
+use super::files::{ListedSegment, list, medium_errors};
 use super::survey::durable_end;
 use super::view::View;
 use crate::error::{Error, Result};
@@ -55,7 +55,7 @@ pub(super) fn position_at(log: &Directory, time: SystemTime) -> Result<Lsn> {
 pub(super) fn written_at(log: &Directory, lsn: Lsn) -> Result<Option<SystemTime>> {
     let (lsn, limit) = (lsn.as_u64(), durable_end(log).ok());
     let files = list(&log.view)?;
-    let inside = |file: &&SegmentFile| (file.header.base..file.header.end()).contains(&lsn);
+    let inside = |file: &&ListedSegment| (file.header.base..file.header.end()).contains(&lsn);
     let mut found = None;
     if let Some(file) = files.iter().find(inside) {
         groups(&log.view, file, limit, &mut |group, end| {
@@ -68,11 +68,11 @@ pub(super) fn written_at(log: &Directory, lsn: Lsn) -> Result<Option<SystemTime>
     Ok(found.map(|wall| UNIX_EPOCH + Duration::from_nanos(wall)))
 }
 
-/// Calls `each` with the groups of a segment and where they end, until it returns false. Goes on behind damage, as a survey does.
-/// A segment that retention has removed meanwhile has none.
+/// Calls `each` with each group of a segment and its end, until it returns false. Continues after
+/// damage, as a survey does. A segment that retention has removed meanwhile has no groups.
 fn groups(
     log: &View,
-    file: &SegmentFile,
+    file: &ListedSegment,
     limit: Option<u64>,
     each: &mut dyn FnMut(&GroupHeader, u64) -> bool,
 ) -> Result<()> {
@@ -109,7 +109,7 @@ fn groups(
     Ok(())
 }
 
-/// Whether a group is of the log, and not of a former life of its segment file.
+/// Returns whether a group belongs to the log, and not to a former life of its segment file.
 fn is_later(group: &GroupHeader, link: &Link) -> bool {
     group.first_ordinal >= link.next_ordinal
         && group.epoch.counter >= link.epoch.counter

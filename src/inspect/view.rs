@@ -1,21 +1,21 @@
-//! A directory as the survey sees it: as it is, or as a repair would leave it.
+//! A directory as a survey sees it: as it is, or as a repair would leave it.
 //!
 //! 1. Nothing here writes.
-//! 2. What a repair would leave is the same bytes read through a plan: files that are hidden, and files with another
-//!    header, another length, or nothing behind some byte. So what a plan promises is judged before anything is moved.
+//! 2. A repair is simulated by reading through its plan: files are hidden, or have another header,
+//!    another length, or zeros after some byte. So a plan is judged before any file is moved.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::files::{SegmentFile, Wrong};
+use super::files::{ListedSegment, Wrong};
 use crate::format::{SEGMENT_HEADER, STAMP, SegmentHeader, stamp};
 use crate::io::fs::{Access, Dir, Entry, File};
 use crate::lsn::align_up;
 use crate::segment::Names;
 
-/// A directory with a log in it, of which only reading is asked.
+/// A directory with a log, for reading only.
 #[derive(Debug, Clone)]
 pub(super) struct View {
     pub(super) dir: Arc<dyn Dir>,
@@ -28,8 +28,8 @@ impl View {
     }
 }
 
-/// What takes the place of a segment file: the bytes of it that are kept, unwritten room behind them, and where its own
-/// is damaged another header.
+/// The replacement of a segment file: its kept bytes, unwritten space after them, and a rebuilt
+/// header if its own is damaged.
 #[derive(Debug, Clone)]
 pub(super) struct Replacement {
     pub(super) name: String,
@@ -40,8 +40,8 @@ pub(super) struct Replacement {
 }
 
 impl Replacement {
-    /// The file with the header and the length that it should have.
-    pub(super) fn rebuilt(file: &SegmentFile) -> Self {
+    /// The file with a rebuilt header and its proper length.
+    pub(super) fn rebuilt(file: &ListedSegment) -> Self {
         Replacement {
             name: file.name.clone(),
             header: file.header,
@@ -50,7 +50,7 @@ impl Replacement {
         }
     }
 
-    /// The header's bytes in their block, where the file gets another.
+    /// The encoded header, for a file whose header is rebuilt.
     pub(super) fn header_bytes(&self) -> [u8; SEGMENT_HEADER] {
         let mut bytes = [0; SEGMENT_HEADER];
         self.header.encode(&mut bytes);
@@ -132,7 +132,8 @@ impl File for PlannedFile {
         let buf = &mut buf[..len];
         buf.fill(0);
         let block = u64::from(header.block);
-        // Whole blocks are read, so that what was aligned stays it. What is not kept need not be readable.
+        // Reads whole blocks, so that aligned requests stay aligned. Bytes that are not kept may be
+        // unreadable.
         let from = if *new_header { block.saturating_sub(offset).min(len as u64) } else { 0 };
         let to = align_up(*kept, block).saturating_sub(offset).clamp(from, len as u64);
         let mut at = from as usize;
@@ -190,7 +191,7 @@ impl File for PlannedFile {
     }
 }
 
-/// Writes what of `bytes`, which stand at `at` in the file, lies in a buffer that begins at `offset`.
+/// Copies the part of `bytes`, at `at` in the file, that overlaps a buffer beginning at `offset`.
 fn put_at(buf: &mut [u8], offset: u64, at: u64, bytes: &[u8]) {
     for (n, byte) in bytes.iter().enumerate() {
         let place = (at + n as u64).checked_sub(offset).and_then(|n| usize::try_from(n).ok());

@@ -1,19 +1,22 @@
-//! Every group of every segment, across damage.
+//! Walks over every group of every segment, across damage.
 //!
-//! 1. Up to the durable end, where that can be established, everything must be a chain of intact groups: what is not
-//!    is damage. Where it cannot, the chain ends with the last intact group that is not older than those before it.
-//! 2. Behind damage the walk goes on with the first intact group of this place and log whose number of records, epoch
-//!    and ordinal do not go back: so groups of a former life of the file do not count.
+//! 1. Up to the durable end, if that can be established, everything must be a chain of intact
+//!    groups; anything else is damage. Otherwise the chain ends with the last intact group that is
+//!    not older than those before it.
+//! 2. After damage the walk continues with the first intact group of this position and log whose
+//!    epoch and ordinal do not decrease. So groups of a former life of the file do not count.
 //! 3. The numbers of records before and after tell how many were lost.
-//! 4. A group whose records `truncate_after` made void is read by nobody: its damage is none.
-//! 5. A segment that has gone meanwhile was removed by retention: neither it nor what was found in it is damage.
+//! 4. Damage in a group whose records `truncate_after` made void does not count: no reader returns
+//!    them.
+//! 5. Retention removed a segment that is gone when it is read again: neither it nor anything found
+//!    in it is damage.
 
 use std::sync::Arc;
 
-use super::files::{SegmentFile, Wrong, damage, is_still_there, list, medium_errors};
+use super::files::{ListedSegment, Wrong, damage, is_still_there, list, medium_errors};
 use super::medium_errors::{MediumErrors, UNREADABLE};
 use super::view::View;
-use super::{Damage, Found, Progress, Remedy, Segment, Survey, Watch};
+use super::{Damage, Finding, Progress, Remedy, Segment, Survey, Watch};
 use crate::error::{Error, Result};
 use crate::format::{Flags, GROUP_HEADER, GroupHeader, Link, RecordInvalid, SegmentHeader};
 use crate::io::fs::File;
@@ -66,19 +69,19 @@ struct Walk<'a> {
     link: Option<Link>,
     /// The log's first segment is there: what is missing before the first group is known.
     from_the_start: bool,
-    /// Damage that no intact group has followed yet.
+    /// Damage after which no intact group was found yet.
     open: Option<Damage>,
-    /// The open damage is only that the chain goes on neither here nor in the next segment: it may have
-    /// ended there.
+    /// The only damage is that the chain continues neither here nor in the next segment: the log
+    /// may end here.
     left: bool,
-    /// Such damage of a segment that was left, until a group shows that the log goes on.
+    /// Such damage of an earlier segment, until a group shows that the log continues.
     given_up: Option<Damage>,
-    /// Nobody wants more records.
+    /// The caller wants no more records.
     stopped: bool,
 }
 
 impl Walk<'_> {
-    fn all(&mut self, files: &[SegmentFile]) -> Result<()> {
+    fn all(&mut self, files: &[ListedSegment]) -> Result<()> {
         let sound = files.iter().find(|file| file.wrong.is_none()).or(files.first());
         self.survey.log_id = sound.map(|file| file.header.log_id);
         self.survey.application_version = sound.map_or(0, |file| file.header.app_version);
@@ -89,7 +92,7 @@ impl Walk<'_> {
                 break;
             }
             if before.is_some_and(|end| base < end) {
-                // It lies across a segment that is there.
+                // It overlaps an existing segment.
                 self.stray(file);
                 continue;
             }
@@ -111,10 +114,11 @@ impl Walk<'_> {
             match self.segment(file, next) {
                 Ok(segment) => self.survey.segments.push(segment),
                 Err(_) if !is_still_there(self.log, file) => {
-                    // What was found in it does not count.
+                    // Anything found in it does not count.
                     self.survey.back_to(&so_far);
                     self.survey.removed_meanwhile += 1;
-                    // Retention goes from the oldest on: the next may have been listed no more.
+                    // Retention removes the oldest first: the next segment may be missing from the
+                    // list.
                     before = None;
                     (self.link, self.open, self.from_the_start) = (None, None, false);
                 }
@@ -128,7 +132,7 @@ impl Walk<'_> {
             self.at.done += file.header.size;
             self.tell(self.at);
         }
-        // Where the log is durable up to some place, groups lead there.
+        // Groups must lead up to the durable end.
         let short = self.limit.is_some_and(|limit| self.survey.end.as_u64() < limit);
         let open = self.open.take().or(self.given_up.take().filter(|_| short));
         match (open, self.limit) {
@@ -136,7 +140,7 @@ impl Walk<'_> {
                 place.bytes = limit.saturating_sub(place.lsn.as_u64());
                 self.lost(place);
             }
-            // A header or a file that is gone is damage whether or not something follows.
+            // A missing header or file is damage whether or not a group follows.
             (Some(place), None) if !self.left => self.lost(place),
             _ => {}
         }
@@ -146,19 +150,19 @@ impl Walk<'_> {
     fn tell(&mut self, at: Progress) {
         let Survey { records, damaged_places, .. } = self.survey;
         let at = Progress { records, damaged_places, ..at };
-        if (self.watch)(Found::Progress(at)).is_break() {
+        if (self.watch)(Finding::Progress(at)).is_break() {
             (self.stopped, self.survey.interrupted) = (true, true);
         }
     }
 
-    /// Enters what no intact group follows.
+    /// Enters damage that no intact group follows.
     fn lost(&mut self, mut place: Damage) {
         place.remedy = Remedy::Cut;
         self.survey.enter(place);
     }
 
-    /// A file that lies across others.
-    fn stray(&mut self, file: &SegmentFile) {
+    /// Enters a file that overlaps others.
+    fn stray(&mut self, file: &ListedSegment) {
         let base = file.header.base;
         let wrong = file.wrong.map_or("a segment across another", Wrong::reason);
         let expected = "no file of that name: its place is another segment's".into();
@@ -174,7 +178,7 @@ impl Walk<'_> {
         self.limit.is_some_and(|limit| lsn >= limit)
     }
 
-    /// Begins damage, unless there is some already that goes on.
+    /// Opens damage, unless some is open already.
     fn begin(&mut self, mut place: Damage, cut: u64) {
         if self.open.is_none() {
             (place.records_before, place.kept) = (self.survey.records, self.survey.records);
@@ -184,7 +188,7 @@ impl Walk<'_> {
         }
     }
 
-    /// The group at `lsn` is intact: what was lost lies before it.
+    /// Closes the open damage: the group at `lsn` is intact.
     fn resume(&mut self, header: &SegmentHeader, lsn: u64, ordinal: u64) {
         self.left = false;
         let Some(mut place) = self.open.take() else { return };
@@ -193,7 +197,7 @@ impl Walk<'_> {
         place.records_lost = match &self.link {
             Some(link) => Some(ordinal.saturating_sub(link.next_ordinal)),
             None if self.from_the_start => Some(ordinal),
-            // What was before was removed by retention.
+            // Retention removed the records before.
             None if only_the_header => Some(0),
             None => None,
         };
@@ -217,7 +221,7 @@ impl Walk<'_> {
         }
     }
 
-    fn segment(&mut self, file: &SegmentFile, next: Option<&SegmentFile>) -> Result<Segment> {
+    fn segment(&mut self, file: &ListedSegment, next: Option<&ListedSegment>) -> Result<Segment> {
         let header = file.header;
         let io = |e| Error::io("read", self.log.dir.path_of(&file.name), e);
         let mut segment = Segment {
@@ -236,14 +240,15 @@ impl Walk<'_> {
             walker.read_below(limit);
         }
         let mut lsn = header.first_group();
-        // Where the log can go on if nothing behind is kept.
+        // Where the log continues if no later group is kept.
         let mut chained = header.base;
         let (start, mut told) = (self.at.done, 0);
         let end = header.end().min(header.base.saturating_add(file.len));
         while lsn < end && !self.is_behind(lsn) && !self.stopped {
             match walker.group(lsn).map_err(io)? {
                 Ok(group) if self.fits(&group) => {
-                    // A log begins in its oldest segment: what was there, and was no group, is missing.
+                    // A log begins in its oldest segment: what was there, and was no group, is
+                    // missing.
                     if self.link.is_none() && self.open.is_none() {
                         self.open = self.given_up.take();
                     }
@@ -271,7 +276,7 @@ impl Walk<'_> {
                         };
                         let expected = match &self.link {
                             Some(link) => format!(
-                                "the group behind the one at {}, with record {}",
+                                "the group after the one at {}, with record {}",
                                 link.lsn, link.next_ordinal
                             ),
                             None => "a group".into(),
@@ -291,11 +296,11 @@ impl Walk<'_> {
         if self.left
             && let Some(next) = next
         {
-            // Nothing of the log was found here any more, so that it was left for the next segment. If that does not
-            // begin with a group of the log, the damage is there, and is found there.
+            // No further group was found here, so the walk continued in the next segment. If that
+            // does not begin with a group of the log, the damage is there, and is found there.
             let first = self.first_group(next)?.filter(|group| self.fits(group));
             if next.header.base != header.end() || first.is_none() {
-                // Once: behind a segment without any group the log does not go on.
+                // Once: after a segment without any group the log does not continue.
                 if self.given_up.is_none() {
                     self.given_up = self.open.take();
                 }
@@ -317,7 +322,7 @@ impl Walk<'_> {
     }
 
     /// What the end of a file is that has another length than its header says.
-    fn wrong_length(&mut self, file: &SegmentFile, chained: u64) {
+    fn wrong_length(&mut self, file: &ListedSegment, chained: u64) {
         let SegmentHeader { base, size, .. } = file.header;
         let at = base + file.len.min(size);
         let expected = format!("a file of {size} bytes, not of {}", file.len);
@@ -337,12 +342,12 @@ impl Walk<'_> {
     }
 
     /// Whether the log has left the segment here for the next one.
-    fn goes_on_in(&self, next: Option<&SegmentFile>) -> Result<bool> {
+    fn goes_on_in(&self, next: Option<&ListedSegment>) -> Result<bool> {
         let (Some(next), Some(link)) = (next, &self.link) else { return Ok(false) };
         Ok(self.first_group(next)?.is_some_and(|group| group.follows(link)))
     }
 
-    fn first_group(&self, file: &SegmentFile) -> Result<Option<GroupHeader>> {
+    fn first_group(&self, file: &ListedSegment) -> Result<Option<GroupHeader>> {
         let io = |e| Error::io("read", self.log.dir.path_of(&file.name), e);
         let opened = if file.walkable { medium_errors(self.log, &file.name).ok() } else { None };
         let Some(opened) = opened else { return Ok(None) };
@@ -354,7 +359,7 @@ impl Walk<'_> {
     fn group(
         &mut self,
         walker: &mut Walker,
-        file: &SegmentFile,
+        file: &ListedSegment,
         opened: &MediumErrors,
         group: &GroupHeader,
         segment: &mut Segment,

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use crate::support::{Temp, small};
-use ringwal::inspect::{Directory, Found, Keep, Survey};
+use ringwal::inspect::{Directory, Finding, Keep, Survey};
 use ringwal::{Error, Lsn, ReadOnlyWal, Wal};
 
 type Records = BTreeMap<u64, Vec<u8>>;
@@ -505,8 +505,8 @@ fn a_survey_reports_damage_as_it_is_found_and_ends_when_it_is_told_to() {
         let mut left = 0_u64;
         let survey = log.survey_with(&mut |seen| {
             match seen {
-                Found::Damage(place) => found.push(place.lsn),
-                Found::Progress(at) => left = at.total - at.done,
+                Finding::Damage(place) => found.push(place.lsn),
+                Finding::Progress(at) => left = at.total - at.done,
                 _ => {}
             }
             if found.len() >= most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }

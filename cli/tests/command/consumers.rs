@@ -34,7 +34,7 @@ fn consumers_are_listed_with_their_lag_and_what_they_alone_hold() {
     assert!(contents(&dir) == before);
 }
 
-/// Cut short, overwritten, empty: no position is invented, and the rest is told all the same.
+/// Truncated, overwritten and empty files: no position is invented.
 #[test]
 fn damaged_consumer_has_no_position_and_can_be_removed() {
     for bytes in [vec![], vec![0; 64], vec![0xff; 8192], vec![7; 4096]] {

@@ -100,7 +100,7 @@ fn every_command_reports_a_damaged_log_and_exits_with_1() {
     assert!(nothing.contains("`ringwal export --damaged` writes all that is intact"), "{nothing}");
 }
 
-/// A repair is killed at any moment, and made again: what is kept is what was planned, and no byte is lost.
+/// A repair is killed at any moment and repeated: it keeps what was planned, and no byte is lost.
 #[test]
 fn killed_repair_is_repeated_without_loss() {
     let temp = Temp::new();
@@ -154,7 +154,7 @@ fn killed_repair_is_repeated_without_loss() {
     });
 }
 
-/// The intact records of the log that the salvage must hold, and the salvage by old position.
+/// Checks that the salvage holds the intact records in order, and maps each position.
 fn check_salvage(old: &[(Lsn, Vec<u8>)], intact: u64, dest: &str) {
     let map = std::fs::read_to_string(Path::new(dest).join("wal.positions.tsv")).unwrap();
     let map: Vec<(Lsn, Lsn)> = map

@@ -140,7 +140,7 @@ fn bounded_follow_ends_at_its_bound() {
     }
 }
 
-/// It waits for records that do not come, and nothing is written to the pipe meanwhile.
+/// The command waits for records that do not arrive, so no write notices the closed pipe.
 #[test]
 fn follow_ends_when_its_reader_closes_the_pipe() {
     let temp = Temp::new();

@@ -15,7 +15,7 @@ impl Temp {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let n = COUNT.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("ringwal-cli-{}-{n}", std::process::id()));
-        // Left by a process that was killed, whose number this one has now.
+        // A killed process with the same id may have left it.
         let _ = std::fs::remove_dir_all(&path);
         std::fs::create_dir_all(&path).unwrap();
         Temp(path)
@@ -47,7 +47,7 @@ pub(crate) fn ringwal(arguments: &[&str]) -> Output {
     command().args(arguments).output().unwrap()
 }
 
-/// What it printed; it must have ended with this status, and not with a panic.
+/// Returns what the command printed. It must have ended with this status, without a panic.
 pub(crate) fn said(arguments: &[&str], status: i32) -> String {
     let out = ringwal(arguments);
     let (stdout, stderr) =

@@ -108,7 +108,8 @@ fn import_accepts_large_records_and_an_application_version() {
     assert!(other.contains("leave --application-version out"), "{other}");
 }
 
-/// Empty, without records, or wrong at any place: in a new directory, a nested one and an empty one.
+/// Empty, without records, or wrong at any place: in a new directory, a nested one and an empty
+/// one.
 #[test]
 fn import_that_fails_leaves_nothing_that_was_not_there() {
     let good = "{\"text\":\"one\"}\n";
