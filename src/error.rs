@@ -108,9 +108,9 @@ pub enum Error {
         /// The position asked for.
         lsn: Lsn,
     },
-    /// [`Wal::truncate_after`](crate::Wal::truncate_after) made the position void, with everything
+    /// [`Wal::truncate_from`](crate::Wal::truncate_from) made the position void, with everything
     /// from `from` up to `to`.
-    #[error("positions from {from} up to {to} were cut out of the log by truncate_after")]
+    #[error("positions from {from} up to {to} were cut out of the log by truncate_from")]
     Truncated {
         /// The first void position.
         from: Lsn,

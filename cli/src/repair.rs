@@ -237,7 +237,7 @@ fn tell(out: &mut impl Write, plan: &Repair) -> Result<()> {
         )?;
     }
     for (from, to) in &plan.restored {
-        writeln!(out, "         brings back what truncate_after had cut from {from} to {to}")?;
+        writeln!(out, "         brings back what truncate_from had cut from {from} to {to}")?;
     }
     match &plan.moved[..] {
         [first, .., last] if plan.moved.len() > 4 => {

@@ -145,7 +145,7 @@ pub(crate) fn verify(cli: &Cli, args: &Look) -> Result<()> {
             }
             Finding::Void(place) => writeln!(
                 out,
-                "void     {}, byte {}: that is no damage, truncate_after made those records void",
+                "void     {}, byte {}: that is no damage, truncate_from made those records void",
                 place.segment, place.offset
             )?,
             _ => {}

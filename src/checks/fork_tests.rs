@@ -84,7 +84,7 @@ fn in_a_child_no_call_waits_for_a_lock_of_the_parent() {
                 && is_forked(wal.reader(Lsn::ZERO).next_ref().map(|_| ()))
                 && is_forked(wal.reader_back(end).next().transpose())
                 && is_forked(wal.truncate_before(end))
-                && is_forked(wal.truncate_after(end))
+                && is_forked(wal.truncate_from(end))
                 && is_forked(wal.consumer("name"))
                 && is_forked(wal.remove_consumer("name"))
         })

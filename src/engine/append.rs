@@ -256,7 +256,11 @@ impl Appender {
         self.check_not_forked()?;
         let end = self.state.ring.reserved_end();
         if end > self.state.durable.end() {
-            self.wait_durable(end - 1)?;
+            match self.wait_durable(end - 1) {
+                // It became durable, and was cut out beside this call.
+                Ok(()) | Err(Error::Truncated { .. }) => {}
+                Err(e) => return Err(e),
+            }
         }
         Ok(self.durable_end())
     }

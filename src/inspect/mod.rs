@@ -86,7 +86,7 @@ pub enum Finding<'a> {
     /// A damaged place, once for each that the survey lists. The intact records after it are not
     /// counted yet.
     Damage(&'a Damage),
-    /// A place that was reported before is no damage: `truncate_after` made its records void.
+    /// A place that was reported before is no damage: `truncate_from` made its records void.
     Void(&'a Damage),
 }
 
@@ -108,11 +108,11 @@ pub struct Survey {
     pub damage: Vec<Damage>,
     /// Places that are damaged.
     pub damaged_places: u64,
-    /// Intact records, including those after damage and those that `truncate_after` made void.
+    /// Intact records, including those after damage and those that `truncate_from` made void.
     pub records: u64,
     /// Records known to be lost: their numbers are missing between intact groups.
     pub records_lost: u64,
-    /// Ranges that `truncate_after` made void.
+    /// Ranges that `truncate_from` made void.
     pub cuts: Vec<(Lsn, Lsn)>,
     /// The first position after the last intact group.
     pub end: Lsn,

@@ -52,11 +52,11 @@ pub struct Repair {
     pub from: Lsn,
     /// The first position that is not kept; the log continues here or later.
     pub to: Lsn,
-    /// Intact records that are kept, also those that `truncate_after` made void.
+    /// Intact records that are kept, also those that `truncate_from` made void.
     pub records: u64,
     /// Intact records that leave service; the quarantine holds them.
     pub records_leaving: u64,
-    /// Ranges that `truncate_after` made void and whose records return, because the group that
+    /// Ranges that `truncate_from` made void and whose records return, because the group that
     /// recorded this is not kept.
     pub restored: Vec<(Lsn, Lsn)>,
     /// Segment files whose header or length is rebuilt; nothing in them is lost.

@@ -6,7 +6,7 @@
 //! 2. After damage the walk continues with the first intact group of this position and log whose
 //!    epoch and ordinal do not decrease. So groups of a former life of the file do not count.
 //! 3. The numbers of records before and after tell how many were lost.
-//! 4. Damage in a group whose records `truncate_after` made void does not count: no reader returns
+//! 4. Damage in a group whose records `truncate_from` made void does not count: no reader returns
 //!    them.
 //! 5. Retention removed a segment that is gone when it is read again: neither it nor anything found
 //!    in it is damage.

@@ -124,7 +124,7 @@ impl Consumer {
     /// for any follower's.
     ///
     /// After an error in reading it begins at the position again: behind what
-    /// [`Wal::truncate_after`](crate::Wal::truncate_after) has cut after it was delivered (`Truncated`), what was not committed comes again.
+    /// [`Wal::truncate_from`](crate::Wal::truncate_from) has cut after it was delivered (`Truncated`), what was not committed comes again.
     ///
     /// # Errors
     ///

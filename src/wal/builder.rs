@@ -218,7 +218,7 @@ impl WalBuilder {
     /// it in [`Stats::sealed_failures`](crate::Stats::sealed_failures), and retries after 100 ms,
     /// doubled up to a minute. Archived segments are remembered over restarts. A segment may come
     /// again; none is left out. The active segment comes when the log has left it.
-    /// [`Wal::truncate_after`] may later cut records of an archived segment; the segment with the
+    /// [`Wal::truncate_from`] may later cut records of an archived segment; the segment with the
     /// cut states so, and comes too.
     ///
     /// `archive` runs on the archiver thread. Appends do not wait for it, but nothing is removed

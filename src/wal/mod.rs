@@ -13,6 +13,7 @@ mod metrics;
 pub(crate) mod open;
 #[cfg(feature = "futures")]
 pub(crate) mod stream;
+mod truncate;
 #[cfg(feature = "serde")]
 pub(crate) mod typed;
 
@@ -27,7 +28,7 @@ use crate::io::backend::{BackendInfo, method_name};
 use crate::lsn::Lsn;
 use crate::options::Geometry;
 use crate::read::follow::Follow;
-use crate::read::{BackwardReader, Reader, Record, cut_point, read_one};
+use crate::read::{BackwardReader, Reader, Record, read_one};
 use crate::recovery::RecoveryReport;
 use crate::stats::counters::{Histograms, Stats};
 use crate::sys::reentrancy;
@@ -49,7 +50,7 @@ use crate::wal::futures::{AppendFuture, DurableFuture};
 /// | [`read`](Wal::read), [`replay`](Wal::replay), [`reader`](Wal::reader), [`reader_back`](Wal::reader_back) | for the disk | reads durable records only | `Pruned`, `NotDurable`, `NoRecord`, `Corruption`, `Io` |
 /// | [`follow`](Wal::follow) | `next`: until the next record is durable | reads durable records only | `Pruned`, `NotAppended` |
 /// | [`truncate_before`](Wal::truncate_before) | until the files are removed | yes | `NoSpace`, `WouldDeadlock` |
-/// | [`truncate_after`](Wal::truncate_after) | until the cut is durable | yes | `NotAppended`, `Pruned`, `NoRecord`, `InsideBatch`, `Consumed`, `NoSpace` |
+/// | [`truncate_from`](Wal::truncate_from) | until the cut is durable | yes | `NotAppended`, `Pruned`, `NoRecord`, `InsideBatch`, `Consumed`, `NoSpace` |
 /// | [`consumer`](Wal::consumer), [`remove_consumer`](Wal::remove_consumer) | for the disk | yes | `ConsumerInUse`, `NoConsumer`, `ConsumerDamaged`, `Io` |
 /// | [`close`](Wal::close) | until everything is durable | yes, everything | `WouldDeadlock` |
 ///
@@ -100,7 +101,7 @@ struct Inner {
     log_id: [u8; 16],
     process: u32,
     running: Mutex<Option<Box<dyn Running>>>,
-    /// Held during a `truncate_after`: only one runs at a time.
+    /// Held during a `truncate_from`: only one runs at a time.
     cutting: Mutex<()>,
 }
 
@@ -221,7 +222,7 @@ impl Wal {
     /// # Errors
     ///
     /// `NotAppended` for a position that was never assigned. `Truncated` for a position that
-    /// [`Wal::truncate_after`] made void. `Poisoned` if the log failed before. `WouldDeadlock` on
+    /// [`Wal::truncate_from`] made void. `Poisoned` if the log failed before. `WouldDeadlock` on
     /// the log's own threads. A position that is durable already is always `Ok`, and so is one that
     /// retention has removed, with the cuts in it.
     pub fn wait_durable(&self, lsn: Lsn) -> Result<()> {
@@ -374,123 +375,6 @@ impl Wal {
     #[must_use]
     pub fn oldest_lsn(&self) -> Lsn {
         Lsn::new(self.appender().state.view.table.oldest())
-    }
-
-    /// Removes the segments that hold only records below `lsn`. Returns the oldest position that is
-    /// kept afterwards.
-    ///
-    /// Segments are removed as a whole, so that the result is at most `lsn`. The newest durable
-    /// segment stays. A position above the log's end counts as the end: records appended later
-    /// stay. Blocks until the files are removed. A segment that a reader is in stays until the
-    /// reader has left it.
-    ///
-    /// On a full disk this call makes room: a log reserves a block for it in each segment.
-    ///
-    /// # Errors
-    ///
-    /// `NoSpace` if that block is used up on a full disk: the log carries the request out once
-    /// there is room. `Closed`, `Poisoned`, `WouldDeadlock`.
-    pub fn truncate_before(&self, lsn: Lsn) -> Result<Lsn> {
-        let state = &self.appender().state;
-        state.durable.check_running()?;
-        reentrancy::check_may_wait()?;
-        self.appender().check_not_forked()?;
-        // Records appended from now on lie above the current end: the request must not reach them.
-        let wanted = lsn.as_u64().min(state.ring.reserved_end());
-        let call = state.retention.ask_truncation(wanted);
-        state.keeper.ring();
-        loop {
-            let seen = state.keeper.rounds_seen();
-            if state.retention.is_truncated(call) {
-                return Ok(self.oldest_lsn());
-            }
-            state.durable.check_running()?;
-            if state.retention_lacks_space() {
-                return Err(state.obstacle.no_segment());
-            }
-            if !state.drive() {
-                state.keeper.wait_round(seen);
-            }
-        }
-    }
-
-    /// Cuts the end of the log off: the record at `from` and every record appended after it, up to
-    /// this call, become void for ever. Returns the position where the log continues. Later records
-    /// lie at or above it.
-    ///
-    /// `from` is the LSN of a record or a former [`Wal::durable_end`], also one at which an earlier
-    /// cut began. [`Lsn::ZERO`] or [`Wal::oldest_lsn`] cuts every record that is kept. A batch is
-    /// cut as a whole, at its first record. If nothing lies at or above `from`, the call does
-    /// nothing.
-    ///
-    /// Positions are not assigned again. Nothing is erased or rewritten: the log adds a group that
-    /// states the void range, and the call returns when that group is durable. Everything appended
-    /// before is made durable first. Readers and followers skip void records. A follower that has
-    /// delivered some of them gets `Truncated`; so do `read` and the waits for a void position. A
-    /// [`Reader`] created before ends where it would have ended, and may still deliver the records
-    /// that it has buffered.
-    ///
-    /// ```
-    /// # let dir = std::env::temp_dir().join(format!("ringwal-doc-cut-{}", std::process::id()));
-    /// # let wal = ringwal::Wal::open(&dir)?;
-    /// wal.append(b"agreed")?;
-    /// let conflict = wal.append(b"not agreed")?;
-    /// wal.truncate_after(conflict)?;
-    /// wal.append_durable(b"agreed instead")?;
-    /// let records: Vec<_> = wal.reader(ringwal::Lsn::ZERO).map(|r| r.unwrap().payload).collect();
-    /// assert_eq!(records, [&b"agreed"[..], b"agreed instead"]);
-    /// # wal.close()?; std::fs::remove_dir_all(&dir).unwrap();
-    /// # Ok::<(), ringwal::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// Nothing was cut: `NotAppended` above the log's end, `Pruned` below the oldest, `NoRecord`
-    /// inside a record, `InsideBatch`, `Consumed` if a [`Consumer`](crate::Consumer) has consumed records that the
-    /// cut would remove, `NoSpace` if there is no block for the group. `Corruption` and `Io` from
-    /// reading the place. `Closed`, `WouldDeadlock`. After `Poisoned` the cut may or may not have
-    /// been made; opening the log again decides it.
-    pub fn truncate_after(&self, from: Lsn) -> Result<Lsn> {
-        let appender = self.appender();
-        let state = &appender.state;
-        state.durable.check_running()?;
-        reentrancy::check_may_wait()?;
-        let _one_at_a_time = lock(&self.inner.cutting);
-        appender.check_appended(from.as_u64().saturating_sub(1))?;
-        let end = self.sync()?;
-        let oldest = self.oldest_lsn();
-        let from = if from == Lsn::ZERO { oldest } else { from };
-        if from < oldest {
-            return Err(Error::Pruned { oldest });
-        }
-        let Some(from) = cut_point(&state.view, from.as_u64(), end.as_u64())? else {
-            return Ok(end);
-        };
-        if let Some((name, position)) = state.consumers.beyond(from) {
-            return Err(Error::Consumed { name, position: Lsn::new(position) });
-        }
-        let cuts = &state.view.cuts;
-        let before = cuts.count();
-        state.want_cut(from);
-        loop {
-            let seen = state.cut.seen();
-            let over = state.has_io_ended();
-            let poisoned = state.durable.is_poisoned();
-            if cuts.count() > before {
-                return Ok(Lsn::new(cuts.at(from).map_or(from, |cut| cut.to)));
-            }
-            if over || poisoned {
-                state.durable.check_running()?;
-                return Err(Error::Closed);
-            }
-            // The cut is withdrawn, unless its group was submitted already.
-            if state.ring.is_starved() && state.cut.take().is_some() {
-                return Err(state.obstacle.no_segment());
-            }
-            if !state.drive() {
-                state.cut.wait(seen);
-            }
-        }
     }
 
     /// The report of opening the log.

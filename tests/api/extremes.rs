@@ -178,7 +178,7 @@ fn positions_and_times_at_the_ends_of_their_ranges_are_answers_or_typed_errors()
                 .is_err()
         );
         if !inside {
-            assert!(wal.truncate_after(lsn).is_err(), "{at}");
+            assert!(wal.truncate_from(lsn).is_err(), "{at}");
             assert!(consumer.commit(lsn).is_err() && consumer.seek(lsn).is_err(), "{at}");
         }
     }

@@ -155,7 +155,7 @@ fn everything_that_waits_runs_without_threads() {
     consumer.commit(first).unwrap();
 
     let conflict = wal.append(b"conflict").unwrap();
-    wal.truncate_after(conflict).unwrap();
+    wal.truncate_from(conflict).unwrap();
     assert!(matches!(wal.read(conflict), Err(Error::Truncated { .. })));
     let kept = wal.truncate_before(wal.durable_end()).unwrap();
     assert!(kept <= wal.durable_end());

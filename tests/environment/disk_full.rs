@@ -105,7 +105,7 @@ fn what_needs_no_new_segment_works_on_a_full_disk() {
         let cut = wal.append_durable(b"cut").unwrap();
         // Time for the segment keeper to find that there is no space.
         std::thread::sleep(Duration::from_millis(300));
-        wal.truncate_after(cut).unwrap();
+        wal.truncate_from(cut).unwrap();
         wal.append_durable(b"instead").unwrap();
         wal.close().unwrap();
         std::fs::remove_file(&filler).unwrap();

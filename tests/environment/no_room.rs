@@ -35,7 +35,7 @@ fn on_a_full_disk(seed: u64) -> (SimulatedDisk, Wal, Lsn) {
 fn a_full_disk_does_not_keep_a_log_from_a_mark_for_which_there_is_room() {
     for seed in 0..50 {
         let (disk, wal, first) = on_a_full_disk(seed);
-        wal.truncate_after(first).unwrap();
+        wal.truncate_from(first).unwrap();
         assert!(matches!(wal.read(first), Err(Error::Truncated { .. })));
         wal.close().unwrap();
         disk.set_capacity(u64::MAX);
@@ -92,7 +92,7 @@ fn a_full_disk_is_made_room_on_by_truncating_the_log() {
         }
         // A cut finds the block too.
         let last = *filled.last().unwrap();
-        wal.truncate_after(last).unwrap();
+        wal.truncate_from(last).unwrap();
         wal.sync().unwrap();
     }
 }
@@ -108,8 +108,8 @@ fn without_a_block_for_its_mark_a_truncation_is_refused() {
     // Nothing but the mark can be written, and the space that it makes is not to be had.
     disk.set_capacity(0);
     wal.truncate_before(filled[0]).unwrap();
-    wal.truncate_after(*filled.last().unwrap()).unwrap();
-    assert!(matches!(wal.truncate_after(before), Err(Error::NoSpace)));
+    wal.truncate_from(*filled.last().unwrap()).unwrap();
+    assert!(matches!(wal.truncate_from(before), Err(Error::NoSpace)));
     assert!(matches!(wal.truncate_before(before), Err(Error::NoSpace)));
     disk.set_capacity(u64::MAX);
     let healed = (0..1000).any(|_| {

@@ -406,7 +406,7 @@ fn forged_words_change_nothing_and_panic_nobody() {
     let wal = small(&temp.log()).open().unwrap();
     fill(&wal, 0, 300);
     let from = wal.append_durable(b"void").unwrap();
-    wal.truncate_after(from).unwrap();
+    wal.truncate_from(from).unwrap();
     fill(&wal, 300, 400);
     wal.close().unwrap();
     let end = said_end(&temp.log());
@@ -482,7 +482,7 @@ fn the_hundredth_cut_costs_a_reader_as_much_as_the_first() {
         for _ in 0..20 {
             wal.append(b"kept").unwrap();
             let from = wal.append_durable(b"void").unwrap();
-            wal.truncate_after(from).unwrap();
+            wal.truncate_from(from).unwrap();
             assert!(matches!(log.read(from), Err(Error::Truncated { .. })));
         }
         costs.push(bytes_read() - before);

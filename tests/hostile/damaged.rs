@@ -89,7 +89,7 @@ fn make(dir: &Path, shape: Shape) -> Original {
                 let from = wal.append(b"void").unwrap();
                 all.insert(from.as_u64(), b"void".to_vec());
                 all.insert(wal.append(b"void too").unwrap().as_u64(), b"void too".to_vec());
-                wal.truncate_after(from).unwrap();
+                wal.truncate_from(from).unwrap();
             }
         }
         if matches!(shape, Shape::Front) {

@@ -25,7 +25,7 @@ fn log(dir: &Path) -> Records {
         if n == 700 {
             let void = wal.append(b"void").unwrap();
             wal.append(b"void too").unwrap();
-            wal.truncate_after(void).unwrap();
+            wal.truncate_from(void).unwrap();
         }
     }
     wal.close().unwrap();

@@ -158,7 +158,7 @@ impl Subject {
                 }
                 self.read_from(kept)
             }
-            Op::TruncateAfter(place) => self.truncate_after(self.lsn(*place)),
+            Op::TruncateAfter(place) => self.truncate_from(self.lsn(*place)),
             Op::Follow(place) => self.follow(self.lsn(*place)),
             Op::Take => self.take(),
             Op::StopFollowing => {
@@ -188,7 +188,7 @@ impl Subject {
         }
     }
 
-    fn truncate_after(&mut self, lsn: u64) -> Checked {
+    fn truncate_from(&mut self, lsn: u64) -> Checked {
         let wal = self.wal();
         let is_record = self.model.records.binary_search_by_key(&lsn, |r| r.0).is_ok();
         let inner = is_record && self.model.inside_batch.contains(&lsn);
@@ -199,7 +199,7 @@ impl Subject {
         let within = within.is_some_and(|(at, payload)| lsn < at + 8 + payload.len() as u64);
         let appended = self.surely_appended(lsn);
         self.pending = Some(Pending::Cut(lsn));
-        let cut = wal.truncate_after(Lsn::new(lsn));
+        let cut = wal.truncate_from(Lsn::new(lsn));
         let from = self.cut_from(lsn);
         let first = self.model.records.get(self.model.index(from)).map(|r| r.0);
         let consumed = first.is_some_and(|first| self.consumers.beyond(first));

@@ -29,7 +29,7 @@ fn backwards_is_forwards_from_every_place() {
                 }
             }
             let all = read_all(&wal);
-            let from = all.iter().rev().skip(30).find(|(lsn, _)| wal.truncate_after(*lsn).is_ok());
+            let from = all.iter().rev().skip(30).find(|(lsn, _)| wal.truncate_from(*lsn).is_ok());
             assert!(from.is_some());
             wal.append_durable(b"behind the cut").unwrap();
             let all = read_all(&wal);

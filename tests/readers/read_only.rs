@@ -115,7 +115,7 @@ fn only_durable_records_are_seen() {
         }
         // What was cut is cut here too.
         let from = found(&log)[50].0;
-        wal.truncate_after(from).unwrap();
+        wal.truncate_from(from).unwrap();
         wal.append_durable(b"behind the cut").unwrap();
         let seen = found(&log);
         assert_eq!(seen.len(), 51);

@@ -81,14 +81,14 @@ fn learning_of_cuts() -> Duration {
     std::thread::sleep(Duration::from_millis(200));
     let log = ReadOnlyWal::open(temp.log()).unwrap();
     let from = wal.append_durable(b"void").unwrap();
-    wal.truncate_after(from).unwrap();
+    wal.truncate_from(from).unwrap();
     while wal.durable_end() < Lsn::new(70 << 10) {
         wal.append_durable(&payload(1)).unwrap();
     }
     wal.truncate_before(wal.durable_end()).unwrap();
     assert!(wal.oldest_lsn() > Lsn::ZERO);
     let from = wal.append_durable(b"void").unwrap();
-    wal.truncate_after(from).unwrap();
+    wal.truncate_from(from).unwrap();
     let begun = Instant::now();
     assert_eq!(log.durable_end().unwrap(), wal.durable_end());
     let took = begun.elapsed();

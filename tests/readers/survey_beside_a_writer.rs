@@ -35,7 +35,7 @@ fn write(dir: &std::path::Path, stop: &AtomicBool, lives: &AtomicU64) {
                 0 => drop(wal.truncate_before(last).unwrap()),
                 1 => {
                     let from = wal.append(b"void").unwrap();
-                    wal.truncate_after(from).unwrap();
+                    wal.truncate_from(from).unwrap();
                 }
                 2 => std::thread::sleep(Duration::from_millis(30)),
                 _ => drop(wal.sync().unwrap()),

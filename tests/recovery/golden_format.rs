@@ -173,7 +173,7 @@ impl Written {
         // The batch and what follows it are cut out again.
         self.append(vec![9; 500]);
         let from = self.records[self.records.len() - 5].0;
-        self.wal.truncate_after(Lsn::new(from)).unwrap();
+        self.wal.truncate_from(Lsn::new(from)).unwrap();
         self.records.truncate(self.records.len() - 5);
         self.batch(&[vec![1], vec![], vec![2; 12], vec![3; 777]]);
         aborted_append(&self.wal, 50 + seed as usize);

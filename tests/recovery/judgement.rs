@@ -118,7 +118,7 @@ fn log_with_void_records(dir: &Path) -> (Vec<Lsn>, Lsn) {
     let void = append(10);
     append(11);
     append(12);
-    wal.truncate_after(void).unwrap();
+    wal.truncate_from(void).unwrap();
     kept.extend((20..30).map(append));
     wal.close().unwrap();
     (kept, void)

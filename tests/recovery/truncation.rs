@@ -1,4 +1,4 @@
-//! `truncate_after`: what was cut never comes back, what stays stays, and what is appended later is kept.
+//! `truncate_from`: what was cut never comes back, what stays stays, and what is appended later is kept.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -42,7 +42,7 @@ fn what_was_cut_stays_cut_over_rotation_and_reopening() {
                     next += 1;
                 }
                 let (from, kept) = cut.unwrap();
-                let to = wal.truncate_after(from).unwrap();
+                let to = wal.truncate_from(from).unwrap();
                 assert!(to > from && wal.durable_end() > to);
                 expected.truncate(kept);
                 assert_eq!(payloads(&wal), expected, "round {round}");
@@ -76,7 +76,7 @@ fn void_positions_are_told_from_others() {
     }
     assert_eq!(behind.next_ref().unwrap().unwrap().lsn, kept);
     // A former durable end does as well as a record.
-    let to = wal.truncate_after(mark).unwrap();
+    let to = wal.truncate_from(mark).unwrap();
     for error in [
         wal.read(void).map(|_| ()).unwrap_err(),
         wal.wait_durable(void).unwrap_err(),
@@ -110,22 +110,22 @@ fn places_that_cannot_be_cut_at_are_refused_and_nothing_is_cut() {
     let end = wal.sync().unwrap();
     let inside = Lsn::new(batch.as_u64() + 16);
     assert_eq!(wal.read(inside).unwrap().payload, b"b");
-    match wal.truncate_after(inside) {
+    match wal.truncate_from(inside) {
         Err(Error::InsideBatch { lsn, first }) => assert_eq!((lsn, first), (inside, batch)),
         other => panic!("{other:?}"),
     }
     for lsn in [first, last, batch].map(|lsn| Lsn::new(lsn.as_u64() + 4)) {
-        assert!(matches!(wal.truncate_after(lsn), Err(Error::NoRecord { .. })), "{lsn}");
+        assert!(matches!(wal.truncate_from(lsn), Err(Error::NoRecord { .. })), "{lsn}");
     }
     let beyond = Lsn::new(wal.durable_end().as_u64() + (1 << 30));
-    assert!(matches!(wal.truncate_after(beyond), Err(Error::NotAppended { .. })));
+    assert!(matches!(wal.truncate_from(beyond), Err(Error::NotAppended { .. })));
     // Nothing to cut, nothing done.
-    assert!(wal.truncate_after(end).unwrap() >= end);
+    assert!(wal.truncate_from(end).unwrap() >= end);
     eventually("it seals itself", || wal.durable_end() > end);
-    assert!(wal.truncate_after(end).unwrap() > end, "behind the seal");
+    assert!(wal.truncate_from(end).unwrap() > end, "behind the seal");
     assert_eq!(payloads(&wal).len(), 5);
     // A batch goes as a whole.
-    wal.truncate_after(batch).unwrap();
+    wal.truncate_from(batch).unwrap();
     assert_eq!(payloads(&wal), [b"first"]);
     for n in 0..400 {
         wal.append(&numbered(n)).unwrap();
@@ -134,10 +134,10 @@ fn places_that_cannot_be_cut_at_are_refused_and_nothing_is_cut() {
     while wal.oldest_lsn() == Lsn::ZERO {
         std::thread::yield_now();
     }
-    assert!(matches!(wal.truncate_after(first), Err(Error::Pruned { .. })));
+    assert!(matches!(wal.truncate_from(first), Err(Error::Pruned { .. })));
     let before = payloads(&wal);
     wal.close().unwrap();
-    assert!(matches!(wal.truncate_after(last), Err(Error::Closed)));
+    assert!(matches!(wal.truncate_from(last), Err(Error::Closed)));
     assert!(before.ends_with(&payloads(&wal)), "retention may have gone on");
 }
 
@@ -164,7 +164,7 @@ fn records_of_others_are_cut_by_their_position() {
             for _ in 0..25 {
                 let from = wal.append(b"from here").unwrap();
                 wal.append(b"void").unwrap();
-                cuts.push((from, wal.truncate_after(from).unwrap()));
+                cuts.push((from, wal.truncate_from(from).unwrap()));
             }
             over.store(true, Ordering::Relaxed);
             let appended: Vec<_> = producers.into_iter().flat_map(|p| p.join().unwrap()).collect();
@@ -194,7 +194,7 @@ fn retention_goes_on_over_cuts() {
         for n in 0..20 {
             wal.append(&numbered(n + round)).unwrap();
         }
-        wal.truncate_after(from).unwrap();
+        wal.truncate_from(from).unwrap();
         wal.append(format!("round {round}").as_bytes()).unwrap();
     }
     wal.sync().unwrap();
@@ -219,12 +219,12 @@ fn everything_behind_a_former_end_is_cut() {
         eventually("it seals itself", || wal.durable_end() > mark);
         let behind = wal.append_durable(b"behind the mark of an idle log").unwrap();
         assert!(behind > Lsn::new(mark.as_u64() + 4096));
-        wal.truncate_after(mark).unwrap();
+        wal.truncate_from(mark).unwrap();
         assert_eq!(payloads(&wal), [b"kept"]);
         // The same place again, and a record that was cut: all that has come since.
         for from in [mark, behind] {
             wal.append_durable(b"once more").unwrap();
-            wal.truncate_after(from).unwrap();
+            wal.truncate_from(from).unwrap();
             assert_eq!(payloads(&wal), [b"kept"]);
         }
         let end = wal.durable_end();
@@ -234,12 +234,12 @@ fn everything_behind_a_former_end_is_cut() {
         wal.close().unwrap();
         let wal = open();
         wal.append_batch(&["and", "another"]).unwrap();
-        wal.truncate_after(end).unwrap();
+        wal.truncate_from(end).unwrap();
         assert_eq!(payloads(&wal), [b"kept"]);
         // Everything that there is.
         for (n, everything) in [Lsn::ZERO, wal.oldest_lsn()].into_iter().enumerate() {
             wal.append_batch(&["first", "second"]).unwrap();
-            wal.truncate_after(everything).unwrap();
+            wal.truncate_from(everything).unwrap();
             assert!(payloads(&wal).is_empty(), "{n}");
         }
         wal.append_durable(b"a new beginning").unwrap();
@@ -252,7 +252,7 @@ fn everything_behind_a_former_end_is_cut() {
         }
         wal.truncate_before(wal.sync().unwrap()).unwrap();
         assert!(wal.oldest_lsn() > Lsn::ZERO);
-        wal.truncate_after(Lsn::ZERO).unwrap();
+        wal.truncate_from(Lsn::ZERO).unwrap();
         assert!(payloads(&wal).is_empty());
     }
 }
@@ -266,7 +266,7 @@ fn a_place_inside_the_last_record_is_none_whatever_came_behind_it() {
         let lsn = wal.append_durable(&[7; 166]).unwrap();
         for _ in 0..2 {
             for inside in [1, 76, 166] {
-                let refused = wal.truncate_after(Lsn::new(lsn.as_u64() + inside));
+                let refused = wal.truncate_from(Lsn::new(lsn.as_u64() + inside));
                 assert!(matches!(refused, Err(Error::NoRecord { .. })), "{inside}: {refused:?}");
             }
             assert_eq!(payloads(&wal), [vec![7; 166]]);
@@ -274,8 +274,41 @@ fn a_place_inside_the_last_record_is_none_whatever_came_behind_it() {
             wal.close().unwrap();
             wal = open();
         }
-        let refused = wal.truncate_after(Lsn::new(lsn.as_u64() + 76));
+        let refused = wal.truncate_from(Lsn::new(lsn.as_u64() + 76));
         assert!(matches!(refused, Err(Error::NoRecord { .. })), "{refused:?}");
         assert_eq!(payloads(&wal), [vec![7; 166]]);
+    }
+}
+
+/// A sync or a replay asks for what is there at its call. A cut beside it takes some of that away, which is no
+/// failure of either.
+#[test]
+fn sync_and_replay_beside_cuts_never_return_truncated() {
+    for backend in backends() {
+        let temp = Temp::new();
+        let wal = small(&temp.log()).backend(backend).open().unwrap();
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while !over.load(Ordering::Relaxed) {
+                        wal.append(b"perhaps void").unwrap();
+                        wal.sync().unwrap();
+                    }
+                });
+            }
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    wal.append(b"perhaps void").unwrap();
+                    let replayed = wal.replay(|_, _| Ok::<(), Error>(()));
+                    assert!(replayed.is_ok(), "{replayed:?}");
+                }
+            });
+            for _ in 0..150 {
+                let from = wal.append(b"void").unwrap();
+                wal.truncate_from(from).unwrap();
+            }
+            over.store(true, Ordering::Relaxed);
+        });
     }
 }

@@ -108,13 +108,13 @@ fn names_and_positions_that_cannot_be_are_refused() {
     assert_eq!(next(&mut one).1, 0);
     // Cutting what somebody has done with.
     one.commit(lsns[5]).unwrap();
-    match wal.truncate_after(lsns[5]) {
+    match wal.truncate_from(lsns[5]) {
         Err(Error::Consumed { name, position }) => {
             assert_eq!((name.as_str(), position), (one.name(), one.position()))
         }
         other => panic!("{other:?}"),
     }
-    wal.truncate_after(lsns[6]).unwrap();
+    wal.truncate_from(lsns[6]).unwrap();
     fill(&wal, 50, 51);
     one.seek(lsns[5]).unwrap();
     assert_eq!((next(&mut one).1, next(&mut one).1), (5, 50), "what was cut is not delivered");
@@ -377,7 +377,7 @@ fn what_was_delivered_and_cut_is_told_once_and_then_it_goes_on() {
         assert_eq!(next(&mut consumer).1, n);
     }
     consumer.commit(lsns[0]).unwrap();
-    wal.truncate_after(lsns[2]).unwrap();
+    wal.truncate_from(lsns[2]).unwrap();
     fill(&wal, 7, 8);
     let told = consumer.records().unwrap().next_ref().map(|_| ());
     assert!(matches!(told, Err(Error::Truncated { .. })), "{told:?}");

@@ -81,7 +81,7 @@ impl Reference {
                 if !cut {
                     let at = world.oracle.records.len() - 3;
                     let from = world.oracle.records[at].0;
-                    world.truncate_after(&life, from).unwrap();
+                    world.truncate_from(&life, from).unwrap();
                     while world.oracle.cutting.is_some() {
                         life.make_durable();
                         life.run();

@@ -15,7 +15,7 @@ pub(super) struct Tally {
     /// Operations and reads that failed.
     pub(super) faults: u64,
     pub(super) records: u64,
-    /// Calls of `truncate_after`.
+    /// Calls of `truncate_from`.
     pub(super) cuts: u64,
 }
 

@@ -270,7 +270,7 @@ impl World {
         let at = self.rng.usize(..self.oracle.records.len());
         let (lsn, payload) = &self.oracle.records[at];
         if self.rng.u8(0..12) == 0 {
-            return self.truncate_after(life, *lsn);
+            return self.truncate_from(life, *lsn);
         }
         if self.rng.u8(0..8) == 0 {
             life.state.retention.ask_truncation(*lsn);
@@ -286,8 +286,8 @@ impl World {
         Ok(())
     }
 
-    /// Asks for a cut, as [`Wal::truncate_after`](crate::Wal::truncate_after) does.
-    pub(super) fn truncate_after(&mut self, life: &Life, from: u64) -> Result<(), String> {
+    /// Asks for a cut, as [`Wal::truncate_from`](crate::Wal::truncate_from) does.
+    pub(super) fn truncate_from(&mut self, life: &Life, from: u64) -> Result<(), String> {
         let (files, end) = (&life.state.view, life.state.durable.end());
         if self.oracle.cutting.is_some() || from >= end || self.oracle.inside_batch.contains(&from)
         {

@@ -1,4 +1,4 @@
-//! The request of `truncate_after`.
+//! The request of `truncate_from`.
 
 use std::time::Duration;
 
@@ -7,14 +7,14 @@ use crate::sys::sync::{AtomicU64, Futex, Ordering};
 /// No call asks for a cut.
 const NO_CUT: u64 = u64::MAX;
 
-/// One cut at a time: `truncate_after` asks for it, and the I/O thread takes the request and makes
+/// One cut at a time: `truncate_from` asks for it, and the I/O thread takes the request and makes
 /// the cut in its next group.
 #[derive(Debug)]
 pub(crate) struct CutRequest {
-    /// The first LSN to be void. Written by `truncate_after`, taken by the I/O thread or, to withdraw
-    /// it, by `truncate_after`.
+    /// The first LSN to be void. Written by `truncate_from`, taken by the I/O thread or, to withdraw
+    /// it, by `truncate_from`.
     from: AtomicU64,
-    /// Changes when a cut is durable and when none can become durable any more. `truncate_after`
+    /// Changes when a cut is durable and when none can become durable any more. `truncate_from`
     /// waits for it; the I/O thread, the segment keeper and a failure ring it.
     settled: Futex,
 }
@@ -40,7 +40,7 @@ impl CutRequest {
         Some(self.from.swap(NO_CUT, Ordering::SeqCst)).filter(|&from| from != NO_CUT)
     }
 
-    /// Wakes `truncate_after`: a cut is durable, or none can become durable any more.
+    /// Wakes `truncate_from`: a cut is durable, or none can become durable any more.
     pub(crate) fn wake_waiter(&self) {
         self.settled.bump();
         self.settled.wake_all();
