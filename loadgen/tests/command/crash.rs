@@ -48,12 +48,14 @@ fn a_witness_remembers_what_the_writer_does_not() {
     let output = place.run(&check);
     assert!(output.status.success(), "{output:?}");
     assert!(String::from_utf8(output.stdout).unwrap().starts_with("all "));
-    // A log that has lost its end is found out.
+    // The check reports a log that is gone, and does not create another.
     std::fs::remove_dir_all(place.path("d")).unwrap();
     std::fs::create_dir(place.path("d")).unwrap();
     let output = place.run(&check);
     assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8(output.stderr).unwrap().contains("was acknowledged"));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.contains("there is no log in") && stderr.contains("acknowledged"), "{stderr}");
+    assert_eq!(std::fs::read_dir(place.path("d")).unwrap().count(), 0);
     witness.kill().unwrap();
     witness.wait().unwrap();
 }
