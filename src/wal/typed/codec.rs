@@ -55,7 +55,7 @@ pub trait Codec<T> {
 /// A change of the type is a change of the format, so give the log an
 /// [`application_version`](crate::WalBuilder::application_version). Attributes of serde that need a self-describing
 /// format have no encoding that can be read: `#[serde(tag = "..")]`, `#[serde(untagged)]`, `#[serde(flatten)]`,
-/// `#[serde(skip_serializing_if = "..")]`, and `serde_json::Value`. Use [`Json`] for them.
+/// `#[serde(skip_serializing_if = "..")]`, and `serde_json::Value`. Use `Json` (feature `json`) for them.
 #[derive(Debug)]
 pub enum Postcard {}
 

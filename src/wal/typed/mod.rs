@@ -84,7 +84,7 @@ pub struct TypedWal<T, C = Postcard> {
     round_trip: RoundTrip,
     /// With `RoundTrip::First`: the first value has come back.
     first_came_back: AtomicBool,
-    value: PhantomData<fn(&T) -> (T, C)>,
+    value: PhantomData<fn() -> (T, C)>,
 }
 
 impl<T, C> Clone for TypedWal<T, C> {
