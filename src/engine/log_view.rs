@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use crate::error::Error;
-use crate::io::fs::Dir;
+use crate::io::fs::{Access, Dir, File};
 use crate::lsn::Lsn;
 use crate::recovery::{MISSING, is_gone, states_oldest};
 use crate::segment::cuts::Cuts;
 use crate::segment::recent::RecentGroups;
-use crate::segment::{Found, Names, SegmentName, SegmentTable};
+use crate::segment::{Names, SegmentName, SegmentTable};
 use crate::sys::sync::{AtomicU32, Ordering};
 
 pub(crate) struct LogView {
@@ -92,8 +92,20 @@ impl LogView {
 
     /// The segment that held `lsn` is gone, and retention has not taken it.
     fn missing(&self, lsn: u64) -> Option<Error> {
-        let Found::In(header) = self.table.find(lsn) else { return None };
+        let Ok(header) = self.table.find(lsn) else { return None };
         Some(self.names.corruption(header.base, header.base, MISSING))
+    }
+
+    /// Opens the segment that starts at `base`.
+    pub(crate) fn open_segment(&self, base: u64, access: Access) -> Result<Arc<dyn File>, Error> {
+        let opened = self.dir.open(&self.names.segment(base), access);
+        opened.map_err(|e| self.segment_error("open", base, e))
+    }
+
+    /// The error of an operation on the segment that starts at `base`.
+    #[cold]
+    pub(crate) fn segment_error(&self, op: &'static str, base: u64, e: std::io::Error) -> Error {
+        Error::io(op, self.dir.path_of(&self.names.segment(base)), e)
     }
 
     /// The base of the oldest segment that is in the directory now.

@@ -21,7 +21,7 @@ use crate::segment::cuts::{Cut, Cuts};
 use crate::segment::end_file::proven_end;
 use crate::segment::recent::RecentGroups;
 use crate::segment::{
-    Haste, Left, LockLost, Names, Patience, Preparation, SegmentTable, Spare, newest_segment,
+    Deadline, Haste, LockLost, Names, Preparation, SealTime, SegmentTable, Spare, newest_segment,
     zeroes,
 };
 use crate::sys::clock::Clock;
@@ -476,14 +476,14 @@ fn claim(
     segments: &[SegmentHeader],
     options: &Options,
 ) -> Result<Vec<Arc<dyn File>>> {
-    let patience = Patience::new(options.lock_wait);
+    let deadline = Deadline::after(options.lock_wait);
     let mut claimed = Vec::new();
     for header in segments {
         let name = names.segment(header.base);
         let io = |op, e| Error::io(op, dir.path_of(&name), e);
         let file = dir.open(&name, Access::Write).map_err(|e| io("open", e))?;
         while !file.try_lock().map_err(|e| io("lock", e))? {
-            if !patience.pause() {
+            if !deadline.pause() {
                 return Err(locked(dir, &name));
             }
         }
@@ -510,8 +510,8 @@ fn closing_times(
     live: &[SegmentHeader],
     last: Option<u64>,
     now: u64,
-) -> Result<Vec<Option<Left>>> {
-    let mut times = vec![Some(Left::Before(None)); live.len()];
+) -> Result<Vec<Option<SealTime>>> {
+    let mut times = vec![Some(SealTime::EarlierRun(None)); live.len()];
     if let Some(active) = times.last_mut() {
         *active = None;
     }
@@ -525,7 +525,7 @@ fn closing_times(
             begun.push(walker.group(segment.first_group()).map_err(io)?.ok().map(|g| g.wall));
         }
         for (time, left) in times.iter_mut().zip(times_left(&begun, last, now)) {
-            *time = Some(Left::Before(left));
+            *time = Some(SealTime::EarlierRun(left));
         }
     }
     Ok(times)

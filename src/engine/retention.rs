@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use crate::engine::state::LogState;
 use crate::format::SegmentHeader;
-use crate::segment::{Found, Left};
+use crate::segment::SealTime;
 use crate::sys::clock::Clock;
 
 /// What the segments of this log are to be like, and how many may stay.
@@ -95,8 +95,8 @@ impl Retention {
         let table = &state.view.table;
         let newest = state.durable.end().saturating_sub(1);
         let newest = match table.find(newest) {
-            Found::In(header) => header.base,
-            Found::Pruned(_) | Found::Beyond => return 0,
+            Ok(header) => header.base,
+            Err(_) => return 0,
         };
         let limit = table.oldest_pin().map_or(newest, |pin| pin.min(newest));
         let limit = limit.min(state.hook.released());
@@ -132,12 +132,12 @@ impl Retention {
         target
     }
 
-    fn is_old(&self, header: &SegmentHeader, when: Option<Left>, now: u64) -> bool {
+    fn is_old(&self, header: &SegmentHeader, when: Option<SealTime>, now: u64) -> bool {
         let Some(oldest) = self.policy.age() else { return false };
         match when {
             None => false,
-            Some(Left::At(at)) => now.saturating_sub(at) > oldest,
-            Some(Left::Before(stamp)) => {
+            Some(SealTime::ThisRun(at)) => now.saturating_sub(at) > oldest,
+            Some(SealTime::EarlierRun(stamp)) => {
                 let then = i128::from(self.opened) + self.lowest;
                 let before = stamp.map_or(0, |stamp| then.saturating_sub(i128::from(stamp)).max(0));
                 let here = now.saturating_sub(self.opened);
@@ -173,7 +173,7 @@ impl Retention {
         self.round = round;
         let mut ends = Vec::new();
         state.view.table.closed_from(0, |header, when| {
-            let stamped = matches!(when, Some(Left::Before(_)));
+            let stamped = matches!(when, Some(SealTime::EarlierRun(_)));
             if stamped {
                 ends.push(header.end());
             }

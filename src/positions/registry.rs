@@ -1,14 +1,15 @@
-//! Which consumers a log has, where they are, and what retention must leave for them.
+//! The registry of consumers: their positions, and what retention must keep for them.
 //!
-//! 1. Every consumer whose file is in the directory is known from the moment at which the log is opened,
-//!    attached or not.
-//! 2. A position that is durable is entered before retention is asked to look again; one that goes back
-//!    is entered before it is stored, so that nothing that it needs is removed meanwhile.
-//! 3. Whether a segment is held is looked at again, under the lock of the positions, when it is taken out of the
-//!    table: who comes after the look at what may go either holds it or finds the oldest moved.
-//! 4. A consumer that lags by more than the limit does not hold anything.
-//! 5. Their files are changed only while the log's lock is held: whoever changes one is waited for before that is
-//!    let go, and refused from then on.
+//! 1. The registry knows every consumer whose file is in the directory from the opening of the log
+//!    on, attached or not.
+//! 2. A durable position is entered before retention runs again. A position that goes back is entered
+//!    before it is stored, so retention removes no segment that it needs.
+//! 3. Retention checks whether a segment is held while it has the lock of the positions, when it takes
+//!    the segment out of the table. A consumer that comes later holds the segment, or finds a later
+//!    oldest one.
+//! 4. A consumer that lags by more than the limit holds no segment.
+//! 5. Consumers' files change only while the log's lock is held. Closing the log waits for changes
+//!    under way before it releases the lock, and rejects later ones.
 
 use std::collections::BTreeMap;
 use std::sync::{PoisonError, RwLock};
@@ -21,9 +22,17 @@ use crate::segment::Names;
 use crate::sys::sync::{Mutex, lock};
 
 #[derive(Debug, Clone, Copy)]
-struct Entry {
+struct ConsumerState {
     position: u64,
     attached: bool,
+}
+
+/// What [`Consumers::attach`] has found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Attachment {
+    /// A new consumer, which holds every segment from its position on.
+    Created,
+    Existing,
 }
 
 /// A consumer as [`Wal::consumers`](crate::Wal::consumers) lists it.
@@ -32,24 +41,24 @@ struct Entry {
 pub struct ConsumerInfo {
     /// Its name.
     pub name: String,
-    /// It has done with everything below.
+    /// Every record below is committed.
     pub position: Lsn,
-    /// Bytes of the log from there to the durable end.
+    /// Bytes of the log from the position to the durable end.
     pub lag: u64,
-    /// Somebody holds it as a [`Consumer`](crate::Consumer).
+    /// There is a [`Consumer`](crate::Consumer) of this name now.
     pub attached: bool,
 }
 
 #[derive(Debug)]
 pub(crate) struct Consumers {
     limit: Option<u64>,
-    entries: Mutex<BTreeMap<String, Entry>>,
-    /// The log is closed. Held while a file is changed.
+    entries: Mutex<BTreeMap<String, ConsumerState>>,
+    /// Whether the log is closed. Locked for reading while a file changes.
     ended: RwLock<bool>,
 }
 
 impl Consumers {
-    /// Reads the positions of all consumers among these files of the directory.
+    /// Reads the positions of all consumers in `files`, which are names in the directory.
     pub(crate) fn load(
         dir: &dyn Dir,
         names: &Names,
@@ -61,41 +70,43 @@ impl Consumers {
         for file in files {
             let Some(name) = names.parse_consumer(file) else { continue };
             let (_, position) = PositionFile::open(dir, file, log_id)?;
-            entries.insert(name.to_owned(), Entry { position, attached: false });
+            entries.insert(name.to_owned(), ConsumerState { position, attached: false });
         }
         Ok(Consumers { limit, entries: Mutex::new(entries), ended: RwLock::new(false) })
     }
 
-    /// Waits for changes that go on, and refuses others.
+    /// Waits for changes under way, and rejects later ones.
     pub(crate) fn end(&self) {
         *self.ended.write().unwrap_or_else(PoisonError::into_inner) = true;
     }
 
-    /// Changes files.
+    /// Runs `change`, which changes files, unless the log is closed.
     pub(crate) fn change<T>(&self, change: impl FnOnce() -> Result<T>) -> Result<T> {
         let ended = self.ended.read().unwrap_or_else(PoisonError::into_inner);
         if *ended { Err(Error::Closed) } else { change() }
     }
 
-    /// The lowest position that holds segments, when the log is durable up to `end`.
+    /// The lowest position that holds segments, where `end` is the durable end.
     pub(crate) fn holds(&self, end: u64) -> Option<u64> {
         self.lowest(&lock(&self.entries), end)
     }
 
-    fn lowest(&self, entries: &BTreeMap<String, Entry>, end: u64) -> Option<u64> {
+    fn lowest(&self, entries: &BTreeMap<String, ConsumerState>, end: u64) -> Option<u64> {
         let within =
             |position: u64| self.limit.is_none_or(|limit| end.saturating_sub(position) <= limit);
         entries.values().map(|entry| entry.position).filter(|&p| within(p)).min()
     }
 
-    /// Takes away what no consumer holds, when the log is durable up to `end`. Nobody is entered meanwhile: who
-    /// comes afterwards finds the oldest moved.
+    /// Calls `take` with the address below which no consumer holds a segment, where `end` is the durable
+    /// end.
+    ///
+    /// No consumer is entered meanwhile. One that comes later finds a later oldest segment.
     pub(crate) fn take_unheld<T>(&self, end: u64, take: impl FnOnce(u64) -> T) -> T {
         let entries = lock(&self.entries);
         take(self.lowest(&entries, end).unwrap_or(u64::MAX))
     }
 
-    /// Somebody who has done with the record at `from`, or one above it.
+    /// A consumer that has committed the record at `from` or one above it, and its position.
     pub(crate) fn beyond(&self, from: u64) -> Option<(String, u64)> {
         let entries = lock(&self.entries);
         let found = entries.iter().find(|(_, entry)| entry.position > from);
@@ -104,7 +115,7 @@ impl Consumers {
 
     pub(crate) fn list(&self, end: u64) -> Vec<ConsumerInfo> {
         let entries = lock(&self.entries);
-        let info = |(name, entry): (&String, &Entry)| ConsumerInfo {
+        let info = |(name, entry): (&String, &ConsumerState)| ConsumerInfo {
             name: name.clone(),
             position: Lsn::new(entry.position),
             lag: end.saturating_sub(entry.position),
@@ -113,18 +124,18 @@ impl Consumers {
         entries.iter().map(info).collect()
     }
 
-    /// Marks the consumer as attached. True: it is new, and holds everything from `position` on.
-    pub(crate) fn attach(&self, name: &str, position: u64) -> Result<bool> {
+    /// Marks the consumer as attached. A new one gets `position`.
+    pub(crate) fn attach(&self, name: &str, position: u64) -> Result<Attachment> {
         let mut entries = lock(&self.entries);
         match entries.get_mut(name) {
             Some(entry) if entry.attached => Err(Error::ConsumerInUse { name: name.into() }),
             Some(entry) => {
                 entry.attached = true;
-                Ok(false)
+                Ok(Attachment::Existing)
             }
             None => {
-                entries.insert(name.into(), Entry { position, attached: true });
-                Ok(true)
+                entries.insert(name.into(), ConsumerState { position, attached: true });
+                Ok(Attachment::Created)
             }
         }
     }
@@ -145,7 +156,7 @@ impl Consumers {
         lock(&self.entries).remove(name);
     }
 
-    /// Refuses one that is attached, or that there is not; then it is gone from here if `remove` works.
+    /// Removes a consumer that exists and is not attached, once `remove` has succeeded.
     pub(crate) fn remove(&self, name: &str, remove: impl FnOnce() -> Result<()>) -> Result<()> {
         let mut entries = lock(&self.entries);
         match entries.get(name) {

@@ -1,9 +1,9 @@
-//! Reading backwards: each group names the one before it.
+//! Reading backwards: each group states the address of the group before it.
 
 use std::sync::Arc;
 
-use super::CHUNK;
-use super::cursor::Cursor;
+use super::CHUNK_BYTES;
+use super::group_cursor::GroupCursor;
 use super::record::Record;
 use crate::engine::log_view::LogView;
 use crate::error::{Error, Result};
@@ -11,21 +11,22 @@ use crate::format::{GROUP_HEADER, GroupHeader};
 use crate::io::fs::Access;
 use crate::lsn::Lsn;
 use crate::recovery::Walker;
-use crate::segment::{Found, Pin};
+use crate::segment::{Absent, Pinning, SegmentRef};
 
 /// Reads durable records from the newest to the oldest, from
 /// [`Wal::reader_back`](crate::Wal::reader_back).
 ///
-/// It ends at the oldest record that is kept when it gets there: the segment that it is in stays, older
-/// ones may go. To begin below the oldest is `Pruned`. After an error it ends. Holds the records of one group; allocates for each record.
+/// It ends at the record that is the oldest when it gets there. Retention keeps the segment that it
+/// is in, and may remove older ones. Beginning below the oldest record is `Pruned`. After an error it
+/// ends. It holds the records of one group in memory, and allocates for each record.
 #[derive(Debug)]
 pub struct BackwardReader {
     view: Arc<LogView>,
-    /// Only records below this.
+    /// Only records below this address are returned.
     before: u64,
-    /// The group to be read next; `None` until it was looked for.
+    /// The group to be read next; `None` before the first one is found.
     group: Option<u64>,
-    place: Option<(Pin, Walker)>,
+    segment: Option<(SegmentRef, Walker)>,
     /// Of the last group, ascending.
     records: Vec<Record>,
     ended: bool,
@@ -34,7 +35,8 @@ pub struct BackwardReader {
 impl BackwardReader {
     /// `before` is at most the durable end.
     pub(crate) fn new(view: Arc<LogView>, before: u64) -> Self {
-        BackwardReader { view, before, group: None, place: None, records: Vec::new(), ended: false }
+        let (group, segment, records) = (None, None, Vec::new());
+        BackwardReader { view, before, group, segment, records, ended: false }
     }
 
     fn advance(&mut self) -> Result<Option<Record>> {
@@ -55,7 +57,7 @@ impl BackwardReader {
                 }
             };
             match group {
-                // The log's first group has none before it.
+                // The log's first group states 0.
                 Some(group) if group != 0 && self.enter(group)? => self.read_group(group)?,
                 _ => self.ended = true,
             }
@@ -63,30 +65,28 @@ impl BackwardReader {
         Ok(None)
     }
 
-    /// An error that means that the place has gone is the end: what lies before it has too.
+    /// If retention has removed the place of a failed read, the log ends there.
     fn explain(&self, e: Error) -> Result<Option<Record>> {
-        let place = self.group.or(self.place.as_ref().map(|(pin, _)| pin.header.base));
-        match self.view.explain(e, place.unwrap_or(self.before)) {
+        let base = self.segment.as_ref().map(|(segment, _)| segment.header.base);
+        match self.view.explain(e, self.group.or(base).unwrap_or(self.before)) {
             Error::Pruned { .. } if self.group.is_some() => Ok(None),
             e => Err(e),
         }
     }
 
-    /// The segment that `lsn` lies in. False: it is not kept any more.
+    /// Opens the segment of `lsn`. False: retention has removed it.
     fn enter(&mut self, lsn: u64) -> Result<bool> {
-        if self.place.as_ref().is_some_and(|(pin, _)| pin.header.base <= lsn) {
+        if self.segment.as_ref().is_some_and(|(segment, _)| segment.header.base <= lsn) {
             return Ok(true);
         }
-        let pin = match self.view.table.pin(lsn) {
-            Ok(pin) => pin,
-            Err(Found::Pruned(_)) => return Ok(false),
-            Err(_) => return Err(Error::NoRecord { lsn: Lsn::new(lsn) }),
+        let segment = match self.view.table.segment(lsn, Pinning::Pinned) {
+            Ok(segment) => segment,
+            Err(Absent::Pruned { .. }) => return Ok(false),
+            Err(Absent::Beyond) => return Err(Error::NoRecord { lsn: Lsn::new(lsn) }),
         };
-        let name = self.view.names.segment(pin.header.base);
-        let opened = self.view.dir.open(&name, Access::Read);
-        let file = opened.map_err(|e| Error::io("open", self.view.dir.path_of(&name), e))?;
-        let walker = Walker::with_chunk(file, pin.header, CHUNK);
-        self.place = Some((pin, walker));
+        let file = self.view.open_segment(segment.header.base, Access::Read)?;
+        let walker = Walker::with_chunk(file, segment.header, CHUNK_BYTES);
+        self.segment = Some((segment, walker));
         Ok(true)
     }
 
@@ -98,15 +98,15 @@ impl BackwardReader {
             if !self.enter(last)? {
                 return Ok(None);
             }
-            let Some((pin, _)) = &self.place else { return Ok(None) };
-            let header = pin.header;
+            let Some((segment, _)) = &self.segment else { return Ok(None) };
+            let header = segment.header;
             let (mut at, mut found) = (header.first_group(), None);
             while at < below {
                 let group = self.header(at)?;
                 found = Some(at);
                 at = group.padded_end(header.block);
-                // What is left of a segment holds nothing: its successor tells where it was left.
-                if at >= below || !self.follows(&group)? {
+                // The writer left the segment here, and goes on in the next one.
+                if at >= below || !self.is_followed(&group)? {
                     break;
                 }
             }
@@ -117,44 +117,41 @@ impl BackwardReader {
         }
     }
 
-    /// Whether the successor of a group stands behind it in the same segment.
-    fn follows(&mut self, group: &GroupHeader) -> Result<bool> {
-        let Some((pin, walker)) = &mut self.place else { return Ok(false) };
-        let at = group.padded_end(pin.header.block);
-        let name = self.view.names.segment(pin.header.base);
-        let read = walker.group(at);
-        let next = read.map_err(|e| Error::io("read", self.view.dir.path_of(&name), e))?;
+    /// Whether the next group follows in the same segment.
+    fn is_followed(&mut self, group: &GroupHeader) -> Result<bool> {
+        let Some((segment, walker)) = &mut self.segment else { return Ok(false) };
+        let header = segment.header;
+        let read = walker.group(group.padded_end(header.block));
+        let next = read.map_err(|e| self.view.segment_error("read", header.base, e))?;
         Ok(next.is_ok_and(|next| next.follows(&group.link())))
     }
 
     fn header(&mut self, lsn: u64) -> Result<GroupHeader> {
-        let Some((pin, walker)) = &mut self.place else { return Err(Error::Closed) };
-        let base = pin.header.base;
-        let name = self.view.names.segment(base);
-        let read = walker.group(lsn);
-        let group = read.map_err(|e| Error::io("read", self.view.dir.path_of(&name), e))?;
-        group.map_err(|e| corruption(name, base, lsn, e.reason()))
+        let Some((segment, walker)) = &mut self.segment else { return Err(Error::Closed) };
+        let base = segment.header.base;
+        let group = walker.group(lsn).map_err(|e| self.view.segment_error("read", base, e))?;
+        group.map_err(|e| self.view.names.corruption(base, lsn, e.reason()))
     }
 
-    /// Takes the records of a group, and goes on to the one before it.
+    /// Takes the records of a group, and moves on to the group before it.
     fn read_group(&mut self, lsn: u64) -> Result<()> {
         let group = self.header(lsn)?;
-        let Some((pin, walker)) = &mut self.place else { return Ok(()) };
-        let mut cursor = Cursor::of(&group);
-        cursor.cut(&self.view.cuts, lsn);
-        // As forward: a group whose records are all void is not verified, and its damage concerns nobody.
+        let Some((segment, walker)) = &mut self.segment else { return Ok(()) };
+        let base = segment.header.base;
+        let mut cursor = GroupCursor::new(&group);
+        cursor.apply_cuts(&self.view.cuts, lsn);
+        // A forward reader skips a group whose records are all cut, without verifying it.
         if group.used > GROUP_HEADER && !cursor.is_at_end() {
-            let name = self.view.names.segment(pin.header.base);
             let verdict = walker.verify(&group);
             verdict
-                .map_err(|e| Error::io("read", self.view.dir.path_of(&name), e))?
-                .map_err(|(at, e)| corruption(name, pin.header.base, at, e.reason()))?;
-            let held = walker.held();
-            while let Some(span) = cursor.next(held) {
+                .map_err(|e| self.view.segment_error("read", base, e))?
+                .map_err(|(at, e)| self.view.names.corruption(base, at, e.reason()))?;
+            let window = walker.held();
+            while let Some(span) = cursor.next(window) {
                 if span.lsn >= self.before {
                     break;
                 }
-                if let Some(payload) = held.sub(span.payload, span.len) {
+                if let Some(payload) = window.sub(span.payload, span.len) {
                     self.records
                         .push(Record { lsn: Lsn::new(span.lsn), payload: payload.to_vec() });
                 }
@@ -163,10 +160,6 @@ impl BackwardReader {
         self.group = Some(group.prev);
         Ok(())
     }
-}
-
-fn corruption(segment: String, base: u64, lsn: u64, reason: &'static str) -> Error {
-    Error::Corruption { segment, offset: lsn.saturating_sub(base), lsn: Lsn::new(lsn), reason }
 }
 
 impl Iterator for BackwardReader {

@@ -1,4 +1,4 @@
-//! Named consumers: readers whose position survives, and for whom retention waits.
+//! Named consumers: readers whose position survives, and whose records retention keeps.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,17 +6,18 @@ use std::sync::Arc;
 use crate::engine::state::LogState;
 use crate::error::{Error, Result};
 use crate::lsn::Lsn;
-use crate::positions::PositionFile;
+use crate::positions::{Attachment, PositionFile};
 use crate::read::follow::Follow;
 use crate::segment::{Names, is_consumer_name};
 use crate::sys::reentrancy;
 
-/// Reads a log from where it was left off, from [`Wal::consumer`](crate::Wal::consumer).
+/// Reads a log from a position that survives, from [`Wal::consumer`](crate::Wal::consumer).
 ///
-/// It delivers every record at least once: those behind the last [`Consumer::commit`] come again when it is
-/// attached again, by this process or a later one. What it has not committed stays in the log, whether
-/// it is attached or not, up to [`WalBuilder::consumer_limit`](crate::WalBuilder::consumer_limit).
-/// Dropping it lets go of its name; its position stays.
+/// It delivers every record at least once. When it is attached again, by this process or a later
+/// one, it delivers the records after the last [`Consumer::commit`] again. The log keeps every record
+/// that it has not committed, attached or not, up to
+/// [`WalBuilder::consumer_limit`](crate::WalBuilder::consumer_limit). Dropping it releases its name;
+/// its position stays.
 ///
 /// ```
 /// # let dir = std::env::temp_dir().join(format!("ringwal-doc-consumer-{}", std::process::id()));
@@ -35,7 +36,7 @@ use crate::sys::reentrancy;
 pub struct Consumer {
     state: Arc<LogState>,
     name: String,
-    slots: PositionFile,
+    file: PositionFile,
     position: u64,
     follow: Option<Follow>,
 }
@@ -58,20 +59,26 @@ fn check_name(names: &Names, name: &str) -> Result<()> {
     }
 }
 
-/// Takes a name back if the consumer does not come about.
-struct Attached<'a> {
+/// Undoes an attachment when it is dropped, unless it is disarmed.
+#[must_use]
+struct AttachGuard<'a> {
     state: &'a LogState,
     name: &'a str,
-    new: bool,
-    kept: bool,
+    undo: Option<Attachment>,
 }
 
-impl Drop for Attached<'_> {
+impl AttachGuard<'_> {
+    fn disarm(mut self) {
+        self.undo = None;
+    }
+}
+
+impl Drop for AttachGuard<'_> {
     fn drop(&mut self) {
-        match (self.kept, self.new) {
-            (true, _) => {}
-            (false, true) => self.state.consumers.forget(self.name),
-            (false, false) => self.state.consumers.detach(self.name),
+        match self.undo {
+            None => {}
+            Some(Attachment::Created) => self.state.consumers.forget(self.name),
+            Some(Attachment::Existing) => self.state.consumers.detach(self.name),
         }
     }
 }
@@ -82,24 +89,24 @@ impl Consumer {
         state.durable.check_running()?;
         reentrancy::check_may_wait()?;
         let view = &state.view;
-        // Position 0 would mean whatever is the oldest, without saying what is missing.
+        // Position 0 would begin at any later oldest record, and not say which ones are missing.
         let oldest = view.table.oldest().max(1);
-        let new = state.consumers.attach(name, oldest)?;
-        let mut attached = Attached { state, name, new, kept: false };
-        let file = view.names.consumer(name);
-        let (slots, position) = state.consumers.change(|| {
-            if !new {
-                return PositionFile::open(&*view.dir, &file, log_id);
+        let attachment = state.consumers.attach(name, oldest)?;
+        let guard = AttachGuard { state, name, undo: Some(attachment) };
+        let path = view.names.consumer(name);
+        let (file, position) = state.consumers.change(|| {
+            if attachment == Attachment::Existing {
+                return PositionFile::open(&*view.dir, &path, log_id);
             }
-            // Entered first, looked second: what is the oldest now is held.
+            // The entry holds segments from now on. So the oldest that is read next stays.
             let oldest = view.table.oldest().max(1);
             state.consumers.set(name, oldest);
             let temporary = view.names.consumer_temporary(name);
-            Ok((PositionFile::create(&*view.dir, &file, &temporary, log_id, oldest)?, oldest))
+            Ok((PositionFile::create(&*view.dir, &path, &temporary, log_id, oldest)?, oldest))
         })?;
-        attached.kept = true;
+        guard.disarm();
         let state = Arc::clone(state);
-        Ok(Consumer { state, name: name.into(), slots, position, follow: None })
+        Ok(Consumer { state, name: name.into(), file, position, follow: None })
     }
 
     /// Its name.
@@ -108,7 +115,7 @@ impl Consumer {
         &self.name
     }
 
-    /// It has done with everything below.
+    /// Its position: every record below is committed.
     #[must_use]
     pub fn position(&self) -> Lsn {
         Lsn::new(self.position)
@@ -120,33 +127,35 @@ impl Consumer {
         self.state.durable.end().saturating_sub(self.position)
     }
 
-    /// The records: at first from the position on, and then on from what was delivered. Wait for them as
-    /// for any follower's.
+    /// The follower that delivers the records, from the position on.
     ///
-    /// After an error in reading it begins at the position again: behind what
-    /// [`Wal::truncate_from`](crate::Wal::truncate_from) has cut after it was delivered (`Truncated`), what was not committed comes again.
+    /// Later calls go on after the last record delivered. After a failed read the follower begins at
+    /// the position again: if [`Wal::truncate_after`](crate::Wal::truncate_after) has cut delivered
+    /// records (`Truncated`), every record that was not committed is delivered again.
     ///
     /// # Errors
     ///
-    /// `Pruned`, here or from the follower, if retention has removed what comes next, because the consumer lagged by
-    /// more than `consumer_limit`: [`Consumer::seek`] goes on elsewhere.
+    /// `Pruned`, here or from the follower, if the consumer lagged by more than `consumer_limit` and
+    /// retention has removed its next record: [`Consumer::seek`] goes on elsewhere.
     pub fn records(&mut self) -> Result<&mut Follow> {
         let follow = match self.follow.take() {
             Some(follow) if !follow.has_failed() => follow,
-            _ => Follow::unheld(Arc::clone(&self.state), self.position)?,
+            _ => Follow::unpinned(Arc::clone(&self.state), self.position)?,
         };
         Ok(self.follow.insert(follow))
     }
 
-    /// The record at `lsn` and all before it are done: they are not delivered again, and need not be kept for this
-    /// consumer. Durable when it returns: one write and one sync of 4 KiB on this
-    /// thread. Commit now and then rather than for each record.
+    /// Commits the record at `lsn` and every record before it. They are not delivered again, and the
+    /// log need not keep them for this consumer.
+    ///
+    /// The commit is durable on return. It costs one write and one sync of 4 KiB on this thread, so
+    /// commit every so many records.
     ///
     /// # Errors
     ///
-    /// `ConsumerBackwards` below the position, `NotDurable` for what is not durable yet: nothing was
-    /// stored. `Io` if the position cannot be stored: it is not known which of the two is; attach the
-    /// consumer again. `Closed`, `Poisoned`, `WouldDeadlock`.
+    /// `ConsumerBackwards` below the position, `NotDurable` for a record that is not durable yet: the
+    /// position is unchanged. `Io` if the position cannot be stored: either position may be in the
+    /// file, so attach the consumer again. `Closed`, `Poisoned`, `WouldDeadlock`.
     pub fn commit(&mut self, lsn: Lsn) -> Result<()> {
         let position = lsn.as_u64().saturating_add(1);
         if position < self.position {
@@ -157,24 +166,25 @@ impl Consumer {
         self.state.consumers.set(&self.name, position);
         self.state.keeper.ring();
         if self.follow.as_ref().is_some_and(|follow| follow.delivered() < lsn.as_u64()) {
-            // Ahead of what was delivered: what lies between may go, and is not wanted.
+            // The commit skips records that were not delivered, and retention may remove them.
             self.follow = None;
         }
         Ok(())
     }
 
-    /// Goes on at the first record at or after `lsn`, forwards or backwards, durably. [`Lsn::ZERO`] is the
-    /// oldest that is kept.
+    /// Moves the position to the first record at or after `lsn`, forwards or backwards, durably.
+    ///
+    /// [`Lsn::ZERO`] is the oldest record.
     ///
     /// # Errors
     ///
-    /// `Pruned` below the oldest, `NotDurable` above the durable end: nothing was changed. Otherwise as
-    /// [`Consumer::commit`].
+    /// `Pruned` below the oldest, `NotDurable` above the durable end: the position is unchanged.
+    /// Otherwise as [`Consumer::commit`].
     pub fn seek(&mut self, lsn: Lsn) -> Result<()> {
         let table = &self.state.view.table;
         let wanted = if lsn == Lsn::ZERO { table.oldest().max(1) } else { lsn.as_u64() };
         self.check(lsn, wanted.saturating_sub(1))?;
-        // Held first, looked second: what is there now stays.
+        // The lower position holds segments from now on. So the oldest that is read next stays.
         self.state.consumers.set(&self.name, wanted.min(self.position));
         let oldest = table.oldest();
         let stored = match wanted < oldest {
@@ -188,7 +198,7 @@ impl Consumer {
         Ok(())
     }
 
-    /// `last`: what must be durable for it.
+    /// Refuses `lsn`, unless the log is running and `last` is durable.
     fn check(&self, lsn: Lsn, last: u64) -> Result<()> {
         self.state.durable.check_running()?;
         reentrancy::check_may_wait()?;
@@ -205,9 +215,9 @@ impl Consumer {
         }
         let view = &self.state.view;
         let path = || view.dir.path_of(&view.names.consumer(&self.name));
-        let slots = &mut self.slots;
+        let file = &mut self.file;
         self.state.consumers.change(|| {
-            slots.store(position).map_err(|e| Error::io("store a position in", path(), e))
+            file.store(position).map_err(|e| Error::io("store a position in", path(), e))
         })?;
         self.position = position;
         Ok(())
@@ -223,7 +233,7 @@ impl Drop for Consumer {
     }
 }
 
-/// Gives a consumer up: its position is forgotten, and nothing is kept for it.
+/// Removes a consumer: its position is deleted, and the log keeps nothing for it.
 pub(crate) fn remove(state: &LogState, name: &str) -> Result<()> {
     check_name(&state.view.names, name)?;
     state.durable.check_running()?;

@@ -1,10 +1,10 @@
-//! Following the log's end: durable records, as they become durable.
+//! Followers: durable records, as they become durable.
 //!
-//! 1. Only durable records are delivered, in order, each once.
-//! 2. A follower waits as those do who wait for a record: for the position that is not durable yet.
-//!    It is woken once for each group, polls nothing, and producers do not know of it.
-//! 3. It pins the segment that it is in, as a reader does. A consumer's does not: the consumer's position holds what
-//!    it may want, within its limit.
+//! 1. A follower delivers durable records only, in order, each once.
+//! 2. A follower waits, as an append does, for the first position that is not durable. Each group
+//!    wakes it once. It does not poll, and producers do not know of it.
+//! 3. A follower pins the segment that it is in. A consumer's follower does not: the consumer's
+//!    position holds its records, within its limit.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -14,14 +14,16 @@ use std::time::{Duration, Instant};
 use crate::durable::{Registrar, Verdict};
 use crate::engine::state::LogState;
 use crate::error::{Error, Result};
-use crate::read::{Reader, Record, RecordRef, Records};
+use crate::read::follow_cursor::FollowCursor;
+use crate::read::{Record, RecordRef, Records};
+use crate::segment::Pinning;
 use crate::sys::reentrancy;
 
 /// Reads durable records and then waits for more, from [`Wal::follow`](crate::Wal::follow).
 ///
-/// It ends, with `None`, when the log was closed and everything has been read; a poisoned log ends it
-/// with `Poisoned` once everything durable has been read. Dropping it lets go of its segment: while it
-/// lives, retention leaves that segment and later ones alone.
+/// It ends with `None` when the log was closed and every record was delivered. If the log is poisoned,
+/// it ends with `Poisoned` once every durable record was delivered. Retention keeps the segment that
+/// it is in, and all later ones, until it is dropped.
 ///
 /// ```
 /// use ringwal::{Lsn, Wal};
@@ -39,74 +41,90 @@ use crate::sys::reentrancy;
 #[derive(Debug)]
 pub struct Follow {
     state: Arc<LogState>,
-    reader: Reader,
-    /// The end that was durable at the last look.
+    cursor: FollowCursor,
+    /// The durable end when it was read last.
     end: u64,
-    /// Registered to be woken when this position is durable, under this ticket.
+    /// The position that this follower waits for, and the ticket of its waker.
     ticket: Option<(u64, u64)>,
-    over: bool,
-    /// Reading has failed.
-    failed: bool,
+    status: FollowStatus,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum FollowStatus {
+    Running,
+    /// The log has ended, and every record was delivered.
+    Ended,
+    /// A read has failed. No record follows.
+    Failed,
 }
 
 impl Follow {
     pub(crate) fn new(state: Arc<LogState>, from: u64) -> Result<Self> {
-        if state.durable.is_forked() {
-            return Err(Error::Forked);
-        }
-        let end = state.durable.end();
-        let reader = Reader::live(Arc::clone(&state.view), from, end)?;
-        Ok(Follow { state, reader, end: 0, ticket: None, over: false, failed: false })
+        Follow::with_pinning(state, from, Pinning::Pinned)
     }
 
-    /// One that retention does not wait for.
-    pub(crate) fn unheld(state: Arc<LogState>, from: u64) -> Result<Self> {
+    /// A follower that retention does not wait for.
+    pub(crate) fn unpinned(state: Arc<LogState>, from: u64) -> Result<Self> {
+        Follow::with_pinning(state, from, Pinning::Unpinned)
+    }
+
+    fn with_pinning(state: Arc<LogState>, from: u64, pinning: Pinning) -> Result<Self> {
         if state.durable.is_forked() {
             return Err(Error::Forked);
         }
         let end = state.durable.end();
-        let reader = Reader::live_unheld(Arc::clone(&state.view), from, end)?;
-        Ok(Follow { state, reader, end: 0, ticket: None, over: false, failed: false })
+        let cursor = FollowCursor::new(Arc::clone(&state.view), from, end, pinning)?;
+        Ok(Follow { state, cursor, end: 0, ticket: None, status: FollowStatus::Running })
     }
 
     pub(crate) fn has_failed(&self) -> bool {
-        self.failed
+        self.status == FollowStatus::Failed
     }
 
-    /// No record above this was delivered.
+    fn is_over(&self) -> bool {
+        self.status != FollowStatus::Running
+    }
+
+    /// No record above this address was delivered.
     pub(crate) fn delivered(&self) -> u64 {
-        self.reader.delivered()
+        self.cursor.delivered()
     }
 
-    /// The next record if one is durable already, in place. `None`: there is none now, or never will
-    /// be. Does not wait, but may read from the device.
+    /// The next record in place, if one is durable already. Otherwise `None`.
+    ///
+    /// Does not wait, but may read from the device.
     ///
     /// # Errors
     ///
-    /// `Pruned` if retention has removed what would come next, `Truncated` if
-    /// [`Wal::truncate_from`](crate::Wal::truncate_from) has cut records that were delivered,
-    /// `Corruption`, `Io`; `Forked` in a child process. After an error it has ended.
+    /// `Pruned` if retention has removed the next record, `Truncated` if
+    /// [`Wal::truncate_after`](crate::Wal::truncate_after) has cut records that were delivered,
+    /// `Corruption`, `Io`; `Forked` in a child process. After an error the follower has ended.
     pub fn try_next(&mut self) -> Result<Option<RecordRef<'_>>> {
-        if self.over {
+        if self.is_over() {
             return Ok(None);
         }
         self.check_not_forked()?;
         self.end = self.state.durable.end();
         self.state.view.tail.ask();
-        let next = self.reader.next_below(self.end);
-        (self.over, self.failed) = (next.is_err(), next.is_err());
+        let next = self.cursor.next_below(self.end);
+        if next.is_err() {
+            self.status = FollowStatus::Failed;
+        }
         next
     }
 
-    /// Bytes of the log from the record that was delivered last, or else from where it began, to the durable end:
-    /// how far it is behind. What retention keeps for it is [`Stats::reader_lag`](crate::Stats::reader_lag).
+    /// Bytes of the log from the record that was delivered last to the durable end.
+    ///
+    /// Before the first record it counts from where the follower began. The bytes that retention keeps
+    /// for readers are [`Stats::reader_lag`](crate::Stats::reader_lag).
     #[must_use]
     pub fn lag(&self) -> u64 {
-        self.state.durable.end().saturating_sub(self.reader.reached())
+        self.state.durable.end().saturating_sub(self.cursor.reached())
     }
 
-    /// The next record, in place, waiting until there is one. `None`: the log was closed, and
-    /// everything has been read.
+    /// The next record in place. Waits until there is one.
+    ///
+    /// `None`: the log was closed, and every record was delivered.
     ///
     /// # Errors
     ///
@@ -117,7 +135,9 @@ impl Follow {
         self.try_next()
     }
 
-    /// The same, for a limited time: `None` also when no record became durable in it.
+    /// The next record in place. Waits for it, for `timeout` at most.
+    ///
+    /// `None`: no record became durable in time, or the log has ended as for [`Follow::next_ref`].
     ///
     /// # Errors
     ///
@@ -127,9 +147,10 @@ impl Follow {
         self.try_next()
     }
 
-    /// The next records that lie in memory together, at least one, waiting until there is one. Costs
-    /// no copy and no lock for each. `None`: the log was closed, and everything has been read. What is
-    /// not taken from the iterator is skipped.
+    /// The next records that lie in memory together, at least one. Waits until there is one.
+    ///
+    /// Costs no copy and no lock for each record. Records that the caller does not take from the
+    /// iterator are skipped. `None`: the log was closed, and every record was delivered.
     ///
     /// # Errors
     ///
@@ -148,32 +169,35 @@ impl Follow {
     /// ```
     pub fn next_records(&mut self) -> Result<Option<Records<'_>>> {
         self.wait(None)?;
-        if self.over {
+        if self.is_over() {
             return Ok(None);
         }
         self.end = self.state.durable.end();
-        let run = self.reader.next_run(self.end);
-        (self.over, self.failed) = (run.is_err(), run.is_err());
-        run
+        let records = self.cursor.next_records(self.end);
+        if records.is_err() {
+            self.status = FollowStatus::Failed;
+        }
+        records
     }
 
-    /// The next record for an executor: `Ready(None)` when the log was closed and everything has been
-    /// read. May read from the device when the follower is behind.
+    /// Polls for the next record: `Ready(None)` when the log was closed and every record was delivered.
+    ///
+    /// May read from the device when the follower is behind.
     ///
     /// # Errors
     ///
     /// As [`Follow::next_ref`].
     pub fn poll_next_record(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Record>>> {
         if self.state.durable.is_forked() {
-            let over = self.over;
-            return Poll::Ready(self.check_not_forked().err().filter(|_| !over).map(Err));
+            let is_over = self.is_over();
+            return Poll::Ready(self.check_not_forked().err().filter(|_| !is_over).map(Err));
         }
-        // It may have been woken to wake others.
+        // The wake-up may have been one to pass on to other waiters.
         self.state.durable.pass_on();
         loop {
             let next = self.try_next().map(|found| found.map(|record| record.to_record()));
             match next.transpose() {
-                None if !self.over => {}
+                None if !self.is_over() => {}
                 next => return Poll::Ready(next),
             }
             let state = &self.state;
@@ -191,7 +215,7 @@ impl Follow {
                     self.ticket = Some((self.end, ticket));
                 }
             }
-            // Registered first, looked second: nothing is slept through.
+            // The waker is registered before this check, so the follower misses no group.
             if self.has_news() {
                 self.forget();
                 match self.ended() {
@@ -205,7 +229,7 @@ impl Follow {
         }
     }
 
-    /// The next record, as a future that any executor polls; cancelling it loses nothing.
+    /// The next record, as a future for any executor. Cancelling it loses no record.
     ///
     /// # Errors
     ///
@@ -214,12 +238,12 @@ impl Follow {
         poll_fn(|cx| self.poll_next_record(cx)).await
     }
 
-    /// In a child of fork() no thread makes anything durable, and locks may be held for ever.
+    /// In a child of fork() no thread makes records durable, and locks may be held for ever.
     fn check_not_forked(&mut self) -> Result<()> {
         if !self.state.durable.is_forked() {
             return Ok(());
         }
-        (self.over, self.failed) = (true, true);
+        self.status = FollowStatus::Failed;
         Err(Error::Forked)
     }
 
@@ -234,34 +258,34 @@ impl Follow {
             || self.state.has_io_ended()
     }
 
-    /// Everything durable has been read: whether nothing more will come.
+    /// How the log has ended, if no record will follow those that were read.
     fn ended(&mut self) -> Option<Result<()>> {
         let ended = self.state.has_io_ended() || self.state.durable.is_poisoned();
         if !ended || self.state.durable.end() > self.end {
             return None;
         }
-        self.over = true;
+        self.status = FollowStatus::Ended;
         match self.state.durable.verdict(u64::MAX) {
             Verdict::Failed(e) => Some(Err(e)),
             Verdict::Durable | Verdict::NotYet => Some(Ok(())),
         }
     }
 
-    /// Waits until there is a record, the log has ended, or the time is up.
+    /// Waits until there is a record, the log has ended, or `until` has passed.
     fn wait(&mut self, until: Option<Instant>) -> Result<()> {
         reentrancy::check_may_wait()?;
         loop {
-            if self.over {
+            if self.is_over() {
                 return Ok(());
             }
             self.check_not_forked()?;
             self.end = self.state.durable.end();
             self.state.view.tail.ask();
-            match self.reader.peek_below(self.end) {
+            match self.cursor.peek_below(self.end) {
                 Ok(true) => return Ok(()),
                 Ok(false) => {}
                 Err(e) => {
-                    (self.over, self.failed) = (true, true);
+                    self.status = FollowStatus::Failed;
                     return Err(e);
                 }
             }

@@ -1,69 +1,71 @@
-//! Records as they are given out.
+//! Records as readers return them.
 
-use super::Place;
-use super::cursor::{Cursor, Span};
+use super::group_cursor::{GroupCursor, RecordSpan};
+use super::segment_cursor::SegmentCursor;
 use crate::lsn::Lsn;
 
 /// A record with its position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// Where it is in the log.
+    /// Its position in the log.
     pub lsn: Lsn,
-    /// What was appended.
+    /// The bytes that were appended.
     pub payload: Vec<u8>,
 }
 
 impl Record {
-    /// Where it is in the log.
+    /// Its position in the log.
     #[must_use]
     pub fn lsn(&self) -> Lsn {
         self.lsn
     }
 
-    /// What was appended.
+    /// The bytes that were appended.
     #[must_use]
     pub fn payload(&self) -> &[u8] {
         &self.payload
     }
 }
 
-/// A record in the reader's own memory, valid until the reader goes on.
+/// A record in the reader's own memory, valid until the reader's next call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RecordRef<'a> {
-    /// Where it is in the log.
+    /// Its position in the log.
     pub lsn: Lsn,
-    /// What was appended.
+    /// The bytes that were appended.
     pub payload: &'a [u8],
 }
 
 impl RecordRef<'_> {
-    /// A copy that can be kept.
+    /// A copy that outlives the reader's next call.
     #[must_use]
     pub fn to_record(&self) -> Record {
         Record { lsn: self.lsn, payload: self.payload.to_vec() }
     }
 }
 
-/// Records that lie in memory together, in place. From [`Reader::next_records`](crate::Reader::next_records) and
+/// Records that lie in memory together, in place.
+///
+/// From [`Reader::next_records`](crate::Reader::next_records) and
 /// [`Follow::next_records`](crate::Follow::next_records).
 #[derive(Debug)]
-#[must_use = "the records that are not taken are skipped"]
+#[must_use = "records that are not taken are skipped"]
 pub struct Records<'a> {
-    pub(super) place: &'a Place,
-    pub(super) next: Option<Span>,
-    pub(super) cursor: Cursor,
+    pub(super) segment: &'a SegmentCursor,
+    pub(super) next: Option<RecordSpan>,
+    pub(super) group: GroupCursor,
 }
 
 impl<'a> Iterator for Records<'a> {
     type Item = RecordRef<'a>;
 
     fn next(&mut self) -> Option<RecordRef<'a>> {
-        let place = self.place;
+        let segment = self.segment;
         let span = match self.next.take() {
             Some(span) => span,
-            None => self.cursor.next(place.held())?,
+            None => self.group.next(segment.window())?,
         };
-        let payload = place.held().sub(span.payload, span.len)?;
+        let payload = segment.window().sub(span.payload, span.len)?;
         Some(RecordRef { lsn: Lsn::new(span.lsn), payload })
     }
 }

@@ -1,17 +1,21 @@
-//! The file beside the log in which the writer says how far it is durable, for processes that only read, and the signs by
-//! which these know whether there is a writer.
+//! The end file, in which the writer states its durable end, and the locks that prove a writer.
 //!
-//! 1. The word is advice. It is written through the page cache and never synced. What it says was true when it was written,
-//!    and stays true on this boot: the durable end never goes back.
-//!    When the log is closed the word is synced, for every boot: nothing follows until the next writer replaces the file.
-//! 2. A writer that keeps the word holds a lock on the very inode, from before the file has its name until it stops
-//!    keeping the word. So a locked word is current, and one that is not locked may be stale.
-//! 3. A writer holds a lock on the directory from before it looks at the log until everything is durable: so a
-//!    reader knows of a writer that keeps no word.
-//! 4. Each writer replaces the file before its first append, or removes it: no other name of an older inode sees what is
-//!    said now, and a word of another user's, or one that cannot be written, ends nobody's log.
-//! 5. The keeper names the inode and its directory. A copy of the file, or another name for it elsewhere, proves nothing.
-//!    0: the writer held no locks.
+//! Processes that only read the log use both.
+//!
+//! 1. The end file is advice. The writer writes it through the page cache, without a sync. A statement
+//!    is true when it is written and stays true on this boot: the durable end never decreases. A
+//!    closed log's statement holds on every boot, and is synced: the next writer replaces the file
+//!    before it appends.
+//! 2. A writer that keeps the file up to date holds a lock on its inode. It takes the lock before the
+//!    file has its name, and releases it when it stops updating. So a locked file is current, and one
+//!    that is not locked may be stale.
+//! 3. A writer holds a lock on the directory from before it reads the log until everything is durable.
+//!    So a reader knows of a writer that keeps no end file.
+//! 4. Each writer replaces the file before its first append, or removes it. So no other name of an
+//!    older inode shows a current statement. Another user's file, or one that cannot be written, does
+//!    not stop the log.
+//! 5. The keeper field names the inode and its directory. So a copy of the file, or another name for
+//!    it elsewhere, proves nothing. It is 0 if the writer held no locks.
 
 use std::sync::Arc;
 
@@ -19,35 +23,39 @@ use crate::format::{END_FILE, EVERY_BOOT, StatedEnd, UNKNOWN_BOOT};
 use crate::io::fs::{Access, Dir, File, ofd, read_full, write_full};
 use crate::segment::Names;
 
-/// The byte of the end file that its keeper locks.
-const KEPT: u32 = 0;
+/// Offset of the byte that the writer locks in the end file.
+const LOCKED_BYTE: u32 = 0;
 
+/// The writer's handle on the end file.
 #[derive(Debug)]
 pub(crate) struct EndFile {
     file: Arc<dyn File>,
-    said: StatedEnd,
+    stated: StatedEnd,
 }
 
 impl EndFile {
-    /// For the writer, which has the log's lock. `None` where it cannot be: readers then look at the segments alone.
-    /// `alive`: the writer holds the directory.
+    /// Creates the file, for the writer that has the log's lock.
+    ///
+    /// `None` if it cannot be created: readers then use the segments alone. `presence_held`: the
+    /// writer holds the lock on the directory.
     pub(crate) fn create(
         dir: &dyn Dir,
         names: &Names,
         log_id: [u8; 16],
         durable_end: u64,
         newest_cut: u64,
-        alive: bool,
+        presence_held: bool,
     ) -> Option<Self> {
         let boot = boot_id().unwrap_or(UNKNOWN_BOOT);
-        let said = StatedEnd { log_id, boot, durable_end, newest_cut, keeper: 0 };
-        let made = replace(dir, names, said, alive).or_else(|_| reuse(dir, names, said, alive));
+        let stated = StatedEnd { log_id, boot, durable_end, newest_cut, keeper: 0 };
+        let made = replace(dir, names, stated, presence_held)
+            .or_else(|_| reuse(dir, names, stated, presence_held));
         made.inspect_err(|e| {
-            tracing::warn!(error = %e, "other processes will not be told how far the log is durable");
-            // What an earlier writer has said there must not pass for what this one says.
+            tracing::warn!(error = %e, "no end file: other processes find the durable end in the segments");
+            // An earlier writer's statement must not pass for this writer's.
             match dir.remove(&names.end()) {
                 Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                    tracing::warn!(error = %e, "what an earlier writer said stays; readers ignore it");
+                    tracing::warn!(error = %e, "the end file of an earlier writer stays; readers ignore it");
                 }
                 _ => {}
             }
@@ -55,40 +63,45 @@ impl EndFile {
         .ok()
     }
 
-    /// False: it could not be written, and no more will be.
-    pub(crate) fn say(&mut self, durable_end: u64, newest_cut: u64) -> bool {
-        if durable_end == self.said.durable_end {
+    /// States a new durable end. False: the write failed, and no other one must follow.
+    pub(crate) fn publish(&mut self, durable_end: u64, newest_cut: u64) -> bool {
+        if durable_end == self.stated.durable_end {
             return true;
         }
-        self.said.durable_end = durable_end;
-        self.said.newest_cut = newest_cut;
-        write_full(&*self.file, &self.said.encode(), 0).is_ok()
+        self.stated.durable_end = durable_end;
+        self.stated.newest_cut = newest_cut;
+        write_full(&*self.file, &self.stated.encode(), 0).is_ok()
     }
 
-    /// The log is closed: until the next writer replaces the file, what it says holds on every boot. It is synced, so
-    /// that it is there then. Where that fails it says what it said.
+    /// States the end of a closed log, which holds on every boot until the next writer replaces the
+    /// file, and syncs it. If that fails, the earlier statement stays.
     pub(crate) fn seal(&mut self, dir: &dyn Dir) {
-        let sealed = StatedEnd { boot: EVERY_BOOT, ..self.said };
+        let sealed = StatedEnd { boot: EVERY_BOOT, ..self.stated };
         let written = write_full(&*self.file, &sealed.encode(), 0);
         let synced = written.and_then(|()| self.file.sync_data()).and_then(|()| dir.sync());
         if let Err(e) = synced {
-            tracing::debug!(error = %e, "a later boot will not know where the closed log ends");
+            tracing::debug!(error = %e, "the end file was not sealed: a later boot finds the closed log's end in the segments");
         }
     }
 }
 
 impl Drop for EndFile {
     fn drop(&mut self) {
-        // Explicitly: a child of fork may have the description too.
-        ofd::release(self.file.raw_fd(), KEPT);
+        // Closing is not enough: a child of fork() may have the description too.
+        ofd::release(self.file.raw_fd(), LOCKED_BYTE);
     }
 }
 
-/// A new inode gets the name when it says something and is locked.
-fn replace(dir: &dyn Dir, names: &Names, said: StatedEnd, alive: bool) -> std::io::Result<EndFile> {
+/// Creates a new inode, which gets the name once it is written and locked.
+fn replace(
+    dir: &dyn Dir,
+    names: &Names,
+    stated: StatedEnd,
+    presence_held: bool,
+) -> std::io::Result<EndFile> {
     let (name, temporary) = (names.end(), names.end_temporary());
     match dir.open(&name, Access::Read) {
-        // A directory, a link, a pipe: not a file of ours.
+        // A directory, a link or a pipe: not a file of this log.
         Err(e) if e.kind() == std::io::ErrorKind::InvalidInput => return Err(e),
         _ => {}
     }
@@ -97,7 +110,7 @@ fn replace(dir: &dyn Dir, names: &Names, said: StatedEnd, alive: bool) -> std::i
         _ => {}
     }
     let made = dir.open(&temporary, Access::Cached).and_then(|file| {
-        let kept = keep(dir, file, said, alive)?;
+        let kept = keep(dir, file, stated, presence_held)?;
         match dir.remove(&name) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
             _ => dir.rename(&temporary, &name)?,
@@ -110,36 +123,41 @@ fn replace(dir: &dyn Dir, names: &Names, said: StatedEnd, alive: bool) -> std::i
     made
 }
 
-/// On a full disk: the file that is there, if it has no other name.
-fn reuse(dir: &dyn Dir, names: &Names, said: StatedEnd, alive: bool) -> std::io::Result<EndFile> {
+/// Writes the file that is there, as on a full disk, if it has no other name.
+fn reuse(
+    dir: &dyn Dir,
+    names: &Names,
+    stated: StatedEnd,
+    presence_held: bool,
+) -> std::io::Result<EndFile> {
     let file = dir.open(&names.end(), Access::Cached)?;
     match file.links()? {
-        1 => keep(dir, file, said, alive),
-        _ => Err(std::io::Error::other("the file has several links")),
+        1 => keep(dir, file, stated, presence_held),
+        _ => Err(std::io::Error::other("the end file has several links")),
     }
 }
 
 fn keep(
     dir: &dyn Dir,
     file: Arc<dyn File>,
-    said: StatedEnd,
-    alive: bool,
+    stated: StatedEnd,
+    presence_held: bool,
 ) -> std::io::Result<EndFile> {
-    let held = ofd::hold(file.raw_fd(), KEPT);
+    let held = ofd::hold(file.raw_fd(), LOCKED_BYTE);
     match &held {
         Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
-            return Err(std::io::Error::other("another process keeps the file"));
+            return Err(std::io::Error::other("another process holds the lock of the end file"));
         }
         _ => {}
     }
-    let keeper = if held.is_ok() && alive { identity(dir, &*file).unwrap_or(0) } else { 0 };
-    let said = StatedEnd { keeper, ..said };
-    let kept = EndFile { file, said };
-    write_full(&*kept.file, &said.encode(), 0)?;
+    let keeper = if held.is_ok() && presence_held { identity(dir, &*file).unwrap_or(0) } else { 0 };
+    let stated = StatedEnd { keeper, ..stated };
+    let kept = EndFile { file, stated };
+    write_full(&*kept.file, &stated.encode(), 0)?;
     Ok(kept)
 }
 
-/// The writer's hold on the directory, by which a reader knows that there is one.
+/// The writer's lock on the directory, which proves to readers that there is a writer.
 #[derive(Debug)]
 pub(crate) struct Presence {
     dir: Arc<dyn Dir>,
@@ -148,9 +166,9 @@ pub(crate) struct Presence {
 }
 
 impl Presence {
-    /// For the writer, before it looks at the log. It goes on where it cannot be held.
+    /// Takes the lock, before the writer reads the log. If that fails, the writer goes on without it.
     pub(crate) fn hold(dir: &Arc<dyn Dir>, names: &Names) -> Self {
-        let at = place(names);
+        let at = lock_offset(names);
         let held = ofd::hold_shared(dir.raw_fd(), at);
         if let Err(e) = &held {
             tracing::debug!(error = %e, "other processes cannot see that the log has a writer");
@@ -171,86 +189,104 @@ impl Drop for Presence {
     }
 }
 
-/// The byte of the directory that stands for a log in it. Two logs of one byte are seen as written while either is.
-fn place(names: &Names) -> u32 {
+/// Offset of the byte that the writer locks in the directory. Two logs may share one: then both seem
+/// to have a writer while either has.
+fn lock_offset(names: &Names) -> u32 {
     crc32fast::hash(names.prefix().as_bytes()) & 0x7fff_ffff
 }
 
-/// Whether a writer has the log open. `None`: the system cannot tell.
+/// Whether a writer has the log open. `None`: the system cannot report that.
 pub(crate) fn is_written(dir: &dyn Dir, names: &Names) -> Option<bool> {
-    ofd::is_held(dir.raw_fd(), place(names))
+    ofd::is_held(dir.raw_fd(), lock_offset(names))
 }
 
 /// What a process that only reads knows of the writer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Writer {
-    /// There is one, and it says this now. `own`: in this directory, and not another name of the file elsewhere.
-    Tells { said: StatedEnd, own: bool },
-    /// There may be one, and it says nothing. What an earlier moment of this boot said may be known.
+pub(crate) enum WriterStatus {
+    /// A writer keeps the end file up to date.
+    Reporting { stated: StatedEnd, origin: EndFileOrigin },
+    /// There may be a writer, which states nothing. An earlier statement of this boot may be known.
     Silent(Option<StatedEnd>),
-    /// There is none. What the last one said on this boot in this directory, if it is known.
-    Gone(Option<StatedEnd>),
+    /// There is no writer. The last one's statement, of this boot and directory, may be known.
+    Absent(Option<StatedEnd>),
 }
 
-/// The file as a reader has it: open, while a writer keeps it.
+/// Where the writer of an end file has its log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum EndFileOrigin {
+    ThisDirectory,
+    /// The file is another name for the end file of another directory.
+    Elsewhere,
+}
+
+/// A reader's handle on the end file, open while a writer keeps the file up to date.
 #[derive(Debug, Default)]
-pub(crate) struct EndReader {
+pub(crate) struct EndFileReader {
     boot: Option<[u8; 16]>,
     file: Option<Arc<dyn File>>,
 }
 
-impl EndReader {
-    /// Asks who writes the log, and how far it is durable.
-    pub(crate) fn ask(&mut self, dir: &dyn Dir, names: &Names) -> Writer {
-        let is_kept = |file: &Arc<dyn File>| ofd::is_held(file.raw_fd(), KEPT);
-        let kept =
-            |file: &Arc<dyn File>| is_kept(file) == Some(true) && file.links().is_ok_and(|n| n > 0);
-        if !self.file.as_ref().is_some_and(kept) {
-            // Removed or left: the next writer makes another.
+impl EndFileReader {
+    /// Reads the end file and its locks.
+    pub(crate) fn read(&mut self, dir: &dyn Dir, names: &Names) -> WriterStatus {
+        let is_locked = |file: &Arc<dyn File>| ofd::is_held(file.raw_fd(), LOCKED_BYTE);
+        let is_current = |file: &Arc<dyn File>| {
+            is_locked(file) == Some(true) && file.links().is_ok_and(|n| n > 0)
+        };
+        if !self.file.as_ref().is_some_and(is_current) {
+            // The file was removed or released: the next writer creates another.
             self.file = dir.open(&names.end(), Access::Read).ok();
         }
-        // In this order: a writer releases the file before the directory, and holds the directory before the file.
-        let (mut held, mut said) = (Some(false), None);
+        // A writer locks the directory before the file, and releases the file before the directory.
+        // So the file must be read first.
+        let (mut locked, mut stated) = (Some(false), None);
         if let Some(file) = &self.file {
-            held = is_kept(file);
-            said = read_word(&**file);
-            if held == Some(true)
-                && let Some(said) = said
+            locked = is_locked(file);
+            stated = read_statement(&**file);
+            if locked == Some(true)
+                && let Some(stated) = stated
             {
-                return Writer::Tells { said, own: is_own(dir, &**file, &said) };
+                let origin = match is_own(dir, &**file, &stated) {
+                    true => EndFileOrigin::ThisDirectory,
+                    false => EndFileOrigin::Elsewhere,
+                };
+                return WriterStatus::Reporting { stated, origin };
             }
-            if held == Some(false) {
-                // What it says for good, now that nobody changes it.
-                said = read_word(&**file);
+            if locked == Some(false) {
+                // Released: this statement is the last one.
+                stated = read_statement(&**file);
             }
         }
         let boot = match self.boot {
             Some(boot) => Some(boot),
             None => boot_id().inspect(|boot| self.boot = Some(*boot)),
         };
-        let said = said.filter(|said| said.holds_on(boot));
-        let unkept = said.is_some_and(|said| said.keeper == 0);
-        if held != Some(false) || is_written(dir, names) != Some(false) || unkept {
-            return Writer::Silent(said);
+        let stated = stated.filter(|stated| stated.holds_on(boot));
+        let without_locks = stated.is_some_and(|stated| stated.keeper == 0);
+        if locked != Some(false) || is_written(dir, names) != Some(false) || without_locks {
+            return WriterStatus::Silent(stated);
         }
         let file = self.file.take();
-        Writer::Gone(said.filter(|said| file.is_some_and(|file| is_own(dir, &*file, said))))
+        let is_own = |stated: &StatedEnd| file.is_some_and(|file| is_own(dir, &*file, stated));
+        WriterStatus::Absent(stated.filter(is_own))
     }
 }
 
-/// How far the log was durable, as its last writer has said on this boot of the machine and in this directory: if its
-/// groups do not reach that far, they were lost. Asked before the groups are looked at, as a writer may add to both.
+/// The last writer's statement, of this boot and directory. If the groups do not reach it, they were
+/// lost.
+///
+/// It must be read before the groups, as a writer may add to both.
 pub(crate) fn proven_end(dir: &dyn Dir, names: &Names) -> Option<StatedEnd> {
     let file = dir.open(&names.end(), Access::Read).ok()?;
-    let said = read_word(&*file)?;
-    (said.holds_on(boot_id()) && is_own(dir, &*file, &said)).then_some(said)
+    let stated = read_statement(&*file)?;
+    (stated.holds_on(boot_id()) && is_own(dir, &*file, &stated)).then_some(stated)
 }
 
-fn is_own(dir: &dyn Dir, file: &dyn File, said: &StatedEnd) -> bool {
-    said.keeper != 0 && identity(dir, file) == Some(said.keeper)
+fn is_own(dir: &dyn Dir, file: &dyn File, stated: &StatedEnd) -> bool {
+    stated.keeper != 0 && identity(dir, file) == Some(stated.keeper)
 }
 
-/// A number for this inode in this directory, not 0.
+/// A number for this inode in this directory. It is not 0.
 fn identity(dir: &dyn Dir, file: &dyn File) -> Option<u64> {
     let (device, inode) = ofd::inode(file.raw_fd())?;
     let (_, directory) = ofd::inode(dir.raw_fd())?;
@@ -261,8 +297,8 @@ fn identity(dir: &dyn Dir, file: &dyn File) -> Option<u64> {
     Some([device, inode, directory].into_iter().fold(0x9E37_79B9_7F4A_7C15, mix).max(1))
 }
 
-fn read_word(file: &dyn File) -> Option<StatedEnd> {
-    // A write that goes on at the same moment may be seen in half.
+fn read_statement(file: &dyn File) -> Option<StatedEnd> {
+    // A reader may see half of a write that is under way.
     (0..100).find_map(|_| {
         let mut bytes = [0; END_FILE];
         let n = read_full(file, &mut bytes, 0).ok()?;
@@ -270,7 +306,7 @@ fn read_word(file: &dyn File) -> Option<StatedEnd> {
     })
 }
 
-/// Which boot of the machine this is.
+/// The id of this boot of the machine.
 fn boot_id() -> Option<[u8; 16]> {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();

@@ -1,17 +1,17 @@
 //! One writer a directory and prefix.
 //!
-//! 1. A writer holds an advisory lock on `<prefix>.lock`. The lock is the open file description's: a
-//!    backend that keeps the descriptor registered keeps the lock until the kernel has finished every
-//!    write of a killed process. Only the lock says whether there is a writer; the number in the file
-//!    is for messages.
-//! 2. The lock file is never removed by the log. A lock whose file has lost its name excludes nobody:
-//!    an opener that gets one opens the file again, and a writer that finds that out prepares no
-//!    further segment.
-//! 3. A writer also locks each segment that it has open for writing, before the file has a segment's
-//!    name, until it has left the segment. So the newest segment of a log that has a writer is always
-//!    locked, whatever became of the lock file. An opener looks at the newest before it changes
-//!    anything, and locks those that it takes over.
-//! 4. Nothing unlocks what the kernel may still write for: the descriptor is closed instead.
+//! 1. A writer holds an advisory lock on `<prefix>.lock`. The lock belongs to the open file
+//!    description. A backend that keeps the descriptor registered keeps the lock until the kernel has
+//!    finished every write of a killed process. Only the lock proves a writer: the process id in the
+//!    file is for messages.
+//! 2. The log never removes the lock file. A lock on a file without its name excludes no writer. So
+//!    an opener that gets one opens the file again, and a writer that has one prepares no further
+//!    segment.
+//! 3. A writer also locks each segment that it has open for writing. It locks the file before the
+//!    file gets a segment's name, until it has left the segment. So the newest segment of a log with a
+//!    writer is always locked, even if the lock file is gone. An opener checks the newest segment
+//!    before it changes the directory, and locks the segments that it takes over.
+//! 4. While the kernel may still write, the lock is released by closing the descriptor only.
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::io::backend::Hold;
 use crate::io::fs::{Access, Dir, OsDir};
 
-/// Between two looks at a lock that is held.
+/// The pause between two tries at a lock.
 const PAUSE: Duration = Duration::from_millis(1);
 
 #[derive(Debug)]
@@ -31,11 +31,11 @@ pub(crate) struct DirLock {
     hold: Hold,
 }
 
-/// The lock file lost its name while the log was open.
+/// The lock file has lost its name while the log was open.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the lock file was removed or replaced while the log was open, so that another writer can come: \
-     close this log, see that no other process writes it, and open it again"
+    "the lock file was removed or replaced while the log was open, so another writer can open it: \
+     close this log, make sure that no other process writes it, and open it again"
 )]
 pub(crate) struct LockLost;
 
@@ -44,23 +44,23 @@ impl LockLost {
         e.get_ref().is_some_and(|inner| inner.is::<LockLost>())
     }
 
-    /// Fails if the directory's lock file is not the one that was locked any more.
+    /// Fails unless the directory's lock file is still the one that was locked.
     pub(crate) fn check(dir: &dyn Dir) -> io::Result<()> {
         if dir.holds_lock()? { Ok(()) } else { Err(io::Error::other(LockLost)) }
     }
 }
 
-/// How long a lock that is held is waited for: a killed process has it until the kernel has ended its
+/// The end of a wait for a lock. A killed process holds its lock until the kernel has finished its
 /// last operation.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Patience(Option<Instant>);
+pub(crate) struct Deadline(Option<Instant>);
 
-impl Patience {
-    pub(crate) fn new(time: Duration) -> Self {
-        Patience(Instant::now().checked_add(time))
+impl Deadline {
+    pub(crate) fn after(time: Duration) -> Self {
+        Deadline(Instant::now().checked_add(time))
     }
 
-    /// Sleeps for a moment. False: the time is over.
+    /// Sleeps for 1 ms. False: the deadline has passed.
     pub(crate) fn pause(self) -> bool {
         if self.0.is_some_and(|until| Instant::now() >= until) {
             return false;
@@ -71,12 +71,12 @@ impl Patience {
 }
 
 impl DirLock {
-    /// Waits for at most `patience`, whatever the file says of its holder.
-    pub(crate) fn acquire(dir: &OsDir, names: &Names, patience: Duration) -> Result<Self> {
-        let patience = Patience::new(patience);
-        let file = lock_file(dir, names, patience)?;
+    /// Locks the log for writing. Waits for `wait` at most, whatever process id the file holds.
+    pub(crate) fn acquire(dir: &OsDir, names: &Names, wait: Duration) -> Result<Self> {
+        let deadline = Deadline::after(wait);
+        let file = lock_file(dir, names, deadline)?;
         while let Some(name) = held_segment(dir, names)? {
-            if !patience.pause() {
+            if !deadline.pause() {
                 return Err(Error::Locked { path: dir.path_of(&name), pid: None });
             }
         }
@@ -92,8 +92,8 @@ impl DirLock {
 
 impl Drop for DirLock {
     fn drop(&mut self) {
-        // Explicitly: the kernel may keep a reference to the description for a moment longer. Not while
-        // it may still write: then the lock ends with that reference.
+        // Closing is too late: the kernel may keep a reference to the description for longer. While
+        // it may still write, the lock must end with that reference.
         if !self.hold.is_kept() {
             let _ = self.file.unlock();
         }
@@ -101,7 +101,7 @@ impl Drop for DirLock {
 }
 
 /// Locks the file that has the lock file's name.
-fn lock_file(dir: &OsDir, names: &Names, patience: Patience) -> Result<File> {
+fn lock_file(dir: &OsDir, names: &Names, deadline: Deadline) -> Result<File> {
     let name = &names.lock();
     let io = |op, e| Error::io(op, dir.path_of(name), e);
     loop {
@@ -117,11 +117,11 @@ fn lock_file(dir: &OsDir, names: &Names, patience: Patience) -> Result<File> {
                 dir.set_lock(name, &file).map_err(|e| io("look at", e))?;
                 return Ok(file);
             }
-            if !patience.pause() {
+            if !deadline.pause() {
                 return Err(Error::Locked { path: dir.path_of(name), pid: read_pid(&file) });
             }
             if !named {
-                // It was removed or replaced meanwhile: who holds it excludes nobody.
+                // The file was removed or replaced: a lock on it excludes no writer.
                 break;
             }
         }
@@ -144,7 +144,7 @@ fn open_lock_file(dir: &OsDir, names: &Names) -> io::Result<File> {
     }
 }
 
-/// Whether the segments show that no writer has the log; not if that cannot be seen.
+/// Whether the segments prove that the log has no writer. False if they cannot be read.
 fn is_free(dir: &OsDir, names: &Names) -> bool {
     let Ok(newest) = newest_segment(dir, names) else { return false };
     let readable = newest.is_none_or(|base| dir.open(&names.segment(base), Access::Read).is_ok());
@@ -160,7 +160,7 @@ fn held_segment(dir: &OsDir, names: &Names) -> Result<Option<String>> {
             return Ok(None);
         };
         if free == Some(base) {
-            // Still the newest: a writer would have held it all the time.
+            // It is still the newest, so a writer would have held it since.
             return Ok(None);
         }
         let name = names.segment(base);
@@ -172,7 +172,7 @@ fn held_segment(dir: &OsDir, names: &Names) -> Result<Option<String>> {
                 file.unlock();
             }
             Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
-            // Opening the log says so.
+            // Opening the log reports this error.
             Err(_) => return Ok(None),
         }
         free = Some(base);
@@ -199,9 +199,10 @@ fn raw_fd(file: &File) -> i32 {
     }
 }
 
-/// Says who has the lock, for messages: the process, and the namespace that numbers it. Overwritten in
-/// place before it is cut to its length, as a full disk may have no block for an empty file. An error
-/// changes nothing of the lock.
+/// Writes the holder for messages: its process id, and the namespace of that id.
+///
+/// The file is overwritten before it is truncated: a full disk may have no block for an empty file.
+/// The lock holds even if this fails.
 fn write_pid(file: &File) {
     let text = format!("{}\n{}\n", std::process::id(), namespace().unwrap_or_default());
     let mut at: &File = file;
@@ -209,12 +210,12 @@ fn write_pid(file: &File) {
         .and_then(|_| io::Write::write_all(&mut at, text.as_bytes()))
         .and_then(|()| file.set_len(text.len() as u64));
     if written.is_err() {
-        // Better nothing than another's.
+        // Another holder's id would mislead.
         let _ = file.set_len(0);
     }
 }
 
-/// The holder's process id, if it means anything here.
+/// The holder's process id, if it is of this process's namespace.
 fn read_pid(file: &File) -> Option<u32> {
     let mut text = String::new();
     let mut at: &File = file;
@@ -229,7 +230,7 @@ fn read_pid(file: &File) -> Option<u32> {
     }
 }
 
-/// What process ids of this process are numbered in.
+/// The namespace of this process's id.
 fn namespace() -> Option<String> {
     let link = std::fs::read_link("/proc/self/ns/pid").ok()?;
     Some(link.to_string_lossy().into_owned())
@@ -241,7 +242,7 @@ mod tests {
     use crate::io::fs::hooked::TempPath;
 
     #[test]
-    fn the_owner_unlocks_unless_the_kernel_may_still_write() {
+    fn dropped_lock_is_released_unless_the_kernel_may_still_write() {
         let (path, names) = (TempPath::new(), Names::new("wal"));
         let acquire =
             || DirLock::acquire(&OsDir::open_or_create(&path).unwrap(), &names, Duration::ZERO);
@@ -260,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_id_of_another_namespace_is_not_told() {
+    fn process_id_of_another_namespace_is_ignored() {
         let path = TempPath::new();
         std::fs::create_dir(&*path).unwrap();
         let name = path.join("lock");

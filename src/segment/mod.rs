@@ -1,10 +1,10 @@
-//! Segment files: their names, their preparation, which of them there are, and the writer's lock.
+//! Segment files: their names, their preparation, the table of segments, and the writer's lock.
 //!
-//! 1. A file has a segment's name only once its content and header are durable, and loses it before
-//!    anything in it is overwritten.
-//! 2. The bases of the named segments follow each other without a gap: segments are added in
-//!    ascending order behind the last and removed in ascending order from the first, with a
-//!    directory sync between any two.
+//! 1. A file gets a segment's name once its content and header are durable. It loses the name before
+//!    any of its bytes is overwritten.
+//! 2. The bases of the named segments follow each other without a gap. Segments are added in
+//!    ascending order after the last, and removed in ascending order from the first, with a directory
+//!    sync between any two.
 
 mod alias;
 pub(crate) mod cuts;
@@ -17,7 +17,7 @@ mod table;
 pub(crate) mod window;
 
 pub(crate) use alias::check_names;
-pub(crate) use lock::{DirLock, LockLost, Patience, newest_segment};
+pub(crate) use lock::{Deadline, DirLock, LockLost, newest_segment};
 pub(crate) use names::{Names, SegmentName, is_consumer_name};
 pub(crate) use preparation::{Haste, Preparation, zeroes};
-pub(crate) use table::{Found, Left, Pin, SegmentTable, Spare};
+pub(crate) use table::{Absent, Pinning, SealTime, SegmentRef, SegmentTable, Spare};

@@ -1,17 +1,16 @@
-//! Copies of the newest groups, for followers that keep up: what was written past the page cache
-//! would have to be read from the device.
+//! Copies of the newest groups, for followers that keep up. The writer bypasses the page cache, so a
+//! follower would have to read them from the device.
 //!
-//! Invariants:
-//! 1. A group is copied when its write is complete, by the I/O thread, out of a buffer that is its
-//!    alone. Followers take copies by reference and look at what is durable themselves.
-//! 2. Groups are kept in the order of the log, up to a number of bytes; the oldest go first. A copy
-//!    that a follower holds lives on.
-//! 3. Nothing is copied while nobody asks: a follower that asked keeps the copying up for a number of
-//!    groups. The I/O thread never waits for the lock: a group that it would have to wait for is not
+//! 1. The I/O thread copies a group when its write is complete, out of a buffer that no other thread
+//!    uses. Followers take copies by reference, and check the durable end themselves.
+//! 2. Groups are kept in the order of the log, up to a number of bytes. The oldest are dropped first.
+//!    A copy that a follower holds lives on.
+//! 3. Nothing is copied without a follower: each call of a follower keeps the copying up for a number
+//!    of groups. The I/O thread never waits for the lock. If the lock is taken, the group is not
 //!    copied, and followers read it from the file.
-//! 4. A copy that all who follow from here have passed is let go, and its memory taken for the next: what
-//!    keeps up goes round in memory that is in the processor's cache. Who is counted wrong only reads more from
-//!    the file.
+//! 4. A copy is freed once every follower here has read it, and its memory is used for the next copy.
+//!    A follower that keeps up cycles through two or three cache-hot buffers. A miscounted follower
+//!    only falls back to reading the file.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -21,10 +20,10 @@ use crate::format::{GroupHeader, Link};
 use crate::segment::window::ByteWindow;
 use crate::sys::sync::{AtomicU32, Mutex, Ordering, lock, try_lock};
 
-/// Groups that are copied after somebody has asked.
+/// Groups that are copied after a follower has asked.
 const INTEREST: u32 = 64;
-/// Pieces of memory that are kept for the next copies.
-const SPARE: usize = 4;
+/// Buffers that are kept for later copies.
+const SPARE_BUFFERS: usize = 4;
 
 pub(crate) struct GroupCopy {
     pub(crate) header: GroupHeader,
@@ -44,69 +43,71 @@ impl GroupCopy {
     }
 }
 
-/// A copy, and how many of those who follow from here are done with it.
 #[derive(Debug)]
-struct Slot {
+struct RecentGroup {
     copy: Arc<GroupCopy>,
+    /// Number of counted followers that have read it.
     passed: usize,
 }
 
 #[derive(Debug, Default)]
-struct Kept {
-    groups: VecDeque<Slot>,
+struct RecentState {
+    groups: VecDeque<RecentGroup>,
     bytes: usize,
-    /// Memory of copies that were let go, the one used last on top.
+    /// Memory of freed copies. The last one was freed last.
     spare: Vec<Vec<u8>>,
-    /// Those who follow from here.
-    seats: usize,
+    /// Number of followers that read from here.
+    readers: usize,
 }
 
-impl Kept {
+impl RecentState {
     fn pop(&mut self) -> Option<Arc<GroupCopy>> {
-        let slot = self.groups.pop_front()?;
-        self.bytes -= slot.copy.bytes.len();
-        Some(slot.copy)
+        let group = self.groups.pop_front()?;
+        self.bytes -= group.copy.bytes.len();
+        Some(group.copy)
     }
 
-    /// Lets the oldest copy go if everybody has passed it. Returns its memory if there is enough without it.
-    fn let_go(&mut self) -> Option<Vec<u8>> {
+    /// Frees the oldest copy, if every follower has read it. Returns its memory if no spare is needed.
+    fn free_oldest(&mut self) -> Option<Vec<u8>> {
         let oldest = self.groups.front()?;
-        if oldest.passed < self.seats.max(1) || Arc::strong_count(&oldest.copy) > 1 {
+        if oldest.passed < self.readers.max(1) || Arc::strong_count(&oldest.copy) > 1 {
             return None;
         }
         let bytes = Arc::try_unwrap(self.pop()?).ok()?.bytes;
-        if self.spare.len() == SPARE {
+        if self.spare.len() == SPARE_BUFFERS {
             return Some(bytes);
         }
         self.spare.push(bytes);
         None
     }
 
-    /// The copy behind `link`, for a follower that comes from there; `taken`: it is counted.
-    fn after(&mut self, link: &Link, taken: &mut bool) -> Option<Arc<GroupCopy>> {
-        let at = self.groups.partition_point(|slot| slot.copy.header.lsn <= link.lsn);
+    /// The copy of the group after `link`, for a follower that has read the group at `link`.
+    fn after(&mut self, link: &Link, counted: &mut bool) -> Option<Arc<GroupCopy>> {
+        let at = self.groups.partition_point(|group| group.copy.header.lsn <= link.lsn);
         let copy = Arc::clone(&self.groups.get(at)?.copy);
         if !copy.header.follows(link) {
             return None;
         }
-        if !*taken {
-            *taken = true;
-            self.seats += 1;
-            self.groups.range_mut(..at).for_each(|slot| slot.passed += 1);
-        } else if let Some(slot) = at.checked_sub(1).and_then(|at| self.groups.get_mut(at))
-            && slot.copy.header.lsn == link.lsn
+        if !*counted {
+            *counted = true;
+            self.readers += 1;
+            self.groups.range_mut(..at).for_each(|group| group.passed += 1);
+        } else if let Some(group) = at.checked_sub(1).and_then(|at| self.groups.get_mut(at))
+            && group.copy.header.lsn == link.lsn
         {
-            slot.passed += 1;
+            group.passed += 1;
         }
         Some(copy)
     }
 }
 
 pub(crate) struct RecentGroups {
-    kept: Mutex<Kept>,
+    state: Mutex<RecentState>,
+    /// Bytes to keep.
     limit: usize,
+    /// Groups that are still to be copied.
     interest: AtomicU32,
-    /// The process that it was made in.
+    /// The process that created it.
     generation: u32,
 }
 
@@ -116,85 +117,87 @@ impl std::fmt::Debug for RecentGroups {
     }
 }
 
-/// A follower's place at the tail.
+/// A follower's access to the recent groups.
 #[derive(Debug)]
-pub(crate) struct Seat {
-    tail: Arc<RecentGroups>,
-    /// It follows from here, and is counted.
-    taken: bool,
+pub(crate) struct RecentReader {
+    recent: Arc<RecentGroups>,
+    /// Whether the recent groups count this follower: it reads from there.
+    counted: bool,
 }
 
-impl Seat {
-    pub(crate) fn new(tail: &Arc<RecentGroups>) -> Self {
-        Seat { tail: Arc::clone(tail), taken: false }
+impl RecentReader {
+    pub(crate) fn new(recent: &Arc<RecentGroups>) -> Self {
+        RecentReader { recent: Arc::clone(recent), counted: false }
     }
 
-    /// The group behind `link`, if there is a copy of it: then the one at `link` has been passed.
+    /// The copy of the group after `link`, if there is one. The group at `link` counts as read.
     pub(crate) fn after(&mut self, link: &Link) -> Option<Arc<GroupCopy>> {
-        self.tail.ask();
-        let mut kept = lock(&self.tail.kept);
-        let excess = kept.let_go();
-        let copy = kept.after(link, &mut self.taken);
-        // Memory is freed when the I/O thread can have the lock.
-        drop(kept);
+        self.recent.ask();
+        let mut state = lock(&self.recent.state);
+        let excess = state.free_oldest();
+        let copy = state.after(link, &mut self.counted);
+        // The memory is freed after the lock is released, as the I/O thread needs the lock.
+        drop(state);
         drop(excess);
         copy
     }
 }
 
-impl Drop for Seat {
+impl Drop for RecentReader {
     fn drop(&mut self) {
-        // In a child of fork() the lock may be held for ever, and nobody keeps copies.
-        if self.taken && self.tail.generation == fork::generation() {
-            lock(&self.tail.kept).seats -= 1;
+        // In a child of fork() the lock may be held for ever, and no thread copies groups.
+        if self.counted && self.recent.generation == fork::generation() {
+            lock(&self.recent.state).readers -= 1;
         }
     }
 }
 
 impl RecentGroups {
-    /// `limit`: bytes to keep; one group is kept whatever its size.
+    /// `limit`: bytes to keep. One group is kept even if it is larger.
     pub(crate) fn new(limit: usize) -> Self {
         RecentGroups {
-            kept: Mutex::new(Kept::default()),
+            state: Mutex::new(RecentState::default()),
             limit,
             interest: AtomicU32::new(0),
             generation: fork::generation(),
         }
     }
 
-    /// A follower's: it wants the groups to come.
+    /// Called by a follower: the I/O thread copies the next groups.
     pub(crate) fn ask(&self) {
         self.interest.store(INTEREST, Ordering::Relaxed);
     }
 
-    /// The I/O thread's: whether to call [`RecentGroups::push`] with the next group.
+    /// Called by the I/O thread: whether to call [`RecentGroups::push`] with the next group.
     #[inline]
     pub(crate) fn is_wanted(&self) -> bool {
         self.interest.load(Ordering::Relaxed) != 0
     }
 
-    /// The I/O thread's: copies a group.
+    /// Called by the I/O thread: copies a group.
     pub(crate) fn push(&self, header: GroupHeader, used: &[u8]) {
         let interest = self.interest.load(Ordering::Relaxed).saturating_sub(1);
-        // A follower that asks meanwhile loses a count of 64 at most.
+        // If a follower asks at the same time, at most 64 groups fewer are copied.
         self.interest.store(interest, Ordering::Relaxed);
-        let Some(mut kept) = try_lock(&self.kept) else { return };
+        let Some(mut state) = try_lock(&self.state) else { return };
         if interest == 0 {
-            let seats = kept.seats;
-            *kept = Kept { seats, ..Kept::default() };
+            let readers = state.readers;
+            *state = RecentState { readers, ..RecentState::default() };
             return;
         }
-        let mut room = kept.let_go().or_else(|| kept.spare.pop());
-        while !kept.groups.is_empty() && kept.bytes + used.len() > self.limit {
-            if let Some(Ok(copy)) = kept.pop().map(Arc::try_unwrap) {
-                room.get_or_insert(copy.bytes);
+        let mut memory = state.free_oldest().or_else(|| state.spare.pop());
+        while !state.groups.is_empty() && state.bytes + used.len() > self.limit {
+            if let Some(Ok(copy)) = state.pop().map(Arc::try_unwrap) {
+                memory.get_or_insert(copy.bytes);
             }
         }
-        let mut bytes = room.unwrap_or_default();
+        let mut bytes = memory.unwrap_or_default();
         bytes.clear();
         bytes.extend_from_slice(used);
-        kept.bytes += used.len();
-        kept.groups.push_back(Slot { copy: Arc::new(GroupCopy { header, bytes }), passed: 0 });
+        state.bytes += used.len();
+        state
+            .groups
+            .push_back(RecentGroup { copy: Arc::new(GroupCopy { header, bytes }), passed: 0 });
     }
 }
 
@@ -210,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_are_kept_up_to_the_limit_and_found_by_what_they_follow() {
+    fn groups_beyond_the_limit_are_dropped_and_others_are_found_by_their_link() {
         let tail = Arc::new(RecentGroups::new(10_000));
         tail.ask();
         let mut links = vec![Link::START];
@@ -220,21 +223,21 @@ mod tests {
             links.push(header.link());
         }
         // Three of 3,000 bytes fit.
-        let mut seat = Seat::new(&tail);
-        assert!(seat.after(&links[1]).is_none());
+        let mut reader = RecentReader::new(&tail);
+        assert!(reader.after(&links[1]).is_none());
         for n in 3..=5 {
-            let copy = seat.after(&links[n - 1]).unwrap();
+            let copy = reader.after(&links[n - 1]).unwrap();
             assert_eq!(copy.held().at(copy.header.lsn + 10, 4), Some((10, &[n as u8; 4][..])));
             assert_eq!(copy.held().at(copy.header.lsn + 2998, 4), None);
             assert_eq!(copy.held().at(copy.header.lsn - 1, 1), None);
         }
-        assert!(seat.after(&links[5]).is_none());
+        assert!(reader.after(&links[5]).is_none());
         let stranger = Link { hash: 1, ..links[4] };
-        assert!(seat.after(&stranger).is_none());
+        assert!(reader.after(&stranger).is_none());
     }
 
     #[test]
-    fn what_all_have_passed_is_let_go_and_its_memory_used_again() {
+    fn copies_that_every_follower_has_read_are_freed_and_their_memory_is_reused() {
         let tail = Arc::new(RecentGroups::new(1 << 20));
         tail.ask();
         let mut links = vec![Link::START];
@@ -244,15 +247,15 @@ mod tests {
             tail.push(header, &[n as u8; 3000]);
             links.push(header.link());
         };
-        let kept = || lock(&tail.kept).groups.len();
+        let kept = || lock(&tail.state).groups.len();
         (0..4).for_each(|_| push(&mut links));
-        let (mut quick, mut slow) = (Seat::new(&tail), Seat::new(&tail));
+        let (mut quick, mut slow) = (RecentReader::new(&tail), RecentReader::new(&tail));
         let mut all = Vec::new();
         for link in &links[1..4] {
             all.push(quick.after(link).unwrap().held().bytes.as_ptr());
         }
-        assert!(kept() <= 2, "nobody else follows from here");
-        // One that has come later, and holds a copy, keeps it and those behind.
+        assert!(kept() <= 2, "no other follower reads from here");
+        // A later follower that holds a copy keeps it and the copies after it.
         let held = slow.after(&links[3]).unwrap();
         (0..4).for_each(|_| push(&mut links));
         for link in &links[4..8] {
@@ -271,13 +274,13 @@ mod tests {
         }
         all.sort_unstable();
         all.dedup();
-        assert!(all.len() <= 12, "{} pieces of memory", all.len());
+        assert!(all.len() <= 12, "{} buffers", all.len());
         drop(quick);
-        assert_eq!(lock(&tail.kept).seats, 0);
+        assert_eq!(lock(&tail.state).readers, 0);
     }
 
     #[test]
-    fn nothing_is_kept_for_nobody() {
+    fn groups_without_a_follower_are_not_copied() {
         let tail = RecentGroups::new(1 << 20);
         assert!(!tail.is_wanted());
         tail.ask();
@@ -293,6 +296,6 @@ mod tests {
             link = header.link();
             first.get_or_insert(link);
         }
-        assert!(lock(&tail.kept).groups.is_empty(), "and what was kept is let go");
+        assert!(lock(&tail.state).groups.is_empty(), "the copies are freed");
     }
 }

@@ -1,21 +1,23 @@
-//! Which segments there are: the live ones, oldest first, and the spares prepared ahead.
+//! The table of segments: the live ones, oldest first, and the spares prepared ahead.
 //!
 //! 1. Bases follow each other without a gap, from the oldest live segment to the last spare.
 //! 2. The last live segment is the active one. The I/O thread makes the first spare live when it
 //!    writes the first group into it.
-//! 3. A pinned segment, and everything above it, is not taken by [`SegmentTable::take_oldest`].
-//! 4. At most [`READERS`] handles for single reads are kept: a log may have more segments than a process has
-//!    descriptors.
+//! 3. [`SegmentTable::take_oldest`] takes neither a pinned segment nor one above a pinned segment.
+//! 4. The table keeps at most [`READERS`] handles for single reads open: a log may have more segments
+//!    than a process may have descriptors.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::durable::fork;
+use crate::error::Error;
 use crate::format::SegmentHeader;
 use crate::io::fs::File;
+use crate::lsn::Lsn;
 use crate::sys::sync::{Mutex, MutexGuard, lock, try_lock};
 
-/// Handles that single reads keep open.
+/// Handles for single reads that stay open, at most.
 const READERS: usize = 64;
 
 /// A prepared segment that holds no group yet.
@@ -26,27 +28,27 @@ pub(crate) struct Spare {
 }
 
 #[derive(Debug)]
-struct Live {
+struct LiveSegment {
     header: SegmentHeader,
     pins: u32,
-    /// Where its groups end, once that was looked up.
+    /// The end of its groups, once that was looked up.
     used_end: Option<u64>,
-    /// When the log left it, once a later segment is live.
-    left: Option<Left>,
+    /// When the log left it. `None` for the active segment.
+    sealed: Option<SealTime>,
 }
 
 /// When the log left a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Left {
-    /// In this run, by the monotonic clock.
-    At(u64),
-    /// Before it was opened: by the wall clock, where that is known.
-    Before(Option<u64>),
+pub(crate) enum SealTime {
+    /// In this run: nanoseconds of the monotonic clock.
+    ThisRun(u64),
+    /// Before the log was opened: the wall clock's time, if it is known.
+    EarlierRun(Option<u64>),
 }
 
 #[derive(Debug)]
-struct Inner {
-    live: VecDeque<Live>,
+struct TableState {
+    live: VecDeque<LiveSegment>,
     spares: VecDeque<Spare>,
     /// Of all segments.
     pins: u32,
@@ -55,37 +57,55 @@ struct Inner {
 }
 
 pub(crate) struct SegmentTable {
-    inner: Mutex<Inner>,
-    /// The process that it was made in.
+    state: Mutex<TableState>,
+    /// The process that created the table.
     generation: u32,
 }
 
 impl std::fmt::Debug for SegmentTable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let counts = try_lock(&self.inner).map(|inner| (inner.live.len(), inner.spares.len()));
+        let counts = try_lock(&self.state).map(|state| (state.live.len(), state.spares.len()));
         f.debug_struct("SegmentTable").field("live_and_spares", &counts).finish_non_exhaustive()
     }
 }
 
-/// Where a position lies.
+/// Why no live segment holds a position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Found {
-    In(SegmentHeader),
-    /// Below the oldest segment, whose base this is.
-    Pruned(u64),
+pub(crate) enum Absent {
+    /// It lies below the oldest segment, which starts at `oldest`.
+    Pruned { oldest: u64 },
+    /// It lies after the last live segment.
     Beyond,
 }
 
+impl Absent {
+    /// The error of a reader that asked for `lsn`.
+    pub(crate) fn into_error(self, lsn: u64) -> Error {
+        match self {
+            Absent::Pruned { oldest } => Error::Pruned { oldest: Lsn::new(oldest) },
+            Absent::Beyond => Error::NoRecord { lsn: Lsn::new(lsn) },
+        }
+    }
+}
+
+/// Whether retention must wait for the reader of a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pinning {
+    Pinned,
+    /// Retention may remove the segment at any time.
+    Unpinned,
+}
+
 impl SegmentTable {
-    /// `live`: the segments that hold groups, and for each when it was left.
+    /// `live`: the segments that hold groups, and when the log left each.
     pub(crate) fn new(
-        live: impl IntoIterator<Item = (SegmentHeader, Option<Left>)>,
+        live: impl IntoIterator<Item = (SegmentHeader, Option<SealTime>)>,
         spares: impl IntoIterator<Item = Spare>,
     ) -> Self {
         let live = live.into_iter();
         SegmentTable {
-            inner: Mutex::new(Inner {
-                live: live.map(|(header, left)| Live::new(header, left)).collect(),
+            state: Mutex::new(TableState {
+                live: live.map(|(header, sealed)| LiveSegment::new(header, sealed)).collect(),
                 spares: spares.into_iter().collect(),
                 pins: 0,
                 readers: VecDeque::new(),
@@ -94,107 +114,108 @@ impl SegmentTable {
         }
     }
 
-    /// In a child of fork(), of a table that was made before.
+    /// Whether this is a child of fork(), and its parent created the table.
     pub(crate) fn is_forked(&self) -> bool {
         self.generation != fork::generation()
     }
 
-    /// `None`: in a child of fork(), where it may be held for ever.
-    fn peek(&self) -> Option<MutexGuard<'_, Inner>> {
-        if self.is_forked() { try_lock(&self.inner) } else { Some(lock(&self.inner)) }
+    /// `None` in a child of fork() where the lock is held: it may be held for ever.
+    fn peek(&self) -> Option<MutexGuard<'_, TableState>> {
+        if self.is_forked() { try_lock(&self.state) } else { Some(lock(&self.state)) }
     }
 
-    /// Unlocks the spares, when the log ends: handles that outlive it keep them open.
+    /// Unlocks the spares when the log ends. Handles that outlive the log keep their files open.
     pub(crate) fn unlock_spares(&self) {
-        for spare in &lock(&self.inner).spares {
+        for spare in &lock(&self.state).spares {
             spare.file.unlock();
         }
     }
 
     pub(crate) fn add_spare(&self, spare: Spare) {
-        lock(&self.inner).spares.push_back(spare);
+        lock(&self.state).spares.push_back(spare);
     }
 
-    /// Makes the first spare the active segment. `now`: by the monotonic clock.
+    /// Makes the first spare the active segment. `now`: nanoseconds of the monotonic clock.
     pub(crate) fn activate(&self, base: u64, now: u64) -> Option<Spare> {
-        let mut inner = lock(&self.inner);
-        if inner.spares.front()?.header.base != base {
+        let mut state = lock(&self.state);
+        if state.spares.front()?.header.base != base {
             return None;
         }
-        let spare = inner.spares.pop_front()?;
-        if let Some(last) = inner.live.back_mut() {
-            last.left = Some(Left::At(now));
+        let spare = state.spares.pop_front()?;
+        if let Some(last) = state.live.back_mut() {
+            last.sealed = Some(SealTime::ThisRun(now));
         }
-        inner.live.push_back(Live::new(spare.header, None));
+        state.live.push_back(LiveSegment::new(spare.header, None));
         Some(spare)
     }
 
+    /// Base of the oldest live segment; 0 if there is none.
     pub(crate) fn oldest(&self) -> u64 {
-        self.peek().and_then(|inner| inner.live.front().map(|s| s.header.base)).unwrap_or(0)
+        self.peek().and_then(|state| state.live.front().map(|s| s.header.base)).unwrap_or(0)
     }
 
-    /// Base of the newest segment that holds groups.
+    /// Base of the active segment; 0 if there is none.
     pub(crate) fn newest(&self) -> u64 {
-        lock(&self.inner).live.back().map_or(0, |s| s.header.base)
+        lock(&self.state).live.back().map_or(0, |s| s.header.base)
     }
 
-    /// End of the last prepared segment, and the size of all.
+    /// The end of the last segment, and the bytes of all segments.
     pub(crate) fn extent(&self) -> (u64, u64) {
-        let inner = lock(&self.inner);
-        let last = inner.spares.back().map(|s| s.header);
-        let end = last.or(inner.live.back().map(|s| s.header)).map_or(0, |h| h.end());
-        let first = inner.live.front().map(|s| s.header);
-        let base = first.or(inner.spares.front().map(|s| s.header)).map_or(0, |h| h.base);
+        let state = lock(&self.state);
+        let last = state.spares.back().map(|s| s.header);
+        let end = last.or(state.live.back().map(|s| s.header)).map_or(0, |h| h.end());
+        let first = state.live.front().map(|s| s.header);
+        let base = first.or(state.spares.front().map(|s| s.header)).map_or(0, |h| h.base);
         // Invariant 1.
         (end, end - base)
     }
 
+    /// The number of live segments, and of spares.
     pub(crate) fn counts(&self) -> (usize, usize) {
-        let inner = lock(&self.inner);
-        (inner.live.len(), inner.spares.len())
+        let state = lock(&self.state);
+        (state.live.len(), state.spares.len())
     }
 
-    pub(crate) fn find(&self, lsn: u64) -> Found {
-        let inner = lock(&self.inner);
-        match inner.live.front() {
-            Some(first) if lsn < first.header.base => Found::Pruned(first.header.base),
-            _ => inner.position(lsn).map_or(Found::Beyond, |at| Found::In(inner.live[at].header)),
-        }
+    /// The live segment that holds `lsn`.
+    pub(crate) fn find(&self, lsn: u64) -> Result<SegmentHeader, Absent> {
+        let state = lock(&self.state);
+        state.locate(lsn).map(|at| state.live[at].header)
     }
 
-    /// The segment's handle for single reads, opened by `open` if none is kept.
+    /// The segment's handle for single reads. `open` opens it, unless it is open.
     pub(crate) fn reader(
         &self,
         base: u64,
         open: impl FnOnce() -> std::io::Result<Arc<dyn File>>,
     ) -> std::io::Result<Arc<dyn File>> {
-        let kept = |inner: &Inner| {
-            let (_, file) = inner.readers.iter().find(|(of, _)| *of == base)?;
+        let known = |state: &TableState| {
+            let (_, file) = state.readers.iter().find(|(of, _)| *of == base)?;
             Some(Arc::clone(file))
         };
-        if let Some(file) = kept(&lock(&self.inner)) {
+        if let Some(file) = known(&lock(&self.state)) {
             return Ok(file);
         }
         let file = open()?;
-        let mut inner = lock(&self.inner);
-        if let Some(file) = kept(&inner) {
+        let mut state = lock(&self.state);
+        if let Some(file) = known(&state) {
             return Ok(file);
         }
-        let mut left = None;
-        if inner.at(base).is_some() {
-            if inner.readers.len() == READERS {
-                left = inner.readers.pop_front();
+        let mut evicted = None;
+        if state.at(base).is_some() {
+            if state.readers.len() == READERS {
+                evicted = state.readers.pop_front();
             }
-            inner.readers.push_back((base, Arc::clone(&file)));
+            state.readers.push_back((base, Arc::clone(&file)));
         }
-        drop(inner);
-        // Closed with no lock held.
-        drop(left);
+        drop(state);
+        // The handle is closed without the lock.
+        drop(evicted);
         Ok(file)
     }
 
-    /// Where the groups of a segment end, found by `find` the first time in the segment after it.
-    /// `None` while that one holds nothing below `durable_end`: then this one ends there.
+    /// The end of a segment's groups. The first time, `find` finds it in the segment after.
+    ///
+    /// `None` while the segment after holds nothing below `durable_end`: the groups end there.
     pub(crate) fn used_end<E>(
         &self,
         base: u64,
@@ -202,48 +223,50 @@ impl SegmentTable {
         find: impl FnOnce(SegmentHeader) -> Result<u64, E>,
     ) -> Result<Option<u64>, E> {
         let next = {
-            let inner = lock(&self.inner);
-            let Some(at) = inner.position(base) else { return Ok(None) };
-            if let Some(end) = inner.live[at].used_end {
+            let state = lock(&self.state);
+            let Some(at) = state.position(base) else { return Ok(None) };
+            if let Some(end) = state.live[at].used_end {
                 return Ok(Some(end));
             }
-            match inner.live.get(at + 1) {
+            match state.live.get(at + 1) {
                 Some(next) if next.header.first_group() < durable_end => next.header,
                 _ => return Ok(None),
             }
         };
         let end = find(next)?;
-        if let Some(segment) = lock(&self.inner).at(base) {
+        if let Some(segment) = lock(&self.state).at(base) {
             segment.used_end = Some(end);
         }
         Ok(Some(end))
     }
 
-    /// Keeps the segment that holds `lsn`, and all above it, from being removed.
-    pub(crate) fn pin(self: &Arc<Self>, lsn: u64) -> Result<Pin, Found> {
-        self.place(lsn, true)
+    /// The segment that holds `lsn`. Pinned, it and every later segment stay until this is dropped.
+    pub(crate) fn segment(
+        self: &Arc<Self>,
+        lsn: u64,
+        pinning: Pinning,
+    ) -> Result<SegmentRef, Absent> {
+        let mut state = lock(&self.state);
+        let at = state.locate(lsn)?;
+        let header = state.live[at].header;
+        if pinning == Pinning::Unpinned {
+            return Ok(SegmentRef { header, _pin: None });
+        }
+        state.live[at].pins += 1;
+        state.pins += 1;
+        drop(state);
+        let pin = Pin { table: Arc::clone(self), base: header.base };
+        Ok(SegmentRef { header, _pin: Some(pin) })
     }
 
-    /// The same, but only `hold`ing it if asked to: else it may go at any time.
-    pub(crate) fn place(self: &Arc<Self>, lsn: u64, hold: bool) -> Result<Pin, Found> {
-        let mut inner = lock(&self.inner);
-        let found = match inner.live.front() {
-            Some(first) if lsn < first.header.base => Err(Found::Pruned(first.header.base)),
-            _ => inner.position(lsn).ok_or(Found::Beyond),
-        }?;
-        inner.live[found].pins += u32::from(hold);
-        inner.pins += u32::from(hold);
-        let header = inner.live[found].header;
-        drop(inner);
-        Ok(Pin { table: Arc::clone(self), header, holds: hold })
-    }
-
-    /// Replaces the live segments by what another process has made of them; what stays keeps its pins. A segment
-    /// that was not begun may have become another under the same name.
+    /// Replaces the live segments by those that another process has now. Segments that stay keep their
+    /// pins.
+    ///
+    /// A spare of the other process may have become another segment under the same name.
     pub(crate) fn replace(&self, segments: &[SegmentHeader]) {
-        let mut inner = lock(&self.inner);
-        let mut old = std::mem::take(&mut inner.live);
-        inner.pins = 0;
+        let mut state = lock(&self.state);
+        let mut old = std::mem::take(&mut state.live);
+        state.pins = 0;
         for &header in segments {
             while old.front().is_some_and(|live| live.header.base < header.base) {
                 old.pop_front();
@@ -252,62 +275,71 @@ impl SegmentTable {
                 Some(live) if live.header == header => old.pop_front(),
                 _ => None,
             };
-            let live = live.unwrap_or_else(|| Live::new(header, None));
-            inner.pins += live.pins;
-            inner.live.push_back(live);
+            let live = live.unwrap_or_else(|| LiveSegment::new(header, None));
+            state.pins += live.pins;
+            state.live.push_back(live);
         }
-        let Inner { live, readers, .. } = &mut *inner;
+        let TableState { live, readers, .. } = &mut *state;
         let first = live.front().map_or(u64::MAX, |live| live.header.base);
         readers.retain(|(base, _)| *base >= first);
     }
 
-    /// Shows the segments that the log has left, from the first that begins at or behind `from`, until one is refused. The
-    /// lock is held: `go_on` must be quick.
+    /// Calls `visit` with the sealed segments from the first one at or after `from`, until it returns
+    /// false. `visit` must be quick, as the table is locked.
     pub(crate) fn closed_from(
         &self,
         from: u64,
-        mut go_on: impl FnMut(&SegmentHeader, Option<Left>) -> bool,
+        mut visit: impl FnMut(&SegmentHeader, Option<SealTime>) -> bool,
     ) {
-        let inner = lock(&self.inner);
-        let closed = inner.live.len().saturating_sub(1);
-        let first = inner.live.partition_point(|segment| segment.header.base < from);
-        let mut segments = inner.live.range(first.min(closed)..closed);
-        while segments.next().is_some_and(|s| go_on(&s.header, s.left)) {}
+        let state = lock(&self.state);
+        let closed = state.live.len().saturating_sub(1);
+        let first = state.live.partition_point(|segment| segment.header.base < from);
+        let mut segments = state.live.range(first.min(closed)..closed);
+        while segments.next().is_some_and(|s| visit(&s.header, s.sealed)) {}
     }
 
     /// The base of the oldest pinned segment.
     pub(crate) fn oldest_pin(&self) -> Option<u64> {
-        let inner = self.peek()?;
-        if inner.pins == 0 {
+        let state = self.peek()?;
+        if state.pins == 0 {
             return None;
         }
-        inner.live.iter().find(|s| s.pins > 0).map(|s| s.header.base)
+        state.live.iter().find(|s| s.pins > 0).map(|s| s.header.base)
     }
 
-    /// Takes the oldest segment out, if it ends at or below `limit` and is not pinned.
+    /// Takes the oldest segment out of the table, if it ends at or below `limit` and is not pinned.
     pub(crate) fn take_oldest(&self, limit: u64) -> Option<SegmentHeader> {
-        let mut inner = lock(&self.inner);
-        let first = inner.live.front()?;
-        if inner.live.len() < 2 || first.pins > 0 || first.header.end() > limit {
+        let mut state = lock(&self.state);
+        let first = state.live.front()?;
+        if state.live.len() < 2 || first.pins > 0 || first.header.end() > limit {
             return None;
         }
-        let taken = inner.live.pop_front().map(|s| s.header);
-        let readers = taken.map(|header| inner.take_reader(header.base));
-        drop(inner);
+        let taken = state.live.pop_front().map(|s| s.header);
+        let readers = taken.map(|header| state.take_reader(header.base));
+        drop(state);
         drop(readers);
         taken
     }
-}
 
-impl SegmentTable {
-    /// Returns what [`SegmentTable::take_oldest`] took and could not be removed.
+    /// Returns a segment that [`SegmentTable::take_oldest`] took and whose file could not be removed.
     pub(crate) fn put_back(&self, header: SegmentHeader) {
-        lock(&self.inner).live.push_front(Live::new(header, Some(Left::Before(None))));
+        lock(&self.state)
+            .live
+            .push_front(LiveSegment::new(header, Some(SealTime::EarlierRun(None))));
     }
 }
 
-impl Inner {
-    /// In constant time when the segments are of one size.
+impl TableState {
+    fn locate(&self, lsn: u64) -> Result<usize, Absent> {
+        match self.live.front() {
+            Some(first) if lsn < first.header.base => {
+                Err(Absent::Pruned { oldest: first.header.base })
+            }
+            _ => self.position(lsn).ok_or(Absent::Beyond),
+        }
+    }
+
+    /// Index of the segment that holds `lsn`. Takes constant time if all segments have one size.
     fn position(&self, lsn: u64) -> Option<usize> {
         let first = self.live.front()?.header;
         let holds = |at: usize| {
@@ -321,7 +353,7 @@ impl Inner {
         holds(at).then_some(at)
     }
 
-    fn at(&mut self, base: u64) -> Option<&mut Live> {
+    fn at(&mut self, base: u64) -> Option<&mut LiveSegment> {
         self.position(base).map(|at| &mut self.live[at])
     }
 
@@ -331,29 +363,32 @@ impl Inner {
     }
 }
 
-impl Live {
-    fn new(header: SegmentHeader, left: Option<Left>) -> Self {
-        Live { header, pins: 0, used_end: None, left }
+impl LiveSegment {
+    fn new(header: SegmentHeader, sealed: Option<SealTime>) -> Self {
+        LiveSegment { header, pins: 0, used_end: None, sealed }
     }
 }
 
-/// A segment that is read. If it `holds`, retention leaves it alone while this lives.
+/// A segment that a reader is in.
 #[derive(Debug)]
-pub(crate) struct Pin {
-    table: Arc<SegmentTable>,
+pub(crate) struct SegmentRef {
     pub(crate) header: SegmentHeader,
-    holds: bool,
+    /// Retention waits while this is held.
+    _pin: Option<Pin>,
+}
+
+#[derive(Debug)]
+struct Pin {
+    table: Arc<SegmentTable>,
+    base: u64,
 }
 
 impl Drop for Pin {
     fn drop(&mut self) {
-        if !self.holds {
-            return;
-        }
-        let Some(mut inner) = self.table.peek() else { return };
-        if let Some(segment) = inner.at(self.header.base).filter(|s| s.pins > 0) {
+        let Some(mut state) = self.table.peek() else { return };
+        if let Some(segment) = state.at(self.base).filter(|s| s.pins > 0) {
             segment.pins -= 1;
-            inner.pins -= 1;
+            state.pins -= 1;
         }
     }
 }
@@ -385,32 +420,33 @@ mod tests {
     }
 
     #[test]
-    fn positions_are_found_among_equal_and_unequal_sizes() {
+    fn find_among_equal_and_unequal_sizes_returns_the_segment() {
         for sizes in [[1 << 20, 1 << 20, 1 << 20], [1 << 16, 1 << 20, 1 << 18]] {
             let t = table(&sizes);
             let mut base = 1 << 20;
             for size in sizes {
                 for lsn in [base, base + size / 2, base + size - 1] {
-                    assert_eq!(t.find(lsn), Found::In(header(base, size)));
+                    assert_eq!(t.find(lsn), Ok(header(base, size)));
                 }
                 base += size;
             }
-            assert_eq!(t.find(base), Found::Beyond);
-            assert_eq!(t.find((1 << 20) - 1), Found::Pruned(1 << 20));
+            assert_eq!(t.find(base), Err(Absent::Beyond));
+            assert_eq!(t.find((1 << 20) - 1), Err(Absent::Pruned { oldest: 1 << 20 }));
         }
     }
 
     #[test]
-    fn a_pinned_segment_and_the_active_one_stay() {
+    fn take_oldest_leaves_the_pinned_and_the_active_segment() {
         let t = table(&[4096, 4096, 4096]);
         let second = (1 << 20) + 4096;
-        let pin = t.pin(second + 5).unwrap();
+        let pin = t.segment(second + 5, Pinning::Pinned).unwrap();
         assert_eq!(t.take_oldest(u64::MAX).unwrap().base, 1 << 20);
         assert!(t.take_oldest(u64::MAX).is_none());
         drop(pin);
         assert!(t.take_oldest(second + 4095).is_none());
         assert_eq!(t.take_oldest(u64::MAX).unwrap().base, second);
         assert!(t.take_oldest(u64::MAX).is_none(), "the active segment");
-        assert!(matches!(t.pin(0), Err(Found::Pruned(_))));
+        let pruned = t.segment(0, Pinning::Pinned);
+        assert!(matches!(pruned, Err(Absent::Pruned { .. })));
     }
 }

@@ -410,7 +410,7 @@ impl IoLoop {
     /// Tells other processes, before anybody in this one is told: what was acknowledged is seen there.
     fn tell(&mut self, end: u64) {
         if let Some(file) = &mut self.setup.end_file
-            && !file.say(end, self.state.view.cuts.newest())
+            && !file.publish(end, self.state.view.cuts.newest())
         {
             tracing::warn!("the durable end can no longer be told to other processes");
             self.setup.end_file = None;

@@ -3,62 +3,68 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::Inner;
+use super::LogDirectory;
+use super::watch::DirectoryWatch;
 use crate::error::Result;
-use crate::read::{Reader, Record, RecordRef, Records};
+use crate::read::follow_cursor::FollowCursor;
+use crate::read::{Record, RecordRef, Records};
+use crate::segment::Pinning;
 use crate::sys::reentrancy;
 
-/// Looks at the end anew after this time, though nothing was heard of it.
+/// The follower reads the durable end at least this often.
 const LONGEST_WAIT: Duration = Duration::from_millis(500);
-/// Where nothing can be watched: pauses from the first to the longest, doubled while nothing comes.
+/// Without a watch: the pause between two reads of the end. It doubles while no record comes.
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
 /// Reads durable records and then waits for more, from
 /// [`ReadOnlyWal::follow`](super::ReadOnlyWal::follow).
 ///
-/// The kernel wakes it when the writer says that more is durable, or when anything in the directory changes if no
-/// writer says so. Beside that it looks twice a second, and ten times where the kernel watches nothing: no inotify
-/// instance is left, or the system is not Linux. The writer does not wait for it, and retention does not either:
-/// `Pruned` says that it was overtaken. After an error it has ended.
+/// The kernel wakes it when the writer reports a new durable end. If no writer reports, any change in
+/// the directory wakes it. It also reads the end twice a second, and ten times without inotify: where
+/// no instance is left, or the system is not Linux. Neither the writer nor its retention waits for it,
+/// and `Pruned` reports that retention has overtaken it. After an error it has ended.
 #[derive(Debug)]
 pub struct ReadOnlyFollow {
-    inner: Arc<Inner>,
-    reader: Reader,
-    bell: Option<Bell>,
-    /// Before the next look where nothing can be watched.
+    log: Arc<LogDirectory>,
+    cursor: FollowCursor,
+    /// `None` where the system cannot watch the directory.
+    watch: Option<DirectoryWatch>,
+    /// Without a watch: the pause before the next read of the end.
     pause: Duration,
-    over: bool,
+    failed: bool,
 }
 
 impl ReadOnlyFollow {
-    pub(super) fn new(inner: Arc<Inner>, from: u64, end: u64) -> Result<Self> {
-        let reader = Reader::live(Arc::clone(&inner.view), from, end)?;
-        let bell = Bell::new(&inner);
-        Ok(ReadOnlyFollow { inner, reader, bell, pause: FIRST_PAUSE, over: false })
+    pub(super) fn new(log: Arc<LogDirectory>, from: u64, end: u64) -> Result<Self> {
+        let cursor = FollowCursor::new(Arc::clone(&log.view), from, end, Pinning::Pinned)?;
+        let watch = DirectoryWatch::new(&log);
+        Ok(ReadOnlyFollow { log, cursor, watch, pause: FIRST_PAUSE, failed: false })
     }
 
-    /// The next record if one is durable already, in place. Does not wait, but reads from the device.
+    /// The next record in place, if one is durable already. Does not wait, but reads from the device.
     ///
     /// # Errors
     ///
-    /// `Pruned` if retention has removed what would come next, `Truncated` if records that were
-    /// delivered were cut since, `Corruption`, `Io`.
+    /// `Pruned` if retention has removed the next record, `Truncated` if delivered records were cut,
+    /// `Corruption`, `Io`.
     pub fn try_next(&mut self) -> Result<Option<RecordRef<'_>>> {
         if self.peek()? { self.peeked() } else { Ok(None) }
     }
 
-    /// The next record, in place, waiting until there is one. `None` only after an error.
+    /// The next record in place. Waits until there is one. `None` only after an error.
     ///
     /// # Errors
     ///
-    /// As [`ReadOnlyFollow::try_next`]; `WouldDeadlock` on a thread of a log in this process and `Reentrant`
-    /// inside [`Wal::append_with`](crate::Wal::append_with): that log may be the one that is followed.
+    /// As [`ReadOnlyFollow::try_next`]; `WouldDeadlock` on a thread of a log in this process, and
+    /// `Reentrant` inside [`Wal::append_with`](crate::Wal::append_with): the follower may read that log.
     pub fn next_ref(&mut self) -> Result<Option<RecordRef<'_>>> {
         if self.wait(None)? { self.peeked() } else { Ok(None) }
     }
 
-    /// The same, for a limited time: `None` also when no record became durable in it.
+    /// The next record in place. Waits for it, for `timeout` at most.
+    ///
+    /// `None`: no record became durable in time, or an error came before.
     ///
     /// # Errors
     ///
@@ -68,9 +74,10 @@ impl ReadOnlyFollow {
         if self.wait(until)? { self.peeked() } else { Ok(None) }
     }
 
-    /// The next records that lie in memory together, at least one, waiting until there is one: see
-    /// [`Follow::next_records`](crate::Follow::next_records). How far the log is durable is looked up once for all of
-    /// them. `None` only after an error.
+    /// The next records that lie in memory together, at least one. Waits until there is one.
+    ///
+    /// Reads the durable end once for all of them. `None` only after an error. See
+    /// [`Follow::next_records`](crate::Follow::next_records).
     ///
     /// # Errors
     ///
@@ -79,49 +86,50 @@ impl ReadOnlyFollow {
         if !self.wait(None)? {
             return Ok(None);
         }
-        let run = self.reader.next_run(0);
-        self.over = run.is_err();
-        run
+        let records = self.cursor.next_records(0);
+        self.failed = records.is_err();
+        records
     }
 
-    /// Bytes of the log from the record that was delivered last, or else from where it began, to the durable end as
-    /// it was seen last.
+    /// Bytes of the log from the record that was delivered last to the durable end that was read last.
+    ///
+    /// Before the first record it counts from where the follower began.
     #[must_use]
     pub fn lag(&self) -> u64 {
-        self.reader.end().saturating_sub(self.reader.reached())
+        self.cursor.end().saturating_sub(self.cursor.reached())
     }
 
-    /// What was found.
+    /// The record that [`ReadOnlyFollow::peek`] has found.
     fn peeked(&mut self) -> Result<Option<RecordRef<'_>>> {
-        let next = self.reader.next_below(0);
-        self.over = next.is_err();
+        let next = self.cursor.next_below(0);
+        self.failed = next.is_err();
         next
     }
 
     fn peek(&mut self) -> Result<bool> {
-        if self.over {
+        if self.failed {
             return Ok(false);
         }
-        let peeked = self.inner.refresh().and_then(|end| self.reader.peek_below(end));
-        self.over = peeked.is_err();
+        let peeked = self.log.refresh().and_then(|end| self.cursor.peek_below(end));
+        self.failed = peeked.is_err();
         peeked
     }
 
-    /// Whether there is a record: not if it is over, or the time is up.
+    /// Waits for a record. False: `until` has passed, or a read has failed.
     fn wait(&mut self, until: Option<Instant>) -> Result<bool> {
         reentrancy::check_may_wait()?;
         loop {
-            if self.over {
+            if self.failed {
                 return Ok(false);
             }
             if self.peek()? {
                 self.pause = FIRST_PAUSE;
                 return Ok(true);
             }
-            // Silenced first, looked second: what is told from here on rings again.
-            if let Some(bell) = &self.bell {
-                bell.arm(&self.inner);
-                bell.silence();
+            // The watch is cleared before this read, so every later change wakes the follower.
+            if let Some(watch) = &self.watch {
+                watch.arm(&self.log);
+                watch.clear();
                 if self.peek()? {
                     return Ok(true);
                 }
@@ -131,13 +139,13 @@ impl ReadOnlyFollow {
                 return Ok(false);
             }
             let left = left.unwrap_or(LONGEST_WAIT);
-            match &self.bell {
-                Some(bell) => bell.wait(left.min(LONGEST_WAIT)),
+            match &self.watch {
+                Some(watch) => watch.wait(left.min(LONGEST_WAIT)),
                 None => {
                     std::thread::sleep(left.min(self.pause));
                     self.pause = (self.pause * 2).min(LONGEST_PAUSE);
                     if self.pause == LONGEST_PAUSE {
-                        self.bell = Bell::new(&self.inner);
+                        self.watch = DirectoryWatch::new(&self.log);
                     }
                 }
             }
@@ -156,72 +164,4 @@ impl Iterator for ReadOnlyFollow {
             Err(e) => Some(Err(e)),
         }
     }
-}
-
-/// Rings when the writer has said something; while no writer says anything, when anything changes.
-#[cfg(linux_calls)]
-#[derive(Debug)]
-struct Bell {
-    inotify: nix::sys::inotify::Inotify,
-}
-
-#[cfg(linux_calls)]
-impl Bell {
-    /// `None`: there is no way to watch.
-    fn new(inner: &Inner) -> Option<Self> {
-        use nix::sys::inotify::{InitFlags, Inotify};
-        let flags = InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK;
-        let bell = Bell { inotify: Inotify::init(flags).ok()? };
-        bell.arm(inner).then_some(bell)
-    }
-
-    /// Watches what changes next as the directory is now. False: that cannot be watched.
-    fn arm(&self, inner: &Inner) -> bool {
-        use nix::sys::inotify::AddWatchFlags as Watch;
-        // A link that is removed is a change of the file: another has come in its place.
-        let file = inner.dir.reach_of(&inner.view.names.end());
-        let told = inner.is_told()
-            && self.inotify.add_watch(&file, Watch::IN_MODIFY | Watch::IN_ATTRIB).is_ok();
-        // While a writer tells, what it writes beside is no news.
-        let written = if told { Watch::empty() } else { Watch::IN_MODIFY };
-        let watched = Watch::IN_CREATE | Watch::IN_MOVED_TO | written;
-        self.inotify.add_watch(&inner.dir.reach_of("."), watched).is_ok()
-    }
-
-    fn silence(&self) {
-        while self.inotify.read_events().is_ok() {}
-    }
-
-    /// Until it rings, or for the time.
-    fn wait(&self, longest: Duration) {
-        use std::os::fd::AsFd;
-
-        use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-        let mut told = [PollFd::new(self.inotify.as_fd(), PollFlags::POLLIN)];
-        // Rounded up: a wait for less than a millisecond must not become none.
-        let millis = longest.as_millis() + 1;
-        let timeout = PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX);
-        // An interruption is as good as news: the caller looks.
-        let _ = poll(&mut told, timeout);
-    }
-}
-
-#[cfg(not(linux_calls))]
-#[derive(Debug)]
-struct Bell;
-
-#[cfg(not(linux_calls))]
-#[allow(clippy::unused_self)]
-impl Bell {
-    fn new(_: &Inner) -> Option<Self> {
-        None
-    }
-
-    fn arm(&self, _: &Inner) -> bool {
-        false
-    }
-
-    fn silence(&self) {}
-
-    fn wait(&self, _: Duration) {}
 }

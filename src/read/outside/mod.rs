@@ -1,21 +1,23 @@
 //! Reading a log that another process may be writing.
 //!
 //! Invariants:
-//! 1. Nothing is locked, made or changed.
-//! 2. What is read was durable: while there is a writer, it says how far (`end_file`), or the groups prove it; when
-//!    there is none, the end is where opening the log would find it.
-//! 3. A word beside the log is advice: it is held against the groups and against the locks of its writer. One that the groups
-//!    do not reach, of this boot and directory, is damage; any other is ignored.
-//! 4. An error is looked at twice: what retention has taken meanwhile is `Pruned` (`LogView::explain`), and a directory
-//!    that the writer was in the middle of changing is looked at again. Only what stays is reported.
-//! 5. A segment is known for good when something in it was durable before it was looked at: one that was only
-//!    prepared may be made anew, of another size, by the next writer.
+//! 1. A reader locks, creates and changes nothing.
+//! 2. A reader returns durable records only. A writer states the durable end in the end file, or the
+//!    groups prove it. Without a writer, the end is where opening the log would find it.
+//! 3. The end file is advice: a reader checks it against the groups and the writer's locks. If it is
+//!    of this boot and directory, and the groups do not reach it, that is damage. A reader ignores any
+//!    other end file that the groups do not reach.
+//! 4. A reader checks every error twice. If retention has removed the place, the error is `Pruned`
+//!    (`LogView::explain`). If the writer may be changing the directory, the reader reads it again.
+//!    Only an error that stays is reported.
+//! 5. A segment's header is final once something in the segment was durable before the header was
+//!    read. The next writer may create a spare again, with another size.
 
 mod follow;
-
 mod reader;
 mod snapshot;
 mod tip;
+mod watch;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -29,16 +31,18 @@ use crate::io::fs::OsDir;
 use crate::lsn::Lsn;
 use crate::read::{BackwardReader, Record, read_one};
 use crate::sys::sync::{Mutex, lock};
-use snapshot::Known;
+use snapshot::Snapshot;
 
-/// A log that is read while another process, or this one, may write it; or that nobody writes.
+/// A log that is only read, whether or not a process writes it.
 ///
-/// It takes no lock and changes nothing, so that it needs a directory and files that may be read and no more: any number
-/// of processes may read beside the one writer. Only durable records are seen; after a restart of the machine, until
-/// the log is opened by a writer again, those that it would find. Cheap to clone. A child of `fork()` must open it
-/// again: there everything gets `Forked`. What it has seen of the directory is
-/// brought up to date by each call. Calls read from the device, and wait for a directory that is being changed, for
-/// a second at most: not for the threads of an executor.
+/// It takes no lock and changes nothing, so permission to read the directory and its files is enough.
+/// Any number of processes may read beside the one writer. It returns durable records only. After a
+/// restart of the machine, until a writer opens the log, it returns the records that the writer would
+/// find. Each call reads how the directory has changed. Cheap to clone.
+///
+/// Calls block: they read from the device, and wait for at most a second while the writer changes the
+/// directory. Do not make them on the threads of an executor. After `fork()` every call in the child
+/// returns `Forked`: the child must open the log again.
 ///
 /// ```
 /// use ringwal::{Lsn, ReadOnlyWal, Wal};
@@ -55,26 +59,28 @@ use snapshot::Known;
 /// ```
 #[derive(Debug, Clone)]
 pub struct ReadOnlyWal {
-    inner: Arc<Inner>,
+    log: Arc<LogDirectory>,
 }
 
-struct Inner {
+/// A directory that another process may be changing, and what was read of it.
+struct LogDirectory {
     view: Arc<LogView>,
     #[cfg_attr(not(linux_calls), allow(dead_code, reason = "only watched with nix"))]
     dir: Arc<OsDir>,
-    known: Mutex<Known>,
+    snapshot: Mutex<Snapshot>,
 }
 
-/// Short: it is printed with every handle.
-impl std::fmt::Debug for Inner {
+/// Short, as every handle prints it.
+impl std::fmt::Debug for LogDirectory {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Inner").field("view", &self.view).finish_non_exhaustive()
+        f.debug_struct("LogDirectory").field("view", &self.view).finish_non_exhaustive()
     }
 }
 
 impl ReadOnlyWal {
-    /// Opens the log with the default prefix, `wal`. Reads the headers of all segments, and the groups of
-    /// the last one.
+    /// Opens the log with the default prefix, `wal`.
+    ///
+    /// Reads the headers of all segments, and the groups of the last one.
     ///
     /// # Errors
     ///
@@ -88,69 +94,75 @@ impl ReadOnlyWal {
     ///
     /// # Errors
     ///
-    /// `Options` for a prefix that makes no plain file name; otherwise as [`ReadOnlyWal::open`].
+    /// `Options` if the prefix does not make a plain file name; otherwise as [`ReadOnlyWal::open`].
     pub fn open_with_prefix(dir: impl AsRef<Path>, prefix: &str) -> Result<Self> {
         crate::options::validate_prefix(prefix)?;
         let path = dir.as_ref();
         let dir = OsDir::open(path).map_err(|e| Error::io("open directory", path, e))?;
         let dir = Arc::new(dir);
-        let (view, known) = snapshot::open(&dir, prefix)?;
-        Ok(ReadOnlyWal { inner: Arc::new(Inner { view, dir, known: Mutex::new(known) }) })
+        let (view, snapshot) = snapshot::open(&dir, prefix)?;
+        let log = LogDirectory { view, dir, snapshot: Mutex::new(snapshot) };
+        Ok(ReadOnlyWal { log: Arc::new(log) })
     }
 
-    /// The first position that was not durable at this moment. While the writer runs this is one read of
-    /// 64 bytes.
+    /// The first position that was not durable at this moment.
+    ///
+    /// While the writer runs, the call reads 64 bytes.
     ///
     /// # Errors
     ///
     /// As [`ReadOnlyWal::open`].
     pub fn durable_end(&self) -> Result<Lsn> {
-        self.inner.refresh().map(Lsn::new)
+        self.log.refresh().map(Lsn::new)
     }
 
-    /// The oldest position that is kept at this moment.
+    /// The oldest position that the log keeps at this moment.
     ///
     /// # Errors
     ///
     /// As [`ReadOnlyWal::open`].
     pub fn oldest_lsn(&self) -> Result<Lsn> {
-        self.inner.list()?;
-        Ok(Lsn::new(self.inner.view.table.oldest()))
+        self.log.list()?;
+        Ok(Lsn::new(self.log.view.table.oldest()))
     }
 
-    /// What the application calls the form of the records: see
-    /// [`WalBuilder::application_version`](crate::WalBuilder::application_version). 0 if it did not say. To be compared
-    /// by whoever reads values.
+    /// The application's version of its records, or 0 if it set none.
+    ///
+    /// An application that decodes records should compare it. See
+    /// [`WalBuilder::application_version`](crate::WalBuilder::application_version).
     #[must_use]
     pub fn application_version(&self) -> u32 {
-        snapshot::application_version(&lock(&self.inner.known))
+        snapshot::application_version(&lock(&self.log.snapshot))
     }
 
-    /// Reads from the first record at or after `from` to the end that is durable now. [`Lsn::ZERO`] is the
-    /// oldest record.
+    /// Reads from the first record at or after `from` to the end that is durable now.
+    ///
+    /// [`Lsn::ZERO`] is the oldest record.
     ///
     /// # Errors
     ///
     /// As [`ReadOnlyWal::open`].
     pub fn reader(&self, from: Lsn) -> Result<ReadOnlyReader> {
-        self.inner.list()?;
-        let end = self.inner.refresh()?;
-        Ok(ReadOnlyReader::new(Arc::clone(&self.inner), from.as_u64(), end))
+        self.log.list()?;
+        let end = self.log.refresh()?;
+        Ok(ReadOnlyReader::new(Arc::clone(&self.log), from.as_u64(), end))
     }
 
-    /// Reads durable records backwards, from the last one below `before` to the oldest that is kept when it
-    /// gets there. The writer's retention does not wait for it.
+    /// Reads durable records backwards, from the last record below `before`.
+    ///
+    /// It ends at the record that is the oldest when it gets there. The writer's retention does not wait
+    /// for it.
     ///
     /// # Errors
     ///
     /// As [`ReadOnlyWal::open`].
     pub fn reader_back(&self, before: Lsn) -> Result<BackwardReader> {
-        self.inner.list()?;
-        let before = before.as_u64().min(self.inner.refresh()?);
-        Ok(BackwardReader::new(Arc::clone(&self.inner.view), before))
+        self.log.list()?;
+        let before = before.as_u64().min(self.log.refresh()?);
+        Ok(BackwardReader::new(Arc::clone(&self.log.view), before))
     }
 
-    /// Calls `apply` with every durable record, oldest first, and returns how many there were.
+    /// Calls `apply` with every durable record, oldest first, and returns the number of records.
     ///
     /// # Errors
     ///
@@ -177,46 +189,47 @@ impl ReadOnlyWal {
     /// `Pruned` below the oldest, `NotDurable` at or above the durable end, `Truncated`, `NoRecord`,
     /// `Corruption`, `Io`.
     pub fn read(&self, lsn: Lsn) -> Result<Record> {
-        let end = self.inner.refresh()?;
+        let end = self.log.refresh()?;
         if lsn.as_u64() >= end {
             return Err(Error::NotDurable { lsn, durable_end: Lsn::new(end) });
         }
-        read_one(&self.inner.view, lsn.as_u64(), end)
+        read_one(&self.log.view, lsn.as_u64(), end)
     }
 
-    /// Reads from the first record at or after `from`, and then waits for more as the writer makes
-    /// them durable. It does not end when the writer closes the log: another may come.
+    /// Reads from the first record at or after `from`, and waits for records that become durable.
+    ///
+    /// It does not end when the writer closes the log: another writer may open it.
     ///
     /// # Errors
     ///
     /// `Pruned` below the oldest, `NotDurable` above the durable end; otherwise as
     /// [`ReadOnlyWal::open`].
     pub fn follow(&self, from: Lsn) -> Result<ReadOnlyFollow> {
-        self.inner.list()?;
-        let end = self.inner.refresh()?;
+        self.log.list()?;
+        let end = self.log.refresh()?;
         if from.as_u64() > end {
             return Err(Error::NotDurable { lsn: from, durable_end: Lsn::new(end) });
         }
-        ReadOnlyFollow::new(Arc::clone(&self.inner), from.as_u64(), end)
+        ReadOnlyFollow::new(Arc::clone(&self.log), from.as_u64(), end)
     }
 }
 
-impl Inner {
-    /// Looks how far the log is durable now.
+impl LogDirectory {
+    /// Reads the durable end.
     fn refresh(&self) -> Result<u64> {
         self.view.check_not_forked()?;
-        snapshot::refresh(&self.view, &mut lock(&self.known))
+        snapshot::refresh(&self.view, &mut lock(&self.snapshot))
     }
 
-    /// Whether a writer says how far the log is durable.
+    /// Whether a writer stated the durable end when it was read last.
     #[cfg(linux_calls)]
-    fn is_told(&self) -> bool {
-        snapshot::is_told(&lock(&self.known))
+    fn has_reporting_writer(&self) -> bool {
+        snapshot::has_reporting_writer(&lock(&self.snapshot))
     }
 
-    /// Looks which segments there are now.
+    /// Reads which segments the directory has.
     fn list(&self) -> Result<()> {
         self.view.check_not_forked()?;
-        snapshot::list(&self.view, &mut lock(&self.known))
+        snapshot::list(&self.view, &mut lock(&self.snapshot))
     }
 }

@@ -2,61 +2,71 @@
 
 use std::sync::Arc;
 
-use super::Inner;
+use super::LogDirectory;
 use crate::error::{Error, Result};
-use crate::read::{Reader, Record, RecordRef, Records};
+use crate::read::follow_cursor::FollowCursor;
+use crate::read::{Record, RecordRef, Records};
 
 /// Reads durable records in order, from [`ReadOnlyWal::reader`](super::ReadOnlyWal::reader).
 ///
-/// It ends at the end that was durable when it was made. The writer's retention does not wait for it:
-/// `Pruned` says that it was overtaken. After an error it ends.
+/// It ends at the end that was durable when it was created. The writer's retention does not wait for
+/// it, and `Pruned` reports that retention has overtaken it. After an error it ends.
 #[derive(Debug)]
 #[must_use = "a reader reads nothing until it is asked to"]
 pub struct ReadOnlyReader {
-    inner: Arc<Inner>,
-    reader: Reader,
+    log: Arc<LogDirectory>,
+    cursor: FollowCursor,
     end: u64,
-    /// Whatever is the oldest was asked for, and has not been found yet.
-    from_oldest: bool,
+    start: Start,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Start {
+    /// At whatever record is the oldest, which is still to be found.
+    Oldest,
+    /// Where the cursor is.
+    Found,
 }
 
 impl ReadOnlyReader {
-    pub(super) fn new(inner: Arc<Inner>, from: u64, end: u64) -> Self {
-        let reader = Reader::new(Arc::clone(&inner.view), from, end);
-        ReadOnlyReader { inner, reader, end, from_oldest: from == 0 }
+    pub(super) fn new(log: Arc<LogDirectory>, from: u64, end: u64) -> Self {
+        let cursor = FollowCursor::up_to(Arc::clone(&log.view), from, end);
+        let start = if from == 0 { Start::Oldest } else { Start::Found };
+        ReadOnlyReader { log, cursor, end, start }
     }
 
     /// The next record, in place. `None` at the end.
     ///
     /// # Errors
     ///
-    /// `Pruned` if retention has removed what would come next, `Corruption`, `Io`.
+    /// `Pruned` if retention has removed the next record, `Corruption`, `Io`.
     pub fn next_ref(&mut self) -> Result<Option<RecordRef<'_>>> {
         self.find_oldest()?;
-        self.reader.next_below(self.end)
+        self.cursor.next_below(self.end)
     }
 
-    /// The next records that lie in memory together, at least one: see
-    /// [`Reader::next_records`](crate::Reader::next_records). `None` at the end.
+    /// The next records that lie in memory together, at least one. `None` at the end.
+    ///
+    /// See [`Reader::next_records`](crate::Reader::next_records).
     ///
     /// # Errors
     ///
     /// As [`ReadOnlyReader::next_ref`].
     pub fn next_records(&mut self) -> Result<Option<Records<'_>>> {
         self.find_oldest()?;
-        self.reader.next_run(self.end)
+        self.cursor.next_records(self.end)
     }
 
-    /// Retention may remove what was the oldest when it was looked for.
+    /// Begins again while retention removes the oldest segment before the cursor has opened it.
     fn find_oldest(&mut self) -> Result<()> {
-        while self.from_oldest {
-            match self.reader.peek_below(self.end) {
+        while self.start == Start::Oldest {
+            match self.cursor.peek_below(self.end) {
                 Err(Error::Pruned { .. }) => {
-                    self.inner.list()?;
-                    self.reader = Reader::new(Arc::clone(&self.inner.view), 0, self.end);
+                    self.log.list()?;
+                    self.cursor = FollowCursor::up_to(Arc::clone(&self.log.view), 0, self.end);
                 }
                 peeked => {
-                    self.from_oldest = false;
+                    self.start = Start::Found;
                     peeked?;
                 }
             }

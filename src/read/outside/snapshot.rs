@@ -1,56 +1,64 @@
-//! What a process that only reads knows of the directory, and how it is brought up to date.
+//! The snapshot that a reading process has of the directory, and how it is brought up to date.
 //!
-//! Three states are told apart at each look (`end_file`):
+//! The log is in one of three states (`segment/end_file.rs`):
 //!
-//! 1. A writer says now how far the log is durable. Its word is held against the groups once, and against the list of
-//!    segments; where they do not reach it, they were lost.
-//! 2. There is no writer: the end is where opening would find it. A word of the last writer, of this boot and directory,
-//!    that lies above it is damage; one below it is stale. The result is kept until a group comes.
-//! 3. Neither is known: only what the durable marks of the groups prove.
+//! 1. A writer states the durable end. Its statement is checked against the groups once, and against
+//!    the list of segments each time. If these do not reach it, records were lost.
+//! 2. There is no writer: the end is where opening would find it. A statement of the last writer, of
+//!    this boot and directory, is damage if it lies above that end, and stale if it lies below. The
+//!    end is kept until a group follows.
+//! 3. Neither is snapshot: the end is what the groups' durable marks prove.
 //!
-//! The end that is reported never goes back.
+//! The end that is reported never decreases.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::tip::{News, Tip};
+use super::tip::{Tip, TipBasis, TipChange};
 use crate::engine::log_view::LogView;
 use crate::engine::recover::{ENDS_EARLY, check_end, check_position, load_cuts};
 use crate::error::{Error, Result};
 use crate::format::{SegmentHeader, StatedEnd};
 use crate::io::fs::{Access, Dir, OsDir};
-use crate::lsn::Lsn;
 use crate::positions::furthest_position;
 use crate::recovery::{MISSING, Scan, Walker, find_end, is_gone, read_header, scan, states_oldest};
 use crate::segment::cuts::Cuts;
-use crate::segment::end_file::{EndReader, Writer, is_written};
+use crate::segment::end_file::{EndFileOrigin, EndFileReader, WriterStatus, is_written};
 use crate::segment::recent::RecentGroups;
 use crate::segment::{Names, SegmentTable};
 
-/// A directory that changes while it is looked at is looked at again, so often and after such pauses.
-const LOOKS: u32 = 60;
-const PAUSE: Duration = Duration::from_millis(1);
+/// Tries at reading a directory that the writer changes meanwhile.
+const TRIES: u32 = 60;
+/// The pause between two tries. It doubles up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
-/// Words that are asked for until the list of segments has caught up with one.
-const WORDS: u32 = 5;
+/// Reads of the end file until the list of segments has caught up with it.
+const END_READS: u32 = 5;
 
+/// What a reading process knows of a log's directory.
 #[derive(Debug)]
-pub(super) struct Known {
+pub(super) struct Snapshot {
     segments: Vec<SegmentHeader>,
-    /// Files with positions.
+    /// Names of the files that hold positions.
     positions: Vec<String>,
     end: u64,
-    /// What was durable before the segments were listed.
-    begun: u64,
-    end_file: EndReader,
+    /// The durable end before the segments were listed.
+    listed_end: u64,
+    end_file: EndFileReader,
     newest_cut: u64,
-    /// A word was found true once: the directory is the one that its writer writes.
-    believed: bool,
-    /// The chain's end, while no writer's word tells it.
+    end_file_check: EndFileCheck,
+    /// The chain's end, while no writer states the durable end.
     tip: Option<Tip>,
 }
 
-pub(super) fn open(dir: &Arc<OsDir>, prefix: &str) -> Result<(Arc<LogView>, Known)> {
+/// Whether the groups have confirmed an end file: its writer writes this directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum EndFileCheck {
+    Pending,
+    Confirmed,
+}
+
+pub(super) fn open(dir: &Arc<OsDir>, prefix: &str) -> Result<(Arc<LogView>, Snapshot)> {
     let names = Names::new(prefix);
     let table = SegmentTable::new([], []);
     let state: Arc<dyn Dir> = Arc::<OsDir>::clone(dir);
@@ -59,18 +67,18 @@ pub(super) fn open(dir: &Arc<OsDir>, prefix: &str) -> Result<(Arc<LogView>, Know
     if view.oldest_there().map_err(|e| Error::io("list", dir.path(), e))?.is_none() {
         return Err(no_log(&view));
     }
-    let mut known = Known {
+    let mut snapshot = Snapshot {
         segments: Vec::new(),
         positions: Vec::new(),
         end: 0,
-        begun: 0,
-        end_file: EndReader::default(),
+        listed_end: 0,
+        end_file: EndFileReader::default(),
         newest_cut: 0,
-        believed: false,
+        end_file_check: EndFileCheck::Pending,
         tip: None,
     };
-    settled(|| look(&view, &mut known, true))?;
-    Ok((view, known))
+    retry(|| update(&view, &mut snapshot, Listing::Stale))?;
+    Ok((view, snapshot))
 }
 
 fn no_log(view: &LogView) -> Error {
@@ -78,225 +86,260 @@ fn no_log(view: &LogView) -> Error {
     Error::io("read", view.dir.path_of(""), none)
 }
 
-pub(super) fn application_version(known: &Known) -> u32 {
-    known.segments.first().map_or(0, |segment| segment.app_version)
+pub(super) fn application_version(snapshot: &Snapshot) -> u32 {
+    snapshot.segments.first().map_or(0, |segment| segment.app_version)
 }
 
-/// Whether a writer said how far the log is durable when that was asked last.
+/// Whether a writer stated the durable end when it was read last.
 #[cfg(linux_calls)]
-pub(super) fn is_told(known: &Known) -> bool {
-    known.tip.is_none()
+pub(super) fn has_reporting_writer(snapshot: &Snapshot) -> bool {
+    snapshot.tip.is_none()
 }
 
-/// Which segments there are now.
-pub(super) fn list(view: &LogView, known: &mut Known) -> Result<()> {
-    settled(|| list_once(view, known))
+/// Reads which segments the directory has.
+pub(super) fn list(view: &LogView, snapshot: &mut Snapshot) -> Result<()> {
+    retry(|| list_once(view, snapshot))
 }
 
-fn list_once(view: &LogView, known: &mut Known) -> Result<()> {
-    let Scan { segments, positions, .. } = scan(&*view.dir, &view.names, known.begun())?;
+fn list_once(view: &LogView, snapshot: &mut Snapshot) -> Result<()> {
+    let Scan { segments, positions, .. } =
+        scan(&*view.dir, &view.names, snapshot.final_segments())?;
     let Some(first) = segments.first() else { return Err(no_log(view)) };
-    // What the look at the end does not ask again.
-    if let Some(before) = known.segments.first()
-        && known.end > 0
+    // Reading the durable end does not check the front of the log again.
+    if let Some(before) = snapshot.segments.first()
+        && snapshot.end > 0
         && first.base > before.base
         && !states_oldest(&*view.dir, &view.names, first.base)?
     {
-        return Err(corruption(view, before, before.base, MISSING));
+        return Err(view.names.corruption(before.base, before.base, MISSING));
     }
     view.table.replace(&segments);
     view.cuts.forget_below(first.base);
-    known.segments = segments;
-    known.positions = positions;
+    snapshot.segments = segments;
+    snapshot.positions = positions;
     Ok(())
 }
 
-/// How far the log is durable now.
-pub(super) fn refresh(view: &LogView, known: &mut Known) -> Result<u64> {
-    let mut again = false;
-    settled(|| look(view, known, std::mem::replace(&mut again, true)))
+/// Reads the durable end.
+pub(super) fn refresh(view: &LogView, snapshot: &mut Snapshot) -> Result<u64> {
+    let mut listing = Listing::Current;
+    retry(|| update(view, snapshot, std::mem::replace(&mut listing, Listing::Stale)))
 }
 
-/// `anew`: what is known of the segments may not be so any more.
-fn look(view: &LogView, known: &mut Known, anew: bool) -> Result<u64> {
-    let mut list = anew;
-    for _ in 0..WORDS {
-        let writer = known.end_file.ask(&*view.dir, &view.names);
-        if list {
-            if let Writer::Tells { said, .. } = writer
-                && known.segments.first().is_none_or(|s| s.log_id == said.log_id)
-            {
-                known.begun = known.begun.max(said.durable_end);
-            }
-            list_once(view, known)?;
-            list = false;
-            if let Writer::Tells { said, .. } = writer {
-                if known.segments.first().is_none_or(|s| s.log_id != said.log_id) {
-                    known.begun = known.end;
-                }
-                // A word from before the list says nothing of what retention took until then.
+/// Whether the list of segments may differ from the directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Listing {
+    Current,
+    Stale,
+}
+
+fn update(view: &LogView, snapshot: &mut Snapshot, mut listing: Listing) -> Result<u64> {
+    for _ in 0..END_READS {
+        let writer = snapshot.end_file.read(&*view.dir, &view.names);
+        if listing == Listing::Stale {
+            list_beside(view, snapshot, &writer)?;
+            listing = Listing::Current;
+            if matches!(writer, WriterStatus::Reporting { .. }) {
+                // The statement is older than the list, so retention may have removed its segment.
                 continue;
             }
         }
-        let of_this_log = |said: &StatedEnd| {
-            known.segments.first().is_some_and(|segment| segment.log_id == said.log_id)
+        let of_this_log = |stated: &StatedEnd| {
+            snapshot.segments.first().is_some_and(|segment| segment.log_id == stated.log_id)
         };
         let done = match writer {
-            Writer::Tells { said, own } if of_this_log(&said) => {
-                match follow_word(view, known, &said, own)? {
-                    Word::Followed => true,
-                    Word::Beyond => {
-                        list = true;
+            WriterStatus::Reporting { stated, origin } if of_this_log(&stated) => {
+                match follow_end_file(view, snapshot, &stated, origin)? {
+                    EndFileVerdict::Followed => true,
+                    EndFileVerdict::Beyond => {
+                        listing = Listing::Stale;
                         false
                     }
-                    Word::Elsewhere => by_marks(view, known, None)?,
+                    EndFileVerdict::Elsewhere => {
+                        find_end_by_marks(view, snapshot, None)?;
+                        true
+                    }
                 }
             }
-            Writer::Tells { .. } => by_marks(view, known, None)?,
-            Writer::Silent(said) => {
-                let said = said.filter(of_this_log);
-                by_marks(view, known, said)?
+            WriterStatus::Reporting { .. } => {
+                find_end_by_marks(view, snapshot, None)?;
+                true
             }
-            Writer::Gone(said) => {
-                let said = said.filter(of_this_log);
-                by_judging(view, known, said)?
+            WriterStatus::Silent(stated) => {
+                let stated = stated.filter(of_this_log);
+                find_end_by_marks(view, snapshot, stated)?;
+                true
+            }
+            WriterStatus::Absent(stated) => {
+                let stated = stated.filter(of_this_log);
+                find_end_by_recovery(view, snapshot, stated)?
             }
         };
         if done {
-            return Ok(known.end);
+            return Ok(snapshot.end);
         }
     }
-    // The word stays beyond what is there. Opening may know better what is missing.
-    find_end(&*view.dir, &view.names, &known.segments)?;
-    let last = known.segments.last().copied();
-    Err(last.map_or_else(|| no_log(view), |last| missing_after(view, &last)))
+    // The stated end stays beyond the segments. Finding the end may show what is missing.
+    find_end(&*view.dir, &view.names, &snapshot.segments)?;
+    let last = snapshot.segments.last().map(SegmentHeader::end);
+    Err(last.map_or_else(|| no_log(view), |end| view.names.corruption(end, end, MISSING)))
 }
 
-/// What a writer's word came to.
-enum Word {
+/// Lists the segments after the end file was read: what that states was durable before the list.
+fn list_beside(view: &LogView, snapshot: &mut Snapshot, writer: &WriterStatus) -> Result<()> {
+    let WriterStatus::Reporting { stated, .. } = writer else { return list_once(view, snapshot) };
+    let is_foreign =
+        |snapshot: &Snapshot| snapshot.segments.first().is_none_or(|s| s.log_id != stated.log_id);
+    if snapshot.segments.is_empty() || !is_foreign(snapshot) {
+        snapshot.listed_end = snapshot.listed_end.max(stated.durable_end);
+    }
+    list_once(view, snapshot)?;
+    if is_foreign(snapshot) {
+        snapshot.listed_end = snapshot.end;
+    }
+    Ok(())
+}
+
+/// How a statement in the end file compares with the directory.
+enum EndFileVerdict {
     Followed,
     /// It lies beyond the segments that can be found.
     Beyond,
-    /// The groups here do not reach it, and need not: it is said of another directory.
+    /// The groups do not reach it, and need not: it is about another directory.
     Elsewhere,
 }
 
-fn follow_word(view: &LogView, known: &mut Known, said: &StatedEnd, own: bool) -> Result<Word> {
-    if said.durable_end > known.end || !known.believed {
-        if !extend(view, known, said.durable_end)? {
-            return Ok(if own { Word::Beyond } else { Word::Elsewhere });
+fn follow_end_file(
+    view: &LogView,
+    snapshot: &mut Snapshot,
+    stated: &StatedEnd,
+    origin: EndFileOrigin,
+) -> Result<EndFileVerdict> {
+    let is_own = origin == EndFileOrigin::ThisDirectory;
+    if stated.durable_end > snapshot.end || snapshot.end_file_check == EndFileCheck::Pending {
+        if !extend(view, snapshot, stated.durable_end)? {
+            return Ok(if is_own { EndFileVerdict::Beyond } else { EndFileVerdict::Elsewhere });
         }
-        if !known.believed {
-            match reaches(view, &known.segments, said.durable_end)? {
-                Ok(oldest) => check_front(view, known, oldest)?,
-                Err((segment, at)) if own => {
-                    return Err(corruption(view, &segment, at, ENDS_EARLY));
+        if snapshot.end_file_check == EndFileCheck::Pending {
+            match check_reach(view, &snapshot.segments, stated.durable_end)? {
+                Ok(oldest) => check_front(view, snapshot, oldest)?,
+                Err((segment, at)) if is_own => {
+                    return Err(view.names.corruption(segment.base, at, ENDS_EARLY));
                 }
-                Err(_) => return Ok(Word::Elsewhere),
+                Err(_) => return Ok(EndFileVerdict::Elsewhere),
             }
-            known.believed = true;
+            snapshot.end_file_check = EndFileCheck::Confirmed;
         }
-        advance(view, known, said.durable_end, said.newest_cut)?;
+        advance(view, snapshot, stated.durable_end, stated.newest_cut)?;
     }
-    known.tip = None;
-    Ok(Word::Followed)
+    snapshot.tip = None;
+    Ok(EndFileVerdict::Followed)
 }
 
-/// The groups state that nothing below `oldest` is kept: what is not there above it was lost.
-fn check_front(view: &LogView, known: &Known, oldest: u64) -> Result<()> {
-    match known.segments.first() {
-        Some(first) if first.base > oldest => {
-            let (segment, lsn) = (view.names.segment(oldest), Lsn::new(oldest));
-            Err(Error::Corruption { segment, offset: 0, lsn, reason: MISSING })
-        }
+/// Checks that no segment at or above `oldest`, the oldest that the groups state, is missing.
+fn check_front(view: &LogView, snapshot: &Snapshot, oldest: u64) -> Result<()> {
+    match snapshot.segments.first() {
+        Some(first) if first.base > oldest => Err(view.names.corruption(oldest, oldest, MISSING)),
         _ => Ok(()),
     }
 }
 
-/// What the groups themselves prove, while nobody says more. False: to be looked at again.
-fn by_marks(view: &LogView, known: &mut Known, said: Option<StatedEnd>) -> Result<bool> {
-    let mut tip = match known.tip.take() {
+/// Finds the end that the groups' durable marks prove.
+fn find_end_by_marks(
+    view: &LogView,
+    snapshot: &mut Snapshot,
+    stated: Option<StatedEnd>,
+) -> Result<()> {
+    let mut tip = match snapshot.tip.take() {
         Some(mut tip) => match tip.advance(view)? {
-            News::Lost => find_tip(view, known)?,
-            News::Nothing | News::Groups => tip,
+            TipChange::Lost => find_tip(view, snapshot)?,
+            TipChange::Unchanged | TipChange::Extended => tip,
         },
-        None => find_tip(view, known)?,
+        None => find_tip(view, snapshot)?,
     };
-    tip.judged = false;
-    let first = known.segments.first().map_or(0, SegmentHeader::first_group);
+    tip.basis = TipBasis::DurableMarks;
+    let first = snapshot.segments.first().map_or(0, SegmentHeader::first_group);
     let mut end = tip.mark().max(first);
-    if let Some(said) = said
-        && said.durable_end <= tip.end()
-        && said.durable_end > end
+    if let Some(stated) = stated
+        && stated.durable_end <= tip.end()
+        && stated.durable_end > end
     {
-        // It was true on this boot, and so it is if the groups reach it.
-        if !known.believed && extend(view, known, said.durable_end)? {
-            known.believed = reaches(view, &known.segments, said.durable_end)?.is_ok();
+        // The statement was true on this boot. It still is, if the groups reach it.
+        if snapshot.end_file_check == EndFileCheck::Pending
+            && extend(view, snapshot, stated.durable_end)?
+            && check_reach(view, &snapshot.segments, stated.durable_end)?.is_ok()
+        {
+            snapshot.end_file_check = EndFileCheck::Confirmed;
         }
-        if known.believed {
-            end = said.durable_end;
+        if snapshot.end_file_check == EndFileCheck::Confirmed {
+            end = stated.durable_end;
         }
     }
     let last_cut = tip.last_cut();
-    known.tip = Some(tip);
-    if !extend(view, known, end)? {
-        list_once(view, known)?;
-        known.begun = known.begun.max(end);
+    snapshot.tip = Some(tip);
+    if !extend(view, snapshot, end)? {
+        list_once(view, snapshot)?;
+        snapshot.listed_end = snapshot.listed_end.max(end);
     }
-    advance(view, known, end, last_cut)?;
-    Ok(true)
+    advance(view, snapshot, end, last_cut)
 }
 
-fn find_tip(view: &LogView, known: &mut Known) -> Result<Tip> {
-    list_once(view, known)?;
-    let judged = find_end(&*view.dir, &view.names, &known.segments)?;
-    Tip::new(view, known.segments[judged.active], &judged, false)
+fn find_tip(view: &LogView, snapshot: &mut Snapshot) -> Result<Tip> {
+    list_once(view, snapshot)?;
+    let judged = find_end(&*view.dir, &view.names, &snapshot.segments)?;
+    Tip::new(view, snapshot.segments[judged.active], &judged, TipBasis::DurableMarks)
 }
 
-/// Where opening the log would find its end. False: somebody came meanwhile, who may have written.
-fn by_judging(view: &LogView, known: &mut Known, said: Option<StatedEnd>) -> Result<bool> {
-    let proven = said.map_or(0, |said| said.durable_end).max(known.end);
-    if let Some(tip) = &mut known.tip
-        && tip.judged
+/// Finds the end as opening the log would. False: a writer came meanwhile, and may have written.
+fn find_end_by_recovery(
+    view: &LogView,
+    snapshot: &mut Snapshot,
+    stated: Option<StatedEnd>,
+) -> Result<bool> {
+    let proven = stated.map_or(0, |stated| stated.durable_end).max(snapshot.end);
+    if let Some(tip) = &mut snapshot.tip
+        && tip.basis == TipBasis::Recovery
         && tip.end() >= proven
-        && tip.advance(view)? == News::Nothing
+        && tip.advance(view)? == TipChange::Unchanged
     {
         return Ok(true);
     }
-    known.tip = None;
-    // First the positions: what is stored meanwhile may lie behind the end that is found.
-    let id = known.segments.first().map(|header| header.log_id).unwrap_or_default();
-    let furthest = furthest_position(&*view.dir, &known.positions, &id);
-    list_once(view, known)?;
-    let judged = find_end(&*view.dir, &view.names, &known.segments)?;
+    snapshot.tip = None;
+    // Before the end: a position that is stored later may lie above the end that is found.
+    let id = snapshot.segments.first().map(|header| header.log_id).unwrap_or_default();
+    let furthest = furthest_position(&*view.dir, &snapshot.positions, &id);
+    list_once(view, snapshot)?;
+    let judged = find_end(&*view.dir, &view.names, &snapshot.segments)?;
     check_position(&judged, furthest)?;
-    check_end(&judged, &view.names, &known.segments, proven)?;
-    let tip = Tip::new(view, known.segments[judged.active], &judged, true)?;
+    check_end(&judged, &view.names, &snapshot.segments, proven)?;
+    let tip = Tip::new(view, snapshot.segments[judged.active], &judged, TipBasis::Recovery)?;
     if is_written(&*view.dir, &view.names) != Some(false) {
         return Ok(false);
     }
-    known.tip = Some(tip);
-    known.begun = known.begun.max(judged.end);
-    advance(view, known, judged.end, judged.link.last_cut)?;
+    snapshot.tip = Some(tip);
+    snapshot.listed_end = snapshot.listed_end.max(judged.end);
+    advance(view, snapshot, judged.end, judged.link.last_cut)?;
     Ok(true)
 }
 
-/// Reads the headers of the segments up to `end`, which is durable: those that were not begun when they were read may have
-/// been made anew. Their names follow from those before them. False: they cannot be found so.
-fn extend(view: &LogView, known: &mut Known, end: u64) -> Result<bool> {
-    let mut at = known.begun().len();
+/// Reads the headers of the segments up to `end`, which is durable. False: one is missing.
+///
+/// A writer may have created again a segment that held nothing durable when it was listed. The name
+/// of each segment follows from the one before.
+fn extend(view: &LogView, snapshot: &mut Snapshot, end: u64) -> Result<bool> {
+    let mut at = snapshot.final_segments().len();
     if at == 0 {
         return Ok(false);
     }
     let mut changed = false;
-    while known.segments[at - 1].end() < end {
-        let before = known.segments[at - 1];
+    while snapshot.segments[at - 1].end() < end {
+        let before = snapshot.segments[at - 1];
         let base = before.end();
         match read_header(&*view.dir, &view.names.segment(base)) {
             Ok(Ok(header)) if header.base == base && header.log_id == before.log_id => {
-                if known.segments.get(at) != Some(&header) {
-                    known.segments.truncate(at);
-                    known.segments.push(header);
+                if snapshot.segments.get(at) != Some(&header) {
+                    snapshot.segments.truncate(at);
+                    snapshot.segments.push(header);
                     changed = true;
                 }
                 at += 1;
@@ -307,53 +350,51 @@ fn extend(view: &LogView, known: &mut Known, end: u64) -> Result<bool> {
         }
     }
     if changed {
-        view.table.replace(&known.segments);
+        view.table.replace(&snapshot.segments);
     }
-    known.begun = known.begun.max(end);
+    snapshot.listed_end = snapshot.listed_end.max(end);
     Ok(true)
 }
 
-/// Cuts first: who reads below the end knows of every cut below it.
-fn advance(view: &LogView, known: &mut Known, end: u64, last_cut: u64) -> Result<()> {
-    if last_cut > known.newest_cut {
-        let (dir, segments) = (&*view.dir, &known.segments);
+/// Raises the end. The cuts below it come first, so a reader below the end knows of all of them.
+fn advance(view: &LogView, snapshot: &mut Snapshot, end: u64, last_cut: u64) -> Result<()> {
+    if last_cut > snapshot.newest_cut {
+        let (dir, segments) = (&*view.dir, &snapshot.segments);
         // One at or above the end is not durable yet.
-        for cut in load_cuts(dir, &view.names, segments, last_cut, known.newest_cut)? {
+        for cut in load_cuts(dir, &view.names, segments, last_cut, snapshot.newest_cut)? {
             if cut.to < end {
                 view.cuts.add(cut);
-                known.newest_cut = cut.to;
+                snapshot.newest_cut = cut.to;
             }
         }
     }
-    known.end = known.end.max(end);
+    snapshot.end = snapshot.end.max(end);
     Ok(())
 }
 
-impl Known {
-    /// The segments in which something was durable when their headers were read: these do not change any more.
-    fn begun(&self) -> &[SegmentHeader] {
-        let begun = self.segments.partition_point(|header| header.first_group() < self.begun);
-        &self.segments[..begun]
+impl Snapshot {
+    /// The segments that held something durable when their headers were read: these are final.
+    fn final_segments(&self) -> &[SegmentHeader] {
+        let is_final = |header: &SegmentHeader| header.first_group() < self.listed_end;
+        &self.segments[..self.segments.partition_point(is_final)]
     }
 }
 
-/// Whether the groups of the segment that `end` lies in lead to it: then what the last of them says is the
-/// oldest that retention keeps. If not, where they end.
-fn reaches(
+/// Whether the groups of the segment of `end` reach it.
+///
+/// If they do, returns the oldest position that the last of them states, and otherwise where they end.
+fn check_reach(
     view: &LogView,
     segments: &[SegmentHeader],
     end: u64,
 ) -> Result<std::result::Result<u64, (SegmentHeader, u64)>> {
     let at = segments.partition_point(|header| header.end() < end);
     let Some(header) = segments.get(at).or(segments.last()) else { return Err(no_log(view)) };
-    let name = view.names.segment(header.base);
-    let io = |op, e| Error::io(op, view.dir.path_of(&name), e);
-    let file = view.dir.open(&name, Access::Read).map_err(|e| io("open", e))?;
-    let mut walker = Walker::new(file, *header);
+    let mut walker = Walker::new(view.open_segment(header.base, Access::Read)?, *header);
     let (mut lsn, mut link) = (header.first_group(), None);
     let mut oldest = None;
     while lsn < end {
-        match walker.group(lsn).map_err(|e| io("read", e))? {
+        match walker.group(lsn).map_err(|e| view.segment_error("read", header.base, e))? {
             Ok(group) if link.is_none_or(|link| group.follows(&link)) => {
                 lsn = group.padded_end(header.block);
                 link = Some(group.link());
@@ -365,31 +406,17 @@ fn reaches(
     Ok(oldest.filter(|_| lsn == end).ok_or((*header, lsn)))
 }
 
-fn missing_after(view: &LogView, last: &SegmentHeader) -> Error {
-    let (segment, lsn) = (view.names.segment(last.end()), Lsn::new(last.end()));
-    Error::Corruption { segment, offset: 0, lsn, reason: MISSING }
-}
-
-fn corruption(view: &LogView, header: &SegmentHeader, lsn: u64, reason: &'static str) -> Error {
-    Error::Corruption {
-        segment: view.names.segment(header.base),
-        offset: lsn.saturating_sub(header.base),
-        lsn: Lsn::new(lsn),
-        reason,
-    }
-}
-
-/// Makes `look` again while it fails in a way that a change meanwhile may explain.
-fn settled<T>(mut look: impl FnMut() -> Result<T>) -> Result<T> {
-    let mut pause = PAUSE;
-    for _ in 1..LOOKS {
-        match look() {
+/// Calls `read` again while it fails in a way that a change of the directory may explain.
+fn retry<T>(mut read: impl FnMut() -> Result<T>) -> Result<T> {
+    let mut pause = FIRST_PAUSE;
+    for _ in 1..TRIES {
+        match read() {
             Err(Error::Corruption { .. }) => {}
             Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
-            settled => return settled,
+            other => return other,
         }
         std::thread::sleep(pause);
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
-    look()
+    read()
 }

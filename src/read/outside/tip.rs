@@ -1,7 +1,8 @@
-//! The end of the chain of groups, as a reader has found it without a writer's word, and what has come to it since.
+//! The tip: the end of the chain of groups, as a reader finds it without the end file.
 //!
-//! 1. A look costs the last group's header and the place of the next one, however long the log is.
-//! 2. If the last group is not there any more, a writer has begun anew before it: the tip says nothing.
+//! 1. Advancing the tip reads the last group's header and the place of the next group, however long
+//!    the log is.
+//! 2. If the last group is gone, a writer has begun a new chain before it: the tip is lost.
 //! 3. A group's durable mark is true whether or not the group itself is durable.
 
 use std::sync::Arc;
@@ -17,20 +18,28 @@ pub(super) struct Tip {
     file: Arc<dyn File>,
     walker: Walker,
     link: Link,
-    /// Where the next group goes, if it still fits in the segment.
+    /// Address of the next group, if the segment has room for it.
     end: u64,
     /// The highest durable mark.
     mark: u64,
-    /// What lies below the end was found while there was no writer: as opening would find it.
-    pub(super) judged: bool,
+    pub(super) basis: TipBasis,
 }
 
-/// What has come since the last look.
+/// What proves the groups below a tip.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum News {
-    Nothing,
-    Groups,
-    /// The tip is no part of the log any more.
+pub(super) enum TipBasis {
+    /// The log had no writer, and opening it would find the same end.
+    Recovery,
+    /// Durable marks only: the log may have a writer.
+    DurableMarks,
+}
+
+/// How the chain has changed since the tip was advanced last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TipChange {
+    Unchanged,
+    Extended,
+    /// The tip is no longer part of the log.
     Lost,
 }
 
@@ -39,11 +48,11 @@ impl Tip {
         view: &LogView,
         segment: SegmentHeader,
         judgement: &FoundEnd,
-        judged: bool,
+        basis: TipBasis,
     ) -> Result<Self> {
         let (file, walker) = open(view, segment)?;
         let FoundEnd { link, end, proven, .. } = *judgement;
-        Ok(Tip { file, walker, link, end, mark: proven, judged })
+        Ok(Tip { file, walker, link, end, mark: proven, basis })
     }
 
     pub(super) fn end(&self) -> u64 {
@@ -58,16 +67,16 @@ impl Tip {
         self.link.last_cut
     }
 
-    /// Follows the groups that have come.
-    pub(super) fn advance(&mut self, view: &LogView) -> Result<News> {
+    /// Moves the tip past the groups that were written since.
+    pub(super) fn advance(&mut self, view: &LogView) -> Result<TipChange> {
         if !self.is_there(view)? {
-            return Ok(News::Lost);
+            return Ok(TipChange::Lost);
         }
-        let mut news = News::Nothing;
+        let mut change = TipChange::Unchanged;
         while self.step(view)? {
-            news = News::Groups;
+            change = TipChange::Extended;
         }
-        Ok(news)
+        Ok(change)
     }
 
     fn is_there(&mut self, view: &LogView) -> Result<bool> {
@@ -78,12 +87,12 @@ impl Tip {
         if self.link == Link::START {
             return Ok(true);
         }
-        let group = self.walker.group(self.link.lsn).map_err(|e| self.io(view, e))?;
+        let group = self.walker.group(self.link.lsn).map_err(|e| self.read_error(view, e))?;
         Ok(group.is_ok_and(|group| group.link() == self.link))
     }
 
     fn step(&mut self, view: &LogView) -> Result<bool> {
-        let here = self.walker.group(self.end).map_err(|e| self.io(view, e))?;
+        let here = self.walker.group(self.end).map_err(|e| self.read_error(view, e))?;
         let mut next = here.ok().filter(|group| group.follows(&self.link));
         if next.is_none() {
             let name = view.names.segment(self.walker.header.end());
@@ -97,7 +106,8 @@ impl Tip {
                 Err(e) if is_gone(&e) => return Ok(false),
                 opened => opened?,
             };
-            let first = walker.group(header.first_group()).map_err(|e| self.io(view, e))?;
+            let first = walker.group(header.first_group());
+            let first = first.map_err(|e| self.read_error(view, e))?;
             next = first.ok().filter(|group| group.follows(&self.link));
             if next.is_some() {
                 (self.file, self.walker) = (file, walker);
@@ -110,16 +120,13 @@ impl Tip {
         Ok(true)
     }
 
-    fn io(&self, view: &LogView, e: std::io::Error) -> Error {
-        let name = view.names.segment(self.walker.header.base);
-        Error::io("read", view.dir.path_of(&name), e)
+    fn read_error(&self, view: &LogView, e: std::io::Error) -> Error {
+        view.segment_error("read", self.walker.header.base, e)
     }
 }
 
 fn open(view: &LogView, segment: SegmentHeader) -> Result<(Arc<dyn File>, Walker)> {
-    let name = view.names.segment(segment.base);
-    let file = view.dir.open(&name, Access::Read);
-    let file = file.map_err(|e| Error::io("open", view.dir.path_of(&name), e))?;
+    let file = view.open_segment(segment.base, Access::Read)?;
     let walker = Walker::with_chunk(Arc::clone(&file), segment, segment.block as usize);
     Ok((file, walker))
 }

@@ -1,8 +1,9 @@
-//! Single places: a record by its position, the place of a cut.
+//! Lookups of one position: the record at it, or the place of a cut.
 
 use std::sync::Arc;
 
 use super::Reader;
+use super::cursor::Cursor;
 use super::record::Record;
 use crate::engine::log_view::LogView;
 use crate::error::{Error, Result};
@@ -13,7 +14,10 @@ use crate::format::{
 use crate::io::fs::{Access, File, read_full};
 use crate::lsn::Lsn;
 use crate::recovery::Walker;
-use crate::segment::Found;
+use crate::segment::Pinning;
+
+/// Bytes of the first read of a record.
+const FIRST_READ_BYTES: u64 = 4096;
 
 /// The record at exactly `lsn`, which lies below the durable end.
 pub(crate) fn read_one(view: &Arc<LogView>, lsn: u64, durable_end: u64) -> Result<Record> {
@@ -22,27 +26,23 @@ pub(crate) fn read_one(view: &Arc<LogView>, lsn: u64, durable_end: u64) -> Resul
 }
 
 fn find_one(view: &Arc<LogView>, lsn: u64, durable_end: u64) -> Result<Record> {
-    let pin = match view.table.pin(lsn) {
-        Ok(pin) => pin,
-        Err(Found::Pruned(oldest)) => return Err(Error::Pruned { oldest: Lsn::new(oldest) }),
-        Err(_) => return Err(Error::NoRecord { lsn: Lsn::new(lsn) }),
-    };
-    let header = pin.header;
-    let name = view.names.segment(header.base);
-    let io = |op, e| Error::io(op, view.dir.path_of(&name), e);
+    let segment = view.table.segment(lsn, Pinning::Pinned);
+    let segment = segment.map_err(|absent| absent.into_error(lsn))?;
+    let header = segment.header;
     let file = view
         .table
-        .reader(header.base, || view.dir.open(&name, Access::Read))
-        .map_err(|e| io("open", e))?;
+        .reader(header.base, || view.dir.open(&view.names.segment(header.base), Access::Read))
+        .map_err(|e| view.segment_error("open", header.base, e))?;
     let used_end = used_end(view, &header, durable_end)?;
     if lsn >= header.first_group() && lsn < used_end && lsn.is_multiple_of(8) {
         let seed = Seed::new(&header.log_id);
         let found = read_record_at(&*file, &header, used_end, lsn, &seed);
-        if let Some(record) = found.map_err(|e| io("read", e))? {
+        let found = found.map_err(|e| view.segment_error("read", header.base, e))?;
+        if let Some(record) = found {
             return Ok(record);
         }
     }
-    // Not a sound record: damaged, or not a record's position. The group that it lies in tells.
+    // The record is damaged, or none starts here. Verifying its group decides which.
     let mut reader = Reader::new(Arc::clone(view), lsn, durable_end);
     match reader.next() {
         Some(Ok(record)) if record.lsn.as_u64() == lsn => Ok(record),
@@ -51,26 +51,27 @@ fn find_one(view: &Arc<LogView>, lsn: u64, durable_end: u64) -> Result<Record> {
     }
 }
 
-/// Where a cut at `from` has to begin: at a record, a batch, or between groups that hold some. `None`: nothing
-/// durable lies at or above it.
+/// The address where a cut at `from` begins. `None`: nothing durable lies at or above it.
+///
+/// A cut begins at a record, at a batch, or between groups with records.
 pub(crate) fn cut_point(view: &Arc<LogView>, from: u64, durable_end: u64) -> Result<Option<u64>> {
-    // What is void already ends with the group that made it so.
+    // An earlier cut ends at the group that states it.
     let from = view.cuts.at(from).map_or(from, |cut| cut.to);
-    let mut reader = Reader::new(Arc::clone(view), from, durable_end);
-    let found = reader.advance()?;
-    let Some(place) = &reader.place else { return Ok(None) };
-    let group = place.link.map_or(from, |link| link.lsn);
-    let between = (place.passed..=group + u64::from(GROUP_HEADER)).contains(&from);
+    let mut cursor = Cursor::new(Arc::clone(view), from, durable_end, Pinning::Pinned);
+    let found = cursor.advance()?;
+    let Some(segment) = cursor.segment() else { return Ok(None) };
+    let group = segment.link.map_or(from, |link| link.lsn);
+    let between = (segment.skipped_to..=group + u64::from(GROUP_HEADER)).contains(&from);
     let no_record = Err(Error::NoRecord { lsn: Lsn::new(from) });
     match found {
-        None if from >= place.passed => return Ok(None),
+        None if from >= segment.skipped_to => return Ok(None),
         Some(span) if span.lsn == from => {}
         Some(_) if between => return Ok(Some(from.max(group))),
         _ => return no_record,
     }
-    // Behind an item the cursor is still in its batch, or at its end.
-    let is_item = place.cursor.at <= place.cursor.batch_end;
-    let head = place.held().at(from, ITEM_HEADER).and_then(|(_, head)| head.first_chunk());
+    // After an item the cursor is still in its batch, or at the batch's end.
+    let is_item = segment.group.at <= segment.group.batch_end;
+    let head = segment.window().at(from, ITEM_HEADER).and_then(|(_, head)| head.first_chunk());
     let back = match head {
         Some(head) if is_item => locate_item(head),
         _ => return Ok(Some(from)),
@@ -83,32 +84,20 @@ pub(crate) fn cut_point(view: &Arc<LogView>, from: u64, durable_end: u64) -> Res
     Ok(Some(batch))
 }
 
-/// Where the groups of a segment end: what lies behind may be older than the log's last cut.
+/// The end of the segment's groups. Bytes after it may be older than the log's last cut.
 fn used_end(view: &LogView, header: &SegmentHeader, durable_end: u64) -> Result<u64> {
+    let group = |header: SegmentHeader, lsn: u64| {
+        let file = view.open_segment(header.base, Access::Read)?;
+        let read = Walker::new(file, header).group(lsn);
+        let found = read.map_err(|e| view.segment_error("read", header.base, e))?;
+        found.map_err(|_| view.names.corruption(header.base, lsn, "no group header"))
+    };
     let found = view.table.used_end(header.base, durable_end, |next| {
-        let name = view.names.segment(next.base);
-        let io = |e| Error::io("read", view.dir.path_of(&name), e);
-        let open = |h: &SegmentHeader| {
-            view.dir.open(&view.names.segment(h.base), Access::Read).map_err(io)
-        };
-        let damaged = |h: &SegmentHeader, lsn: u64| Error::Corruption {
-            segment: view.names.segment(h.base),
-            offset: lsn - h.base,
-            lsn: Lsn::new(lsn),
-            reason: "no group header",
-        };
-        let first = Walker::new(open(&next)?, next)
-            .group(next.first_group())
-            .map_err(io)?
-            .map_err(|_| damaged(&next, next.first_group()))?;
+        let first = group(next, next.first_group())?;
         if !(header.first_group()..header.end()).contains(&first.prev) {
-            return Err(damaged(&next, next.first_group()));
+            return Err(view.names.corruption(next.base, next.first_group(), "no group header"));
         }
-        let last = Walker::new(open(header)?, *header)
-            .group(first.prev)
-            .map_err(io)?
-            .map_err(|_| damaged(header, first.prev))?;
-        Ok(last.padded_end(header.block))
+        Ok(group(*header, first.prev)?.padded_end(header.block))
     })?;
     Ok(found.unwrap_or(header.end()).min(durable_end))
 }
@@ -137,17 +126,16 @@ fn read_record_at(
     Ok(item.map(|item| Record { lsn: Lsn::new(lsn), payload: item.payload.to_vec() }))
 }
 
-/// The bytes from `lsn` on, as many as the record that may start there says it has, within `end`.
+/// The bytes from `lsn` on: as many as the length at `lsn` states, but none at or above `end`.
 fn read_bytes(
     file: &dyn File,
     header: &SegmentHeader,
     end: u64,
     lsn: u64,
 ) -> std::io::Result<Vec<u8>> {
-    const FIRST: u64 = 4096;
     let room = end - lsn;
     let offset = lsn - header.base;
-    let mut bytes = vec![0; room.min(FIRST) as usize];
+    let mut bytes = vec![0; room.min(FIRST_READ_BYTES) as usize];
     let n = read_full(file, &mut bytes, offset)?;
     bytes.truncate(n);
     let len = bytes.first_chunk().map_or(0, |b| u32::from_le_bytes(*b) as usize);

@@ -1,0 +1,87 @@
+//! The records of one verified group.
+
+use crate::format::{
+    BATCH_HEADER, GROUP_HEADER, GroupHeader, ITEM_HEADER, KIND_BATCH, KIND_DATA, RECORD_HEADER,
+    item_size, stored_size,
+};
+use crate::segment::cuts::Cuts;
+use crate::segment::window::ByteWindow;
+
+/// The place of the next record of a verified group.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct GroupCursor {
+    /// Address of the next record, or of the next item while it is below `batch_end`.
+    pub(super) at: u64,
+    pub(super) records_end: u64,
+    pub(super) batch_end: u64,
+}
+
+/// The place of a record in a window.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RecordSpan {
+    pub(super) lsn: u64,
+    /// Index of the payload's first byte in the window.
+    pub(super) payload: usize,
+    /// Bytes of the payload.
+    pub(super) len: usize,
+}
+
+impl GroupCursor {
+    pub(super) const NOTHING: GroupCursor = GroupCursor { at: 0, records_end: 0, batch_end: 0 };
+
+    pub(super) fn new(group: &GroupHeader) -> Self {
+        GroupCursor {
+            at: group.lsn + u64::from(GROUP_HEADER),
+            records_end: group.lsn + u64::from(group.used),
+            batch_end: 0,
+        }
+    }
+
+    /// Ends the group at `group` where a cut begins. Cuts begin between records.
+    pub(super) fn apply_cuts(&mut self, cuts: &Cuts, group: u64) {
+        let from = if cuts.at(group).is_some() { Some(group) } else { cuts.next_from(group) };
+        if let Some(from) = from {
+            self.records_end = self.records_end.min(from);
+            if self.at >= from {
+                self.batch_end = 0;
+            }
+        }
+    }
+
+    pub(super) fn is_at_end(&self) -> bool {
+        self.at >= self.records_end && self.at >= self.batch_end
+    }
+
+    /// The next record of the group, which lies in `window`.
+    #[inline]
+    pub(super) fn next(&mut self, window: ByteWindow<'_>) -> Option<RecordSpan> {
+        loop {
+            let at = self.at;
+            if at < self.batch_end {
+                let (from, head) = window.at(at, ITEM_HEADER)?;
+                let len = u32::from_le_bytes(*head.first_chunk()?) as usize;
+                self.at = at + item_size(len);
+                return Some(RecordSpan { lsn: at, payload: from + ITEM_HEADER, len });
+            }
+            if at >= self.records_end {
+                return None;
+            }
+            let (from, head) = window.at(at, RECORD_HEADER)?;
+            let len = u32::from_le_bytes(*head.first_chunk()?) as usize;
+            let kind = head[8];
+            let end = at + stored_size(len);
+            match kind {
+                KIND_DATA => {
+                    self.at = end;
+                    return Some(RecordSpan { lsn: at, payload: from + RECORD_HEADER, len });
+                }
+                KIND_BATCH => {
+                    self.at = at + BATCH_HEADER as u64;
+                    // A damaged cut may begin inside a batch.
+                    self.batch_end = end.min(self.records_end);
+                }
+                _ => self.at = end,
+            }
+        }
+    }
+}
