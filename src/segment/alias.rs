@@ -1,4 +1,4 @@
-//! Names that differ and are one: a filesystem may ignore case, or how a letter is put together.
+//! Different names of one file: a filesystem may ignore case, or how a letter is composed.
 
 use std::collections::HashSet;
 use std::io;
@@ -7,22 +7,22 @@ use super::Names;
 use crate::error::{Error, Result};
 use crate::io::fs::{Access, Dir};
 
-/// Refuses a log whose files would be another log's: a name of this log leads to a file, and no file
-/// of the directory is called that.
+/// Rejects a log whose files would be another log's: a name of this log opens a file, and the
+/// directory lists no such name.
 pub(crate) fn check_names(dir: &dyn Dir, names: &Names) -> Result<()> {
     let list = || -> Result<HashSet<String>> {
         let entries = dir.list().map_err(|e| Error::io("list", dir.path_of(""), e))?;
         Ok(entries.into_iter().map(|entry| entry.name).collect())
     };
     let there = list()?;
-    // One segment of each other log is enough: all of its names begin as this one does.
+    // One segment of each other log is enough: all of its names begin with one prefix.
     let mut prefixes = HashSet::new();
     let of_others = there.iter().filter_map(|name| {
         let ours = names.as_if_ours(name)?;
         prefixes.insert(&name[..name.len() - (ours.len() - names.prefix().len())]).then_some(ours)
     });
     for name in of_others.chain([names.lock()]) {
-        // A writer of this log may have created it in between.
+        // A writer of this log may have created the file since.
         if !there.contains(&name) && leads_somewhere(dir, &name) && !list()?.contains(&name) {
             return Err(Error::NameTaken { path: dir.path_of(&name) });
         }
@@ -33,7 +33,7 @@ pub(crate) fn check_names(dir: &dyn Dir, names: &Names) -> Result<()> {
 fn leads_somewhere(dir: &dyn Dir, name: &str) -> bool {
     match dir.open(name, Access::Read) {
         Ok(_) => true,
-        // It may not be read, or is no regular file.
+        // The file exists, and is unreadable or not regular.
         Err(e) => matches!(e.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput),
     }
 }
@@ -47,7 +47,7 @@ mod tests {
     use crate::io::fs::sim::SimDisk;
     use crate::io::fs::{Entry, File};
 
-    /// Takes names for one that differ in case alone, and lists them as they were created.
+    /// Opens names without regard to case, and lists them as they were created.
     #[derive(Debug)]
     struct Folding(Arc<dyn Dir>);
 
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_whose_names_lead_to_another_logs_files_is_refused() {
+    fn log_whose_names_open_another_logs_files_is_rejected() {
         let segment = Names::new("wal").segment(4096);
         for there in ["wal.lock", &segment] {
             let disk = SimDisk::new();
@@ -88,7 +88,7 @@ mod tests {
             for prefix in ["WAL", "Wal", "wAl"] {
                 let refused = check_names(&folding, &Names::new(prefix));
                 assert!(matches!(refused, Err(Error::NameTaken { .. })), "{there}, {prefix}");
-                // Where case counts they are two logs.
+                // With regard to case there are two logs.
                 check_names(&*disk.dir(), &Names::new(prefix)).unwrap();
             }
             for prefix in ["wal", "wal2", "WAL2", "a"] {

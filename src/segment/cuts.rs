@@ -1,18 +1,17 @@
-//! Which positions hold nothing any more: what `truncate_after` cut out of the log.
+//! Cuts: the ranges of positions that `truncate_after` made void.
 //!
-//! A cut group at `to` that states `from` makes everything in `[from, to)` void. Nothing is erased.
+//! A cut group at `to` that states `from` makes `[from, to)` void. The bytes stay.
 //!
-//! Invariants:
-//! 1. A range is added before the durable end passes its cut group: who reads below the durable end
+//! 1. A range is added before the durable end passes its cut group. So a reader below the durable end
 //!    knows of every cut below it.
-//! 2. Ranges are disjoint and ascend: one that a later cut covers is part of that one.
-//! 3. `count` is the number of cuts made; it changes after the ranges have.
+//! 2. Ranges are disjoint and ascend. A later cut that overlaps earlier ranges absorbs them.
+//! 3. `count` is the number of cuts so far. It changes after the ranges do.
 
 use crate::error::{Error, Result};
 use crate::lsn::Lsn;
 use crate::sys::sync::{AtomicU64, Mutex, Ordering, lock};
 
-/// Everything in `[from, to)` is void.
+/// A void range, `[from, to)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Cut {
     pub(crate) from: u64,
@@ -30,7 +29,7 @@ impl Cuts {
         Cuts { ranges: Mutex::new(Vec::new()), count: AtomicU64::new(0) }
     }
 
-    /// Adds a cut above all others.
+    /// Adds a cut whose group lies above all others.
     pub(crate) fn add(&self, cut: Cut) {
         let mut ranges = lock(&self.ranges);
         let mut from = cut.from;
@@ -42,25 +41,25 @@ impl Cuts {
         self.count.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Forgets the ranges that lie below the oldest position that is kept: nothing is read there any more.
+    /// Drops the ranges below the oldest position that the log keeps. No reader reads there.
     pub(crate) fn forget_below(&self, oldest: u64) {
         if self.count() == 0 {
             return;
         }
         let mut ranges = lock(&self.ranges);
         let gone = ranges.partition_point(|cut| cut.to <= oldest);
-        // The newest stays: it says which cut was the last.
+        // The newest range stays: it states which cut was the last.
         let most = ranges.len().saturating_sub(1);
         ranges.drain(..gone.min(most));
     }
 
-    /// How many there were so far: unchanged, nothing was cut meanwhile.
+    /// The number of cuts so far. While it is unchanged, nothing was cut.
     #[inline]
     pub(crate) fn count(&self) -> u64 {
         self.count.load(Ordering::SeqCst)
     }
 
-    /// The newest cut group; 0 if there is none.
+    /// Address of the newest cut group; 0 if there is none.
     pub(crate) fn newest(&self) -> u64 {
         match self.count() {
             0 => 0,
@@ -68,7 +67,7 @@ impl Cuts {
         }
     }
 
-    /// The cut that made `lsn` void.
+    /// The cut that made `lsn` void, if one did.
     #[inline]
     pub(crate) fn at(&self, lsn: u64) -> Option<Cut> {
         if self.count() == 0 {
@@ -79,7 +78,7 @@ impl Cuts {
         ranges.get(at).filter(|cut| cut.from <= lsn).copied()
     }
 
-    /// Where the first void range above `lsn` begins.
+    /// The start of the first void range above `lsn`.
     pub(crate) fn next_from(&self, lsn: u64) -> Option<u64> {
         if self.count() == 0 {
             return None;
@@ -89,7 +88,7 @@ impl Cuts {
         ranges.get(at).map(|cut| cut.from)
     }
 
-    /// Refuses a void position.
+    /// Fails with `Truncated` if `lsn` is void.
     #[inline]
     pub(crate) fn check(&self, lsn: u64) -> Result<()> {
         match self.at(lsn) {
@@ -104,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranges_stay_disjoint_whatever_is_cut() {
+    fn overlapping_cuts_leave_disjoint_ranges() {
         let cuts = Cuts::new();
         assert_eq!(cuts.at(5), None);
         cuts.add(Cut { from: 10, to: 20 });
@@ -115,7 +114,7 @@ mod tests {
             [None, Some((10, 20)), Some((10, 20)), None, None, Some((30, 40)), None]
         );
         assert_eq!([0, 10, 30].map(|lsn| cuts.next_from(lsn)), [Some(10), Some(30), None]);
-        // From the middle of the last one on, and then over everything.
+        // From the middle of the last range on, and then over all ranges.
         cuts.add(Cut { from: 35, to: 50 });
         assert_eq!(void(45), Some((30, 50)));
         cuts.add(Cut { from: 5, to: 60 });
@@ -127,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn ranges_below_the_oldest_are_forgotten_and_the_newest_is_kept() {
+    fn ranges_below_the_oldest_are_dropped_except_the_newest() {
         let cuts = Cuts::new();
         cuts.forget_below(100);
         for n in 1..=1000 {

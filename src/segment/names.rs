@@ -15,18 +15,19 @@ pub(crate) struct Names {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SegmentName {
     Segment(u64),
-    /// A file whose preparation was cut short, or that waits to be recycled.
+    /// A file whose preparation was interrupted, or that waits to be recycled.
     Temporary,
+    /// No segment of this log.
     Foreign,
 }
 
-/// Bytes of a consumer's name at most.
+/// Bytes of the longest name of a consumer.
 const LONGEST_CONSUMER: usize = 64;
 
-/// Bytes of a file's name at most, on every filesystem that a log is likely to be on.
+/// Bytes of the longest file name that common filesystems take.
 const LONGEST_NAME: usize = 255;
 
-/// Whether a consumer may be called that.
+/// Whether a consumer may have this name.
 pub(crate) fn is_consumer_name(name: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
     (1..=LONGEST_CONSUMER).contains(&name.len()) && name.bytes().all(plain)
@@ -58,22 +59,22 @@ impl Names {
         format!("{}.lock", self.prefix)
     }
 
-    /// Where the writer says how far the log is durable.
+    /// The end file, which states the durable end.
     pub(crate) fn end(&self) -> String {
         format!("{}.end", self.prefix)
     }
 
-    /// The same until it says something.
+    /// The end file until it is written.
     pub(crate) fn end_temporary(&self) -> String {
         self.temporary(u64::MAX - 2)
     }
 
-    /// How far the hook on sealed segments has got.
+    /// The position of the hook on sealed segments.
     pub(crate) fn sealed(&self) -> String {
         format!("{}.sealed", self.prefix)
     }
 
-    /// The same until it is whole.
+    /// That file until it is whole.
     pub(crate) fn sealed_temporary(&self) -> String {
         format!("{}.sealed.new", self.prefix)
     }
@@ -83,40 +84,40 @@ impl Names {
         format!("{}.consumer.{name}", self.prefix)
     }
 
-    /// The same until it is whole. No consumer's name has a dot.
+    /// That file until it is whole. No consumer's name has a dot.
     pub(crate) fn consumer_temporary(&self, name: &str) -> String {
         format!("{}.consumer.{name}.new", self.prefix)
     }
 
-    /// Bytes of a consumer's name at most, so that the names of its files fit too.
+    /// Bytes of the longest consumer's name whose file names fit, with this prefix.
     pub(crate) fn longest_consumer(&self) -> usize {
         LONGEST_CONSUMER.min(LONGEST_NAME.saturating_sub(self.consumer_temporary("").len()))
     }
 
-    /// The consumer whose position that file holds.
+    /// The consumer whose position the file holds.
     pub(crate) fn parse_consumer<'a>(&self, file: &'a str) -> Option<&'a str> {
         let name = file.strip_prefix(&self.prefix)?.strip_prefix(".consumer.")?;
         is_consumer_name(name).then_some(name)
     }
 
-    /// A file that the backends are probed with.
+    /// A file for probing the backends.
     pub(crate) fn probe(&self) -> String {
         self.temporary(u64::MAX)
     }
 
-    /// A file that commit methods are timed in.
+    /// A file for timing the commit methods.
     #[cfg(any(test, linux_calls))]
     pub(crate) fn scratch(&self) -> String {
         self.temporary(u64::MAX - 1)
     }
 
-    /// Where the faster commit method is remembered.
+    /// The file that remembers the faster commit method.
     #[cfg(any(test, linux_calls))]
     pub(crate) fn commit(&self) -> String {
         format!("{}.commit", self.prefix)
     }
 
-    /// Whether the file is a segment of a log with another prefix: then which its name in this log would be.
+    /// The name in this log of a segment of a log with another prefix. `None` for other files.
     pub(crate) fn as_if_ours(&self, name: &str) -> Option<String> {
         let ending = name.len().checked_sub(DIGITS + 5)?;
         let (prefix, rest) = name.split_at_checked(ending)?;
@@ -125,7 +126,7 @@ impl Names {
         is_segment.then(|| format!("{}{rest}", self.prefix))
     }
 
-    /// Whether the file is one of this log's.
+    /// Whether the file belongs to this log.
     pub(crate) fn are_of(&self, name: &str) -> bool {
         let others = ["lock", "commit", "end", "sealed", "sealed.new"];
         let rest = name.strip_prefix(&self.prefix).and_then(|rest| rest.strip_prefix('.'));
@@ -155,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn prefixes_with_any_number_of_dots_find_their_segments() {
+    fn prefix_with_any_number_of_dots_finds_its_segments() {
         for prefix in ["wal", "a.b.c", "with space", "x.00000000000000000001.wal"] {
             let names = Names::new(prefix);
             for base in [0, 1, 67_108_864, u64::MAX] {
@@ -177,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn every_name_of_the_longest_prefix_and_consumer_fits_a_file_system() {
+    fn names_of_the_longest_prefix_and_consumer_fit_a_filesystem() {
         for len in [1, 176, 177, 178, 199, 200] {
             let names = Names::new(&"x".repeat(len));
             let longest = names.longest_consumer();
@@ -191,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn segments_of_other_prefixes_have_a_name_in_this_log() {
+    fn segment_of_another_prefix_has_a_name_in_this_log() {
         let names = Names::new("WAL");
         let other = "wal.00000000000000000064.wal";
         assert_eq!(names.as_if_ours(other).as_deref(), Some("WAL.00000000000000000064.wal"));
@@ -201,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_names_are_foreign() {
+    fn names_of_other_files_are_foreign() {
         let names = Names::new("wal");
         assert_eq!(names.parse_consumer("wal.consumer.a-B_9"), Some("a-B_9"));
         let long = format!("wal.consumer.{}", "x".repeat(65));

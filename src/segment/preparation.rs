@@ -1,8 +1,8 @@
-//! Making a segment file ready: content, stamps, header, sync, name, directory sync, in that order.
+//! The preparation of a segment file: content, stamps, header, sync, name, directory sync, in order.
 //!
-//! A prepared file is written from end to end. Space that is only allocated is turned into written
-//! extents by the first commits, at the price of a filesystem journal commit in each sync: right only
-//! in a hurry, when the log writes faster than segments can be written in advance.
+//! A prepared file is written from end to end. If its space is only allocated, the first commits turn
+//! it into written space, and each sync pays a commit of the filesystem's journal. That is right only
+//! in a hurry: when the log writes faster than segments can be written in advance.
 
 use std::io;
 use std::sync::Arc;
@@ -12,19 +12,19 @@ use super::{LockLost, Names, Spare};
 use crate::format::{ADDRESS_SPACE, SEGMENT_HEADER, STAMP, SegmentHeader, stamp};
 use crate::io::fs::{Access, AlignedBuf, Dir, File, Refused, is_no_space, write_full};
 
-/// Bytes written in one step: many when somebody waits, few when the commits in between are not to
-/// notice.
-const CHUNK: u64 = 1 << 20;
-const SMALL_CHUNK: u64 = 256 << 10;
+/// Bytes written in one step when the log waits for the segment.
+const CHUNK_BYTES: u64 = 1 << 20;
+/// Bytes written in one step otherwise, so that commits in between are not delayed.
+const SMALL_CHUNK_BYTES: u64 = 256 << 10;
 
-/// How fast a segment is made ready.
+/// How fast a segment is prepared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Haste {
-    /// In small pieces, with pauses between them.
+    /// In small steps, with pauses between them.
     Paced,
-    /// In large pieces, one after the other.
+    /// In large steps, without pauses.
     Full,
-    /// What is allocated is not written.
+    /// Allocated space is not written.
     Hurry,
 }
 
@@ -33,7 +33,7 @@ enum Stage {
     Start {
         recycle: Option<String>,
     },
-    /// `allocated`: all of the space is the file's, so that no write into it can lack any.
+    /// `allocated`: the file has all of its space, so no write into it can run out of space.
     Zero {
         file: Arc<dyn File>,
         at: u64,
@@ -47,7 +47,7 @@ enum Stage {
     },
 }
 
-/// A segment on its way; [`Preparation::step`] until it returns the spare.
+/// A segment that is being prepared: call [`Preparation::step`] until it returns the spare.
 #[derive(Debug)]
 pub(crate) struct Preparation {
     header: SegmentHeader,
@@ -57,14 +57,14 @@ pub(crate) struct Preparation {
 }
 
 impl Preparation {
-    /// `recycle`: a file of the same size to be used again, already under a temporary name.
+    /// `recycle`: a file of the same size to use again, which has a temporary name already.
     pub(crate) fn new(names: &Names, header: SegmentHeader, recycle: Option<String>) -> Self {
         let temporary = names.temporary(header.base);
         Preparation { header, temporary, stage: Stage::Start { recycle }, hurried: false }
     }
 
-    /// One bounded piece of the work. After an error the temporary file is removed and the
-    /// preparation may be begun anew.
+    /// Does one bounded piece of the work. An error removes the temporary file, and the next step
+    /// begins the preparation again.
     pub(crate) fn step(
         &mut self,
         dir: &dyn Dir,
@@ -74,7 +74,7 @@ impl Preparation {
     ) -> Result<Option<Spare>, Refused> {
         let done = self.advance(dir, names, zeroes, haste);
         if done.is_err() {
-            // What it took must not keep the space that is wanted elsewhere.
+            // A failed preparation must not keep its space.
             let _ = dir.remove(&self.temporary);
             self.stage = Stage::Start { recycle: None };
         }
@@ -91,7 +91,7 @@ impl Preparation {
         let temporary = &self.temporary;
         let refused = |op| move |e| Refused::new(op, dir.path_of(temporary), e);
         if self.header.end() > ADDRESS_SPACE {
-            // No reader would take it.
+            // Readers reject positions beyond.
             return Err(refused("give a position to")(io::ErrorKind::StorageFull.into()));
         }
         match &mut self.stage {
@@ -105,7 +105,7 @@ impl Preparation {
                 self.stage = Stage::Stamps { file: Arc::clone(file) };
             }
             Stage::Zero { file, at, .. } => {
-                let chunk = if haste == Haste::Paced { SMALL_CHUNK } else { CHUNK };
+                let chunk = if haste == Haste::Paced { SMALL_CHUNK_BYTES } else { CHUNK_BYTES };
                 let len = chunk.min(self.header.size - *at).min(zeroes.len() as u64);
                 let written = write_full(&**file, &zeroes[..len as usize], *at);
                 written.map_err(refused("write"))?;
@@ -125,8 +125,7 @@ impl Preparation {
                 LockLost::check(dir).map_err(refused("rename"))?;
                 let named = dir.rename(&self.temporary, &name);
                 named.map_err(|e| Refused::new("create", dir.path_of(&name), in_its_place(e)))?;
-                // Named, and perhaps not durably so: whatever the error is, it is not one that may
-                // be tried again.
+                // The name may not be durable: no error of this sync may be retried.
                 dir.sync().map_err(|e| Refused::names_not_synced(dir.path_of(""), e))?;
                 return Ok(Some(Spare { header: self.header, file: Arc::clone(file) }));
             }
@@ -134,7 +133,7 @@ impl Preparation {
         Ok(None)
     }
 
-    /// Opens the file and locks it, so that a segment is locked from the moment that it has its name.
+    /// Opens the file and locks it, so a segment is locked as soon as it has its name.
     fn start(&self, dir: &dyn Dir, recycle: Option<String>) -> Result<Stage, Refused> {
         let temporary = &self.temporary;
         let refused = |op| move |e| Refused::new(op, dir.path_of(temporary), e);
@@ -144,7 +143,7 @@ impl Preparation {
                 dir.rename(&name, temporary).map_err(refused("rename a segment to"))?;
             }
             let file = dir.open(temporary, Access::Write).map_err(refused("open"))?;
-            // Else the I/O thread is just leaving it: another file is created.
+            // Otherwise the I/O thread is still leaving it, and another file is created.
             if file.try_lock().map_err(refused("lock"))? {
                 let len = file.len().map_err(refused("look at"))?;
                 return Ok(match len == self.header.size {
@@ -161,13 +160,13 @@ impl Preparation {
         allocate(file, self.header.size).map_err(refused("allocate"))
     }
 
-    /// The pause between two paced steps that lets the whole take so many nanoseconds.
+    /// The pause between two paced steps, for a preparation that takes `whole` nanoseconds.
     pub(crate) fn pause(&self, whole: u64) -> Duration {
-        let steps = self.header.size.div_ceil(SMALL_CHUNK);
+        let steps = self.header.size.div_ceil(SMALL_CHUNK_BYTES);
         Duration::from_nanos(whole / steps.max(1))
     }
 
-    /// Whether part of it is allocated only.
+    /// Whether some of its space is only allocated.
     pub(crate) fn was_hurried(&self) -> bool {
         self.hurried
     }
@@ -177,7 +176,7 @@ impl Preparation {
     }
 }
 
-/// Gives a new file its space, zeroed at once where the system can.
+/// Allocates the space of a new file, zeroed at once where the system can.
 fn allocate(file: Arc<dyn File>, size: u64) -> io::Result<Stage> {
     match file.write_zeroes(size) {
         Ok(()) => return Ok(Stage::Stamps { file }),
@@ -207,8 +206,8 @@ fn write_header(file: &dyn File, header: &SegmentHeader) -> io::Result<()> {
     write_full(file, &block, 0)
 }
 
-/// Why a segment does not get its name. A log knows all of its segments: one that is in the way is
-/// another log's, or was put there.
+/// The error of a rename to a segment's name. A log knows all of its segments, so a file of that name
+/// is not the log's.
 fn in_its_place(e: io::Error) -> io::Error {
     match e.kind() {
         io::ErrorKind::AlreadyExists => {
@@ -219,7 +218,7 @@ fn in_its_place(e: io::Error) -> io::Error {
     }
 }
 
-/// A preparation that was given up may have left its file.
+/// Removes a file that an abandoned preparation may have left.
 fn remove_if_there(dir: &dyn Dir, name: &str) -> io::Result<()> {
     match dir.remove(name) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
@@ -229,5 +228,5 @@ fn remove_if_there(dir: &dyn Dir, name: &str) -> io::Result<()> {
 
 /// Zeroed bytes for [`Preparation::step`].
 pub(crate) fn zeroes(segment_size: u64) -> AlignedBuf {
-    AlignedBuf::new(CHUNK.min(segment_size) as usize)
+    AlignedBuf::new(CHUNK_BYTES.min(segment_size) as usize)
 }

@@ -1,5 +1,6 @@
-//! A piece of the log that is in memory.
+//! A piece of the log in memory.
 
+/// A piece of the log in memory.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ByteWindow<'b> {
     /// Address of the first byte.
@@ -8,13 +9,14 @@ pub(crate) struct ByteWindow<'b> {
 }
 
 impl<'b> ByteWindow<'b> {
-    /// The bytes at an address and where among those held they begin, if all of them are.
+    /// The `len` bytes at an address, and their index, if the window holds all of them.
     #[inline]
     pub(crate) fn at(self, lsn: u64, len: usize) -> Option<(usize, &'b [u8])> {
         let from = usize::try_from(lsn.checked_sub(self.start)?).ok()?;
         Some((from, self.sub(from, len)?))
     }
 
+    /// The `len` bytes at an index, if the window holds all of them.
     #[inline]
     pub(crate) fn sub(self, from: usize, len: usize) -> Option<&'b [u8]> {
         self.bytes.get(from..from.checked_add(len)?)
