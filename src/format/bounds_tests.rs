@@ -251,7 +251,7 @@ fn no_length_that_a_file_may_state_wraps_or_reads_past_the_end() {
         put(&mut b, BATCH_HEADER, &length.to_le_bytes());
         let sum = Seed::new(&ID).sum(&b[RECORD_HEADER..]);
         sum.write_header(&mut b, LSN, KIND_BATCH, 3);
-        let found = Records::new(&b, LSN, &Seed::new(&ID), 3).verify(1).unwrap_err();
+        let found = GroupRecords::new(&b, LSN, &Seed::new(&ID), 3).verify(1).unwrap_err();
         assert_eq!(found.1, RecordInvalid::Batch, "{length}");
         put(&mut b, 0, &length.to_le_bytes());
         let found = decode_record(&b, LSN, &Seed::new(&ID), None).unwrap_err();
@@ -279,7 +279,7 @@ fn items_are_laid_out_as_the_format_says() {
         bad[change] ^= 1;
         let sum = Seed::new(&ID).sum(&bad[RECORD_HEADER..]);
         sum.write_header(&mut bad, LSN, KIND_BATCH, 3);
-        let found = Records::new(&bad, LSN, &Seed::new(&ID), 3).verify(2);
+        let found = GroupRecords::new(&bad, LSN, &Seed::new(&ID), 3).verify(2);
         assert!(found.is_err(), "byte {change}");
     }
 }

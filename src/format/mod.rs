@@ -20,8 +20,9 @@ pub(crate) use end_file::{END_FILE, EVERY_BOOT, StatedEnd, UNKNOWN_BOOT};
 pub(crate) use group::{EpochId, Flags, GROUP_HEADER, GroupHeader, GroupInvalid, Link};
 pub(crate) use position::{STORED_POSITION, StoredPosition};
 pub(crate) use record::{
-    BATCH_HEADER, ITEM_HEADER, KIND_BATCH, KIND_DATA, PayloadSum, RECORD_HEADER, RecordInvalid,
-    Records, Seed, decode_record, item_size, locate_item, stored_size, write_abort, write_item,
+    BATCH_HEADER, GroupRecords, ITEM_HEADER, KIND_BATCH, KIND_DATA, PayloadSum, RECORD_HEADER,
+    RecordInvalid, Seed, decode_record, item_size, locate_item, stored_size, write_abort,
+    write_item,
 };
 pub(crate) use segment::{HeaderInvalid, SEGMENT_HEADER, SegmentHeader};
 pub(crate) use stamp::{STAMP, is_stamp, stamp};

@@ -1,4 +1,4 @@
-//! Records: the parts of a group.
+//! GroupRecords: the parts of a group.
 //!
 //! ```text
 //!  0 length 4 | 4 CRC 4 | 8 kind 1 | 9 flags 1 | 10 epoch tag 2 | 12 payload | zeros to 8
@@ -259,16 +259,16 @@ impl<'a> Decoded<'a> {
 /// Iterates over the records of a group. `b`: the used bytes after the group's header, which stand
 /// at `lsn`. After an error the iterator ends.
 #[derive(Debug, Clone)]
-pub(crate) struct Records<'a> {
+pub(crate) struct GroupRecords<'a> {
     rest: &'a [u8],
     lsn: u64,
     seed: Seed,
     tag: u16,
 }
 
-impl<'a> Records<'a> {
+impl<'a> GroupRecords<'a> {
     pub(crate) fn new(b: &'a [u8], lsn: u64, seed: &Seed, tag: u16) -> Self {
-        Records { rest: b, lsn, seed: seed.clone(), tag }
+        GroupRecords { rest: b, lsn, seed: seed.clone(), tag }
     }
 
     /// Checks that the records tile the bytes and that their number is `count`. The error has the
@@ -291,7 +291,7 @@ impl<'a> Records<'a> {
     }
 }
 
-impl<'a> Iterator for Records<'a> {
+impl<'a> Iterator for GroupRecords<'a> {
     type Item = Result<Decoded<'a>, (u64, RecordInvalid)>;
 
     #[inline]
@@ -406,7 +406,7 @@ mod tests {
             b[at] = value;
             let sum = Seed::new(&ID).sum(&b[RECORD_HEADER..]);
             sum.write_header(&mut b, 0, KIND_BATCH, 2);
-            let records = Records::new(&b, 0, &Seed::new(&ID), 2);
+            let records = GroupRecords::new(&b, 0, &Seed::new(&ID), 2);
             assert!(records.clone().verify(2).is_err(), "byte {at} = {value}");
             let r = decode_record(&b, 0, &Seed::new(&ID), Some(2)).unwrap();
             assert!(r.items().take(10).count() < 10);
@@ -420,11 +420,11 @@ mod tests {
         b.extend(batch(&[b"x", b"y"], second, 1));
         b.extend(data(b"", 4224 + b.len() as u64, KIND_ABORT, 1));
         let seed = Seed::new(&ID);
-        assert_eq!(Records::new(&b, 4224, &seed, 1).verify(3), Ok(()));
-        assert!(Records::new(&b, 4224, &seed, 1).verify(4).is_err());
-        assert!(Records::new(&b[..b.len() - 8], 4224, &seed, 1).verify(3).is_err());
+        assert_eq!(GroupRecords::new(&b, 4224, &seed, 1).verify(3), Ok(()));
+        assert!(GroupRecords::new(&b, 4224, &seed, 1).verify(4).is_err());
+        assert!(GroupRecords::new(&b[..b.len() - 8], 4224, &seed, 1).verify(3).is_err());
         b.extend([0; 8]);
-        assert!(Records::new(&b, 4224, &seed, 1).verify(3).is_err());
-        assert_eq!(Records::new(&[], 4224, &seed, 1).verify(0), Ok(()));
+        assert!(GroupRecords::new(&b, 4224, &seed, 1).verify(3).is_err());
+        assert_eq!(GroupRecords::new(&[], 4224, &seed, 1).verify(0), Ok(()));
     }
 }

@@ -2,11 +2,11 @@
 //!
 //! 1. The registry knows every consumer whose file is in the directory from the opening of the log
 //!    on, attached or not.
-//! 2. A durable position is entered before retention runs again. A position that goes back is entered
-//!    before it is stored, so retention removes no segment that it needs.
-//! 3. Retention checks whether a segment is held while it has the lock of the positions, when it takes
-//!    the segment out of the table. A consumer that comes later holds the segment, or finds a later
-//!    oldest one.
+//! 2. A durable position is entered before retention runs again. A position that goes back is
+//!    entered before it is stored, so retention removes no segment that it needs.
+//! 3. Retention checks whether a segment is held while it has the lock of the positions, when it
+//!    takes the segment out of the table. A consumer that comes later holds the segment, or finds a
+//!    later oldest one.
 //! 4. A consumer that lags by more than the limit holds no segment.
 //! 5. Consumers' files change only while the log's lock is held. Closing the log waits for changes
 //!    under way before it releases the lock, and rejects later ones.
@@ -97,8 +97,8 @@ impl Consumers {
         entries.values().map(|entry| entry.position).filter(|&p| within(p)).min()
     }
 
-    /// Calls `take` with the address below which no consumer holds a segment, where `end` is the durable
-    /// end.
+    /// Calls `take` with the address below which no consumer holds a segment, where `end` is the
+    /// durable end.
     ///
     /// No consumer is entered meanwhile. One that comes later finds a later oldest segment.
     pub(crate) fn take_unheld<T>(&self, end: u64, take: impl FnOnce(u64) -> T) -> T {

@@ -17,8 +17,8 @@ use crate::segment::{Absent, Pinning, SegmentRef};
 /// [`Wal::reader_back`](crate::Wal::reader_back).
 ///
 /// It ends at the record that is the oldest when it gets there. Retention keeps the segment that it
-/// is in, and may remove older ones. Beginning below the oldest record is `Pruned`. After an error it
-/// ends. It holds the records of one group in memory, and allocates for each record.
+/// is in, and may remove older ones. Beginning below the oldest record is `Pruned`. After an error
+/// it ends. It holds the records of one group in memory, and allocates for each record.
 #[derive(Debug)]
 pub struct BackwardReader {
     view: Arc<LogView>,

@@ -14,10 +14,10 @@ use crate::sys::reentrancy;
 /// Reads a log from a position that survives, from [`Wal::consumer`](crate::Wal::consumer).
 ///
 /// It delivers every record at least once. When it is attached again, by this process or a later
-/// one, it delivers the records after the last [`Consumer::commit`] again. The log keeps every record
-/// that it has not committed, attached or not, up to
-/// [`WalBuilder::consumer_limit`](crate::WalBuilder::consumer_limit). Dropping it releases its name;
-/// its position stays.
+/// one, it delivers the records after the last [`Consumer::commit`] again. The log keeps every
+/// record that it has not committed, attached or not, up to
+/// [`WalBuilder::consumer_limit`](crate::WalBuilder::consumer_limit). Dropping it releases its
+/// name; its position stays.
 ///
 /// ```
 /// # let dir = std::env::temp_dir().join(format!("ringwal-doc-consumer-{}", std::process::id()));
@@ -129,14 +129,14 @@ impl Consumer {
 
     /// The follower that delivers the records, from the position on.
     ///
-    /// Later calls go on after the last record delivered. After a failed read the follower begins at
-    /// the position again: if [`Wal::truncate_after`](crate::Wal::truncate_after) has cut delivered
-    /// records (`Truncated`), every record that was not committed is delivered again.
+    /// Later calls go on after the last record delivered. After a failed read the follower begins
+    /// at the position again: if [`Wal::truncate_after`](crate::Wal::truncate_after) has cut
+    /// delivered records (`Truncated`), every record that was not committed is delivered again.
     ///
     /// # Errors
     ///
-    /// `Pruned`, here or from the follower, if the consumer lagged by more than `consumer_limit` and
-    /// retention has removed its next record: [`Consumer::seek`] goes on elsewhere.
+    /// `Pruned`, here or from the follower, if the consumer lagged by more than `consumer_limit`
+    /// and retention has removed its next record: [`Consumer::seek`] goes on elsewhere.
     pub fn records(&mut self) -> Result<&mut Follow> {
         let follow = match self.follow.take() {
             Some(follow) if !follow.has_failed() => follow,
@@ -145,17 +145,17 @@ impl Consumer {
         Ok(self.follow.insert(follow))
     }
 
-    /// Commits the record at `lsn` and every record before it. They are not delivered again, and the
-    /// log need not keep them for this consumer.
+    /// Commits the record at `lsn` and every record before it. They are not delivered again, and
+    /// the log need not keep them for this consumer.
     ///
     /// The commit is durable on return. It costs one write and one sync of 4 KiB on this thread, so
     /// commit every so many records.
     ///
     /// # Errors
     ///
-    /// `ConsumerBackwards` below the position, `NotDurable` for a record that is not durable yet: the
-    /// position is unchanged. `Io` if the position cannot be stored: either position may be in the
-    /// file, so attach the consumer again. `Closed`, `Poisoned`, `WouldDeadlock`.
+    /// `ConsumerBackwards` below the position, `NotDurable` for a record that is not durable yet:
+    /// the position is unchanged. `Io` if the position cannot be stored: either position may be in
+    /// the file, so attach the consumer again. `Closed`, `Poisoned`, `WouldDeadlock`.
     pub fn commit(&mut self, lsn: Lsn) -> Result<()> {
         let position = lsn.as_u64().saturating_add(1);
         if position < self.position {

@@ -164,7 +164,7 @@ impl Cursor {
     /// The record at `first`, which [`Cursor::advance`] returned last, and the rest of its group.
     pub(super) fn records_from(&mut self, first: RecordSpan) -> Result<Records<'_>> {
         match &mut self.segment {
-            Some(segment) => Ok(segment.records_from(first)),
+            Some(segment) => Ok(Records::new(segment, first)),
             None => Err(Error::Closed),
         }
     }

@@ -21,16 +21,17 @@ use crate::sys::reentrancy;
 
 /// Reads durable records and then waits for more, from [`Wal::follow`](crate::Wal::follow).
 ///
-/// It ends with `None` when the log was closed and every record was delivered. If the log is poisoned,
-/// it ends with `Poisoned` once every durable record was delivered. Retention keeps the segment that
-/// it is in, and all later ones, until it is dropped.
+/// It ends with `None` when the log was closed and every record was delivered. If the log is
+/// poisoned, it ends with `Poisoned` once every durable record was delivered. Retention keeps the
+/// segment that it is in, and all later ones, until it is dropped.
 ///
 /// ```
 /// use ringwal::{Lsn, Wal};
 /// # let dir = std::env::temp_dir().join(format!("ringwal-doc-follow-{}", std::process::id()));
 /// let wal = Wal::open(&dir)?;
 /// let follower = wal.follow(Lsn::ZERO)?;
-/// let reader = std::thread::spawn(move || follower.map(|r| r.unwrap().payload).collect::<Vec<_>>());
+/// let payloads = follower.map(|record| record.unwrap().payload);
+/// let reader = std::thread::spawn(move || payloads.collect::<Vec<_>>());
 /// wal.append_durable(b"one")?;
 /// wal.append(b"two")?;
 /// wal.close()?;
@@ -115,8 +116,8 @@ impl Follow {
 
     /// Bytes of the log from the record that was delivered last to the durable end.
     ///
-    /// Before the first record it counts from where the follower began. The bytes that retention keeps
-    /// for readers are [`Stats::reader_lag`](crate::Stats::reader_lag).
+    /// Before the first record it counts from where the follower began. The bytes that retention
+    /// keeps for readers are [`Stats::reader_lag`](crate::Stats::reader_lag).
     #[must_use]
     pub fn lag(&self) -> u64 {
         self.state.durable.end().saturating_sub(self.cursor.reached())
@@ -180,7 +181,8 @@ impl Follow {
         records
     }
 
-    /// Polls for the next record: `Ready(None)` when the log was closed and every record was delivered.
+    /// Polls for the next record: `Ready(None)` when the log was closed and every record was
+    /// delivered.
     ///
     /// May read from the device when the follower is behind.
     ///

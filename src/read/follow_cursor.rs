@@ -76,7 +76,7 @@ impl FollowCursor {
         let Some(first) = self.peeked.take() else { return Ok(None) };
         let group = &segment.group;
         self.delivered = group.records_end.max(group.batch_end).max(first.lsn + 1) - 1;
-        Ok(Some(segment.records_from(first)))
+        Ok(Some(Records::new(segment, first)))
     }
 
     /// The highest end so far.

@@ -10,8 +10,8 @@
 //!    consumer's follower pins nothing, and a pin ends with the log. So a failed read is checked
 //!    against what retention has removed (`LogView::explain`).
 //! 4. A follower takes groups that are still in memory from there (`segment/recent.rs`).
-//! 5. If a group below the durable end does not follow its predecessor, it is read once more, and is
-//!    then `Corruption`: it never ends the log.
+//! 5. If a group below the durable end does not follow its predecessor, it is read once more, and
+//!    is then `Corruption`: it never ends the log.
 
 mod backward;
 pub(crate) mod consumer;

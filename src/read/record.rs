@@ -51,9 +51,17 @@ impl RecordRef<'_> {
 #[derive(Debug)]
 #[must_use = "records that are not taken are skipped"]
 pub struct Records<'a> {
-    pub(super) segment: &'a SegmentCursor,
-    pub(super) next: Option<RecordSpan>,
-    pub(super) group: GroupCursor,
+    segment: &'a SegmentCursor,
+    next: Option<RecordSpan>,
+    group: GroupCursor,
+}
+
+impl<'a> Records<'a> {
+    /// `first` and every later record of its group. The cursor moves past them.
+    pub(super) fn new(segment: &'a mut SegmentCursor, first: RecordSpan) -> Self {
+        let group = segment.take_group();
+        Records { segment, next: Some(first), group }
+    }
 }
 
 impl<'a> Iterator for Records<'a> {

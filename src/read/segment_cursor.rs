@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::group_cursor::{GroupCursor, RecordSpan};
-use super::record::Records;
 use crate::format::Link;
 use crate::recovery::Walker;
 use crate::segment::SegmentRef;
@@ -59,13 +58,13 @@ impl SegmentCursor {
         found
     }
 
-    /// `first` and every later record of its group. The cursor moves past them.
-    pub(super) fn records_from(&mut self, first: RecordSpan) -> Records<'_> {
-        let group = std::mem::replace(&mut self.group, GroupCursor::NOTHING);
-        Records { segment: self, next: Some(first), group }
+    /// Takes the rest of the group, and moves past it.
+    pub(super) fn take_group(&mut self) -> GroupCursor {
+        std::mem::replace(&mut self.group, GroupCursor::NOTHING)
     }
 
-    /// Whether the walker's segment holds the last group. The search for the next group starts there.
+    /// Whether the walker's segment holds the last group. The search for the next group starts
+    /// there.
     pub(super) fn is_at_last_group(&self) -> bool {
         let header = &self.walker.header;
         self.link.is_none_or(|link| (header.base..header.end()).contains(&link.lsn))

@@ -8,7 +8,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::format::{
-    GROUP_HEADER, GroupHeader, GroupInvalid, RecordInvalid, Records, Seed, SegmentHeader,
+    GROUP_HEADER, GroupHeader, GroupInvalid, GroupRecords, RecordInvalid, Seed, SegmentHeader,
 };
 use crate::io::fs::{AlignedBuf, File, read_full};
 use crate::lsn::align_up;
@@ -144,11 +144,11 @@ impl Walker {
     }
 
     /// The used bytes of a group behind its header.
-    pub(crate) fn records(&mut self, group: &GroupHeader) -> io::Result<Records<'_>> {
+    pub(crate) fn records(&mut self, group: &GroupHeader) -> io::Result<GroupRecords<'_>> {
         let (seed, tag) = (self.seed.clone(), group.epoch.tag());
         let bytes = self.bytes(group.lsn, group.used as usize)?;
         let body = bytes.get(GROUP_HEADER as usize..).unwrap_or_default();
-        Ok(Records::new(body, group.lsn + u64::from(GROUP_HEADER), &seed, tag))
+        Ok(GroupRecords::new(body, group.lsn + u64::from(GROUP_HEADER), &seed, tag))
     }
 
     /// Whether the group's records tile it; if not, where and why not.

@@ -2,8 +2,8 @@
 //!
 //! A cut group at `to` that states `from` makes `[from, to)` void. The bytes stay.
 //!
-//! 1. A range is added before the durable end passes its cut group. So a reader below the durable end
-//!    knows of every cut below it.
+//! 1. A range is added before the durable end passes its cut group. So a reader below the durable
+//!    end knows of every cut below it.
 //! 2. Ranges are disjoint and ascend. A later cut that overlaps earlier ranges absorbs them.
 //! 3. `count` is the number of cuts so far. It changes after the ranges do.
 

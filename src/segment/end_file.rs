@@ -2,20 +2,20 @@
 //!
 //! Processes that only read the log use both.
 //!
-//! 1. The end file is advice. The writer writes it through the page cache, without a sync. A statement
-//!    is true when it is written and stays true on this boot: the durable end never decreases. A
-//!    closed log's statement holds on every boot, and is synced: the next writer replaces the file
-//!    before it appends.
-//! 2. A writer that keeps the file up to date holds a lock on its inode. It takes the lock before the
-//!    file has its name, and releases it when it stops updating. So a locked file is current, and one
-//!    that is not locked may be stale.
-//! 3. A writer holds a lock on the directory from before it reads the log until everything is durable.
-//!    So a reader knows of a writer that keeps no end file.
+//! 1. The end file is advice. The writer writes it through the page cache, without a sync. A
+//!    statement is true when it is written and stays true on this boot: the durable end never
+//!    decreases. A closed log's statement holds on every boot, and is synced: the next writer
+//!    replaces the file before it appends.
+//! 2. A writer that keeps the file up to date holds a lock on its inode. It takes the lock before
+//!    the file has its name, and releases it when it stops updating. So a locked file is current,
+//!    and one that is not locked may be stale.
+//! 3. A writer holds a lock on the directory from before it reads the log until everything is
+//!    durable. So a reader knows of a writer that keeps no end file.
 //! 4. Each writer replaces the file before its first append, or removes it. So no other name of an
-//!    older inode shows a current statement. Another user's file, or one that cannot be written, does
-//!    not stop the log.
-//! 5. The keeper field names the inode and its directory. So a copy of the file, or another name for
-//!    it elsewhere, proves nothing. It is 0 if the writer held no locks.
+//!    older inode shows a current statement. Another user's file, or one that cannot be written,
+//!    does not stop the log.
+//! 5. The keeper field names the inode and its directory. So a copy of the file, or another name
+//!    for it elsewhere, proves nothing. It is 0 if the writer held no locks.
 
 use std::sync::Arc;
 
@@ -166,7 +166,8 @@ pub(crate) struct Presence {
 }
 
 impl Presence {
-    /// Takes the lock, before the writer reads the log. If that fails, the writer goes on without it.
+    /// Takes the lock, before the writer reads the log. If that fails, the writer goes on without
+    /// it.
     pub(crate) fn hold(dir: &Arc<dyn Dir>, names: &Names) -> Self {
         let at = lock_offset(names);
         let held = ofd::hold_shared(dir.raw_fd(), at);
@@ -189,8 +190,8 @@ impl Drop for Presence {
     }
 }
 
-/// Offset of the byte that the writer locks in the directory. Two logs may share one: then both seem
-/// to have a writer while either has.
+/// Offset of the byte that the writer locks in the directory. Two logs may share one: then both
+/// seem to have a writer while either has.
 fn lock_offset(names: &Names) -> u32 {
     crc32fast::hash(names.prefix().as_bytes()) & 0x7fff_ffff
 }
@@ -272,8 +273,8 @@ impl EndFileReader {
     }
 }
 
-/// The last writer's statement, of this boot and directory. If the groups do not reach it, they were
-/// lost.
+/// The last writer's statement, of this boot and directory. If the groups do not reach it, they
+/// were lost.
 ///
 /// It must be read before the groups, as a writer may add to both.
 pub(crate) fn proven_end(dir: &dyn Dir, names: &Names) -> Option<StatedEnd> {

@@ -1,16 +1,16 @@
 //! One writer a directory and prefix.
 //!
 //! 1. A writer holds an advisory lock on `<prefix>.lock`. The lock belongs to the open file
-//!    description. A backend that keeps the descriptor registered keeps the lock until the kernel has
-//!    finished every write of a killed process. Only the lock proves a writer: the process id in the
-//!    file is for messages.
+//!    description. A backend that keeps the descriptor registered keeps the lock until the kernel
+//!    has finished every write of a killed process. Only the lock proves a writer: the process id
+//!    in the file is for messages.
 //! 2. The log never removes the lock file. A lock on a file without its name excludes no writer. So
 //!    an opener that gets one opens the file again, and a writer that has one prepares no further
 //!    segment.
 //! 3. A writer also locks each segment that it has open for writing. It locks the file before the
-//!    file gets a segment's name, until it has left the segment. So the newest segment of a log with a
-//!    writer is always locked, even if the lock file is gone. An opener checks the newest segment
-//!    before it changes the directory, and locks the segments that it takes over.
+//!    file gets a segment's name, until it has left the segment. So the newest segment of a log
+//!    with a writer is always locked, even if the lock file is gone. An opener checks the newest
+//!    segment before it changes the directory, and locks the segments that it takes over.
 //! 4. While the kernel may still write, the lock is released by closing the descriptor only.
 
 use std::fs::{File, TryLockError};

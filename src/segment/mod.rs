@@ -1,10 +1,10 @@
 //! Segment files: their names, their preparation, the table of segments, and the writer's lock.
 //!
-//! 1. A file gets a segment's name once its content and header are durable. It loses the name before
-//!    any of its bytes is overwritten.
+//! 1. A file gets a segment's name once its content and header are durable. It loses the name
+//!    before any of its bytes is overwritten.
 //! 2. The bases of the named segments follow each other without a gap. Segments are added in
-//!    ascending order after the last, and removed in ascending order from the first, with a directory
-//!    sync between any two.
+//!    ascending order after the last, and removed in ascending order from the first, with a
+//!    directory sync between any two.
 
 mod alias;
 pub(crate) mod cuts;

@@ -1,8 +1,9 @@
-//! The preparation of a segment file: content, stamps, header, sync, name, directory sync, in order.
+//! The preparation of a segment file: content, stamps, header, sync, name, directory sync, in
+//! order.
 //!
-//! A prepared file is written from end to end. If its space is only allocated, the first commits turn
-//! it into written space, and each sync pays a commit of the filesystem's journal. That is right only
-//! in a hurry: when the log writes faster than segments can be written in advance.
+//! A prepared file is written from end to end. If its space is only allocated, the first commits
+//! turn it into written space, and each sync pays a commit of the filesystem's journal. That is
+//! right only in a hurry: when the log writes faster than segments can be written in advance.
 
 use std::io;
 use std::sync::Arc;
@@ -206,8 +207,8 @@ fn write_header(file: &dyn File, header: &SegmentHeader) -> io::Result<()> {
     write_full(file, &block, 0)
 }
 
-/// The error of a rename to a segment's name. A log knows all of its segments, so a file of that name
-/// is not the log's.
+/// The error of a rename to a segment's name. A log knows all of its segments, so a file of that
+/// name is not the log's.
 fn in_its_place(e: io::Error) -> io::Error {
     match e.kind() {
         io::ErrorKind::AlreadyExists => {

@@ -1,16 +1,16 @@
-//! Copies of the newest groups, for followers that keep up. The writer bypasses the page cache, so a
-//! follower would have to read them from the device.
+//! Copies of the newest groups, for followers that keep up. The writer bypasses the page cache, so
+//! a follower would have to read them from the device.
 //!
-//! 1. The I/O thread copies a group when its write is complete, out of a buffer that no other thread
-//!    uses. Followers take copies by reference, and check the durable end themselves.
-//! 2. Groups are kept in the order of the log, up to a number of bytes. The oldest are dropped first.
-//!    A copy that a follower holds lives on.
-//! 3. Nothing is copied without a follower: each call of a follower keeps the copying up for a number
-//!    of groups. The I/O thread never waits for the lock. If the lock is taken, the group is not
-//!    copied, and followers read it from the file.
-//! 4. A copy is freed once every follower here has read it, and its memory is used for the next copy.
-//!    A follower that keeps up cycles through two or three cache-hot buffers. A miscounted follower
-//!    only falls back to reading the file.
+//! 1. The I/O thread copies a group when its write is complete, out of a buffer that no other
+//!    thread uses. Followers take copies by reference, and check the durable end themselves.
+//! 2. Groups are kept in the order of the log, up to a number of bytes. The oldest are dropped
+//!    first. A copy that a follower holds lives on.
+//! 3. Nothing is copied without a follower: each call of a follower keeps the copying up for a
+//!    number of groups. The I/O thread never waits for the lock. If the lock is taken, the group is
+//!    not copied, and followers read it from the file.
+//! 4. A copy is freed once every follower here has read it, and its memory is used for the next
+//!    copy. A follower that keeps up cycles through two or three cache-hot buffers. A miscounted
+//!    follower only falls back to reading the file.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -67,7 +67,8 @@ impl RecentState {
         Some(group.copy)
     }
 
-    /// Frees the oldest copy, if every follower has read it. Returns its memory if no spare is needed.
+    /// Frees the oldest copy, if every follower has read it. Returns its memory if no spare is
+    /// needed.
     fn free_oldest(&mut self) -> Option<Vec<u8>> {
         let oldest = self.groups.front()?;
         if oldest.passed < self.readers.max(1) || Arc::strong_count(&oldest.copy) > 1 {

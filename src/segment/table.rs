@@ -4,8 +4,8 @@
 //! 2. The last live segment is the active one. The I/O thread makes the first spare live when it
 //!    writes the first group into it.
 //! 3. [`SegmentTable::take_oldest`] takes neither a pinned segment nor one above a pinned segment.
-//! 4. The table keeps at most [`READERS`] handles for single reads open: a log may have more segments
-//!    than a process may have descriptors.
+//! 4. The table keeps at most [`READERS`] handles for single reads open: a log may have more
+//!    segments than a process may have descriptors.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -259,8 +259,8 @@ impl SegmentTable {
         Ok(SegmentRef { header, _pin: Some(pin) })
     }
 
-    /// Replaces the live segments by those that another process has now. Segments that stay keep their
-    /// pins.
+    /// Replaces the live segments by those that another process has now. Segments that stay keep
+    /// their pins.
     ///
     /// A spare of the other process may have become another segment under the same name.
     pub(crate) fn replace(&self, segments: &[SegmentHeader]) {
@@ -284,8 +284,8 @@ impl SegmentTable {
         readers.retain(|(base, _)| *base >= first);
     }
 
-    /// Calls `visit` with the sealed segments from the first one at or after `from`, until it returns
-    /// false. `visit` must be quick, as the table is locked.
+    /// Calls `visit` with the sealed segments from the first one at or after `from`, until it
+    /// returns false. `visit` must be quick, as the table is locked.
     pub(crate) fn closed_from(
         &self,
         from: u64,
@@ -321,7 +321,8 @@ impl SegmentTable {
         taken
     }
 
-    /// Returns a segment that [`SegmentTable::take_oldest`] took and whose file could not be removed.
+    /// Returns a segment that [`SegmentTable::take_oldest`] took and whose file could not be
+    /// removed.
     pub(crate) fn put_back(&self, header: SegmentHeader) {
         lock(&self.state)
             .live

@@ -6,8 +6,8 @@
 use super::input::head;
 use super::repair::{put, seal_header, seal_records, seal_segment, u32_at, u64_at};
 use crate::format::{
-    BATCH_HEADER, GROUP_HEADER, GroupHeader, HeaderInvalid, KIND_BATCH, KIND_DATA, RECORD_HEADER,
-    Records, SEGMENT_HEADER, Seed, SegmentHeader, stored_size, write_item,
+    BATCH_HEADER, GROUP_HEADER, GroupHeader, GroupRecords, HeaderInvalid, KIND_BATCH, KIND_DATA,
+    RECORD_HEADER, SEGMENT_HEADER, Seed, SegmentHeader, stored_size, write_item,
 };
 
 const LOG_ID: [u8; 16] = *b"a log of its own";
@@ -40,7 +40,7 @@ pub(super) fn record(input: &[u8]) {
         }
     }
     let seed = Seed::new(&LOG_ID);
-    let records = || Records::new(&body, lsn, &seed, tag);
+    let records = || GroupRecords::new(&body, lsn, &seed, tag);
     let verdict = records().verify(u32::try_from(count).unwrap_or(u32::MAX));
 
     let (mut at, mut found, mut sound) = (0_usize, 0_u64, true);

@@ -20,10 +20,10 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 /// Reads durable records and then waits for more, from
 /// [`ReadOnlyWal::follow`](super::ReadOnlyWal::follow).
 ///
-/// The kernel wakes it when the writer reports a new durable end. If no writer reports, any change in
-/// the directory wakes it. It also reads the end twice a second, and ten times without inotify: where
-/// no instance is left, or the system is not Linux. Neither the writer nor its retention waits for it,
-/// and `Pruned` reports that retention has overtaken it. After an error it has ended.
+/// The kernel wakes it when the writer reports a new durable end. If no writer reports, any change
+/// in the directory wakes it. It also reads the end twice a second, and ten times without inotify:
+/// where no instance is left, or the system is not Linux. Neither the writer nor its retention
+/// waits for it, and `Pruned` reports that retention has overtaken it. After an error it has ended.
 #[derive(Debug)]
 pub struct ReadOnlyFollow {
     log: Arc<LogDirectory>,
@@ -42,12 +42,13 @@ impl ReadOnlyFollow {
         Ok(ReadOnlyFollow { log, cursor, watch, pause: FIRST_PAUSE, failed: false })
     }
 
-    /// The next record in place, if one is durable already. Does not wait, but reads from the device.
+    /// The next record in place, if one is durable already. Does not wait, but reads from the
+    /// device.
     ///
     /// # Errors
     ///
-    /// `Pruned` if retention has removed the next record, `Truncated` if delivered records were cut,
-    /// `Corruption`, `Io`.
+    /// `Pruned` if retention has removed the next record, `Truncated` if delivered records were
+    /// cut, `Corruption`, `Io`.
     pub fn try_next(&mut self) -> Result<Option<RecordRef<'_>>> {
         if self.peek()? { self.peeked() } else { Ok(None) }
     }
@@ -57,7 +58,8 @@ impl ReadOnlyFollow {
     /// # Errors
     ///
     /// As [`ReadOnlyFollow::try_next`]; `WouldDeadlock` on a thread of a log in this process, and
-    /// `Reentrant` inside [`Wal::append_with`](crate::Wal::append_with): the follower may read that log.
+    /// `Reentrant` inside [`Wal::append_with`](crate::Wal::append_with): the follower may read that
+    /// log.
     pub fn next_ref(&mut self) -> Result<Option<RecordRef<'_>>> {
         if self.wait(None)? { self.peeked() } else { Ok(None) }
     }
@@ -91,7 +93,8 @@ impl ReadOnlyFollow {
         records
     }
 
-    /// Bytes of the log from the record that was delivered last to the durable end that was read last.
+    /// Bytes of the log from the record that was delivered last to the durable end that was read
+    /// last.
     ///
     /// Before the first record it counts from where the follower began.
     #[must_use]

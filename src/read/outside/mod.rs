@@ -2,11 +2,11 @@
 //!
 //! Invariants:
 //! 1. A reader locks, creates and changes nothing.
-//! 2. A reader returns durable records only. A writer states the durable end in the end file, or the
-//!    groups prove it. Without a writer, the end is where opening the log would find it.
-//! 3. The end file is advice: a reader checks it against the groups and the writer's locks. If it is
-//!    of this boot and directory, and the groups do not reach it, that is damage. A reader ignores any
-//!    other end file that the groups do not reach.
+//! 2. A reader returns durable records only. A writer states the durable end in the end file, or
+//!    the groups prove it. Without a writer, the end is where opening the log would find it.
+//! 3. The end file is advice: a reader checks it against the groups and the writer's locks. If it
+//!    is of this boot and directory, and the groups do not reach it, that is damage. A reader
+//!    ignores any other end file that the groups do not reach.
 //! 4. A reader checks every error twice. If retention has removed the place, the error is `Pruned`
 //!    (`LogView::explain`). If the writer may be changing the directory, the reader reads it again.
 //!    Only an error that stays is reported.
@@ -35,14 +35,14 @@ use snapshot::Snapshot;
 
 /// A log that is only read, whether or not a process writes it.
 ///
-/// It takes no lock and changes nothing, so permission to read the directory and its files is enough.
-/// Any number of processes may read beside the one writer. It returns durable records only. After a
-/// restart of the machine, until a writer opens the log, it returns the records that the writer would
-/// find. Each call reads how the directory has changed. Cheap to clone.
+/// It takes no lock and changes nothing, so permission to read the directory and its files is
+/// enough. Any number of processes may read beside the one writer. It returns durable records only.
+/// After a restart of the machine, until a writer opens the log, it returns the records that the
+/// writer would find. Each call reads how the directory has changed. Cheap to clone.
 ///
-/// Calls block: they read from the device, and wait for at most a second while the writer changes the
-/// directory. Do not make them on the threads of an executor. After `fork()` every call in the child
-/// returns `Forked`: the child must open the log again.
+/// Calls block: they read from the device, and wait for at most a second while the writer changes
+/// the directory. Do not make them on the threads of an executor. After `fork()` every call in the
+/// child returns `Forked`: the child must open the log again.
 ///
 /// ```
 /// use ringwal::{Lsn, ReadOnlyWal, Wal};
@@ -150,8 +150,8 @@ impl ReadOnlyWal {
 
     /// Reads durable records backwards, from the last record below `before`.
     ///
-    /// It ends at the record that is the oldest when it gets there. The writer's retention does not wait
-    /// for it.
+    /// It ends at the record that is the oldest when it gets there. The writer's retention does not
+    /// wait for it.
     ///
     /// # Errors
     ///
@@ -186,8 +186,8 @@ impl ReadOnlyWal {
     ///
     /// # Errors
     ///
-    /// `Pruned` below the oldest, `NotDurable` at or above the durable end, `Truncated`, `NoRecord`,
-    /// `Corruption`, `Io`.
+    /// `Pruned` below the oldest, `NotDurable` at or above the durable end, `Truncated`,
+    /// `NoRecord`, `Corruption`, `Io`.
     pub fn read(&self, lsn: Lsn) -> Result<Record> {
         let end = self.log.refresh()?;
         if lsn.as_u64() >= end {

@@ -9,8 +9,8 @@ use crate::read::{Record, RecordRef, Records};
 
 /// Reads durable records in order, from [`ReadOnlyWal::reader`](super::ReadOnlyWal::reader).
 ///
-/// It ends at the end that was durable when it was created. The writer's retention does not wait for
-/// it, and `Pruned` reports that retention has overtaken it. After an error it ends.
+/// It ends at the end that was durable when it was created. The writer's retention does not wait
+/// for it, and `Pruned` reports that retention has overtaken it. After an error it ends.
 #[derive(Debug)]
 #[must_use = "a reader reads nothing until it is asked to"]
 pub struct ReadOnlyReader {

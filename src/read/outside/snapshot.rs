@@ -2,11 +2,11 @@
 //!
 //! The log is in one of three states (`segment/end_file.rs`):
 //!
-//! 1. A writer states the durable end. Its statement is checked against the groups once, and against
-//!    the list of segments each time. If these do not reach it, records were lost.
-//! 2. There is no writer: the end is where opening would find it. A statement of the last writer, of
-//!    this boot and directory, is damage if it lies above that end, and stale if it lies below. The
-//!    end is kept until a group follows.
+//! 1. A writer states the durable end. Its statement is checked against the groups once, and
+//!    against the list of segments each time. If these do not reach it, records were lost.
+//! 2. There is no writer: the end is where opening would find it. A statement of the last writer,
+//!    of this boot and directory, is damage if it lies above that end, and stale if it lies below.
+//!    The end is kept until a group follows.
 //! 3. Neither is snapshot: the end is what the groups' durable marks prove.
 //!
 //! The end that is reported never decreases.
@@ -382,7 +382,8 @@ impl Snapshot {
 
 /// Whether the groups of the segment of `end` reach it.
 ///
-/// If they do, returns the oldest position that the last of them states, and otherwise where they end.
+/// If they do, returns the oldest position that the last of them states, and otherwise where they
+/// end.
 fn check_reach(
     view: &LogView,
     segments: &[SegmentHeader],

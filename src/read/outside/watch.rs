@@ -5,9 +5,9 @@ use std::time::Duration;
 use super::LogDirectory;
 
 /// Reports changes of the end file. While no writer updates that, it reports any change.
-#[cfg(linux_calls)]
 #[derive(Debug)]
 pub(super) struct DirectoryWatch {
+    #[cfg(linux_calls)]
     inotify: nix::sys::inotify::Inotify,
 }
 
@@ -52,10 +52,6 @@ impl DirectoryWatch {
         let _ = poll(&mut reports, timeout);
     }
 }
-
-#[cfg(not(linux_calls))]
-#[derive(Debug)]
-pub(super) struct DirectoryWatch;
 
 #[cfg(not(linux_calls))]
 #[allow(clippy::unused_self)]
