@@ -130,7 +130,7 @@ impl Consumer {
     /// The follower that delivers the records, from the position on.
     ///
     /// Later calls go on after the last record delivered. After a failed read the follower begins
-    /// at the position again: if [`Wal::truncate_after`](crate::Wal::truncate_after) has cut
+    /// at the position again: if [`Wal::truncate_from`](crate::Wal::truncate_from) has cut
     /// delivered records (`Truncated`), every record that was not committed is delivered again.
     ///
     /// # Errors

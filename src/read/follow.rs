@@ -98,7 +98,7 @@ impl Follow {
     /// # Errors
     ///
     /// `Pruned` if retention has removed the next record, `Truncated` if
-    /// [`Wal::truncate_after`](crate::Wal::truncate_after) has cut records that were delivered,
+    /// [`Wal::truncate_from`](crate::Wal::truncate_from) has cut records that were delivered,
     /// `Corruption`, `Io`; `Forked` in a child process. After an error the follower has ended.
     pub fn try_next(&mut self) -> Result<Option<RecordRef<'_>>> {
         if self.is_over() {

@@ -1,4 +1,4 @@
-//! Cuts: the ranges of positions that `truncate_after` made void.
+//! Cuts: the ranges of positions that `truncate_from` made void.
 //!
 //! A cut group at `to` that states `from` makes `[from, to)` void. The bytes stay.
 //!
