@@ -13,10 +13,6 @@ const LONGEST: usize = 650;
 const EXCEPTIONS: &[(&str, &str)] = &[
     ("src/checks/fuzzing", "cycle"),
     ("src/inspect", "cycle"),
-    ("loadgen/src/report/html/plot.rs", "function"),
-    ("loadgen/src/report/table.rs", "function"),
-    ("loadgen/src/commands/run/mod.rs", "function"),
-    ("loadgen/src/workload/mod.rs", "function"),
     ("src/engine/io_thread/submit.rs", "function"),
     ("src/engine/recover.rs", "function"),
     ("src/engine/segment_keeper.rs", "function"),

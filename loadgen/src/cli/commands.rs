@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use clap::Parser;
 
-use super::{MAX_THREADS, examples};
+use super::examples;
+use super::values::MAX_THREADS;
 use crate::error::Error;
 use crate::units::{
     parse_bytes, parse_count, parse_percent, parse_positive_duration, parse_u32, parse_usize,

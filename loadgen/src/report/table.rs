@@ -21,6 +21,8 @@ pub fn table(report: &Report) -> String {
     latency(report, &mut row);
     readers(report, &mut row);
     circumstances(report, &mut row);
+    storage(report, &mut row);
+    resources(report, &mut row);
     comparison(report, &mut row);
     verdict(report, &mut row);
     if let Some(e) = &report.failed {
@@ -180,7 +182,7 @@ fn readers(report: &Report, row: Row<'_>) {
 }
 
 fn circumstances(report: &Report, row: Row<'_>) {
-    let (backend, device, settings) = (&report.backend, &report.device, &report.settings);
+    let (backend, device) = (&report.backend, &report.device);
     row("backend", format!("{}: {}", backend.kind, backend.reason));
     let why = format!("{}, {}", backend.commit_method_reason, backend.commit_method_detail);
     row("commit method", format!("{}: {why}", backend.commit_method));
@@ -210,7 +212,11 @@ fn circumstances(report: &Report, row: Row<'_>) {
             }
         ),
     );
-    let work = &report.work;
+}
+
+/// The directory of the log, and what its segments did.
+fn storage(report: &Report, row: Row<'_>) {
+    let (work, settings) = (&report.work, &report.settings);
     let limit = match settings.retention {
         Some(limit) => format!("{} at most", bytes(limit as f64)),
         None => "nothing is removed".into(),
@@ -232,6 +238,10 @@ fn circumstances(report: &Report, row: Row<'_>) {
             work.recycled
         ),
     );
+}
+
+/// Processor time, memory, and the machine.
+fn resources(report: &Report, row: Row<'_>) {
     let spent = &report.spent;
     if let Some(us) = spent.us_per_record(report.outcome.records) {
         let all = spent.all;

@@ -24,6 +24,7 @@ pub mod verify;
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 use std::thread::{Builder, Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
@@ -38,7 +39,7 @@ use crate::workload::payload::Pool;
 use crate::workload::readers::Deliveries;
 
 pub use arrivals::Pattern;
-use sampler::Hold;
+use sampler::{Hold, Sample};
 pub use sampler::{Meaning, OPEN_SAMPLES};
 pub use source::Source;
 
@@ -290,27 +291,10 @@ pub fn run<E: Engine + ?Sized>(
     let begun = Instant::now();
     let over = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let mut handles = Vec::new();
         let intervals = plan.intervals.as_deref();
         let (waiter, samples) = sampler::start(scope, engine, plan.meaning, intervals, &over)?;
-        let stack = if engine.wal().is_some() { STACK } else { OTHERS_STACK };
-        let started = match (plan.tasks > 0, engine.wal()) {
-            (true, None) => Err(Error::Usage("this engine has no asynchronous calls".into())),
-            (true, Some(wal)) => {
-                let samples = samples.clone();
-                spawn(scope, "runtime", stack, stop, move || {
-                    tasks::produce(wal, plan, stop, samples)
-                })
-                .map(|handle| handles.push(handle))
-            }
-            (false, _) => (0..plan.threads).try_for_each(|number| {
-                let samples = samples.clone();
-                let name = format!("producer-{number}");
-                let produce = move || threads::produce(engine, plan, number, stop, samples);
-                spawn(scope, &name, stack, stop, produce).map(|handle| handles.push(handle))
-            }),
-        };
-        drop(samples);
+        let mut handles = Vec::new();
+        let started = start_producers(scope, engine, plan, stop, samples, &mut handles);
         let syncer = match (plan.sync_every, &started) {
             (Some(every), Ok(())) => Some(scope.spawn(move || sync_often(engine, every, stop))),
             _ => None,
@@ -328,14 +312,67 @@ pub fn run<E: Engine + ?Sized>(
             }
         }
         let syncs = syncer.map(joined);
-        // Who waits for each record has nothing left to make durable.
-        let synced = if plan.mode == Mode::Blocking { Ok(()) } else { engine.sync() };
+        // A blocking producer leaves nothing that is not durable.
+        let synced = match plan.mode {
+            Mode::Blocking => Ok(()),
+            _ => engine.sync().map_err(Error::from),
+        };
         let seconds = begun.elapsed().as_secs_f64();
         over.store(true, std::sync::atomic::Ordering::Relaxed);
         let measured = waiter.map(joined).transpose()?;
         if let Some(e) = failed {
             return Err(e);
         }
+        Ended { tallies, syncs, synced, seconds, measured }.outcome(engine, plan, stop)
+    })
+}
+
+/// Starts the producers of the plan: threads, or one thread with the runtime of all tasks.
+fn start_producers<'scope, 'env, E: Engine + ?Sized>(
+    scope: &'scope Scope<'scope, 'env>,
+    engine: &'scope E,
+    plan: &'scope Plan,
+    stop: &'scope Arc<Stop>,
+    samples: Option<SyncSender<Sample>>,
+    handles: &mut Vec<ScopedJoinHandle<'scope, Result<Tally, Error>>>,
+) -> Result<(), Error> {
+    let stack = if engine.wal().is_some() { STACK } else { OTHERS_STACK };
+    match (plan.tasks > 0, engine.wal()) {
+        (true, None) => Err(Error::Usage("this engine has no asynchronous calls".into())),
+        (true, Some(wal)) => {
+            let produce = move || tasks::produce(wal, plan, stop, samples);
+            spawn(scope, "runtime", stack, stop, produce).map(|handle| handles.push(handle))
+        }
+        (false, _) => (0..plan.threads).try_for_each(|number| {
+            let samples = samples.clone();
+            let name = format!("producer-{number}");
+            let produce = move || threads::produce(engine, plan, number, stop, samples);
+            spawn(scope, &name, stack, stop, produce).map(|handle| handles.push(handle))
+        }),
+    }
+}
+
+/// What all threads of a run returned.
+struct Ended {
+    tallies: Vec<Tally>,
+    /// The latencies of the syncs, if the plan has a thread for them.
+    syncs: Option<Result<Latencies, Error>>,
+    /// The result of the last sync, which makes every record durable.
+    synced: Result<(), Error>,
+    seconds: f64,
+    /// The latencies that the waiting thread measured, and the times that it was held up.
+    measured: Option<(Latencies, Vec<Hold>)>,
+}
+
+impl Ended {
+    /// Adds up what the threads did. After a failure of the log, only durable records count.
+    fn outcome<E: Engine + ?Sized>(
+        self,
+        engine: &E,
+        plan: &Plan,
+        stop: &Stop,
+    ) -> Result<Outcome, Error> {
+        let Ended { tallies, syncs, synced, seconds, measured } = self;
         let mut total = Tally::new(plan.ledger);
         let log_failed = tallies.iter().any(|tally| tally.failed.is_some())
             || synced.is_err()
@@ -359,7 +396,7 @@ pub fn run<E: Engine + ?Sized>(
             None => Latencies::new(),
         };
         if let Err(e) = synced {
-            total.fail(e.into(), stop)?;
+            total.fail(e, stop)?;
         }
         let producers = if plan.tasks > 0 { plan.tasks } else { plan.threads };
         let every = seconds * producers as f64 / total.records.max(1) as f64;
@@ -369,22 +406,20 @@ pub fn run<E: Engine + ?Sized>(
             Mode::Pipelined => Some(sampler::correct(&total.latencies, &total.holds, every)),
             Mode::Blocking => Some(total.latencies.corrected(every)),
         };
-        let Tally { records, bytes, latencies, overdue, skipped, ledger, failed, usage, .. } =
-            total;
         Ok(Outcome {
-            records,
-            bytes,
+            records: total.records,
+            bytes: total.bytes,
             seconds,
-            latencies,
+            latencies: total.latencies,
             corrected,
             syncs,
-            overdue,
-            skipped,
-            ledger,
-            failed,
-            producers: usage,
+            overdue: total.overdue,
+            skipped: total.skipped,
+            ledger: total.ledger,
+            failed: total.failed,
+            producers: total.usage,
         })
-    })
+    }
 }
 
 /// Until the run is over, or a sync fails.

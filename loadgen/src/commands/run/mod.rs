@@ -1,5 +1,7 @@
 //! The whole of a run: open, drive, close, measure the raw device, verify.
 
+mod baseline;
+mod report;
 pub mod settings;
 
 use std::collections::hash_map::RandomState;
@@ -9,22 +11,20 @@ use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use ringwal::{BackendInfo, BackendKind, Durability, MethodReason, Stats, Wal};
+use ringwal::{BackendInfo, BackendKind, Lsn, MethodReason, Wal};
 
 use crate::cli::Args;
-use crate::commands::probe::{Cell, Grid};
+use crate::commands::probe::Grid;
 use crate::commands::run::settings::Settings;
 use crate::error::Error;
 use crate::log_dir::RunDir;
 use crate::log_dir::device::Device;
 use crate::measure::environment::Environment;
 use crate::measure::latency::{Intervals, Latencies};
-use crate::measure::require::{self, Check, Metric};
 use crate::measure::series::{Point, Series};
 use crate::measure::usage::{Meter, Spent};
 use crate::output::print;
 use crate::output::progress::{Part, Progress};
-use crate::raw::{self, Baseline, Method};
 use crate::stop::Stop;
 use crate::units::{bytes, nanos, si};
 use crate::workload::background;
@@ -35,113 +35,8 @@ use crate::workload::readers::{self, Deliveries, Readers};
 use crate::workload::verify::verify;
 use crate::workload::{self, Meaning, Mode, Outcome, Plan, Source};
 
-/// Everything that a run has found out.
-#[derive(Debug)]
-pub struct Report {
-    /// What was asked for.
-    pub args: Args,
-    /// What the workload did.
-    pub outcome: Outcome,
-    /// The same as time passed.
-    pub series: Series,
-    /// What a latency is.
-    pub meaning: Meaning,
-    /// What the log did for it.
-    pub work: Work,
-    /// What did the I/O.
-    pub backend: BackendInfo,
-    /// Where the log was.
-    pub directory: std::path::PathBuf,
-    /// Whether it is still there.
-    pub stays: bool,
-    /// How the disk was used.
-    pub settings: Settings,
-    /// What is under it.
-    pub device: Device,
-    /// The raw device, if it was measured.
-    pub baseline: Option<Comparison>,
-    /// The raw device in every shape, if it was measured.
-    pub grid: Vec<Cell>,
-    /// The verdict, if there was to be one.
-    pub verified: Option<Result<Verified, String>>,
-    /// Why the run ended before its time, if it did.
-    pub ended_by: Option<&'static str>,
-    /// What the log failed with, if it did: the figures are those until then.
-    pub failed: Option<Error>,
-    /// What arrivals, sizes and content were drawn from.
-    pub seed: u64,
-    /// Where and how.
-    pub environment: Environment,
-    /// When the measured part began.
-    pub begun: SystemTime,
-    /// Processor time of the measured part.
-    pub spent: Spent,
-    /// What became of --require; nothing after an interruption.
-    pub required: Vec<Check>,
-    /// Of the readers beside, if there were any.
-    pub readers: Option<readers::Report>,
-    /// The most memory that the process had, in bytes.
-    pub peak_memory: Option<u64>,
-}
-
-/// What a log did during a run.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Work {
-    /// Groups with records.
-    pub groups: u64,
-    /// Bytes of all groups, with headers and padding.
-    pub group_bytes: u64,
-    /// Groups in flight on average, the one just submitted included.
-    pub mean_depth: f64,
-    /// Durability barriers.
-    pub syncs: u64,
-    /// Rotations to the next segment.
-    pub rotations: u64,
-    /// Segments written in advance.
-    pub prepared: u64,
-    /// Segments reused.
-    pub recycled: u64,
-    /// Appends that waited for room in the ring.
-    pub full_waits: u64,
-    /// Flushes of the disk, by everybody.
-    pub flushes: Option<u64>,
-}
-
-/// The raw device beside the log.
-#[derive(Debug, Clone)]
-pub struct Comparison {
-    /// What was measured.
-    pub raw: Baseline,
-    /// The log's written bytes per second by the device's, at the same group size and depth.
-    pub eta: Option<f64>,
-    /// The log's median latency by that of a raw write of one block.
-    pub p50_ratio: Option<f64>,
-    /// In an open loop: the log's 99.9th percentile by the median of a raw write of one mean group.
-    pub p999_ratio: Option<f64>,
-}
-
-impl Work {
-    fn between(before: &Stats, after: &Stats, flushes: (Option<u64>, Option<u64>)) -> Work {
-        Work {
-            groups: after.groups - before.groups,
-            group_bytes: after.group_bytes - before.group_bytes,
-            mean_depth: (after.depth_sum - before.depth_sum) as f64
-                / (after.groups - before.groups).max(1) as f64,
-            syncs: after.syncs - before.syncs,
-            rotations: after.rotations - before.rotations,
-            prepared: after.segments_prepared - before.segments_prepared,
-            recycled: after.segments_recycled - before.segments_recycled,
-            full_waits: after.ring_full_waits - before.ring_full_waits,
-            flushes: flushes.0.zip(flushes.1).and_then(|(a, b)| b.checked_sub(a)),
-        }
-    }
-
-    /// Mean bytes of a group; 0 without groups.
-    #[must_use]
-    pub fn mean_group(&self) -> f64 {
-        if self.groups == 0 { 0.0 } else { self.group_bytes as f64 / self.groups as f64 }
-    }
-}
+pub use baseline::Comparison;
+pub use report::{Report, Work};
 
 /// Runs what the arguments say, in a directory that is gone afterwards unless it is to stay.
 ///
@@ -183,6 +78,7 @@ pub(crate) fn new_seed() -> u64 {
     RandomState::new().hash_one(std::process::id()) >> 32
 }
 
+/// Opens the log, drives it, and measures the raw device and verifies afterwards.
 fn measured(
     args: &Args,
     stop: &Arc<Stop>,
@@ -197,91 +93,30 @@ fn measured(
     until_settled(&wal, stop);
     let from = wal.recovery().durable_end;
     let recorded = Arc::new(Intervals::default());
-    let mut plan = plan(args, settings, (source, seed), &recorded, &wal);
-    let device = Device::under(dir.path());
-    let opened = wal.stats();
-    let writers = (0..args.background_writers).map(|_| background::start(dir.path()));
-    let writers = writers.collect::<Result<Vec<_>, _>>()?;
-    let warm = warm_up(args, stop, settings, &plan, &wal, &mut progress)?;
-    let beside = start_readers(args, &mut plan, &wal)?;
-    let (before, flushes_before) = (wal.stats(), device.flushes());
-    let (mut spent, mut series) = (false, Series::new(&wal, recorded));
-    let mut status = Status::default();
-    let (mut too_slow, begun, meter) = (false, SystemTime::now(), Meter::start());
-    let ring = wal.backend().ring_bytes as u64;
-    progress.clear();
-    let outcome = workload::run(&wal, &plan, stop, |passed| {
-        if let Some(point) = series.look(passed, &wal) {
-            progress.tick(&point, ring, plan.duration);
-            status.look(args.status_interval, &point);
-            too_slow = is_too_slow(args, series.so_far());
-        }
-        spent = settings.budget_is_spent(wal.stats().group_bytes - opened.group_bytes);
-        if spent || too_slow { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    });
-    progress.clear();
-    let mut outcome = outcome?;
-    let used = meter.stop(outcome.producers);
-    plan.deliveries = None;
-    let readers = beside.map(Readers::finish).transpose();
-    drop(writers);
-    series.finish(Duration::from_secs_f64(outcome.seconds), &wal);
-    let failed = outcome.failed.take();
-    if failed.is_some() {
-        // Nothing more can be had of it, and nothing is to be compared with what it did.
-        outcome.ledger = None;
-    }
-    if let (Some(ledger), Some(warm)) = (&mut outcome.ledger, &warm) {
-        ledger.merge(warm);
-    }
-    // A log that has failed has failed its readers, too.
-    let readers = match readers {
-        Err(_) if failed.is_some() => None,
-        readers => readers?,
-    };
-    let work = Work::between(&before, &wal.stats(), (flushes_before, device.flushes()));
-    let backend = wal.backend();
-    let closed = wal.close();
-    drop(wal);
-    if failed.is_none() {
-        closed?;
-    }
+    let plan = plan(args, settings, (source, seed), &recorded, &wal);
+    let (meaning, device) = (plan.meaning, Device::under(dir.path()));
+    let site = Site { args, stop, dir, settings, device: &device };
+    let driven = site.drive(wal, plan, recorded, &mut progress)?;
+    let Driven { mut outcome, failed, backend, work, .. } = driven;
     let over = stop.was_signalled() || failed.is_some() || backend.kind == BackendKind::Discard;
     let baseline = if args.baseline.is_zero() || over || work.groups == 0 {
         None
     } else {
         progress.step("measuring the raw device", Part::Of(args.baseline));
-        Some(compare(args, stop, dir, settings, &backend, &work, &outcome)?)
+        Some(baseline::compare(args, stop, dir, settings, &backend, &work, &outcome)?)
     };
     let grid = if baseline.is_none() || args.raw_time().is_zero() {
         Vec::new()
     } else {
         Grid::of_a_run(dir.path(), &device, args.raw_time()).measure(stop, &mut progress)?
     };
-    let verified = outcome.ledger.take().map(|ledger| {
-        let done = Arc::new(AtomicU32::new(0));
-        progress.step("verifying", Part::Counted(Arc::clone(&done)));
-        verify(settings.builder_keeping_all(), from, ledger, &done)
-    });
-    progress.clear();
-    let verified = match verified {
-        None => None,
-        Some(Ok(verified)) => Some(Ok(verified)),
-        Some(Err(Error::Verify(what))) => Some(Err(what)),
-        Some(Err(e)) => return Err(e),
-    };
-    let ended_by = match &failed {
-        Some(e) if is_full(e) => Some("a full disk"),
-        Some(_) => Some("a failure of the log"),
-        None if stop.was_signalled() => Some("a signal"),
-        None if spent => Some("its disk budget"),
-        None => too_slow.then_some("latencies beyond what is required"),
-    };
+    let verified = verified(outcome.ledger.take(), settings, from, &mut progress)?;
     let mut report = Report {
         args: args.clone(),
+        ended_by: ended_by(failed.as_ref(), stop, &driven.ended),
         outcome,
-        series,
-        meaning: plan.meaning,
+        series: driven.series,
+        meaning,
         work,
         backend,
         directory: dir.path().into(),
@@ -291,14 +126,13 @@ fn measured(
         baseline,
         grid,
         verified,
-        ended_by,
         failed,
         seed,
         environment,
-        begun,
-        spent: used,
+        begun: driven.begun,
+        spent: driven.used,
         required: Vec::new(),
-        readers,
+        readers: driven.readers,
         peak_memory: peak_memory(),
     };
     if let Some(required) = &args.require
@@ -307,6 +141,135 @@ fn measured(
         report.required = required.check(|metric| report.figure(metric));
     }
     Ok(report)
+}
+
+/// Where and how a run takes place.
+struct Site<'a> {
+    args: &'a Args,
+    stop: &'a Arc<Stop>,
+    dir: &'a RunDir,
+    settings: &'a Settings,
+    device: &'a Device,
+}
+
+/// Reasons of the watching thread to end a run.
+#[derive(Debug, Clone, Copy, Default)]
+struct Reasons {
+    /// The disk budget is spent.
+    spent: bool,
+    /// The latencies exceed what is required.
+    too_slow: bool,
+}
+
+/// A run whose log is closed.
+struct Driven {
+    outcome: Outcome,
+    series: Series,
+    begun: SystemTime,
+    used: Spent,
+    ended: Reasons,
+    failed: Option<Error>,
+    readers: Option<readers::Report>,
+    work: Work,
+    backend: BackendInfo,
+}
+
+impl Site<'_> {
+    /// Warms up, runs the plan with readers and writers beside it, and closes the log.
+    fn drive(
+        &self,
+        wal: Wal,
+        mut plan: Plan,
+        recorded: Arc<Intervals>,
+        progress: &mut Progress,
+    ) -> Result<Driven, Error> {
+        let Site { args, stop, dir, settings, device } = *self;
+        let opened = wal.stats();
+        let writers = (0..args.background_writers).map(|_| background::start(dir.path()));
+        let writers = writers.collect::<Result<Vec<_>, _>>()?;
+        let warm = warm_up(args, stop, settings, &plan, &wal, progress)?;
+        let beside = start_readers(args, &mut plan, &wal)?;
+        let (before, flushes_before) = (wal.stats(), device.flushes());
+        let (mut ended, mut series) = (Reasons::default(), Series::new(&wal, recorded));
+        let mut status = Status::default();
+        let (begun, meter) = (SystemTime::now(), Meter::start());
+        let ring = wal.backend().ring_bytes as u64;
+        progress.clear();
+        let outcome = workload::run(&wal, &plan, stop, |passed| {
+            if let Some(point) = series.look(passed, &wal) {
+                progress.tick(&point, ring, plan.duration);
+                status.look(args.status_interval, &point);
+                ended.too_slow = is_too_slow(args, series.so_far());
+            }
+            let written = wal.stats().group_bytes - opened.group_bytes;
+            ended.spent = settings.budget_is_spent(written);
+            match ended.spent || ended.too_slow {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        });
+        progress.clear();
+        let mut outcome = outcome?;
+        let used = meter.stop(outcome.producers);
+        plan.deliveries = None;
+        let readers = beside.map(Readers::finish).transpose();
+        drop(writers);
+        series.finish(Duration::from_secs_f64(outcome.seconds), &wal);
+        let failed = outcome.failed.take();
+        if failed.is_some() {
+            // A failed log accepts nothing more, and its figures are not verified.
+            outcome.ledger = None;
+        }
+        if let (Some(ledger), Some(warm)) = (&mut outcome.ledger, &warm) {
+            ledger.merge(warm);
+        }
+        // A log that failed has failed its readers, too.
+        let readers = match readers {
+            Err(_) if failed.is_some() => None,
+            readers => readers?,
+        };
+        let work = Work::between(&before, &wal.stats(), (flushes_before, device.flushes()));
+        let backend = wal.backend();
+        let closed = wal.close();
+        drop(wal);
+        if failed.is_none() {
+            closed?;
+        }
+        Ok(Driven { outcome, series, begun, used, ended, failed, readers, work, backend })
+    }
+}
+
+/// Verifies the closed log against the ledger, if the run kept one.
+/// The inner error says which records are missing or different.
+fn verified(
+    ledger: Option<Ledger>,
+    settings: &Settings,
+    from: Lsn,
+    progress: &mut Progress,
+) -> Result<Option<Result<Verified, String>>, Error> {
+    let verified = ledger.map(|ledger| {
+        let done = Arc::new(AtomicU32::new(0));
+        progress.step("verifying", Part::Counted(Arc::clone(&done)));
+        verify(settings.builder_keeping_all(), from, ledger, &done)
+    });
+    progress.clear();
+    match verified {
+        None => Ok(None),
+        Some(Ok(verified)) => Ok(Some(Ok(verified))),
+        Some(Err(Error::Verify(what))) => Ok(Some(Err(what))),
+        Some(Err(e)) => Err(e),
+    }
+}
+
+/// Why the run ended before its time, if it did.
+fn ended_by(failed: Option<&Error>, stop: &Stop, ended: &Reasons) -> Option<&'static str> {
+    match failed {
+        Some(e) if is_full(e) => Some("a full disk"),
+        Some(_) => Some("a failure of the log"),
+        None if stop.was_signalled() => Some("a signal"),
+        None if ended.spent => Some("its disk budget"),
+        None => ended.too_slow.then_some("latencies beyond what is required"),
+    }
 }
 
 /// Fills the segments once, or until the rate is steady. Returns what verification is to know of it.
@@ -383,59 +346,6 @@ impl Status {
     }
 }
 
-impl Report {
-    /// There is no device then, nor any sync, to be compared with.
-    #[must_use]
-    pub fn writes_nothing(&self) -> bool {
-        self.backend.kind == BackendKind::Discard
-    }
-
-    fn figure(&self, metric: Metric) -> Option<f64> {
-        let outcome = &self.outcome;
-        match metric {
-            Metric::Rate => Some(outcome.records as f64 / outcome.seconds),
-            Metric::Bandwidth => Some(outcome.bytes as f64 / outcome.seconds),
-            Metric::Eta => self.baseline.as_ref()?.eta,
-            Metric::Overdue => self.args.rate.map(|_| outcome.overdue as f64),
-            Metric::Cpu => self.spent.us_per_record(outcome.records).map(|us| us * 1e3),
-            Metric::Memory => self.peak_memory.map(|n| n as f64),
-            Metric::Knee => None,
-            Metric::Quantile(_) | Metric::Max | Metric::Mean => {
-                require::latency(&outcome.latencies, metric)
-            }
-        }
-    }
-
-    /// What a gate is to make of it.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Verify`] if records are missing; what the log failed with; [`Error::Interrupted`] and [`Error::Nothing`] if there
-    /// are no records; [`Error::Required`] if what is required does not hold.
-    pub fn verdict(self) -> Result<(), Error> {
-        if let Some(Err(what)) = self.verified {
-            let place = self.directory.display();
-            return Err(Error::Verify(format!("{what}; the log stays in {place}")));
-        }
-        if let Some(e) = self.failed {
-            return Err(e);
-        }
-        if self.ended_by == Some("a signal") {
-            let judged = self.args.require.is_some();
-            return match (self.outcome.records, judged) {
-                (0, _) => Err(Error::Interrupted("no record was measured".into())),
-                (_, true) => Err(Error::Interrupted("what is required was not judged".into())),
-                _ => Ok(()),
-            };
-        }
-        if self.outcome.records == 0 {
-            let text = "no record was acknowledged; run for longer, or at a higher --rate";
-            return Err(Error::Nothing(text.into()));
-        }
-        require::verdict(&self.required)
-    }
-}
-
 /// Whether the run cannot give what is asked of it any more.
 fn is_too_slow(args: &Args, latencies: &Latencies) -> bool {
     let abort = args.require.as_ref().filter(|_| args.require_abort);
@@ -500,53 +410,6 @@ fn plan(
             len: settings.segment_size,
             kept: settings.kept_segments(),
         }),
-    }
-}
-
-/// The raw device in the way that this run used it: pipelined, its mean group at its mean depth;
-/// blocking, one block at a time.
-fn compare(
-    args: &Args,
-    stop: &Stop,
-    dir: &RunDir,
-    settings: &Settings,
-    backend: &BackendInfo,
-    work: &Work,
-    outcome: &Outcome,
-) -> Result<Comparison, Error> {
-    let block = backend.block_size as usize;
-    let mode = args.workload_mode();
-    let (blocking, open) = (mode == Mode::Blocking, matches!(mode, Mode::Open(_)));
-    let one_at_a_time = blocking || open;
-    let request = raw::Request {
-        method: method(backend, args.durability, blocking),
-        group: if blocking { block } else { work.mean_group() as usize },
-        depth: if one_at_a_time { 1 } else { (work.mean_depth.round() as usize).max(1) },
-        direct: backend.direct_io,
-        block,
-        time: args.baseline,
-        area: settings.baseline_area,
-    };
-    let raw = raw::measure_until(dir.path(), &request, stop)?;
-    let alone = args.threads == 1 && args.tasks.is_none_or(|tasks| tasks == 1);
-    let p50_ratio = (blocking && alone).then(|| {
-        outcome.latencies.quantile_ns(0.5) as f64 / raw.latencies.quantile_ns(0.5).max(1) as f64
-    });
-    let written = work.group_bytes as f64 / outcome.seconds;
-    let p999 = outcome.latencies.quantile_ns(0.999) as f64;
-    let p999_ratio = open.then(|| p999 / raw.latencies.quantile_ns(0.5).max(1) as f64);
-    let eta = (!one_at_a_time && raw.bytes_per_s > 0.0).then(|| written / raw.bytes_per_s);
-    Ok(Comparison { raw, eta, p50_ratio, p999_ratio })
-}
-
-fn method(backend: &BackendInfo, durability: Durability, blocking: bool) -> Method {
-    let synced = blocking || durability == Durability::EveryGroup;
-    match (backend.kind, synced) {
-        (BackendKind::IoUring, false) => Method::Write,
-        (BackendKind::IoUring, true) if backend.commit_method == "dsync" => Method::Dsync,
-        (BackendKind::IoUring, true) => Method::LinkedFsync,
-        (_, false) => Method::PlainWrite,
-        (_, true) => Method::WriteFsync,
     }
 }
 

@@ -140,6 +140,34 @@ impl Range {
     }
 }
 
+/// A shape with the ranges of its axes: from values to places in the drawing.
+#[derive(Debug, Clone, Copy)]
+struct Frame {
+    shape: Shape,
+    x: Range,
+    y: Range,
+}
+
+impl Frame {
+    fn at_x(&self, value: f64) -> f64 {
+        LEFT + self.x.place(value) * (self.shape.width - LEFT - RIGHT)
+    }
+
+    fn at_y(&self, value: f64) -> f64 {
+        let height = self.shape.height;
+        height - BOTTOM - self.y.place(value) * (height - TOP - BOTTOM)
+    }
+
+    /// Where a point is drawn. `None` if an axis has no place for the value.
+    fn place(&self, (x, y): (f64, f64)) -> Option<(f64, f64)> {
+        let fits = (self.x.scale == Scale::Linear || x > 0.0)
+            && (self.y.scale == Scale::Linear || y > 0.0)
+            && x.is_finite()
+            && y.is_finite();
+        fits.then(|| (self.at_x(x), self.at_y(y)))
+    }
+}
+
 /// 1, 2 or 5 times a power of ten, at least `least`.
 fn round_step(least: f64) -> f64 {
     let decade = 10_f64.powf(least.max(1e-12).log10().floor());
@@ -165,6 +193,36 @@ impl Plot {
 
     fn draw(&self, shape: Shape, svg: &mut String) {
         let Shape { class, width, height } = shape;
+        let frame = self.frame(shape);
+        let title = escape(&self.title);
+        let _ = writeln!(
+            svg,
+            "<svg class=\"{class}\" viewBox=\"0 0 {width} {height}\" role=\"img\" aria-label=\"{title}\">"
+        );
+        self.draw_y_axis(&frame, svg);
+        self.draw_x_axis(&frame, svg);
+        for (mark, name) in &self.marks {
+            let (at, bottom) = (frame.at_x(*mark), height - BOTTOM);
+            let _ = writeln!(
+                svg,
+                "<path class=\"mark\" d=\"M{at:.1} {TOP}V{bottom:.1}\"><title>{}</title></path>",
+                escape(name)
+            );
+        }
+        for line in &self.lines {
+            self.draw_line(line, &frame, svg);
+        }
+        let _ = writeln!(
+            svg,
+            "<text class=\"label\" x=\"{:.1}\" y=\"{:.1}\">{}</text></svg>",
+            (LEFT + width - RIGHT) / 2.0,
+            height - 8.0,
+            escape(self.x.label)
+        );
+    }
+
+    /// The ranges of both axes, which hold every point, label and mark.
+    fn frame(&self, shape: Shape) -> Frame {
         let points = || {
             let all = |line: &Line| {
                 let labels = line.labels.iter().map(|(x, y, _)| (*x, *y));
@@ -176,17 +234,13 @@ impl Plot {
         let marks = self.marks.iter().map(|(at, _)| *at);
         let x = Range::of(points().map(|p| p.0).chain(marks), self.x.scale);
         let y = Range::of(points().map(|p| p.1), self.y.scale);
-        let at_x = |v: f64| LEFT + x.place(v) * (width - LEFT - RIGHT);
-        let at_y = |v: f64| height - BOTTOM - y.place(v) * (height - TOP - BOTTOM);
-        let title = escape(&self.title);
-        let _ = writeln!(
-            svg,
-            "<svg class=\"{class}\" viewBox=\"0 0 {width} {height}\" role=\"img\" aria-label=\"{title}\">"
-        );
-        let bottom = height - BOTTOM;
-        for tick in y.ticks() {
-            let (at, text) = (at_y(tick), (self.y.write)(tick));
-            // A long number is drawn narrower: it would begin outside the plot.
+        Frame { shape, x, y }
+    }
+
+    fn draw_y_axis(&self, frame: &Frame, svg: &mut String) {
+        for tick in frame.y.ticks() {
+            let (at, text) = (frame.at_y(tick), (self.y.write)(tick));
+            // A number wider than the margin is drawn narrower: it would begin outside the plot.
             let room = LEFT - 8.0;
             let fit = match text.chars().count() as f64 * LETTER > room {
                 true => format!(" textLength=\"{room:.0}\" lengthAdjust=\"spacingAndGlyphs\""),
@@ -195,19 +249,24 @@ impl Plot {
             let _ = writeln!(
                 svg,
                 "<path class=\"grid\" d=\"M{LEFT} {at:.1}H{:.1}\"/><text class=\"y\" x=\"{:.1}\" y=\"{:.1}\"{fit}>{}</text>",
-                width - RIGHT,
+                frame.shape.width - RIGHT,
                 LEFT - 6.0,
                 at + 4.0,
                 escape(&text)
             );
         }
-        let ticks = self.x.ticks.clone().unwrap_or_else(|| x.ticks());
+    }
+
+    fn draw_x_axis(&self, frame: &Frame, svg: &mut String) {
+        let Shape { width, height, .. } = frame.shape;
+        let bottom = height - BOTTOM;
+        let ticks = self.x.ticks.clone().unwrap_or_else(|| frame.x.ticks());
+        let inside = |tick: &f64| (-1e-9..=1.0 + 1e-9).contains(&frame.x.place(*tick));
         let mut free_from = f64::MIN;
-        for tick in ticks.into_iter().filter(|tick| (-1e-9..=1.0 + 1e-9).contains(&x.place(*tick)))
-        {
-            let (at, text) = (at_x(tick), (self.x.write)(tick));
+        for tick in ticks.into_iter().filter(inside) {
+            let (at, text) = (frame.at_x(tick), (self.x.write)(tick));
             let half = text.chars().count() as f64 * LETTER / 2.0;
-            // Letters that would run into each other are left out, and those beyond the edge.
+            // Omits a label that would overlap the one before it, or cross the right edge.
             let shown = at - half >= free_from && at + half <= width - 2.0;
             let _ = write!(svg, "<path class=\"grid\" d=\"M{at:.1} {TOP}V{bottom:.1}\"/>");
             if shown {
@@ -219,40 +278,9 @@ impl Plot {
             }
             svg.push('\n');
         }
-        for (mark, name) in &self.marks {
-            let at = at_x(*mark);
-            let _ = writeln!(
-                svg,
-                "<path class=\"mark\" d=\"M{at:.1} {TOP}V{bottom:.1}\"><title>{}</title></path>",
-                escape(name)
-            );
-        }
-        let place = |(px, py): (f64, f64)| {
-            let fits = (x.scale == Scale::Linear || px > 0.0)
-                && (y.scale == Scale::Linear || py > 0.0)
-                && px.is_finite()
-                && py.is_finite();
-            fits.then(|| (at_x(px), at_y(py)))
-        };
-        for line in &self.lines {
-            self.draw_line(line, &place, width, svg);
-        }
-        let _ = writeln!(
-            svg,
-            "<text class=\"label\" x=\"{:.1}\" y=\"{:.1}\">{}</text></svg>",
-            (LEFT + width - RIGHT) / 2.0,
-            height - 8.0,
-            escape(self.x.label)
-        );
     }
 
-    fn draw_line(
-        &self,
-        line: &Line,
-        place: &dyn Fn((f64, f64)) -> Option<(f64, f64)>,
-        width: f64,
-        svg: &mut String,
-    ) {
+    fn draw_line(&self, line: &Line, frame: &Frame, svg: &mut String) {
         let told = |point: (f64, f64)| {
             let (x, y) = ((self.x.write)(point.0), (self.y.write)(point.1));
             escape(&format!("{}: {x}, {y}", line.name))
@@ -262,7 +290,7 @@ impl Plot {
         let each = line.points.len() / MOST_TOOLTIPS + 1;
         let mut circles = String::new();
         for (n, point) in line.points.iter().enumerate() {
-            let Some((px, py)) = place(*point) else { continue };
+            let Some((px, py)) = frame.place(*point) else { continue };
             let _ = write!(path, "{}{px:.1} {py:.1}", if path.is_empty() { 'M' } else { 'L' });
             if line.dots || n % each == 0 {
                 let dot = if line.dots { "" } else { " hover" };
@@ -277,7 +305,7 @@ impl Plot {
         let _ = writeln!(svg, "<path class=\"line {class}{dashed}\" d=\"{path}\"/>");
         svg.push_str(&circles);
         for cross in &line.crosses {
-            let Some((px, py)) = place(*cross) else { continue };
+            let Some((px, py)) = frame.place(*cross) else { continue };
             let (left, top) = (px - 4.0, py - 4.0);
             let _ = writeln!(
                 svg,
@@ -286,10 +314,10 @@ impl Plot {
             );
         }
         for (lx, ly, name) in &line.labels {
-            let Some((px, py)) = place((*lx, *ly)) else { continue };
+            let Some((px, py)) = frame.place((*lx, *ly)) else { continue };
             // With the outline of the letters, which keeps them legible over a line.
             let half = name.chars().count() as f64 * LETTER / 2.0 + 4.0;
-            let at = px.clamp(LEFT.max(half), width - half);
+            let at = px.clamp(LEFT.max(half), frame.shape.width - half);
             let _ = writeln!(
                 svg,
                 "<circle class=\"{class}\" cx=\"{px:.1}\" cy=\"{py:.1}\" r=\"3.5\"/><text class=\"name\" x=\"{at:.1}\" y=\"{:.1}\">{}</text>",

@@ -1,0 +1,72 @@
+//! The raw device beside a run, in the shape in which the run used it.
+
+use ringwal::{BackendInfo, BackendKind, Durability};
+
+use crate::cli::Args;
+use crate::commands::run::report::Work;
+use crate::commands::run::settings::Settings;
+use crate::error::Error;
+use crate::log_dir::RunDir;
+use crate::raw::{self, Baseline, Method};
+use crate::stop::Stop;
+use crate::workload::{Mode, Outcome};
+
+/// The raw device beside the log.
+#[derive(Debug, Clone)]
+pub struct Comparison {
+    /// What was measured.
+    pub raw: Baseline,
+    /// The log's written bytes per second by the device's, at the same group size and depth.
+    pub eta: Option<f64>,
+    /// The log's median latency by that of a raw write of one block.
+    pub p50_ratio: Option<f64>,
+    /// In an open loop: the log's 99.9th percentile by the median of a raw write of one mean group.
+    pub p999_ratio: Option<f64>,
+}
+
+/// The raw device in the way that this run used it: pipelined, its mean group at its mean depth;
+/// blocking, one block at a time.
+pub(super) fn compare(
+    args: &Args,
+    stop: &Stop,
+    dir: &RunDir,
+    settings: &Settings,
+    backend: &BackendInfo,
+    work: &Work,
+    outcome: &Outcome,
+) -> Result<Comparison, Error> {
+    let block = backend.block_size as usize;
+    let mode = args.workload_mode();
+    let (blocking, open) = (mode == Mode::Blocking, matches!(mode, Mode::Open(_)));
+    let one_at_a_time = blocking || open;
+    let request = raw::Request {
+        method: method(backend, args.durability, blocking),
+        group: if blocking { block } else { work.mean_group() as usize },
+        depth: if one_at_a_time { 1 } else { (work.mean_depth.round() as usize).max(1) },
+        direct: backend.direct_io,
+        block,
+        time: args.baseline,
+        area: settings.baseline_area,
+    };
+    let raw = raw::measure_until(dir.path(), &request, stop)?;
+    let alone = args.threads == 1 && args.tasks.is_none_or(|tasks| tasks == 1);
+    let p50_ratio = (blocking && alone).then(|| {
+        outcome.latencies.quantile_ns(0.5) as f64 / raw.latencies.quantile_ns(0.5).max(1) as f64
+    });
+    let written = work.group_bytes as f64 / outcome.seconds;
+    let p999 = outcome.latencies.quantile_ns(0.999) as f64;
+    let p999_ratio = open.then(|| p999 / raw.latencies.quantile_ns(0.5).max(1) as f64);
+    let eta = (!one_at_a_time && raw.bytes_per_s > 0.0).then(|| written / raw.bytes_per_s);
+    Ok(Comparison { raw, eta, p50_ratio, p999_ratio })
+}
+
+fn method(backend: &BackendInfo, durability: Durability, blocking: bool) -> Method {
+    let synced = blocking || durability == Durability::EveryGroup;
+    match (backend.kind, synced) {
+        (BackendKind::IoUring, false) => Method::Write,
+        (BackendKind::IoUring, true) if backend.commit_method == "dsync" => Method::Dsync,
+        (BackendKind::IoUring, true) => Method::LinkedFsync,
+        (_, false) => Method::PlainWrite,
+        (_, true) => Method::WriteFsync,
+    }
+}
