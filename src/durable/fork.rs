@@ -1,8 +1,8 @@
-//! Which of the processes that `fork()` made of one this is.
+//! Which of the processes that `fork()` made of one process this is.
 //!
-//! A child of `fork()` has the memory of its parent and none of the parent's other threads: a lock that one
-//! of them held is held for ever. What was made before the fork must take no lock there that it could
-//! wait for.
+//! A child of `fork()` has the memory of its parent and none of the parent's other threads. A lock
+//! that one of them held stays held for ever. In a child, no value made before the fork may wait
+//! for a lock.
 
 #[cfg(not(ringwal_loom))]
 pub(crate) fn generation() -> u32 {

@@ -81,7 +81,7 @@ fn loom_a_registered_task_is_woken() {
     });
 }
 
-/// 3, 4: a failure lets every waiter go.
+/// 3, 4: a failure releases every waiter.
 #[test]
 fn loom_a_failure_wakes_the_waiting() {
     model(|| {
@@ -117,7 +117,8 @@ fn loom_forgetting_races_with_waking() {
     });
 }
 
-/// 6: a task that was left to another one is woken, whether that one is polled, dropped, or neither.
+/// 6: a task that was left to another one is woken, whether that one is polled, dropped, or
+/// neither.
 #[test]
 fn loom_tasks_wake_each_other() {
     for leader_acts in [true, false] {

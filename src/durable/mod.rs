@@ -1,17 +1,17 @@
-//! How far the log is durable, who waits for it, and the latch that a failure sets.
+//! How far the log is durable, which waiters wait for it, and the latch that a failure sets.
 //!
 //! Invariants:
 //! 1. The durable end never goes back. Only the I/O thread moves it.
 //! 2. A waiter for `lsn` belongs to the bucket of its block. Groups are block-aligned, so that all
-//!    waiters of one block wait for the same group: each is woken once, when its own group is
-//!    durable (or when another 64 blocks away in the same bucket is).
-//! 3. A waiter enters its bucket and then looks at the end; the I/O thread moves the end and then
+//!    waiters of one block wait for the same group. Each is woken once, when its own group is
+//!    durable, or when another group 64 blocks away in the same bucket is.
+//! 3. A waiter enters its bucket and then looks at the end. The I/O thread moves the end and then
 //!    looks at the bucket. All four are sequentially consistent: no wake-up is lost.
-//! 4. The status leaves RUNNING once, for CLOSED or POISONED; the failure is set before POISONED
-//!    is. In a child of fork() it reads as 0.
+//! 4. The status leaves RUNNING once, for CLOSED or POISONED. The failure is set before POISONED
+//!    is. In a child of fork() the status reads as 0.
 //! 5. User code (wakers, their clones and drops) runs with no lock held.
-//! 6. Of many tasks that one thread registered, one is woken, and the others are in the relay: see its
-//!    own invariants.
+//! 6. Of many tasks that one thread registered, one is woken, and the others are in the relay: see
+//!    its own invariants.
 
 pub(crate) mod fork;
 #[cfg(all(test, ringwal_loom))]
@@ -45,7 +45,7 @@ const BLOCK_BITS: u32 = crate::format::MIN_BLOCK.trailing_zeros();
 const CROWD: u32 = 24;
 const YIELDS: u32 = 4;
 
-/// Tasks that the I/O thread wakes itself, whoever they belong to.
+/// Tasks that the I/O thread wakes itself, whichever threads they belong to.
 const ONE_BY_ONE: usize = if cfg!(ringwal_loom) { 1 } else { 8 };
 
 const FORKED: u32 = 0;
@@ -73,7 +73,7 @@ pub(crate) struct Durable {
     end: CachePadded<AtomicU64>,
     status: Status,
     failure: OnceLock<Arc<Failure>>,
-    /// Whether groups are left unsynced until somebody asks, or until a time.
+    /// Whether groups stay unsynced until a waiter requests a sync, or until a time.
     on_demand: bool,
     /// Positions below this are to be synced although the mode would not sync them yet.
     demand: CachePadded<AtomicU64>,
@@ -84,12 +84,12 @@ pub(crate) struct Durable {
     relay: CachePadded<Relay>,
 }
 
-/// Who is to be woken.
+/// How a waiter is woken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Registrar {
-    /// A task, most likely of the calling thread: it may be left to be woken by others of that.
+    /// A task, most likely of the calling thread. Another task of that thread may wake it.
     Task,
-    /// Nobody who polls: it is woken directly.
+    /// No polling task: the I/O thread wakes it directly.
     Nobody,
 }
 
@@ -148,12 +148,13 @@ impl Durable {
         self.status.load() == POISONED
     }
 
-    /// In a child of fork(), where the I/O thread does not exist.
+    /// Whether this is a child of fork(), in which the I/O thread does not exist.
     pub(crate) fn is_forked(&self) -> bool {
         self.status.load() == FORKED
     }
 
-    /// Sets the latch. The first failure stays: true for that. The caller then wakes everybody.
+    /// Sets the latch. Returns true for the first failure, which stays. The caller then wakes every
+    /// waiter.
     pub(crate) fn poison(&self, failure: Failure) -> bool {
         let first = self.failure.set(Arc::new(failure)).is_ok();
         if first {
@@ -183,8 +184,8 @@ impl Durable {
         }
     }
 
-    /// Asks for everything below `end` to be synced, whatever the mode. True: somebody must tell the
-    /// I/O thread. Where every group is synced anyway there is nothing to ask for.
+    /// Requests a sync of everything below `end`, whatever the mode. True: the caller must ring the
+    /// bell. Where every group is synced anyway, there is nothing to request.
     pub(crate) fn demand(&self, end: u64) -> bool {
         self.on_demand && self.demand.fetch_max(end, Ordering::SeqCst) < end
     }
@@ -238,10 +239,10 @@ impl Durable {
         }
     }
 
-    /// In a crowd, lets the others run before it sleeps: they have records for the next group, and by
-    /// the time those are appended this one's group is often durable. Giving way costs a switch, which
-    /// sleeping does too; being woken, which costs the I/O thread more, is saved. Nobody who could run
-    /// is kept from it.
+    /// In a crowd, yields before the thread sleeps. The other threads have records for the next
+    /// group, and by the time those are appended this one's group is often durable. Yielding costs
+    /// a switch, and so does sleeping. Yielding saves the wake-up, which costs the I/O thread more.
+    /// It keeps no runnable thread from running.
     fn give_way(&self, lsn: u64) {
         if self.crowd.load(Ordering::Relaxed) >= CROWD {
             for _ in 0..YIELDS {
@@ -253,7 +254,7 @@ impl Durable {
         }
     }
 
-    /// Tells the waiters how many records the last group holds.
+    /// Sets the number of records in the last group, for the waiters.
     pub(crate) fn set_crowd(&self, records: u32) {
         self.crowd.store(records, Ordering::Relaxed);
     }
@@ -320,7 +321,7 @@ impl Durable {
         model_fence();
     }
 
-    /// Whether anybody waits for a position in `[from, to)`.
+    /// Whether a waiter waits for a position in `[from, to)`.
     pub(crate) fn has_waiters(&self, from: u64, to: u64) -> bool {
         self.touched(from, to).any(|bucket| {
             bucket.threads.load(Ordering::SeqCst) != 0 || bucket.tasks.load(Ordering::SeqCst) != 0
@@ -334,8 +335,8 @@ impl Durable {
             .map(|block| &*self.buckets[block as usize % BUCKETS])
     }
 
-    /// Wakes whoever waits for a position in `[from, to)`. Tasks may be left to each other: then
-    /// [`Durable::has_left_tasks`] until they are woken.
+    /// Wakes the waiters for a position in `[from, to)`. Tasks may be left for each other to wake:
+    /// then [`Durable::has_left_tasks`] holds until they are woken.
     pub(crate) fn wake(&self, from: u64, to: u64, ready: &mut Ready) {
         let failed = !matches!(self.status.load(), RUNNING | CLOSED);
         self.wake_from(from, to, ready, failed);
@@ -384,7 +385,7 @@ impl Durable {
         !self.relay.is_empty()
     }
 
-    /// Wakes everybody, after a failure or at the end.
+    /// Wakes every waiter, after a failure or at the end.
     pub(crate) fn wake_all(&self) {
         self.wake_from(0, u64::MAX, &mut Ready::default(), true);
         self.pass_on();

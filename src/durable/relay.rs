@@ -1,12 +1,13 @@
-//! Waking many tasks of one thread: the I/O thread wakes one of them, and that one the others.
+//! Wakes many tasks of one thread: the I/O thread wakes one of them, and that task wakes the
+//! others.
 //!
-//! A waker that is called from another thread takes the executor's lock and may cost a system call;
-//! called by a task of the same executor it is a push to a local queue.
+//! A waker that another thread calls takes the executor's lock and may cost a system call. A waker
+//! that a task of the same executor calls is a push to a local queue.
 //!
-//! 1. A waker in the relay is that of a task whose position is durable, or whose log has failed.
-//! 2. Whoever puts wakers in has first chosen a task of the same thread that is not put in, and wakes
-//!    it afterwards.
-//! 3. Every poll and drop of a future of the log takes all wakers out and calls them; so does the
+//! 1. A waker in the relay belongs to a task whose position is durable, or whose log has failed.
+//! 2. The I/O thread puts wakers in after it has chosen a task of the same thread that is not put
+//!    in. It wakes that task afterwards.
+//! 3. Every poll and drop of a future of the log takes all wakers out and calls them. So does the
 //!    I/O thread some time after it put them in. No task is left, whatever the chosen one does.
 //! 4. Wakers, which are user code, are called with no lock held.
 
@@ -37,7 +38,7 @@ impl Relay {
         model_fence();
     }
 
-    /// Calls all that are in it, oldest first. One load when none is.
+    /// Calls all wakers in the relay, oldest first. Costs one load when there is none.
     pub(super) fn pass_on(&self) {
         if self.is_empty() {
             return;
@@ -58,7 +59,7 @@ impl Relay {
     }
 }
 
-/// The calling thread, told from others: the address of something that each has its own of.
+/// A number of the calling thread, different for each: the address of a thread-local value.
 pub(super) fn this_thread() -> usize {
     thread_local!(static HERE: u8 = const { 0 });
     HERE.try_with(|here| std::ptr::from_ref(here).addr()).unwrap_or(0)

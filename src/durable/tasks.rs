@@ -1,9 +1,9 @@
 //! Tasks that wait in one bucket, in the order in which they came.
 //!
 //! 1. Identifiers ascend: each is taken under the lock under which the task enters.
-//! 2. A task that left keeps its place, without a waker, until at least half of the places are such: leaving and
-//!    being found cost a search by halves, and moving the others is paid for by those that left. A service may
-//!    give up thousands of waits at once, when its disk has stalled.
+//! 2. A task that left keeps its place, without a waker, until at least half of the places are
+//!    such: leaving and being found cost a search by halves, and moving the others is paid for by
+//!    those that left. A service may give up thousands of waits at once, when its disk has stalled.
 
 use std::mem;
 use std::task::Waker;
@@ -12,9 +12,9 @@ use std::task::Waker;
 pub(super) struct Task {
     pub(super) lsn: u64,
     pub(super) id: u64,
-    /// Who registered it: most likely who will poll it.
+    /// The thread that registered the task, and most likely polls it.
     pub(super) thread: usize,
-    /// `None`: it has left.
+    /// The waker of the task. `None`: the task has left.
     pub(super) waker: Option<Waker>,
 }
 
@@ -43,7 +43,7 @@ impl Tasks {
         self.place(id)?.as_mut()
     }
 
-    /// Its waker, to be dropped once the lock is let go.
+    /// Leaves the bucket. The caller must drop the returned waker after it has released the lock.
     pub(super) fn leave(&mut self, id: u64) -> Option<Waker> {
         let waker = self.place(id)?.take()?;
         self.left += 1;
@@ -59,7 +59,7 @@ impl Tasks {
         }
     }
 
-    /// Takes out those for which `chosen` holds.
+    /// Takes out the tasks for which `chosen` holds.
     pub(super) fn take(
         &mut self,
         mut chosen: impl FnMut(&Task) -> bool,

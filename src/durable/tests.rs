@@ -1,4 +1,4 @@
-//! Who is woken by what, one call at a time; the interleavings are the models'.
+//! Which calls wake which waiters, one call at a time. The models check the interleavings.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

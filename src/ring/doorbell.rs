@@ -1,13 +1,14 @@
-//! How producers wake the I/O thread, and how it lets them know when they need not.
+//! How producers wake the I/O thread, and how the I/O thread states that they need not.
 //!
-//! 1. The state is AWAKE, or what the sleeper wants to be woken for: an extent that is closed and
-//!    complete (SEALED) or any published record (ANY).
-//! 2. The I/O thread arms the bell, looks for work once more, and only then sleeps; a producer
+//! 1. The state is AWAKE, or the event that must wake the sleeper: an extent that is closed and
+//!    complete (SEALED), or any published record (ANY).
+//! 2. The I/O thread arms the bell, looks for work once more, and only then sleeps. A producer
 //!    publishes, and only then looks at the bell. All four are sequentially consistent, so that at
-//!    least one of the two sees the other (Dekker). That goes for whatever the look for work depends on:
-//!    the tail, an extent's end and its completion counter. The models' fences would hide it if one
-//!    were not.
-//! 3. Whoever finds the bell armed takes it down and wakes: one wake-up per sleep.
+//!    least one of the two sees the other (Dekker). The same holds for every word on which the look
+//!    for work depends: the tail, an extent's end and its completion counter. The fences of the
+//!    models would hide a weaker one.
+//! 3. The thread that finds the bell armed disarms it and wakes the I/O thread: one wake-up per
+//!    sleep.
 
 use std::sync::OnceLock;
 
@@ -37,7 +38,7 @@ impl Doorbell {
         Doorbell { state: AtomicU32::new(AWAKE), waker: OnceLock::new() }
     }
 
-    /// Sets who is woken. Once.
+    /// Sets the waker. Called once.
     pub(crate) fn connect(&self, waker: Box<dyn Wake>) {
         let _ = self.waker.set(waker);
     }
@@ -51,8 +52,8 @@ impl Doorbell {
         self.state.store(AWAKE, Ordering::SeqCst);
     }
 
-    /// A record was published. `completes` tells whether it was the last of a closed extent; it is
-    /// asked only when that matters.
+    /// Reports a published record. `completes` returns whether it was the last of a closed extent;
+    /// it is called only when that matters.
     #[inline]
     pub(crate) fn published(&self, completes: impl FnOnce() -> bool) {
         model_fence();
@@ -62,7 +63,7 @@ impl Doorbell {
         }
     }
 
-    /// Something happened that the I/O thread must see, whatever it sleeps for.
+    /// Reports an event that the I/O thread must see, whatever it sleeps for.
     pub(crate) fn ring(&self) {
         model_fence();
         if self.state.load(Ordering::SeqCst) != AWAKE

@@ -115,8 +115,8 @@ fn loom_a_crossing_producer_opens_the_next_extent_once() {
     });
 }
 
-/// 4: no buffer is free when the producer crosses, and one is released at the same time. Whichever
-/// is later opens the extent; nobody hangs.
+/// 4: no buffer is free when the producer crosses, and one is released at the same time. The later
+/// of the two opens the extent; no thread hangs.
 #[test]
 fn loom_the_hand_over_of_a_full_ring_loses_nobody() {
     model(|| {
@@ -138,7 +138,7 @@ fn loom_the_hand_over_of_a_full_ring_loses_nobody() {
     });
 }
 
-/// 4: the same, when a segment is what is missing.
+/// 4: no segment is prepared when the producer crosses, and one is prepared at the same time.
 #[test]
 fn loom_a_prepared_segment_opens_what_waits_for_it() {
     model(|| {
@@ -155,8 +155,8 @@ fn loom_a_prepared_segment_opens_what_waits_for_it() {
     });
 }
 
-/// 8: who waits is granted room in order, a large record before later small ones; and is let go when
-/// the ring stops.
+/// 8: waiting producers are granted room in order, a large record before later small ones. The stop
+/// of the ring releases them.
 #[test]
 fn loom_a_stopped_ring_lets_its_waiters_go() {
     model(|| {
@@ -287,8 +287,8 @@ fn loom_a_task_takes_its_room_or_misses_it() {
     });
 }
 
-/// 8: a task leaves the queue while room is given out. Either it has left and the next one is served, or the room
-/// is its own and it gives it up.
+/// 8: a task leaves the queue while room is given out. Either it has left and the next one is
+/// served, or the room is its own and it gives it up.
 #[test]
 fn loom_whoever_leaves_the_queue_holds_up_nobody() {
     static LEFT: AtomicUsize = AtomicUsize::new(0);
@@ -388,8 +388,8 @@ fn loom_no_publication_is_slept_through() {
     assert!(WOKEN.load(Std::Relaxed) > 0, "some interleaving sleeps");
 }
 
-/// 8, and the doorbell's 2: an extent that the segment keeper opens for a waiting producer is not slept through,
-/// although the I/O side was asleep when it could not be opened.
+/// 8, and the doorbell's 2: an extent that the segment keeper opens for a waiting producer is not
+/// slept through, although the I/O side was asleep when it could not be opened.
 #[test]
 fn loom_a_granted_record_is_not_slept_through() {
     #[derive(Debug)]

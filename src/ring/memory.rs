@@ -1,10 +1,10 @@
 //! The ring's bytes: `buffers` equal buffers in one page-aligned allocation.
 //!
-//! 1. The buffers are page-aligned, zeroed by the system, and live until drop, or for ever if leaked. A page
-//!    becomes resident when it is first written to: nothing here touches them.
-//! 2. Who may touch which bytes is the ring's concern; here pointers are only handed out.
-//! 3. A child of fork() does not get the pages (where the system can say so). They are whole pages of the
-//!    system's, however large those are: nobody else's memory is in them.
+//! 1. The buffers are page-aligned, zeroed by the system, and live until drop, or for ever if
+//!    leaked. A page becomes resident at its first write: nothing here touches the pages.
+//! 2. The ring decides which thread may touch which bytes. This module only returns pointers.
+//! 3. A child of fork() does not get the pages, where the system can do that. They are whole pages
+//!    of the system's size, so that no other memory is in them.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ptr::NonNull;
@@ -35,16 +35,17 @@ impl Memory {
     /// `None`: there is not that much memory.
     pub(crate) fn new(buffer: usize, buffers: usize) -> Option<Self> {
         let pages = whole_pages(buffer.checked_mul(buffers)?, page())?;
-        // Aligned here and not by the allocator, which would write zeros over every page of a request with an
-        // alignment of its own, where it knows fresh pages of the system's to be zero.
+        // Aligned here and not by the allocator, which would write zeros over every page of a
+        // request with an alignment of its own, where it knows fresh pages of the system's to be
+        // zero.
         let (bytes, page) = (pages.size(), pages.align());
         let layout = Layout::from_size_align(bytes.checked_add(page)?, ALLOCATOR_ALIGN).ok()?;
         // SAFETY: the layout's size is not zero.
         let allocation = NonNull::new(unsafe { alloc_zeroed(layout) })?;
         let skipped =
             allocation.as_ptr().addr().next_multiple_of(page) - allocation.as_ptr().addr();
-        // SAFETY: skipped is less than a page, and the allocation is one page longer than the buffers: start and
-        // the bytes from there lie inside it.
+        // SAFETY: skipped is less than a page, and the allocation is one page longer than the
+        // buffers: start and the bytes from there lie inside it.
         let start = unsafe { allocation.add(skipped) };
         advise(start, bytes, true);
         Some(Memory { start, bytes, allocation, layout, buffer, leak: false.into() })
@@ -72,8 +73,8 @@ impl Drop for Memory {
     }
 }
 
-/// Memory that starts and ends with pages of this size: what the kernel is advised of it concerns nothing
-/// else that the allocator has there.
+/// Memory that starts and ends with pages of this size: what the kernel is advised of it concerns
+/// nothing else that the allocator has there.
 pub(crate) fn whole_pages(bytes: usize, page: usize) -> Option<Layout> {
     let page = page.max(BLOCK);
     let bytes = bytes.max(1).checked_next_multiple_of(page)?;
@@ -98,9 +99,9 @@ fn page() -> usize {
 fn advise(start: NonNull<u8>, bytes: usize, keep_from_children: bool) {
     use nix::libc;
     let advice = if keep_from_children { libc::MADV_DONTFORK } else { libc::MADV_DOFORK };
-    // SAFETY: the range is ours, mapped, and whole pages, so that nobody else's memory is meant; both
-    // advices keep its content. A refusal leaves the kernel's default, which only costs copies after a
-    // fork.
+    // SAFETY: the range is ours, mapped, and whole pages, so that it has no other memory. Both
+    // advices keep its content. A refusal leaves the kernel's default, which only costs copies
+    // after a fork.
     unsafe { libc::madvise(start.as_ptr().cast(), bytes, advice) };
 }
 
@@ -128,7 +129,7 @@ mod tests {
         let before = resident();
         // The neighbours of the allocator's own words, and what large pages make of them.
         assert!(before <= (memory.bytes / page()) / 2, "{before} pages before any is used");
-        // SAFETY: inside the allocation, which nobody else uses.
+        // SAFETY: inside the allocation, which no other code uses.
         unsafe { memory.buffer(7).write_bytes(1, 1 << 20) };
         assert!(resident() >= (1 << 20) / page());
     }

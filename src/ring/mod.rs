@@ -1,31 +1,33 @@
-//! The ring of extents: where producers put their records, and where the I/O thread takes groups.
+//! The ring of extents: producers put their records in, and the I/O thread takes groups out.
 //!
-//! The ring is K equal buffers, used in turn. The *open extent* owns one whole buffer; producers
-//! reserve inside it; when it is closed it becomes one group.
+//! The ring is K equal buffers, used in turn. The *open extent* owns one whole buffer, in which
+//! producers reserve. When it is closed it becomes one group.
 //!
 //! Invariants:
 //! 1. At most one extent is open. Its sequence and the reserved offset are one word, the tail.
-//! 2. A reservation is one `fetch_add` on the tail. It is valid if and only if what it got ends at
-//!    or below the limit, the same for every extent; then its owner alone may write those bytes,
-//!    until it publishes. A void reservation owns nothing and touches nothing.
-//! 3. Exactly one party first takes the offset past the limit: a producer whose reservation does not
-//!    fit, or the seal. It alone is the *crosser*: it fixes the extent's end, which is the offset it
-//!    found, and asks for the next extent.
-//! 4. Extents are opened under one lock, by whoever has last made it possible: the crosser, who set
-//!    `pending`, or the one who freed a buffer or prepared a segment. Each sets its condition before
-//!    it takes the lock or in it, so that the later of the two sees both.
-//! 5. An extent's base, end and completion counter are stable from its opening until its release; but one that is
-//!    sealed empty, of which nobody owns anything, may get another base before its end is fixed.
-//!    Whoever owns a part of an extent that is not yet published keeps it from being released.
-//! 6. An extent is complete when the bytes published equal its end less the header. Only then, and
+//! 2. A reservation is one `fetch_add` on the tail. It is valid if and only if its end is at or
+//!    below the limit, which is the same for every extent. Then its owner alone may write those
+//!    bytes, until it publishes them. A void reservation owns nothing and touches nothing.
+//! 3. Exactly one party first takes the offset past the limit: a producer whose reservation does
+//!    not fit, or the seal. This party is the *crosser*. It alone fixes the extent's end, which is
+//!    the offset that it found, and requests the next extent.
+//! 4. Extents are opened under one lock, by the last party that made the opening possible: the
+//!    crosser, which set `pending`, or the thread that freed a buffer or prepared a segment. Each
+//!    sets its condition before it takes the lock or under it, so that the later of the two sees
+//!    both.
+//! 5. An extent's base, end and completion counter are stable from its opening to its release. One
+//!    exception: an extent that is sealed empty, of which no producer owns a part, may get another
+//!    base before its end is fixed. The owner of an unpublished part keeps its extent from being
+//!    released.
+//! 6. An extent is complete when the published bytes equal its end less the header. Only then, and
 //!    only by the I/O thread, is its buffer touched as a whole.
-//! 7. The opener stores base before it publishes the tail; a reservation reads it afterwards.
+//! 7. The opener stores the base before it publishes the tail; a reservation reads it afterwards.
 //! 8. Producers that wait for room are granted the first bytes of the next extent, in order: none
-//!    starves, however large its record. The tail is published before they are told.
-//! 9. A base is stored with Release and, where no word orders the look, loaded with Acquire: a look that
-//!    finds the next extent's base in a buffer finds the tail moved on, too.
-//! 10. What was granted to a task is in `unpolled` until its extent is released: a task that does not come
-//!     misses its turn when the I/O thread says so, and holds up nobody.
+//!    starves, however large its record. The tail is published before they are woken.
+//! 9. A base is stored with Release and, where no word orders the look, loaded with Acquire. A look
+//!    that finds the next extent's base in a buffer therefore also finds a later tail.
+//! 10. A grant to a task is in `unpolled` until its extent is released. The I/O thread revokes a
+//!     grant that a task does not claim in time.
 
 mod doorbell;
 mod memory;
@@ -97,13 +99,13 @@ struct Opening {
     /// Extents released, in order: buffer `next % K` is free when `next < released + K`.
     released: u64,
     placement: Placement,
-    /// Where it was before it went on to the segment in which the newest extent has been opened, if blocks are left
-    /// there.
+    /// Where it was before it went on to the segment in which the newest extent has been opened, if
+    /// blocks are left there.
     left: Option<Placement>,
     /// End, with padding, of the last extent that was closed.
     last_end: u64,
     queue: Queue,
-    /// Tasks that were granted room or refused: user code, woken after the lock is let go.
+    /// Wakers of tasks that were granted room or refused: user code, called after the unlock.
     wakers: Vec<Waker>,
     /// What tasks were granted, by the sequence of the extent, ascending.
     unpolled: VecDeque<(u64, Arc<Request>)>,
@@ -111,13 +113,15 @@ struct Opening {
     stopped: bool,
     /// The next segment cannot be prepared for want of space.
     no_space: bool,
-    /// Nobody prepares segments.
+    /// Whether the segment keeper has ended, so that no segment is prepared any more.
     forsaken: bool,
     /// A control group found no block left.
     private_waits: bool,
-    /// A block is kept for the epoch group, which is written when there is something to write after it.
+    /// A block is kept for the epoch group, which is written when there is something to write after
+    /// it.
     epoch_held: bool,
-    /// The last control group of the log may be written over by the epoch group, where no other block is left.
+    /// The last control group of the log may be written over by the epoch group, where no other
+    /// block is left.
     replaceable: bool,
     /// Extents have been opened for producers, or may be.
     started: bool,
@@ -131,7 +135,7 @@ impl Opening {
     }
 }
 
-/// Lets go of the lock and then wakes the tasks that were served or refused under it.
+/// Releases the lock, and then wakes the tasks that were served or refused under it.
 fn unlock(mut opening: MutexGuard<'_, Opening>) {
     if opening.wakers.is_empty() {
         return;
@@ -190,7 +194,7 @@ impl Ring {
         Ring::over(memory, buffer, buffers, placement)
     }
 
-    /// The same, over memory of so many buffers.
+    /// A ring over memory of `buffers` buffers, with no extent open and none pending.
     pub(crate) fn over(memory: Memory, buffer: u32, buffers: usize, placement: Placement) -> Self {
         debug_assert!(buffers.is_power_of_two() && buffers <= 1 << 16);
         let extent = || {
@@ -242,8 +246,8 @@ impl Ring {
         sequence as usize & (self.extents.len() - 1)
     }
 
-    /// The crosser's duty (invariant 3): fix the end and open the next extent if that is possible. Then the
-    /// lock is to be let go by `unlock`, or who was granted room there woken later.
+    /// Does the crosser's duty (invariant 3): fixes the end, and opens the next extent if that is
+    /// possible. The caller must release the lock with `unlock`, or wake the granted tasks later.
     fn cross(&self, index: usize, end: u64) -> MutexGuard<'_, Opening> {
         let extent = &self.extents[index];
         let mut opening = lock(&self.opening);
@@ -277,8 +281,9 @@ impl Ring {
         let sequence = opening.next;
         let index = self.index(sequence);
         self.extents[index].base.store(to.next, Ordering::Release);
-        // Who waits gets the first bytes. The tail is published before anybody is told: whoever fills
-        // a grant and rings the bell must find the I/O thread able to see the extent.
+        // Waiting producers get the first bytes. The tail is published before any of them is woken:
+        // a producer that fills a grant and rings the bell must find the I/O thread able to see the
+        // extent.
         let fits = |offset: &mut u64, request: &Arc<Request>| {
             let end = *offset + request.len();
             (end <= self.limit).then(|| *offset = end)
@@ -290,8 +295,8 @@ impl Ring {
         opening.placement = to;
         opening.pending = false;
         opening.next += 1;
-        // A swap, which costs what a sequentially consistent store does, and has its place among the
-        // additions of producers that found the word closed.
+        // A swap, which costs what a sequentially consistent store does, and has its place among
+        // the additions of producers that found the word closed.
         self.tail.swap(Tail::new(sequence, end).0, Ordering::SeqCst);
         let mut offset = HEADER;
         for _ in 0..granted {
@@ -340,8 +345,8 @@ impl Ring {
         }
     }
 
-    // What follows is called by the I/O thread alone, in the order of sequences, but for `prepared`,
-    // `set_no_space` and `placement`, which the segment keeper calls.
+    // What follows is called by the I/O thread alone, in the order of sequences, but for
+    // `prepared`, `set_no_space` and `placement`, which the segment keeper calls.
 
     /// Where the extent with this sequence stands.
     pub(crate) fn poll(&self, sequence: u64) -> Poll {
@@ -372,7 +377,8 @@ impl Ring {
     }
 
     /// Closes the open extent, whichever it is by now. An extent that proves empty is opened again,
-    /// unless `even_empty`: then it is the caller's, for a control group. True: as for [`Ring::release`].
+    /// unless `even_empty`: then it is the caller's, for a control group. True: as for
+    /// [`Ring::release`].
     pub(crate) fn seal(&self, even_empty: bool) -> bool {
         let old = Tail(self.tail.fetch_add(SEAL, Ordering::SeqCst));
         if old.offset() > self.limit {
@@ -407,14 +413,14 @@ impl Ring {
         !opening.wakers.is_empty()
     }
 
-    /// An extent that will hold a control group only has its place in the segment before, if blocks are left
-    /// there: what a log writes of its own accord must not use up segments, which retention would count.
+    /// Moves an extent that will hold only a control group to its place in the segment before, if
+    /// blocks are left there. Control groups must not use up segments, which retention would count.
     fn step_back(&self, index: usize) {
         let mut opening = lock(&self.opening);
         if let Some(left) = opening.left.take() {
             let prepared_end = opening.placement.prepared_end;
             opening.placement = Placement { prepared_end, ..left };
-            // We are the crosser, and nobody else has any of it (invariant 5).
+            // This thread is the crosser, and no producer has a part of the extent (invariant 5).
             self.extents[index].base.store(left.next, Ordering::Release);
         }
     }
@@ -435,8 +441,8 @@ impl Ring {
         Some(self.open_private(&mut opening, to))
     }
 
-    /// The same, while the next extent for producers waits for a segment for which there is no space: takes the
-    /// block that was kept for this. False: it does not wait, or there is no such block.
+    /// Takes the block reserved for a control group, while the next extent for producers waits for
+    /// a segment without space. False: the extent does not wait, or there is no such block.
     pub(crate) fn take_last_block(&self) -> bool {
         let mut opening = lock(&self.opening);
         let to = opening.placement;
@@ -465,21 +471,21 @@ impl Ring {
         sequence
     }
 
-    /// The last block of a full disk's log is left for what makes room there: the mark of a clean close does
-    /// without. False: there is another.
+    /// The last block of a full disk's log is left for what makes room there: the mark of a clean
+    /// close does without. False: there is another.
     pub(crate) fn is_last_block(&self) -> bool {
         let to = lock(&self.opening).placement;
         to.segment_end - to.next < 2 * to.block && to.segment_end == to.prepared_end
     }
 
-    /// Has the segment keeper prepare a segment, for a control group that does not take the block that is left.
+    /// Requests a segment, for a control group that does not take the last block.
     pub(crate) fn want_segment(&self) {
         lock(&self.opening).private_waits = true;
     }
 
-    /// Before [`Ring::start`]: takes the first extent for the epoch group, which is written only when there is something
-    /// to write after it. Until [`Ring::epoch_is_written`] the log ends at `log_end`, as it did: nothing was appended. False: no
-    /// block is left for it.
+    /// Before [`Ring::start`]: takes the first extent for the epoch group, which is written only
+    /// when there is something to write after it. Until [`Ring::epoch_is_written`] the log ends at
+    /// `log_end`, as it did: nothing was appended. False: no block is left for it.
     pub(crate) fn hold_epoch(&self, log_end: u64) -> bool {
         let held = self.take_private().is_some();
         let mut opening = lock(&self.opening);
@@ -498,8 +504,9 @@ impl Ring {
         lock(&self.opening).replaceable = true;
     }
 
-    /// Takes the first extent for an epoch group that is written over the control group at `lsn`, the last one of the
-    /// log, on a full disk without another block for it. False: there may be one.
+    /// Takes the first extent for an epoch group that is written over the control group at `lsn`,
+    /// the last one of the log, on a full disk without another block for it. False: there may be
+    /// one.
     pub(crate) fn take_over(&self, lsn: u64) -> bool {
         let mut opening = lock(&self.opening);
         let taken = opening.replaceable && opening.next == 0 && self.starved(&opening);
@@ -510,8 +517,8 @@ impl Ring {
         taken
     }
 
-    /// Bytes of a segment from which an extent is opened in it: a buffer, and a block that is left for a
-    /// control group, so that a log on a full disk can still say what may be removed.
+    /// Bytes of a segment from which an extent is opened in it: a buffer, and a block that is left
+    /// for a control group, so that a log on a full disk can still say what may be removed.
     fn needed(&self, to: Placement) -> u64 {
         let roomy = to.segment_size >= self.limit + 4 * to.block;
         self.limit + if roomy { to.block } else { 0 }
@@ -525,8 +532,8 @@ impl Ring {
         unlock(opening);
     }
 
-    /// Opens no more extents and fails whoever waits for one. The open extent, if any, stays: seal
-    /// it and take it as ever.
+    /// Opens no more extents, and fails every producer that waits for one. An open extent stays:
+    /// the caller seals and takes it.
     pub(crate) fn stop(&self) {
         let mut opening = lock(&self.opening);
         opening.stopped = true;
@@ -534,8 +541,8 @@ impl Ring {
         unlock(opening);
     }
 
-    /// Releases the extent's buffer. Called in the order of sequences, once its write is complete. True:
-    /// tasks were granted room, and are to be woken by [`Ring::wake_tasks`].
+    /// Releases the extent's buffer. Called in the order of sequences, once its write is complete.
+    /// True: tasks were granted room, and are to be woken by [`Ring::wake_tasks`].
     pub(crate) fn release(&self, sequence: u64) -> bool {
         let extent = &self.extents[self.index(sequence)];
         extent.tracker.take();
@@ -551,8 +558,7 @@ impl Ring {
         !opening.wakers.is_empty()
     }
 
-    /// Takes back what was granted in this extent to tasks that have not come for it: each is the caller's
-    /// to publish.
+    /// Revokes the grants of this extent that tasks have not claimed. The caller must publish each.
     pub(crate) fn take_back(&self, sequence: u64) -> Vec<Reservation<'_>> {
         let opening = lock(&self.opening);
         let granted = opening.unpolled.iter().filter(|(of, _)| *of == sequence);
@@ -571,7 +577,8 @@ impl Ring {
         unlock(opening);
     }
 
-    /// There is no space to prepare a segment: whoever needs one fails until [`Ring::prepared`].
+    /// Records that there is no space for a segment. Producers that need one fail until
+    /// [`Ring::prepared`].
     pub(crate) fn set_no_space(&self) {
         let mut opening = lock(&self.opening);
         opening.no_space = true;
@@ -581,7 +588,7 @@ impl Ring {
         unlock(opening);
     }
 
-    /// Nobody will prepare a segment any more: what needs one goes without.
+    /// Records that no segment will be prepared any more.
     pub(crate) fn forsake(&self) {
         lock(&self.opening).forsaken = true;
         self.set_no_space();
@@ -612,7 +619,7 @@ impl Ring {
         lock(&self.opening).no_space
     }
 
-    /// Forgets that there was no space: the segment keeper is asked once more, when a block is needed.
+    /// Forgets the lack of space: the segment keeper retries when a block is needed.
     pub(crate) fn look_for_space_again(&self) {
         let mut opening = lock(&self.opening);
         opening.no_space = opening.forsaken;

@@ -1,8 +1,8 @@
-//! How a thread waits for another that is between two steps of a few instructions: the crosser of an extent.
+//! How a thread waits for another one that is between two steps of a few instructions: the crosser.
 //!
-//! 1. The other is a microsecond away, or was taken off its processor. So the waiting thread first looks again
-//!    and again, then gives its processor away, and then sleeps: it never keeps the other from running,
-//!    whatever their priorities are, and costs next to nothing however long that takes.
+//! 1. The crosser is a microsecond away, or has lost its processor. The waiting thread first looks
+//!    again and again, then yields its processor, and then sleeps. It never keeps the crosser from
+//!    running, whatever their priorities, and costs next to nothing however long the wait is.
 
 use std::time::Duration;
 
@@ -60,8 +60,8 @@ mod tests {
         assert!(all.iter().skip(awake).all(|&pause| pause == Pause::Sleep));
     }
 
-    /// The crosser is taken off its processor between its addition and its lock: whoever asks for the end pauses
-    /// after each look, gets the exact answer afterwards, and none before.
+    /// The crosser loses its processor between its addition and its lock. A caller that asks for
+    /// the end pauses after each look, and gets the exact answer afterwards and none before.
     #[test]
     fn the_end_behind_a_crosser_that_does_not_run_is_waited_for_in_pauses() {
         let placement = Placement {

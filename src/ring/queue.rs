@@ -1,7 +1,7 @@
-//! Who waits for room, in the order in which they came.
+//! The requests that wait for room, in the order in which they came.
 //!
-//! A request that left keeps its place, as one of `left`, until it is passed over or at least half of the places
-//! are such: leaving costs no search and no moving of others, however many wait.
+//! A request that left keeps its place, counted in `left`, until it is passed over or at least half
+//! of the places are left. Leaving costs no search and moves no other request, however many wait.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ impl Queue {
         self.places.push_back(Arc::clone(request));
     }
 
-    /// False: it has been settled, and is not in the queue any more.
+    /// Leaves the queue. False: the request was settled and is no longer in the queue.
     pub(super) fn leave(&mut self, request: &Request) -> bool {
         if !request.leave() {
             return false;
@@ -40,7 +40,7 @@ impl Queue {
         self.places.iter().filter(|request| !request.has_left())
     }
 
-    /// The first that waits, to be settled before the lock is let go.
+    /// Removes the first waiting request. The caller settles it before it releases the lock.
     pub(super) fn pop(&mut self) -> Option<Arc<Request>> {
         loop {
             let first = self.places.pop_front()?;

@@ -1,12 +1,13 @@
-//! A producer that waits for room: its place in the queue, and how it is told.
+//! A producer that waits for room: its place in the queue, and how it gets the outcome.
 //!
-//! 1. WAITING -> GRANTED | FAILED, once, by whoever holds the queue's lock, after the grant's fields; or
-//!    -> LEFT, by the owner, under the same lock. It is counted there, and passed over.
-//! 2. GRANTED owns its bytes of the extent, and somebody must publish them, as a record or as an abort. A
-//!    thread is on its way to do so. A task may be polled late or never: for one, GRANTED -> TAKEN, by the
-//!    owner, or -> MISSED, by the I/O thread that has waited long enough, whoever is first; the bytes are
-//!    theirs who made the change.
-//! 3. A waker is user code, also its clone and its drop: none happens under a lock.
+//! 1. WAITING -> GRANTED | FAILED, once, by the holder of the queue's lock, after the grant's
+//!    fields; or -> LEFT, by the owner, under the same lock. The queue counts it there and passes
+//!    it over.
+//! 2. GRANTED owns its bytes of the extent, which must be published as a record or as an abort. A
+//!    waiting thread publishes soon. A task may be polled late or never. For a task, GRANTED ->
+//!    TAKEN, by the owner, or -> MISSED, by the I/O thread after its limit. The first to make the
+//!    change owns the bytes.
+//! 3. A waker is user code, also its clone and its drop: none of them runs under a lock.
 
 use std::task::Waker;
 
@@ -68,7 +69,7 @@ impl Request {
         drop(waker);
     }
 
-    /// The owner's, under the queue's lock. False: it was settled before.
+    /// Leaves, for the owner under the queue's lock. False: the request was settled before.
     pub(super) fn leave(&self) -> bool {
         self.state.change(WAITING, LEFT)
     }
@@ -83,8 +84,8 @@ impl Request {
         lock(&self.waker).is_some()
     }
 
-    /// Grants the room. Returns the waker of a task, to be woken once the queue's lock is let go; a
-    /// thread is woken here.
+    /// Grants the room. Returns the waker of a task, which must be woken after the queue's lock is
+    /// released. A thread is woken here.
     pub(super) fn grant(&self, index: usize, offset: u64) -> Option<Waker> {
         self.index.store(index as u64, Ordering::Relaxed);
         self.offset.store(offset, Ordering::Relaxed);
@@ -120,18 +121,18 @@ impl Request {
         }
     }
 
-    /// A task's outcome. Room that was granted is its own from here on.
+    /// Takes the outcome of a task. Granted room belongs to the task from here on.
     pub(super) fn take(&self) -> Option<Outcome> {
         let outcome = match self.outcome()? {
             Outcome::Granted { .. } if !self.state.change(GRANTED, TAKEN) => Outcome::Missed,
             outcome => outcome,
         };
-        // One that came while it was settled.
+        // Drops a waker that was set while the request was settled.
         self.drop_waker();
         Some(outcome)
     }
 
-    /// The I/O thread's: takes the room from a task that has not come for it.
+    /// Revokes, for the I/O thread, the room of a task that has not claimed it.
     pub(super) fn miss(&self) -> Option<Outcome> {
         self.state.change(GRANTED, MISSED).then(|| self.room())
     }

@@ -15,7 +15,7 @@ const SPINS: u32 = 64;
 #[cfg(ringwal_loom)]
 const SPINS: u32 = 0;
 
-/// Bytes of the open extent that one producer owns, until it publishes them.
+/// Bytes of the open extent that one producer owns until it publishes them.
 #[must_use = "a reservation that is not published stops the log"]
 #[derive(Debug)]
 pub(crate) struct Reservation<'a> {
@@ -63,7 +63,7 @@ impl Ring {
         }
     }
 
-    /// The same, after a refusal, for a caller that must not sleep.
+    /// Reserves `len` bytes after a refusal, for a caller that must not sleep.
     #[cold]
     pub(crate) fn reserve_or_refuse(&self, len: u64) -> Result<Reservation<'_>, Refused> {
         for _ in 0..SPINS {
@@ -84,7 +84,7 @@ impl Ring {
         self.try_reserve(len).map_err(|_| refused)
     }
 
-    /// The same, asleep until it is granted.
+    /// Reserves `len` bytes. Sleeps until they are granted.
     #[cold]
     pub(crate) fn reserve_or_wait(&self, len: u64) -> Result<Reservation<'_>, Refused> {
         for _ in 0..SPINS {
@@ -171,7 +171,8 @@ pub(crate) struct PendingReservation {
 pub(crate) enum Turn<'r> {
     Granted(Reservation<'r>),
     Refused(Refused),
-    /// It was granted room and came too late: it has to wait again.
+    /// The I/O thread revoked the granted room, because the task came too late. The task waits
+    /// again.
     Missed,
 }
 
@@ -228,14 +229,14 @@ impl Reservation<'_> {
         unsafe { std::slice::from_raw_parts_mut(start, self.len as usize) }
     }
 
-    /// Hands the bytes over, as `records` application records.
+    /// Publishes the bytes, as `records` application records.
     #[inline]
     pub(crate) fn publish(self, records: u32) {
         let extent = &self.ring.extents[self.index];
         let mine = u64::from(records) * ONE_RECORD + self.len;
         let before = extent.done.fetch_add(mine, Ordering::SeqCst);
-        // From here on the extent may be released: what is read of it only decides on a wake-up, and
-        // one that was released needs none.
+        // From here on the extent may be released: what is read of it only decides on a wake-up,
+        // and one that was released needs none.
         self.ring.doorbell.published(|| {
             let published = (before + mine) % ONE_RECORD;
             extent.end.load(Ordering::SeqCst) == published + HEADER
