@@ -218,6 +218,42 @@ pub enum Error {
         /// The version asked for.
         expected: u32,
     },
+    /// There is no log, and the options say that one must exist. Nothing was created. A volume may
+    /// be missing, or the prefix may be wrong.
+    #[error(
+        "there is no log with the prefix {prefix:?} in {path}: mount the volume, correct the directory \
+         or the prefix, or open without must_exist and expect_log_id to create a log"
+    )]
+    NoLog {
+        /// The directory.
+        path: PathBuf,
+        /// The log's prefix.
+        prefix: String,
+    },
+    /// There is a log, and the options say that it must be created. Nothing was changed.
+    #[error(
+        "a log with the prefix {prefix:?} exists in {path}: choose another directory or prefix, open it \
+         without create_new, or delete it with Wal::remove"
+    )]
+    LogExists {
+        /// The directory.
+        path: PathBuf,
+        /// The log's prefix.
+        prefix: String,
+    },
+    /// The log in the directory is another one than the options expect. Nothing was changed.
+    #[error(
+        "the log in {path} has the id {}, not {}: correct the directory or the prefix, or mount the \
+         right volume", hex(.found), hex(.expected)
+    )]
+    OtherLog {
+        /// The directory.
+        path: PathBuf,
+        /// The id of the log that is there.
+        found: [u8; 16],
+        /// The id that [`WalBuilder::expect_log_id`](crate::WalBuilder::expect_log_id) states.
+        expected: [u8; 16],
+    },
     /// An option is out of its range.
     #[error("invalid options: {0}")]
     Options(#[from] OptionsError),
@@ -249,6 +285,10 @@ pub enum Error {
     /// The process was forked after the log was opened. Only the parent may use the log.
     #[error("this log was opened before fork(); open another in the child")]
     Forked,
+}
+
+fn hex(id: &[u8; 16]) -> String {
+    format!("{:032x}", u128::from_be_bytes(*id))
 }
 
 fn holder(pid: &Option<u32>) -> String {
@@ -301,10 +341,11 @@ impl From<Error> for io::Error {
             Error::Obstructed { source, .. } => source.kind(),
             Error::Closed => io::ErrorKind::BrokenPipe,
             Error::Locked { .. } | Error::ConsumerInUse { .. } => io::ErrorKind::ResourceBusy,
-            Error::NameTaken { .. } => io::ErrorKind::AlreadyExists,
+            Error::NameTaken { .. } | Error::LogExists { .. } => io::ErrorKind::AlreadyExists,
             Error::WouldDeadlock | Error::Reentrant => io::ErrorKind::Deadlock,
             Error::Corruption { .. }
             | Error::ForeignSegment { .. }
+            | Error::OtherLog { .. }
             | Error::ConsumerDamaged { .. } => io::ErrorKind::InvalidData,
             Error::Unsupported { .. }
             | Error::BackendUnavailable { .. }
@@ -313,7 +354,8 @@ impl From<Error> for io::Error {
             | Error::Truncated { .. }
             | Error::NoRecord { .. }
             | Error::NotAppended { .. }
-            | Error::NoConsumer { .. } => io::ErrorKind::NotFound,
+            | Error::NoConsumer { .. }
+            | Error::NoLog { .. } => io::ErrorKind::NotFound,
             Error::RecordTooLarge { .. }
             | Error::EmptyBatch
             | Error::InsideBatch { .. }
@@ -374,6 +416,14 @@ impl std::fmt::Display for Failure {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum OptionsError {
+    /// Two options exclude each other.
+    #[error("{first} and {second} exclude each other: leave one out")]
+    Conflict {
+        /// A builder method.
+        first: &'static str,
+        /// The other builder method.
+        second: &'static str,
+    },
     /// The prefix does not make a plain file name.
     #[error("prefix {prefix:?} {why}")]
     Prefix {

@@ -77,6 +77,18 @@ impl FromStr for CommitMethod {
     }
 }
 
+/// Whether opening may create a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Creation {
+    /// Opens the log, or creates it.
+    #[default]
+    IfMissing,
+    /// Opens the log. Creates nothing if there is none.
+    Never,
+    /// Creates the log. Opens nothing if there is one.
+    Always,
+}
+
 /// The settings as the builder collects them. `None`: derived from the other settings.
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
@@ -103,6 +115,8 @@ pub(crate) struct Options {
     pub(crate) file_mode: Option<u32>,
     /// Whether a repair has removed the first segments.
     pub(crate) front_was_taken: bool,
+    pub(crate) creation: Creation,
+    pub(crate) log_id: Option<[u8; 16]>,
 }
 
 impl Default for Options {
@@ -129,6 +143,8 @@ impl Default for Options {
             on_sealed: None,
             file_mode: None,
             front_was_taken: false,
+            creation: Creation::IfMissing,
+            log_id: None,
         }
     }
 }
@@ -161,9 +177,18 @@ fn range(option: &'static str, value: u64, must: impl Into<String>) -> OptionsEr
 }
 
 impl Options {
+    /// Whether opening may create a log.
+    pub(crate) fn may_create(&self) -> bool {
+        self.creation != Creation::Never && self.log_id.is_none()
+    }
+
     /// Checks the settings that do not depend on the filesystem.
     pub(crate) fn validate(&self) -> Result<(), OptionsError> {
         validate_prefix(&self.prefix)?;
+        if self.creation == Creation::Always && self.log_id.is_some() {
+            let (first, second) = ("create_new", "expect_log_id");
+            return Err(OptionsError::Conflict { first, second });
+        }
         self.file_mode.map_or(Ok(()), validate_mode)?;
         if !(1..=256).contains(&self.depth) {
             return Err(range("depth", self.depth as u64, "1 to 256 groups in flight"));

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::format::{EpochId, Flags, GROUP_HEADER, GroupHeader, Link, SegmentHeader};
 use crate::io::fs::{Access, AlignedBuf, Dir, File, Refused, is_no_space, write_full};
 use crate::lsn::Lsn;
-use crate::options::{Durability, Geometry, Options};
+use crate::options::{Creation, Durability, Geometry, Options};
 use crate::positions::{Consumers, furthest_position};
 use crate::recovery::{
     FoundEnd, RecoveryCase, RecoveryReport, Scan, Walker, find_end, find_end_of_rest, make_durable,
@@ -100,6 +100,9 @@ pub(crate) fn recover(
     })?;
     // Everything that may be refused is looked at before anything is changed.
     let Examined { found, judged, proven, cuts } = examine(&**dir, names, options.front_was_taken)?;
+    // Again: another process may have created or removed the log until its lock was this one's.
+    check_creation(&**dir, names, options, !found.segments.is_empty())?;
+    check_log_id(&**dir, options, found.segments.first().map(|first| first.log_id))?;
     let app_version = application_version(options, &found.segments)?;
     let log_id = match found.segments.first() {
         Some(header) => header.log_id,
@@ -333,6 +336,31 @@ fn newest_record(
 fn tail_limit(ring: usize) -> usize {
     const MOST: usize = 64 << 20;
     ring.max(ring.saturating_mul(4).min(MOST))
+}
+
+/// Refuses a log that the options do not allow, before anything is created. `exists`: the directory has a segment of it.
+pub(crate) fn check_creation(
+    dir: &dyn Dir,
+    names: &Names,
+    options: &Options,
+    exists: bool,
+) -> Result<()> {
+    let (path, prefix) = (dir.path_of(""), names.prefix().to_owned());
+    match options.creation {
+        Creation::Always if exists => Err(Error::LogExists { path, prefix }),
+        _ if !exists && !options.may_create() => Err(Error::NoLog { path, prefix }),
+        Creation::IfMissing | Creation::Never | Creation::Always => Ok(()),
+    }
+}
+
+/// Refuses another log than the one that the options expect.
+fn check_log_id(dir: &dyn Dir, options: &Options, found: Option<[u8; 16]>) -> Result<()> {
+    match (found, options.log_id) {
+        (Some(found), Some(expected)) if found != expected => {
+            Err(Error::OtherLog { path: dir.path_of(""), found, expected })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The log's, or that of a new log.

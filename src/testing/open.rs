@@ -48,6 +48,7 @@ pub(super) fn open(
         block_size: geometry.block,
         depth: options.depth,
         ring_bytes: state.ring.capacity(),
+        volatility: None,
     };
     state.commit.set(method);
     let backend = Box::new(SimBackend::new(rng.u64(..), Sabotage::None));

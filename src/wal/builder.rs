@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::error::Result;
 use crate::hooks::{OnSealed, OnStall, SealedSegment, Stall};
-use crate::options::{BackendChoice, CommitMethod, Durability, Options};
+use crate::options::{BackendChoice, CommitMethod, Creation, Durability, Options};
 use crate::wal::Wal;
 
 /// Settings of a log, from [`Wal::builder`]. Each method replaces a default. [`WalBuilder::open`]
@@ -165,6 +165,45 @@ impl WalBuilder {
     /// ```
     pub fn file_mode(self, mode: u32) -> Self {
         self.with(|o| o.file_mode = Some(mode))
+    }
+
+    /// Whether a log must be there already. Default false: opening creates one if there is none.
+    ///
+    /// A service whose volume is not mounted, or whose prefix is wrong, otherwise starts with a new,
+    /// empty log. With `true` it gets [`NoLog`](crate::Error::NoLog), and nothing is created.
+    ///
+    /// ```
+    /// # let dir = std::env::temp_dir().join(format!("ringwal-doc-must-{}", std::process::id()));
+    /// let opened = ringwal::Wal::builder(&dir).must_exist(true).open();
+    /// assert!(matches!(opened, Err(ringwal::Error::NoLog { .. })));
+    /// assert!(!dir.exists());
+    /// ```
+    pub fn must_exist(self, must: bool) -> Self {
+        self.with(|o| o.creation = if must { Creation::Never } else { Creation::IfMissing })
+    }
+
+    /// Whether the log must be new. Default false. With `true` a log that is there is an error,
+    /// [`LogExists`](crate::Error::LogExists), and stays as it is. Replaces
+    /// [`WalBuilder::must_exist`]: the last call of the two counts.
+    pub fn create_new(self, new: bool) -> Self {
+        self.with(|o| o.creation = if new { Creation::Always } else { Creation::IfMissing })
+    }
+
+    /// Opens only the log with this id, [`Wal::log_id`]. Default: any. Another log is
+    /// [`OtherLog`](crate::Error::OtherLog), no log is [`NoLog`](crate::Error::NoLog); nothing is
+    /// changed or created. Store the id where the service stores its configuration.
+    ///
+    /// ```
+    /// # let dir = std::env::temp_dir().join(format!("ringwal-doc-id-{}", std::process::id()));
+    /// let wal = ringwal::Wal::builder(&dir).create_new(true).open()?;
+    /// let id = wal.log_id();
+    /// wal.close()?;
+    /// let wal = ringwal::Wal::builder(&dir).expect_log_id(id).open()?;
+    /// # wal.close()?; std::fs::remove_dir_all(&dir).unwrap();
+    /// # Ok::<(), ringwal::Error>(())
+    /// ```
+    pub fn expect_log_id(self, id: [u8; 16]) -> Self {
+        self.with(|o| o.log_id = Some(id))
     }
 
     /// The backend that does the I/O. Default [`BackendChoice::Auto`].

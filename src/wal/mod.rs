@@ -11,6 +11,7 @@ pub(crate) mod futures;
 #[cfg(feature = "metrics")]
 mod metrics;
 pub(crate) mod open;
+mod remove;
 #[cfg(feature = "futures")]
 pub(crate) mod stream;
 mod truncate;
@@ -375,6 +376,13 @@ impl Wal {
     #[must_use]
     pub fn oldest_lsn(&self) -> Lsn {
         Lsn::new(self.appender().state.view.table.oldest())
+    }
+
+    /// The log's id: 16 random bytes, fixed when the log is created and stated in each segment. See
+    /// [`WalBuilder::expect_log_id`](crate::WalBuilder::expect_log_id).
+    #[must_use]
+    pub fn log_id(&self) -> [u8; 16] {
+        self.inner.log_id
     }
 
     /// The report of opening the log.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::engine::archiver::{Archiver, ArchiverThread};
 use crate::engine::io_thread::{self, IoLoop, Setup};
-use crate::engine::recover::{RecoveredLog, Start, entropy, recover};
+use crate::engine::recover::{RecoveredLog, Start, check_creation, entropy, recover};
 use crate::engine::retention::Policy;
 use crate::engine::segment_keeper::{self, SegmentKeeper};
 use crate::engine::state::{LogState, Running};
@@ -38,13 +38,14 @@ pub(crate) fn open(path: &Path, options: &Options) -> Result<Wal> {
 }
 
 fn open_here(path: &Path, options: &Options) -> Result<Wal> {
-    let opened = OsDir::open_or_create_with(path, options.file_mode.unwrap_or(DEFAULT_MODE));
-    let dir = opened.map_err(|e| Error::io("open directory", path, e))?;
     let names = Names::new(&options.prefix);
+    let dir = open_directory(path, options)?;
     let span = tracing::info_span!("open", dir = %dir.path().display(), prefix = options.prefix);
     let _entered = span.enter();
     check_names(&dir, &names)?;
-    if let Ok(Some(newest)) = newest_segment(&dir, &names) {
+    let newest = newest_segment(&dir, &names).map_err(|e| Error::io("list", path, e))?;
+    check_creation(&dir, &names, options, newest.is_some())?;
+    if let Some(newest) = newest {
         dir.create_like_neighbour(&names.segment(newest));
     }
     let lock = DirLock::acquire(&dir, &names, options.lock_wait)?;
@@ -61,6 +62,21 @@ fn open_here(path: &Path, options: &Options) -> Result<Wal> {
     };
     tracing::info!(report = %recovered.report, "recovered");
     start(recovered, options, lock, presence, clock)
+}
+
+/// Opens the log's directory, and creates it if the options allow a new log.
+fn open_directory(path: &Path, options: &Options) -> Result<OsDir> {
+    let mode = options.file_mode.unwrap_or(DEFAULT_MODE);
+    let opened = match options.may_create() {
+        true => OsDir::open_or_create_with(path, mode),
+        false => OsDir::open_with(path, mode),
+    };
+    opened.map_err(|e| match e.kind() {
+        std::io::ErrorKind::NotFound if !options.may_create() => {
+            Error::NoLog { path: path.into(), prefix: options.prefix.clone() }
+        }
+        _ => Error::io("open directory", path, e),
+    })
 }
 
 /// After a repair has taken segments away, and with them the groups that state what is the oldest: opens the log once,
@@ -120,6 +136,9 @@ pub(crate) fn start(
             return Err(Error::Poisoned { cause: Arc::new(failure) });
         }
     };
+    if let Some(reason) = info.volatility {
+        tracing::warn!(reason, "the log's filesystem does not keep what is synced");
+    }
     let mut workers = vec![io];
     // The hook first: retention waits for it from the segment keeper's first step on.
     let others = start_sealed(&state, options, log_id).and_then(|sealed| {

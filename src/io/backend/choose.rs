@@ -72,6 +72,7 @@ fn info(ask: &BackendRequest<'_>, kind: BackendKind, reason: String) -> BackendI
         block_size: ask.dir.block_size(),
         depth: ask.depth,
         ring_bytes: ask.buffers * ask.buffer,
+        volatility: ask.dir.volatility(),
     }
 }
 

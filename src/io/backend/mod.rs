@@ -211,6 +211,10 @@ pub struct BackendInfo {
     pub depth: usize,
     /// Bytes of the ring.
     pub ring_bytes: usize,
+    /// Why the log's filesystem does not keep what it has synced, for instance because it is a tmpfs.
+    /// `None`: nothing of the kind is known. Opening a log on such a filesystem also emits a `tracing`
+    /// event.
+    pub volatility: Option<&'static str>,
 }
 
 impl fmt::Display for BackendInfo {
@@ -227,6 +231,10 @@ impl fmt::Display for BackendInfo {
             if self.registered_buffers { "registered" } else { "plain" },
             self.block_size,
             self.depth,
-        )
+        )?;
+        match self.volatility {
+            None => Ok(()),
+            Some(reason) => write!(f, "; {reason}"),
+        }
     }
 }

@@ -17,6 +17,7 @@ pub(crate) enum Call {
     Read,
     Write,
     Sync,
+    Remove,
 }
 
 pub(crate) type Hook = dyn Fn(Call, &str) -> io::Result<()> + Send + Sync;
@@ -76,6 +77,7 @@ impl Dir for HookedDir {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
+        (self.hook)(Call::Remove, name)?;
         self.inner.remove(name)
     }
 

@@ -64,6 +64,10 @@ pub(crate) trait Dir: Send + Sync + Debug {
     fn sync(&self) -> io::Result<()>;
     /// What direct I/O and the device ask writes to be aligned to; a power of two.
     fn block_size(&self) -> u32;
+    /// Why the filesystem does not keep what it has synced, if that is known.
+    fn volatility(&self) -> Option<&'static str> {
+        None
+    }
     /// The descriptor of the directory itself, where it has one.
     fn raw_fd(&self) -> Option<i32> {
         None

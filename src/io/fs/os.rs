@@ -27,6 +27,8 @@ pub(crate) struct OsDir {
     directory: Directory,
     mode: u32,
     block: OnceLock<u32>,
+    /// Why the filesystem does not keep what it has synced, if that is known.
+    volatility: OnceLock<Option<&'static str>>,
     /// Whether what is opened for direct I/O is written and read past the page cache.
     past_the_cache: OnceLock<bool>,
     /// The lock file that was locked: its name and which file it is.
@@ -54,6 +56,11 @@ impl OsDir {
         Ok(OsDir { mode, ..OsDir::open(path)? })
     }
 
+    /// Opens the directory, which must exist. Files that are created in it get this mode.
+    pub(crate) fn open_with(path: &Path, mode: u32) -> io::Result<Self> {
+        Ok(OsDir { mode, ..OsDir::open(path)? })
+    }
+
     /// Opens the directory, which must be there.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         // Later calls must not depend on the process's working directory.
@@ -68,6 +75,7 @@ impl OsDir {
             directory,
             mode: DEFAULT_MODE,
             block: OnceLock::new(),
+            volatility: OnceLock::new(),
             past_the_cache: OnceLock::new(),
             lock: OnceLock::new(),
             neighbour: OnceLock::new(),
@@ -96,6 +104,7 @@ impl OsDir {
             opened => opened?,
         };
         let _ = self.block.set(sys::block_size_of(&self.path, &file));
+        let _ = self.volatility.set(sys::volatility(&file));
         Ok(file)
     }
 
@@ -380,6 +389,10 @@ impl Dir for OsDir {
 
     fn sync(&self) -> io::Result<()> {
         self.directory.sync()
+    }
+
+    fn volatility(&self) -> Option<&'static str> {
+        self.volatility.get().copied().flatten()
     }
 
     fn block_size(&self) -> u32 {

@@ -91,7 +91,11 @@ pub struct Work {
 }
 
 impl Work {
-    pub(super) fn between(before: &Stats, after: &Stats, flushes: (Option<u64>, Option<u64>)) -> Work {
+    pub(super) fn between(
+        before: &Stats,
+        after: &Stats,
+        flushes: (Option<u64>, Option<u64>),
+    ) -> Work {
         Work {
             groups: after.groups - before.groups,
             group_bytes: after.group_bytes - before.group_bytes,

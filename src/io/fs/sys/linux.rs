@@ -285,6 +285,23 @@ pub(in super::super) fn goes_past_the_cache(file: &fs::File) -> bool {
     }
 }
 
+/// Why the filesystem of this file does not keep what it has synced, if that is known.
+pub(in super::super) fn volatility(file: &fs::File) -> Option<&'static str> {
+    match nix::sys::statfs::fstatfs(file).ok()?.filesystem_type() {
+        nix::sys::statfs::TMPFS_MAGIC | RAMFS_MAGIC | HUGETLBFS_MAGIC => {
+            return Some("the filesystem is in memory: a restart of the machine loses the log");
+        }
+        _ => {}
+    }
+    let options = mount_options(file)?;
+    if has(&options, "volatile") {
+        return Some("overlayfs is mounted with `volatile`: it ignores syncs");
+    }
+    let without_barriers = ["nobarrier", "barrier=0"].iter().any(|option| has(&options, option));
+    without_barriers
+        .then_some("the filesystem is mounted without barriers: its syncs do not flush the device")
+}
+
 type Magic = nix::sys::statfs::FsType;
 const RAMFS_MAGIC: Magic = nix::sys::statfs::FsType(0x8584_58f6_u32 as _);
 const HUGETLBFS_MAGIC: Magic = nix::sys::statfs::FsType(0x9584_58f6_u32 as _);

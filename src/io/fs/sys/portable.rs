@@ -146,6 +146,11 @@ pub(in super::super) fn allocate(_: &fs::File, _: u64) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
+/// Why the filesystem of this file does not keep what it has synced: not known here.
+pub(in super::super) fn volatility(_file: &fs::File) -> Option<&'static str> {
+    None
+}
+
 pub(in super::super) fn goes_past_the_cache(_: &fs::File) -> bool {
     false
 }
