@@ -1,17 +1,18 @@
-//! What a log is to the workloads: the three things that every log can do, and what a few can do better.
+//! The interface of a log to the workloads: three required calls, and optional ones that few logs
+//! have.
 //!
-//! [`Wal`] is one; the suite of other logs implements the same for theirs, so that all are driven by the same threads, the
-//! same records and the same clocks.
+//! [`Wal`] implements it. The suite of other logs implements it too, so that the same threads,
+//! records and clocks drive all of them.
 
 use ringwal::{Lsn, Wal};
 
-/// Any engine's error.
+/// The error of any engine.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// Shorthand with [`Failure`].
+/// A result with [`Failure`].
 pub type Result<T> = std::result::Result<T, Failure>;
 
-/// Where a record is: of two records of one thread, the later one has the higher position.
+/// The position of a record. Of two records of one thread, the later one has the higher position.
 pub type Position = u64;
 
 /// An open log.
@@ -20,7 +21,7 @@ pub type Position = u64;
 /// use std::sync::Mutex;
 /// use loadgen::engine::{Engine, Result};
 ///
-/// /// A log that forgets everything.
+/// /// A log that discards everything.
 /// struct Nothing(Mutex<u64>);
 ///
 /// impl Engine for Nothing {
@@ -49,72 +50,73 @@ pub trait Engine: Send + Sync {
     ///
     /// # Errors
     ///
-    /// The engine's.
+    /// The engine's own.
     fn append_durable(&self, payload: &[u8]) -> Result<()>;
 
-    /// Appends a record that the next [`Engine::sync`] makes durable at the latest. May wait where a buffer is full.
+    /// Appends a record, which the next [`Engine::sync`] makes durable at the latest. May block
+    /// while a buffer is full.
     ///
     /// # Errors
     ///
-    /// The engine's.
+    /// The engine's own.
     fn append(&self, payload: &[u8]) -> Result<()>;
 
-    /// Returns when everything is durable whose [`Engine::append`] had returned before the call.
+    /// Returns when every record is durable whose [`Engine::append`] returned before the call.
     ///
     /// # Errors
     ///
-    /// The engine's.
+    /// The engine's own.
     fn sync(&self) -> Result<()>;
 
-    /// [`Engine::append_durable`], with the record's position if the engine tells.
+    /// Works as [`Engine::append_durable`], and returns the position if the engine reports one.
     ///
     /// # Errors
     ///
-    /// The engine's.
+    /// The engine's own.
     #[inline]
     fn append_durable_at(&self, payload: &[u8]) -> Result<Option<Position>> {
         self.append_durable(payload).map(|()| None)
     }
 
-    /// [`Engine::append`], with the record's position if the engine tells.
+    /// Works as [`Engine::append`], and returns the position if the engine reports one.
     ///
     /// # Errors
     ///
-    /// The engine's.
+    /// The engine's own.
     #[inline]
     fn append_at(&self, payload: &[u8]) -> Result<Option<Position>> {
         self.append(payload).map(|()| None)
     }
 
-    /// Whether the record there is durable, as far as can be said without waiting.
+    /// True if the record at the position is known to be durable. Does not block.
     fn is_durable(&self, _: Option<Position>) -> bool {
         false
     }
 
-    /// Returns when the record there is durable; without a position, when all are.
+    /// Returns when the record at the position is durable; without a position, when all are.
     ///
     /// # Errors
     ///
-    /// The engine's.
+    /// The engine's own.
     fn wait_durable(&self, _: Option<Position>) -> Result<()> {
         self.sync()
     }
 
-    /// Closes the log, for engines whose drop cannot report a failure.
+    /// Closes the log. Some engines cannot report a failure from drop.
     ///
     /// # Errors
     ///
-    /// The engine's.
+    /// The engine's own.
     fn close(self: Box<Self>) -> Result<()> {
         Ok(())
     }
 
-    /// What the engine decided by itself and a reader of the figures should know.
+    /// Describes a decision of the engine that readers of the figures should know.
     fn note(&self) -> Option<String> {
         None
     }
 
-    /// The log itself, if it is this project's: asynchronous tasks can drive no other.
+    /// Returns the log if it is ringwal's. Asynchronous tasks can drive only that one.
     fn wal(&self) -> Option<&Wal> {
         None
     }

@@ -1,125 +1,125 @@
-//! The one error of loadgen, and the exit status that it means.
+//! The error type of loadgen, and its exit statuses.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// What ended a run, or kept it from starting. Each says what to do.
+/// The error that ended a run or prevented it. Each message says what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// An argument, or two together, that cannot work.
+    /// An invalid argument, or two arguments that exclude each other.
     #[error("{0}")]
     Usage(String),
     /// The input file cannot be used.
     #[error("cannot use --input {}: {why}", path.display())]
     Input {
-        /// As given.
+        /// The path as given.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem.
         why: String,
     },
-    /// The file that records are drawn from cannot be used.
+    /// The file of --sample cannot be used.
     #[error("cannot use --sample {}: {why}", path.display())]
     Sample {
-        /// As given.
+        /// The path as given.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem.
         why: String,
     },
     /// A line of the input, or a record of --size, does not fit in the log.
     #[error("{what} is larger than the log's largest record, {max} bytes; {hint}")]
     TooLarge {
-        /// Which record.
+        /// The record.
         what: String,
         /// The log's limit.
         max: u64,
-        /// How to raise it.
+        /// A hint at how to raise the limit.
         hint: &'static str,
     },
-    /// A file to be written cannot be.
+    /// An output file cannot be written.
     #[error("cannot write {option} {}: {source}; give a path that can be written", path.display())]
     Output {
-        /// Which option named it.
+        /// The option that names the file.
         option: &'static str,
-        /// As given.
+        /// The path as given.
         path: PathBuf,
-        /// The system's answer.
+        /// The error of the system.
         source: io::Error,
     },
     /// The directory of the log cannot be used.
     #[error("cannot use the directory {}: {why}", path.display())]
     Directory {
-        /// Where the log was to be.
+        /// The directory.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem.
         why: String,
     },
-    /// The filesystem has too little room.
+    /// The filesystem has too little free space.
     #[error(
         "{} has {free} bytes free, a run needs {needed}; free some, or give another --dir or a smaller --segment-size",
         path.display()
     )]
     NoRoom {
-        /// Where the log was to be.
+        /// The directory.
         path: PathBuf,
-        /// What is there.
+        /// Free bytes.
         free: u64,
-        /// What is needed.
+        /// Needed bytes.
         needed: u64,
     },
-    /// The log refused or failed.
+    /// The log rejected an operation or failed.
     #[error("{}", of_the_log(.0))]
     Log(ringwal::Error),
-    /// An engine that is not this project's.
+    /// An engine other than ringwal failed.
     #[error("the engine failed: {0}")]
     Engine(crate::engine::Failure),
-    /// The log does not hold what it acknowledged.
+    /// The log does not hold every acknowledged record.
     #[error("verification failed: {0}")]
     Verify(String),
-    /// A file to be compared is no measurement.
+    /// A file of `compare` is not a measurement.
     #[error("cannot compare {}: {why}", path.display())]
     Measurement {
-        /// As given.
+        /// The path as given.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem.
         why: String,
     },
-    /// Rows of a comparison.
+    /// The comparison found worse or missing rows.
     #[error(
         "{worse} of the rows are worse, {missing} of the first are missing in the second; --tolerance and --common allow for that"
     )]
     Worse {
-        /// Worse beyond noise and tolerance.
+        /// Rows worse beyond noise and tolerance.
         worse: usize,
-        /// In the first file only.
+        /// Rows in the first file only.
         missing: usize,
     },
-    /// A signal ended a measurement before it could conclude anything.
+    /// A signal ended a measurement before it had a result.
     #[error("interrupted: {0}")]
     Interrupted(String),
-    /// A measurement came to its end, and has measured nothing.
+    /// A measurement ended without a measured value.
     #[error("nothing was measured: {0}")]
     Nothing(String),
-    /// What --require or --for asks for does not hold.
+    /// A requirement of --require or --for is not met.
     #[error("required and not met: {0}")]
     Required(String),
-    /// A run that is one of those of `ab` failed.
+    /// A run of `ab` failed.
     #[error("the run of {which} failed: {why}")]
     Run {
-        /// Its command line.
+        /// The command line of the run.
         which: String,
-        /// What it said.
+        /// The error of the run.
         why: String,
     },
     /// The raw device could not be measured.
     #[error("the baseline failed: {0}; switch it off with --baseline 0")]
     Baseline(String),
-    /// The system refused something that loadgen itself needs.
+    /// The system rejected an operation that loadgen needs.
     #[error("cannot {what}: {source}")]
     System {
-        /// What was tried.
+        /// The operation.
         what: &'static str,
-        /// The system's answer.
+        /// The error of the system.
         source: io::Error,
     },
 }
@@ -141,8 +141,8 @@ impl Error {
         Error::Input { path: path.into(), why: why.to_string() }
     }
 
-    /// 2 for arguments and files that were given wrongly, 1 for a log or a machine that failed, 130 for a measurement that
-    /// was interrupted, 99 for a requirement that is not met.
+    /// Returns the exit status: 2 for invalid arguments or files, 1 for a log or machine that
+    /// failed, 130 for an interrupted measurement, 99 for a requirement that is not met.
     ///
     /// ```
     /// assert_eq!(loadgen::Error::Usage("--threads is 0".into()).exit_status(), 2);
@@ -174,7 +174,7 @@ impl Error {
     }
 }
 
-/// An option of the library, by the name that this command has for it.
+/// Names an option of the library as this command spells it.
 const OPTIONS: [(&str, &str); 9] = [
     ("ring_capacity", "--ring"),
     ("segment_size", "--segment-size"),

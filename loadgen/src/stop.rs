@@ -1,33 +1,33 @@
-//! When a run ends: at a signal, at a deadline, at a failure, or when its producers are done.
+//! The end of a run: a signal, a deadline, a failure, or the last record.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-/// Shared by the producers, which look at it before each record, and the one who waits for them.
+/// The stop flag. Producers check it before each record, and one thread waits for them.
 #[derive(Debug, Default)]
 pub struct Stop {
     set: AtomicBool,
     signalled: AtomicBool,
     finished: Mutex<usize>,
     changed: Condvar,
-    /// Files and directories to be removed when a second signal ends the process on the spot.
+    /// Files and directories to remove when a second signal ends the process.
     doomed: Mutex<Vec<PathBuf>>,
     /// A process that writes into one of those.
     child: Mutex<Option<u32>>,
-    /// Whom this one is a part of: a run that is one of many.
+    /// The stop of the whole, if this run is one of many.
     above: Option<Arc<Stop>>,
-    /// The part that runs now.
+    /// The stop of the current part.
     below: Mutex<Weak<Stop>>,
 }
 
-/// The process is to end on the spot. Until this is dropped, whoever finds its directory gone and wants to tell of a
-/// failure has to wait.
+/// Marks the immediate end of the process. Until it is dropped, a thread that misses its directory
+/// waits instead of reporting a failure.
 #[derive(Debug)]
 pub struct Ending<'a>(#[allow(dead_code, reason = "held")] MutexGuard<'a, Vec<PathBuf>>);
 
-/// A log whose threads still write can put a file into a directory that is being removed.
+/// Attempts of a removal. Threads of the log may still create files in the directory.
 const TRIES: usize = 5;
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -35,46 +35,47 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Stop {
-    /// One for a part of the work of `above`: a signal there ends it, its own end ends nothing else.
+    /// Creates the stop of a part of `above`. A signal to `above` also ends the part; the end of
+    /// the part ends only the part.
     #[must_use]
     pub fn below(above: &Arc<Stop>) -> Arc<Stop> {
         let part = Arc::new(Stop { above: Some(Arc::clone(above)), ..Stop::default() });
         *lock(&above.below) = Arc::downgrade(&part);
-        // After it can be found: a signal that comes between is seen here or there.
+        // Checks after the registration: either side sees a signal that arrives in between.
         if above.was_signalled() {
             let _ = part.signal();
         }
         part
     }
 
-    /// Whether producers are to end.
+    /// True if producers must end.
     #[inline]
     #[must_use]
     pub fn is_set(&self) -> bool {
         self.set.load(Ordering::Relaxed)
     }
 
-    /// Whether it was a signal that ended the run.
+    /// True if a signal ended the run.
     #[must_use]
     pub fn was_signalled(&self) -> bool {
         self.signalled.load(Ordering::Relaxed)
     }
 
-    /// Tells the producers to end.
+    /// Makes the producers end.
     pub fn set(&self) {
         self.set.store(true, Ordering::Relaxed);
         let _held = lock(&self.finished);
         self.changed.notify_all();
     }
 
-    /// A producer says that it is done.
+    /// Counts a producer that is done.
     pub fn producer_done(&self) {
         *lock(&self.finished) += 1;
         self.changed.notify_all();
     }
 
-    /// Waits until this many producers are done, or told to end, or the time is over. True if they
-    /// are done.
+    /// Waits until this many producers are done, a stop, or the timeout. True if the producers are
+    /// done.
     #[must_use]
     pub fn wait(&self, producers: usize, timeout: Duration) -> bool {
         let finished = lock(&self.finished);
@@ -83,7 +84,7 @@ impl Stop {
         *waited.unwrap_or_else(PoisonError::into_inner).0 >= producers
     }
 
-    /// Names a file or directory to be removed when a second signal ends the process.
+    /// Registers a file or directory for removal when a second signal ends the process.
     pub fn doom(&self, path: PathBuf) {
         match &self.above {
             Some(above) => above.doom(path),
@@ -91,7 +92,7 @@ impl Stop {
         }
     }
 
-    /// Takes that back.
+    /// Revokes a registration.
     pub fn spare(&self, path: &Path) {
         match &self.above {
             Some(above) => above.spare(path),
@@ -99,14 +100,14 @@ impl Stop {
         }
     }
 
-    /// Names the process that is to end first when a second signal ends this one: it must not make again what is
-    /// removed then. `None`: it has been waited for.
+    /// Registers the process to end first at a second signal, because it would create the removed
+    /// files again. `None` after the process was waited for.
     pub fn doom_child(&self, process: Option<u32>) {
         *lock(&self.child) = process;
     }
 
-    /// A signal has come. The first ends the run, the second the process: then this says so, after
-    /// what was made is gone.
+    /// Handles a signal. The first one ends the run. The second one ends the process: the call
+    /// removes all registered files and returns the guard.
     #[must_use]
     pub fn signal(&self) -> Option<Ending<'_>> {
         if !self.signalled.swap(true, Ordering::SeqCst) {
@@ -142,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_signal_stops_and_the_second_removes() {
+    fn first_signal_stops_and_second_removes_files() {
         let stop = Stop::default();
         let dir = std::env::temp_dir().join(format!("loadgen-stop-{}", std::process::id()));
         std::fs::create_dir_all(dir.join("inner")).unwrap();
@@ -157,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_ends_with_the_whole_and_not_the_other_way_round() {
+    fn part_ends_with_the_whole_but_not_the_reverse() {
         let whole = Arc::new(Stop::default());
         let first = Stop::below(&whole);
         first.set();
@@ -176,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn waiting_ends_with_the_producers_or_the_stop() {
+    fn wait_ends_with_the_producers_or_the_stop() {
         let stop = Stop::default();
         assert!(!stop.wait(1, Duration::from_millis(1)));
         stop.producer_done();

@@ -1,17 +1,17 @@
-//! Sizes and durations, in and out of text.
+//! Parsing and formatting of sizes and durations.
 
 use std::time::Duration;
 
-/// Bytes of a record: one size, or a range that is drawn from uniformly.
+/// Bytes of a record: one size, or a range with uniform probability.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SizeRange {
-    /// The smallest.
+    /// The smallest size.
     pub min: usize,
-    /// The largest, itself included.
+    /// The largest size, inclusive.
     pub max: usize,
 }
 
-/// Sizes of records: ranges, each drawn from as often as its weight says.
+/// Sizes of records: ranges with weights.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sizes(Vec<(SizeRange, u32)>);
 
@@ -22,13 +22,13 @@ impl From<SizeRange> for Sizes {
 }
 
 impl Sizes {
-    /// The ranges with their weights; one at least.
+    /// Returns the ranges with their weights, at least one.
     #[must_use]
     pub fn parts(&self) -> &[(SizeRange, u32)] {
         &self.0
     }
 
-    /// The smallest and the largest of all.
+    /// Returns the smallest and the largest size of all ranges.
     #[must_use]
     pub fn range(&self) -> SizeRange {
         let ranges = || self.0.iter().map(|(range, _)| range);
@@ -56,7 +56,7 @@ impl std::fmt::Display for Sizes {
 ///
 /// # Errors
 ///
-/// What is wrong with the text, in words.
+/// A description of the error.
 pub fn parse_sizes(text: &str) -> Result<Sizes, String> {
     let part = |part: &str| {
         let (range, weight) = part.split_once(':').unwrap_or((part, "1"));
@@ -74,10 +74,11 @@ pub fn parse_sizes(text: &str) -> Result<Sizes, String> {
     }
 }
 
-/// Largest payload that any log takes.
+/// Largest payload of any log.
 const MAX_RECORD: u64 = 256 << 20;
 
-/// Parses a number of bytes: digits, with `k`, `m`, `g` or `t` for powers of 1024; `KiB` and `kb` are the same.
+/// Parses a number of bytes: digits, with `k`, `m`, `g` or `t` for powers of 1024. `KiB` and `kb`
+/// mean the same.
 ///
 /// ```
 /// assert_eq!(loadgen::units::parse_bytes("64k"), Ok(65_536));
@@ -86,7 +87,7 @@ const MAX_RECORD: u64 = 256 << 20;
 ///
 /// # Errors
 ///
-/// What is wrong with the text, in words.
+/// A description of the error.
 pub fn parse_bytes(text: &str) -> Result<u64, String> {
     let lower = text.trim().to_ascii_lowercase();
     let bare = lower.strip_suffix("ib").or_else(|| lower.strip_suffix('b')).unwrap_or(&lower);
@@ -107,8 +108,8 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
     number.checked_mul(1 << shift).ok_or_else(|| format!("{text:?} is too large a size"))
 }
 
-/// Parses a number of things, or a rate of them: digits, perhaps with a fraction, and `k`, `m`, `g` or `t` for powers of
-/// 1000, `ki`, `mi`, `gi` or `ti` for powers of 1024.
+/// Parses a count or a rate: digits, optionally a fraction. `k`, `m`, `g` and `t` are powers of
+/// 1000; `ki`, `mi`, `gi` and `ti` are powers of 1024.
 ///
 /// ```
 /// assert_eq!(loadgen::units::parse_number("1.5k"), Ok(1500.0));
@@ -118,7 +119,7 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
 ///
 /// # Errors
 ///
-/// What is wrong with the text, in words.
+/// A description of the error.
 pub fn parse_number(text: &str) -> Result<f64, String> {
     let wrong = || format!("{text:?} is not a number; write 1000, 20k or 1.5m");
     let lower = text.trim().to_ascii_lowercase();
@@ -143,7 +144,7 @@ pub fn parse_number(text: &str) -> Result<f64, String> {
     Ok(number * base.powi(power))
 }
 
-/// Parses a whole number of things, as [`parse_number`] does.
+/// Parses a whole number with the grammar of [`parse_number`].
 ///
 /// ```
 /// assert_eq!(loadgen::units::parse_count("1.5k"), Ok(1500));
@@ -153,11 +154,11 @@ pub fn parse_number(text: &str) -> Result<f64, String> {
 ///
 /// # Errors
 ///
-/// What is wrong with the text, in words.
+/// A description of the error.
 pub fn parse_count(text: &str) -> Result<u64, String> {
     let trimmed = text.trim();
     if !trimmed.is_empty() && trimmed.bytes().all(|b| b.is_ascii_digit()) {
-        // Beyond what a fraction can hold.
+        // The value exceeds the precision of a fraction.
         return trimmed.parse().map_err(|_| format!("{text:?} is more than {}", u64::MAX));
     }
     let number = parse_number(text)?;
@@ -170,29 +171,29 @@ pub fn parse_count(text: &str) -> Result<u64, String> {
     Ok(number as u64)
 }
 
-/// The same for what is counted in memory.
+/// Parses a whole number that fits in `usize`.
 ///
 /// # Errors
 ///
-/// What is wrong with the text, in words.
+/// A description of the error.
 pub fn parse_usize(text: &str) -> Result<usize, String> {
     usize::try_from(parse_count(text)?).map_err(|_| format!("{text:?} is more than {}", usize::MAX))
 }
 
-/// The same for small numbers.
+/// Parses a whole number that fits in `u32`.
 ///
 /// # Errors
 ///
-/// What is wrong with the text, in words.
+/// A description of the error.
 pub fn parse_u32(text: &str) -> Result<u32, String> {
     u32::try_from(parse_count(text)?).map_err(|_| format!("{text:?} is more than {}", u32::MAX))
 }
 
-/// Parses a percentage, with or without its sign, and returns it as it is written.
+/// Parses a percentage, with or without its sign, and returns the number as written.
 ///
 /// # Errors
 ///
-/// What is wrong with the text, in words.
+/// A description of the error.
 pub fn parse_percent(text: &str) -> Result<f64, String> {
     let number = text.trim().strip_suffix('%').unwrap_or(text.trim()).trim_end();
     let wrong = || format!("{text:?} is not a percentage from 0 to 100");
@@ -200,11 +201,11 @@ pub fn parse_percent(text: &str) -> Result<f64, String> {
     if (0.0..=100.0).contains(&percent) { Ok(percent) } else { Err(wrong()) }
 }
 
-/// Parses `--size`: `N` or `A-B`.
+/// Parses one range of `--size`: `N` or `A-B`.
 ///
 /// # Errors
 ///
-/// What is wrong with the text, in words.
+/// A description of the error.
 pub fn parse_size_range(text: &str) -> Result<SizeRange, String> {
     let (low, high) = text.split_once('-').unwrap_or((text, text));
     let (min, max) = (parse_bytes(low)?, parse_bytes(high)?);
@@ -217,7 +218,7 @@ pub fn parse_size_range(text: &str) -> Result<SizeRange, String> {
     Ok(SizeRange { min: min as usize, max: max as usize })
 }
 
-/// Parses a duration: seconds, or a number with `us`, `ms`, `s`, `m` or `h`. Fractions are fine.
+/// Parses a duration: seconds, or a number with `us`, `ms`, `s`, `m` or `h`. Fractions are allowed.
 ///
 /// ```
 /// use std::time::Duration;
@@ -227,7 +228,7 @@ pub fn parse_size_range(text: &str) -> Result<SizeRange, String> {
 ///
 /// # Errors
 ///
-/// What is wrong with the text, in words.
+/// A description of the error.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let trimmed = text.trim();
     let split = trimmed.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(trimmed.len());
@@ -253,11 +254,11 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(seconds).map_err(|_| long())
 }
 
-/// The same, but zero is an error.
+/// Parses a duration above zero.
 ///
 /// # Errors
 ///
-/// What is wrong with the text, in words.
+/// A description of the error.
 pub fn parse_positive_duration(text: &str) -> Result<Duration, String> {
     match parse_duration(text)? {
         Duration::ZERO => Err("must be longer than zero".into()),
@@ -265,7 +266,7 @@ pub fn parse_positive_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// A count with thousands separated: `1,234,567`.
+/// Formats a count with separated thousands: `1,234,567`.
 #[must_use]
 pub fn grouped(n: u64) -> String {
     let digits = n.to_string();
@@ -279,25 +280,25 @@ pub fn grouped(n: u64) -> String {
     out
 }
 
-/// A number of bytes in the largest binary unit that keeps it above one.
+/// Formats bytes in the largest binary unit that keeps the number above one.
 #[must_use]
 pub fn bytes(n: f64) -> String {
     scaled(n, 1024.0, &[" B", " KiB", " MiB", " GiB", " TiB"])
 }
 
-/// A count or a rate with a decimal unit: `28.1 M`.
+/// Formats a count or a rate with a decimal unit: `28.1 M`.
 #[must_use]
 pub fn si(n: f64) -> String {
     scaled(n, 1000.0, &["", " k", " M", " G", " T"])
 }
 
-/// A rate in bytes, decimal, as disks are sold: `3.12 GB/s`.
+/// Formats a rate in bytes with decimal units, as vendors of disks do: `3.12 GB/s`.
 #[must_use]
 pub fn rate(bytes_per_s: f64) -> String {
     scaled(bytes_per_s, 1000.0, &[" B/s", " kB/s", " MB/s", " GB/s", " TB/s"])
 }
 
-/// Nanoseconds in the unit that reads best.
+/// Formats nanoseconds in the most readable unit.
 #[must_use]
 pub fn nanos(ns: u64) -> String {
     let ns = ns as f64;
@@ -327,7 +328,7 @@ fn scaled(n: f64, base: f64, units: &[&str]) -> String {
     }
 }
 
-/// About three significant digits.
+/// Formats a number with about three significant digits.
 fn three(value: f64) -> String {
     if value >= 100.0 {
         format!("{value:.0}")
@@ -355,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_of_things_have_one_grammar() {
+    fn counts_have_one_grammar() {
         for (text, n) in [
             ("0", 0),
             ("20", 20),
@@ -402,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn ranges_are_ordered_and_bounded() {
+    fn reversed_or_large_range_is_rejected() {
         assert_eq!(parse_size_range("64"), Ok(SizeRange { min: 64, max: 64 }));
         assert_eq!(parse_size_range("0-1k"), Ok(SizeRange { min: 0, max: 1024 }));
         assert!(parse_size_range("1k-64").unwrap_err().contains("reversed"));
@@ -426,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_take_units_and_fractions() {
+    fn durations_accept_units_and_fractions() {
         for (text, ms) in [("10", 10_000), ("10s", 10_000), ("500ms", 500), ("2m", 120_000)] {
             assert_eq!(parse_duration(text), Ok(Duration::from_millis(ms)), "{text}");
         }

@@ -1,4 +1,4 @@
-//! The arguments of the commands that compare, and of those that crash.
+//! The arguments of `compare`, `ab`, `crash` and `witness`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,17 +16,18 @@ use crate::units::{
 #[derive(Debug, Clone, Parser)]
 #[command(after_help = examples::COMPARE)]
 pub struct CompareArgs {
-    /// What --json has written before
+    /// File that --json wrote before the change
     pub first: PathBuf,
-    /// What it has written now
+    /// File that --json wrote after the change
     pub second: PathBuf,
-    /// What may be lost, in percent
+    /// Tolerated loss in percent
     #[arg(long, value_name = "PERCENT", default_value = "5", value_parser = parse_percent)]
     pub tolerance: f64,
-    /// Only rows that both have; without it, those that the second lacks are a failure
+    /// Compare only the rows in both files. Without this option, rows missing in the second file
+    /// are a failure
     #[arg(long)]
     pub common: bool,
-    /// As JSON, on stdout
+    /// Write JSON to stdout
     #[arg(long)]
     pub json: bool,
 }
@@ -35,47 +36,48 @@ pub struct CompareArgs {
 #[derive(Debug, Clone, Parser)]
 #[command(after_help = examples::AB)]
 pub struct AbArgs {
-    /// A program with options, or options of this one
+    /// A program with options, or options of this program
     #[arg(allow_hyphen_values = true)]
     pub first: String,
-    /// What it is compared with
+    /// The second program, or the options to compare the first with
     #[arg(allow_hyphen_values = true)]
     pub second: String,
-    /// Pairs of runs: 4 at least
+    /// Pairs of runs, at least 4
     #[arg(long, value_name = "N", default_value = "10", value_parser = parse_usize)]
     pub pairs: usize,
-    /// Time of each run, if the options do not say
+    /// Time of each run, unless the options set one
     #[arg(long, value_name = "TIME", default_value = "3", value_parser = parse_positive_duration)]
     pub time: Duration,
-    /// What may be lost, in percent
+    /// Tolerated loss in percent
     #[arg(long, value_name = "PERCENT", default_value = "5", value_parser = parse_percent)]
     pub tolerance: f64,
-    /// What arrivals, sizes and content of the first pair are drawn from [default: another each time]
+    /// Seed of arrivals, sizes and content of the first pair [default: a new seed]
     #[arg(long, value_name = "N", value_parser = parse_count)]
     pub seed: Option<u64>,
-    /// Directory to work in: one that exists is left as it was; a missing one is removed at the end
+    /// Directory to work in. An existing one keeps its content; a missing one is created, and
+    /// removed at the end
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
-    /// Write the figures as JSON; - for stdout, the table then goes to stderr
+    /// Write the figures as JSON. With -, the JSON goes to stdout and the table to stderr
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Replace files that loadgen did not write, too; never an input or a log
+    /// Also replace files that loadgen did not write, but never an input or a log
     #[arg(long)]
     pub force: bool,
     /// No progress and no table
     #[arg(long)]
     pub quiet: bool,
-    /// Options of both
+    /// Options of both runs
     #[arg(last = true, value_name = "OPTIONS")]
     pub common: Vec<String>,
 }
 
 impl AbArgs {
-    /// Checks what clap cannot.
+    /// Checks the rules between arguments, which clap cannot express.
     ///
     /// # Errors
     ///
-    /// [`Error::Usage`], with what to write instead.
+    /// [`Error::Usage`], with a hint at what to write instead.
     pub fn check(&self) -> Result<(), Error> {
         if !(4..=10_000).contains(&self.pairs) {
             let text = format!("--pairs is {}, but must be 4 to 10000", self.pairs);
@@ -89,29 +91,29 @@ impl AbArgs {
 #[derive(Debug, Clone, Parser)]
 #[command(after_help = examples::CRASH)]
 pub struct CrashArgs {
-    /// Writers to be killed
+    /// Number of writers to kill
     #[arg(long, value_name = "N", default_value = "20", value_parser = parse_count)]
     pub rounds: u64,
-    /// Threads of a writer, each of which waits for its record
+    /// Threads of a writer. Each waits until its record is durable
     #[arg(long, value_name = "N", default_value = "4", value_parser = parse_u32)]
     pub threads: u32,
     /// Bytes of a record
     #[arg(long, value_name = "BYTES", default_value = "256", value_parser = parse_bytes)]
     pub size: u64,
-    /// Directory to work in: what is in one that exists is left as it was; a missing one is removed at the end.
-    /// With --witness, the log stays in it
+    /// Directory to work in. An existing one keeps its content; a missing one is created, and
+    /// removed at the end. With --witness, the log stays in it
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
-    /// Do not remove the log at the end; after a failure it stays anyway
+    /// Keep the log at the end. After a failure, the log always stays
     #[arg(long)]
     pub keep: bool,
-    /// Write until the power goes, and tell this witness what is durable
+    /// Write until the power fails, and report durable records to this witness
     #[arg(long, value_name = "HOST:PORT", requires = "dir")]
     pub witness: Option<String>,
-    /// After that: look whether everything that the witness has heard of is there
+    /// After the power failure: check that every record the witness stored is in the log
     #[arg(long, requires = "witness")]
     pub check: bool,
-    /// As JSON, on stdout
+    /// Write JSON to stdout
     #[arg(long)]
     pub json: bool,
     /// No progress and no table
@@ -120,11 +122,11 @@ pub struct CrashArgs {
 }
 
 impl CrashArgs {
-    /// Checks what clap cannot.
+    /// Checks the rules between arguments, which clap cannot express.
     ///
     /// # Errors
     ///
-    /// [`Error::Usage`], with what to write instead.
+    /// [`Error::Usage`], with a hint at what to write instead.
     pub fn check(&self) -> Result<(), Error> {
         if !(1..=MAX_THREADS as u32).contains(&self.threads) {
             let text = format!("--threads is {}, but must be 1 to {MAX_THREADS}", self.threads);
@@ -145,10 +147,10 @@ impl CrashArgs {
 #[derive(Debug, Clone, Parser)]
 #[command(after_help = examples::WITNESS)]
 pub struct WitnessArgs {
-    /// Where to listen
+    /// Address and port to listen on
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:4242")]
     pub listen: String,
-    /// The file that the acknowledgements are kept in
+    /// File that stores the acknowledgements
     #[arg(long, value_name = "FILE", default_value = "loadgen-acks")]
     pub acks: PathBuf,
 }
@@ -156,9 +158,9 @@ pub struct WitnessArgs {
 /// The writer that `loadgen crash` kills.
 #[derive(Debug, Clone, Parser)]
 pub struct CrashWriterArgs {
-    /// The log
+    /// Directory of the log
     pub log: PathBuf,
-    /// Threads
+    /// Threads that append
     #[arg(long)]
     pub threads: u32,
     /// Bytes of a record

@@ -1,4 +1,4 @@
-//! The command line, checked as far as it can be before anything is opened.
+//! The command line. The parser checks every argument before the run opens a file.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -28,15 +28,16 @@ pub use suites::{BenchArgs, DeviceArgs, SweepArgs, WORKLOADS};
 pub use values::{BackendArg, ModeArg, durability_name};
 use values::{MAX_THREADS, parse_arrivals, parse_durability, parse_rate};
 
-/// Drives a ringwal log and says how fast it is on this disk.
+/// Drives a ringwal log and reports how fast the log is on this disk.
 ///
-/// Without arguments: one producer, 100-byte records, pipelined, every group durable, for ten
-/// seconds, in a fresh directory under the current one that is removed at the end; then the raw device beside it.
+/// Without arguments, one producer appends 100-byte records for ten seconds, pipelined, every group
+/// durable. The log lies in a new directory under the current one, which loadgen removes at the
+/// end. Then loadgen measures the raw device.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "loadgen", version, max_term_width = 100, args_conflicts_with_subcommands = true,
     after_help = examples::RUN, after_long_help = examples::RUN)]
 pub struct Args {
-    /// Something else than one run
+    /// A command other than one run
     #[command(subcommand)]
     pub command: Option<Command>,
     /// Threads that append; with --tasks, worker threads of the runtime
@@ -45,16 +46,17 @@ pub struct Args {
     /// Async tasks that append, instead of the threads
     #[arg(long, value_name = "N", value_parser = parse_usize)]
     pub tasks: Option<usize>,
-    /// Bytes of a record, a range to draw from, or several with weights: 100, 64-4k, 100:9,4k-64k:1 [default: 100]
+    /// Bytes of a record, a range to draw from, or several with weights: 100, 64-4k, 100:9,4k-64k:1
+    /// [default: 100]
     #[arg(long, value_name = "SIZES", value_parser = parse_sizes, conflicts_with_all = ["input", "sample"])]
     pub size: Option<Sizes>,
-    /// Draw records from the lines of this file, at random: sizes and content are as there
+    /// Draw records from the lines of this file, at random. Sizes and content match the file
     #[arg(long, value_name = "FILE", conflicts_with = "input")]
     pub sample: Option<PathBuf>,
     /// Stop after this time: 10, 500ms, 2m [default: 10s; with --records or --input, none]
     #[arg(long, value_name = "TIME", value_parser = parse_positive_duration)]
     pub duration: Option<Duration>,
-    /// Run this long before anything is measured, so that segments are reused from the start
+    /// Run this long before the measurement starts, so that segments are reused from the start
     #[arg(long, value_name = "TIME", value_parser = parse_duration, conflicts_with = "input")]
     pub warm_up: Option<Duration>,
     /// Warm up until the rate is steady, at most for --warm-up [default: 2m]
@@ -63,14 +65,16 @@ pub struct Args {
     /// Stop after this many records
     #[arg(long, value_name = "N", value_parser = parse_count)]
     pub records: Option<u64>,
-    /// Open loop: records arrive at random times, so many in a second on average, whether or not the log
-    /// keeps up; a latency counts from when the record was to arrive
+    /// Open loop: records arrive at random times, on average this many per second, even if the log
+    /// falls behind. A latency counts from the scheduled arrival
     #[arg(long, value_name = "N", value_parser = parse_rate, conflicts_with_all = ["tasks", "input"])]
     pub rate: Option<f64>,
-    /// When the records of --rate arrive: at random (poisson), evenly (constant), or so many at once (burst:N)
+    /// How the records of --rate arrive: at random (poisson), evenly (constant), or N at once
+    /// (burst:N)
     #[arg(long, value_name = "HOW", default_value = "poisson", value_parser = parse_arrivals, requires = "rate")]
     pub arrivals: Pattern,
-    /// What arrivals, sizes and content are drawn from: the same number gives the same ones [default: another each time]
+    /// Seed of arrivals, sizes and content: the same seed repeats them [default: a new seed for
+    /// each run]
     #[arg(long, value_name = "N", value_parser = parse_count)]
     pub seed: Option<u64>,
     /// Wait for each record, or for all at the end [default: pipelined; with --tasks, blocking]
@@ -79,7 +83,7 @@ pub struct Args {
     /// When records become durable: group, interval:TIME or manual
     #[arg(long, value_name = "WHEN", default_value = "group", value_parser = parse_durability)]
     pub durability: Durability,
-    /// What does the I/O
+    /// How the log does its I/O
     #[arg(long, value_enum, value_name = "NAME", default_value = "auto")]
     pub backend: BackendArg,
     /// How a group is made durable: auto, linked-fsync or dsync
@@ -88,11 +92,11 @@ pub struct Args {
     /// Groups in flight at most [default: the log's own]
     #[arg(long, value_name = "N", value_parser = parse_usize)]
     pub depth: Option<usize>,
-    /// Leave a group open this long for more records, though the device is free
+    /// Keep a group open this long for more records, even if the device is idle
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub commit_delay: Option<Duration>,
-    /// Directory of the log. An existing log is appended to and loses nothing; a missing directory
-    /// is created, and removed at the end
+    /// Directory of the log. A run appends to an existing log and removes none of its records. It
+    /// creates a missing directory, and removes that directory at the end
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
     /// Do not remove the directory at the end
@@ -101,41 +105,42 @@ pub struct Args {
     /// Append each line of this file, without its newline, as a record
     #[arg(long, value_name = "FILE")]
     pub input: Option<PathBuf>,
-    /// At the end open the log again, replay it, and compare every acknowledged record
+    /// At the end reopen the log, replay it, and compare every acknowledged record
     #[arg(long)]
     pub verify: bool,
-    /// What must hold, or the exit status is 99: 'p99<10ms,rate>50k'. Of rate, bandwidth, p50 to p99.99, max, mean, eta,
-    /// overdue, cpu (time for a record), memory
+    /// Requirements: 'p99<10ms,rate>50k'. If one fails, the exit status is 99. Metrics: rate,
+    /// bandwidth, p50 to p99.99, max, mean, eta, overdue, cpu (time per record), memory
     #[arg(long, value_name = "LIST", value_parser = parse_requirements)]
     pub require: Option<Requirements>,
-    /// End the run as soon as latencies that are required cannot be had
+    /// End the run as soon as the required latencies are out of reach
     #[arg(long, requires = "require")]
     pub require_abort: bool,
-    /// Write the figures as JSON; - for stdout, the table then goes to stderr
+    /// Write the figures as JSON. With -, the JSON goes to stdout and the table to stderr
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
     /// Write the latencies in HdrHistogram's percentile format, in microseconds
     #[arg(long, value_name = "FILE")]
     pub hgrm: Option<PathBuf>,
-    /// Write a page with plots, for a browser; it needs no network
+    /// Write a page with plots for a browser. The page needs no network
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
-    /// Write the latencies as an HdrHistogram log, in nanoseconds: a line for each interval
+    /// Write the latencies as an HdrHistogram log, in nanoseconds, one line per interval
     #[arg(long, value_name = "FILE")]
     pub hlog: Option<PathBuf>,
-    /// Replace files that loadgen did not write, too; never an input or a log
+    /// Also replace files that loadgen did not write, but never an input or a log
     #[arg(long)]
     pub force: bool,
     /// No progress and no table
     #[arg(long)]
     pub quiet: bool,
-    /// Write a line on stderr so often, also where that is no terminal
+    /// Write a line to stderr this often, also if stderr is not a terminal
     #[arg(long, value_name = "TIME", value_parser = parse_positive_duration)]
     pub status_interval: Option<Duration>,
-    /// Followers that read beside the writers: how late records reach them, and how long they take to catch up
+    /// Followers that read beside the writers. The report has their delivery latency and their time
+    /// to catch up
     #[arg(long, value_name = "N", default_value = "0", value_parser = parse_usize)]
     pub followers: usize,
-    /// Consumers that read beside the writers, and commit their positions ten times a second
+    /// Consumers that read beside the writers and commit their positions ten times per second
     #[arg(long, value_name = "N", default_value = "0", value_parser = parse_usize)]
     pub consumers: usize,
     /// Threads that write and sync files of their own beside the log
@@ -150,57 +155,59 @@ pub struct Args {
     /// Largest record, for --input with long lines
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     pub max_record: Option<u64>,
-    /// Bytes on disk at most: the oldest segments are reused [default: 1g, less on a full disk]
+    /// Bytes on disk at most. The log reuses the oldest segments [default: 1g, less on a full disk]
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     pub max_disk: Option<u64>,
-    /// Reuse nothing; stop when --max-disk [default: 4g] is nearly reached
+    /// Reuse no segment, and stop shortly before --max-disk [default: 4g] is reached
     #[arg(long)]
     pub no_recycle: bool,
-    /// Measure the raw device in the shape of the run for this long, to compare; 0 for not at all
+    /// Measure the raw device for this long in the shape of the run; 0 to skip
     #[arg(long, value_name = "TIME", default_value = "1", value_parser = parse_duration)]
     pub baseline: Duration,
-    /// Measure the raw device in every shape, too: commit method, size, depth; 0 for not at all [default: twice --baseline]
+    /// Also measure the raw device in every shape (commit method, size, depth); 0 to skip [default:
+    /// twice --baseline]
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub raw: Option<Duration>,
-    /// Ends the run when more than so many latencies were longer; what a sweep asks for.
+    /// Ends the run when more than this number of latencies exceed the duration. A sweep sets it.
     #[arg(skip)]
     pub most_above: Option<(Duration, u64)>,
 }
 
-/// What else loadgen does.
+/// The commands besides a single run.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
     /// Run the benchmark suite W1 to W9, each workload beside its limit on this machine
     Bench(BenchArgs),
     /// Find the knee: the highest rate at which the 99.9th percentile stays under a bound
     Sweep(SweepArgs),
-    /// What the disk can do for a log, without one; and in words what that means and what to change
+    /// Measure what the disk can do for a log, explain the figures, and suggest what to change
     Device(DeviceArgs),
-    /// Compare two files of --json, row by row. Exits with 1 if the second is worse beyond noise and tolerance
+    /// Compare two files of --json, row by row. Exits with 1 if the second is worse beyond noise
+    /// and tolerance
     Compare(CompareArgs),
     /// Run two binaries, or two sets of options, in turn, and compare them pair by pair
     Ab(AbArgs),
-    /// Kill writers and look whether all that they acknowledged is there; or, with a witness on another machine,
-    /// pull the plug of a real one
+    /// Kill writers and check that every acknowledged record survived. With a witness on another
+    /// machine, cut the power of this one
     Crash(CrashArgs),
-    /// Keep acknowledgements for `crash --witness`, on a machine that stays on
+    /// Store acknowledgements for `crash --witness`, on a machine that stays on
     Witness(WitnessArgs),
-    /// Write the completion script of a shell, on stdout
+    /// Write the completion script of a shell to stdout
     Completions {
-        /// Which
+        /// The shell
         shell: Shell,
     },
-    /// Write the manual page on stdout, or all pages into a directory
+    /// Write the manual page to stdout, or all pages into a directory
     Man {
-        /// Where
+        /// Directory of the pages
         dir: Option<PathBuf>,
     },
-    /// The writer that is killed
+    /// The writer that `crash` kills
     #[command(hide = true)]
     CrashWriter(CrashWriterArgs),
 }
 
-/// Readers of a kind, and writers beside.
+/// Readers of one kind, or background writers, at most.
 const MAX_BESIDE: usize = 256;
 const MAX_TASKS: usize = 1 << 20;
 const DEFAULT_SIZE: SizeRange = SizeRange { min: 100, max: 100 };
@@ -208,11 +215,11 @@ const DEFAULT_LONGEST_LINE: usize = 1 << 20;
 const DEFAULT_DURATION: Duration = Duration::from_secs(10);
 
 impl Args {
-    /// Checks what clap cannot.
+    /// Checks the rules between arguments, which clap cannot express.
     ///
     /// # Errors
     ///
-    /// [`Error::Usage`], with what to write instead.
+    /// [`Error::Usage`], with a hint at what to write instead.
     pub fn check(&self) -> Result<(), Error> {
         let usage = |text: String| Err(Error::Usage(text));
         if !(1..=MAX_THREADS).contains(&self.threads) {
@@ -296,13 +303,13 @@ impl Args {
         self.size.clone().unwrap_or_else(|| DEFAULT_SIZE.into())
     }
 
-    /// Bytes of a line of the input at most.
+    /// Bytes of an input line at most.
     #[must_use]
     pub fn longest_line(&self) -> usize {
         self.max_record.map_or(DEFAULT_LONGEST_LINE, |n| usize::try_from(n).unwrap_or(usize::MAX))
     }
 
-    /// Whether `--json -` has stdout for itself.
+    /// True if `--json -` reserves stdout.
     #[must_use]
     pub fn json_on_stdout(&self) -> bool {
         self.json.as_ref().is_some_and(|path| path.as_os_str() == "-")

@@ -21,13 +21,13 @@ pub enum ModeArg {
 /// `--backend`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum BackendArg {
-    /// io_uring where it works
+    /// io_uring if it works here, otherwise pwrite and fdatasync
     Auto,
-    /// io_uring or an error
+    /// io_uring, or an error
     Uring,
     /// pwrite and fdatasync
     Std,
-    /// Nothing is written: what the engine costs without a device
+    /// Write nothing: the cost of the engine without a device
     Discard,
 }
 
@@ -77,7 +77,7 @@ pub(super) fn parse_durability(text: &str) -> Result<Durability, String> {
     }
 }
 
-/// As `--durability` takes it.
+/// The text that `--durability` accepts for a value.
 #[must_use]
 pub fn durability_name(durability: Durability) -> String {
     match durability {

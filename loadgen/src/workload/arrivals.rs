@@ -1,10 +1,12 @@
-//! When records arrive in an open loop, which does not wait for the log: at random, as a Poisson process, evenly, or in bursts.
+//! The arrivals of an open loop, which does not wait for the log: at random (a Poisson process),
+//! evenly, or in bursts.
 //!
-//! 1. The times are fixed by rate, number and the moment of the start; a log that falls behind finds
-//!    the arrivals of meanwhile all due, each with its own time.
-//! 2. Each producer draws its gaps from a generator of its own, which never repeats within any run. The same seed gives
-//!    the same arrivals; the sum of independent Poisson processes is one.
-//! 3. A gap costs a few nanoseconds (the ziggurat method): thirty million arrivals a second need no logarithms.
+//! 1. Rate, producer number and start time fix all arrival times. After a stall, every missed
+//!    arrival is due, each with its own time.
+//! 2. Each producer draws its gaps from its own generator, which does not repeat within a run. The
+//!    same seed gives the same arrivals. The sum of independent Poisson processes is one again.
+//! 3. A gap costs a few nanoseconds (the ziggurat method). Thirty million arrivals per second need
+//!    no logarithms.
 
 use std::time::{Duration, Instant};
 
@@ -15,19 +17,19 @@ use rand_xoshiro::rand_core::SeedableRng;
 use crate::random::SplitMix;
 use crate::stop::Stop;
 
-/// How arrivals lie in time.
+/// The distribution of arrivals in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pattern {
-    /// Each independent of the others.
+    /// Each arrival is independent of the others.
     Poisson,
-    /// Evenly.
+    /// Evenly spaced.
     Constant,
-    /// So many at the same moment, and then a pause.
+    /// This many at one moment, then a pause.
     Burst(usize),
 }
 
 impl std::fmt::Display for Pattern {
-    /// As `--arrivals` takes it.
+    /// Writes the pattern as `--arrivals` accepts it.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Pattern::Poisson => f.write_str("poisson"),
@@ -37,22 +39,22 @@ impl std::fmt::Display for Pattern {
     }
 }
 
-/// A thread that sleeps wakes up some time late: the last part of a wait is spent awake.
+/// A sleeping thread wakes up late, so the last part of a wait stays awake.
 const LATENESS: Duration = Duration::from_micros(80);
 
-/// What comes after an arrival.
+/// The source of the next gap.
 #[derive(Debug)]
 enum Gaps {
-    /// Independent gaps of an exponential distribution, from a generator of this producer's own.
+    /// Independent gaps of an exponential distribution, from this producer's own generator.
     Drawn { random: Xoshiro256PlusPlus, mean: f64 },
-    /// Bursts, of one record at least: the gap, their size, and how many are still to come.
+    /// Bursts of at least one record: the gap, the size, and the records left in this burst.
     Even { gap: f64, burst: usize, left: usize },
 }
 
 impl Gaps {
-    /// For producer `number`: another sequence than any other number or seed has.
+    /// A generator for producer `number`. Every pair of seed and number has its own sequence.
     fn drawn(mean: f64, seed: u64, number: usize) -> Gaps {
-        // Two rounds, so that neighbouring seeds and numbers have nothing in common.
+        // Mixes twice, so that neighbouring seeds and numbers have unrelated sequences.
         let mixed = SplitMix(seed).next().wrapping_add(number as u64);
         let random = Xoshiro256PlusPlus::seed_from_u64(SplitMix(mixed).next());
         Gaps::Drawn { random, mean }
@@ -81,16 +83,16 @@ impl Gaps {
 pub(super) struct Arrivals {
     begun: Instant,
     gaps: Gaps,
-    /// Nanoseconds from one to the next, on average.
+    /// Mean nanoseconds from one arrival to the next.
     mean: f64,
-    /// Nanoseconds from the start to the next arrival, and to the last look at the clock.
+    /// Nanoseconds from the start to the next arrival, and to the last reading of the clock.
     next: f64,
     now: f64,
 }
 
 impl Arrivals {
-    /// `rate`: arrivals in a second, of all producers together, of which this is one. What is even is so of all together, too:
-    /// each begins at a time of its own.
+    /// `rate`: arrivals per second of all producers together, of which this is one. Even arrivals
+    /// stay even together, because each producer starts at a different offset.
     pub(super) fn new(
         rate: f64,
         pattern: Pattern,
@@ -116,7 +118,7 @@ impl Arrivals {
         Arrivals { begun: Instant::now(), gaps, mean, next, now: 0.0 }
     }
 
-    /// Until the next arrival is due, or the run is to end.
+    /// Waits until the next arrival is due, or the run ends.
     pub(super) fn wait(&mut self, stop: &Stop) {
         loop {
             self.now = self.begun.elapsed().as_nanos() as f64;
@@ -125,16 +127,18 @@ impl Arrivals {
             }
             let left = Duration::from_nanos((self.next - self.now) as u64);
             if left > LATENESS {
-                // Not for longer than a stop may take to be seen.
+                // Bounds the sleep, so that a stop is noticed in time.
                 std::thread::sleep((left - LATENESS).min(Duration::from_millis(20)));
             } else {
-                // Not a spin: whoever waits for this processor, the log's own thread too, gets it.
+                // Yields instead of spinning: other threads, including the log's own, get the
+                // processor.
                 std::thread::yield_now();
             }
         }
     }
 
-    /// When the next record arrived, in nanoseconds, if it has by the last look at the clock.
+    /// Returns the arrival time of the next record in nanoseconds, if it was due at the last
+    /// reading of the clock.
     #[inline]
     pub(super) fn next_due(&mut self) -> Option<f64> {
         if self.next > self.now {
@@ -145,13 +149,14 @@ impl Arrivals {
         Some(arrival)
     }
 
-    /// About how many more have arrived by now. Not counted one by one: a log that is far behind has billions.
+    /// Estimates how many more records have arrived. It does not count one by one: a slow log may
+    /// be billions behind.
     pub(super) fn overdue(&self) -> u64 {
         let behind = self.begun.elapsed().as_nanos() as f64 - self.next;
         if behind < 0.0 { 0 } else { (behind / self.mean) as u64 + 1 }
     }
 
-    /// The same as a time.
+    /// Converts an arrival to a point in time.
     pub(super) fn time(&self, arrival: f64) -> Instant {
         self.begun + Duration::from_nanos(arrival as u64)
     }
@@ -162,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn as_many_arrive_as_the_rate_says_and_not_evenly() {
+    fn poisson_arrivals_have_the_rate_and_are_not_even() {
         let mut arrivals = Arrivals::new(4e6, Pattern::Poisson, 1, 3, 4);
         arrivals.now = 1e9;
         let mut times = Vec::new();
@@ -171,13 +176,13 @@ mod tests {
         }
         assert!((times.len() as f64 - 1e6).abs() < 1e4, "{}", times.len());
         assert!(times.is_sorted());
-        // Exponential gaps: as much deviation as mean, a share of 1/e above the mean.
+        // Exponential gaps: the deviation equals the mean, and a share of 1/e lies above the mean.
         let gaps: Vec<f64> = times.windows(2).map(|w| w[1] - w[0]).collect();
         let above = gaps.iter().filter(|&&gap| gap > 1000.0).count() as f64 / gaps.len() as f64;
         assert!((above - 0.368).abs() < 0.02, "{above}");
     }
 
-    /// Gaps in units of their mean.
+    /// Returns gaps in units of their mean.
     fn gaps(seed: u64, number: usize, count: usize) -> Vec<f64> {
         let mut gaps = Gaps::drawn(1.0, seed, number);
         (0..count).map(|_| gaps.next()).collect()
@@ -185,7 +190,7 @@ mod tests {
 
     const COUNT: usize = 200_000;
 
-    /// The largest distance between the distribution of the gaps and an exponential one.
+    /// Returns the largest distance between the distribution of the gaps and an exponential one.
     fn kolmogorov_smirnov(gaps: &[f64]) -> f64 {
         let mut sorted = gaps.to_vec();
         sorted.sort_by(f64::total_cmp);
@@ -197,7 +202,7 @@ mod tests {
         sorted.iter().enumerate().map(distance).fold(0.0, f64::max)
     }
 
-    /// The distances from the mean, in standard deviations.
+    /// Returns the distances from the mean, in standard deviations.
     fn standardized(gaps: &[f64]) -> Vec<f64> {
         let n = gaps.len() as f64;
         let mean = gaps.iter().sum::<f64>() / n;
@@ -218,10 +223,10 @@ mod tests {
             let gaps = gaps(seed, 0, COUNT);
             let mean = gaps.iter().sum::<f64>() / n;
             let variance = gaps.iter().map(|gap| (gap - mean).powi(2)).sum::<f64>() / (n - 1.0);
-            // Five standard errors: that of the mean is 1 / sqrt(n), that of the variance sqrt(8 / n).
+            // Five standard errors: 1 / sqrt(n) for the mean, sqrt(8 / n) for the variance.
             assert!((mean - 1.0).abs() < 5.0 / n.sqrt(), "seed {seed}: mean {mean}");
             assert!((variance - 1.0).abs() < 5.0 * (8.0 / n).sqrt(), "{seed}: variance {variance}");
-            // One in a thousand exceeds 1.95 / sqrt(n).
+            // One sample in a thousand exceeds 1.95 / sqrt(n).
             let distance = kolmogorov_smirnov(&gaps);
             assert!(distance < 1.95 / n.sqrt(), "seed {seed}: distance {distance}");
         }
@@ -236,21 +241,21 @@ mod tests {
             let r = autocorrelation(&distances, lag);
             assert!(r.abs() < 5.0 / (COUNT as f64).sqrt(), "lag {lag}: {r}");
         }
-        // Four gaps in a row that come again would be a period.
+        // Four gaps in a row that occur again would be a period.
         let mut seen = std::collections::HashSet::new();
         let keys = gaps.windows(4).map(|w| [0, 1, 2, 3].map(|i: usize| w[i].to_bits()));
         assert!(keys.into_iter().all(|key| seen.insert(key)), "the gaps repeat themselves");
     }
 
     #[test]
-    fn producers_and_seeds_have_arrivals_of_their_own_and_a_seed_repeats_its() {
+    fn same_seed_repeats_arrivals_and_others_differ() {
         assert_eq!(gaps(1, 0, 1000), gaps(1, 0, 1000));
         let firsts = |count: usize| -> std::collections::HashSet<u64> {
             let of = |n: usize| gaps(n as u64 % 64, n / 64, 1)[0].to_bits();
             (0..count).map(of).collect()
         };
         assert_eq!(firsts(4096).len(), 4096);
-        // The producers of a run together are a Poisson process again.
+        // The producers of a run together are one Poisson process.
         let mut times = Vec::new();
         for number in 0..8 {
             let mut at = 0.0;
@@ -260,7 +265,7 @@ mod tests {
             }
         }
         times.sort_by(f64::total_cmp);
-        // Beyond that, one has no more of them.
+        // Beyond that number, a producer has no more of them.
         let together: Vec<f64> = times[..COUNT - 2000].windows(2).map(|w| w[1] - w[0]).collect();
         let distance = kolmogorov_smirnov(&together);
         assert!(distance < 1.95 / (together.len() as f64).sqrt(), "{distance}");
@@ -268,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn the_number_of_arrivals_varies_as_that_of_a_poisson_process() {
+    fn number_of_arrivals_varies_as_a_poisson_process() {
         let count = |seed| {
             let mut arrivals = Arrivals::new(300.0, Pattern::Poisson, seed, 0, 1);
             arrivals.now = 1e9;
@@ -282,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn constant_arrivals_are_even_and_bursts_come_together() {
+    fn constant_arrivals_are_even_and_bursts_coincide() {
         let times = |pattern| {
             let mut arrivals = Arrivals::new(1000.0, pattern, 1, 0, 1);
             arrivals.now = 1e9;
@@ -297,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn producers_are_even_together() {
+    fn constant_arrivals_of_all_producers_are_even() {
         let all = |pattern| {
             let mut times: Vec<f64> = (0..4)
                 .flat_map(|number| {
@@ -319,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_missed_is_due_at_its_own_time() {
+    fn missed_arrival_is_due_at_its_own_time() {
         let mut arrivals = Arrivals::new(1000.0, Pattern::Poisson, 1, 0, 1);
         std::thread::sleep(Duration::from_millis(30));
         arrivals.wait(&Stop::default());
@@ -329,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_not_been_appended_is_known() {
+    fn overdue_arrivals_are_counted() {
         let mut arrivals = Arrivals::new(1e9, Pattern::Constant, 1, 0, 1);
         assert!(Arrivals::new(0.001, Pattern::Poisson, 1, 0, 1).overdue() == 0);
         std::thread::sleep(Duration::from_millis(5));
@@ -340,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_ends_with_the_run() {
+    fn wait_ends_with_the_run() {
         let stop = Stop::default();
         stop.set();
         Arrivals::new(0.01, Pattern::Poisson, 1, 0, 1).wait(&stop);

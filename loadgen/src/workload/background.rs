@@ -1,4 +1,4 @@
-//! Somebody else on the filesystem, who writes and syncs.
+//! A background writer: another load on the filesystem, which writes and syncs.
 
 use std::fs::OpenOptions;
 use std::io::{Seek, SeekFrom, Write};
@@ -13,7 +13,7 @@ use crate::error::Error;
 const BURST: usize = 4 << 20;
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Writes 4 MiB and syncs them, ten times a second, until it is dropped.
+/// Writes 4 MiB and syncs it, ten times per second, until the handle is dropped.
 #[derive(Debug)]
 pub(crate) struct SecondWriter {
     over: Arc<AtomicBool>,
@@ -32,7 +32,7 @@ pub(crate) fn start(dir: &Path) -> Result<SecondWriter, Error> {
     let body = move || {
         let burst = vec![7; BURST];
         while !seen.load(Ordering::Relaxed) {
-            // It is there to disturb: an error of its own ends nothing.
+            // The writer only adds load, so its own error does not end the run.
             let _ = file.seek(SeekFrom::Start(0));
             let _ = file.set_len(0);
             let _ = file.write_all(&burst);

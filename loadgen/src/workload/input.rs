@@ -1,8 +1,8 @@
-//! A real file as the source of records: each line, without its newline, is one.
+//! A file as the source of records: each line, without its newline, is one record.
 //!
-//! 1. Streamed: never more than one line and one buffer in memory, and a line only up to a limit.
-//! 2. Lines end at LF and at nothing else; an empty line is an empty record; a file that does not end
-//!    in a newline still has its last line. Bytes need not be UTF-8.
+//! 1. The reader streams: memory holds at most one buffer and one line, and a line has a limit.
+//! 2. Only LF ends a line. An empty line is an empty record. The last line needs no newline. Bytes
+//!    need not be UTF-8.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -23,14 +23,14 @@ pub struct Lines<R = BufReader<File>> {
 }
 
 impl Lines {
-    /// Opens a file of at least one line, whose lines may have `limit` bytes.
+    /// Opens a file of at least one line. Its lines may have at most `limit` bytes.
     ///
     /// # Errors
     ///
     /// [`Error::Input`] if it is missing, a directory, unreadable, or empty.
     pub fn open(path: &Path, limit: usize) -> Result<Self, Error> {
         let wrong = |e: io::Error| Error::input(path, format!("{e}; give a file that can be read"));
-        // A named pipe may be used: only directories are refused before they are opened.
+        // A named pipe is a valid input, so only directories are rejected before the open.
         if std::fs::metadata(path).map_err(wrong)?.is_dir() {
             return Err(Error::input(path, "it is a directory; give a file"));
         }

@@ -1,13 +1,13 @@
-//! What was appended, in a few bytes a segment, so that a replay can be held against it.
+//! A digest of all appended records, a few bytes per segment, to verify a replay.
 //!
-//! 1. A record is entered with its LSN and payload, as a 64-bit hash over both. Hashes are added up,
-//!    so that the order in which threads enter their records does not matter.
-//! 2. Replay gives records by rising LSN. So the same sum and count over (LSN, payload) mean the same
-//!    records in the same order; a missing, altered, doubled or exchanged one changes them, but for a
-//!    chance of 2^-64.
-//! 3. Each producer checks that its own LSNs rise: the order of the log is the order of its calls.
-//! 4. Sums are kept by stretch of the log, one segment each, so that what retention has removed can
-//!    be left out.
+//! 1. A record is entered as a 64-bit hash over its LSN and payload. The ledger adds the hashes up,
+//!    so the order of entry does not matter.
+//! 2. Replay yields records by rising LSN. So equal sums and counts mean the same records in the
+//!    same order. A missing, altered, doubled or exchanged record changes the sum, except with
+//!    probability 2^-64.
+//! 3. Each producer checks that its own LSNs rise: the log keeps the order of its calls.
+//! 4. The ledger keeps one sum per stretch of the log, each one segment. So a check can omit the
+//!    segments that retention removed.
 
 use std::collections::BTreeMap;
 
@@ -15,16 +15,16 @@ use ringwal::Lsn;
 
 use crate::workload::payload::hash;
 
-/// How the positions of a log are divided.
+/// The division of a log's positions into stretches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stretches {
-    /// Where the run began; records below are somebody else's.
+    /// First position of the run. Records below are not the run's.
     pub from: u64,
     /// A segment boundary at or below `from`.
     pub origin: u64,
-    /// Positions of one stretch.
+    /// Positions in one stretch.
     pub len: u64,
-    /// Stretches that retention can keep, at most. Older ones are summed up.
+    /// Stretches that retention can keep at most. The ledger merges older ones into one sum.
     pub kept: usize,
 }
 
@@ -54,15 +54,15 @@ impl Digest {
 #[derive(Debug, Clone)]
 pub struct Ledger {
     stretches: Stretches,
-    /// The stretch that was entered last, which is nearly always the one entered next.
+    /// The stretch of the last entry, which is nearly always that of the next.
     current: (u64, Digest),
     others: BTreeMap<u64, Digest>,
-    /// Records of stretches that retention removed long ago.
+    /// Records of stretches that retention removed earlier.
     forgotten: u64,
 }
 
 impl Ledger {
-    /// An empty one.
+    /// Creates an empty ledger.
     #[must_use]
     pub fn new(stretches: Stretches) -> Self {
         let stretches = Stretches { len: stretches.len.max(1), ..stretches };
@@ -97,7 +97,7 @@ impl Ledger {
         }
     }
 
-    /// Adds another thread's records.
+    /// Adds the records of another thread.
     pub fn merge(&mut self, other: &Ledger) {
         for (&stretch, &digest) in other.others.iter().chain([(&other.current.0, &other.current.1)])
         {
@@ -108,7 +108,7 @@ impl Ledger {
         self.forgotten += other.forgotten;
     }
 
-    /// Everything entered.
+    /// Returns the sum of all entries.
     #[must_use]
     pub fn records(&self) -> u64 {
         self.forgotten
@@ -116,7 +116,7 @@ impl Ledger {
             + self.others.values().map(|d| d.records).sum::<u64>()
     }
 
-    /// A check of a replay against these records.
+    /// Starts a check of a replay against these records.
     #[must_use]
     pub fn check(mut self) -> Check {
         self.turn_to(u64::MAX);
@@ -125,7 +125,7 @@ impl Ledger {
     }
 }
 
-/// A replay held against a [`Ledger`].
+/// A check of a replay against a [`Ledger`].
 #[derive(Debug)]
 pub struct Check {
     expected: Ledger,
@@ -134,23 +134,23 @@ pub struct Check {
     last: Option<Lsn>,
 }
 
-/// A replay that is what it must be.
+/// The result of a replay that matches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Verified {
     /// Records compared.
     pub records: u64,
-    /// Records of the run that retention has removed.
+    /// Records of the run that retention removed.
     pub removed: u64,
-    /// Records in a stretch of which a part was removed: counted and ordered, not compared.
+    /// Records in a partly removed stretch: counted and in order, but not compared.
     pub uncompared: u64,
 }
 
 impl Check {
-    /// The next record of the replay.
+    /// Checks the next record of the replay.
     ///
     /// # Errors
     ///
-    /// In words, if it does not come after its predecessor.
+    /// A description, if the record does not follow its predecessor.
     #[inline]
     pub fn see(&mut self, lsn: Lsn, payload: &[u8]) -> Result<(), String> {
         if let Some(last) = self.last
@@ -164,17 +164,17 @@ impl Check {
         Ok(())
     }
 
-    /// The verdict, for a log whose oldest kept position is `oldest`.
+    /// Returns the verdict for a log whose oldest kept position is `oldest`.
     ///
     /// # Errors
     ///
-    /// What differs, in words.
+    /// A description of the difference.
     pub fn finish(mut self, oldest: Lsn) -> Result<Verified, String> {
         let Stretches { from, origin, len, .. } = self.expected.stretches;
         self.found.turn_to(u64::MAX);
         let oldest = oldest.as_u64();
         let pruned = oldest > from;
-        // Only a stretch that was kept as a whole can be compared.
+        // Only a stretch that is kept as a whole can be compared.
         let whole = if pruned { oldest.saturating_sub(origin).div_ceil(len) } else { 0 };
         let mut verified = Verified { records: 0, removed: self.expected.forgotten, uncompared: 0 };
         if self.expected.forgotten > 0 && !pruned {
@@ -237,7 +237,7 @@ mod tests {
     }
 
     fn replay(stretches: Stretches, log: &Log, oldest: u64) -> Result<Verified, String> {
-        // Three producers, which finish in another order.
+        // Three producers, which finish in a different order.
         let mut producers = vec![Ledger::new(stretches); 3];
         for (i, (lsn, payload)) in self::log().iter().enumerate() {
             producers[i * 7 % 3].enter(Lsn::new(*lsn), payload);
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_appended_is_verified() {
+    fn replay_of_every_record_is_verified() {
         let verified = Verified { records: 100, removed: 0, uncompared: 0 };
         assert_eq!(replay(ONE, &log(), 0), Ok(verified));
         assert_eq!(replay(SEGMENTS, &log(), 0), Ok(verified));
@@ -270,33 +270,33 @@ mod tests {
     }
 
     #[test]
-    fn every_missing_record_is_found() {
+    fn missing_record_is_found() {
         (0..100).for_each(|i| all(|log| drop(log.remove(i))));
         all(|log| log.clear());
         all(|log| log.truncate(50));
     }
 
     #[test]
-    fn every_altered_record_is_found() {
+    fn altered_record_is_found() {
         for i in (0..100).filter(|i| i % 5 > 0) {
             all(|log| log[i].1[0] ^= 0x10);
         }
-        // Longer, shorter, and at another place.
+        // Longer, shorter, and at another position.
         all(|log| log[7].1.push(0));
         all(|log| log[7].1.truncate(1));
         all(|log| log[7].0 += 8);
     }
 
     #[test]
-    fn every_duplicate_is_found() {
+    fn duplicate_record_is_found() {
         all(|log| log.insert(8, log[7].clone()));
         all(|log| log.insert(8, (log[7].0 + 8, log[7].1.clone())));
         all(|log| log.push((FROM + 100 * 16, vec![99; 4])));
     }
 
     #[test]
-    fn every_exchange_is_found() {
-        // In the order of the replay, and of payloads behind rising LSNs.
+    fn exchanged_records_are_found() {
+        // Exchanges records in the order of the replay, and payloads between rising LSNs.
         all(|log| log.swap(6, 7));
         all(|log| {
             let payload = log[6].1.clone();
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_removed_prefix_is_left_out_and_the_rest_compared() {
+    fn removed_prefix_is_omitted_and_the_rest_compared() {
         // Segments of 64 positions: 17 of them end at 1088, before the seventh record.
         let oldest = 17 * 64;
         let kept = |log: &Log| log.iter().filter(|r| r.0 >= oldest).cloned().collect::<Log>();
@@ -318,7 +318,7 @@ mod tests {
         damaged.remove(0);
         assert!(replay(SEGMENTS, &damaged, oldest).is_err());
         assert!(replay(SEGMENTS, &Vec::new(), 1 << 40).is_err(), "everything removed");
-        // A boundary inside a stretch: what is left of it is counted, not compared.
+        // A boundary inside a stretch: the rest of the stretch is counted, not compared.
         let inside = 17 * 64 + 16;
         let kept: Log = log().into_iter().filter(|r| r.0 >= inside).collect();
         let verified = replay(SEGMENTS, &kept, inside).unwrap();
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn only_as_many_stretches_are_kept_as_retention_can_keep() {
+    fn ledger_keeps_at_most_the_stretches_of_retention() {
         let mut ledger = Ledger::new(Stretches { kept: 3, ..SEGMENTS });
         for (lsn, payload) in &log() {
             ledger.enter(Lsn::new(*lsn), payload);

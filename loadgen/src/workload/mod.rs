@@ -1,11 +1,13 @@
-//! Drives an [`Engine`]: threads or tasks, each record awaited or pipelined.
+//! Drives an [`Engine`] with threads or tasks, each record awaited or pipelined.
 //!
-//! 1. Closed loop: a producer gives its next record when the log has taken, or made durable, the last.
-//!    Open loop: at times that are fixed before, late if it must, and never fewer.
-//!    The latencies of a closed loop are given corrected for coordinated omission, too.
-//! 2. Producers touch nothing shared but the log, the stop flag, and the input file if there is one.
-//! 3. When [`run`] returns Ok, everything that it counts is durable, also after a failure of the log: then the outcome
-//!    says so, and counts what was acknowledged or is known to be durable.
+//! 1. Closed loop: a producer appends its next record when the log has accepted the last one, or
+//!    made it durable. Open loop: a producer appends at scheduled times, late if necessary, and
+//!    never skips a record. For a closed loop, the outcome also has latencies corrected for
+//!    coordinated omission.
+//! 2. Producers share only the log, the stop flag, and the input file if there is one.
+//! 3. When [`run`] returns Ok, every counted record is durable. After a failure of the log, the
+//!    outcome holds the failure and counts only records that are acknowledged or known to be
+//!    durable.
 
 mod arrivals;
 pub(crate) mod background;
@@ -43,50 +45,50 @@ use sampler::{Hold, Sample};
 pub use sampler::{Meaning, OPEN_SAMPLES};
 pub use source::Source;
 
-/// Whether producers wait for each record.
+/// The way in which producers wait.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Mode {
-    /// The next record follows when the last is durable.
+    /// A producer appends its next record when the last one is durable.
     Blocking,
-    /// Records follow each other without waiting; all are durable at the end.
+    /// Producers append without waiting. All records are durable at the end.
     Pipelined,
-    /// Records arrive by themselves, so many in a second over all threads.
+    /// Records arrive on a schedule, this many per second over all threads.
     Open(f64),
 }
 
-/// What to run.
+/// A workload.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// Whether producers wait.
+    /// The way in which producers wait.
     pub mode: Mode,
-    /// In an open loop: when records arrive.
+    /// In an open loop: the pattern of arrivals.
     pub arrivals: Pattern,
-    /// Threads that produce; with tasks, worker threads of the runtime. At least one.
+    /// Threads that append, at least one. With tasks, worker threads of the runtime.
     pub threads: usize,
-    /// Async tasks that produce, instead of the threads; 0 for none.
+    /// Async tasks that append instead of the threads; 0 for none.
     pub tasks: usize,
-    /// Where records come from.
+    /// The source of records.
     pub source: Source,
     /// Stop after this time.
     pub duration: Option<Duration>,
     /// Stop after this many records.
     pub records: Option<u64>,
-    /// What a latency is. [`Meaning::of`] has the choice that fits the log's settings.
+    /// The definition of a latency. [`Meaning::of`] chooses the one that fits the log's settings.
     pub meaning: Meaning,
-    /// Keep a ledger, to verify a replay with. Only with an engine that tells positions.
+    /// Keeps a ledger to verify a replay with. The engine must report positions.
     pub ledger: Option<Stretches>,
-    /// A thread more, which makes durable what is there, so often, and measures that.
+    /// Adds a thread that syncs at this interval and measures each sync.
     pub sync_every: Option<Duration>,
-    /// What random arrivals are drawn from.
+    /// Seed of random arrivals.
     pub seed: u64,
-    /// Where latencies are counted, too, for who looks at them while the run goes on.
+    /// Histograms that also count the latencies, for observers during the run.
     pub intervals: Option<Arc<Intervals>>,
-    /// What is told of records, where readers run beside the producers.
+    /// Receives every appended position, if readers run beside the producers.
     pub deliveries: Option<Arc<Deliveries>>,
 }
 
 impl Plan {
-    /// So many threads, each of which waits for its records of so many bytes, until it is told to stop.
+    /// Plans this many threads, each of which waits for its records of `size` bytes until a stop.
     #[must_use]
     pub fn blocking(threads: usize, size: usize) -> Plan {
         Plan {
@@ -106,7 +108,7 @@ impl Plan {
         }
     }
 
-    /// So many threads which do not wait; instead everything is made durable so often.
+    /// Plans this many threads that do not wait, and a sync at each interval.
     #[must_use]
     pub fn synced(threads: usize, size: usize, every: Duration) -> Plan {
         let (mode, meaning) = (Mode::Pipelined, Meaning::Append);
@@ -114,7 +116,7 @@ impl Plan {
     }
 }
 
-/// What a run did.
+/// The result of a run.
 #[derive(Debug)]
 pub struct Outcome {
     /// Records, all durable.
@@ -123,25 +125,25 @@ pub struct Outcome {
     pub bytes: u64,
     /// From the first append until the last record was durable.
     pub seconds: f64,
-    /// Latencies, as [`Plan::meaning`] says.
+    /// Latencies, as [`Plan::meaning`] defines them.
     pub latencies: Latencies,
-    /// In a closed loop: the same, as if the records had come evenly at the rate that was reached.
+    /// In a closed loop: the latencies if the records had arrived evenly at the measured rate.
     pub corrected: Option<Latencies>,
     /// The syncs of [`Plan::sync_every`].
     pub syncs: Latencies,
-    /// In an open loop: about how many records had arrived, and were not appended, when the time was over.
+    /// In an open loop: estimated records that had arrived by the end and were not appended.
     pub overdue: u64,
-    /// Samples that were left out since the thread that waits for them was behind.
+    /// Samples that were dropped because the waiting thread was behind.
     pub skipped: u64,
-    /// If the plan asked for it.
+    /// The ledger, if the plan asked for one.
     pub ledger: Option<Ledger>,
-    /// What ended the run before its time: the log failed. The figures are those until then.
+    /// The failure of the log that ended the run. The figures count until then.
     pub failed: Option<Error>,
     /// Processor time of the producers.
     pub producers: Usage,
 }
 
-/// What one producer, or one worker of a runtime, has done.
+/// The count of one producer, or of one worker of a runtime.
 #[derive(Debug)]
 struct Tally {
     records: u64,
@@ -151,7 +153,7 @@ struct Tally {
     overdue: u64,
     skipped: u64,
     ledger: Option<Ledger>,
-    /// The highest position so far, and how much was counted when it was at some.
+    /// The highest position so far, and earlier counts with their positions.
     highest: Position,
     marks: VecDeque<Mark>,
     failed: Option<Error>,
@@ -159,7 +161,7 @@ struct Tally {
     deliveries: Option<Arc<Deliveries>>,
 }
 
-/// All that was counted by then lies at or below this position.
+/// A count, and the highest position of the records in it.
 #[derive(Debug, Clone, Copy)]
 struct Mark {
     highest: Position,
@@ -167,7 +169,7 @@ struct Mark {
     bytes: u64,
 }
 
-/// More than a ring full of samples.
+/// Exceeds the samples in a full ring.
 const MOST_MARKS: usize = 4096;
 
 impl Tally {
@@ -190,12 +192,12 @@ impl Tally {
         }
     }
 
-    /// For a producer of this plan.
+    /// Creates the tally of a producer of this plan.
     fn of(plan: &Plan) -> Self {
         Tally { deliveries: plan.deliveries.clone(), ..Tally::new(plan.ledger) }
     }
 
-    /// Notes how much was counted until now, for the case that the log fails.
+    /// Notes the current count, in case the log fails.
     fn mark(&mut self) {
         if self.marks.len() == MOST_MARKS {
             self.marks.pop_front();
@@ -204,14 +206,16 @@ impl Tally {
         self.marks.push_back(Mark { highest, records, bytes });
     }
 
-    /// The log has failed under a producer that does not wait: only what is durable counts.
+    /// Reduces the count to durable records, after the log failed under a producer that does not
+    /// wait.
     fn keep_durable(&mut self, is_durable: impl Fn(Position) -> bool) {
         self.mark();
         let durable = self.marks.iter().rev().find(|m| m.records == 0 || is_durable(m.highest));
         (self.records, self.bytes) = durable.map_or((0, 0), |mark| (mark.records, mark.bytes));
     }
 
-    /// A failure of the log ends the run with what was measured; any other ends it with nothing.
+    /// Stops the run. A failure of the log keeps the measured figures; any other error discards
+    /// them.
     fn fail(&mut self, e: Error, stop: &Stop) -> Result<(), Error> {
         stop.set();
         match e {
@@ -255,33 +259,34 @@ impl Tally {
     }
 }
 
-/// How often [`run`] calls its `watch`.
+/// Interval between the calls that [`run`] makes to its `watch`.
 pub const TICK: Duration = Duration::from_millis(25);
 
-/// This project's log needs little stack, and there may be thousands of producers; of others nothing is known.
+/// The stack of a producer. This log needs little, and a run may have thousands of producers. The
+/// need of other engines is unknown.
 const STACK: usize = 256 << 10;
 const OTHERS_STACK: usize = 2 << 20;
 
-/// Runs the plan against an open engine, to its end.
+/// Runs the plan to its end on an open engine.
 ///
 /// # Errors
 ///
-/// As [`run`].
+/// Those of [`run`].
 pub fn drive<E: Engine + ?Sized>(engine: &E, plan: &Plan) -> Result<Outcome, Error> {
     let stop = Arc::new(Stop::default());
     let mut outcome = run(engine, plan, &stop, |_| ControlFlow::Continue(()))?;
     outcome.failed.take().map_or(Ok(outcome), Err)
 }
 
-/// Runs the plan against an open engine. `watch` is called from the calling thread every [`TICK`] with
-/// the time that has passed; it can break the run off.
+/// Runs the plan on an open engine. The calling thread calls `watch` every [`TICK`] with the
+/// elapsed time. `watch` may end the run.
 ///
-/// A failure of the log ends the run with what was measured until then, in [`Outcome::failed`].
+/// After a failure of the log, the outcome has the figures until then, and [`Outcome::failed`].
 ///
 /// # Errors
 ///
-/// The first other error of any producer; all producers have ended then too. [`Error::Usage`] for tasks with an
-/// engine that has no asynchronous calls.
+/// The first other error of a producer; by then all producers have ended. [`Error::Usage`] for
+/// tasks on an engine without asynchronous calls.
 pub fn run<E: Engine + ?Sized>(
     engine: &E,
     plan: &Plan,
@@ -352,7 +357,7 @@ fn start_producers<'scope, 'env, E: Engine + ?Sized>(
     }
 }
 
-/// What all threads of a run returned.
+/// The results of all threads of a run.
 struct Ended {
     tallies: Vec<Tally>,
     /// The latencies of the syncs, if the plan has a thread for them.
@@ -422,7 +427,7 @@ impl Ended {
     }
 }
 
-/// Until the run is over, or a sync fails.
+/// Syncs at each interval until the run is over or a sync fails.
 fn sync_often<E: Engine + ?Sized>(
     engine: &E,
     every: Duration,
@@ -440,7 +445,7 @@ fn sync_often<E: Engine + ?Sized>(
     Ok(latencies)
 }
 
-/// Waits for the end, of whatever kind.
+/// Waits until the producers, the time, a stop or `watch` ends the run.
 fn attend(
     plan: &Plan,
     stop: &Stop,
@@ -460,7 +465,7 @@ fn attend(
     }
 }
 
-/// Says that a producer is done, whatever ends it.
+/// Reports on drop that a producer is done, also after a panic.
 struct Done<'a>(&'a Stop);
 
 impl Drop for Done<'_> {
@@ -492,7 +497,7 @@ fn joined<T>(handle: ScopedJoinHandle<'_, Result<T, Error>>) -> Result<T, Error>
     handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-/// The share of `records` that falls to one of so many producers.
+/// Returns the share of `records` of one of `producers`.
 fn quota(records: Option<u64>, producers: usize, number: usize) -> u64 {
     let producers = producers.max(1) as u64;
     records.map_or(u64::MAX, |n| n / producers + u64::from((number as u64) < n % producers))

@@ -1,10 +1,10 @@
-//! Payloads that cost next to nothing to make, and their hash.
+//! Payloads that cost almost nothing to create, and their hash.
 //!
-//! 1. A pool of pseudo-random bytes is made once and shared; a payload is a slice of it. So the log
-//!    is measured, and not the generator.
-//! 2. Sizes are drawn from ranges with weights; or records are lines of a real file, drawn at random, so that their sizes
-//!    and their content are as there.
-//! 3. Producers walk the pool from different places, forwards, so that the processor can prefetch.
+//! 1. All producers share one pool of pseudo-random bytes; a payload is a slice of it. So a run
+//!    measures the log and not the generator.
+//! 2. Sizes are drawn from weighted ranges. Or records are lines of a file, drawn at random, with
+//!    the sizes and content of the file.
+//! 3. Producers read the pool forwards from different offsets, so that the processor can prefetch.
 
 use std::io::Read as _;
 use std::path::Path;
@@ -14,18 +14,18 @@ use crate::error::Error;
 use crate::random::SplitMix;
 use crate::units::{SizeRange, Sizes};
 
-/// Bytes of the pool beside the largest payload.
+/// Bytes of the pool in addition to the largest payload.
 const POOL: usize = 1 << 20;
 
-/// The most that is taken of a file; its lines are drawn from that.
+/// Bytes that are read of a file at most. Lines are drawn from these.
 const SAMPLE: u64 = 64 << 20;
 
-/// Bytes of records, shared by all producers.
+/// The bytes of records, shared by all producers.
 #[derive(Debug)]
 pub struct Pool {
     bytes: Vec<u8>,
     draw: Draw,
-    /// What producers draw is drawn from this and their number.
+    /// Seed, which each producer combines with its number.
     seed: u64,
 }
 
@@ -33,14 +33,14 @@ pub struct Pool {
 enum Draw {
     /// One range.
     Range(SizeRange),
-    /// Several, each with the weights of all up to it.
+    /// Several ranges, each with the sum of all weights up to it.
     Mixed(Vec<(u64, SizeRange)>),
-    /// Where lines begin and end.
+    /// The start and end of each line.
     Lines(Vec<(u32, u32)>),
 }
 
 impl Pool {
-    /// A pool of pseudo-random bytes for payloads of these sizes.
+    /// Creates a pool of pseudo-random bytes for payloads of these sizes.
     #[must_use]
     pub fn new(sizes: impl Into<Sizes>, seed: u64) -> Self {
         let sizes = sizes.into();
@@ -64,11 +64,11 @@ impl Pool {
         Pool { bytes, draw, seed }
     }
 
-    /// The lines of a file, without their newlines, of at most 64 MiB.
+    /// Creates a pool of the lines of a file, without their newlines, of at most 64 MiB.
     ///
     /// # Errors
     ///
-    /// [`Error::Input`] if it cannot be read, or has no line.
+    /// [`Error::Input`] if the file cannot be read, or has no line.
     pub fn of_lines(path: &Path, seed: u64) -> Result<Self, Error> {
         let mut bytes = Vec::new();
         let read = std::fs::File::open(path).and_then(|f| f.take(SAMPLE).read_to_end(&mut bytes));
@@ -77,7 +77,7 @@ impl Pool {
         let (mut lines, mut start) = (Vec::new(), 0);
         for line in bytes.split_inclusive(|&b| b == b'\n') {
             let cut = line.last() != Some(&b'\n');
-            // A line that the limit has cut is none.
+            // Ignores a line that the limit truncated.
             if !cut || (whole as u64) < SAMPLE {
                 let end = start + line.len() - usize::from(!cut);
                 lines.push((start as u32, end as u32));
@@ -90,7 +90,7 @@ impl Pool {
         Ok(Pool { bytes, draw: Draw::Lines(lines), seed })
     }
 
-    /// The largest payload.
+    /// Returns the size of the largest payload.
     #[must_use]
     pub fn largest(&self) -> usize {
         match &self.draw {
@@ -103,7 +103,7 @@ impl Pool {
     }
 }
 
-/// The payloads of one producer, one after another, without end.
+/// The endless sequence of payloads of one producer.
 #[derive(Debug)]
 pub struct Generator {
     pool: Arc<Pool>,
@@ -112,7 +112,7 @@ pub struct Generator {
 }
 
 impl Generator {
-    /// Producer `number`'s payloads: the same ones for the same pool and number.
+    /// Returns the payloads of producer `number`. The same pool and number give the same payloads.
     #[must_use]
     pub fn new(pool: Arc<Pool>, number: usize) -> Self {
         let seed = SplitMix(pool.seed).next();
@@ -121,7 +121,7 @@ impl Generator {
         Generator { pool, random, at }
     }
 
-    /// The next payload.
+    /// Returns the next payload.
     #[inline]
     pub fn next_payload(&mut self) -> &[u8] {
         let SizeRange { min, max } = match &self.pool.draw {
@@ -143,19 +143,20 @@ impl Generator {
             min + below(&mut self.random, (max - min + 1) as u64) as usize
         };
         let start = self.at;
-        // An odd step keeps neighbours and laps different, even for records of one byte or none.
+        // An odd step makes neighbours and laps differ, even for records of one byte or none.
         self.at = (start + len + 1) % POOL;
         &self.pool.bytes[start..start + len]
     }
 }
 
-/// A number below `end`.
+/// Draws a number below `end`.
 #[inline]
 fn below(random: &mut SplitMix, end: u64) -> u64 {
     ((u128::from(random.next()) * u128::from(end)) >> 64) as u64
 }
 
-/// A 64-bit hash of `bytes` and of a number. Not against an adversary: against disks and bugs.
+/// Computes a 64-bit hash of `bytes` and a number. It detects faults of disks and code, not an
+/// adversary.
 #[inline]
 #[must_use]
 pub fn hash(number: u64, bytes: &[u8]) -> u64 {
@@ -175,7 +176,7 @@ pub fn hash(number: u64, bytes: &[u8]) -> u64 {
 #[inline]
 fn fold(a: u64, b: u64) -> u64 {
     let wide = u128::from(a) * u128::from(b);
-    // The additions keep a zero factor from swallowing the other.
+    // The additions keep a zero factor from cancelling the other one.
     ((wide as u64) ^ (wide >> 64) as u64).wrapping_add(a.rotate_left(32)).wrapping_add(b)
 }
 
@@ -190,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_stay_in_their_range_and_reach_both_ends() {
+    fn sizes_stay_in_range_and_reach_both_ends() {
         assert!(sizes(100, 100).iter().all(|&n| n == 100));
         let drawn = sizes(0, 9);
         for n in 0..=9 {
@@ -220,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_of_a_real_file_are_drawn() {
+    fn lines_of_a_file_are_drawn() {
         let path = std::env::temp_dir().join(format!("loadgen-lines-{}", std::process::id()));
         std::fs::write(&path, b"one\n\n\xff\xfe\nthe last, longer one").unwrap();
         let pool = Arc::new(Pool::of_lines(&path, 1).unwrap());
@@ -241,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_producer_repeats_itself_and_no_other() {
+    fn producer_repeats_its_own_payloads_only() {
         let pool = Arc::new(Pool::new(SizeRange { min: 16, max: 64 }, 1));
         let take = |number| {
             let mut generator = Generator::new(Arc::clone(&pool), number);
@@ -252,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn the_hash_tells_length_order_number_and_every_bit_apart() {
+    fn hash_depends_on_length_order_number_and_every_bit() {
         let mut seen = std::collections::HashSet::new();
         for len in 0..40 {
             assert!(seen.insert(hash(0, &vec![0; len])), "{len} zero bytes");

@@ -1,10 +1,12 @@
-//! Readers beside the writers: followers and consumers, how late records reach them, and how long they take to catch up.
+//! Readers beside the writers: followers and consumers, their delivery latency, and their time to
+//! catch up.
 //!
-//! 1. Which records are timed is decided by their positions alone, so that writers and readers agree without a word.
-//! 2. A record counts as durable when the log calls back for it, before it wakes anybody, and as delivered when its
-//!    reader has it.
-//! 3. A follower that retention has overtaken goes on at the oldest record, and says how often. Retention waits for
-//!    consumers.
+//! 1. The position of a record alone decides if it is timed. So writers and readers agree without
+//!    communication.
+//! 2. A record counts as durable when the log calls back for it, before the log wakes any waiter.
+//!    It counts as delivered when its reader has it.
+//! 3. A follower that retention overtook continues at the oldest record and counts the event.
+//!    Retention waits for consumers.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,21 +22,21 @@ use crate::error::Error;
 use crate::measure::latency::Latencies;
 use crate::stop::lock;
 
-/// One record of so many is timed.
+/// One of this many records is timed.
 const STRIDE: u64 = 64;
-/// Timed records at most, of each reader.
+/// Timed records of each reader at most.
 const MOST: usize = 1 << 20;
-/// How often a consumer commits, and a reader looks whether the writers are done.
+/// Interval at which a consumer commits, and a reader checks if the writers are done.
 const COMMIT: Duration = Duration::from_millis(100);
 const LOOK: Duration = Duration::from_millis(20);
-/// How long the readers may take to catch up.
+/// Time that readers have to catch up.
 const LONGEST: Duration = Duration::from_secs(120);
 
 fn is_timed(at: Position) -> bool {
     (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32).is_multiple_of(STRIDE)
 }
 
-/// When records became durable.
+/// The times at which records became durable.
 #[derive(Debug)]
 pub struct Deliveries {
     wal: Wal,
@@ -42,13 +44,13 @@ pub struct Deliveries {
 }
 
 impl Deliveries {
-    /// Nothing yet.
+    /// Creates an empty table for this log.
     #[must_use]
     pub fn new(wal: &Wal) -> Self {
         Deliveries { wal: wal.clone(), durable: Arc::default() }
     }
 
-    /// Called for each record that was appended.
+    /// Notes an appended record. Producers call it for each one.
     #[inline]
     pub fn appended(&self, at: Position) {
         if is_timed(at) {
@@ -69,20 +71,21 @@ impl Deliveries {
     }
 }
 
-/// What all readers have found.
+/// The results of all readers.
 #[derive(Debug, Clone, Default)]
 pub struct Report {
-    /// Readers of each kind.
+    /// Followers and consumers: the number of each.
     pub followers: usize,
     /// Readers that commit.
     pub consumers: usize,
-    /// Records that were delivered, of all readers.
+    /// Delivered records, over all readers.
     pub records: u64,
-    /// From durable to delivered.
+    /// Latencies from durable to delivered.
     pub latencies: Latencies,
-    /// From the end of the run until the last reader had everything; `None` if one of them did not get there.
+    /// Time from the end of the run until the last reader had everything. `None` if a reader did
+    /// not catch up.
     pub catch_up: Option<Duration>,
-    /// How often retention overtook a follower.
+    /// Number of times that retention overtook a follower.
     pub overtaken: u64,
 }
 
@@ -97,7 +100,7 @@ struct Read {
     since: Option<Instant>,
 }
 
-/// Readers that run.
+/// The running readers.
 #[derive(Debug)]
 pub struct Readers {
     threads: Vec<JoinHandle<Result<Read, Error>>>,
@@ -108,11 +111,11 @@ pub struct Readers {
 }
 
 impl Readers {
-    /// Starts so many followers and consumers at the end of the log.
+    /// Starts followers and consumers at the end of the log.
     ///
     /// # Errors
     ///
-    /// Those of the log, and of threads.
+    /// Those of the log, and of starting threads.
     pub fn start(
         wal: &Wal,
         followers: usize,
@@ -133,7 +136,7 @@ impl Readers {
             readers.spawn(format!("follower-{n}"), move || follow(&wal, from, &over))?;
         }
         for n in 0..consumers {
-            // Of this process: another run may have its own in the same log.
+            // The name contains the process id: another run may have consumers in the same log.
             let name = format!("loadgen-{}-{n}", std::process::id());
             readers.names.push(name.clone());
             let (wal, over) = (wal.clone(), Arc::clone(&readers.over));
@@ -153,7 +156,7 @@ impl Readers {
         Ok(())
     }
 
-    /// Waits until all have what was written, and removes the consumers.
+    /// Waits until all readers have every record, and removes the consumers.
     ///
     /// # Errors
     ///
@@ -178,7 +181,7 @@ impl Readers {
             }
         }
         for name in &self.names {
-            // One that is gone already needs no removal.
+            // A consumer that is already removed needs no removal.
             let _ = self.deliveries.wal.remove_consumer(name);
         }
         if let Some(e) = failed {
@@ -198,7 +201,7 @@ impl Readers {
 
 impl Drop for Readers {
     fn drop(&mut self) {
-        // An error elsewhere: nobody asks what they have found.
+        // After an error elsewhere, the results of the readers are discarded.
         self.over.store(true, Ordering::Relaxed);
     }
 }
@@ -216,15 +219,15 @@ impl Read {
         }
     }
 
-    /// Whether the reader is to end, when nothing has come for a while: if the writers were done before that, it has
-    /// everything.
+    /// Checks after an idle wait if the reader is done. If the writers ended before the wait, the
+    /// reader has everything.
     fn is_done(&mut self, over: &AtomicBool) -> bool {
         let seen = std::mem::replace(&mut self.seen_over, over.load(Ordering::Relaxed));
         self.caught_up = seen;
         seen
     }
 
-    /// Whether it has taken too long since the writers were done.
+    /// True if the reader exceeded its time after the end of the writers.
     fn is_late(&mut self, over: &AtomicBool) -> bool {
         if !self.records.is_multiple_of(1024) || !over.load(Ordering::Relaxed) {
             return false;
@@ -280,7 +283,7 @@ fn consume(wal: &Wal, name: &str, from: Lsn, over: &AtomicBool) -> Result<Read, 
 }
 
 impl Report {
-    /// For programs.
+    /// Returns the report as JSON.
     #[must_use]
     pub fn json(&self) -> Value {
         let us = |quantile| self.latencies.quantile_ns(quantile) as f64 / 1000.0;
@@ -306,7 +309,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn readers_get_every_record_and_their_latencies_are_known() {
+    fn readers_receive_every_record_and_measure_latencies() {
         let dir = std::env::temp_dir().join(format!("loadgen-readers-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&dir);
         let wal = Wal::builder(&dir).segment_size(1 << 20).open().unwrap();

@@ -1,14 +1,15 @@
-//! Latency of pipelined records, by samples: timing each of thirty million a second would measure
-//! the clock.
+//! Latency of pipelined records, by samples. Timing each of thirty million records per second would
+//! measure the clock.
 //!
-//! 1. Each producer of a closed loop times a record about every 100 us, chosen by count with jitter, so that neither
-//!    fast nor slow ones are preferred and nothing beats against the size of groups.
-//! 2. In an open loop one of so many arrivals is timed, however fast they are appended: those that a stall has made late are
-//!    appended faster than any others, and must count as much.
-//! 3. How long a sample of a closed loop was in coming goes with it: for the latencies that would have been met by records
-//!    that its producer was kept from.
-//! 4. One thread waits for the samples in turn. It never holds up a producer: when its queue is full,
-//!    the sample is left out and counted.
+//! 1. Each producer of a closed loop times about one record per 100 us. It chooses records by count
+//!    with jitter. So the choice prefers neither fast nor slow records, and has no common period
+//!    with the groups.
+//! 2. In an open loop, a producer times one of every N arrivals, at any append speed. Records that
+//!    a stall delayed are appended faster than others, and must have the same weight.
+//! 3. A sample of a closed loop carries the time since the previous sample. The correction derives
+//!    from it the latencies of records that a stalled producer did not send.
+//! 4. One thread waits for the samples in turn. It never blocks a producer: if its queue is full,
+//!    the sample is dropped and counted.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,27 +25,27 @@ use crate::error::Error;
 use crate::measure::latency::{Intervals, Latencies};
 use crate::random::SplitMix;
 
-/// What a latency is.
+/// The definition of a latency.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Meaning {
-    /// Of every record, from before its append until its producer knows that it is durable.
+    /// Each record, from before its append until its producer knows that it is durable.
     Each,
-    /// Of samples, from before the append until a waiting thread is woken since it is durable.
+    /// Samples, from before the append until the durable record wakes the waiting thread.
     Sampled,
-    /// Of samples, from before the append until the durable end was seen beyond it, looked at every
-    /// 200 us: waiting would ask for a sync that the durability mode does not make.
+    /// Samples, from before the append until the durable end is beyond the record. The thread polls
+    /// every 200 us: a wait would cause a sync that the durability mode does not.
     Polled,
-    /// Of samples, from when the record was to arrive until a waiting thread is woken since it is
-    /// durable.
+    /// Samples, from the scheduled arrival until the durable record wakes the waiting thread.
     Arrival,
-    /// Of samples, from when the record was to arrive until the durable end was seen beyond it, looked at every 200 us.
+    /// Samples, from the scheduled arrival until the durable end is beyond the record, polled every
+    /// 200 us.
     ArrivalPolled,
-    /// Of samples, the append alone.
+    /// Samples, of the append alone.
     Append,
 }
 
 impl Meaning {
-    /// The one that a workload calls for.
+    /// Returns the definition that fits a workload.
     #[must_use]
     pub fn of(mode: Mode, durability: Durability) -> Meaning {
         match (mode, durability) {
@@ -57,7 +58,7 @@ impl Meaning {
         }
     }
 
-    /// In words, for people.
+    /// Returns a description for the report.
     #[must_use]
     pub fn describe(self) -> &'static str {
         match self {
@@ -74,7 +75,7 @@ impl Meaning {
         }
     }
 
-    /// In one word, for programs.
+    /// Returns the identifier in the JSON.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -92,13 +93,13 @@ impl Meaning {
 pub(super) struct Sample {
     begun: Instant,
     at: Option<Position>,
-    /// Since the sample before, of the same producer, and records from there to here.
+    /// Time since the previous sample of this producer, and the records between the two.
     since: Duration,
     gap: u32,
 }
 
-/// A sample that was long in coming: its producer was held up, perhaps. How long that would have been for so many
-/// records is known in the end.
+/// The time before a late sample, during which its producer may have been stalled. The number of
+/// records that it delayed is known at the end of the run.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Hold {
     latency: Duration,
@@ -106,19 +107,19 @@ pub(super) struct Hold {
     gap: u32,
 }
 
-/// What is shorter holds up a few samples only.
+/// Shorter holds affect only a few samples and are ignored.
 const LONG: Duration = Duration::from_millis(1);
 const MOST_HOLDS: usize = 1 << 18;
 
-/// Notes it if it is long.
+/// Records the hold if it is long enough.
 fn note(holds: &mut Vec<Hold>, latency: Duration, since: Duration, gap: u32) {
     if since >= LONG && holds.len() < MOST_HOLDS {
         holds.push(Hold { latency, since, gap });
     }
 }
 
-/// What was measured, and the latencies that records would have met which did not come as their producer was held up;
-/// `every`: the time from record to record of a producer, all in all.
+/// Adds to the measured latencies those of the records that a stalled producer did not send.
+/// `every` is the mean time from record to record of a producer.
 pub(super) fn correct(measured: &Latencies, holds: &[Hold], every: Duration) -> Latencies {
     let mut corrected = measured.clone();
     for hold in holds {
@@ -129,9 +130,9 @@ pub(super) fn correct(measured: &Latencies, holds: &[Hold], every: Duration) -> 
 }
 
 const QUEUE: usize = 1024;
-/// Samples of a stall: arrivals go on, and are sampled as before.
+/// Samples queued during a stall: arrivals go on, and sampling continues.
 const OPEN_QUEUE: usize = 1 << 16;
-/// Samples of an open loop a second, of all producers.
+/// Samples of an open loop per second, over all producers.
 pub const OPEN_SAMPLES: f64 = 20_000.0;
 const POLL: Duration = Duration::from_micros(200);
 const PERIOD: Duration = Duration::from_micros(100);
@@ -139,8 +140,8 @@ const MAX_STRIDE: u32 = 1 << 16;
 
 type Waiter<'scope> = ScopedJoinHandle<'scope, Result<(Latencies, Vec<Hold>), Error>>;
 
-/// The thread that waits for samples, and the way to it, if the meaning needs one. It ends when the
-/// senders are gone and `over` is set, or with the log.
+/// Starts the thread that waits for samples, and returns its sender, if the meaning needs one. The
+/// thread ends with the log, or when all senders are dropped and `over` is set.
 #[allow(clippy::type_complexity, reason = "two options that belong together")]
 pub(super) fn start<'scope, 'env, E: Engine + ?Sized>(
     scope: &'scope Scope<'scope, 'env>,
@@ -181,7 +182,7 @@ fn wait_for<E: Engine + ?Sized>(
                 break;
             }
         } else if !engine.is_durable(sample.at) && engine.wait_durable(sample.at).is_err() {
-            // The log failed: the producers and the final sync meet the same error and report it.
+            // The log failed. The producers and the final sync meet the same error and report it.
             break;
         }
         let latency = sample.begun.elapsed();
@@ -194,29 +195,29 @@ fn wait_for<E: Engine + ?Sized>(
     (measured, holds)
 }
 
-/// A producer's side: which records to time.
+/// The part of a producer: it selects the records to time.
 #[derive(Debug)]
 pub(super) struct Sampler {
     sender: Option<SyncSender<Sample>>,
     countdown: u32,
     stride: u32,
-    /// The stride follows the rate.
+    /// True if the stride follows the rate.
     adaptive: bool,
     jitter: SplitMix,
     last: Instant,
-    /// Records from the sample before to that which is next.
+    /// Records from the last sample to the next.
     next_gap: u32,
-    /// Of the sample that was begun last.
+    /// Start of the last sample.
     since: Duration,
     gap: u32,
     pub(super) skipped: u64,
-    /// Without a sender, latencies are counted there, too.
+    /// Histograms of the run, which also count latencies if there is no sender.
     intervals: Option<Arc<Intervals>>,
     number: usize,
 }
 
 impl Sampler {
-    /// For a closed loop.
+    /// A selector for a closed loop.
     pub(super) fn new(
         sender: Option<SyncSender<Sample>>,
         intervals: Option<Arc<Intervals>>,
@@ -238,7 +239,7 @@ impl Sampler {
         }
     }
 
-    /// For one of so many producers of an open loop, with so many arrivals a second.
+    /// A selector for one of several producers of an open loop, with this many arrivals per second.
     pub(super) fn of_arrivals(
         sender: Option<SyncSender<Sample>>,
         number: usize,
@@ -249,7 +250,7 @@ impl Sampler {
         Sampler { stride, adaptive: false, ..Sampler::new(sender, None, number) }
     }
 
-    /// Called before each append: when this one is to be timed, the time.
+    /// Returns the time if the next append is to be timed. A producer calls it before each append.
     #[inline]
     pub(super) fn begin(&mut self) -> Option<Instant> {
         self.countdown -= 1;
@@ -275,7 +276,7 @@ impl Sampler {
         now
     }
 
-    /// Called after an append that was timed.
+    /// Hands over a timed append. A producer calls it after the append.
     #[cold]
     pub(super) fn end(&mut self, begun: Instant, at: Option<Position>, tally: &mut Tally) {
         let (since, gap) = (self.since, self.gap);
@@ -302,10 +303,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_stride_follows_the_rate() {
+    fn stride_follows_the_rate() {
         let mut sampler = Sampler::new(None, None, 0);
         for _ in 0..40 {
-            // No time since then, however long this thread is kept waiting.
+            // Uses the time of the sample, so that a descheduled test thread adds none.
             sampler.last = Instant::now() + Duration::from_secs(60);
             sampler.due();
             assert!((1..=2 * MAX_STRIDE).contains(&sampler.countdown));
@@ -320,7 +321,7 @@ mod tests {
 
     #[test]
     fn late_arrivals_are_timed_as_often_as_others() {
-        // Appended as fast as it goes, as after a stall.
+        // Appends at full speed, as after a stall.
         let mut sampler = Sampler::of_arrivals(None, 0, 100_000.0, 2);
         let timed = (0..1_000_000).filter(|_| sampler.begin().is_some()).count();
         assert!((95_000..105_000).contains(&timed), "{timed} of one in ten");
@@ -329,10 +330,10 @@ mod tests {
     }
 
     #[test]
-    fn about_ten_thousand_samples_are_taken_a_second() {
+    fn closed_loop_takes_ten_thousand_samples_per_second() {
         let mut sampler = Sampler::new(None, None, 0);
         let (begun, mut taken) = (Instant::now(), 0);
-        // Until it has found its stride, however little of the time this thread has had.
+        // Runs until the stride is found, in any share of the processor.
         for calls in 0.. {
             if calls >= 1_000_000 && begun.elapsed() >= Duration::from_millis(50) {
                 break;
@@ -344,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn the_meaning_follows_mode_and_durability() {
+    fn meaning_follows_mode_and_durability() {
         let interval = Durability::Interval(Duration::from_millis(1));
         assert_eq!(Meaning::of(Mode::Blocking, interval), Meaning::Each);
         assert_eq!(Meaning::of(Mode::Pipelined, Durability::EveryGroup), Meaning::Sampled);

@@ -1,4 +1,4 @@
-//! Where records come from: made, or read from a file that all producers share.
+//! The source of records: generated, or read from a file that all producers share.
 
 use std::sync::{Arc, Mutex};
 
@@ -7,17 +7,17 @@ use crate::stop::lock;
 use crate::workload::input::Lines;
 use crate::workload::payload::{Generator, Pool};
 
-/// Where records come from.
+/// The source of records.
 #[derive(Debug, Clone)]
 pub enum Source {
-    /// Made from a pool, without end.
+    /// Generated from a pool, without end.
     Generated(Arc<Pool>),
-    /// The lines of a file, once, in order. Several producers share them.
+    /// The lines of a file, once and in order. All producers share them.
     Lines(Arc<Mutex<Lines>>),
 }
 
 impl Source {
-    /// The largest record, if that is known before.
+    /// Returns the size of the largest record, if it is known in advance.
     #[must_use]
     pub fn largest(&self) -> Option<usize> {
         match self {
@@ -35,7 +35,7 @@ impl Source {
         }
     }
 
-    /// Says a refusal of the log in terms of the source.
+    /// Rewrites an error of the log in terms of the source.
     pub(super) fn explain(&self, e: impl Into<Error>) -> Error {
         let max = match e.into() {
             Error::Log(ringwal::Error::RecordTooLarge { max, .. }) => max,
@@ -57,7 +57,7 @@ impl Source {
     }
 }
 
-/// One producer's end of the source.
+/// The source, as one producer reads it.
 #[derive(Debug)]
 pub(super) enum Producer {
     Generated(Generator),
@@ -65,7 +65,7 @@ pub(super) enum Producer {
 }
 
 impl Producer {
-    /// The next payload; `None` at the end.
+    /// Returns the next payload, or `None` at the end.
     #[inline]
     pub(super) fn next_payload(&mut self) -> Result<Option<&[u8]>, Error> {
         match self {

@@ -1,8 +1,8 @@
 //! Producers that are async tasks.
 //!
-//! 1. What a task records goes to its worker thread's tally, so that thousands of tasks need no more
-//!    memory than their workers, and no lock is ever contended.
-//! 2. Nothing is held across an await but the payload.
+//! 1. A task counts in the tally of its worker thread. So thousands of tasks need no more memory
+//!    than their workers, and no lock is contended.
+//! 2. A task holds only its payload across an await.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,14 +23,14 @@ use crate::measure::latency::Intervals;
 use crate::stop::{Stop, lock};
 
 thread_local! {
-    /// Which tally is this worker's.
+    /// Index of the tally of this worker.
     static WORKER: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Records that a pipelined task appends until it lets others run.
+/// Records that a pipelined task appends before it yields.
 const TURN: u32 = 256;
 
-/// What all tasks share.
+/// The state that all tasks share.
 struct Shared {
     wal: Wal,
     source: Source,
@@ -45,7 +45,7 @@ impl Shared {
     }
 }
 
-/// The whole work of the runtime.
+/// Runs the runtime and all tasks.
 pub(super) fn produce(
     wal: &Wal,
     plan: &Plan,
@@ -68,7 +68,7 @@ pub(super) fn produce(
             let left = quota(plan.records, plan.tasks, number);
             match plan.mode {
                 Mode::Blocking => tasks.spawn(blocking(shared, number, left)),
-                // Arrivals are for threads: the arguments allow no others.
+                // Only threads have arrivals: the argument check rejects --rate with --tasks.
                 Mode::Pipelined | Mode::Open(_) => {
                     tasks.spawn(pipelined(shared, number, left, samples.clone()))
                 }
@@ -91,7 +91,7 @@ pub(super) fn produce(
     drop(runtime);
     worked?;
     let mut total = Tally::new(plan.ledger);
-    // How much is durable after a failure cannot be said of their sum: it is said of each.
+    // After a failure, each tally must count its durable records. Their sum cannot.
     let failed = shared.tallies.iter().any(|tally| lock(tally).failed.is_some());
     for tally in &shared.tallies {
         let mut tally = std::mem::replace(&mut *lock(tally), Tally::new(None));
@@ -101,7 +101,7 @@ pub(super) fn produce(
         total.merge(tally);
     }
     if failed {
-        // It is durable as it is.
+        // Blocking tasks count only durable records.
         total.highest = 0;
     }
     total.mark();
@@ -120,7 +120,7 @@ fn runtime(workers: usize) -> std::io::Result<Runtime> {
 async fn blocking(shared: Arc<Shared>, number: usize, mut left: u64) -> Result<(), Error> {
     let mut source = shared.source.producer(number);
     let mut last = 0;
-    // The end of one record is the beginning of the next: one look at the clock for each.
+    // The end of one record is the start of the next: one reading of the clock for each.
     let mut begun = Instant::now();
     while left > 0 && !shared.stop.is_set() {
         let Some(payload) = source.next_payload()? else { break };

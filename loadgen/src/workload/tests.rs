@@ -1,7 +1,7 @@
 use super::*;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A log that takes no time, but for one stall.
+/// A log that takes no time, except for one stall.
 struct Stalls {
     begun: Instant,
     from: Duration,
@@ -36,7 +36,7 @@ impl Engine for Stalls {
     }
 }
 
-/// A second, of which the log stands still for 400 ms.
+/// A run of one second, of which the log stalls for 400 ms.
 fn through_a_stall(plan: &Plan) -> Outcome {
     let ms = Duration::from_millis;
     let (begun, at) = (Instant::now(), AtomicU64::new(0));
@@ -48,8 +48,8 @@ fn ms_at(latencies: &Latencies, quantile: f64) -> f64 {
     latencies.quantile_ns(quantile) as f64 / 1e6
 }
 
-/// The quantiles are above so many milliseconds, and below 900, in one of three runs at least: a machine that stands
-/// still itself may spoil one of them.
+/// Checks that the quantiles lie above this many milliseconds and below 900, in at least one of
+/// three runs. A machine that stalls itself may spoil one of them.
 fn lie_above(what: &str, least: [(f64, f64); 3], run: impl Fn() -> Latencies) {
     let mut seen = Vec::new();
     for _ in 0..3 {
@@ -64,11 +64,11 @@ fn lie_above(what: &str, least: [(f64, f64); 3], run: impl Fn() -> Latencies) {
 }
 
 #[test]
-fn an_open_loop_counts_a_stall_for_all_that_arrived_in_it() {
+fn open_loop_stall_delays_every_arrival_in_it() {
     let open =
         Plan { mode: Mode::Open(20_000.0), meaning: Meaning::Arrival, ..Plan::blocking(2, 100) };
     for arrivals in [Pattern::Poisson, Pattern::Constant, Pattern::Burst(50)] {
-        // Four tenths of the records were late, by 400 ms at most, and evenly so.
+        // Four tenths of the records were late: evenly, and by at most 400 ms.
         lie_above(&format!("{arrivals:?}"), [(0.7, 20.0), (0.8, 120.0), (0.9, 220.0)], || {
             let found = through_a_stall(&Plan { arrivals, ..open.clone() });
             assert_eq!((found.skipped, found.corrected.is_none()), (0, true));
@@ -78,7 +78,7 @@ fn an_open_loop_counts_a_stall_for_all_that_arrived_in_it() {
 }
 
 #[test]
-fn a_closed_loop_says_what_it_has_left_out() {
+fn closed_loop_stall_appears_in_the_corrected_latencies() {
     for mode in [Mode::Blocking, Mode::Pipelined] {
         let meaning = Meaning::of(mode, ringwal::Durability::EveryGroup);
         lie_above(&format!("{mode:?}"), [(0.85, 30.0), (0.9, 100.0), (0.95, 200.0)], || {
@@ -89,7 +89,7 @@ fn a_closed_loop_says_what_it_has_left_out() {
 }
 
 #[test]
-fn other_engines_are_driven_and_their_failures_are_reported() {
+fn other_engine_that_fails_is_reported() {
     struct Fails;
     impl Engine for Fails {
         fn append_durable(&self, _: &[u8]) -> crate::engine::Result<()> {

@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::measure::usage::Usage;
 use crate::stop::Stop;
 
-/// One thread's whole work.
+/// Runs one producer thread.
 pub(super) fn produce<E: Engine + ?Sized>(
     engine: &E,
     plan: &Plan,
@@ -111,7 +111,7 @@ fn open<E: Engine + ?Sized>(
     let mut last = 0;
     while left > 0 && !stop.is_set() {
         arrivals.wait(stop);
-        // All that should have arrived by now, on time or late.
+        // Counts the records that should have arrived by now, on time or late.
         while let Some(arrival) = arrivals.next_due() {
             let Some(payload) = source.next_payload()? else { break };
             let timed = sampler.begin();
@@ -138,7 +138,7 @@ fn open<E: Engine + ?Sized>(
     Ok(tally)
 }
 
-/// The log must keep each producer's order.
+/// Checks that the log keeps the order of each producer.
 #[inline]
 pub(super) fn rising(last: &mut Position, at: Option<Position>) -> Result<(), Error> {
     let Some(at) = at else { return Ok(()) };

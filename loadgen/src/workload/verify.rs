@@ -1,4 +1,4 @@
-//! Opens a log again and compares a replay with what was acknowledged.
+//! Reopens a log and compares a replay with the acknowledged records.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -7,12 +7,12 @@ use ringwal::{Lsn, WalBuilder};
 use crate::error::Error;
 use crate::workload::ledger::{Ledger, Verified};
 
-/// Opens the log, which is closed, and compares every record from `from` on with the ledger. Counts in
-/// `done` how many thousandths of it have been read.
+/// Opens the closed log and compares every record from `from` on with the ledger. `done` counts the
+/// thousandths of the log that are read.
 ///
 /// # Errors
 ///
-/// [`Error::Verify`] if anything differs, or the log cannot be opened or read.
+/// [`Error::Verify`] if a record differs, or the log cannot be opened or read.
 pub fn verify(
     builder: WalBuilder,
     from: Lsn,
@@ -51,7 +51,7 @@ mod tests {
     use ringwal::Wal;
 
     #[test]
-    fn a_record_that_nobody_acknowledged_or_one_too_few_is_noticed() {
+    fn unacknowledged_or_missing_record_fails_the_verification() {
         let dir = std::env::temp_dir().join(format!("loadgen-verify-{}", std::process::id()));
         let builder = Wal::builder(&dir).segment_size(1 << 20);
         let wal = builder.clone().open().unwrap();
