@@ -1,6 +1,6 @@
-//! The block device under a directory, as far as the system tells.
+//! The block device under a directory, as the system reports it.
 //!
-//! Nothing here is needed for a run: what cannot be found is `None`.
+//! A run needs none of this: an unknown value is `None`.
 
 use std::path::{Path, PathBuf};
 
@@ -13,26 +13,27 @@ pub struct Device {
     pub name: Option<String>,
     /// Type of the filesystem: `ext4`.
     pub filesystem: Option<String>,
-    /// What it is mounted with, separated by commas.
+    /// Mount options, separated by commas.
     pub options: Option<String>,
-    /// Whether the disk turns.
+    /// True for a rotating disk.
     pub rotational: Option<bool>,
     /// `write back`, or `write through` for a device that needs no flush.
     pub write_cache: Option<String>,
-    /// Whether the device writes through on demand.
+    /// True if the device supports FUA.
     pub fua: Option<bool>,
     /// The disk's folder in /sys.
     sys: Option<PathBuf>,
 }
 
 impl Device {
-    /// The device under `directory`.
+    /// Finds the device under `directory`.
     #[must_use]
     pub fn under(directory: &Path) -> Device {
         let number = number(directory);
         let mounts = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
         let mount = directory.canonicalize().ok().and_then(|d| mount_of(&mounts, &d));
-        // Some filesystems have a number of their own: the mount's source is the device then.
+        // Some filesystems have their own device number. The source of the mount is the device
+        // then.
         let sys = number
             .as_deref()
             .and_then(disk)
@@ -53,14 +54,14 @@ impl Device {
         }
     }
 
-    /// A setting in the disk's folder of /sys: `queue/scheduler`.
+    /// Reads a setting in the disk's folder of /sys: `queue/scheduler`.
     #[must_use]
     pub fn setting(&self, name: &str) -> Option<String> {
         let text = std::fs::read_to_string(self.sys.as_ref()?.join(name)).ok()?;
         Some(text.trim().to_owned()).filter(|text| !text.is_empty())
     }
 
-    /// Flushes that the disk has been asked for since the system started, by everybody.
+    /// Returns the flushes that the disk received since the system started, from all processes.
     #[must_use]
     pub fn flushes(&self) -> Option<u64> {
         const FLUSH_IOS: usize = 15;
@@ -97,7 +98,7 @@ fn source_number(_: &Path) -> Option<String> {
     None
 }
 
-/// The folder in /sys of the whole disk that holds this device.
+/// Returns the folder in /sys of the whole disk that holds this device.
 fn disk(number: &str) -> Option<PathBuf> {
     let device = Path::new("/sys/dev/block").join(number).canonicalize().ok()?;
     if device.join("partition").exists() { Some(device.parent()?.into()) } else { Some(device) }
@@ -107,11 +108,12 @@ fn disk(number: &str) -> Option<PathBuf> {
 struct Mount {
     filesystem: String,
     source: String,
-    /// Of the mount and of the filesystem.
+    /// Options of the mount and of the filesystem.
     options: String,
 }
 
-/// The mount that `path`, canonical, is in: the one with the longest mount point, the last of equals.
+/// Returns the mount of a canonical `path`: the one with the longest mount point, the last of
+/// equals.
 fn mount_of(mountinfo: &[u8], path: &Path) -> Option<Mount> {
     let text = String::from_utf8_lossy(mountinfo);
     let mut best: Option<(usize, Mount)> = None;
@@ -131,7 +133,7 @@ fn mount_of(mountinfo: &[u8], path: &Path) -> Option<Mount> {
     best.map(|(_, mount)| mount)
 }
 
-/// Undoes the kernel's octal escapes of blanks and backslashes.
+/// Decodes the kernel's octal escapes of blanks and backslashes.
 fn unescape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -168,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_and_last_mount_point_counts() {
+    fn longest_and_last_mount_point_is_chosen() {
         assert_eq!(found("/home/x"), ("ext4".into(), "/dev/sda1".into()));
         assert_eq!(found("/tmp/x"), ("xfs".into(), "/dev/sda2".into()));
         assert_eq!(found("/tmpfoo").0, "ext4");

@@ -1,10 +1,10 @@
-//! The directory of a run: made, found, removed; and how much room it has.
+//! The directory of a run: its creation, its removal, and its free space.
 //!
-//! 1. Only a directory that this process created is ever removed, and only without `--keep`.
-//! 2. It goes on every way out: at the end, with an error, with a panic, at a second signal. It stays if what is in it
-//!    is the evidence of a failure.
-//! 3. What is only measured gets a directory of its own, also inside of one that is given: nothing in there is
-//!    touched, whatever its name.
+//! 1. Only a directory that this process created is removed, and only without `--keep`.
+//! 2. The directory is removed on every exit: at the end, on an error, on a panic, at a second
+//!    signal. It stays if its content is the evidence of a failure.
+//! 3. A measurement without a log gets a new directory, also inside a given one. It touches no
+//!    other file there.
 
 pub mod device;
 
@@ -22,14 +22,14 @@ use crate::stop::Stop;
 pub struct RunDir {
     path: PathBuf,
     created: bool,
-    /// Directories above it that were missing, the innermost first.
+    /// Missing parents that were created, the innermost first.
     above: Vec<PathBuf>,
     keep: bool,
     stop: Arc<Stop>,
 }
 
 impl RunDir {
-    /// A fresh directory below the current one.
+    /// Creates a new directory below the current one.
     ///
     /// # Errors
     ///
@@ -39,7 +39,7 @@ impl RunDir {
         Self::create(&path.join(fresh_name()), keep, stop)
     }
 
-    /// The given directory, created if it is missing.
+    /// Uses the given directory, and creates it if it is missing.
     ///
     /// # Errors
     ///
@@ -52,8 +52,8 @@ impl RunDir {
         Ok(RunDir { path: path.into(), created: false, above: Vec::new(), keep, stop })
     }
 
-    /// A directory that was not there before: the given one if it is missing, a fresh one in it if it is not, or a fresh
-    /// one below the current one.
+    /// Creates a new directory: the given one if it is missing, a new one inside it if it exists,
+    /// or one below the current directory.
     ///
     /// # Errors
     ///
@@ -80,7 +80,7 @@ impl RunDir {
             None => Ok(()),
         };
         let made = made.and_then(|()| std::fs::create_dir(path)).and_then(|()| path.canonicalize());
-        // What is removed later must not depend on the current directory.
+        // An absolute path, so that the removal does not depend on the current directory.
         let path = match made {
             Ok(path) => path,
             Err(e) => {
@@ -94,39 +94,39 @@ impl RunDir {
         Ok(RunDir { path, created: true, above, keep, stop: Arc::clone(stop) })
     }
 
-    /// It stays, whatever was said before.
+    /// Keeps the directory in any case.
     pub fn leave(&mut self) {
         self.keep = true;
         self.stop.spare(&self.path);
     }
 
-    /// Where it is.
+    /// Returns the path.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether this process created it.
+    /// True if this process created the directory.
     #[must_use]
     pub fn created(&self) -> bool {
         self.created
     }
 
-    /// Whether it will be there afterwards.
+    /// True if the directory remains after the run.
     #[must_use]
     pub fn stays(&self) -> bool {
         self.keep || !self.created
     }
 
-    /// Whether a log is in it already, which must lose nothing.
+    /// True if the directory already holds a log, which must lose no record.
     #[must_use]
     pub fn holds_log(&self) -> bool {
-        // What cannot be looked at may hold one.
+        // An unreadable directory may hold a log.
         let Ok(entries) = std::fs::read_dir(&self.path) else { return true };
         entries.flatten().any(|e| e.file_name().as_encoded_bytes().ends_with(b".wal"))
     }
 
-    /// Bytes that may still be written on its filesystem; `None` where that is unknown.
+    /// Returns the writable bytes of the filesystem; `None` if unknown.
     #[must_use]
     pub fn free_bytes(&self) -> Option<u64> {
         free_bytes(&self.path)
@@ -148,7 +148,7 @@ fn fresh_name() -> String {
     format!("ringwal-loadgen-{}-{:08x}", std::process::id(), random as u32)
 }
 
-/// Whether it is a directory; an error if it is something else.
+/// True if it is a directory. An error if it is something else.
 fn exists(path: &Path) -> Result<bool, Error> {
     match std::fs::metadata(path) {
         Ok(found) if !found.is_dir() => {
@@ -160,7 +160,7 @@ fn exists(path: &Path) -> Result<bool, Error> {
     }
 }
 
-/// Those that somebody has put something into stay.
+/// Parents that hold other files stay.
 fn remove_empty(directories: &[PathBuf]) {
     for directory in directories {
         let _ = std::fs::remove_dir(directory);
@@ -185,13 +185,13 @@ mod tests {
 
     fn place(name: &str) -> PathBuf {
         let path = std::env::temp_dir().join(format!("loadgen-dir-{name}-{}", std::process::id()));
-        // Left by a process that was killed, whose number this one has now.
+        // A killed process with the same number left it.
         let _ = std::fs::remove_dir_all(&path);
         path
     }
 
     #[test]
-    fn only_what_was_created_is_removed() {
+    fn only_a_created_directory_is_removed() {
         let stop = Arc::new(Stop::default());
         let (mine, theirs, kept) = (place("mine"), place("theirs"), place("kept"));
         std::fs::create_dir(&theirs).unwrap();
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_measured_in_a_given_directory_touches_nothing_there() {
+    fn measurement_in_a_given_directory_touches_no_other_file() {
         let stop = Arc::new(Stop::default());
         let theirs = place("own");
         std::fs::create_dir(&theirs).unwrap();
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn parents_that_were_missing_go_too_unless_they_are_used() {
+    fn created_parents_are_removed_unless_in_use() {
         let stop = Arc::new(Stop::default());
         let top = place("top");
         drop(RunDir::given(&top.join("a/b"), false, &stop).unwrap());
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_no_directory_and_a_log_is_noticed() {
+    fn file_is_rejected_and_existing_log_is_detected() {
         let stop = Arc::new(Stop::default());
         let path = place("log");
         let dir = RunDir::given(&path, false, &stop).unwrap();

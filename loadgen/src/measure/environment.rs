@@ -1,6 +1,6 @@
-//! Where and how a measurement was made: without that, a figure cannot be compared with any other.
+//! The conditions of a measurement. Without them, a figure cannot be compared with another.
 //!
-//! Nothing here is needed for a run: what the system does not tell is `null`.
+//! A run needs none of this: a value that the system does not report is `null`.
 
 use std::fs::read_to_string;
 use std::path::Path;
@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 
 use crate::log_dir::device::Device;
 
-/// The key that the environment has in every JSON.
+/// The key of the environment in every JSON.
 pub const KEY: &str = "environment";
 
-/// Of a measurement in this directory, as it begins.
+/// The conditions of a measurement in one directory, at its start.
 #[derive(Debug, Clone)]
 pub struct Environment {
     value: Value,
@@ -25,7 +25,7 @@ fn read(path: impl AsRef<Path>) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
 
-/// The value of a line `name : value`.
+/// Returns the value of a line `name : value`.
 fn field(text: &str, name: &str) -> Option<String> {
     let of = |line: &str| {
         let (key, value) = line.split_once(':')?;
@@ -35,7 +35,7 @@ fn field(text: &str, name: &str) -> Option<String> {
 }
 
 impl Environment {
-    /// Looks.
+    /// Reads the conditions from the system.
     #[must_use]
     pub fn of(directory: &Path) -> Environment {
         let device = Device::under(directory);
@@ -74,13 +74,13 @@ impl Environment {
         Environment { value }
     }
 
-    /// For programs.
+    /// Returns the JSON object.
     #[must_use]
     pub fn json(&self) -> Value {
         self.value.clone()
     }
 
-    /// A line for people.
+    /// Returns one line for the table.
     #[must_use]
     pub fn line(&self) -> String {
         let text = |key: &str| match &self.value[key] {
@@ -99,14 +99,14 @@ impl Environment {
         )
     }
 
-    /// How it was called.
+    /// Returns the command line of this process.
     #[must_use]
     pub fn command_line(&self) -> &str {
         self.value["command_line"].as_str().unwrap_or_default()
     }
 }
 
-/// As a shell takes it.
+/// Quotes the words for a shell.
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:,=+@%".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
@@ -116,7 +116,7 @@ fn quoted(word: &str) -> String {
     }
 }
 
-/// Of `none [mq-deadline]`, that in brackets.
+/// Returns the bracketed word of a setting such as `none [mq-deadline]`.
 fn chosen(text: &str) -> String {
     let inner = text.split_once('[').and_then(|(_, rest)| rest.split_once(']'));
     inner.map_or(text, |(chosen, _)| chosen).to_owned()
@@ -160,12 +160,12 @@ fn container() -> Option<String> {
     known.iter().find(|name| groups.contains(**name)).map(|name| (*name).to_owned())
 }
 
-/// `2026-11-28T23:48:00Z`.
+/// Formats a time as `2026-11-28T23:48:00Z`.
 #[must_use]
 pub fn date(time: SystemTime) -> String {
     let seconds = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    // Days of the Gregorian calendar, counted from the first of March of the year 0.
+    // Counts days of the Gregorian calendar from the first of March of the year 0.
     let shifted = days + 719_468;
     let (era, of_era) = (shifted / 146_097, shifted % 146_097);
     let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
@@ -184,7 +184,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn dates_are_those_of_the_calendar() {
+    fn dates_follow_the_gregorian_calendar() {
         for (seconds, text) in [
             (0, "1970-01-01T00:00:00Z"),
             (951_782_400, "2000-02-29T00:00:00Z"),
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_is_known_as_far_as_the_system_tells() {
+    fn environment_has_what_the_system_reports() {
         let environment = Environment::of(&std::env::temp_dir());
         let value = environment.json();
         for key in ["date", "loadgen_version", "command_line", "processors", "architecture"] {

@@ -1,4 +1,4 @@
-//! Latency histograms: one for each recording thread, added up at the end.
+//! Latency histograms: one per recording thread, merged at the end.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -7,7 +7,8 @@ use hdrhistogram::Histogram;
 
 use crate::stop::lock;
 
-/// Tenth-of-a-percent precision from 64 ns to 100 s, in nanoseconds. 80 KiB, touched where used.
+/// A histogram in nanoseconds, from 64 ns to 100 s, with a precision of 0.1 %. It has 80 KiB, of
+/// which the used pages are touched.
 #[derive(Debug, Clone)]
 pub struct Latencies {
     histogram: Histogram<u32>,
@@ -24,7 +25,7 @@ impl Default for Latencies {
 }
 
 impl Latencies {
-    /// An empty one.
+    /// Creates an empty histogram.
     #[must_use]
     #[allow(clippy::missing_panics_doc, reason = "the bounds are constants that are in range")]
     pub fn new() -> Self {
@@ -39,10 +40,10 @@ impl Latencies {
         self.histogram.saturating_record(ns);
     }
 
-    /// Counts the latencies of those that did not come since their producer had been held up before one that took `latency`:
-    /// one for each `every` of that time.
+    /// Counts the latencies of records that a producer did not send during a stall of `took`: one
+    /// for each `every` of that time.
     pub(crate) fn missed(&mut self, latency: Duration, held: Duration, every: Duration) {
-        /// Beyond, one stall would take as long to count as it lasted.
+        /// Limits the count, so that a long stall does not take equally long to count.
         const MOST: u128 = 1_000_000;
         let missed = held.as_nanos() / every.as_nanos().max(1);
         for n in 1..=missed.min(MOST) as u32 {
@@ -50,86 +51,86 @@ impl Latencies {
         }
     }
 
-    /// With what a closed loop that began a record each `every`, whatever happened, would have met: of a latency of ten
-    /// times as much, nine more that came too late.
+    /// Returns the latencies of a closed loop that had begun a record each `every`. A latency of
+    /// ten times `every` adds nine shorter ones.
     #[must_use]
     pub fn corrected(&self, every: Duration) -> Latencies {
         let every = u64::try_from(every.as_nanos()).unwrap_or(u64::MAX);
         if every == 0 || self.count() == 0 {
             return self.clone();
         }
-        // Below what is told apart there is nothing to be told, and it would take long.
+        // An interval below the resolution adds nothing and would take long.
         Latencies { histogram: self.histogram.clone_correct(every.max(LOWEST_NS)) }
     }
 
-    /// Adds another's counts.
+    /// Adds the counts of another histogram.
     pub fn merge(&mut self, other: &Latencies) {
-        // Both have the same bounds, so there is nothing that could fail.
+        // Both histograms have the same bounds, so the addition cannot fail.
         let added = self.histogram.add(&other.histogram);
         debug_assert!(added.is_ok());
     }
 
-    /// Values in nanoseconds and how often each was counted, ascending.
+    /// Returns the values in nanoseconds with their counts, ascending.
     #[must_use]
     pub fn counts(&self) -> Vec<(u64, u32)> {
         let values = self.histogram.iter_recorded();
         values.map(|v| (v.value_iterated_to(), v.count_at_value())).collect()
     }
 
-    /// Adds what [`Latencies::counts`] has returned.
+    /// Adds the result of [`Latencies::counts`].
     pub fn add_counts(&mut self, counts: &[(u64, u32)]) {
         for &(ns, count) in counts {
             self.histogram.saturating_record_n(ns, count);
         }
     }
 
-    /// How many were longer.
+    /// Returns the number of latencies above the value.
     #[must_use]
     pub fn above(&self, bound: Duration) -> u64 {
         let ns = u64::try_from(bound.as_nanos()).unwrap_or(u64::MAX).min(HIGHEST_NS);
         self.count() - self.histogram.count_between(0, ns)
     }
 
-    /// Latencies counted.
+    /// Returns the number of latencies.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.histogram.len()
     }
 
-    /// The latency in nanoseconds that this share of all, 0 to 1, is not above. 0 when empty.
+    /// Returns the latency in nanoseconds at a quantile from 0 to 1. 0 when empty.
     #[must_use]
     pub fn quantile_ns(&self, quantile: f64) -> u64 {
         if self.histogram.is_empty() { 0 } else { self.histogram.value_at_quantile(quantile) }
     }
 
-    /// The smallest, in nanoseconds.
+    /// Returns the minimum in nanoseconds.
     #[must_use]
     pub fn min_ns(&self) -> u64 {
         if self.histogram.is_empty() { 0 } else { self.histogram.min() }
     }
 
-    /// The largest, in nanoseconds.
+    /// Returns the maximum in nanoseconds.
     #[must_use]
     pub fn max_ns(&self) -> u64 {
         self.histogram.max()
     }
 
-    /// The mean, in nanoseconds.
+    /// Returns the mean in nanoseconds.
     #[must_use]
     pub fn mean_ns(&self) -> f64 {
         self.histogram.mean()
     }
 
-    /// The histogram, in nanoseconds.
+    /// Returns the histogram in nanoseconds.
     #[must_use]
     pub fn histogram(&self) -> &Histogram<u32> {
         &self.histogram
     }
 }
 
-/// Latencies since somebody looked last, recorded by many threads.
+/// Latencies since the last reading, recorded by many threads.
 ///
-/// Each thread records into one of a few histograms, so that the locks are hardly ever contended.
+/// A few histograms share the threads, so that locks are rarely contended.
 #[derive(Debug)]
 pub struct Intervals {
     shards: Vec<Mutex<Latencies>>,
@@ -144,13 +145,13 @@ impl Default for Intervals {
 }
 
 impl Intervals {
-    /// Counts a latency that producer `number` has met.
+    /// Counts a latency of producer `number`.
     #[inline]
     pub fn record(&self, number: usize, latency: Duration) {
         lock(&self.shards[number % SHARDS]).record(latency);
     }
 
-    /// What was recorded since the last call.
+    /// Returns the latencies since the last call.
     #[must_use]
     pub fn take(&self) -> Latencies {
         let mut all = Latencies::new();
@@ -170,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn intervals_hold_each_latency_once_and_counts_restore_them() {
+    fn intervals_hold_each_latency_once() {
         let intervals = Intervals::default();
         (0..100).for_each(|n| intervals.record(n, Duration::from_micros(n as u64 + 1)));
         let first = intervals.take();
@@ -184,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn merged_quantiles_are_those_of_both() {
+    fn merged_histogram_has_the_quantiles_of_both() {
         let (mut a, mut b) = (Latencies::new(), Latencies::new());
         for i in 1..=1000 {
             a.record(Duration::from_micros(i));
@@ -203,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stall_counts_for_all_that_would_have_come_meanwhile() {
+    fn corrected_stall_counts_every_unsent_record() {
         let ms = Duration::from_millis;
         let mut closed = Latencies::new();
         (0..900).for_each(|_| closed.record(ms(1)));
@@ -222,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn out_of_range_is_kept_at_the_ends_and_empty_is_zero() {
+    fn out_of_range_latency_is_clamped_and_empty_is_zero() {
         let mut a = Latencies::new();
         assert_eq!((a.quantile_ns(0.5), a.max_ns(), a.min_ns()), (0, 0, 0));
         a.record(Duration::ZERO);

@@ -1,7 +1,8 @@
-//! What must hold of a measurement: `--require p99<10ms,rate>50k`, the gate of a CI or of the purchase of a disk.
+//! Requirements on a measurement: `--require p99<10ms,rate>50k`, for the gate of a CI or the
+//! purchase of a disk.
 //!
-//! 1. A requirement that cannot be looked up is not met: a gate does not open for want of a figure.
-//! 2. What was interrupted is not judged.
+//! 1. A requirement without a figure is not met: a missing figure never opens a gate.
+//! 2. An interrupted measurement is not judged.
 
 use std::fmt;
 
@@ -11,28 +12,28 @@ use crate::error::Error;
 use crate::measure::latency::Latencies;
 use crate::units::{bytes, nanos, parse_bytes, parse_duration, parse_number, si};
 
-/// A figure that can be required.
+/// A figure that `--require` accepts.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Metric {
-    /// Records, or commits, a second.
+    /// Records, or commits, per second.
     Rate,
-    /// Bytes of payloads, or made durable, a second.
+    /// Bytes of payloads, or durable bytes, per second.
     Bandwidth,
-    /// A latency in nanoseconds that this share of all is not above.
+    /// The latency in nanoseconds at this quantile.
     Quantile(f64),
-    /// The greatest latency in nanoseconds.
+    /// The maximum latency in nanoseconds.
     Max,
     /// The mean latency in nanoseconds.
     Mean,
     /// Share of the raw device's bandwidth.
     Eta,
-    /// Records that had arrived and were not appended in their time.
+    /// Records that arrived and were not appended in time.
     Overdue,
-    /// Processor time of a record in nanoseconds.
+    /// Processor time per record in nanoseconds.
     Cpu,
-    /// Resident bytes at most.
+    /// Peak resident bytes.
     Memory,
-    /// Of a sweep: the highest rate that holds.
+    /// The highest rate of a sweep that holds.
     Knee,
 }
 
@@ -44,7 +45,7 @@ enum Op {
     AtLeast,
 }
 
-/// One of them.
+/// One requirement.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Requirement {
     text: String,
@@ -53,19 +54,19 @@ pub struct Requirement {
     bound: f64,
 }
 
-/// All of a command.
+/// All requirements of a command.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Requirements(Vec<Requirement>);
 
-/// What became of one.
+/// The result of one requirement.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Check {
-    /// As it was given.
+    /// The text of the requirement.
     pub requirement: String,
     metric: Metric,
-    /// What was measured: a rate, bytes, or nanoseconds.
+    /// The measured value: a rate, bytes, or nanoseconds.
     pub value: Option<f64>,
-    /// Whether it holds.
+    /// True if the requirement is met.
     pub met: bool,
 }
 
@@ -76,7 +77,7 @@ const NAMES: &str =
 ///
 /// # Errors
 ///
-/// What is wrong with the text, in words.
+/// A description of the error.
 pub fn parse_requirements(text: &str) -> Result<Requirements, String> {
     text.split(',').map(parse_one).collect::<Result<_, _>>().map(Requirements)
 }
@@ -145,7 +146,7 @@ impl Requirement {
 }
 
 impl Requirements {
-    /// Looks all of them up.
+    /// Checks all requirements. `figure` looks up a value.
     #[must_use]
     pub fn check(&self, figure: impl Fn(Metric) -> Option<f64>) -> Vec<Check> {
         let one = |one: &Requirement| {
@@ -160,7 +161,7 @@ impl Requirements {
         self.0.iter().map(one).collect()
     }
 
-    /// Whether latencies that are required to be short are not, by enough of them: ten beyond the percentile.
+    /// True if latencies already exceed a requirement for good: ten lie beyond its percentile.
     #[must_use]
     pub fn are_out_of_reach(&self, latencies: &Latencies) -> bool {
         self.0.iter().any(|one| {
@@ -177,7 +178,7 @@ impl Requirements {
     }
 }
 
-/// A latency that is required, if any was counted.
+/// Returns a latency figure, if any latency was counted.
 #[must_use]
 pub fn latency(latencies: &Latencies, metric: Metric) -> Option<f64> {
     let found = match metric {
@@ -190,7 +191,7 @@ pub fn latency(latencies: &Latencies, metric: Metric) -> Option<f64> {
 }
 
 impl Check {
-    /// A line for people: `p99<10ms: 12.3 ms, FAIL`.
+    /// Returns a line for the table: `p99<10ms: 12.3 ms, FAIL`.
     #[must_use]
     pub fn line(&self) -> String {
         let value = match (self.value, self.metric) {
@@ -205,30 +206,30 @@ impl Check {
         format!("{}: {value}, {}", self.requirement, if self.met { "PASS" } else { "FAIL" })
     }
 
-    /// For programs.
+    /// Returns the JSON object.
     #[must_use]
     pub fn json(&self) -> Value {
         json!({ "requirement": self.requirement, "value": self.value, "met": self.met })
     }
 }
 
-/// For programs.
+/// Returns the JSON array.
 #[must_use]
 pub fn to_json(checks: &[Check]) -> Value {
     checks.iter().map(Check::json).collect()
 }
 
-/// The lines of a report; none without requirements.
+/// Returns the lines of a report. Empty without requirements.
 #[must_use]
 pub fn table(checks: &[Check]) -> String {
     checks.iter().map(|check| format!("  required        {}\n", check.line())).collect()
 }
 
-/// Whether all hold.
+/// Checks that every requirement is met.
 ///
 /// # Errors
 ///
-/// [`Error::Required`] with those that do not.
+/// [`Error::Required`] with the requirements that are not met.
 pub fn verdict(checks: &[Check]) -> Result<(), Error> {
     let failed: Vec<String> = checks.iter().filter(|c| !c.met).map(Check::line).collect();
     if failed.is_empty() { Ok(()) } else { Err(Error::Required(failed.join("; "))) }
@@ -244,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn bounds_are_in_the_units_of_their_figures() {
+    fn bound_is_in_the_unit_of_its_figure() {
         for (text, met_by, not_by) in [
             ("p99<10ms", 9.9e6, 10e6),
             ("p99.9<=10ms", 10e6, 10.1e6),
@@ -269,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn what_requires_nothing_is_refused() {
+    fn invalid_requirement_is_rejected() {
         for bad in [
             "",
             "p99",
@@ -287,14 +288,14 @@ mod tests {
             "p99<-1ms",
             "eta>",
         ] {
-            // A duration may do without its unit: then it is in seconds.
+            // A duration without a unit is in seconds.
             let fine = bad == "p99<10";
             assert_eq!(parse_requirements(bad).is_ok(), fine, "{bad}");
         }
     }
 
     #[test]
-    fn an_abort_needs_ten_latencies_beyond_the_percentile() {
+    fn abort_needs_ten_latencies_beyond_the_percentile() {
         let requirements = parse_requirements("p99<1ms").unwrap();
         let mut latencies = Latencies::new();
         (0..999).for_each(|_| latencies.record(Duration::from_millis(2)));

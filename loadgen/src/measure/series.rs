@@ -1,9 +1,10 @@
-//! A run as time passes: what the log itself counted and timed, and what records met, a few times in a second.
+//! A run over time: the log's counters and the latencies of records, several times per second.
 //!
-//! 1. Commit latencies are the log's: from the submission of a group to the moment at which it is durable. Record
-//!    latencies are those of the report, in an open loop from the intended arrival; each is in the interval in which it
-//!    became known.
-//! 2. The intervals together hold each record latency once: where there would be too many, two become one.
+//! 1. Commit latencies are the log's, from the submission of a group until it is durable. Record
+//!    latencies are those of the report; in an open loop they start at the scheduled arrival. A
+//!    latency belongs to the interval in which it became known.
+//! 2. The intervals together hold each record latency once. Beyond the limit of points, neighbours
+//!    are merged.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,29 +14,30 @@ use ringwal::{Histogram, Stats, Wal};
 
 use crate::measure::latency::{Intervals, Latencies};
 
-/// The shortest time between two points.
+/// Shortest time between two points.
 const EVERY: Duration = Duration::from_millis(250);
-/// Points at most: then two become one each, and from there on half as many are taken.
+/// Points at most. Beyond this, pairs are merged, and later points come half as often.
 const MOST: usize = 2400;
 
-/// What happened since the point before.
+/// The change since the previous point.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Point {
-    /// Seconds since the run began.
+    /// Seconds since the start of the run.
     pub seconds: f64,
     /// Records in submitted groups.
     pub records_per_s: f64,
     /// Bytes written, with headers and padding.
     pub written_per_s: f64,
-    /// Records in a group, on average.
+    /// Mean records per group.
     pub group_records: f64,
-    /// Bytes that were appended and not durable at this moment.
+    /// Bytes that were appended and not yet durable.
     pub ring_bytes: u64,
     /// Median, 99th and 99.9th percentile of the commit time, in nanoseconds; 0 without commits.
     pub commit: [u64; 3],
-    /// Rotations since the run began.
+    /// Rotations since the start of the run.
     pub rotations: u64,
-    /// Median, 99th and 99.9th percentile and greatest latency of records, in nanoseconds; 0 without any.
+    /// Median, 99th and 99.9th percentile and maximum latency of records, in nanoseconds; 0 without
+    /// any.
     pub latency: [u64; 4],
     /// Record latencies of this interval.
     pub latencies: u64,
@@ -57,33 +59,33 @@ impl Interval {
     }
 }
 
-/// The points of a run.
+/// The series of a run.
 #[derive(Debug, Clone)]
 pub struct Series {
     points: VecDeque<Point>,
-    /// As many as points.
+    /// The latencies of each point, one entry per point.
     intervals: VecDeque<Interval>,
     recorded: Arc<Intervals>,
-    /// All until now.
+    /// All latencies until now.
     all: Latencies,
     every: Duration,
-    /// Points at most. Beyond this, neighbours are joined.
+    /// Points at most. Beyond this, neighbours are merged.
     most: usize,
     first_rotations: u64,
     last: (Duration, Stats, Histogram),
 }
 
-/// How the second half of a run compares with the first.
+/// The second half of a run compared with the first.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Steadiness {
-    /// Median rate of the second half by that of the first.
+    /// Median rate of the second half divided by that of the first.
     pub ratio: f64,
-    /// Within 10 %.
+    /// True if the ratio is within 10 %.
     pub steady: bool,
 }
 
 impl Series {
-    /// Begins with the log as it is now.
+    /// Starts a series at the current state of the log.
     #[must_use]
     pub fn new(wal: &Wal, recorded: Arc<Intervals>) -> Self {
         let stats = wal.stats();
@@ -99,7 +101,7 @@ impl Series {
         }
     }
 
-    /// Takes a point if it is time; `passed` since the run began.
+    /// Takes a point if the interval is over. `passed` is the time since the start of the run.
     pub fn look(&mut self, passed: Duration, wal: &Wal) -> Option<Point> {
         if passed < self.last.0 + self.every {
             return None;
@@ -107,7 +109,7 @@ impl Series {
         Some(self.take(passed, wal))
     }
 
-    /// Takes what is left when the run is over; a short rest belongs to the last point.
+    /// Takes the last point at the end of the run. A short rest is merged into the point before it.
     pub fn finish(&mut self, passed: Duration, wal: &Wal) {
         let rest = passed.saturating_sub(self.last.0);
         let point = self.take(passed.max(self.last.0 + Duration::from_nanos(1)), wal);
@@ -172,23 +174,23 @@ impl Series {
         point
     }
 
-    /// All record latencies until the last point.
+    /// Returns all record latencies until the last point.
     #[must_use]
     pub fn so_far(&self) -> &Latencies {
         &self.all
     }
 
-    /// The record latencies of each interval, with the seconds of its begin and of its length.
+    /// Returns the record latencies of each interval, with its start and length in seconds.
     pub fn intervals(&self) -> impl Iterator<Item = (f64, f64, Latencies)> {
         self.intervals.iter().map(|i| (i.from, i.until - i.from, i.latencies()))
     }
 
-    /// All points, in order.
+    /// Returns all points in order.
     pub fn points(&self) -> impl DoubleEndedIterator<Item = &Point> + ExactSizeIterator {
         self.points.iter()
     }
 
-    /// Whether the rate of the last two seconds is that of the two before.
+    /// True if the rate of the last two seconds equals that of the two before.
     #[must_use]
     pub fn is_settled(&self) -> bool {
         const HALF: usize = 8;
@@ -199,7 +201,7 @@ impl Series {
         early.len() == HALF && (mean(late) / mean(early).max(1e-9) - 1.0).abs() < 0.05
     }
 
-    /// Whether the log was as fast in the end as in the beginning; of at least eight points.
+    /// Compares the rate at the end of the run with that at the start. Needs at least eight points.
     #[must_use]
     pub fn steadiness(&self) -> Option<Steadiness> {
         let rates: Vec<f64> = self.points.iter().map(|point| point.records_per_s).collect();
@@ -218,13 +220,13 @@ impl Series {
     }
 }
 
-/// Median, 99th and 99.9th percentile, and the greatest.
+/// Returns the median, 99th and 99.9th percentile, and the maximum.
 fn headline(latencies: &Latencies) -> [u64; 4] {
     let [p50, p99, p999] = [0.5, 0.99, 0.999].map(|share| latencies.quantile_ns(share));
     [p50, p99, p999, latencies.max_ns()]
 }
 
-/// Two intervals that follow each other as one.
+/// Merges two consecutive intervals.
 fn joined(first: (Point, Interval), second: (Point, Interval)) -> (Point, Interval) {
     let ((a, mut before), (b, after)) = (first, second);
     let (x, y) = (before.until - before.from, after.until - after.from);
@@ -250,7 +252,7 @@ fn joined(first: (Point, Interval), second: (Point, Interval)) -> (Point, Interv
     (point, before)
 }
 
-/// What was recorded between two moments: values and how often each, ascending.
+/// Returns the values recorded between two moments with their counts, ascending.
 fn between(before: &Histogram, after: &Histogram) -> Vec<(u64, u64)> {
     let mut old = before.buckets().peekable();
     let mut found = Vec::new();
@@ -284,7 +286,7 @@ mod tests {
     const MOST: usize = 40;
 
     #[test]
-    fn points_are_what_happened_since_the_one_before() {
+    fn point_holds_the_change_since_the_previous_point() {
         let dir = std::env::temp_dir().join(format!("loadgen-series-{}", std::process::id()));
         let wal = Wal::builder(&dir).segment_size(1 << 20).open().unwrap();
         for _ in 0..100 {
@@ -313,7 +315,7 @@ mod tests {
         recorded.record(0, Duration::from_secs(2));
         let over = Duration::from_secs(10 + 2 * MOST as u64) + Duration::from_millis(1);
         series.finish(over, &wal);
-        // Whatever became of the intervals, each latency is in one of them, and each moment, too.
+        // After merging, the intervals still hold each latency once and cover each moment.
         let all: u64 = series.intervals().map(|(_, _, latencies)| latencies.count()).sum();
         assert_eq!((all, series.so_far().count()), (2 * MOST as u64 + 2, all));
         let mut at = 0.0;
@@ -328,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn quantiles_are_of_the_difference() {
+    fn quantiles_cover_only_the_interval() {
         assert_eq!(quantile(&[], 0.5), 0);
         let values = [(10, 98), (50, 1), (90, 1)];
         assert_eq!([0.5, 0.99, 1.0].map(|share| quantile(&values, share)), [10, 50, 90]);

@@ -1,23 +1,23 @@
-//! By how much two measurements differ, and whether that is more than chance.
+//! The difference of two measurements, and whether it exceeds chance.
 //!
-//! 1. Everything is a ratio, so that logarithms are compared: a difference is that of their means, and its interval that
-//!    of Student's distribution, with the degrees of freedom of Welch.
-//! 2. Values that follow each other are alike: they are put into blocks so long that blocks are not, and blocks are
-//!    compared. Where even a few blocks are alike, the variance is raised by what they have in common.
-//! 3. Several rows are judged together: the share of comparisons in which any row is called different by chance is
-//!    bounded, not that of each row.
+//! 1. All results are ratios, so the code compares logarithms. A difference is that of the means.
+//!    Its interval is that of Student's distribution with Welch's degrees of freedom.
+//! 2. Consecutive values correlate. The code puts them into blocks that are long enough not to, and
+//!    compares blocks. If even a few blocks correlate, their correlation raises the variance.
+//! 3. Rows are judged together: the bound holds for the share of comparisons with any row that
+//!    differs by chance, not for each row.
 
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
-/// Comparisons of equals in which any row may be called different.
+/// Share of comparisons of equals in which any row may be reported as different.
 pub const ALPHA: f64 = 0.05;
 /// Fewer values decide nothing.
 pub const ENOUGH: usize = 4;
-/// Blocks of a series, at most and at least.
+/// Blocks of a series: the maximum and the minimum.
 const MOST_BLOCKS: usize = 20;
 const FEWEST_BLOCKS: usize = 5;
 
-/// What a row came to.
+/// The verdict on a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// The whole interval lies above the tolerance.
@@ -31,7 +31,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// In one word.
+    /// Returns the verdict as one word.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -42,7 +42,7 @@ impl Verdict {
         }
     }
 
-    /// Of the ratio's interval, turned so that more is better.
+    /// Judges the interval of a ratio, in which more is better.
     #[must_use]
     pub fn of([low, high]: [f64; 2], tolerance: f64) -> Verdict {
         let least = 1.0 - tolerance;
@@ -59,16 +59,16 @@ impl Verdict {
     }
 }
 
-/// The logarithm of a value, as far as it is known.
+/// An estimate of the logarithm of a value.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Estimate {
-    /// Of the logarithm.
+    /// Mean of the logarithm.
     pub mean: f64,
-    /// Of that mean.
+    /// Variance of the mean.
     pub variance: f64,
-    /// Of that variance.
+    /// Degrees of freedom of the variance.
     pub freedom: f64,
-    /// Values that it is made of.
+    /// Number of values or blocks.
     pub values: usize,
 }
 
@@ -76,13 +76,13 @@ fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len().max(1) as f64
 }
 
-/// Of a sample.
+/// Mean and variance of a sample.
 fn variance(values: &[f64]) -> f64 {
     let mean = mean(values);
     values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (values.len() as f64 - 1.0).max(1.0)
 }
 
-/// Of neighbours; between -1 and 1.
+/// Correlation of neighbours, between -1 and 1.
 fn autocorrelation(values: &[f64]) -> f64 {
     let (mean, n) = (mean(values), values.len() as f64);
     let all = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>();
@@ -93,7 +93,7 @@ fn autocorrelation(values: &[f64]) -> f64 {
     pairs.sum::<f64>() / all
 }
 
-/// Of values that have nothing to do with each other; `None` for fewer than two.
+/// Estimates from independent values; `None` for fewer than two.
 #[must_use]
 pub fn independent(values: &[f64]) -> Option<Estimate> {
     let logs: Vec<f64> = values.iter().filter(|v| **v > 0.0).map(|v| v.ln()).collect();
@@ -105,7 +105,7 @@ pub fn independent(values: &[f64]) -> Option<Estimate> {
     })
 }
 
-/// Of values that follow each other in time; `None` if they are too few for blocks.
+/// Estimates from consecutive values; `None` if they are too few for blocks.
 #[must_use]
 pub fn series(values: &[f64]) -> Option<Estimate> {
     let logs: Vec<f64> = values.iter().filter(|v| **v > 0.0).map(|v| v.ln()).collect();
@@ -116,19 +116,19 @@ pub fn series(values: &[f64]) -> Option<Estimate> {
     let (mut blocks, mut alike);
     loop {
         let size = logs.len() / count;
-        // What does not fill a block is left out at the start.
+        // Omits values at the start that do not fill a block.
         let kept = &logs[logs.len() - size * count..];
         blocks = kept.chunks(size).map(mean).collect::<Vec<f64>>();
         alike = autocorrelation(&blocks);
-        // One-sided, of 5 %: neighbours that differ more than chance would have it hide nothing.
+        // One-sided test at 5 %: anticorrelated neighbours are no reason to raise the variance.
         if alike < 1.645 / (count as f64).sqrt() - 1.0 / count as f64 || count == FEWEST_BLOCKS {
             break;
         }
         count = (count * 3 / 4).max(FEWEST_BLOCKS);
     }
     let n = count as f64;
-    // Of few values it comes out too small by about that much (Marriott and Pope), and is not known any better than by a
-    // standard error; half of that is taken to be missing.
+    // Few values underestimate the correlation by about this much (Marriott and Pope), with an
+    // uncertainty of one standard error. The code adds half of that error.
     let alike = ((alike * n + 1.0) / (n - 3.0) + 0.5 / n.sqrt()).clamp(0.0, 0.9);
     let raised = (1.0 + alike) / (1.0 - alike);
     Some(Estimate {
@@ -139,15 +139,16 @@ pub fn series(values: &[f64]) -> Option<Estimate> {
     })
 }
 
-/// So many standard errors on both sides, for one of so many rows.
+/// Returns the standard errors on each side of the interval, for one of this many rows.
 #[must_use]
 pub fn critical(freedom: f64, rows: usize) -> f64 {
     let share = 1.0 - ALPHA / rows.max(1) as f64 / 2.0;
-    // Only a freedom that is no number has no distribution.
+    // Only a freedom that is NaN has no distribution.
     StudentsT::new(0.0, 1.0, freedom.max(1.0)).map_or(f64::INFINITY, |t| t.inverse_cdf(share))
 }
 
-/// The ratio of second to first, turned so that more is better, and its interval, as one of so many rows.
+/// Returns the ratio of second to first and its interval, as one of this many rows. Above 1 is
+/// better.
 #[must_use]
 pub fn ratio(first: &Estimate, second: &Estimate, less_is_better: bool, rows: usize) -> [f64; 3] {
     let sum = first.variance + second.variance;
@@ -156,7 +157,7 @@ pub fn ratio(first: &Estimate, second: &Estimate, less_is_better: bool, rows: us
     around(second.mean - first.mean, sum, freedom, less_is_better, rows)
 }
 
-/// The same of the differences of logarithms within pairs.
+/// Returns the ratio from the differences of logarithms within pairs.
 #[must_use]
 pub fn paired(differences: &[f64], less_is_better: bool, rows: usize) -> [f64; 3] {
     let n = differences.len() as f64;
@@ -192,7 +193,7 @@ mod tests {
             (-2.0 * a.ln()).sqrt() * (std::f64::consts::TAU * b).cos()
         }
 
-        /// So many values whose logarithms have this standard deviation and are alike by this much.
+        /// Generates values whose logarithms have this standard deviation and this correlation.
         fn series(&mut self, count: usize, deviation: f64, alike: f64) -> Vec<f64> {
             let mut at = self.next() * deviation;
             let fresh = deviation * (1.0 - alike * alike).sqrt();
@@ -204,7 +205,7 @@ mod tests {
         }
     }
 
-    /// The share of comparisons of equals in which any of five rows is called worse or better.
+    /// Returns the share of comparisons of equals in which any of five rows is worse or better.
     fn false_alarms(count: usize, deviation: f64, alike: f64) -> f64 {
         const COMPARISONS: usize = 400;
         let mut normal = Normal(SplitMix((count as u64) << 8 ^ (alike * 100.0) as u64));
@@ -212,7 +213,7 @@ mod tests {
             (0..5).any(|_| {
                 let mut run = || series(&normal.series(count, deviation, alike)).unwrap();
                 let [_, low, high] = ratio(&run(), &run(), false, 5);
-                // Without a tolerance: that makes it fewer.
+                // Compares without tolerance, which would lower the share.
                 matches!(Verdict::of([low, high], 0.0), Verdict::Worse | Verdict::Better)
             })
         });
@@ -220,13 +221,13 @@ mod tests {
     }
 
     #[test]
-    fn equals_are_called_different_in_one_comparison_of_twenty_at_most() {
+    fn equal_measurements_differ_in_at_most_one_of_twenty_comparisons() {
         let short = [(20, 0.0), (40, 0.0), (40, 0.5), (40, 0.8)];
         let long = [(240, 0.5), (240, 0.9), (2400, 0.97)];
         let long = if std::env::var_os("RINGWAL_LONG").is_some() { &long[..] } else { &long[..1] };
         for (count, alike) in short.iter().chain(long).copied() {
             let share = false_alarms(count, 0.15, alike);
-            // What 400 comparisons are out by, two standard errors: 0.022.
+            // Two standard errors of 400 comparisons: 0.022.
             #[allow(clippy::print_stderr, reason = "the figures that docs/tools.md publishes")]
             {
                 eprintln!("{count} values, alike by {alike}: {share}");
@@ -236,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_difference_beyond_the_noise_is_found() {
+    fn difference_beyond_the_noise_is_found() {
         let mut normal = Normal(SplitMix(9));
         let mut found = 0;
         for _ in 0..100 {
@@ -250,11 +251,12 @@ mod tests {
     }
 
     #[test]
-    fn pairs_take_out_what_the_machine_did_to_both() {
+    fn pairs_cancel_the_drift_of_the_machine() {
         let mut normal = Normal(SplitMix(4));
         let (mut called, mut found) = (0, 0);
         for _ in 0..400 {
-            // The machine's speed drifts by a factor of two; the two runs of a pair meet about the same.
+            // The machine's speed drifts by a factor of two. Both runs of a pair meet nearly the
+            // same speed.
             let drift = normal.series(20, 0.35, 0.98);
             let mut pair = |by: f64| -> Vec<f64> {
                 let noise = |normal: &mut Normal| (0.03 * normal.next()).exp();
@@ -263,7 +265,7 @@ mod tests {
                 };
                 let mut turn = false;
                 let ordered = |pair: &[f64]| {
-                    // Which of the two is first alternates.
+                    // The order within pairs alternates.
                     turn = !turn;
                     if turn { [pair[0], pair[1]] } else { [pair[1], pair[0]] }
                 };
@@ -283,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn verdicts_are_of_the_whole_interval() {
+    fn verdict_depends_on_the_whole_interval() {
         for (interval, verdict) in [
             ([0.5, 0.9], Verdict::Worse),
             ([0.5, 0.96], Verdict::Undecided),
@@ -299,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn too_few_values_have_no_estimate_and_equal_ones_no_variance() {
+    fn too_few_values_have_no_estimate() {
         assert_eq!(independent(&[1.0]), None);
         assert_eq!(series(&[1.0; 9]), None);
         let same = series(&[5.0; 40]).unwrap();

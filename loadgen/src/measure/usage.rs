@@ -1,24 +1,24 @@
-//! Processor time and context switches: of the process, of each of its threads, and of producers that have ended.
+//! Processor time and context switches of the process, of each thread, and of ended producers.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-/// What was used.
+/// Used processor time and context switches.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Usage {
-    /// Seconds in this program and in the kernel for it.
+    /// Seconds in user space.
     pub user: f64,
     /// Seconds in the kernel.
     pub system: f64,
-    /// Times that a thread waited for something.
+    /// Voluntary switches: the thread waited.
     pub voluntary: u64,
-    /// Times that a thread was made to wait for others.
+    /// Involuntary switches: the system suspended the thread.
     pub involuntary: u64,
 }
 
 impl Usage {
-    /// Adds another's.
+    /// Adds another usage.
     pub fn add(&mut self, other: &Usage) {
         self.user += other.user;
         self.system += other.system;
@@ -26,7 +26,7 @@ impl Usage {
         self.involuntary += other.involuntary;
     }
 
-    /// What was used since `before`.
+    /// Returns the usage since `before`.
     #[must_use]
     pub fn since(&self, before: &Usage) -> Usage {
         Usage {
@@ -37,7 +37,7 @@ impl Usage {
         }
     }
 
-    /// Of all threads of this process, also of those that have ended.
+    /// Reads the usage of all threads of this process, including ended ones.
     #[must_use]
     pub fn of_this_process() -> Usage {
         #[cfg(unix)]
@@ -50,7 +50,7 @@ impl Usage {
         }
     }
 
-    /// Of the calling thread; nothing where the system does not say.
+    /// Reads the usage of the calling thread. Zero where the system does not report it.
     #[must_use]
     pub fn of_this_thread() -> Usage {
         #[cfg(target_os = "linux")]
@@ -78,7 +78,7 @@ impl Usage {
         }
     }
 
-    /// For programs.
+    /// Returns the JSON object.
     #[must_use]
     pub fn json(&self) -> Value {
         json!({
@@ -90,7 +90,8 @@ impl Usage {
     }
 }
 
-/// The threads that run now, by number, each with its name. Empty where the system does not say.
+/// Returns the running threads by number, with their names. Empty where the system does not report
+/// them.
 #[must_use]
 pub fn of_threads() -> BTreeMap<u64, (String, Usage)> {
     let Ok(entries) = std::fs::read_dir("/proc/self/task") else { return BTreeMap::new() };
@@ -103,10 +104,10 @@ pub fn of_threads() -> BTreeMap<u64, (String, Usage)> {
     entries.flatten().filter_map(of).collect()
 }
 
-/// From the texts of /proc: ticks of a hundredth of a second.
+/// Parses the texts of /proc, which count ticks of a hundredth of a second.
 fn parse(stat: &str, status: &str) -> Option<Usage> {
     const TICK: f64 = 0.01;
-    // The name is in parentheses, and may have some itself.
+    // The name is in parentheses and may contain parentheses.
     let (_, rest) = stat.rsplit_once(')')?;
     let fields: Vec<&str> = rest.split_whitespace().collect();
     let ticks = |n: usize| fields.get(n)?.parse::<f64>().ok();
@@ -122,16 +123,16 @@ fn parse(stat: &str, status: &str) -> Option<Usage> {
     })
 }
 
-/// Of a run: all of it, and by thread.
+/// The usage of a run, in total and by thread.
 #[derive(Debug, Clone, Default)]
 pub struct Spent {
-    /// Of the process.
+    /// Usage of the process.
     pub all: Usage,
-    /// By the threads' names: those that ran before and after, and the producers.
+    /// Usage by thread name: threads that ran at both ends of the run, and the producers.
     pub threads: Vec<(String, Usage)>,
 }
 
-/// The moment that a run begins.
+/// The usage at the start of a run.
 #[derive(Debug)]
 pub struct Meter {
     all: Usage,
@@ -139,13 +140,13 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// Begins now.
+    /// Starts the meter.
     #[must_use]
     pub fn start() -> Meter {
         Meter { all: Usage::of_this_process(), threads: of_threads() }
     }
 
-    /// Until now; `producers` have ended by themselves.
+    /// Returns the usage since the start. `producers` is the usage of the ended producers.
     #[must_use]
     pub fn stop(&self, producers: Usage) -> Spent {
         let all = Usage::of_this_process().since(&self.all);
@@ -163,14 +164,14 @@ impl Meter {
 }
 
 impl Spent {
-    /// Microseconds of a processor for each of so many records.
+    /// Returns the processor microseconds per record.
     #[must_use]
     pub fn us_per_record(&self, records: u64) -> Option<f64> {
         let seconds = self.all.user + self.all.system;
         (records > 0 && seconds > 0.0).then(|| seconds * 1e6 / records as f64)
     }
 
-    /// For programs.
+    /// Returns the JSON object.
     #[must_use]
     pub fn json(&self, records: u64) -> Value {
         let mut value = self.all.json();
@@ -190,7 +191,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_of_the_kernel_are_read_whatever_the_name_of_a_thread() {
+    fn kernel_texts_with_any_thread_name_are_parsed() {
         let stat = "7 (a) (b) S 1 7 7 0 -1 4194624 1 0 0 0 250 50 0 0 20 0 3 0 1 2 3";
         let status = "Name:\ta\nvoluntary_ctxt_switches:\t12\nnonvoluntary_ctxt_switches:\t3\n";
         let usage = parse(stat, status).unwrap();
@@ -200,7 +201,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn what_a_thread_computes_is_counted() {
+    fn processor_time_of_a_thread_is_counted() {
         let meter = Meter::start();
         let busy = || {
             let (begun, mut n) = (std::time::Instant::now(), 0_u64);

@@ -1,10 +1,10 @@
-//! Whose file it is that lies in the place of an output.
+//! The origin of an existing file at the path of an output.
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-/// What an option writes.
+/// The kind of an output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// `--json`.
@@ -19,29 +19,29 @@ pub enum Kind {
     Markdown,
 }
 
-/// What is in a file.
+/// The content of an existing file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Found {
-    /// Nothing.
+    /// The file is empty.
     Empty,
     /// An earlier result of the same kind.
     Own,
-    /// A part of a log, or acknowledgements of one.
+    /// Part of a log, or acknowledgements of one.
     Log,
-    /// Anything else.
+    /// Other content.
     Other,
 }
 
-/// How files of a log begin, and those of the witness.
+/// First bytes of the files of a log, and of the witness.
 const LOG: [&[u8]; 6] =
     [b"ringwal\x1a", b"RWSt", b"RWGp", b"RWEn", b"RWCp", b"loadgen acknowledgements"];
-/// How each text of loadgen says who wrote it.
+/// Marks of loadgen in each of its text formats.
 pub(crate) const MARK: &str = "ringwal loadgen";
-/// The most that is read of a result.
+/// Bytes that are read of a result at most.
 const LARGEST: u64 = 256 << 20;
 const HEAD: usize = 4096;
 
-/// Reads as much as it takes to say.
+/// Reads as much of the file as the decision needs.
 pub(super) fn look(path: &Path, kind: Kind) -> io::Result<Found> {
     let mut file = File::open(path)?;
     let mut head = Vec::new();
@@ -55,7 +55,7 @@ pub(super) fn look(path: &Path, kind: Kind) -> io::Result<Found> {
     let text = String::from_utf8_lossy(&head);
     let own = match kind {
         Kind::Json => {
-            // Keys are in order: the schema may stand far behind.
+            // JSON keys are sorted, so the schema may come late in the file.
             file.take(LARGEST).read_to_end(&mut head)?;
             let value: Result<serde_json::Value, _> = serde_json::from_slice(&head);
             value.is_ok_and(|value| {
@@ -76,7 +76,7 @@ pub(super) fn look(path: &Path, kind: Kind) -> io::Result<Found> {
     Ok(if own { Found::Own } else { Found::Other })
 }
 
-/// Whether a log gives this name to a file of its own: a segment, or, beside one, any other.
+/// True if a log uses this name for its files: a segment, or, next to a segment, any other file.
 pub(crate) fn is_name_of_a_log(place: &Path) -> bool {
     let Some(name) = place.file_name().and_then(|name| name.to_str()) else { return false };
     if numbered(name).is_some() {
@@ -100,7 +100,7 @@ pub(crate) fn is_name_of_a_log(place: &Path) -> bool {
     })
 }
 
-/// The prefix of `<prefix>.<20 digits>.wal` and `.tmp`.
+/// Returns the prefix of `<prefix>.<20 digits>.wal` and `.tmp`.
 fn numbered(name: &str) -> Option<&str> {
     let rest = name.strip_suffix(".wal").or_else(|| name.strip_suffix(".tmp"))?;
     let (prefix, digits) = rest.rsplit_once('.')?;

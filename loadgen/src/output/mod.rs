@@ -1,11 +1,12 @@
-//! The one owner of every file that loadgen writes: each is tried before the run, and replaced at its end.
+//! The owner of every file that loadgen writes. It checks each output before the run, and replaces
+//! it at the end.
 //!
-//! 1. No output replaces an input, another output, or a file of a log, by whatever name it is reached. Files are told
-//!    apart by device and inode; a log by its first bytes and by its names. `--force` does not change that.
-//! 2. A file that loadgen did not write is replaced with `--force` only.
-//! 3. A regular file is written beside its place under a temporary name, and renamed: a reader sees the old file or the
-//!    new one. Pipes and devices are written as they are.
-//! 4. A file that appears in the place of an output meanwhile is not replaced.
+//! 1. No output replaces an input, another output, or a file of a log, under any name. Device and
+//!    inode identify files; first bytes and names identify logs. `--force` does not change that.
+//! 2. A file that loadgen did not write is replaced only with `--force`.
+//! 3. A regular file is written under a temporary name in its directory, then renamed. A reader
+//!    sees the old file or the new one. Pipes and devices are written in place.
+//! 4. A file that is created at the path of an output during the run is not replaced.
 
 mod foreign;
 mod place;
@@ -24,33 +25,33 @@ pub use foreign::Kind;
 pub(crate) use foreign::{MARK, is_name_of_a_log};
 use place::{Identity, Standard};
 
-/// Where results go. One that cannot be written does not keep the others back: what was measured is not lost for
-/// want of a file.
+/// The outputs of a command. If one cannot be written, the others still are, so no measurement is
+/// lost.
 #[derive(Debug)]
 pub struct Outputs {
     stop: Arc<Stop>,
     force: bool,
-    /// Files that are read or written, each with the option that named it.
+    /// Files that are read or written, each with its option.
     taken: Vec<(&'static str, bool, Identity)>,
     failed: Option<Error>,
 }
 
-/// Where JSON goes.
+/// The destination of the JSON.
 #[derive(Debug)]
 pub enum Json {
-    /// It was not asked for.
+    /// No JSON was asked for.
     Nowhere,
-    /// The table goes to stderr then.
+    /// Stdout; the table goes to stderr.
     Stdout,
-    /// To a file.
+    /// A file.
     File(OutputFile),
 }
 
-/// A file to be written at the end. If it never is, nothing is left of it.
+/// A file to write at the end. If it is never written, nothing of it is left.
 #[derive(Debug)]
 pub struct OutputFile {
     option: &'static str,
-    /// As given.
+    /// The path as given.
     path: PathBuf,
     to: Option<To>,
     stop: Arc<Stop>,
@@ -60,30 +61,31 @@ pub struct OutputFile {
 enum To {
     /// A pipe or a device.
     Stream(File),
-    /// A file under a temporary name, and the place that it is renamed to.
+    /// A file under a temporary name, and the path to rename it to.
     Renamed { file: File, temporary: PathBuf, place: PathBuf, replaces: Option<Identity> },
 }
 
 impl Outputs {
-    /// No file yet. With `force`, files that loadgen did not write may be replaced.
+    /// Creates an empty set. With `force`, outputs may replace files that loadgen did not write.
     #[must_use]
     pub fn new(stop: &Arc<Stop>, force: bool) -> Self {
         Outputs { stop: Arc::clone(stop), force, taken: Vec::new(), failed: None }
     }
 
-    /// Names a file that is read: no output may replace it.
+    /// Registers an input file, which no output may replace.
     pub fn reads(&mut self, option: &'static str, path: Option<&Path>) {
-        // One that is not there cannot be replaced, and is reported by its reader.
+        // A missing input cannot be replaced. Its reader reports it.
         if let Some(identity) = path.and_then(|path| Identity::of(path).ok().flatten()) {
             self.taken.push((option, true, identity));
         }
     }
 
-    /// Opens a file to be written at the end. What is in its place stays until then.
+    /// Opens a file to write at the end. An existing file stays until then.
     ///
     /// # Errors
     ///
-    /// [`Error::Usage`] or [`Error::Output`], named after the option, for what must not or cannot be written.
+    /// [`Error::Usage`] for a path that must not be written, [`Error::Output`] for one that cannot
+    /// be. Both name the option.
     pub fn open(
         &mut self,
         option: &'static str,
@@ -93,11 +95,11 @@ impl Outputs {
         path.map(|path| self.open_path(option, kind, path)).transpose()
     }
 
-    /// The same for `--json`, where `-` is stdout.
+    /// Opens the output of `--json`, where `-` is stdout.
     ///
     /// # Errors
     ///
-    /// As [`Outputs::open`].
+    /// Those of [`Outputs::open`].
     pub fn open_json(&mut self, path: Option<&PathBuf>) -> Result<Json, Error> {
         if path.is_some_and(|path| path.as_os_str() == "-") {
             return Ok(Json::Stdout);
@@ -119,7 +121,7 @@ impl Outputs {
         let to = match place::metadata(path).map_err(wrong)? {
             Some(found) if found.is_file() => self.replacing(option, kind, path)?,
             Some(found) if place::is_stream(&found) => {
-                // Two results may share a device, not a pipe.
+                // Two results may share a device, but not a pipe.
                 if !place::is_character_device(&found) {
                     self.take(option, path, Identity::of_metadata(&found))?;
                 }
@@ -142,7 +144,7 @@ impl Outputs {
         Ok(OutputFile { option, path: path.into(), to: Some(to), stop })
     }
 
-    /// For a regular file that is there.
+    /// Opens an output whose regular file exists.
     fn replacing(&mut self, option: &'static str, kind: Kind, path: &Path) -> Result<To, Error> {
         let wrong = |source| Error::Output { option, path: path.into(), source };
         let identity = Identity::of(path).map_err(wrong)?.ok_or_else(|| {
@@ -150,7 +152,7 @@ impl Outputs {
         })?;
         match identity.standard() {
             Some(Standard::Input) => return Err(taken(option, path, "stdin", true)),
-            // What is printed is not cut off.
+            // An append-only stream is not truncated.
             Some(Standard::Output) => {
                 let file = OpenOptions::new().append(true).open(path).map_err(wrong)?;
                 return Ok(To::Stream(file));
@@ -174,7 +176,7 @@ impl Outputs {
         if let Some(why) = refused {
             return Err(Error::Usage(format!("cannot write {option} {}: {why}", path.display())));
         }
-        // Whether it may be written is up to its mode, not only to that of its directory.
+        // The mode of the file must permit writing, not only that of its directory.
         OpenOptions::new().write(true).open(&place).map_err(wrong)?;
         self.beside(&place, Some(identity)).map_err(wrong)
     }
@@ -203,7 +205,7 @@ impl Outputs {
         Ok(())
     }
 
-    /// A new file in the same directory, that a second signal removes.
+    /// Creates a new file in the same directory. A second signal removes it.
     fn beside(&self, place: &Path, replaces: Option<Identity>) -> io::Result<To> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -214,7 +216,7 @@ impl Outputs {
         Ok(To::Renamed { file, temporary, place: place.into(), replaces })
     }
 
-    /// The table on stdout, or on stderr if that belongs to the JSON; then the JSON.
+    /// Prints the table to stdout, or to stderr if the JSON uses stdout; then the JSON.
     pub fn show(&mut self, quiet: bool, to: Json, table: &str, json: &str) {
         let on_stdout = matches!(to, Json::Stdout);
         let shown = match (quiet, on_stdout) {
@@ -230,7 +232,7 @@ impl Outputs {
         }
     }
 
-    /// Writes a file, if it was asked for. A failure is kept for [`Outputs::result`].
+    /// Writes a file that was asked for. [`Outputs::result`] returns a failure.
     pub fn write(
         &mut self,
         file: Option<OutputFile>,
@@ -247,11 +249,11 @@ impl Outputs {
         }
     }
 
-    /// The first failure.
+    /// Returns the first failure.
     ///
     /// # Errors
     ///
-    /// That.
+    /// The failure of an output.
     pub fn result(&mut self) -> Result<(), Error> {
         self.failed.take().map_or(Ok(()), Err)
     }
@@ -269,8 +271,8 @@ fn taken(option: &str, path: &Path, other: &str, read: bool) -> Error {
 }
 
 impl OutputFile {
-    /// Writes the whole content. A file that could not be written whole is removed, and what was in its place stays: half
-    /// a report looks like one.
+    /// Writes the whole content. A partial file is removed and the old one kept, because half a
+    /// report looks like a whole one.
     ///
     /// # Errors
     ///
@@ -284,7 +286,7 @@ impl OutputFile {
             Some(To::Renamed { mut file, temporary, place, replaces }) => {
                 let written = file
                     .write_all(content.as_bytes())
-                    // A full disk may say so only now.
+                    // A full disk may report the error only at this call.
                     .and_then(|()| file.sync_data())
                     .and_then(|()| place::put(&file, &temporary, &place, replaces.as_ref()));
                 if written.is_err() {
@@ -308,11 +310,11 @@ impl Drop for OutputFile {
     }
 }
 
-/// Writes to stdout or stderr. A reader that has gone away is no error.
+/// Writes to stdout or stderr. A closed pipe is not an error.
 ///
 /// # Errors
 ///
-/// [`Error::System`].
+/// [`Error::System`] for any other failure.
 pub fn print(mut stream: impl Write, text: &str) -> Result<(), Error> {
     match stream.write_all(text.as_bytes()).and_then(|()| stream.flush()) {
         Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {

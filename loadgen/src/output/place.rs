@@ -1,23 +1,23 @@
-//! Which file a path leads to, and how a new one gets into its place.
+//! Identity of files behind paths, and the replacement of a file.
 
 use std::fs::{File, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// What tells a file apart from all others, by whatever name it is reached.
+/// The identity of a file, independent of its names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Identity {
-    /// A file that is there: its device and inode.
+    /// An existing file: its device and inode.
     Node(u64, u64),
-    /// One that is not: the directory's device and inode, and the name in it.
+    /// A missing file: device and inode of its directory, and its name there.
     Missing(u64, u64, std::ffi::OsString),
 }
 
-/// A stream that the process was started with.
+/// A stream that the process inherited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Standard {
     Input,
-    /// stdout or stderr.
+    /// True for stdout and stderr.
     Output,
 }
 
@@ -27,7 +27,7 @@ fn numbers(found: &Metadata, _: &Path) -> (u64, u64) {
     (found.dev(), found.ino())
 }
 
-/// Without inodes, a canonical path stands for the file.
+/// Without inodes, a canonical path identifies the file.
 #[cfg(not(unix))]
 fn numbers(_: &Metadata, path: &Path) -> (u64, u64) {
     use std::hash::{DefaultHasher, Hash, Hasher};
@@ -37,7 +37,7 @@ fn numbers(_: &Metadata, path: &Path) -> (u64, u64) {
 }
 
 impl Identity {
-    /// Of the file behind all links; `None` if there is none.
+    /// Identifies the file behind all links; `None` if it does not exist.
     pub(super) fn of(path: &Path) -> io::Result<Option<Identity>> {
         Ok(metadata(path)?.map(|found| {
             let (device, inode) = numbers(&found, path);
@@ -50,7 +50,7 @@ impl Identity {
         Identity::Node(device, inode)
     }
 
-    /// Of a file that is not there, in a directory that must be.
+    /// Identifies a missing file. Its directory must exist.
     pub(super) fn of_missing(place: &Path) -> io::Result<Identity> {
         let no_name = || io::Error::new(io::ErrorKind::InvalidInput, "it has no file name");
         let name = place.file_name().ok_or_else(no_name)?;
@@ -59,7 +59,7 @@ impl Identity {
         Ok(Identity::Missing(device, inode, name.into()))
     }
 
-    /// Whether it is what a stream of this process reads or writes.
+    /// Returns the inherited stream that reads or writes this file.
     #[cfg(unix)]
     pub(super) fn standard(&self) -> Option<Standard> {
         use std::os::fd::AsFd;
@@ -82,7 +82,7 @@ impl Identity {
     }
 }
 
-/// The directory that a path names a file in.
+/// Returns the directory of the file that a path names.
 fn directory_of(place: &Path) -> &Path {
     match place.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -90,7 +90,7 @@ fn directory_of(place: &Path) -> &Path {
     }
 }
 
-/// Of the file behind all links; `None` if there is none.
+/// Returns the metadata of the file behind all links; `None` if it does not exist.
 pub(super) fn metadata(path: &Path) -> io::Result<Option<Metadata>> {
     match std::fs::metadata(path) {
         Ok(found) => Ok(Some(found)),
@@ -99,7 +99,7 @@ pub(super) fn metadata(path: &Path) -> io::Result<Option<Metadata>> {
     }
 }
 
-/// Where a new file comes to lie: behind a link that leads to no file.
+/// Returns the path of a new file: the target of a dangling link.
 pub(super) fn behind_links(path: &Path) -> io::Result<PathBuf> {
     const MOST: usize = 40;
     let mut place = path.to_owned();
@@ -112,7 +112,7 @@ pub(super) fn behind_links(path: &Path) -> io::Result<PathBuf> {
     Err(io::Error::new(io::ErrorKind::InvalidInput, "it is a link to itself"))
 }
 
-/// Whether it is written as it is: a pipe, a socket or a character device.
+/// True if the file is written in place: a pipe, a socket or a character device.
 #[cfg(unix)]
 pub(super) fn is_stream(found: &Metadata) -> bool {
     use std::os::unix::fs::FileTypeExt;
@@ -135,8 +135,8 @@ pub(super) fn is_character_device(_: &Metadata) -> bool {
     false
 }
 
-/// Gives a written file its name. What it replaces must still be that which was looked at; what was not there must not
-/// have appeared.
+/// Renames a written file to its place. The file there must be the one that was checked before; a
+/// missing file must still be missing.
 pub(super) fn put(
     file: &File,
     temporary: &Path,
@@ -167,7 +167,7 @@ pub(super) fn put(
     }
 }
 
-/// The new file has the mode and, where that is allowed, the owner of the old one.
+/// Copies the mode of the old file and, where permitted, its owner.
 fn keep_access(file: &File, old: &Metadata) {
     #[cfg(unix)]
     {
@@ -182,7 +182,7 @@ fn rename_without_replacing(from: &Path, to: &Path) -> io::Result<()> {
     use nix::errno::Errno;
     use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
     match renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE) {
-        // A filesystem that has no such call.
+        // The filesystem does not support the call.
         Err(Errno::EINVAL | Errno::ENOSYS) => rename_if_missing(from, to),
         renamed => Ok(renamed?),
     }

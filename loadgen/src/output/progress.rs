@@ -1,7 +1,7 @@
-//! A few lines on a terminal that say how a run goes.
+//! Progress lines on a terminal.
 //!
-//! Nothing is written where there is no terminal, or one that cannot move its cursor. A line that is too long is cut by the
-//! terminal, not wrapped, or what is drawn over it would be in the wrong place.
+//! Without a terminal, or on one that cannot move its cursor, nothing is written. The terminal
+//! truncates long lines instead of wrapping them, because later lines are drawn over them in place.
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -15,7 +15,7 @@ use crate::measure::series::Point;
 use crate::stop::lock;
 use crate::units::{bytes, nanos, rate, si};
 
-/// Points of the sparkline: a minute of four in a second, four in a column.
+/// Points of the sparkline: a minute at four per second, four per column.
 const SHOWN: usize = 240;
 const COLUMN: usize = 4;
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
@@ -23,26 +23,26 @@ const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█']
 const WIDTH: usize = 24;
 const REDRAW: Duration = Duration::from_millis(250);
 
-/// The lines; nothing at all if stderr is no terminal or nothing is to be said.
+/// The lines. Empty if stderr is not a terminal or the run is quiet.
 #[derive(Debug)]
 pub struct Progress {
     shown: bool,
-    /// Lines on the screen, above the one that the cursor is in.
+    /// Lines on the screen above the line of the cursor.
     above: usize,
     rates: VecDeque<f64>,
     ticker: Option<Ticker>,
 }
 
-/// How much of something is done, for a bar.
+/// The completed part, for a bar.
 #[derive(Debug, Clone)]
 pub enum Part {
-    /// Nobody knows: only the time that it has taken so far.
+    /// Unknown: only the elapsed time is shown.
     Unknown,
-    /// It takes so long.
+    /// Takes this long.
     Of(Duration),
     /// A share from 0 to 1.
     Share(f64),
-    /// Thousandths, which somebody counts.
+    /// Thousandths, which another thread counts.
     Counted(Arc<AtomicU32>),
 }
 
@@ -60,7 +60,7 @@ impl Part {
 }
 
 impl Progress {
-    /// On stderr, unless `quiet`.
+    /// Progress on stderr, unless `quiet`.
     #[must_use]
     pub fn new(quiet: bool) -> Self {
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
@@ -68,7 +68,8 @@ impl Progress {
         Progress { shown, above: 0, rates: VecDeque::new(), ticker: None }
     }
 
-    /// Shows a point of the run, of whose ring so many bytes are the most; it ends after `limit`, if that is known.
+    /// Shows a point of the run. `ring` is the size of the ring in bytes; the run ends after
+    /// `limit`, if known.
     pub fn tick(&mut self, point: &Point, ring: u64, limit: Option<Duration>) {
         self.rates.push_back(point.records_per_s);
         if self.rates.len() > SHOWN {
@@ -84,7 +85,7 @@ impl Progress {
 
     fn lines(&self, point: &Point, ring: u64, limit: Option<Duration>) -> String {
         let [p50, p99, p999] = point.commit.map(nanos);
-        // What is not durable goes up to the end of what was appended: at times more than the ring holds.
+        // Bytes that are not durable count up to the appended end and may exceed the ring.
         let full = (100.0 * point.ring_bytes as f64 / ring.max(1) as f64).min(100.0);
         let mut text = match limit.map(|limit| limit.as_secs_f64()) {
             Some(limit) => {
@@ -114,7 +115,7 @@ impl Progress {
         text
     }
 
-    /// Says what is being done before or after the run, and how much of it.
+    /// Shows a step before or after the run, and its completed part.
     pub fn step(&mut self, what: &str, part: Part) {
         self.ticker = None;
         if self.shown {
@@ -136,17 +137,17 @@ impl Progress {
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        // With an error, too, the message has the line for itself.
+        // The lines are removed before an error message, too.
         self.clear();
     }
 }
 
-/// With wrapping off, and on again.
+/// Draws with line wrapping disabled, and enables it again.
 fn draw(text: &str) {
     let _ = write!(std::io::stderr(), "\x1b[?7l{text}\x1b[?7h");
 }
 
-/// `what [####    ] 40 %, 3 s`
+/// Formats `what [####    ] 40 %, 3 s`
 fn step_line(what: &str, part: &Part, since: Duration) -> String {
     let mut text = match part.share(since) {
         Some(share) => format!("{} {what}", meter(share)),
@@ -164,7 +165,7 @@ fn meter(share: f64) -> String {
     format!("[{}{}]{:4.0} %", "█".repeat(filled), " ".repeat(WIDTH - filled), share * 100.0)
 }
 
-/// Draws a step over and over, until it is dropped.
+/// Redraws a step until it is dropped.
 #[derive(Debug)]
 struct Ticker {
     over: Arc<(Mutex<bool>, Condvar)>,
@@ -202,7 +203,7 @@ impl Drop for Ticker {
     }
 }
 
-/// Columns from nothing to the most.
+/// Returns columns from zero to the maximum.
 fn sparkline(rates: &[f64]) -> String {
     let columns: Vec<f64> =
         rates.rchunks(COLUMN).rev().map(|c| c.iter().sum::<f64>() / c.len() as f64).collect();
@@ -219,7 +220,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_lines_say_what_the_point_says() {
+    fn lines_show_the_figures_of_the_point() {
         let mut progress = Progress::new(true);
         let point = Point {
             seconds: 2.0,
@@ -247,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn steps_have_a_bar_where_an_end_is_known() {
+    fn step_with_a_known_end_has_a_bar() {
         let two = Duration::from_secs(2);
         assert_eq!(step_line("verifying", &Part::Unknown, Duration::ZERO), "verifying ...");
         let text = step_line("warming up", &Part::Of(Duration::from_secs(4)), two);
@@ -259,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn sparklines_are_as_high_as_the_most() {
+    fn sparkline_scales_to_its_maximum() {
         assert_eq!(sparkline(&[]), "");
         assert_eq!(sparkline(&[0.0; 4]), "▁");
         let rising: Vec<f64> = (0..8).flat_map(|n| [f64::from(n); 4]).collect();

@@ -36,7 +36,7 @@ fn opened(path: &Path, force: bool) -> Result<OutputFile, Error> {
 }
 
 #[test]
-fn a_file_is_replaced_only_when_written_and_only_by_rename() {
+fn existing_file_is_replaced_by_rename_after_the_write() {
     let dir = Dir::new("replace");
     let path = dir.at("x");
     drop(opened(&path, false).unwrap());
@@ -52,7 +52,7 @@ fn a_file_is_replaced_only_when_written_and_only_by_rename() {
 }
 
 #[test]
-fn a_foreign_file_is_replaced_with_force_only_and_a_log_never() {
+fn foreign_file_needs_force_and_log_is_never_replaced() {
     let dir = Dir::new("foreign");
     for (name, content, with_force) in [
         ("text", &b"precious"[..], true),
@@ -73,7 +73,7 @@ fn a_foreign_file_is_replaced_with_force_only_and_a_log_never() {
 }
 
 #[test]
-fn names_of_a_log_are_refused_whether_or_not_the_file_is_there() {
+fn name_of_a_log_file_is_rejected() {
     let dir = Dir::new("names");
     assert!(opened(&dir.at("wal.00000000000000004096.wal"), true).is_err());
     assert!(opened(&dir.at("wal.end"), true).is_ok(), "there is no log here");
@@ -86,7 +86,7 @@ fn names_of_a_log_are_refused_whether_or_not_the_file_is_there() {
 
 #[cfg(unix)]
 #[test]
-fn one_file_under_two_names_is_one_file() {
+fn file_under_two_names_is_one_file() {
     use std::os::unix::fs::symlink;
     let dir = Dir::new("names-of-one");
     std::fs::create_dir(dir.at("d")).unwrap();
@@ -121,14 +121,14 @@ fn one_file_under_two_names_is_one_file() {
         let e = outputs.open_path("--json", Kind::Json, &dir.at(name)).unwrap_err();
         assert!(e.to_string().contains("--input"), "{name}: {e}");
     }
-    // A link stays one.
+    // A symbolic link stays a link.
     opened(&dir.at("dangling"), false).unwrap().write("new").unwrap();
     assert_eq!(std::fs::read_to_string(dir.at("new")).unwrap(), "new");
     assert!(dir.at("dangling").is_symlink());
 }
 
 #[test]
-fn a_file_that_appears_meanwhile_stays() {
+fn file_created_during_the_run_is_kept() {
     let dir = Dir::new("appears");
     let waiting = opened(&dir.at("x"), false).unwrap();
     std::fs::write(dir.at("x"), "theirs").unwrap();
@@ -145,7 +145,7 @@ fn a_file_that_appears_meanwhile_stays() {
 
 #[cfg(unix)]
 #[test]
-fn the_new_file_has_the_mode_of_the_old_one() {
+fn new_file_has_the_mode_of_the_old_one() {
     use std::os::unix::fs::PermissionsExt;
     let dir = Dir::new("mode");
     std::fs::write(dir.at("x"), RESULT).unwrap();
@@ -156,7 +156,7 @@ fn the_new_file_has_the_mode_of_the_old_one() {
 }
 
 #[test]
-fn a_second_signal_takes_what_is_not_written_and_nothing_else() {
+fn second_signal_removes_only_unwritten_outputs() {
     let dir = Dir::new("signal");
     std::fs::write(dir.at("theirs"), RESULT).unwrap();
     let stop = Arc::new(Stop::default());
@@ -173,12 +173,12 @@ fn a_second_signal_takes_what_is_not_written_and_nothing_else() {
 }
 
 #[test]
-fn half_a_report_goes_again_and_what_was_there_stays() {
+fn partial_report_is_removed_and_the_old_file_kept() {
     let dir = Dir::new("half");
     std::fs::write(dir.at("x"), RESULT).unwrap();
     let mut output = opened(&dir.at("x"), false).unwrap();
     if let Some(To::Renamed { file, temporary, .. }) = &mut output.to {
-        // As a full disk would, this refuses what is written.
+        // The device rejects the write, as a full disk does.
         *file = File::open(temporary).unwrap();
     }
     assert!(matches!(output.write("whole"), Err(Error::Output { .. })));
@@ -187,7 +187,7 @@ fn half_a_report_goes_again_and_what_was_there_stays() {
 }
 
 #[test]
-fn a_path_that_cannot_be_written_is_named_with_its_option() {
+fn unwritable_path_is_reported_with_its_option() {
     for path in ["/no/such/dir/x", "/", ""] {
         let mut outputs = Outputs::new(&Arc::default(), false);
         let e = outputs.open_path("--hgrm", Kind::Hgrm, Path::new(path)).unwrap_err();
@@ -200,7 +200,7 @@ fn a_path_that_cannot_be_written_is_named_with_its_option() {
 }
 
 #[test]
-fn every_kind_knows_its_own_results_and_no_other() {
+fn kind_recognizes_only_its_own_results() {
     let dir = Dir::new("kinds");
     let latencies = crate::Latencies::new();
     let now = std::time::SystemTime::now();

@@ -1,4 +1,4 @@
-//! A file without a name, written from end to end, and memory aligned for direct I/O.
+//! An unnamed file, written from end to end, and memory aligned for direct I/O.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use crate::random::SplitMix;
 
-/// Alignment that every device takes.
+/// Alignment that every device accepts.
 const ALIGN: usize = 4096;
 const CHUNK: usize = 1 << 20;
 /// Writes that a file has room for, at least.
 const LEAST_GROUPS: u64 = 16;
 
-/// Bytes at an aligned address that do not move.
+/// Bytes at a stable, aligned address.
 #[derive(Debug)]
 pub(crate) struct Aligned {
     bytes: Box<[u8]>,
@@ -101,7 +101,7 @@ impl Area {
         self.raw.direct
     }
 
-    /// Where the next group goes: one behind the other, and from the start again.
+    /// Returns the offset of the next group: in sequence, then from the start again.
     pub(crate) fn next_offset(&mut self) -> u64 {
         let offset = self.next * self.group as u64;
         self.next = (self.next + 1) % self.groups;
@@ -115,7 +115,8 @@ fn unique() -> String {
     format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// Opens a new file and takes its name away. Without direct I/O where the filesystem has none.
+/// Opens a new file and unlinks it. Uses buffered I/O if the filesystem does not support direct
+/// I/O.
 fn open(name: &Path, direct: bool) -> io::Result<(File, bool)> {
     let opened = open_with(name, direct);
     let refused = matches!(&opened, Err(e) if direct && e.kind() == io::ErrorKind::InvalidInput);
@@ -163,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_is_aligned_and_as_long_as_asked() {
+    fn memory_is_aligned_and_has_the_requested_length() {
         for len in [1, 4095, 4096, 100_000] {
             let memory = Aligned::random(len);
             assert_eq!(memory.as_slice().len(), len);
@@ -172,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn the_area_is_written_and_has_no_name() {
+    fn area_is_written_and_unlinked() {
         let dir = std::env::temp_dir().join(format!("loadgen-area-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&dir);
         std::fs::create_dir(&dir).unwrap();
@@ -183,7 +184,7 @@ mod tests {
         assert_eq!((2..256).map(|_| area.next_offset()).last(), Some(255 * 12_288));
         assert_eq!(area.next_offset(), 0);
         assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 0);
-        // Another measurement divides the same file in another way, down to 16 writes.
+        // Another measurement divides the same file differently, down to 16 writes.
         assert_eq!(Area::new(&raw, 3 << 16).unwrap().groups, 16);
         assert!(Area::new(&raw, (3 << 16) + 4096).is_err());
         std::fs::remove_dir(&dir).unwrap();

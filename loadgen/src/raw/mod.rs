@@ -1,9 +1,11 @@
-//! What the device does without an engine: the same writes, made durable in the same way.
+//! The device without an engine: the same writes, made durable in the same way.
 //!
-//! 1. Into a file that is written before, in the log's directory, so that blocks are allocated and
-//!    the filesystem is the same. It has no name, so that nothing is left of it.
-//! 2. In several short slices, and the median counts: one stall of the device does not decide.
-//! 3. The same groups: size, depth, direct or buffered, registered memory where the kernel allows.
+//! 1. The file is written in advance in the directory of the log, so that its blocks are allocated
+//!    on the same filesystem. It is unlinked, so that nothing remains of it.
+//! 2. A measurement has several short slices and reports the median: one stall of the device does
+//!    not decide it.
+//! 3. Groups have the same size, depth, direct or buffered mode, and registered memory if the
+//!    kernel permits.
 
 mod area;
 pub mod rules;
@@ -21,7 +23,7 @@ use crate::stop::Stop;
 pub use area::RawFile;
 pub(crate) use area::{Area, write_all_at};
 
-/// How a write is made durable.
+/// The way in which a write becomes durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
     /// io_uring: a write with a linked `fdatasync`.
@@ -30,14 +32,14 @@ pub enum Method {
     Dsync,
     /// io_uring: a write, not durable; for logs that do not sync every group.
     Write,
-    /// `pwrite` and `fdatasync`, one after the other.
+    /// `pwrite`, then `fdatasync`.
     WriteFsync,
     /// `pwrite`, not durable.
     PlainWrite,
 }
 
 impl Method {
-    /// The name in reports.
+    /// Returns the name in reports.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -49,7 +51,7 @@ impl Method {
         }
     }
 
-    /// The nearest without io_uring.
+    /// Returns the nearest method without io_uring.
     fn without_uring(self) -> Method {
         match self {
             Method::LinkedFsync | Method::Dsync | Method::WriteFsync => Method::WriteFsync,
@@ -58,22 +60,22 @@ impl Method {
     }
 }
 
-/// What to measure.
+/// A measurement to make.
 #[derive(Debug, Clone, Copy)]
 pub struct Request {
-    /// How writes become durable.
+    /// The way in which writes become durable.
     pub method: Method,
     /// Bytes of one write, rounded up to the block.
     pub group: usize,
     /// Writes in flight.
     pub depth: usize,
-    /// Past the page cache, where the filesystem can.
+    /// Bypasses the page cache if the filesystem supports it.
     pub direct: bool,
     /// Block size, a power of two.
     pub block: usize,
-    /// Measured time, preparations not counted.
+    /// Measured time without preparation.
     pub time: Duration,
-    /// Bytes of the file that is written, over and over, at most.
+    /// Bytes of the file at most. It is written repeatedly.
     pub area: u64,
 }
 
@@ -87,28 +89,28 @@ impl Request {
     }
 }
 
-/// What was measured.
+/// A measured baseline.
 #[derive(Debug, Clone)]
 pub struct Baseline {
-    /// The method that was really used.
+    /// The method in use, after a fallback.
     pub method: Method,
     /// Bytes of one write.
     pub group: usize,
     /// Writes in flight.
     pub depth: usize,
-    /// Whether the page cache was passed by.
+    /// True if writes bypassed the page cache.
     pub direct: bool,
-    /// Median over the slices.
+    /// Durable bytes per second, the median over the slices.
     pub bytes_per_s: f64,
-    /// Groups in a second: the same, divided.
+    /// Groups per second, from the same median.
     pub groups_per_s: f64,
-    /// Of single writes, from submission to durable.
+    /// Latencies of single writes, from submission to durable.
     pub latencies: Latencies,
 }
 
-/// One way to write groups. Slices follow each other in one opened area.
+/// A way to write groups. Consecutive slices use one open area.
 trait Driver {
-    /// Writes for `time`, or until the stop; returns bytes made durable and the seconds that it took.
+    /// Writes for `time`, or until the stop. Returns the durable bytes and the elapsed seconds.
     fn slice(
         &mut self,
         time: Duration,
@@ -124,16 +126,17 @@ const MIN_SLICE: Duration = Duration::from_millis(20);
 ///
 /// # Errors
 ///
-/// [`Error::Baseline`] with what the system refused.
+/// [`Error::Baseline`] with the error of the system.
 pub fn measure(directory: &Path, request: &Request) -> Result<Baseline, Error> {
     measure_until(directory, request, &Stop::default())
 }
 
-/// Measures in `directory` until a signal stops it, and returns what was measured by then.
+/// Measures in `directory` until the time is over or a signal stops it, and returns the result so
+/// far.
 ///
 /// # Errors
 ///
-/// [`Error::Baseline`] with what the system refused.
+/// [`Error::Baseline`] with the error of the system.
 pub fn measure_until(directory: &Path, request: &Request, stop: &Stop) -> Result<Baseline, Error> {
     let raw = raw_file(directory, request.direct, request.rounded_group(), request.area)?;
     measure_in(&raw, request, stop)
@@ -143,7 +146,7 @@ pub fn measure_until(directory: &Path, request: &Request, stop: &Stop) -> Result
 ///
 /// # Errors
 ///
-/// [`Error::Baseline`] with what the system refused.
+/// [`Error::Baseline`] with the error of the system.
 pub fn raw_file(
     directory: &Path,
     direct: bool,
@@ -153,11 +156,11 @@ pub fn raw_file(
     RawFile::create(directory, direct, largest, bytes).map_err(|e| Error::Baseline(e.to_string()))
 }
 
-/// Measures in a file that other measurements use before and after.
+/// Measures in a file that several measurements share.
 ///
 /// # Errors
 ///
-/// [`Error::Baseline`] with what the system refused, or if the file has no room for 16 writes.
+/// [`Error::Baseline`] with the error of the system, or if the file has no room for 16 writes.
 pub fn measure_in(raw: &RawFile, request: &Request, stop: &Stop) -> Result<Baseline, Error> {
     let failed = |e: std::io::Error| Error::Baseline(e.to_string());
     let (block, group) = (request.rounded_block(), request.rounded_group());
@@ -180,7 +183,7 @@ pub fn measure_in(raw: &RawFile, request: &Request, stop: &Stop) -> Result<Basel
     Ok(Baseline { method, group, depth, direct, bytes_per_s, groups_per_s, latencies })
 }
 
-/// The driver, the method that it really has, and its depth.
+/// Returns the driver, the method that it supports, and its depth.
 fn driver(area: Area, request: &Request) -> std::io::Result<(Box<dyn Driver>, Method, usize)> {
     let method = request.method;
     #[cfg(target_os = "linux")]
@@ -218,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn every_method_measures_something() {
+    fn every_method_has_a_rate() {
         for method in [
             Method::LinkedFsync,
             Method::Dsync,
@@ -235,13 +238,13 @@ mod tests {
     }
 
     #[test]
-    fn the_median_is_in_the_middle() {
+    fn median_is_the_middle_value() {
         assert_eq!(median(&mut [3.0, 1.0, 100.0]), 3.0);
         assert_eq!(median(&mut []), 0.0);
     }
 
     #[test]
-    fn a_missing_directory_is_a_clear_error() {
+    fn missing_directory_is_a_clear_error() {
         let request = Request {
             method: Method::Dsync,
             group: 4096,

@@ -1,5 +1,5 @@
-//! The rules that systems publish for their disks, measured as they say: writes one after the other into a file, each
-//! followed by `fdatasync`, and how long that took.
+//! The rules that systems publish for their disks, measured as published: sequential writes into a
+//! file, each followed by a timed `fdatasync`.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -16,12 +16,12 @@ use crate::raw::write_all_at;
 use crate::stop::Stop;
 use crate::units::nanos;
 
-/// A system whose rule is known.
+/// A system with a published rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum System {
     /// p99 of fdatasync under 10 ms, of writes of 2300 bytes
     Etcd,
-    /// The same, as the platform's own check does it
+    /// The rule of etcd, as the platform's own check measures it
     Openshift,
     /// p99 of fdatasync under 10 ms, of writes of 8 KiB as pg_test_fsync makes them
     Postgres,
@@ -31,35 +31,35 @@ pub enum System {
     Kafka,
 }
 
-/// What is measured, and against what.
+/// A rule: the measurement and its bound.
 #[derive(Debug, Clone, Copy)]
 struct Rule {
     bytes: usize,
-    /// Of all writes.
+    /// Latencies of all writes.
     total: u64,
     bound: Duration,
     says: &'static str,
     source: &'static str,
 }
 
-/// What became of a rule.
+/// The result of a rule.
 #[derive(Debug, Clone)]
 pub struct Verdict {
     system: System,
     bytes: usize,
     latencies: Latencies,
-    /// Whether the disk is fast enough.
+    /// True if the disk meets the rule.
     pub passes: bool,
 }
 
 /// Ten samples beyond the 99th percentile.
 const LEAST: u64 = 1000;
-/// A disk that takes longer for them does not pass either.
+/// A disk that needs longer for them fails.
 const LONGEST: Duration = Duration::from_secs(120);
 const QUANTILE: f64 = 0.99;
 
 impl System {
-    /// As `--for` takes it.
+    /// Returns the name that `--for` accepts.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -110,7 +110,7 @@ impl System {
         }
     }
 
-    /// Measures as the rule says, with writes of `size` bytes if that is given. `None` after an interruption.
+    /// Measures by the rule, with writes of `size` bytes if given. `None` after an interruption.
     pub(crate) fn judge(
         self,
         dir: &Path,
@@ -131,13 +131,13 @@ impl System {
     }
 }
 
-/// The times of `fdatasync` after each of so many writes, through the page cache.
+/// Times `fdatasync` after each of this many writes, through the page cache.
 fn fdatasyncs(dir: &Path, bytes: usize, writes: u64, stop: &Stop) -> io::Result<Latencies> {
-    /// Where the file begins again.
+    /// Offset at which the file wraps.
     const LARGEST: u64 = 256 << 20;
     let path = dir.join(format!("fdatasync-{}", std::process::id()));
     let file = OpenOptions::new().write(true).create_new(true).open(&path)?;
-    // Without a name nothing is left of it.
+    // The file is unlinked, so that nothing remains of it.
     std::fs::remove_file(&path)?;
     let length = (writes * bytes as u64).min(LARGEST).max(bytes as u64);
     allocate(&file, length)?;
@@ -161,7 +161,7 @@ fn fdatasyncs(dir: &Path, bytes: usize, writes: u64, stop: &Stop) -> io::Result<
     Ok(latencies)
 }
 
-/// Gives the file its blocks, as `fio` and `etcd` do, where the filesystem can.
+/// Allocates the blocks of the file, as `fio` and `etcd` do, if the filesystem supports it.
 fn allocate(file: &std::fs::File, length: u64) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {
@@ -175,7 +175,7 @@ fn allocate(file: &std::fs::File, length: u64) -> io::Result<()> {
 }
 
 impl Verdict {
-    /// A line for people: `etcd: PASS: ...`.
+    /// Returns a line for the table: `etcd: PASS: ...`.
     #[must_use]
     pub fn line(&self) -> String {
         let rule = self.system.rule();
@@ -195,7 +195,7 @@ impl Verdict {
         )
     }
 
-    /// For programs.
+    /// Returns the JSON object.
     #[must_use]
     pub fn json(&self) -> Value {
         let rule = self.system.rule();
@@ -221,7 +221,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_rule_has_enough_samples_for_its_percentile() {
+    fn rule_has_enough_samples_for_its_percentile() {
         for system in System::value_variants() {
             let rule = system.rule();
             let writes = (rule.total / rule.bytes as u64).max(LEAST);
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn every_write_is_timed_and_an_interruption_gives_no_verdict() {
+    fn interrupted_rule_has_no_verdict() {
         let dir = std::env::temp_dir();
         let latencies = fdatasyncs(&dir, 2300, 20, &Stop::default()).unwrap();
         assert!(latencies.count() == 20 && latencies.max_ns() > 0);
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_passes_if_its_percentile_is_under_the_bound() {
+    fn disk_passes_if_its_percentile_is_under_the_bound() {
         let mut latencies = Latencies::new();
         (0..1000).for_each(|_| latencies.record(Duration::from_millis(3)));
         let verdict = Verdict { system: System::Etcd, bytes: 2300, latencies, passes: true };

@@ -1,4 +1,4 @@
-//! The baseline without io_uring: one write after the other.
+//! The baseline without io_uring: one write at a time.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -30,7 +30,7 @@ impl Driver for StdDriver {
     ) -> io::Result<(u64, f64)> {
         let (begun, mut bytes) = (Instant::now(), 0);
         let mut last = begun;
-        // Once at least: a rate of nothing is no rate.
+        // Writes at least once: zero writes give no rate.
         while last == begun || (last.duration_since(begun) < time && !stop.was_signalled()) {
             let offset = self.area.next_offset();
             write_all_at(self.area.file(), self.memory.as_slice(), offset)?;

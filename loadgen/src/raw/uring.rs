@@ -1,6 +1,6 @@
-//! The baseline with io_uring: as many groups in flight as asked for.
+//! The baseline with io_uring: several groups in flight.
 //!
-//! 1. A group is counted when its write completed in full and, if it has one, its sync did too.
+//! 1. A group counts if its write completed in full and its sync, if any, succeeded.
 //! 2. Memory and file outlive every operation in flight: `Drop` waits, or leaks them.
 
 use std::io;
@@ -18,13 +18,13 @@ use super::{Driver, Method, Request};
 use crate::measure::latency::Latencies;
 use crate::stop::Stop;
 
-/// Bit of `user_data` that tells a sync from a write; the others are the group's place.
+/// Bit of `user_data` that marks a sync. The other bits are the slot of the group.
 const SYNC: u64 = 1 << 32;
 
 pub(super) struct UringDriver {
     ring: ManuallyDrop<IoUring>,
     area: ManuallyDrop<Area>,
-    /// One for each group in flight.
+    /// One slot per group in flight.
     memory: ManuallyDrop<Vec<Aligned>>,
     begun: Vec<Instant>,
     registered: bool,
@@ -33,7 +33,7 @@ pub(super) struct UringDriver {
 }
 
 impl UringDriver {
-    /// Gives the area back if the kernel refuses.
+    /// Returns the area if the kernel rejects the ring.
     pub(super) fn new(area: Area, request: &Request) -> Result<Self, (Area, io::Error)> {
         let depth = request.depth.clamp(1, 256);
         let ring = match ring(depth) {
@@ -59,7 +59,7 @@ impl UringDriver {
         })
     }
 
-    /// Completions that one group has.
+    /// Expected completions of one group.
     fn parts(&self) -> usize {
         if self.method == Method::LinkedFsync { 2 } else { 1 }
     }
@@ -105,7 +105,7 @@ impl UringDriver {
         }
     }
 
-    /// The place of the next completion, and whether its group has now ended.
+    /// Returns the slot of the next completion, and if its group has ended.
     fn reap(&mut self) -> Option<io::Result<(usize, bool)>> {
         let entry = self.ring.completion().next()?;
         self.in_flight -= 1;
@@ -160,10 +160,12 @@ impl Drop for UringDriver {
             while self.reap().is_some() {}
         }
         if self.in_flight > 0 {
-            // Better lose the memory than let the kernel read what somebody else owns by then.
+            // Leaks the memory. Otherwise the kernel could read memory that another owner has by
+            // then.
             return;
         }
-        // SAFETY: dropped once, here, the ring before what it was told of; not used afterwards.
+        // SAFETY: dropped once, here, and not used afterwards. The ring is dropped before the
+        // memory and the file that its operations refer to.
         unsafe {
             ManuallyDrop::drop(&mut self.ring);
             ManuallyDrop::drop(&mut self.area);
@@ -172,7 +174,7 @@ impl Drop for UringDriver {
     }
 }
 
-/// With the flags of newer kernels, or without.
+/// Creates the ring, with the flags of newer kernels if the kernel accepts them.
 fn ring(depth: usize) -> io::Result<IoUring> {
     let entries = (2 * depth).next_power_of_two() as u32;
     let mut builder = IoUring::builder();

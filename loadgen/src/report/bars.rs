@@ -1,4 +1,4 @@
-//! A latency histogram that a person can read: logarithmic rows with round bounds, linear bars.
+//! A latency histogram for the terminal: logarithmic rows with round bounds, linear bars.
 
 use std::fmt::Write;
 
@@ -13,14 +13,14 @@ const SERIES: [&[u64]; 4] = [
     &[10],
 ];
 const MAX_ROWS: usize = 24;
-/// Share of the latencies that has no fine rows, at each end.
+/// Share of the latencies at each end that shares one wide row.
 const OUTERMOST: f64 = 0.0005;
 const WIDTH: usize = 40;
 const MARKS: [(f64, &str); 5] =
     [(0.5, "p50"), (0.9, "p90"), (0.99, "p99"), (0.999, "p99.9"), (0.9999, "p99.99")];
 
-/// Renders the rows, each ended by a newline: from, to, bar, share, count, and the percentiles that
-/// fall into it. Empty if there is nothing to show.
+/// Renders the rows, each with a newline: from, to, bar, share, count, and the percentiles in it.
+/// Empty without latencies.
 ///
 /// ```
 /// let mut latencies = loadgen::Latencies::new();
@@ -51,8 +51,8 @@ pub fn render(latencies: &Latencies) -> String {
     out
 }
 
-/// From, to (excluded), and the count between. The rows cover everything that was recorded: the few
-/// outermost latencies share one wide row at each end, so that the others have fine ones.
+/// Returns from, to (excluded) and count of each row. The rows cover every latency. The few
+/// outermost ones share one wide row at each end, which leaves fine rows for the others.
 fn rows(latencies: &Latencies) -> Vec<(u64, u64, u64)> {
     let at = |quantile: f64| value_of(latencies, latencies.quantile_ns(quantile));
     let min = value_of(latencies, latencies.min_ns());
@@ -87,7 +87,7 @@ fn value_of(latencies: &Latencies, ns: u64) -> u64 {
     latencies.histogram().lowest_equivalent(ns)
 }
 
-/// The bounds of this series from the last that is not above `low` to the first above `high`.
+/// Returns the bounds from the last that is at most `low` to the first above `high`.
 fn covering(series: &[u64], low: u64, high: u64) -> Vec<u64> {
     let mut bounds = vec![0];
     let mut decade = 1;
@@ -106,7 +106,7 @@ fn covering(series: &[u64], low: u64, high: u64) -> Vec<u64> {
     }
 }
 
-/// Eighths of a character; whatever is not zero is seen.
+/// Draws eighths of a character. A value above zero is always visible.
 fn bar(count: u64, largest: u64) -> String {
     const PARTS: [char; 7] = ['▏', '▎', '▍', '▌', '▋', '▊', '▉'];
     if count == 0 {
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn every_recorded_latency_is_in_a_row() {
+    fn every_latency_is_in_a_row() {
         for latencies in [of([7]), of(90..4000), of([1, 1_000_000]), of([0, 1, 100_000_000])] {
             let rows = rows(&latencies);
             assert_eq!(rows.iter().map(|r| r.2).sum::<u64>(), latencies.count());
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn bounds_are_round_and_the_longest_bar_is_the_largest_share() {
+    fn longest_bar_is_the_largest_share() {
         let text = render(&of((0..1000).map(|i| if i < 900 { 110 } else { 500 })));
         let first = text.lines().next().unwrap();
         assert!(first.contains("100 us -   120 us"), "{text}");
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_rare_is_still_seen() {
+    fn rare_latency_is_still_visible() {
         assert_eq!(bar(1, 1_000_000), "▏");
         assert_eq!(bar(0, 1), "");
         assert_eq!(bar(5, 5).chars().count(), WIDTH);

@@ -1,4 +1,4 @@
-//! The percentile text of HdrHistogram, in microseconds, and its log, in nanoseconds, which its plotters read.
+//! HdrHistogram's percentile text in microseconds, and its log in nanoseconds, for its plotters.
 
 use std::fmt::Write;
 use std::time::{Duration, SystemTime};
@@ -36,7 +36,7 @@ pub fn render(latencies: &Latencies) -> String {
     let max = histogram.max() as f64 / 1000.0;
     let _ = writeln!(out, "#[Mean    = {mean:12.3}, StdDeviation   = {stdev:12.3}]");
     let _ = writeln!(out, "#[Max     = {max:12.3}, Total count    = {:12}]", histogram.len());
-    // Twice the largest value of which each unit counts at this precision, as a power of two.
+    // Twice the largest value that this precision counts in single units, as a power of two.
     let sub_buckets = (2 * 10u64.pow(u32::from(histogram.sigfig()))).next_power_of_two();
     let buckets = histogram.buckets();
     let _ = writeln!(out, "#[Buckets = {buckets:12}, SubBuckets     = {sub_buckets:12}]");
@@ -44,11 +44,11 @@ pub fn render(latencies: &Latencies) -> String {
     out
 }
 
-/// A log of intervals, one a line: seconds from the begin, length in seconds, and the latencies.
+/// Renders a log of intervals, one per line: start and length in seconds, and the latencies.
 ///
 /// # Errors
 ///
-/// Those of encoding, which none is known for.
+/// Those of the encoder; no cause is known.
 pub fn log(
     intervals: impl Iterator<Item = (f64, f64, Latencies)>,
     begun: SystemTime,
@@ -78,7 +78,7 @@ mod tests {
     use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
 
     #[test]
-    fn a_log_is_read_back() {
+    fn log_is_read_back() {
         let mut latencies = Latencies::new();
         (1..=1000).for_each(|us| latencies.record(Duration::from_micros(us)));
         let intervals = [(0.0, 3.0, latencies.clone()), (3.0, 0.25, latencies.clone())];
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_rise_to_one_and_count_everything() {
+    fn rows_rise_to_one_and_count_every_latency() {
         let mut latencies = Latencies::new();
         (1..=10_000).for_each(|us| latencies.record(Duration::from_micros(us)));
         let text = render(&latencies);
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_one_has_only_the_frame() {
+    fn empty_histogram_has_only_the_frame() {
         let text = render(&Latencies::new());
         assert_eq!(text.lines().filter(|l| l.starts_with("#[")).count(), 3);
         assert!(text.contains("Total count    =            0]"), "{text}");

@@ -1,4 +1,4 @@
-//! The report as JSON. Names at the top level are relied on by others: extend, do not rename.
+//! The report as JSON. Programs rely on the top-level names: extend them, do not rename them.
 
 use serde_json::{Map, Value, json};
 
@@ -11,7 +11,7 @@ use crate::measure::series::Point;
 use crate::workload::Mode;
 use crate::workload::ledger::Verified;
 
-/// The report as one JSON object.
+/// Returns the report as one JSON object.
 #[must_use]
 pub fn json(report: &Report) -> Value {
     let parts = [figures(report), asked(report), circumstances(report), verification(report)];
@@ -76,7 +76,7 @@ fn figures(report: &Report) -> Value {
     })
 }
 
-/// As if the records of a closed loop had come evenly.
+/// Latencies corrected as if the records had come evenly.
 fn corrected(latencies: &Latencies) -> Value {
     let q = |quantile: f64| latencies.quantile_ns(quantile) as f64 / 1000.0;
     json!({

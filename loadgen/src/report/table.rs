@@ -10,7 +10,7 @@ use crate::units::{bytes, grouped, nanos, rate, si};
 use crate::workload::ledger::Verified;
 use crate::workload::{Mode, Pattern};
 
-/// The report as text, ended by a newline.
+/// Renders the report as text with a final newline.
 #[must_use]
 pub fn table(report: &Report) -> String {
     let mut out = format!("{}\n\n", headline(report));
@@ -214,7 +214,7 @@ fn circumstances(report: &Report, row: Row<'_>) {
     );
 }
 
-/// The directory of the log, and what its segments did.
+/// Adds the directory of the log, and the work of its segments.
 fn storage(report: &Report, row: Row<'_>) {
     let (work, settings) = (&report.work, &report.settings);
     let limit = match settings.retention {
@@ -240,7 +240,7 @@ fn storage(report: &Report, row: Row<'_>) {
     );
 }
 
-/// Processor time, memory, and the machine.
+/// Adds processor time, memory, and the machine.
 fn resources(report: &Report, row: Row<'_>) {
     let spent = &report.spent;
     if let Some(us) = spent.us_per_record(report.outcome.records) {
@@ -276,7 +276,7 @@ fn comparison(report: &Report, row: Row<'_>) {
             raw.depth
         ),
     );
-    // That of the run is one of the shapes, too.
+    // The shape of the run counts as a shape, too.
     let better = |best: &&probe::Cell| best.bytes_per_s > raw.bytes_per_s;
     if let Some(best) = probe::best(&report.grid) {
         let text = match Some(best).filter(better) {
@@ -311,7 +311,7 @@ fn comparison(report: &Report, row: Row<'_>) {
     }
 }
 
-/// What a log reaches of its limit at most, but for what a measurement is out by.
+/// Share of its limit that a log can reach, with the tolerance of a measurement.
 const BEATEN: f64 = 1.05;
 
 fn slower_alone(ratio: f64) -> &'static str {

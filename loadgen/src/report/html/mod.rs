@@ -1,4 +1,5 @@
-//! A report as one HTML file: no script, nothing from the network, light and dark, wide and narrow.
+//! A report as one HTML file, without script and network. It adapts to light and dark, wide and
+//! narrow.
 
 mod plot;
 
@@ -71,7 +72,7 @@ fn seconds(label: &'static str) -> Axis {
     Axis { label, scale: Scale::Linear, write, ticks: None }
 }
 
-/// When, where and how it was measured.
+/// Renders date, host and command line.
 fn whereabouts(environment: &Environment) -> String {
     format!(
         "<p class=\"where\">{}</p>\n<p class=\"where\"><code>{}</code></p>\n",
@@ -80,7 +81,7 @@ fn whereabouts(environment: &Environment) -> String {
     )
 }
 
-/// What a reader must know before any figure.
+/// Renders the warnings that precede all figures.
 fn warning(name: &str, text: &str) -> String {
     format!("<div class=\"warn\"><dt>{}</dt><dd>{}</dd></div>", escape(name), escape(text))
 }
@@ -93,14 +94,14 @@ fn latency(label: &'static str) -> Axis {
     Axis { label, scale: Scale::Log, write: |v| nanos(v as u64), ticks: None }
 }
 
-/// What lies at 1 / (1 - percentile) on HdrHistogram's axis.
+/// Returns 1 / (1 - percentile), the axis of HdrHistogram.
 fn percentile(x: f64) -> String {
     let text = format!("{:.6}", 100.0 - 100.0 / x);
     let text = text.trim_end_matches('0').trim_end_matches('.');
     format!("{text} %")
 }
 
-/// The report of one run.
+/// Renders the report of one run.
 #[must_use]
 pub fn run(report: &Report) -> String {
     let text = table(report);
@@ -119,7 +120,7 @@ pub fn run(report: &Report) -> String {
     page(headline, &body)
 }
 
-/// Latency by percentile, with the headline figures named.
+/// Plots latency by percentile, with the headline figures named.
 fn percentiles(report: &Report) -> String {
     let measured = &report.outcome.latencies;
     if measured.count() == 0 {
@@ -138,7 +139,8 @@ fn percentiles(report: &Report) -> String {
         let ns = measured.quantile_ns(quantile);
         (1.0 / (1.0 - quantile), ns as f64, format!("{name} {}", nanos(ns)))
     };
-    // The greatest lies beyond every percentile: where it would be if it were one of so many.
+    // The maximum lies beyond every percentile. It is drawn where one of this many latencies would
+    // be.
     let greatest = (measured.count() as f64).max(2.0);
     let max = measured.max_ns();
     points.push((greatest, max as f64));
@@ -168,7 +170,7 @@ fn percentiles(report: &Report) -> String {
     .render()
 }
 
-/// What records met as time passed.
+/// Plots the latency of records over time.
 fn records_over_time(report: &Report) -> String {
     let points: Vec<_> = report.series.points().filter(|p| p.latencies > 0).collect();
     if points.len() < 2 {
@@ -193,7 +195,7 @@ fn records_over_time(report: &Report) -> String {
     .render()
 }
 
-/// What is looked for first.
+/// Renders the headline figures.
 fn tiles(report: &Report) -> String {
     let outcome = &report.outcome;
     let q = |quantile: f64| nanos(outcome.latencies.quantile_ns(quantile));
@@ -253,7 +255,7 @@ fn warnings(report: &Report) -> String {
     html
 }
 
-/// The log, and the raw device in the same shape and in all others.
+/// Compares the log with the raw device in the same shape and in all others.
 fn beside_the_device(report: &Report) -> String {
     let (outcome, work) = (&report.outcome, &report.work);
     let Some(comparison) = &report.baseline else { return String::new() };
@@ -273,7 +275,7 @@ fn beside_the_device(report: &Report) -> String {
     body
 }
 
-/// Every shape of the raw device.
+/// Plots every shape of the raw device.
 fn raw_bars(cells: &[Cell]) -> String {
     let row = |cell: &Cell| {
         let name = format!("{}, {}, {}×", cell.method.name(), bytes(cell.size as f64), cell.depth);
@@ -299,7 +301,7 @@ fn over_time(report: &Report) -> String {
     for pair in points.windows(2).filter(|pair| pair[1].rotations > pair[0].rotations) {
         rotations.push((pair[1].seconds, "rotation".to_owned()));
     }
-    // Where they are always, marks say nothing.
+    // Marks in every interval carry no information.
     let often = rotations.len() > 60 || rotations.len() > points.len() / 2;
     if often {
         rotations.clear();
@@ -348,7 +350,7 @@ fn over_time(report: &Report) -> String {
         y: Axis {
             label: "bytes",
             scale: Scale::Linear,
-            // Ticks are round in tens.
+            // Chooses round ticks in tens.
             write: |v| rate(v).trim_end_matches("/s").to_owned(),
             ticks: None,
         },
@@ -358,7 +360,7 @@ fn over_time(report: &Report) -> String {
     [throughput, commits, groups, ring].iter().map(Plot::render).collect()
 }
 
-/// The report of a sweep.
+/// Renders the report of a sweep.
 #[must_use]
 pub fn sweep(sweep: &Sweep) -> String {
     let steps = || sweep.steps.iter().filter(|step| step.latencies[0] > 0);
@@ -417,7 +419,7 @@ pub fn sweep(sweep: &Sweep) -> String {
     page(headline, &body)
 }
 
-/// The report of a device.
+/// Renders the report of a device.
 #[must_use]
 pub fn device(probe: &Probe) -> String {
     let mut tiles = String::new();
@@ -460,7 +462,7 @@ pub fn device(probe: &Probe) -> String {
     page(&format!("{MARK} device"), &body)
 }
 
-/// The report of a suite.
+/// Renders the report of a suite.
 #[must_use]
 pub fn bench(suite: &Suite) -> String {
     let mut tiles = String::new();
@@ -477,7 +479,7 @@ pub fn bench(suite: &Suite) -> String {
         .iter()
         .filter_map(|row| {
             let [ratio, ..] = row.ratio()?;
-            // Of times, the limit by the value: so that longer is better in all.
+            // For times, the limit divided by the value, so that longer is better in all bars.
             let share = if row.unit == Unit::Nanoseconds { 1.0 / ratio } else { ratio };
             let told = format!("{ratio:.2} of {}", row.limit);
             Some((format!("{} {}", row.workload, row.name), share, told))

@@ -1,21 +1,21 @@
-//! Plots as SVG: lines over an axis, no script, colours from the page.
+//! Plots as SVG: lines over an axis, without script, in the colours of the page.
 
 use std::fmt::Write as _;
 
-/// How values lie on an axis.
+/// The scale of an axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scale {
     Linear,
-    /// Values at or below zero are left out.
+    /// Values at or below zero are omitted.
     Log,
 }
 
-/// An axis: what is on it, and how a value is written.
+/// An axis: its quantity, and the format of a value.
 pub(super) struct Axis {
     pub(super) label: &'static str,
     pub(super) scale: Scale,
     pub(super) write: fn(f64) -> String,
-    /// Marked places, instead of round ones.
+    /// Fixed ticks instead of round ones.
     pub(super) ticks: Option<Vec<f64>>,
 }
 
@@ -24,18 +24,18 @@ pub(super) struct Line {
     pub(super) name: String,
     pub(super) class: char,
     pub(super) points: Vec<(f64, f64)>,
-    /// Its points are shown, too.
+    /// Draws its points, too.
     pub(super) dots: bool,
     /// A bound, not a measurement.
     pub(super) dashed: bool,
     /// Points that failed.
     pub(super) crosses: Vec<(f64, f64)>,
-    /// Points with their names.
+    /// Named points.
     pub(super) labels: Vec<(f64, f64, String)>,
 }
 
 impl Line {
-    /// Without anything but itself.
+    /// Creates a line without dots, crosses and labels.
     pub(super) fn new(name: impl Into<String>, class: char, points: Vec<(f64, f64)>) -> Line {
         let (crosses, labels) = (vec![], vec![]);
         Line { name: name.into(), class, points, dots: false, dashed: false, crosses, labels }
@@ -47,24 +47,25 @@ pub(super) struct Plot {
     pub(super) x: Axis,
     pub(super) y: Axis,
     pub(super) lines: Vec<Line>,
-    /// Vertical marks with a name each.
+    /// Vertical, named marks.
     pub(super) marks: Vec<(f64, String)>,
 }
 
-/// Drawn twice: a page shows the one that fits, so that letters are of one size on a desk and on a phone.
+/// Every plot is drawn twice. A page shows the drawing that fits, so that letters have one size on
+/// a desktop and a phone.
 const SHAPES: [Shape; 2] = [
     Shape { class: "wide", width: 720.0, height: 300.0 },
     Shape { class: "narrow", width: 358.0, height: 260.0 },
 ];
-/// About that of a letter.
+/// Approximate width of a letter.
 const LETTER: f64 = 7.6;
 const LEFT: f64 = 74.0;
 const RIGHT: f64 = 28.0;
 const TOP: f64 = 10.0;
 const BOTTOM: f64 = 46.0;
-/// Two ticks of 1, 2 and 5 lie in a range of so many times.
+/// A range of this ratio contains two ticks of the series 1, 2, 5.
 const WIDEST_GAP: f64 = 6.3;
-/// Points of a line that say what they are.
+/// Points of a line with a tooltip at most.
 const MOST_TOOLTIPS: usize = 300;
 
 #[derive(Debug, Clone, Copy)]
@@ -74,7 +75,7 @@ struct Shape {
     height: f64,
 }
 
-/// The part of an axis that is shown.
+/// The visible part of an axis.
 #[derive(Debug, Clone, Copy)]
 struct Range {
     from: f64,
@@ -96,7 +97,7 @@ impl Range {
                 to = if to > from { to * 1.05 } else { from + 1.0 };
             }
             Scale::Log => {
-                // So that two ticks at least lie in it.
+                // Widens the range until it contains at least two ticks.
                 let span =
                     (to / from).max(2.0).powf(0.04).max((WIDEST_GAP * to.recip() * from).sqrt());
                 (from, to) = (from / span, to * span);
@@ -105,7 +106,7 @@ impl Range {
         Range { from, to, scale }
     }
 
-    /// From 0 to 1.
+    /// Returns the position from 0 to 1.
     fn place(&self, value: f64) -> f64 {
         match self.scale {
             Scale::Linear => (value - self.from) / (self.to - self.from),
@@ -113,7 +114,7 @@ impl Range {
         }
     }
 
-    /// Round values, some five.
+    /// Returns about five round values.
     fn ticks(&self) -> Vec<f64> {
         let mut ticks = Vec::new();
         match self.scale {
@@ -140,7 +141,7 @@ impl Range {
     }
 }
 
-/// A shape with the ranges of its axes: from values to places in the drawing.
+/// A shape with the ranges of its axes. It maps values to coordinates.
 #[derive(Debug, Clone, Copy)]
 struct Frame {
     shape: Shape,
@@ -158,7 +159,7 @@ impl Frame {
         height - BOTTOM - self.y.place(value) * (height - TOP - BOTTOM)
     }
 
-    /// Where a point is drawn. `None` if an axis has no place for the value.
+    /// Returns the coordinates of a point. `None` if an axis cannot show the value.
     fn place(&self, (x, y): (f64, f64)) -> Option<(f64, f64)> {
         let fits = (self.x.scale == Scale::Linear || x > 0.0)
             && (self.y.scale == Scale::Linear || y > 0.0)
@@ -168,20 +169,20 @@ impl Frame {
     }
 }
 
-/// 1, 2 or 5 times a power of ten, at least `least`.
+/// Returns 1, 2 or 5 times a power of ten, at least `least`.
 fn round_step(least: f64) -> f64 {
     let decade = 10_f64.powf(least.max(1e-12).log10().floor());
     let step = [1.0, 2.0, 5.0, 10.0].iter().find(|s| *s * decade >= least * 0.999);
     step.unwrap_or(&10.0) * decade
 }
 
-/// Text that is no markup.
+/// Escapes text for markup.
 pub(super) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 impl Plot {
-    /// A figure: title, drawing, legend.
+    /// Renders the figure: title, drawing, legend.
     pub(super) fn render(&self) -> String {
         let mut html = format!("<figure><figcaption>{}</figcaption>\n", escape(&self.title));
         for shape in SHAPES {
@@ -221,7 +222,7 @@ impl Plot {
         );
     }
 
-    /// The ranges of both axes, which hold every point, label and mark.
+    /// Computes the ranges of both axes from every point, label and mark.
     fn frame(&self, shape: Shape) -> Frame {
         let points = || {
             let all = |line: &Line| {
@@ -240,7 +241,7 @@ impl Plot {
     fn draw_y_axis(&self, frame: &Frame, svg: &mut String) {
         for tick in frame.y.ticks() {
             let (at, text) = (frame.at_y(tick), (self.y.write)(tick));
-            // A number wider than the margin is drawn narrower: it would begin outside the plot.
+            // Compresses a number wider than the margin, which would start outside the plot.
             let room = LEFT - 8.0;
             let fit = match text.chars().count() as f64 * LETTER > room {
                 true => format!(" textLength=\"{room:.0}\" lengthAdjust=\"spacingAndGlyphs\""),
@@ -286,7 +287,7 @@ impl Plot {
             escape(&format!("{}: {x}, {y}", line.name))
         };
         let (mut path, class) = (String::new(), line.class);
-        // Each point says what it is; where there are very many, some do.
+        // Each point has a tooltip; of very many points, every n-th.
         let each = line.points.len() / MOST_TOOLTIPS + 1;
         let mut circles = String::new();
         for (n, point) in line.points.iter().enumerate() {
@@ -315,13 +316,13 @@ impl Plot {
         }
         for (lx, ly, name) in &line.labels {
             let Some((px, py)) = frame.place((*lx, *ly)) else { continue };
-            // With the outline of the letters, which keeps them legible over a line.
+            // The letters have an outline, which keeps them legible over a line.
             let half = name.chars().count() as f64 * LETTER / 2.0 + 4.0;
             let at = px.clamp(LEFT.max(half), frame.shape.width - half);
             let _ = writeln!(
                 svg,
                 "<circle class=\"{class}\" cx=\"{px:.1}\" cy=\"{py:.1}\" r=\"3.5\"/><text class=\"name\" x=\"{at:.1}\" y=\"{:.1}\">{}</text>",
-                // Not over the line that leads there.
+                // Keeps the label off the line that leads to the point.
                 if py < TOP + 24.0 { py + 18.0 } else { py - 8.0 },
                 escape(name)
             );
@@ -347,7 +348,8 @@ impl Plot {
     }
 }
 
-/// Horizontal bars on a scale of decades, from just below the least: of values that differ by powers of ten.
+/// Renders horizontal bars on a logarithmic scale from just below the minimum, for values of
+/// different magnitude.
 pub(super) fn log_bars(title: &str, rows: &[(String, f64, String)]) -> String {
     let values = || rows.iter().map(|row| row.1).filter(|v| v.is_finite() && *v > 0.0);
     let (least, most) = (values().fold(f64::MAX, f64::min), values().fold(f64::MIN, f64::max));
@@ -361,7 +363,7 @@ pub(super) fn log_bars(title: &str, rows: &[(String, f64, String)]) -> String {
     bars(&format!("{title} (scale of decades)"), &rows)
 }
 
-/// Horizontal bars: a share of one each, or of the largest if that is more.
+/// Renders horizontal bars, each as a share of one, or of the largest if that is more.
 pub(super) fn bars(title: &str, rows: &[(String, f64, String)]) -> String {
     let mut html =
         format!("<figure><figcaption>{}</figcaption><table class=\"bars\">\n", escape(title));
@@ -387,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn every_point_lies_inside_whatever_the_values() {
+    fn every_point_lies_inside_the_plot() {
         for values in [
             vec![],
             vec![(0.0, 0.0)],
@@ -423,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn ticks_are_round_and_some() {
+    fn ticks_are_round_and_few() {
         for to in [0.3, 1.0, 7.0, 99.0, 1234.0, 5e8] {
             for scale in [Scale::Linear, Scale::Log] {
                 let range = Range::of([to / 40.0, to].into_iter(), scale);
