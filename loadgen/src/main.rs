@@ -1,4 +1,4 @@
-//! Drives a ringwal log and says how fast it is on this disk. See `--help`.
+//! Drives a ringwal log and reports how fast the log is on this disk. See `--help`.
 
 use std::io;
 use std::process::ExitCode;
@@ -158,7 +158,7 @@ fn go_crash(args: &CrashArgs, stop: &Arc<Stop>) -> Result<(), Error> {
     outcome.verdict()
 }
 
-/// Writes until the power goes; a signal is as good a death.
+/// Writes until the power fails. A signal also ends it.
 fn pull_the_plug(args: &CrashArgs, witness: &str, dir: &std::path::Path) -> Result<(), Error> {
     let (told, over) = (AtomicU64::new(0), AtomicU32::new(0));
     std::thread::scope(|scope| {
@@ -200,7 +200,7 @@ fn go_witness(args: &WitnessArgs) -> Result<(), Error> {
     crash::serve(&args.listen, &args.acks, ready, heard)
 }
 
-/// SIGINT, SIGTERM and SIGHUP end the run with its table; a second one ends the process.
+/// SIGINT, SIGTERM and SIGHUP end the run with its table. A second signal ends the process.
 fn listen(stop: &Arc<Stop>) -> Result<(), Error> {
     const INTERRUPTED: i32 = 130;
     let stop = Arc::clone(stop);

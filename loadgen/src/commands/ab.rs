@@ -1,8 +1,8 @@
-//! `loadgen ab A B`: two binaries, or two sets of options, alternated in one session.
+//! `loadgen ab A B`: two binaries, or two sets of options, in alternation.
 //!
-//! 1. A pair is a run of each, one right after the other, with the same seed; which comes first alternates. What the
-//!    machine does slowly meets both runs of a pair alike, and falls out of their ratio.
-//! 2. Only pairs that are whole count. What was interrupted concludes nothing.
+//! 1. A pair has one run of each, consecutive, with the same seed. The order alternates. A slow
+//!    drift of the machine affects both runs of a pair equally, and cancels in their ratio.
+//! 2. Only complete pairs count. An interrupted pair supports no conclusion.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ use crate::measure::statistics::{ENOUGH, Verdict, paired};
 use crate::output::progress::{Part, Progress};
 use crate::stop::Stop;
 
-/// What is compared: its name, its place in the JSON of a run, and whether less is better.
+/// A compared figure: its name, its JSON pointer, and if less is better.
 const FIGURES: [(&str, &str, bool); 6] = [
     ("records a second", "/records_per_s", false),
     ("p50", "/latency_us/p50", true),
@@ -32,7 +32,7 @@ const FIGURES: [(&str, &str, bool); 6] = [
     ("cpu a record", "/cpu/us_per_record", true),
 ];
 
-/// One of the two.
+/// One of the two sides.
 #[derive(Debug, Clone)]
 struct Side {
     program: PathBuf,
@@ -43,19 +43,19 @@ struct Side {
 /// A finished comparison.
 #[derive(Debug, Clone)]
 pub struct Outcome {
-    /// As they were run.
+    /// Command lines of both sides.
     lines: [String; 2],
-    /// Pairs that are whole, and pairs that were asked for.
+    /// Complete pairs, and requested pairs.
     pairs: [usize; 2],
     tolerance: f64,
-    /// Nothing after an interruption.
+    /// The rows; empty after an interruption.
     rows: Vec<Row>,
     ended_by: Option<&'static str>,
     environment: Environment,
 }
 
 impl Side {
-    /// Of a text: a program, or options of this one, or both; and the options of both sides.
+    /// Parses a side: a program, options of this program, or both; then the common options.
     fn parse(text: &str, args: &AbArgs) -> Result<Side, Error> {
         let unbalanced = || Error::Usage(format!("{text:?} has a quote that is not closed"));
         let mut words = shlex::split(text).ok_or_else(unbalanced)?;
@@ -104,13 +104,13 @@ impl Side {
         format!("{} {line}", self.program.display())
     }
 
-    /// An older program may not know of seeds.
+    /// An older program may not support --seed.
     fn knows_seeds(&self) -> bool {
         let output = Command::new(&self.program).arg("--help").stdin(Stdio::null()).output();
         output.is_ok_and(|out| String::from_utf8_lossy(&out.stdout).contains("--seed"))
     }
 
-    /// The JSON of one run; `None` if it was interrupted.
+    /// Runs once and returns the JSON; `None` if the run was interrupted.
     fn run(&self, dir: &Path, seed: u64, stop: &Stop) -> Result<Option<Value>, Error> {
         let failed = |what| move |source| Error::System { what, source };
         let mut command = Command::new(&self.program);
@@ -118,7 +118,7 @@ impl Side {
         if self.seeded {
             command.args(["--seed", &seed.to_string()]);
         }
-        // Ctrl-C on a terminal is for this process, which passes it on.
+        // Ctrl-C on a terminal reaches this process, which forwards it.
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -173,7 +173,7 @@ impl Side {
     }
 }
 
-/// As a first signal does.
+/// Sends the signal that a first Ctrl-C would.
 fn end(child: &mut Child) {
     #[cfg(unix)]
     if let Ok(id) = i32::try_from(child.id()) {
@@ -188,7 +188,7 @@ fn end(child: &mut Child) {
 ///
 /// # Errors
 ///
-/// [`Error::Usage`] for arguments that cannot work, [`Error::Run`] if a run fails.
+/// [`Error::Usage`] for invalid arguments, [`Error::Run`] if a run fails.
 pub fn run(args: &AbArgs, stop: &Arc<Stop>) -> Result<Outcome, Error> {
     args.check()?;
     let mut sides = [Side::parse(&args.first, args)?, Side::parse(&args.second, args)?];
@@ -203,7 +203,7 @@ pub fn run(args: &AbArgs, stop: &Arc<Stop>) -> Result<Outcome, Error> {
         let n = pairs.len();
         let mut pair = [Value::Null, Value::Null];
         for turn in 0..2 {
-            // A B B A: neither has the better place.
+            // A B B A: neither side has the better position.
             let which = (turn + n) % 2;
             let what = format!("pair {} of {}: {}", n + 1, args.pairs, ["first", "second"][which]);
             progress.step(&what, Part::Share((2 * n + turn) as f64 / (2 * args.pairs) as f64));
@@ -261,11 +261,11 @@ impl Outcome {
         self.rows.iter().filter(|row| row.verdict == Verdict::Worse).count()
     }
 
-    /// What a gate is to make of it.
+    /// Returns the result for a gate.
     ///
     /// # Errors
     ///
-    /// [`Error::Interrupted`]; [`Error::Worse`]; [`Error::Usage`] if nothing could be decided.
+    /// [`Error::Interrupted`]; [`Error::Worse`]; [`Error::Usage`] if no row is decided.
     pub fn verdict(&self) -> Result<(), Error> {
         if self.ended_by.is_some() {
             let text = format!("{} of {} pairs are complete", self.pairs[0], self.pairs[1]);
@@ -277,7 +277,7 @@ impl Outcome {
         undecided(&self.rows)
     }
 
-    /// For people, ended by a newline.
+    /// Returns the table with a final newline.
     #[must_use]
     pub fn table(&self) -> String {
         let [done, asked] = self.pairs;
@@ -295,7 +295,7 @@ impl Outcome {
         out + &lines(&self.rows, width)
     }
 
-    /// For programs.
+    /// Returns the JSON object.
     #[must_use]
     pub fn json(&self) -> Value {
         json!({
@@ -322,8 +322,9 @@ mod tests {
     }
 
     #[test]
-    fn pairs_are_judged_by_their_ratios_whatever_the_machine_did() {
-        // Twice as fast from pair to pair, and the second always slower by a fifth.
+    fn pairs_are_judged_by_their_ratios_on_a_drifting_machine() {
+        // The machine doubles its speed from pair to pair, and the second side is always slower by
+        // a fifth.
         let pairs: Vec<_> = (0..8).map(|n| pair(1000.0 * f64::from(1 << (n % 3)), 0.8)).collect();
         let found = rows(&pairs, 0.05);
         assert_eq!(found.iter().map(|row| row.verdict).collect::<Vec<_>>(), [Verdict::Worse; 2]);

@@ -1,13 +1,15 @@
-//! The knee: the highest rate at which the 99.9th percentile stays under a bound.
+//! The knee: the highest rate whose 99.9th percentile stays under a bound.
 //!
-//! 1. The raw device comes first: where its own 99.9th percentile lies above the bound, no log can stay under it, and
-//!    nothing is decided about this one.
-//! 2. Open loops at rising rates, each a run of its own with a warm-up; latencies count from when a record was to arrive.
-//!    Each rate has ten latencies beyond the percentile at least, 10,000, however long that takes.
-//! 3. A rate holds if its percentile is under the bound and nearly all records were appended in their time. The rate is
-//!    quadrupled until one does not hold, or quartered until one does; then the gap is halved, by the ratio, a few times.
+//! 1. The raw device is measured first. If its own 99.9th percentile exceeds the bound, no log can
+//!    meet the bound, and the sweep decides nothing.
+//! 2. Open loops follow at rising rates, each a run with its own warm-up. Latencies count from the
+//!    scheduled arrival. Each rate runs for at least 10,000 latencies, ten beyond the percentile,
+//!    however long that takes.
+//! 3. A rate holds if its percentile is under the bound and nearly all records were appended in
+//!    time. The sweep quadruples the rate until one does not hold, or quarters it until one does.
+//!    Then it halves the gap by ratio, a few times.
 //! 4. A rate that does not hold is tried once more: one stall of the disk is not a knee.
-//! 5. A sweep that was interrupted has no knee: the rates that it did not try may be better or worse.
+//! 5. An interrupted sweep has no knee, because an untried rate may be better or worse.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -29,18 +31,18 @@ use crate::stop::Stop;
 use crate::units::{grouped, nanos, si};
 use crate::workload::OPEN_SAMPLES;
 
-/// One rate that was tried.
+/// One tried rate.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Step {
-    /// Records in a second that were to arrive.
+    /// Scheduled records per second.
     pub rate: f64,
-    /// That were appended in their time.
+    /// Records per second that were appended in time.
     pub reached: f64,
     /// Median, 99th and 99.9th percentile, in nanoseconds.
     pub latencies: [u64; 3],
-    /// How many latencies these are of. Fewer than enough if the rate was given up early.
+    /// Number of latencies. It is lower than required if the rate was ended early.
     pub samples: u64,
-    /// Under the bound.
+    /// True if the rate holds.
     pub holds: bool,
 }
 
@@ -51,58 +53,58 @@ pub struct Floor {
     pub method: &'static str,
     /// Median, 99th and 99.9th percentile, in nanoseconds.
     pub latencies: [u64; 3],
-    /// How many writes.
+    /// Number of writes.
     pub samples: u64,
-    /// How many took longer than the bound.
+    /// Number of writes that exceeded the bound.
     pub above: u64,
 }
 
 /// A finished sweep.
 #[derive(Debug)]
 pub struct Sweep {
-    /// In the order of the rates.
+    /// The steps, ordered by rate.
     pub steps: Vec<Step>,
-    /// What the 99.9th percentile was to stay under.
+    /// Bound of the 99.9th percentile.
     pub bound_ns: u64,
-    /// The highest rate that held; `None` if none did, or if that cannot be said.
+    /// The highest rate that held; `None` if no rate held, or the knee is undecided.
     pub knee: Option<f64>,
-    /// Why nothing, or not everything, can be decided.
+    /// The reason why the knee is undecided, or only partly decided.
     pub undecided: Option<String>,
-    /// How the log made groups durable.
+    /// The log's commit method.
     pub commit_method: String,
-    /// What no log can be below.
+    /// The raw device, a lower bound for every log.
     pub floor: Option<Floor>,
-    /// What ended the sweep early.
+    /// The reason for an early end.
     pub ended_by: Option<&'static str>,
-    /// What failed, if anything did.
+    /// The failure of a run, if one failed.
     pub failed: Option<Error>,
-    /// What arrivals were drawn from.
+    /// Seed of the arrivals.
     pub seed: u64,
-    /// What became of --require; nothing after an interruption.
+    /// Results of --require; empty after an interruption.
     pub required: Vec<Check>,
-    /// Where and how.
+    /// The conditions of the measurement.
     pub environment: Environment,
     asked: Value,
 }
 
-/// Records that must have been appended in their time, as a share.
+/// Share of the records that must be appended in time.
 const ENOUGH: f64 = 0.98;
 const HIGHEST: f64 = 1e9;
 const QUANTILE: f64 = 0.999;
-/// Ten beyond the percentile.
+/// Ten latencies beyond the percentile.
 const SAMPLES: u64 = 10_000;
-/// Random arrivals may be fewer than their mean: five standard deviations of so many.
+/// Random arrivals may be fewer than their mean: five standard deviations.
 const MARGIN: f64 = 1.05;
 const BLOCK: usize = 4096;
 const AREA: u64 = 64 << 20;
 
-/// What a rate has shown.
+/// The result of a rate.
 enum Tried {
     Holds,
     DoesNot,
-    /// It would take longer than a rate may.
+    /// The rate needs more time than a rate may take.
     TooLong,
-    /// The sweep is over.
+    /// The sweep ends.
     Over,
 }
 
@@ -114,7 +116,7 @@ struct Sweeper<'a> {
     sweep: Sweep,
 }
 
-/// Runs the sweep. A signal, or a run that fails, ends it with what has been tried.
+/// Runs the sweep. A signal or a failed run ends it with the rates tried so far.
 ///
 /// # Errors
 ///
@@ -158,7 +160,7 @@ pub fn run(args: &SweepArgs, stop: &Arc<Stop>) -> Result<Sweep, Error> {
     Ok(sweep)
 }
 
-/// As long as it takes for enough latencies at this rate.
+/// Returns the time in which this rate has enough latencies.
 fn time_of(rate: f64, least: Duration) -> Duration {
     let sampled = rate.min(OPEN_SAMPLES);
     Duration::from_secs_f64(SAMPLES as f64 * MARGIN / sampled).max(least)
@@ -169,7 +171,7 @@ impl Sweeper<'_> {
         self.progress.step("measuring the raw device", Part::Unknown);
         self.sweep.floor = self.floor()?;
         let bound = self.sweep.bound_ns;
-        // Ten beyond the percentile are enough, of however many writes.
+        // Ten beyond the percentile are enough, for any number of writes.
         let too_slow = |floor: &Floor| floor.latencies[2] > bound && floor.above >= 10;
         let above = self.sweep.floor.filter(too_slow);
         if let Some(floor) = above {
@@ -193,7 +195,7 @@ impl Sweeper<'_> {
                 (None, None)
             }
             Tried::Holds => self.rise()?,
-            // Where the device alone is too slow, no other rate is worth its time.
+            // If the device alone is too slow, no other rate needs its time.
             Tried::DoesNot if above.is_some() => (None, None),
             Tried::DoesNot => self.fall()?,
         };
@@ -260,7 +262,7 @@ impl Sweeper<'_> {
             self.progress.step(&what, Part::Of(time + self.args.step_time / 4));
             let step = self.try_rate(rate, time, attempt)?;
             if self.stop.was_signalled() {
-                // Broken off: it says nothing about this rate.
+                // An interrupted run says nothing about its rate.
                 return Ok(Tried::Over);
             }
             self.sweep.steps.retain(|other| other.rate != rate);
@@ -281,7 +283,7 @@ impl Sweeper<'_> {
         line.extend(["--warm-up".into(), us(args.step_time / 4)]);
         line.extend(["--threads".into(), args.threads.to_string()]);
         let mut run_args = Args::try_parse_from(line).map_err(|e| Error::Usage(e.to_string()))?;
-        // As it is: a path need not be text.
+        // Passes the path unchanged: it need not be text.
         run_args.dir = Some(self.dir.path().join("log"));
         run_args.size.clone_from(&args.size);
         run_args.sample.clone_from(&args.sample);
@@ -289,7 +291,7 @@ impl Sweeper<'_> {
         (run_args.segment_size, run_args.max_disk) = (args.segment_size, args.max_disk);
         run_args.arrivals = args.arrivals;
         run_args.seed = Some(self.sweep.seed.wrapping_add(rate.to_bits()).wrapping_add(attempt));
-        // So many that are too late cannot be made good by the others.
+        // The run ends when more latencies are late than the percentile permits.
         let expected = rate.min(OPEN_SAMPLES) * time.as_secs_f64();
         let most = (expected * MARGIN * (1.0 - QUANTILE)).ceil() as u64;
         run_args.most_above = Some((args.bound, most));
@@ -303,25 +305,26 @@ impl Sweeper<'_> {
         let samples = outcome.latencies.count();
         let given_up = report.ended_by.is_some();
         let reached = outcome.records as f64 / time.as_secs_f64().min(outcome.seconds);
-        // Of those that have arrived, not of those that arrive on average: at a low rate chance is more than a few percent.
+        // Compares with the actual arrivals, not with their mean: at a low rate, chance exceeds a
+        // few percent.
         let all = (outcome.records + outcome.overdue) as f64;
         let enough = outcome.records as f64 >= ENOUGH * all && samples >= SAMPLES;
         let holds = !given_up && enough && latencies[2] <= self.sweep.bound_ns;
         Ok(Step { rate, reached, latencies, samples, holds })
     }
 
-    /// Bytes of the file that the raw device is measured in.
+    /// Bytes of the file for the raw device.
     fn area(&self) -> u64 {
         AREA.min(self.args.max_disk.unwrap_or(AREA))
     }
 
-    /// `None` after an interruption.
+    /// Measures the raw device. `None` after an interruption.
     fn floor(&mut self) -> Result<Option<Floor>, Error> {
         let mut best: Option<Floor> = None;
         let file = raw::raw_file(self.dir.path(), true, BLOCK, self.area())?;
         for method in [Method::Dsync, Method::LinkedFsync] {
             let mut latencies = Latencies::new();
-            // As many writes as a rate has latencies, but not for ever.
+            // Takes as many writes as a rate has latencies, but within a time limit.
             for _ in 0..10 {
                 let request = Request {
                     method,
@@ -371,11 +374,11 @@ impl Sweep {
         }
     }
 
-    /// What a gate is to make of it.
+    /// Returns the result for a gate.
     ///
     /// # Errors
     ///
-    /// What failed; [`Error::Interrupted`]; [`Error::Required`].
+    /// The failure of a run; [`Error::Interrupted`]; [`Error::Required`].
     pub fn verdict(self) -> Result<(), Error> {
         if let Some(e) = self.failed {
             return Err(e);
@@ -387,7 +390,7 @@ impl Sweep {
         require::verdict(&self.required)
     }
 
-    /// For people, ended by a newline.
+    /// Returns the table with a final newline.
     #[must_use]
     pub fn table(&self) -> String {
         let bound = nanos(self.bound_ns);
@@ -438,7 +441,7 @@ impl Sweep {
         out + &require::table(&self.required)
     }
 
-    /// For programs.
+    /// Returns the JSON object.
     #[must_use]
     pub fn json(&self) -> Value {
         let steps: Vec<_> = self
@@ -488,7 +491,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_rate_has_ten_latencies_beyond_the_percentile() {
+    fn rate_has_ten_latencies_beyond_the_percentile() {
         let least = Duration::from_millis(100);
         for rate in [0.5, 10.0, 250.0, 1000.0, 16_000.0, 20_000.0, 1e6, 1e9] {
             let time = time_of(rate, least);

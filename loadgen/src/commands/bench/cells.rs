@@ -1,4 +1,4 @@
-//! What is run, and against which limit.
+//! The cells of the suite, each with its limit.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,17 +24,17 @@ pub(super) struct Cell {
     pub(super) run: Run,
 }
 
-/// Records of the rows that are measured against others.
+/// Bytes of the records in the reference rows.
 const PIPELINED: &str = "pipelined, 100 B, 1 producer";
 const CROWD: &str = "64 threads";
 const STEADY: &str = "no rotation";
 const BLOCK: usize = 4096;
-/// Bytes of the file that the raw device is measured in, for cells of a second.
+/// Bytes of the file for the raw device, with cells of one second.
 const AREA: u64 = 64 << 20;
-/// Bytes of a log on disk, for cells of a second.
+/// Bytes of a log on disk, with cells of one second.
 const DISK: u64 = 768 << 20;
 
-/// The whole suite.
+/// Returns all cells of the suite.
 pub(super) fn cells() -> Vec<Cell> {
     let mut all = Vec::new();
     all.extend(waiting());
@@ -95,7 +95,7 @@ fn waiting() -> Vec<Cell> {
     all
 }
 
-/// W4: as fast as it goes, every group durable.
+/// W4: full speed, every group durable.
 fn pipelined() -> Vec<Cell> {
     let lines = [
         ("pipelined, 64 B, 1 producer", "--size 64"),
@@ -126,8 +126,8 @@ fn engine() -> Vec<Cell> {
     let rows = [("append only, 64 B, 1 producer", 1), ("append only, 64 B, 2 producers", 2)];
     let one = |(name, threads): (&'static str, usize)| {
         cell("W5", name, Unit::PerSecond, "memcpy + CRC32 by as many threads", move |context| {
-            // A device that takes no time asks for a group as soon as there is one: groups of full
-            // buffers are what a fast one would get.
+            // A device without latency requests a group as soon as one exists. Full buffers are
+            // what a fast device would get.
             let line =
                 format!("--backend discard --commit-delay 10ms --size 64 --threads {threads}");
             let report = load(context, &line, Warm::Short, 1)?;
@@ -138,7 +138,7 @@ fn engine() -> Vec<Cell> {
     rows.into_iter().map(one).collect()
 }
 
-/// W6: at a share of W4's rate, from when records arrive.
+/// W6: a share of W4's rate, with latencies from the scheduled arrival.
 fn open_loop() -> Vec<Cell> {
     let rows = [
         ("open loop at 20 % of W4, p99.9", 0.2),
@@ -157,7 +157,7 @@ fn open_loop() -> Vec<Cell> {
         })
     };
     let mut all: Vec<Cell> = rows.into_iter().map(one).collect();
-    // What the machine does to a commit that no log is near: the tail that no log can avoid.
+    // The raw commit measures the machine's own tail, which no log can avoid.
     let raws =
         [("raw device, 128 KiB, p99.9", 0), ("raw device, 128 KiB, p99.9, a processor busy", 1)];
     for (name, busy) in raws {
@@ -178,7 +178,7 @@ fn open_loop() -> Vec<Cell> {
     all
 }
 
-/// Threads that do nothing but compute, until it is dropped.
+/// Threads that only compute, until dropped.
 struct Busy {
     over: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
@@ -204,14 +204,14 @@ impl Drop for Busy {
     }
 }
 
-/// Records a second of W7: they fill 56 MiB in about a second.
+/// Records per second of W7: they fill 56 MiB in about a second.
 const STEADY_LINE: &str = "--size 100 --rate 500k --max-disk 2g";
 
-/// W7: what else happens meanwhile.
+/// W7: disturbances during the run.
 fn disturbed() -> Vec<Cell> {
     let limit = "one raw commit of our mean group, p50";
     let steady = cell("W7", STEADY, Unit::Nanoseconds, limit, |context| {
-        // The first segment takes all of the run.
+        // The first segment holds the whole run.
         let line = format!("{STEADY_LINE} --segment-size 512m");
         let report = load(context, &line, Warm::None, 4)?;
         let limit = best_raw(context, report.work.mean_group() as usize)?;
@@ -234,7 +234,7 @@ fn disturbed() -> Vec<Cell> {
     vec![steady, rotating, second]
 }
 
-/// W8: each technique left out.
+/// W8: each technique disabled.
 fn switched_off() -> Vec<Cell> {
     let rows = [
         ("64 threads, linked fsync", "--threads 64 --mode blocking --commit-method linked-fsync"),
@@ -278,16 +278,16 @@ fn recovery() -> Vec<Cell> {
     vec![bytes, records]
 }
 
-/// How a log is prepared before it is measured.
+/// The preparation of a log before its measurement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Warm {
     None,
     Short,
-    /// Until every segment has been written once, and is reused from then on.
+    /// Writes until every segment was written once and is reused from then on.
     Long,
 }
 
-/// One run of loadgen, of so many cells' time.
+/// Runs loadgen once for this many cell times.
 fn load(context: &mut Context<'_>, line: &str, warm: Warm, cells: u32) -> Result<Report, Error> {
     let warm_up = match warm {
         Warm::None => "0".into(),
@@ -341,7 +341,8 @@ fn tail(report: &Report) -> Sample {
     Sample { value: report.outcome.latencies.quantile_ns(0.999) as f64, ..latencies(report) }
 }
 
-/// The median latency in nanoseconds of the faster commit method, one group of this size at a time.
+/// Returns the median latency in nanoseconds of the faster commit method, one group of this size at
+/// a time.
 fn best_raw(context: &Context<'_>, group: usize) -> Result<Option<f64>, Error> {
     let mut best: Option<f64> = None;
     for method in [Method::Dsync, Method::LinkedFsync] {

@@ -1,10 +1,10 @@
-//! The benchmark suite W1 to W9: every workload beside its own limit, in rounds.
+//! The benchmark suite W1 to W9: every workload beside its limit, in rounds.
 //!
-//! 1. A round runs every cell once, so that what the machine does meanwhile meets all of them alike.
-//!    Medians over rounds are quoted, with the least and the greatest.
-//! 2. A limit is measured in the same process, within the second: the raw device in the shape that
-//!    the log has just used it, or the processor doing the part that cannot be left out.
-//! 3. A ratio is taken within a round, and then its median: it holds on a machine whose speed changes.
+//! 1. A round runs every cell once, so that a disturbance of the machine affects all cells alike.
+//!    The suite reports the median over rounds, with minimum and maximum.
+//! 2. A limit is measured in the same process within a second. It is the raw device in the shape
+//!    that the log just used, or the processor doing the unavoidable part.
+//! 3. A ratio is taken within a round, then its median: it holds on a machine whose speed changes.
 
 mod cells;
 mod memory;
@@ -28,27 +28,27 @@ use crate::raw::RawFile;
 use crate::stop::Stop;
 use cells::{Cell, cells};
 
-/// What a value is counted in.
+/// The unit of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
-    /// Of records, or commits; more is better.
+    /// Records, or commits, per second; more is better.
     PerSecond,
-    /// Less is better.
+    /// Nanoseconds; less is better.
     Nanoseconds,
-    /// More is better.
+    /// Bytes per second; more is better.
     BytesPerSecond,
 }
 
 /// One cell in one round.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Sample {
-    /// What the log did.
+    /// The value of the log.
     pub value: f64,
-    /// What the limit is, in the same unit.
+    /// The limit in the same unit.
     pub limit: Option<f64>,
-    /// Latencies in nanoseconds, where there are any: median, 99th and 99.9th percentile.
+    /// Latencies in nanoseconds, if measured: median, 99th and 99.9th percentile.
     pub latencies: Option<[u64; 3]>,
-    /// Flushes that the disk counted, by groups that were acknowledged.
+    /// Flushes of the disk per acknowledged group.
     pub flushes_per_group: Option<f64>,
 }
 
@@ -57,22 +57,22 @@ pub struct Sample {
 pub struct Row {
     /// `W1` to `W9`.
     pub workload: &'static str,
-    /// What runs.
+    /// The workload in words.
     pub name: &'static str,
-    /// What the value is counted in.
+    /// The unit of the value.
     pub unit: Unit,
-    /// What the limit is.
+    /// The limit in words.
     pub limit: &'static str,
-    /// One for each round that the cell was run in.
+    /// One sample for each round of the cell.
     pub samples: Vec<Sample>,
 }
 
 impl Suite {
-    /// What a gate is to make of it.
+    /// Returns the result for a gate.
     ///
     /// # Errors
     ///
-    /// [`Error::Interrupted`], what failed, or [`Error::Nothing`] if no cell has a value.
+    /// [`Error::Interrupted`], the failure of a cell, or [`Error::Nothing`] if no cell has a value.
     pub fn verdict(self) -> Result<(), Error> {
         let rounds = self.rounds;
         match (self.failed, self.ended_by) {
@@ -89,20 +89,20 @@ impl Suite {
 }
 
 impl Row {
-    /// Median, least and greatest of something over the rounds; `None` where no round has it.
+    /// Returns median, minimum and maximum over the rounds; `None` without a value.
     pub fn spread(&self, of: impl Fn(&Sample) -> Option<f64>) -> Option<[f64; 3]> {
         let mut all: Vec<f64> = self.samples.iter().filter_map(of).collect();
         all.sort_by(f64::total_cmp);
         Some([*all.get(all.len() / 2)?, *all.first()?, *all.last()?])
     }
 
-    /// Value by limit.
+    /// Returns the value divided by the limit.
     #[must_use]
     pub fn ratio(&self) -> Option<[f64; 3]> {
         self.spread(|s| s.limit.filter(|&limit| limit > 0.0).map(|limit| s.value / limit))
     }
 
-    /// Whether the log was better than what should be its limit: then that was measured wrong, or is none.
+    /// True if the log exceeded its limit: then the limit was measured wrong, or is none.
     #[must_use]
     pub fn beats_its_limit(&self) -> bool {
         self.ratio().is_some_and(|[median, ..]| match self.unit {
@@ -115,45 +115,45 @@ impl Row {
 /// A finished suite.
 #[derive(Debug)]
 pub struct Suite {
-    /// In the order of the workloads.
+    /// Rows in the order of the workloads.
     pub rows: Vec<Row>,
-    /// Rounds that were run to their end.
+    /// Complete rounds.
     pub rounds: usize,
     /// Seconds of a cell.
     pub seconds: f64,
-    /// How the log makes groups durable here.
+    /// The log's commit method.
     pub commit_method: String,
-    /// What is under the directory.
+    /// The device under the directory.
     pub device: Device,
-    /// Why the commit method, with what was measured.
+    /// Reason for the commit method, with its measurement.
     pub commit_method_detail: String,
     /// Processors.
     pub processors: usize,
-    /// What ended the suite early.
+    /// The reason for an early end.
     pub ended_by: Option<&'static str>,
-    /// What failed, if anything did: the rounds before stand.
+    /// The failure of a cell, if one failed. Earlier rounds stay valid.
     pub failed: Option<Error>,
-    /// Where and how.
+    /// The conditions of the measurement.
     pub environment: Environment,
 }
 
-/// What a limit may be beaten by before something is wrong with it.
+/// Ratio by which a limit may be exceeded before the report warns.
 const BEATEN: f64 = 1.05;
 
-/// What a cell is run with.
+/// The context of a cell.
 struct Context<'a> {
     dir: &'a Path,
     stop: &'a Arc<Stop>,
     time: Duration,
-    /// Of the cells that came before in this round.
+    /// Results of earlier cells in this round.
     values: Vec<(&'static str, f64)>,
     commit_method: [String; 2],
-    /// What the raw device is measured in, in all rounds.
+    /// The file for the raw device in all rounds.
     file: &'a OnceCell<RawFile>,
 }
 
 impl Context<'_> {
-    /// Bytes on disk for cells that are shorter than a second: less, at least a sixteenth.
+    /// Scales bytes on disk for cells shorter than a second, to at least a sixteenth.
     fn disk(&self, bytes: u64) -> u64 {
         ((bytes as f64 * self.time.as_secs_f64()) as u64).clamp(bytes / 16, bytes)
     }
@@ -163,7 +163,7 @@ impl Context<'_> {
     }
 }
 
-/// Runs the suite. A signal, or a cell that fails, ends it: the rounds that are complete are reported.
+/// Runs the suite. A signal or a failed cell ends it; complete rounds are reported.
 ///
 /// # Errors
 ///
@@ -212,7 +212,7 @@ pub fn run(args: &BenchArgs, stop: &Arc<Stop>) -> Result<Suite, Error> {
             let what = format!("round {at} of {of}: {} {}", cell.workload, cell.name);
             progress.step(&what, Part::Share(done));
             match (cell.run)(&mut context) {
-                // Broken off in the middle: no measurement.
+                // An interrupted cell is not a measurement.
                 _ if stop.was_signalled() => break 'rounds,
                 Ok(Some(sample)) => {
                     context.values.push((cell.name, sample.value));
@@ -244,14 +244,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spreads_and_ratios_are_taken_round_by_round() {
+    fn spread_and_ratio_are_taken_per_round() {
         let sample = |value, limit| Sample { value, limit: Some(limit), ..Sample::default() };
         let row = Row {
             workload: "W0",
             name: "test",
             unit: Unit::PerSecond,
             limit: "none",
-            // The machine was half as fast in the second round: the ratio is the same.
+            // The machine was half as fast in the second round. The ratio stays the same.
             samples: vec![sample(10.0, 20.0), sample(5.0, 10.0), sample(12.0, 16.0)],
         };
         assert_eq!(row.spread(|s| Some(s.value)), Some([10.0, 5.0, 12.0]));
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_unique_and_workloads_known() {
+    fn cell_names_are_unique_and_workloads_known() {
         let cells = cells();
         for (i, cell) in cells.iter().enumerate() {
             assert!(cells[..i].iter().all(|c| c.name != cell.name), "{}", cell.name);

@@ -1,4 +1,4 @@
-//! Opening a log and reading all of it, beside reading the same files and summing them.
+//! Open and replay of a log, beside a plain read and sum of its files.
 
 use std::fs::File;
 use std::io::Read;
@@ -14,17 +14,17 @@ use crate::stop::Stop;
 use crate::units::SizeRange;
 use crate::workload::payload::{Generator, Pool};
 
-/// Bytes of the log for each second of a cell, and in all.
+/// Bytes of the log for each second of a cell, and in total.
 const LOG: f64 = (1 << 30) as f64;
 const LEAST_LOG: f64 = (2 << 20) as f64;
 const TURNS: usize = 3;
-/// Bytes of a segment, about a sixteenth of the log: the least and the most.
+/// Bytes of a segment, about a sixteenth of the log: minimum and maximum.
 const SEGMENT: std::ops::RangeInclusive<u64> = 1 << 20..=64 << 20;
 
 pub(super) struct Found {
-    /// Bytes of log a second, opened and replayed.
+    /// Bytes of the log per second, opened and replayed.
     pub(super) replay: f64,
-    /// Bytes of the same files a second, read and summed.
+    /// Bytes of the same files per second, read and summed.
     pub(super) read: f64,
     pub(super) records: u64,
     pub(super) bytes: u64,
@@ -52,7 +52,7 @@ pub(super) fn measure(
     let bytes = wal.durable_end().as_u64();
     drop(wal);
     let (mut reads, mut replays) = (Vec::new(), Vec::new());
-    // The first turn warms the page cache, and does not count.
+    // The first pass warms the page cache, and does not count.
     for turn in 0..=TURNS {
         let begun = Instant::now();
         let read = read_and_sum(dir.path(), bytes)?;
@@ -78,7 +78,7 @@ pub(super) fn measure(
     Ok(Found { replay: median(&mut replays), read: median(&mut reads), records, bytes })
 }
 
-/// The log's files in order, up to the log's end. Returns the bytes.
+/// Reads the log's files in order up to the log's end. Returns the bytes.
 fn read_and_sum(dir: &Path, end: u64) -> Result<u64, Error> {
     let wrong = |e: std::io::Error| Error::directory(dir, e);
     let entries = std::fs::read_dir(dir).map_err(wrong)?;

@@ -8,7 +8,7 @@ use super::{Row, Sample, Suite, Unit};
 use crate::output::MARK;
 use crate::units::{nanos, rate, si};
 
-/// For people, on a terminal.
+/// Returns the table for a terminal.
 #[must_use]
 pub fn table(suite: &Suite) -> String {
     let rows: Vec<[String; 7]> = suite.rows.iter().filter_map(columns).collect();
@@ -31,7 +31,7 @@ pub fn table(suite: &Suite) -> String {
     out
 }
 
-/// For documents.
+/// Returns the table for documents.
 #[must_use]
 pub fn markdown(suite: &Suite) -> String {
     let mut out =
@@ -43,7 +43,7 @@ pub fn markdown(suite: &Suite) -> String {
     out
 }
 
-/// For programs.
+/// Returns the JSON object.
 #[must_use]
 pub fn json(suite: &Suite) -> Value {
     let rows: Vec<Value> = suite.rows.iter().map(row).collect();
@@ -163,7 +163,7 @@ mod tests {
     use crate::log_dir::device::Device;
 
     #[test]
-    fn all_three_forms_show_the_same_rows() {
+    fn table_markdown_and_json_have_the_same_rows() {
         let sample = Sample {
             value: 2e6,
             limit: Some(4e6),

@@ -1,15 +1,17 @@
-//! Two measurements, row by row: by how much they differ, and whether that is more than chance.
+//! Two measurements, row by row: the difference, and whether it exceeds chance.
 //!
-//! 1. Rows are those of two suites (`bench --json`) or devices, with a value for each round; or the headline figures of
-//!    two runs (`--json`): rate and latencies. How far those of a run are known is seen from its intervals.
-//! 2. What the machine did in one run and not in the other is no difference of the logs: a run's figures are taken to
-//!    vary by a few percent from run to run, and by as much as the raw devices that were measured beside them differ.
-//! 3. A row is worse if its whole interval lies below the tolerance, the same if it lies within it, and undecided
-//!    otherwise. See [`crate::measure::statistics`].
-//! 4. Only whole and sound measurements are compared: of a known schema, not interrupted, with a log that passed its
-//!    verification.
-//! 5. What is not there is not the same: rows that one file lacks are named, and those that the second lacks are a failure,
-//!    as is a comparison that decides nothing at all. In what the two were run otherwise is said.
+//! 1. Rows are those of two suites (`bench --json`) or devices, with a value per round. Or they are
+//!    the headline figures of two runs (`--json`): rate and latencies. The intervals of a run give
+//!    the uncertainty of its figures.
+//! 2. A difference of the machines is not a difference of the logs. A run's figures are assumed to
+//!    vary by a few percent between runs. They also vary by as much as the raw devices beside the
+//!    two runs differ.
+//! 3. A row is worse if its whole interval lies below the tolerance, the same if it lies within it,
+//!    and otherwise undecided. See [`crate::measure::statistics`].
+//! 4. Only complete and valid measurements are compared: of a known schema, not interrupted, with a
+//!    verified log.
+//! 5. Rows in only one file are listed. Rows that the second file lacks are a failure, and so is a
+//!    comparison without any decided row. Different settings are listed.
 
 mod samples;
 
@@ -26,34 +28,34 @@ use crate::measure::statistics::{self, Verdict};
 /// One row.
 #[derive(Debug, Clone)]
 pub struct Row {
-    /// Its workload and name.
+    /// Workload and name.
     pub name: String,
-    /// Of the first and of the second.
+    /// The figures of the first and of the second file.
     pub figures: [f64; 2],
-    /// Second by first, turned so that above 1 is better, and the interval of that.
+    /// Ratio of second to first and its interval. Above 1 is better.
     pub ratio: [f64; 3],
-    /// Values, or blocks of them, on both sides.
+    /// Number of values, or blocks of them, on both sides.
     pub values: [usize; 2],
-    /// What it means.
+    /// The verdict.
     pub verdict: Verdict,
 }
 
 /// A finished comparison.
 #[derive(Debug, Clone)]
 pub struct Comparison {
-    /// In the order of the first.
+    /// Rows in the order of the first file.
     pub rows: Vec<Row>,
-    /// What may be lost, as a share.
+    /// Tolerated loss as a share.
     pub tolerance: f64,
-    /// Both are single runs: what the machine did in the one and not in the other is not told apart.
+    /// True for two single runs, which cannot separate the machine from the log.
     pub single_runs: bool,
-    /// Rows of the first that the second has not, and the other way round.
+    /// Rows only in the first file, and rows only in the second.
     pub missing: [Vec<String>; 2],
-    /// In what the two were asked for otherwise, or ran elsewhere.
+    /// Different settings and conditions.
     pub differences: Vec<String>,
 }
 
-/// What makes two measurements something else, by its place in the JSON.
+/// Settings that change a measurement, by their JSON pointers.
 const SETTINGS: [&str; 20] = [
     "/mode",
     "/rate",
@@ -81,8 +83,8 @@ const SETTINGS: [&str; 20] = [
 ///
 /// # Errors
 ///
-/// [`Error::Measurement`] for a file that is no measurement, or none to conclude from, or two that have nothing in
-/// common.
+/// [`Error::Measurement`] for a file that is not a measurement or supports no conclusion, and for
+/// two files without a common row.
 pub fn compare(first: &Path, second: &Path, tolerance: f64) -> Result<Comparison, Error> {
     let (first_json, second_json) = (read(first)?, read(second)?);
     let kinds = [kind(first, &first_json)?, kind(second, &second_json)?];
@@ -92,7 +94,7 @@ pub fn compare(first: &Path, second: &Path, tolerance: f64) -> Result<Comparison
     }
     let (before, after) =
         (samples(first, kinds[0], &first_json)?, samples(second, kinds[1], &second_json)?);
-    // What the disk did otherwise when nothing but it was measured.
+    // The difference of the raw devices, which no log causes.
     let machine = match kinds[0] {
         Kind::Run => raw_ratio(&first_json, &second_json).unwrap_or(0.0),
         _ => 0.0,
@@ -106,7 +108,7 @@ pub fn compare(first: &Path, second: &Path, tolerance: f64) -> Result<Comparison
     let identical = first_json == second_json;
     let rows = |latency| 2 * pairs.iter().filter(|(a, _)| a.latency == latency).count();
     let counts = [rows(false), rows(true)];
-    // A run's rows are few, and judged together.
+    // A run has few rows, which are judged together.
     let count = |latency: bool| match kinds[0] {
         Kind::Run => pairs.len(),
         _ => counts[usize::from(latency)],
@@ -127,7 +129,7 @@ pub fn compare(first: &Path, second: &Path, tolerance: f64) -> Result<Comparison
 
 fn differences(first: &Value, second: &Value) -> Vec<String> {
     let of = |value: &Value, at: &str| match value.pointer(at).cloned().unwrap_or(Value::Null) {
-        // What was measured when it was chosen is no difference in what was chosen.
+        // A different measurement behind the same choice is not a difference of settings.
         Value::String(text) if at == "/commit_method" => {
             Value::String(text.split(" (").next().unwrap_or_default().to_owned())
         }
@@ -146,7 +148,7 @@ fn differences(first: &Value, second: &Value) -> Vec<String> {
     SETTINGS.iter().filter_map(differs).collect()
 }
 
-/// By how much the raw devices differ that were measured beside two runs, as a logarithm; `None` without them.
+/// Returns the logarithm of the ratio of the raw devices beside two runs; `None` without them.
 fn raw_ratio(first: &Value, second: &Value) -> Option<f64> {
     let of =
         |value: &Value| value.pointer("/baseline/latency_us_p50")?.as_f64().filter(|v| *v > 0.0);
@@ -159,7 +161,8 @@ fn same(a: &Samples) -> Row {
     Row { name: a.name.clone(), figures: [a.figure; 2], ratio: [1.0; 3], values, verdict }
 }
 
-/// `machine`: the logarithm by which the machines differed; that much is no difference of the logs.
+/// Compares one row. `machine` is the logarithm of the machines' ratio, by which it widens the
+/// interval.
 fn row(a: &Samples, b: &Samples, tolerance: f64, rows: usize, machine: f64) -> Row {
     let figures = [a.figure, b.figure];
     let (ratio, values, verdict) = match (&a.estimate, &b.estimate) {
@@ -182,7 +185,7 @@ fn row(a: &Samples, b: &Samples, tolerance: f64, rows: usize, machine: f64) -> R
     Row { name: a.name.clone(), figures, ratio, values, verdict }
 }
 
-/// The lines of rows, for people.
+/// Formats rows for the table.
 pub(crate) fn lines(rows: &[Row], width: usize) -> String {
     let mut out = String::new();
     for row in rows {
@@ -200,7 +203,7 @@ pub(crate) fn lines(rows: &[Row], width: usize) -> String {
     out
 }
 
-/// Rows, for programs. An interval without bounds has none in JSON.
+/// Returns rows as JSON. An unbounded interval is `null` there.
 pub(crate) fn rows_json(rows: &[Row]) -> Value {
     let one = |row: &Row| {
         let bound = |v: f64| v.is_finite().then_some(v);
@@ -218,17 +221,18 @@ pub(crate) fn rows_json(rows: &[Row]) -> Value {
 }
 
 impl Comparison {
-    /// Rows that are worse.
+    /// Returns the number of worse rows.
     #[must_use]
     pub fn worse(&self) -> usize {
         self.rows.iter().filter(|row| row.verdict == Verdict::Worse).count()
     }
 
-    /// What a gate is to make of it; `common`: only of the rows that both have.
+    /// Returns the result for a gate. With `common`, only rows in both files count.
     ///
     /// # Errors
     ///
-    /// [`Error::Worse`] for rows that are worse, or missing in the second; [`Error::Usage`] if no row could be decided.
+    /// [`Error::Worse`] for rows that are worse, or missing in the second file. [`Error::Usage`] if
+    /// no row is decided.
     pub fn verdict(&self, common: bool) -> Result<(), Error> {
         let missing = if common { 0 } else { self.missing[0].len() };
         if self.worse() + missing > 0 {
@@ -237,7 +241,7 @@ impl Comparison {
         undecided(&self.rows)
     }
 
-    /// For people, ended by a newline.
+    /// Returns the table with a final newline.
     #[must_use]
     pub fn table(&self) -> String {
         let percent = self.tolerance * 100.0;
@@ -268,7 +272,7 @@ impl Comparison {
         out
     }
 
-    /// For programs.
+    /// Returns the JSON object.
     #[must_use]
     pub fn json(&self) -> Value {
         json!({
@@ -286,7 +290,7 @@ impl Comparison {
 
 /// # Errors
 ///
-/// [`Error::Usage`] if no row could be decided.
+/// [`Error::Usage`] if no row is decided.
 pub(crate) fn undecided(rows: &[Row]) -> Result<(), Error> {
     if rows.iter().all(|row| row.verdict == Verdict::Undecided) {
         let text = "nothing can be decided: the values are too few, or vary by more than the tolerance; run for longer, or with more rounds or pairs; `loadgen ab` alternates";
@@ -305,13 +309,13 @@ mod tests {
     }
 
     #[test]
-    fn a_difference_counts_only_beyond_the_noise_and_the_tolerance() {
+    fn difference_within_noise_or_tolerance_is_undecided() {
         let noisy = [90.0, 100.0, 110.0, 95.0, 105.0, 100.0, 98.0];
         let verdict = |other: &[f64], less| {
             row(&rounds(&noisy, less), &rounds(other, less), 0.05, 1, 0.0).verdict
         };
         let times = |by: f64| noisy.map(|v| v * by);
-        // Of values that vary by so much, nothing is known within 5 %.
+        // Values with this much noise decide nothing within 5 %.
         assert_eq!(verdict(&times(0.97), false), Verdict::Undecided);
         assert_eq!(verdict(&times(0.6), false), Verdict::Worse);
         assert_eq!(verdict(&times(1.6), false), Verdict::Better);
@@ -320,7 +324,7 @@ mod tests {
         assert_eq!(verdict(&[10.0, 20.0, 90.0, 100.0, 500.0], false), Verdict::Undecided);
         let steady = rounds(&[100.0, 100.5, 99.5, 100.2], false);
         assert_eq!(row(&steady, &steady, 0.05, 1, 0.0).verdict, Verdict::Same);
-        // Unless the machine was another, which nobody can tell from the log.
+        // A slower machine makes the row undecided, because the log alone cannot show the cause.
         let slower = rounds(&[80.0, 80.5, 79.5, 80.2], false);
         assert_eq!(row(&steady, &slower, 0.05, 1, 0.0).verdict, Verdict::Worse);
         assert_eq!(row(&steady, &slower, 0.05, 1, 0.3).verdict, Verdict::Undecided);

@@ -8,11 +8,11 @@ use serde_json::Value;
 use crate::error::Error;
 use crate::measure::statistics::{self, ENOUGH, Estimate};
 
-/// The most that is read of a file.
+/// Bytes that are read of a file at most.
 const LARGEST: u64 = 256 << 20;
 
-/// A figure of a run: its name, its place in the report and in a point of the series, whether less is better, and the
-/// standard deviation of its logarithm from run to run on a quiet machine.
+/// A figure of a run: its name, and its places in the report and in a point of the series.
+/// `from_run_to_run` is the standard deviation of its logarithm between runs on a quiet machine.
 struct Headline {
     name: &'static str,
     figure: &'static str,
@@ -47,10 +47,10 @@ const HEADLINES: [Headline; 5] = [
 pub(super) struct Samples {
     pub(super) name: String,
     pub(super) less_is_better: bool,
-    /// What is shown.
+    /// The figure in the table.
     pub(super) figure: f64,
     pub(super) estimate: Option<Estimate>,
-    /// Rows of one kind are judged together.
+    /// True for latencies. Rows of one kind are judged together.
     pub(super) latency: bool,
 }
 
@@ -72,7 +72,7 @@ pub(super) fn read(path: &Path) -> Result<Value, Error> {
         .map_err(|e| Error::measurement(path, format!("{e}; give what --json has written")))
 }
 
-/// Which command wrote it, if it can be concluded from.
+/// Returns the command that wrote the file. Rejects a file that supports no conclusion.
 pub(super) fn kind(path: &Path, value: &Value) -> Result<Kind, Error> {
     let refused = |why: String| Err(Error::measurement(path, why));
     let schema = value["schema"].as_str().unwrap_or_default();
@@ -123,7 +123,7 @@ fn middle(values: &[f64]) -> f64 {
     sorted.get(sorted.len() / 2).copied().unwrap_or(0.0)
 }
 
-/// A row of rounds; `None` without any.
+/// Creates a row from the values of rounds; `None` without any.
 pub(super) fn of_rounds(
     name: String,
     less_is_better: bool,
@@ -135,7 +135,7 @@ pub(super) fn of_rounds(
     (!values.is_empty()).then_some(Samples { name, less_is_better, figure, estimate, latency })
 }
 
-/// The raw device: a row for each method and shape, a value for each round.
+/// Reads the raw device: a row for each method and shape, a value for each round.
 fn device(value: &Value) -> Vec<Samples> {
     let cells = value["cells"].as_array().map_or(&[][..], Vec::as_slice);
     let of = |cell: &Value| {
@@ -160,7 +160,7 @@ fn suite(value: &Value) -> Vec<Samples> {
             samples.iter().filter_map(|sample| sample[key].as_f64()).collect()
         };
         let mut all = vec![of_rounds(name.clone(), less, false, &column("value"))];
-        // Where the value is a latency itself, the others say nothing new.
+        // If the value itself is a latency, the other columns add nothing.
         if !less {
             for (key, short) in [("p50_ns", "p50"), ("p99_ns", "p99"), ("p99_9_ns", "p99.9")] {
                 all.push(of_rounds(format!("{name}, {short}"), true, true, &column(key)));
@@ -184,7 +184,7 @@ fn figure(value: &Value, headline: &Headline) -> Option<Samples> {
     let figure = told.or(series).filter(|figure| *figure > 0.0)?;
     let estimate = match statistics::series(&values) {
         Some(series) => Some(of_run(figure, &series, &values, headline)),
-        // A figure without its intervals is known from run to run at best.
+        // Without intervals, only the variation between runs is known.
         None if values.is_empty() || headline.figure != "/records_per_s" => Some(Estimate {
             mean: figure.ln(),
             variance: (3.0 * headline.from_run_to_run).powi(2),
@@ -198,21 +198,22 @@ fn figure(value: &Value, headline: &Headline) -> Option<Samples> {
     Some(Samples { name, less_is_better, figure, estimate, latency })
 }
 
-/// Of what was assumed from run to run, as if it were from so many runs and one.
+/// Degrees of freedom of the assumed variation between runs.
 const FREEDOM: f64 = 8.0;
 
-/// How far a figure of a whole run is known: its intervals vary, and so do runs. A figure that few intervals decide, as
-/// a stall does that of a high percentile, is known the less, the further it lies from the others.
+/// Estimates the uncertainty of a figure from its intervals and from the variation between runs. A
+/// few intervals may decide a high percentile, for example a stall. Then the uncertainty rises with
+/// the distance from the others.
 fn of_run(figure: f64, series: &Estimate, values: &[f64], headline: &Headline) -> Estimate {
     let within = if headline.point == "latency_max_ns" {
-        // The greatest of all varies as that of a part does.
+        // The maximum of all intervals varies as that of one does.
         series.variance * series.values as f64
     } else {
         series.variance
     };
     let most = values.iter().copied().fold(0.0, f64::max);
     let scale = if headline.less_is_better { 1000.0 } else { 1.0 };
-    // One beyond all of its intervals is not theirs: then they say nothing about it.
+    // A figure beyond all of its intervals is not theirs, so they say nothing about it.
     let apart =
         if figure * scale > 1.02 * most { 0.0 } else { (figure * scale).ln() - series.mean };
     let rare = if headline.less_is_better { (apart.max(0.0) / 2.0).powi(2) } else { 0.0 };

@@ -1,4 +1,4 @@
-//! The log held against the acknowledgements.
+//! The check of a log against the acknowledgements.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -10,23 +10,23 @@ use super::record::{Acks, Name};
 use super::writer::builder;
 use crate::error::Error;
 
-/// What was found.
+/// The content of the log.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Found {
-    /// Records.
+    /// Records found.
     pub records: u64,
-    /// Lives of writers that have left any.
+    /// Lives of writers with at least one record.
     pub lives: u64,
 }
 
-/// Opens the log, reads all of it, and looks for everything that was acknowledged.
+/// Opens the log, reads all of it, and looks up every acknowledgement.
 ///
 /// # Errors
 ///
-/// [`Error::Verify`] if anything is missing, in the wrong order or of other content; those of the log.
+/// [`Error::Verify`] if a record is missing, out of order, or altered; those of the log.
 pub fn check(log: &Path, acks: &Acks) -> Result<Found, Error> {
     if !is_there(log)? {
-        // Opening would create a log.
+        // An open would create a log.
         return if acks.count() == 0 {
             Ok(Found::default())
         } else {
@@ -71,7 +71,7 @@ pub fn check(log: &Path, acks: &Acks) -> Result<Found, Error> {
     Ok(found)
 }
 
-/// Whether the directory holds a segment.
+/// True if the directory holds a segment.
 fn is_there(log: &Path) -> Result<bool, Error> {
     match Directory::open(log, "wal").and_then(|log| log.segment_files()) {
         Err(ringwal::Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_or_out_of_order_is_found() {
+    fn missing_or_reordered_record_is_found() {
         let dir = std::env::temp_dir().join(format!("loadgen-crash-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&dir);
         let append = |life, thread, number| {

@@ -1,11 +1,12 @@
-//! `loadgen crash`: whether what was acknowledged is there after the writer, or the machine, has died.
+//! `loadgen crash`: checks that acknowledged records survive the death of the writer or of the
+//! machine.
 //!
-//! 1. Acknowledgements are kept where the crash does not reach: by the process that kills the writer, or by a witness on another
-//!    machine, for pulling a real plug.
-//! 2. A record says which life of the writer, which thread and which number it is, and is filled from that: so the
-//!    log is checked for gaps, order and content without anything but the acknowledgements.
-//! 3. An acknowledgement is sent when the record is durable, never before. What was durable and not yet acknowledged
-//!    may be there.
+//! 1. Acknowledgements are stored beyond the reach of the crash: by the process that kills the
+//!    writer, or by a witness on another machine that stays on.
+//! 2. A record names its life of the writer, thread and number, and its filler derives from them.
+//!    So gaps, order and content can be checked with the acknowledgements alone.
+//! 3. A writer acknowledges a record after it is durable, never before. A record may be durable
+//!    without an acknowledgement.
 
 mod check;
 mod record;
@@ -35,49 +36,50 @@ use crate::stop::Stop;
 use crate::units::grouped;
 use record::Acks;
 
-/// When a writer is killed.
+/// The moment to kill a writer.
 #[derive(Debug, Clone, Copy)]
 struct Life {
-    /// Counted from the first acknowledgement, and not from the start.
+    /// Counts from the first acknowledgement, not from the start.
     after_first: bool,
     time: Duration,
 }
 
-/// How long a first acknowledgement is waited for.
+/// Time to wait for a first acknowledgement.
 const FIRST: Duration = Duration::from_secs(60);
-/// How long the lock of a killed writer is waited for.
+/// Time to wait for the lock of a killed writer.
 const LOCKED: Duration = Duration::from_secs(120);
 
-/// What the rounds came to.
+/// The result of the rounds.
 #[derive(Debug, Clone, Default)]
 pub struct Outcome {
-    /// Writers that were killed.
+    /// Killed writers.
     pub rounds: u64,
-    /// Acknowledgements, of all lives.
+    /// Acknowledgements over all lives.
     pub acknowledged: u64,
-    /// Records found in the end.
+    /// Records found at the end.
     pub found: u64,
-    /// Found though they were not acknowledged.
+    /// Records found without an acknowledgement.
     pub unacknowledged: u64,
-    /// Kills before the writer had acknowledged anything: in opening and recovery.
+    /// Kills before the first acknowledgement: during open and recovery.
     pub in_opening: u64,
-    /// The longest that opening took, in nanoseconds.
+    /// Longest time of an open in nanoseconds.
     pub longest_open: u64,
-    /// Where the log is, if it stays.
+    /// Directory of the log, if it is kept.
     pub log: Option<PathBuf>,
-    /// How many rounds were asked for.
+    /// Requested rounds.
     pub asked: u64,
-    /// What ended the rounds early.
+    /// The reason for an early end.
     pub ended_by: Option<&'static str>,
-    /// Where and how.
+    /// The conditions of the measurement.
     pub environment: Option<Environment>,
 }
 
-/// Kills writers at random moments, and looks after each whether what it had acknowledged is there.
+/// Kills writers at random moments, and checks after each kill that every acknowledged record is in
+/// the log.
 ///
 /// # Errors
 ///
-/// [`Error::Verify`] if it is not; any other.
+/// [`Error::Verify`] if a record is missing; those of the directory and the log.
 pub fn rounds(args: &CrashArgs, stop: &Arc<Stop>) -> Result<Outcome, Error> {
     let mut dir = RunDir::own(args.dir.as_deref(), args.keep, stop)?;
     let log = dir.path().join("log");
@@ -87,8 +89,8 @@ pub fn rounds(args: &CrashArgs, stop: &Arc<Stop>) -> Result<Outcome, Error> {
     outcome.environment = Some(Environment::of(dir.path()));
     let mut random = SplitMix(u64::from(std::process::id()) ^ 0x6372_6173_6800);
     while outcome.rounds < args.rounds && !stop.was_signalled() {
-        // Half of them soon: opening and recovery are killed too. The others have acknowledged something, and the first is
-        // one of them: of nothing acknowledged nothing could be missing.
+        // Half of the kills are early, to hit open and recovery. The other writers have
+        // acknowledged records, the first one included: otherwise no record could be missing.
         let soon = outcome.rounds > 0 && random.next().is_multiple_of(2);
         let longest = if soon { 30_000 } else { 400_000 };
         let life =
@@ -110,7 +112,7 @@ pub fn rounds(args: &CrashArgs, stop: &Arc<Stop>) -> Result<Outcome, Error> {
                 Error::Log(e) => format!("the log cannot be opened again: {e}"),
                 other => return Err(other),
             };
-            // The log is the evidence.
+            // The log is the evidence, so it stays.
             dir.leave();
             let text = format!("{what}; after {kills} kills; the log stays in {place}");
             return Err(Error::Verify(text));
@@ -136,7 +138,7 @@ fn one_round(
     let begun = Instant::now();
     let found = loop {
         match check(log, acks) {
-            // The kernel ends what the killed writer has begun before it lets go of the lock.
+            // The kernel completes the killed writer's I/O before it releases the lock.
             Err(Error::Log(ringwal::Error::Locked { .. })) if begun.elapsed() < LOCKED => {}
             checked => break checked?,
         }
@@ -149,20 +151,21 @@ fn one_round(
     Ok(())
 }
 
-/// What a pulled plug came to.
+/// The result after a power failure.
 #[derive(Debug, Clone, Copy)]
 pub struct Survived {
-    /// Acknowledgements that the witness has kept.
+    /// Acknowledgements that the witness stored.
     pub acknowledged: u64,
-    /// What the log holds.
+    /// The content of the log.
     pub found: Found,
 }
 
-/// Looks whether everything that the witness has heard of is in the log of `dir`.
+/// Checks that every acknowledgement of the witness is in the log of `dir`.
 ///
 /// # Errors
 ///
-/// [`Error::Verify`] if it is not, or if the witness has heard of nothing; [`Error::Directory`] if there is no such directory.
+/// [`Error::Verify`] if a record is missing, or the witness has no acknowledgement.
+/// [`Error::Directory`] if the directory does not exist.
 pub fn ask_and_check(witness: &str, dir: &Path) -> Result<Survived, Error> {
     if !dir.is_dir() {
         return Err(Error::directory(dir, "it is not there; give the --dir that was written to"));
@@ -182,7 +185,7 @@ pub fn ask_and_check(witness: &str, dir: &Path) -> Result<Survived, Error> {
 }
 
 impl Survived {
-    /// For people, ended by a newline.
+    /// Returns the table with a final newline.
     #[must_use]
     pub fn table(&self) -> String {
         format!(
@@ -193,7 +196,7 @@ impl Survived {
         )
     }
 
-    /// For programs.
+    /// Returns the JSON object.
     #[must_use]
     pub fn json(&self) -> Value {
         json!({
@@ -207,7 +210,7 @@ impl Survived {
     }
 }
 
-/// One writer, killed after so long. What it had said by then counts.
+/// Runs one writer and kills it after a delay. Its acknowledgements until then count.
 fn one_life(
     log: &Path,
     args: &CrashArgs,
@@ -218,7 +221,7 @@ fn one_life(
     let failed = |what| move |source| Error::System { what, source };
     let program = std::env::current_exe().map_err(failed("find this program"))?;
     let mut command = Command::new(program);
-    // Ctrl-C on a terminal is for this process, not for the writer: that would end by itself, which is a failure.
+    // A writer in the same group would receive Ctrl-C too, end by itself, and count as a failure.
     #[cfg(unix)]
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
     let mut child = command
@@ -256,7 +259,7 @@ fn until_killed(child: &mut Child, life: Life, stop: &Stop, acks: &mut Acks) -> 
             waiting = false;
             until = Instant::now() + life.time;
         }
-        // One that ends by itself has failed.
+        // A writer that ends by itself has failed.
         if let Ok(Some(status)) = child.try_wait() {
             if was_killed(status) {
                 break;
@@ -281,7 +284,8 @@ fn until_killed(child: &mut Child, life: Life, stop: &Stop, acks: &mut Acks) -> 
     Ok(())
 }
 
-/// By somebody else, which is as good: a signal to a whole group also reaches a writer that has not yet left it.
+/// A signal from outside is as good a kill: one to a whole group may reach a writer that has not
+/// left it yet.
 fn was_killed(status: ExitStatus) -> bool {
     #[cfg(unix)]
     {
@@ -297,14 +301,14 @@ fn was_killed(status: ExitStatus) -> bool {
 }
 
 impl Outcome {
-    /// For people, ended by a newline.
+    /// Returns the table with a final newline.
     #[must_use]
     pub fn table(&self) -> String {
         let log = match &self.log {
             Some(log) => format!("  log             {} (stays)\n", log.display()),
             None => String::new(),
         };
-        // Where nothing was acknowledged nothing could be missing.
+        // Without acknowledgements, no record could be missing.
         let of = format!("{} of {} rounds", grouped(self.rounds), grouped(self.asked));
         let verdict = match (self.ended_by, self.acknowledged) {
             (Some(why), _) => format!("interrupted by {why} after {of}, which concludes nothing"),
@@ -328,7 +332,7 @@ impl Outcome {
         )
     }
 
-    /// For programs.
+    /// Returns the JSON object.
     #[must_use]
     pub fn json(&self) -> Value {
         json!({
@@ -346,11 +350,12 @@ impl Outcome {
         })
     }
 
-    /// What a gate is to make of it.
+    /// Returns the result for a gate.
     ///
     /// # Errors
     ///
-    /// [`Error::Interrupted`]; [`Error::Nothing`] if no record was acknowledged, so that none could be missing.
+    /// [`Error::Interrupted`]; [`Error::Nothing`] without an acknowledged record, because none
+    /// could be missing.
     pub fn verdict(&self) -> Result<(), Error> {
         match (self.ended_by, self.acknowledged) {
             (Some(_), _) => {

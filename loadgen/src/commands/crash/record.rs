@@ -1,4 +1,4 @@
-//! Records that say what they are, and acknowledgements of them.
+//! Self-describing records, and their acknowledgements.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -6,12 +6,12 @@ use std::io::{self, Read};
 use crate::random::SplitMix;
 
 const MAGIC: [u8; 4] = *b"LGcr";
-/// Bytes before the filling.
+/// Bytes before the filler.
 pub(super) const HEAD: usize = 24;
 /// Bytes of an acknowledgement.
 pub(super) const ACK: usize = 24;
 
-/// Which record of which thread of which life of a writer.
+/// Identity of a record: life of the writer, thread and number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Name {
     pub(super) life: u64,
@@ -20,7 +20,7 @@ pub(super) struct Name {
 }
 
 impl Name {
-    /// The record of this name, of so many bytes at least.
+    /// Creates the record of this identity with at least `size` bytes.
     pub(super) fn fill(self, size: usize, record: &mut Vec<u8>) {
         record.clear();
         record.extend_from_slice(&MAGIC);
@@ -35,7 +35,7 @@ impl Name {
         }
     }
 
-    /// Whose record this is; `None` if it is no whole one.
+    /// Parses the identity of a record; `None` if the record is damaged.
     pub(super) fn of(record: &[u8]) -> Option<Name> {
         let head: &[u8; HEAD] = record.first_chunk()?;
         let name = Name {
@@ -57,7 +57,7 @@ impl Name {
     }
 }
 
-/// The next acknowledgement. `None`: there is no whole one any more.
+/// Reads the next acknowledgement. `None` at the end, or at a partial one.
 pub(super) fn read_ack(input: &mut impl Read) -> io::Result<Option<Name>> {
     let mut bytes = [0; ACK];
     match input.read_exact(&mut bytes) {
@@ -70,7 +70,8 @@ pub(super) fn read_ack(input: &mut impl Read) -> io::Result<Option<Name>> {
     Ok(Some(Name { life: number(0), thread: number(8) as u32, number: number(16) }))
 }
 
-/// The highest acknowledged number of each thread of each life. A thread waits for each, so that all before are too.
+/// The highest acknowledged number of each thread and life. A thread waits for each record, so
+/// lower numbers are acknowledged too.
 #[derive(Debug, Clone, Default)]
 pub struct Acks(BTreeMap<(u64, u32), u64>);
 
@@ -86,7 +87,7 @@ impl Acks {
         }
     }
 
-    /// All acknowledgements.
+    /// Number of all acknowledgements.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.0.values().map(|highest| highest + 1).sum()
@@ -102,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_says_whose_it_is_and_every_change_is_seen() {
+    fn altered_record_is_detected() {
         let name = Name { life: 7 << 40, thread: 3, number: 99 };
         let mut record = Vec::new();
         for size in [0, HEAD, 25, 300] {
@@ -119,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn acknowledgements_are_read_back_and_half_ones_are_not() {
+    fn partial_acknowledgement_is_ignored() {
         let names = [(1, 0, 0), (1, 0, 5), (1, 1, 2), (9, 0, 3)]
             .map(|(life, thread, number)| Name { life, thread, number });
         let bytes: Vec<u8> = names.iter().flat_map(|name| name.ack()).collect();

@@ -1,10 +1,10 @@
-//! The witness: keeps acknowledgements on another machine, and answers what they were.
+//! The witness: it stores acknowledgements on another machine, and answers which ones.
 //!
-//! A connection begins with a byte: `w`, and acknowledgements follow; or `c`, and the highest of each thread and life are
-//! answered.
+//! A connection starts with a byte. After `w`, acknowledgements follow. After `c`, the witness
+//! answers the highest one of each thread and life.
 //!
-//! The file begins with [`HEAD`]; then acknowledgements follow. A half one at the end, of a witness that was ended, is
-//! cut off, so that those after it can be read.
+//! The file starts with [`HEAD`], then acknowledgements follow. A witness that was killed may leave
+//! a partial one at the end. The next start truncates it, so that later ones stay readable.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
@@ -34,7 +34,7 @@ pub(super) fn connect(address: &str) -> Result<TcpStream, Error> {
         .map_err(failed("reach the witness"))
 }
 
-/// What the witness has heard.
+/// Asks the witness for its acknowledgements.
 ///
 /// # Errors
 ///
@@ -50,12 +50,12 @@ pub(super) fn ask(address: &str) -> Result<Acks, Error> {
     Ok(acks)
 }
 
-/// Listens, and keeps what it hears in a file, until it is killed. Calls `ready` with the address, and `heard` now and then
-/// with the number of all acknowledgements.
+/// Listens and stores acknowledgements in a file until the process is killed. Calls `ready` with
+/// the address, and `heard` regularly with the total count.
 ///
 /// # Errors
 ///
-/// If it cannot listen, or not use the file.
+/// If the address or the file cannot be used.
 pub fn serve(
     listen: &str,
     file: &Path,
@@ -77,18 +77,18 @@ pub fn serve(
     });
     for stream in listener.incoming() {
         let Ok(stream) = stream else {
-            // Out of descriptors, say: others end, and this goes on then.
+            // For example out of descriptors: other connections end, and accepting resumes.
             std::thread::sleep(LOOK);
             continue;
         };
         let state = Arc::clone(&state);
-        // One that fails is one that has died, which is what this is for.
+        // A failed connection is a writer that died, which the test expects.
         std::thread::spawn(move || hear(stream, &state));
     }
     Ok(())
 }
 
-/// The file, at its end, and what is in it.
+/// Opens the file at its end, and returns its content.
 fn open(path: &Path) -> io::Result<(File, Acks)> {
     if is_name_of_a_log(path) {
         return Err(io::Error::other("a log gives its own files such names"));
@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_gone_on_with_behind_a_half_acknowledgement() {
+    fn file_with_a_partial_acknowledgement_is_continued() {
         let path = std::env::temp_dir().join(format!("loadgen-acks-{}", std::process::id()));
         let _ = std::fs::remove_file(&path);
         let ack = |number| Name { life: 1, thread: 0, number }.ack();

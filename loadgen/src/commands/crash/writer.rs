@@ -1,4 +1,4 @@
-//! The writer that is to die: threads that wait for each record, and say so.
+//! The writer to kill: threads that wait for each record and acknowledge it.
 
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
@@ -13,17 +13,17 @@ use super::record::Name;
 use super::witness::{TO_WRITE, connect};
 use crate::error::Error;
 
-/// The log of these runs: small segments, so that rotation is hit too.
+/// The log of these runs. Its segments are small, so that kills hit rotations, too.
 pub(super) fn builder(log: &Path) -> WalBuilder {
     Wal::builder(log).segment_size(4 << 20)
 }
 
-/// Appends until it is killed, or nobody hears it any more. Acknowledgements go to a witness, or to standard output; how
-/// many there are, to `told`.
+/// Appends until the process is killed, or the receiver of the acknowledgements is gone. They go to
+/// a witness or to standard output. `told` counts them.
 ///
 /// # Errors
 ///
-/// Any; with a witness also that it is gone.
+/// Those of the log; with a witness, also its loss.
 pub fn write(
     log: &Path,
     threads: u32,
@@ -75,7 +75,7 @@ fn one(
         name.fill(size, &mut record);
         wal.append_durable(&record)?;
         let mut out = out.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        // At once: what is only in this process is lost with it.
+        // Flushes at once: buffered acknowledgements would die with the process.
         if out.write_all(&name.ack()).and_then(|()| out.flush()).is_err() {
             return Ok(());
         }

@@ -1,4 +1,4 @@
-//! In words: what was found, what the figures mean, and what to change.
+//! An explanation in words: findings, the meaning of the figures, and suggested changes.
 
 use std::path::Path;
 
@@ -10,16 +10,16 @@ use crate::log_dir::device::Device;
 use crate::raw::Method;
 use crate::units::{bytes, nanos, rate};
 
-/// Sentences.
+/// Sentences of findings and of changes.
 #[derive(Debug, Default)]
 pub(super) struct Said {
     pub(super) findings: Vec<String>,
     pub(super) changes: Vec<String>,
 }
 
-/// What holds for the system, before anything is measured.
+/// Collects what holds for the system before any measurement.
 pub(super) fn look(dir: &Path, device: &Device) -> Result<Said, Error> {
-    // What the library itself finds.
+    // The findings of the library.
     let wal = Wal::builder(dir.join("log")).segment_size(1 << 20).open()?;
     let info = wal.backend();
     wal.close()?;
@@ -114,7 +114,7 @@ fn kernel(info: &BackendInfo, system: &System, said: &mut Said) {
         Ok(limit) => bytes(limit as f64),
         Err(_) => system.locked.clone(),
     };
-    // With privileges, a small limit is none.
+    // A privileged process is exempt from the limit.
     let ring = match info.registered_buffers {
         true => "is registered with the kernel",
         false => "is not registered with the kernel",
@@ -132,7 +132,7 @@ fn kernel(info: &BackendInfo, system: &System, said: &mut Said) {
     }
 }
 
-/// What the figures mean.
+/// Explains the figures.
 pub(super) fn conclude(device: &Device, cells: &[Cell], said: &mut Said) {
     let cell = |method, size, depth| {
         cells.iter().find(|c| (c.method, c.size, c.depth) == (method, size, depth))
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn every_medium_is_explained_with_what_to_change() {
+    fn every_medium_is_explained_with_a_change() {
         let device = |filesystem: &str, cache: &str, fua, options: &str| {
             let mut device = Device::default();
             device.filesystem = Some(filesystem.into());

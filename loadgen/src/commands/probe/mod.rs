@@ -1,8 +1,8 @@
-//! `loadgen device`: what a disk can do for a log, without one, and what that means.
+//! `loadgen device`: the ability of a disk for a log, measured without a log, with an explanation.
 //!
-//! Every commit method, at some sizes and depths, each for a short while, interleaved over rounds; beside each the
-//! flushes that the kernel counted. Then in words: the cache, FUA, direct I/O, the filesystem, io_uring, and what to
-//! change.
+//! It measures every commit method at some sizes and depths in short, interleaved rounds, and
+//! counts the kernel's flushes. The explanation covers cache, FUA, direct I/O, filesystem and
+//! io_uring, and suggests changes.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -28,7 +28,7 @@ mod explain;
 const METHODS: [Method; 3] = [Method::LinkedFsync, Method::Dsync, Method::WriteFsync];
 const SHAPES: [(usize, usize); 6] =
     [(4096, 1), (4096, 4), (65_536, 1), (65_536, 4), (1 << 20, 1), (1 << 20, 4)];
-/// Four at least: `compare` decides nothing by fewer.
+/// At least four rounds: `compare` needs them to decide.
 const ROUNDS: u32 = 5;
 const AREA: u64 = 16 << 20;
 const BLOCK: usize = 4096;
@@ -36,48 +36,49 @@ const BLOCK: usize = 4096;
 /// One method in one shape.
 #[derive(Debug, Clone)]
 pub struct Cell {
-    /// How writes became durable.
+    /// The way in which writes became durable.
     pub method: Method,
     /// Bytes of a write.
     pub size: usize,
     /// Writes in flight.
     pub depth: usize,
-    /// Median over the rounds.
+    /// Durable bytes per second, the median over the rounds.
     pub bytes_per_s: f64,
-    /// Of single writes, median, 99th and 99.9th percentile and greatest of the round in the middle, in nanoseconds.
+    /// Latencies of single writes in nanoseconds, of the median round: median, 99th and 99.9th
+    /// percentile, maximum.
     pub latencies: [u64; 4],
-    /// Flushes that the disk was asked for, by writes.
+    /// Flushes of the disk per write.
     pub flushes_per_write: Option<f64>,
-    /// Bytes a second of every round, ascending.
+    /// Bytes per second of every round, ascending.
     pub samples: Vec<f64>,
 }
 
-/// What was found.
+/// The result of the command.
 #[derive(Debug, Clone)]
 pub struct Probe {
     /// The disk.
     pub device: Device,
-    /// What was measured.
+    /// The measured cells.
     pub cells: Vec<Cell>,
-    /// What it means, a sentence each.
+    /// The meaning of the figures, one sentence each.
     pub findings: Vec<String>,
-    /// What to change, a sentence each.
+    /// Suggested changes, one sentence each.
     pub changes: Vec<String>,
-    /// Of the systems that were asked for.
+    /// Verdicts of the requested systems.
     pub verdicts: Vec<Verdict>,
-    /// What became of --require; nothing after an interruption.
+    /// Results of --require; empty after an interruption.
     pub required: Vec<Check>,
-    /// What ended the measurements early.
+    /// The reason for an early end.
     pub ended_by: Option<&'static str>,
-    /// Where and how.
+    /// The conditions of the measurement.
     pub environment: Environment,
 }
 
-/// Measures, in a directory that is left as it was.
+/// Measures, and keeps the content of the directory.
 ///
 /// # Errors
 ///
-/// Any.
+/// Those of the directory, the device and the system.
 pub fn probe(args: &DeviceArgs, stop: &Arc<Stop>) -> Result<Probe, Error> {
     let dir = RunDir::own(args.dir.as_deref(), false, stop)?;
     let device = Device::under(dir.path());
@@ -92,7 +93,7 @@ pub fn probe(args: &DeviceArgs, stop: &Arc<Stop>) -> Result<Probe, Error> {
         let grid =
             Grid { dir: dir.path(), device: &device, time: args.time, rounds: ROUNDS, shapes };
         cells = grid.measure(stop, &mut progress)?;
-        // Nothing is concluded from some of the cells, or from cells that have some of the rounds.
+        // Incomplete cells or rounds support no conclusion.
         if !stop.was_signalled() {
             explain::conclude(&device, &cells, &mut said);
         }
@@ -124,14 +125,14 @@ pub fn probe(args: &DeviceArgs, stop: &Arc<Stop>) -> Result<Probe, Error> {
     Ok(Probe { device, cells, findings, changes, verdicts, required, ended_by, environment })
 }
 
-/// The fastest commit of the smallest write, one at a time.
+/// Returns the fastest commit of the smallest write, one at a time.
 fn fastest(cells: &[Cell]) -> Option<&Cell> {
     let alone = cells.iter().filter(|cell| cell.depth == 1);
     let smallest = alone.clone().map(|cell| cell.size).min()?;
     alone.filter(|cell| cell.size == smallest).min_by_key(|cell| cell.latencies[0])
 }
 
-/// What is measured: those of `--size`, or several.
+/// Returns the sizes to measure: `--size`, or several.
 fn shapes(size: Option<u64>) -> Vec<(usize, usize)> {
     match size {
         None => SHAPES.to_vec(),
@@ -142,29 +143,29 @@ fn shapes(size: Option<u64>) -> Vec<(usize, usize)> {
     }
 }
 
-/// Every method in some shapes, for a time all together, in rounds.
+/// Measurements of every method in some shapes, in rounds with a common time.
 #[derive(Debug)]
 pub struct Grid<'a> {
-    /// Where the writes go.
+    /// Directory of the file.
     pub dir: &'a Path,
-    /// What is under it.
+    /// The device under the directory.
     pub device: &'a Device,
-    /// Of all measurements.
+    /// Time of all measurements.
     pub time: Duration,
-    /// How often each is made.
+    /// Rounds.
     pub rounds: u32,
-    /// Bytes of a write, and writes in flight.
+    /// Shapes: bytes of a write, and writes in flight.
     pub shapes: Vec<(usize, usize)>,
 }
 
 impl<'a> Grid<'a> {
-    /// Every shape, once.
+    /// Creates a grid that measures every shape in one round.
     #[must_use]
     pub fn of_a_run(dir: &'a Path, device: &'a Device, time: Duration) -> Self {
         Grid { dir, device, time, rounds: 1, shapes: SHAPES.to_vec() }
     }
 
-    /// Measures. After an interruption, only cells that have every round are returned.
+    /// Measures. After an interruption, returns only cells with every round.
     ///
     /// # Errors
     ///
@@ -210,7 +211,7 @@ impl<'a> Grid<'a> {
     }
 }
 
-/// The one that makes the most durable.
+/// Returns the cell with the highest durable bandwidth.
 #[must_use]
 pub fn best(cells: &[Cell]) -> Option<&Cell> {
     cells.iter().max_by(|a, b| a.bytes_per_s.total_cmp(&b.bytes_per_s))
@@ -223,7 +224,7 @@ struct Sample {
     flushes_per_write: Option<f64>,
 }
 
-/// `None`: the method is not to be had here.
+/// Measures one cell once. `None` if the method is not supported here.
 fn sample(
     file: &RawFile,
     stop: &Stop,
@@ -234,7 +235,7 @@ fn sample(
     let before = device.flushes();
     let request = Request { method, group, depth, direct: true, block: BLOCK, time, area: AREA };
     let raw = raw::measure_in(file, &request, stop)?;
-    // A broken off one says nothing.
+    // An interrupted slice has no result.
     if stop.was_signalled() || raw.method != method || raw.depth != depth {
         return Ok(None);
     }
@@ -249,7 +250,7 @@ fn sample(
 }
 
 impl Cell {
-    /// For programs.
+    /// Returns the JSON object.
     #[must_use]
     pub fn json(&self) -> Value {
         json!({
@@ -268,7 +269,7 @@ impl Cell {
 }
 
 impl Probe {
-    /// For people, ended by a newline.
+    /// Returns the table with a final newline.
     #[must_use]
     pub fn table(&self) -> String {
         let known = |text: &Option<String>| text.clone().unwrap_or_else(|| "unknown".into());
@@ -327,11 +328,11 @@ impl Probe {
         out
     }
 
-    /// What a gate is to make of it.
+    /// Returns the result for a gate.
     ///
     /// # Errors
     ///
-    /// [`Error::Interrupted`]; [`Error::Required`] for systems that the disk fails, or what does not hold.
+    /// [`Error::Interrupted`]; [`Error::Required`] if a system fails or a requirement is not met.
     pub fn verdict(&self) -> Result<(), Error> {
         if self.ended_by.is_some() {
             let text = format!("{} cells were measured whole", self.cells.len());
@@ -345,7 +346,7 @@ impl Probe {
         require::verdict(&self.required)
     }
 
-    /// For programs.
+    /// Returns the JSON object of a cell.
     #[must_use]
     pub fn json(&self) -> Value {
         json!({
@@ -369,7 +370,7 @@ impl Probe {
     }
 }
 
-/// As an item of a list, in lines that can be read.
+/// Wraps text into an item of a list.
 fn wrapped(text: &str) -> String {
     const WIDTH: usize = 96;
     let mut lines = vec!["  -".to_owned()];

@@ -14,18 +14,20 @@ use crate::workload::{Mode, Outcome};
 /// The raw device beside the log.
 #[derive(Debug, Clone)]
 pub struct Comparison {
-    /// What was measured.
+    /// The measured baseline.
     pub raw: Baseline,
-    /// The log's written bytes per second by the device's, at the same group size and depth.
+    /// The log's written bytes per second divided by the device's, at the same group size and
+    /// depth.
     pub eta: Option<f64>,
-    /// The log's median latency by that of a raw write of one block.
+    /// The log's median latency divided by that of a raw write of one block.
     pub p50_ratio: Option<f64>,
-    /// In an open loop: the log's 99.9th percentile by the median of a raw write of one mean group.
+    /// In an open loop: the log's 99.9th percentile divided by the median of a raw write of one
+    /// mean group.
     pub p999_ratio: Option<f64>,
 }
 
-/// The raw device in the way that this run used it: pipelined, its mean group at its mean depth;
-/// blocking, one block at a time.
+/// Measures the raw device in the shape of this run. A pipelined run uses its mean group at its
+/// mean depth; a blocking run one block at a time.
 pub(super) fn compare(
     args: &Args,
     stop: &Stop,

@@ -1,4 +1,4 @@
-//! The whole of a run: open, drive, close, measure the raw device, verify.
+//! A complete run: open, drive, close, measure the raw device, verify.
 
 mod baseline;
 mod report;
@@ -38,15 +38,15 @@ use crate::workload::{self, Meaning, Mode, Outcome, Plan, Source};
 pub use baseline::Comparison;
 pub use report::{Report, Work};
 
-/// Runs what the arguments say, in a directory that is gone afterwards unless it is to stay.
+/// Runs the workload of the arguments. The directory is removed afterwards unless it is to stay.
 ///
 /// # Errors
 ///
-/// Any. A log that fails its verification is not one here: the report says so.
+/// Those of the arguments, the directory and the log. A failed verification is part of the report.
 pub fn run(args: &Args, stop: &Arc<Stop>) -> Result<Report, Error> {
     args.check()?;
     let seed = args.seed.unwrap_or_else(new_seed);
-    // The input is tried before a directory is made for nothing.
+    // Opens the input before it creates a directory.
     let source = match (&args.input, &args.sample) {
         (Some(path), _) => {
             let lines = Lines::open(path, args.longest_line())?;
@@ -62,23 +62,23 @@ pub fn run(args: &Args, stop: &Arc<Stop>) -> Result<Report, Error> {
     let settings = Settings::new(args, &dir, source.largest())?;
     let mut progress = Progress::new(args.quiet);
     progress.step("opening the log", Part::Unknown);
-    // A stop of its own: that this run is over does not end what it is a part of.
+    // A stop of its own: the end of this run does not end the whole that it is a part of.
     let ran = measured(args, &Stop::below(stop), &dir, &settings, (source, seed), progress);
     if let Ok(report) = &ran
         && let Some(Err(_)) = report.verified
     {
-        // What is wrong can be looked at only there.
+        // Keeps the log, which is the only evidence.
         dir.leave();
     }
     ran.map(|report| Report { stays: dir.stays(), ..report })
 }
 
-/// Short enough to be typed.
+/// Returns a seed short enough to type.
 pub(crate) fn new_seed() -> u64 {
     RandomState::new().hash_one(std::process::id()) >> 32
 }
 
-/// Opens the log, drives it, and measures the raw device and verifies afterwards.
+/// Opens and drives the log, then measures the raw device and verifies.
 fn measured(
     args: &Args,
     stop: &Arc<Stop>,
@@ -143,7 +143,7 @@ fn measured(
     Ok(report)
 }
 
-/// Where and how a run takes place.
+/// The setting of a run: arguments, directory, device and stop.
 struct Site<'a> {
     args: &'a Args,
     stop: &'a Arc<Stop>,
@@ -152,7 +152,7 @@ struct Site<'a> {
     device: &'a Device,
 }
 
-/// Reasons of the watching thread to end a run.
+/// Reasons for which the watching thread ends a run.
 #[derive(Debug, Clone, Copy, Default)]
 struct Reasons {
     /// The disk budget is spent.
@@ -272,7 +272,7 @@ fn ended_by(failed: Option<&Error>, stop: &Stop, ended: &Reasons) -> Option<&'st
     }
 }
 
-/// Fills the segments once, or until the rate is steady. Returns what verification is to know of it.
+/// Fills the segments once, or until the rate is steady. Returns the ledger of the warm-up records.
 fn warm_up(
     args: &Args,
     stop: &Arc<Stop>,
@@ -293,7 +293,7 @@ fn warm_up(
     let seed = plan.seed.wrapping_add(1);
     let mut plan = Plan { duration: Some(time), records, intervals, seed, ..plan.clone() };
     if matches!(plan.mode, Mode::Open(_)) {
-        // As fast as it goes: what it is for is to fill the segments once.
+        // Warms up at full speed, because the purpose is to fill the segments once.
         plan.mode = Mode::Pipelined;
         plan.meaning = Meaning::of(plan.mode, args.durability);
     }
@@ -321,7 +321,7 @@ fn start_readers(args: &Args, plan: &mut Plan, wal: &Wal) -> Result<Option<Reade
     Ok(Some(readers))
 }
 
-/// Lines on stderr, now and then.
+/// Writes a status line to stderr at an interval.
 #[derive(Debug, Default)]
 struct Status {
     shown: f64,
@@ -341,19 +341,19 @@ impl Status {
             si(point.records_per_s),
             bytes(point.ring_bytes as f64)
         );
-        // It is not the result: nothing is lost with it.
+        // A lost status line loses no result.
         let _ = print(std::io::stderr(), &text);
     }
 }
 
-/// Whether the run cannot give what is asked of it any more.
+/// True if the run can no longer meet its requirements.
 fn is_too_slow(args: &Args, latencies: &Latencies) -> bool {
     let abort = args.require.as_ref().filter(|_| args.require_abort);
     args.most_above.is_some_and(|(bound, most)| latencies.above(bound) > most)
         || abort.is_some_and(|required| required.are_out_of_reach(latencies))
 }
 
-/// Whether it was the disk that had no more room.
+/// True if the disk was full.
 fn is_full(e: &Error) -> bool {
     let full = |kind| {
         use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
@@ -373,7 +373,8 @@ fn is_full(e: &Error) -> bool {
     false
 }
 
-/// Until the log has chosen its commit method: a run is measured in one. Ten seconds at most.
+/// Waits until the log has chosen its commit method, ten seconds at most. A run is measured with
+/// one method.
 fn until_settled(wal: &Wal, stop: &Stop) {
     for _ in 0..1000 {
         if wal.backend().commit_method_reason != MethodReason::Measuring || stop.is_set() {
@@ -413,7 +414,7 @@ fn plan(
     }
 }
 
-/// `VmHWM` of this process.
+/// Reads `VmHWM` of this process.
 fn peak_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

@@ -18,63 +18,63 @@ use crate::measure::usage::Spent;
 use crate::workload::ledger::Verified;
 use crate::workload::{Meaning, Outcome, readers};
 
-/// Everything that a run has found out.
+/// All results of a run.
 #[derive(Debug)]
 pub struct Report {
-    /// What was asked for.
+    /// The arguments.
     pub args: Args,
-    /// What the workload did.
+    /// The result of the workload.
     pub outcome: Outcome,
-    /// The same as time passed.
+    /// The figures over time.
     pub series: Series,
-    /// What a latency is.
+    /// The definition of a latency.
     pub meaning: Meaning,
-    /// What the log did for it.
+    /// The work of the log.
     pub work: Work,
-    /// What did the I/O.
+    /// The backend of the log.
     pub backend: BackendInfo,
-    /// Where the log was.
+    /// Directory of the log.
     pub directory: PathBuf,
-    /// Whether it is still there.
+    /// True if the directory remains.
     pub stays: bool,
-    /// How the disk was used.
+    /// Settings of the log and its use of the disk.
     pub settings: Settings,
-    /// What is under it.
+    /// The device under the directory.
     pub device: Device,
     /// The raw device, if it was measured.
     pub baseline: Option<Comparison>,
     /// The raw device in every shape, if it was measured.
     pub grid: Vec<Cell>,
-    /// The verdict, if there was to be one.
+    /// The result of the verification, if there was one.
     pub verified: Option<Result<Verified, String>>,
     /// Why the run ended before its time, if it did.
     pub ended_by: Option<&'static str>,
-    /// What the log failed with, if it did: the figures are those until then.
+    /// The failure of the log, if it failed. The figures count until then.
     pub failed: Option<Error>,
-    /// What arrivals, sizes and content were drawn from.
+    /// Seed of arrivals, sizes and content.
     pub seed: u64,
-    /// Where and how.
+    /// The conditions of the measurement.
     pub environment: Environment,
-    /// When the measured part began.
+    /// Start of the measured part.
     pub begun: SystemTime,
     /// Processor time of the measured part.
     pub spent: Spent,
-    /// What became of --require; nothing after an interruption.
+    /// Results of --require; empty after an interruption.
     pub required: Vec<Check>,
-    /// Of the readers beside, if there were any.
+    /// Results of the readers beside the writers, if any.
     pub readers: Option<readers::Report>,
-    /// The most memory that the process had, in bytes.
+    /// Peak resident bytes of the process.
     pub peak_memory: Option<u64>,
 }
 
-/// What a log did during a run.
+/// The work of a log during a run.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Work {
     /// Groups with records.
     pub groups: u64,
     /// Bytes of all groups, with headers and padding.
     pub group_bytes: u64,
-    /// Groups in flight on average, the one just submitted included.
+    /// Mean groups in flight, including the one just submitted.
     pub mean_depth: f64,
     /// Durability barriers.
     pub syncs: u64,
@@ -86,7 +86,7 @@ pub struct Work {
     pub recycled: u64,
     /// Appends that waited for room in the ring.
     pub full_waits: u64,
-    /// Flushes of the disk, by everybody.
+    /// Flushes of the disk, from all processes.
     pub flushes: Option<u64>,
 }
 
@@ -118,7 +118,7 @@ impl Work {
 }
 
 impl Report {
-    /// There is no device then, nor any sync, to be compared with.
+    /// True for the discarding backend, which has no sync and no device to compare with.
     #[must_use]
     pub fn writes_nothing(&self) -> bool {
         self.backend.kind == BackendKind::Discard
@@ -140,12 +140,12 @@ impl Report {
         }
     }
 
-    /// What a gate is to make of it.
+    /// Returns the result for a gate.
     ///
     /// # Errors
     ///
-    /// [`Error::Verify`] if records are missing; what the log failed with; [`Error::Interrupted`] and [`Error::Nothing`] if there
-    /// are no records; [`Error::Required`] if what is required does not hold.
+    /// [`Error::Verify`] if records are missing. The failure of the log. [`Error::Interrupted`] and
+    /// [`Error::Nothing`] without records. [`Error::Required`] if a requirement is not met.
     pub fn verdict(self) -> Result<(), Error> {
         if let Some(Err(what)) = self.verified {
             let place = self.directory.display();

@@ -1,4 +1,4 @@
-//! From arguments to the settings of a log that stays within the disk.
+//! The settings of a log that stays within the disk.
 
 use ringwal::{Wal, WalBuilder};
 
@@ -6,16 +6,16 @@ use crate::cli::Args;
 use crate::error::Error;
 use crate::log_dir::RunDir;
 
-/// Settings of the log, and what they mean for the disk.
+/// Settings of the log, and its use of the disk.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Everything but retention.
+    /// The builder without retention.
     builder: WalBuilder,
     /// Bytes of a segment file.
     pub segment_size: u64,
-    /// What retention keeps on disk at most, if there is retention.
+    /// Bytes that retention keeps on disk at most, if there is retention.
     pub retention: Option<u64>,
-    /// Bytes that may be written in all, if nothing is recycled.
+    /// Bytes that a run may write in total without recycling.
     pub budget: Option<u64>,
     /// Bytes of the file for the baseline.
     pub baseline_area: u64,
@@ -27,15 +27,15 @@ const DEFAULT_SEGMENT: u64 = 64 << 20;
 const SMALLEST_SEGMENT: u64 = 1 << 20;
 const BASELINE_AREA: u64 = 256 << 20;
 const SMALLEST_DISK: u64 = 8 << 20;
-/// Records up to this size fit in every log, however small its segments are.
+/// Bytes of a record that fits in every log, even with the smallest segments.
 const SMALL_RECORD: usize = 2048;
 
 impl Settings {
-    /// Settings for a log in `dir`, whose largest record may be known.
+    /// Computes the settings for a log in `dir`. The size of the largest record may be known.
     ///
     /// # Errors
     ///
-    /// [`Error::NoRoom`]; [`Error::Usage`] for what would delete another's records.
+    /// [`Error::NoRoom`]; [`Error::Usage`] for settings that would delete existing records.
     pub fn new(args: &Args, dir: &RunDir, largest: Option<usize>) -> Result<Self, Error> {
         let existing = dir.holds_log();
         if existing && args.max_disk.is_some() && !args.no_recycle {
@@ -80,7 +80,7 @@ impl Settings {
         })
     }
 
-    /// The log, with retention.
+    /// Returns the builder with retention.
     pub fn builder(&self) -> WalBuilder {
         let builder = self.builder.clone();
         match self.retention {
@@ -89,30 +89,30 @@ impl Settings {
         }
     }
 
-    /// The log without retention: opened like this, it loses nothing.
+    /// Returns the builder without retention, with which an open removes nothing.
     pub fn builder_keeping_all(&self) -> WalBuilder {
         self.builder.clone()
     }
 
-    /// How many segments retention can keep, with room for those being removed.
+    /// Returns the segments that retention can keep, including those being removed.
     #[must_use]
     pub fn kept_segments(&self) -> usize {
         let kept = |bytes: u64| usize::try_from(bytes / self.segment_size.max(1)).ok();
         self.retention.and_then(kept).map_or(usize::MAX, |n| n.saturating_mul(2).saturating_add(16))
     }
 
-    /// Whether so much has been written that the next moments could exceed the budget.
+    /// True if the next interval could exceed the disk budget.
     #[must_use]
     pub fn budget_is_spent(&self, written: u64) -> bool {
         self.budget.is_some_and(|budget| {
-            // What is written between two looks, and segments prepared ahead.
+            // Bytes written between two checks, and segments prepared ahead.
             let slack = (budget / 8).max(128 << 20) + 2 * self.segment_size;
             written >= budget.saturating_sub(slack.min(budget / 2))
         })
     }
 }
 
-/// How the room on disk is divided.
+/// Divides the space on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Disk {
     limit: u64,
@@ -133,11 +133,11 @@ impl Disk {
     }
 
     fn divide(asked: u64, free: u64, segment_size: Option<u64>) -> Option<Disk> {
-        // A tenth is left to others; a fifth, at most, is the baseline's.
+        // Leaves a tenth to others. The baseline gets a fifth at most.
         let usable = free / 10 * 9;
         let baseline_area = BASELINE_AREA.min(usable / 5);
         let limit = asked.min(usable - baseline_area);
-        // --max-disk holds for the raw device's file, too.
+        // --max-disk also bounds the file of the raw device.
         let baseline_area = baseline_area.min(limit);
         if limit < SMALLEST_DISK.min(asked) {
             return None;
@@ -156,7 +156,7 @@ mod tests {
     use std::sync::Arc;
 
     #[test]
-    fn a_log_that_was_there_gets_no_retention() {
+    fn existing_log_gets_no_retention() {
         let stop = Arc::new(Stop::default());
         let path = std::env::temp_dir().join(format!("loadgen-set-{}", std::process::id()));
         let dir = RunDir::given(&path, false, &stop).unwrap();
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_disk_gives_what_was_asked() {
+    fn large_disk_gives_the_requested_sizes() {
         let disk = Disk::divide(1 << 30, 1 << 40, None).unwrap();
         let expected =
             Disk { limit: 1 << 30, segment_size: DEFAULT_SEGMENT, baseline_area: BASELINE_AREA };
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_disk_gives_less_and_smaller_segments() {
+    fn small_disk_gives_smaller_segments() {
         for free in [20u64 << 20, 100 << 20, 700 << 20, 3 << 30] {
             let disk = Disk::divide(4 << 30, free, None).unwrap();
             assert!(disk.limit + disk.baseline_area < free, "{disk:?}");
