@@ -88,7 +88,8 @@ pub struct SweepArgs {
     /// Requirements: 'knee>50k'. If one fails, the exit status is 99
     #[arg(long, value_name = "LIST", value_parser = parse_requirements)]
     pub require: Option<Requirements>,
-    /// Bytes of a record, a range to draw from, or several with weights: 100, 64-4k, 100:9,4k-64k:1 [default: 100]
+    /// Bytes of a record, a range to draw from, or several with weights: 100, 64-4k, 100:9,4k-64k:1
+    /// [default: 100]
     #[arg(long, value_name = "SIZES", value_parser = parse_sizes, conflicts_with = "sample")]
     pub size: Option<Sizes>,
     /// Draw records from the lines of this file, at random. Sizes and content match the file

@@ -1,11 +1,12 @@
-//! Whatever is asked for: an answer, an exit status that is documented, no panic, nothing left.
+//! Random arguments: each gets an answer, a documented exit status, no panic, and nothing left
+//! behind.
 
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use crate::place::Place;
 
-/// Not long, whatever the other arguments are.
+/// Options that keep the run short.
 const SHORT: &str = "--duration 20ms --baseline 0 --max-disk 12m --segment-size 1m";
 
 struct Random(u64);
@@ -103,7 +104,7 @@ fn answered(place: &Place, line: &[&str]) {
     let deadline = Instant::now() + Duration::from_secs(1);
     while child.try_wait().unwrap().is_none() {
         if Instant::now() > deadline {
-            // Some ask for hours. Those are to be ended by a signal, and cleanly.
+            // Some arguments ask for hours. A signal must end those cleanly.
             let pid = nix::unistd::Pid::from_raw(child.id() as i32);
             nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
             break;
@@ -122,14 +123,14 @@ fn answered(place: &Place, line: &[&str]) {
 }
 
 #[test]
-fn random_arguments_are_answered() {
+fn random_arguments_of_a_run_are_answered() {
     let place = Place::new("random");
     let mut random = Random(0x5eed_1234_9876_abcd);
     for _ in 0..60 {
         let mut line: Vec<&str> = SHORT.split_whitespace().collect();
         for _ in 0..=random.below(3) {
             let option = random.of(&OPTIONS);
-            // A value may be given twice, too, and one of the short ones overridden.
+            // An option may occur twice, and override one of the short ones.
             line.push(option);
             line.push(random.of(&VALUES));
         }
@@ -138,7 +139,7 @@ fn random_arguments_are_answered() {
 }
 
 #[test]
-fn so_are_those_of_commands() {
+fn random_arguments_of_commands_are_answered() {
     let place = Place::new("commands");
     let mut random = Random(0x0bad_cafe_0bad_cafe);
     let commands: [(&[&str], &[&str]); 5] = [
@@ -174,7 +175,7 @@ fn so_are_those_of_commands() {
         (&["crash", "--rounds", "1"], &["--threads", "--size", "--dir", "--witness", "--check"]),
         (&["compare"], &["a", "b", "--tolerance", "--json", "--common"]),
     ];
-    // What would take long is not what is asked for here.
+    // Omits arguments that take long.
     let values =
         ["0", "-1", "3", "nan", "", "ä", "18446744073709551616", "-", "/dev/full", "/", "W5"];
     for _ in 0..30 {
@@ -187,7 +188,7 @@ fn so_are_those_of_commands() {
 }
 
 #[test]
-fn bytes_that_are_no_text_are_answered() {
+fn argument_that_is_not_utf8_is_answered() {
     use std::os::unix::ffi::OsStrExt;
     let place = Place::new("no-text");
     let bad = std::ffi::OsStr::from_bytes(b"\xff\xfe");

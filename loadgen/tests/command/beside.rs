@@ -1,10 +1,10 @@
-//! What runs beside the writers, and what surrounds a run.
+//! Readers and writers beside the run, and the surroundings of a run.
 
 use crate::place::{Place, SMALL};
 use serde_json::Value;
 
 #[test]
-fn readers_beside_the_writers_get_everything_and_are_timed() {
+fn readers_beside_the_writers_receive_every_record() {
     let place = Place::new("readers");
     for mode in
         ["--mode blocking --threads 2 --records 1k", "--records 10k", "--tasks 4 --records 1k"]
@@ -25,7 +25,7 @@ fn readers_beside_the_writers_get_everything_and_are_timed() {
 }
 
 #[test]
-fn background_writers_disturb_and_leave_nothing() {
+fn background_writers_leave_nothing() {
     let place = Place::new("background");
     std::fs::create_dir(place.path("mine")).unwrap();
     std::fs::write(place.path("mine/second-writer"), "precious").unwrap();
@@ -42,7 +42,7 @@ fn background_writers_disturb_and_leave_nothing() {
 }
 
 #[test]
-fn status_lines_and_a_warm_up_until_steady() {
+fn status_lines_appear_and_warm_up_ends_when_steady() {
     let place = Place::new("status");
     let line = format!(
         "--until-steady --warm-up 3s --duration 600ms --status-interval 250ms --baseline 0 {SMALL}"
@@ -79,7 +79,7 @@ fn completions_and_manual_pages_describe_every_command() {
     for name in ["loadgen.1", "loadgen-sweep.1", "loadgen-ab.1", "loadgen-device.1"] {
         assert!(place.path("pages").join(name).exists(), "{name}");
     }
-    // A page of somebody else's is not replaced.
+    // A manual page of another program is not replaced.
     std::fs::write(place.path("pages/loadgen-sweep.1"), "precious").unwrap();
     assert_eq!(place.run("man pages").status.code(), Some(2));
     let kept = std::fs::read_to_string(place.path("pages/loadgen-sweep.1")).unwrap();

@@ -1,4 +1,4 @@
-//! Comparisons as a gate meets them: files in, verdicts and an exit status out.
+//! Comparisons as a gate uses them: files in, verdicts and an exit status out.
 
 use crate::place::{Place, SMALL};
 use serde_json::{Value, json};
@@ -15,7 +15,7 @@ fn put(place: &Place, name: &str, value: &Value) {
 }
 
 #[test]
-fn two_suites_are_compared_with_an_exit_status() {
+fn compared_suites_decide_the_exit_status() {
     let place = Place::new("compare");
     put(&place, "a", &suite(1.0));
     put(&place, "b", &suite(1.5));
@@ -26,14 +26,14 @@ fn two_suites_are_compared_with_an_exit_status() {
     assert_eq!(json["rows"][0]["verdict"], "better");
     assert_eq!(json["rows"][1]["verdict"], "worse");
     assert!(place.run("compare a b --tolerance 60%").status.success());
-    // What the second lacks is no success, unless that is what was asked for.
+    // A row that the second file lacks is a failure, except with --common.
     let first = suite(1.0).to_string().replacen("W1", "W2", 1);
     std::fs::write(place.path("more"), first).unwrap();
     let output = place.run("compare more a");
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8(output.stdout).unwrap().contains("only in the first"));
     assert!(place.run("compare more a --common").status.success());
-    // Nor is it one if nothing can be decided, and what differs in the settings is said.
+    // An undecided comparison is a failure, too. Different settings are listed.
     let few = |mode: &str| {
         let points = [1.0, 2.0].map(|n| json!({ "records_per_s": n }));
         json!({ "schema": "ringwal-loadgen/run/1", "mode": mode, "series": points })
@@ -47,7 +47,7 @@ fn two_suites_are_compared_with_an_exit_status() {
 }
 
 #[test]
-fn latencies_of_a_suite_are_rows_too() {
+fn latencies_of_a_suite_are_rows() {
     let place = Place::new("compare-latencies");
     let suite = |tail: f64| {
         let sample = |value: f64| json!({ "value": value, "p50_ns": 100.0 * value, "p99_ns": 300.0 * value, "p99_9_ns": tail * value });
@@ -64,7 +64,7 @@ fn latencies_of_a_suite_are_rows_too() {
     let table = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(1), "{table}");
     assert!(table.contains("W2  x, p99.9") && table.matches("WORSE").count() == 1, "{table}");
-    // That a method was chosen by other microseconds is no difference.
+    // A commit method chosen by a different measurement is not a difference.
     assert!(!table.contains("Not the same"), "{table}");
 }
 
@@ -107,7 +107,7 @@ fn every_headline_figure_of_a_run_is_compared() {
         (verdicts(&place, "a fewer").0, &verdicts(&place, "a fewer").1[0][..]),
         (Some(1), "worse")
     );
-    // One figure alone, whatever the intervals say.
+    // A single worse figure decides, in spite of equal intervals.
     for key in ["p50", "p99", "p99_9", "max"] {
         let mut other = run(10_000.0, 100.0);
         let figure = other["latency_us"][key].as_f64().unwrap() * 100.0;
@@ -124,7 +124,7 @@ fn every_headline_figure_of_a_run_is_compared() {
 }
 
 #[test]
-fn only_whole_and_sound_measurements_are_compared() {
+fn incomplete_or_invalid_measurement_is_rejected() {
     let place = Place::new("compare-refused");
     put(&place, "a", &run(10_000.0, 100.0));
     put(&place, "suite", &suite(1.0));
@@ -189,7 +189,7 @@ fn two_sets_of_options_are_run_in_turn_and_compared_pair_by_pair() {
     assert!(rows.iter().all(|row| row["first"].as_f64() > Some(0.0)), "{json:#}");
     assert!(json["commands"][1].as_str().unwrap().contains("--threads 2"), "{json:#}");
     assert_eq!(place.entries(), [""; 0]);
-    // A program, with options that make it worse by far.
+    // A program with options that make it much worse.
     let program = env!("CARGO_BIN_EXE_loadgen");
     let slow = format!("{program} --rate 100");
     let mut command = place.command("ab --pairs 4 --time 200ms --json ab.json");

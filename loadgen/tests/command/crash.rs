@@ -1,4 +1,4 @@
-//! Writers that are killed, and the witness of what they acknowledged.
+//! Killed writers, and the witness of their acknowledgements.
 
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::place::Place;
 
 #[test]
-fn writers_are_killed_and_nothing_acknowledged_is_lost() {
+fn killed_writers_lose_no_acknowledged_record() {
     let place = Place::new("crash");
     let output = place.run("crash --rounds 6 --threads 3 --json --quiet");
     assert!(output.status.success(), "{output:?}");
@@ -20,7 +20,7 @@ fn writers_are_killed_and_nothing_acknowledged_is_lost() {
 }
 
 #[test]
-fn a_witness_remembers_what_the_writer_does_not() {
+fn witness_finds_a_missing_acknowledged_record() {
     let place = Place::new("witness");
     let mut witness = place
         .command("witness --listen 127.0.0.1:0 --acks acks")

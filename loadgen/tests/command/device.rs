@@ -1,4 +1,4 @@
-//! The raw device, and the verdicts about it.
+//! The raw device and its verdicts.
 
 use crate::place::Place;
 use crate::shared;

@@ -1,4 +1,4 @@
-//! A disk that fills in mid-run: the figures that were measured until then are reported.
+//! A disk that fills during the run: the figures until then are reported.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::place::Place;
 
-/// A small filesystem in memory, unmounted when it is dropped. `None`: not allowed here.
+/// A small filesystem in memory, unmounted on drop. `None` without permission to mount.
 struct Small(PathBuf);
 
 impl Small {
@@ -26,7 +26,7 @@ impl Drop for Small {
 }
 
 #[test]
-fn a_disk_that_fills_in_mid_run_keeps_what_was_measured() {
+fn disk_full_during_the_run_keeps_the_figures() {
     for (n, mode) in [
         "--mode pipelined --size 1k",
         "--mode blocking --threads 2 --size 4k",
@@ -52,7 +52,7 @@ fn a_disk_that_fills_in_mid_run_keeps_what_was_measured() {
             assert!(Instant::now() < deadline, "{mode}: the run does not begin");
             std::thread::sleep(Duration::from_millis(2));
         }
-        // Another program takes all that is left.
+        // Another program takes the rest of the disk.
         let mut other = std::fs::File::create(small.0.join("other")).unwrap();
         let _ = std::io::copy(&mut std::io::repeat(7), &mut other);
         let output = child.wait_with_output().unwrap();
@@ -61,7 +61,7 @@ fn a_disk_that_fills_in_mid_run_keeps_what_was_measured() {
         let text = std::fs::read(place.path("out.json"));
         let text = text.unwrap_or_else(|e| panic!("{mode}: {e}: {stderr}"));
         let json: serde_json::Value = serde_json::from_slice(&text).unwrap();
-        // Where the budget came first, nothing was full.
+        // If the budget ended the run first, the disk was never full.
         if json["ended_by"] == "its disk budget" {
             continue;
         }

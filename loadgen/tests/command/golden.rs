@@ -1,4 +1,4 @@
-//! What is printed, as a whole. `GOLDEN=write cargo test -p loadgen golden` writes it anew, to be looked at.
+//! The exact output. `GOLDEN=write cargo test -p loadgen golden` rewrites the files, for review.
 
 use std::path::PathBuf;
 
@@ -15,7 +15,8 @@ fn same(name: &str, text: &str) {
     assert_eq!(text, golden, "{} is another; see the head of this file", path.display());
 }
 
-/// Figures and what depends on the machine, each as one `#`; of a histogram, one row.
+/// Replaces figures and everything that depends on the machine by one `#` each. Keeps one row of a
+/// histogram.
 fn without_figures(text: &str) -> String {
     let mut out = String::new();
     for line in text.lines() {
@@ -84,7 +85,7 @@ fn printed(place: &Place, line: &str) -> String {
 }
 
 #[test]
-fn help_is_as_it_is_printed() {
+fn help_matches_its_golden_file() {
     let place = Place::new("help");
     for command in ["", "device", "compare", "ab", "crash", "witness", "sweep", "bench"] {
         let name = if command.is_empty() { "run" } else { command };
@@ -96,7 +97,7 @@ fn help_is_as_it_is_printed() {
 }
 
 #[test]
-fn a_run_prints_these_lines() {
+fn run_output_matches_its_golden_file() {
     let place = Place::new("lines");
     for (name, line) in [
         ("blocking", "--mode blocking --records 50 --verify"),
@@ -106,11 +107,11 @@ fn a_run_prints_these_lines() {
         let text = printed(&place, &format!("{line} --baseline 0 {SMALL}"));
         let (table, histogram) = text.split_once("\nlatency: ").unwrap();
         assert!(histogram.contains('█') && histogram.contains("p99.9"), "{histogram}");
-        // Whether it was steady depends on the hour.
+        // Steadiness depends on the load of the machine.
         let kept = without_figures(table);
         let kept: Vec<_> = kept
             .lines()
-            // And whether its reader was behind.
+            // So does the number of dropped samples.
             .map(|l| if l.starts_with("# latencies") { "# latencies" } else { l })
             .filter(|l| !["steady", "not steady", "TOO FAST"].iter().any(|w| l.starts_with(w)))
             .collect();
@@ -119,7 +120,7 @@ fn a_run_prints_these_lines() {
 }
 
 #[test]
-fn a_comparison_prints_this() {
+fn comparison_output_matches_its_golden_file() {
     let place = Place::new("golden-compare");
     let suite = |by: f64, more: &str| {
         let samples: Vec<_> = [9.9, 10.0, 10.1, 10.0, 10.2]

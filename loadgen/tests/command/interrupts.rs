@@ -1,4 +1,4 @@
-//! What the command leaves behind, and what it must not touch.
+//! Interrupted commands: the files that they leave, and those that they must not touch.
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ const SHORT: [&str; 4] = [
 ];
 
 #[test]
-fn nothing_in_a_given_directory_is_touched_whatever_its_name() {
+fn files_in_a_given_directory_are_kept_under_any_name() {
     let place = Place::new("theirs");
     let names = ["probe", "log", "replay", "second-writer"];
     for name in names {
@@ -36,10 +36,10 @@ fn nothing_in_a_given_directory_is_touched_whatever_its_name() {
 }
 
 #[test]
-fn missing_directory_is_removed_with_its_parents_whatever_its_bytes() {
+fn missing_directory_with_any_bytes_is_removed_with_its_parents() {
     use std::os::unix::ffi::OsStrExt;
     let place = Place::new("parents");
-    // A path need not be text.
+    // A path need not be UTF-8.
     let name = if cfg!(target_os = "linux") { &b"new/not\xfftext/mine"[..] } else { b"new/mine" };
     let run = format!("--dir mine --records 9 --baseline 50ms {SMALL}");
     for line in SHORT.into_iter().chain([&run[..]]) {
@@ -53,7 +53,7 @@ fn missing_directory_is_removed_with_its_parents_whatever_its_bytes() {
     }
 }
 
-/// Sends signals as soon as there is something in the directory.
+/// Sends signals as soon as the directory has an entry.
 fn interrupted(
     place: &Place,
     line: &str,
@@ -71,7 +71,7 @@ fn interrupted(
     child.wait_with_output().unwrap()
 }
 
-/// A report that was done before the second signal came stays, and is whole.
+/// Checks that a report written before the second signal stays, and is complete.
 fn whole(place: &Place, name: &str) -> bool {
     let text = std::fs::read_to_string(place.path(name)).unwrap();
     match name {
@@ -83,7 +83,7 @@ fn whole(place: &Place, name: &str) -> bool {
 }
 
 #[test]
-fn a_second_signal_leaves_nothing_half_done() {
+fn second_signal_leaves_no_partial_file() {
     for (n, line) in [
         "--duration 60s --json j --html h --hgrm p --hlog l",
         "sweep --step-time 60s --json j --html h",
@@ -96,7 +96,8 @@ fn a_second_signal_leaves_nothing_half_done() {
     {
         let place = Place::new(&format!("second-{n}"));
         let both = [Signal::SIGINT, Signal::SIGTERM];
-        // The second comes while the first is being attended to, or after: either end is a clean one.
+        // The second signal arrives during the handling of the first, or after it. Both endings are
+        // clean.
         let output = interrupted(&place, line, &both, Duration::from_millis(150));
         let code = output.status.code();
         assert!(matches!(code, Some(0 | 130)), "{line}: {output:?}");
@@ -108,7 +109,7 @@ fn a_second_signal_leaves_nothing_half_done() {
 }
 
 #[test]
-fn a_measurement_that_was_interrupted_says_so_and_concludes_nothing() {
+fn interrupted_measurement_reports_it_and_concludes_nothing() {
     for (n, (line, says, empty)) in [
         ("sweep --step-time 60s", "interrupted by a signal: no knee", &["/knee", "/undecided"][..]),
         ("bench --cell-time 60s --only W1", "INTERRUPTED", &["/rows/0/median", "/rows/0/ratio"]),
@@ -145,13 +146,13 @@ fn a_measurement_that_was_interrupted_says_so_and_concludes_nothing() {
 }
 
 #[test]
-fn a_run_that_was_interrupted_reports_what_it_measured() {
+fn interrupted_run_reports_its_figures() {
     let place = Place::new("run-at-once");
     let line = format!("--duration 400ms --status-interval 100ms --baseline 1h {SMALL}");
     let mut command: Command = place.command(&line);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     until_it_measures(&mut child);
-    // By now the run is likely to measure the raw device. It must report in either case.
+    // The run probably measures the raw device by now. It must report in either case.
     std::thread::sleep(Duration::from_millis(300));
     kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
     let output = child.wait_with_output().unwrap();
@@ -160,11 +161,11 @@ fn a_run_that_was_interrupted_reports_what_it_measured() {
 }
 
 #[test]
-fn ctrl_c_on_a_terminal_is_no_failure_of_the_writer() {
+fn ctrl_c_on_a_terminal_is_not_a_failure_of_the_writer() {
     use std::os::unix::process::CommandExt;
     let place = Place::new("group");
     let mut command = place.command("crash --rounds 100000");
-    // As a terminal does it: the signal goes to all processes of the group.
+    // A terminal sends the signal to all processes of the group.
     command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = command.spawn().unwrap();
     place.until_more_than(0);
@@ -176,7 +177,7 @@ fn ctrl_c_on_a_terminal_is_no_failure_of_the_writer() {
 }
 
 #[test]
-fn a_table_is_shown_though_a_file_cannot_be_written() {
+fn table_is_shown_if_a_file_cannot_be_written() {
     let place = Place::new("full");
     let line = format!("--records 100 --baseline 0 --json /dev/full --html h.html {SMALL}");
     let output = place.run(&line);

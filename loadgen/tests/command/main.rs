@@ -1,7 +1,7 @@
-//! The command as its users meet it: arguments in; files, figures and an exit status out.
+//! The command as a user runs it: arguments in; files, figures and an exit status out.
 //!
-//! Every test runs the command in a directory of its own, see [`place`]. Measurements that several
-//! tests look at are made once, see [`shared`].
+//! Each test runs the command in its own directory, see [`place`]. Several tests share one
+//! measurement, see [`shared`].
 
 mod arguments;
 mod beside;

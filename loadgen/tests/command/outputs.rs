@@ -1,4 +1,4 @@
-//! No output of any command destroys an input, another output, a log, or a file that loadgen did not write.
+//! No output of any command destroys an input, another output, a log, or a file of another program.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::symlink;
@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use crate::place::{Place, SMALL};
 use ringwal::Wal;
 
-/// Every output option of every command, with the rest of a short line.
+/// Every output option of every command, with a short command line.
 fn outputs() -> Vec<(String, &'static str)> {
     let run = format!("--records 10 --baseline 0 --quiet {SMALL}");
     let mut all: Vec<(String, &str)> =
@@ -32,7 +32,7 @@ fn refused(place: &Place, line: &str, says: &str) {
 }
 
 #[test]
-fn a_foreign_file_needs_force_and_a_log_is_never_replaced() {
+fn foreign_output_needs_force_and_log_is_never_replaced() {
     let place = Place::new("foreign");
     let wal = Wal::builder(place.path("log")).segment_size(1 << 20).open().unwrap();
     wal.append_durable(b"precious").unwrap();
@@ -60,7 +60,7 @@ fn a_foreign_file_needs_force_and_a_log_is_never_replaced() {
     for (path, content) in files {
         assert_eq!(std::fs::read(&path).unwrap(), content, "{}", path.display());
     }
-    // With force, and again without: then it is an earlier result.
+    // With --force, then without: the file is an earlier result by then.
     for more in ["--force", ""] {
         let line = format!("--records 10 --baseline 0 --quiet {SMALL} --html theirs {more}");
         assert!(place.run(&line).status.success(), "{line}");
@@ -68,7 +68,7 @@ fn a_foreign_file_needs_force_and_a_log_is_never_replaced() {
 }
 
 #[test]
-fn an_input_is_no_output_and_two_outputs_are_two_files() {
+fn output_that_is_an_input_or_another_output_is_rejected() {
     let place = Place::new("same");
     std::fs::write(place.path("a"), "one\ntwo\n").unwrap();
     std::fs::hard_link(place.path("a"), place.path("hard")).unwrap();
@@ -94,7 +94,7 @@ fn an_input_is_no_output_and_two_outputs_are_two_files() {
     refused(&place, "bench --json x --markdown ./x", "name the same file");
     refused(&place, "sweep --json x --html d/../x", "name the same file");
     assert_eq!(std::fs::read_to_string(place.path("a")).unwrap(), "one\ntwo\n");
-    // stdin, redirected from a file that is to be an output.
+    // Redirects stdin from a file that is also an output.
     let mut command = place.command(&format!("{run} --input /dev/stdin --json a"));
     command.stdin(std::fs::File::open(place.path("a")).unwrap());
     assert_eq!(command.output().unwrap().status.code(), Some(2));
@@ -103,10 +103,10 @@ fn an_input_is_no_output_and_two_outputs_are_two_files() {
 }
 
 #[test]
-fn every_output_replaces_its_own_earlier_result_and_leaves_no_temporary_file() {
+fn output_replaces_its_earlier_result_without_temporary_files() {
     let place = Place::new("own");
     let mut options: BTreeMap<String, Vec<&str>> = BTreeMap::new();
-    // A sweep takes longest, and writes its outputs like a device.
+    // Omits the sweep, which takes longest and writes its outputs as the device does.
     for (line, option) in outputs().into_iter().filter(|(line, _)| !line.starts_with("sweep")) {
         options.entry(line).or_default().push(option);
     }
@@ -127,7 +127,7 @@ fn every_output_replaces_its_own_earlier_result_and_leaves_no_temporary_file() {
             std::fs::remove_file(place.path(&name)).unwrap();
         }
     }
-    // Devices are shared, and a stream is not cut off.
+    // Outputs may share a device, and an append-only stream is not truncated.
     let line = format!("--records 10 --baseline 0 {SMALL} --json /dev/null --hgrm /dev/null");
     assert!(place.run(&line).status.success());
     let out = std::fs::File::create(place.path("out")).unwrap();

@@ -1,11 +1,11 @@
-//! The pages of `--html`, as their markup says and as a browser shows them.
+//! The pages of `--html`: their markup, and their layout in a browser.
 
 use std::process::{Command, Stdio};
 
 use crate::place::Place;
 use crate::shared::{self, Measured};
 
-/// The pages of all commands.
+/// Returns the pages of all commands.
 fn pages() -> Vec<(&'static str, &'static Measured)> {
     vec![
         ("run", shared::open_run()),
@@ -22,7 +22,7 @@ fn count(page: &str, what: &str) -> usize {
     page.matches(what).count()
 }
 
-/// Every plot: axes with units, a legend, points that say what they are.
+/// Checks that every plot has axes with units and points with tooltips.
 fn plots_have_axes(name: &str, page: &str) {
     for svg in page.split("<svg ").skip(1).map(|rest| rest.split("</svg>").next().unwrap()) {
         for part in ["class=\"x\"", "class=\"y\"", "class=\"label\"", "<title>", "aria-label="] {
@@ -35,7 +35,7 @@ fn plots_have_axes(name: &str, page: &str) {
     }
 }
 
-/// Measures every frame in a browser: overflow, and the size of letters.
+/// A script that measures every frame: overflow, and the size of letters.
 const HARNESS: &str = r#"<!doctype html><body><script>
 addEventListener('load', () => setTimeout(() => {
   const found = [];
@@ -68,7 +68,7 @@ fn browser() -> Option<&'static str> {
     })
 }
 
-/// All pages at both widths, in one browser.
+/// Loads all pages at both widths in one browser.
 fn shown(place: &Place, browser: &str, pages: &[(&str, &String)], dark: bool) -> (String, String) {
     let mut harness = HARNESS.to_owned();
     for (name, page) in pages {
@@ -95,7 +95,7 @@ fn shown(place: &Place, browser: &str, pages: &[(&str, &String)], dark: bool) ->
 }
 
 #[test]
-fn pages_need_no_network_and_fit_a_desktop_and_a_phone() {
+fn pages_need_no_network_and_fit_every_screen() {
     let pages: Vec<(&str, &String)> = pages()
         .into_iter()
         .map(|(name, measured)| {
@@ -108,7 +108,7 @@ fn pages_need_no_network_and_fit_a_desktop_and_a_phone() {
         for outside in ["http:", "https:", "<script", "<link", "@import", "url(", "NaN", ">inf"] {
             assert!(!page.contains(outside), "{name}: {outside}");
         }
-        // When, where and how.
+        // Date, host and command line.
         assert!(page.contains("class=\"where\"") && page.contains("--html"), "{name}");
         assert!(page.contains("host ") && page.contains("Z, "), "{name}");
         plots_have_axes(name, page);
@@ -118,7 +118,7 @@ fn pages_need_no_network_and_fit_a_desktop_and_a_phone() {
     for part in ["50 %", "75 %", "p50 ", "p99 ", "max ", "In the ring over time", "commits/s"] {
         assert!(run.contains(part), "{part}");
     }
-    // What records met comes first, what the engine did after it.
+    // Latencies of records precede the figures of the engine.
     let at = |what: &str| run.find(what).unwrap_or_else(|| panic!("{what}"));
     assert!(at("Latency of records over time") < at("Latency by percentile"));
     assert!(at("Latency by percentile") < at("Commits over time"));

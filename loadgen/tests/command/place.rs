@@ -1,4 +1,4 @@
-//! Where the command is run in tests.
+//! The directory and the command of a test.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-/// A directory of its own for each test, and the command to be run in it.
+/// A separate directory for each test, and the command to run in it.
 pub(crate) struct Place(PathBuf);
 
 impl Place {
@@ -25,7 +25,7 @@ impl Place {
 
     pub(crate) fn command(&self, line: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
-        // Whatever the environment of the tests says of terminals.
+        // Makes the output independent of the terminal of the tests.
         command.env_remove("COLUMNS").env_remove("CLICOLOR_FORCE");
         command.current_dir(&self.0).args(line.split_whitespace());
         command
@@ -35,7 +35,7 @@ impl Place {
         self.command(line).output().unwrap()
     }
 
-    /// Runs, and returns the JSON on stdout.
+    /// Runs the command and returns the JSON on stdout.
     pub(crate) fn json(&self, line: &str) -> Value {
         let output = self.run(&format!("{line} --json - --quiet"));
         let stderr = String::from_utf8_lossy(&output.stderr);
@@ -43,7 +43,7 @@ impl Place {
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
-    /// Waits for the command to have made something: then it listens for signals, too.
+    /// Waits until the command has created a file. Its signal handler is installed by then.
     pub(crate) fn until_more_than(&self, before: usize) {
         let deadline = Instant::now() + Duration::from_secs(60);
         while self.entries().len() <= before {
@@ -64,7 +64,7 @@ impl Drop for Place {
     }
 }
 
-/// Waits for the first line of `--status-interval`: from then on there are measured records.
+/// Waits for the first line of `--status-interval`, after which records are measured.
 pub(crate) fn until_it_measures(child: &mut Child) {
     let mut stderr = BufReader::new(child.stderr.take().unwrap());
     let mut line = String::new();
@@ -72,9 +72,9 @@ pub(crate) fn until_it_measures(child: &mut Child) {
         line.clear();
         assert_ne!(stderr.read_line(&mut line).unwrap(), 0, "the run ended before it measured");
     }
-    // The command must be able to write the rest.
+    // Drains the pipe, so that the command can write the rest.
     std::thread::spawn(move || std::io::copy(&mut stderr, &mut std::io::sink()));
 }
 
-/// Small segments and a small disk, so that a short run goes through retention.
+/// Small segments and a small disk, so that retention works even in a short run.
 pub(crate) const SMALL: &str = "--segment-size 1m --max-disk 12m";

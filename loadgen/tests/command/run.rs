@@ -1,4 +1,4 @@
-//! The command as its users meet it: arguments in; files, figures and an exit status out.
+//! A single run as a user starts it: arguments in; files, figures and an exit status out.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -17,7 +17,7 @@ fn records_in(dir: &Path) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn a_run_reports_every_figure_and_verifies_on_both_backends() {
+fn run_reports_every_figure_and_verifies_on_both_backends() {
     for backend in ["auto", "std"] {
         let place = Place::new(&format!("figures-{backend}"));
         let line = format!(
@@ -43,7 +43,7 @@ fn a_run_reports_every_figure_and_verifies_on_both_backends() {
         assert!(json["eta"].as_f64().unwrap() > 0.0);
         assert!(json["baseline"]["bytes_per_s"].as_f64().unwrap() > 0.0);
         let of = |key: &str| json["verification"][key].as_u64().unwrap();
-        // The records of the warm-up are verified too, but are no figure.
+        // The records of the warm-up are verified, but not counted.
         let verified = of("compared") + of("removed") + of("uncompared");
         assert!(verified > json["records"].as_u64().unwrap(), "{json:#}");
         assert_eq!(json["retained_only"], of("removed") > 0);
@@ -52,7 +52,7 @@ fn a_run_reports_every_figure_and_verifies_on_both_backends() {
 }
 
 #[test]
-fn threads_and_tasks_reach_the_number_asked_for() {
+fn threads_and_tasks_append_the_requested_records() {
     let place = Place::new("producers");
     for producers in [
         "--threads 3 --mode blocking",
@@ -75,7 +75,7 @@ fn threads_and_tasks_reach_the_number_asked_for() {
 }
 
 #[test]
-fn a_lone_blocking_producer_waits_for_a_group_of_each_records_own() {
+fn single_blocking_producer_has_one_group_per_record() {
     let place = Place::new("lone");
     for producer in ["--threads 1", "--tasks 1"] {
         let line = format!("{producer} --mode blocking --records 60 --baseline 0 {SMALL}");
@@ -84,14 +84,15 @@ fn a_lone_blocking_producer_waits_for_a_group_of_each_records_own() {
             assert_eq!(json["groups"], 60, "{producer}");
             json["fsyncs"].as_u64().unwrap()
         };
-        // On a busy machine the log may have been idle between two, and seal itself: that is one sync more.
+        // On a busy machine, the log may be idle between two records and seal itself, which is one
+        // more sync.
         let least = (0..10).map(|_| syncs()).find(|syncs| *syncs <= 60);
         assert_eq!(least, Some(60), "{producer}");
     }
 }
 
 #[test]
-fn without_recycling_the_run_ends_before_the_disk_is_used_up() {
+fn run_without_recycling_ends_within_the_disk_budget() {
     let place = Place::new("budget");
     let line = "--no-recycle --max-disk 64m --segment-size 1m --size 4k --duration 10m";
     let json = place.json(&format!("{line} --verify --baseline 0"));
@@ -101,7 +102,7 @@ fn without_recycling_the_run_ends_before_the_disk_is_used_up() {
 }
 
 #[test]
-fn blocking_is_compared_with_one_raw_block() {
+fn blocking_run_is_compared_with_one_raw_block() {
     let place = Place::new("blocking");
     let line = "--mode blocking --size 128 --duration 200ms --baseline 50ms --hgrm latency.hgrm";
     let json = place.json(&format!("{line} {SMALL}"));
@@ -117,7 +118,7 @@ fn blocking_is_compared_with_one_raw_block() {
 }
 
 #[test]
-fn every_line_of_a_real_file_comes_back_in_order() {
+fn input_lines_are_replayed_in_order() {
     let text: Vec<u8> = (0..2000u32)
         .flat_map(|i| match i % 4 {
             0 => b"\n".to_vec(),
@@ -145,7 +146,7 @@ fn every_line_of_a_real_file_comes_back_in_order() {
 }
 
 #[test]
-fn a_log_that_was_there_before_loses_nothing() {
+fn existing_log_loses_no_record() {
     let place = Place::new("existing");
     let log = place.path("log");
     std::fs::create_dir(&log).unwrap();
@@ -166,7 +167,7 @@ fn a_log_that_was_there_before_loses_nothing() {
 }
 
 #[test]
-fn a_directory_is_removed_only_if_it_was_created() {
+fn directory_is_removed_only_if_created() {
     let place = Place::new("dirs");
     place.json(&format!("--dir new/below --records 10 --baseline 0 {SMALL}"));
     assert!(!place.path("new/below").exists());
@@ -178,7 +179,7 @@ fn a_directory_is_removed_only_if_it_was_created() {
 }
 
 #[test]
-fn bad_arguments_and_files_end_with_status_two_and_one_clear_line() {
+fn bad_argument_or_file_ends_with_status_two_and_one_line() {
     let place = Place::new("bad");
     std::fs::write(place.path("empty"), b"").unwrap();
     std::fs::write(place.path("long"), vec![b'x'; 5000]).unwrap();
@@ -220,7 +221,7 @@ fn bad_arguments_and_files_end_with_status_two_and_one_clear_line() {
         assert_eq!(output.status.code(), Some(2), "{line}: {stderr}");
         assert!(stderr.contains(says), "{line}: {stderr}");
         assert!(!stderr.contains("panicked"), "{line}: {stderr}");
-        // Names of the library are not those of the command's options.
+        // Messages name the options of the command, not those of the library.
         assert!(!stderr.contains("_capacity") && !stderr.contains("max_"), "{line}: {stderr}");
         assert!(!stderr.contains("segment_size") && !stderr.contains("invalid digit"), "{line}");
         let mut left = place.entries();
@@ -230,7 +231,7 @@ fn bad_arguments_and_files_end_with_status_two_and_one_clear_line() {
 }
 
 #[test]
-fn a_log_that_is_in_use_ends_with_status_one() {
+fn log_in_use_ends_with_status_one() {
     let place = Place::new("locked");
     let wal = Wal::builder(place.path("log")).segment_size(1 << 20).open().unwrap();
     let output = place.run("--dir log --records 10 --segment-size 1m");
@@ -241,7 +242,7 @@ fn a_log_that_is_in_use_ends_with_status_one() {
 }
 
 #[test]
-fn a_reader_that_goes_away_is_no_panic() {
+fn closed_stdout_pipe_is_not_an_error() {
     let place = Place::new("pipe");
     let line = format!("--records 10 --baseline 0 {SMALL}");
     let mut child =
@@ -253,14 +254,14 @@ fn a_reader_that_goes_away_is_no_panic() {
 
 #[cfg(unix)]
 #[test]
-fn a_signal_ends_the_run_with_its_table_and_leaves_nothing() {
+fn signal_ends_the_run_with_its_table_and_leaves_nothing() {
     use nix::sys::signal::{Signal, kill};
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
         let place = Place::new(&format!("signal-{signal}"));
         let mut command =
             place.command(&format!("--duration 60s --verify --status-interval 50ms {SMALL}"));
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        // A run that has measured nothing reports an interruption, and no result.
+        // A run without a measured record reports an interruption, and no result.
         until_it_measures(&mut child);
         kill(nix::unistd::Pid::from_raw(child.id() as i32), signal).unwrap();
         let output = child.wait_with_output().unwrap();
@@ -273,7 +274,7 @@ fn a_signal_ends_the_run_with_its_table_and_leaves_nothing() {
 }
 
 #[test]
-fn the_table_names_every_figure() {
+fn table_names_every_figure() {
     let place = Place::new("table");
     // JSON on stdout moves the table to stderr.
     let line = format!("--duration 200ms --baseline 50ms --json - {SMALL}");
@@ -305,10 +306,10 @@ fn the_table_names_every_figure() {
 }
 
 #[test]
-fn an_open_loop_keeps_its_rate_and_counts_from_the_arrival() {
+fn open_loop_keeps_its_rate_and_counts_from_the_arrival() {
     let place = Place::new("rate");
     let line = format!("{SMALL} --rate 20k --duration 500ms --baseline 50ms --verify");
-    // A machine that stands still at the beginning or the end of a run makes that one shorter or longer.
+    // A machine that stalls at the start or end of a run makes the run shorter or longer.
     let mut runs = (0..5).map(|_| place.json(&line));
     let kept = |run: &Value| (8_000..12_000).contains(&run["records"].as_u64().unwrap());
     let run = runs.find(kept).expect("one of five runs has its rate");
@@ -317,14 +318,14 @@ fn an_open_loop_keeps_its_rate_and_counts_from_the_arrival() {
     assert_eq!(run["verified"], true);
     assert!(run["p99_9_ratio"].as_f64().unwrap() > 0.0);
     assert!(run["eta"].is_null(), "no bandwidth was asked for");
-    // The table says so if a rate is beyond the disk.
+    // The table warns if a rate exceeds the disk.
     let overloaded = shared::overloaded_run();
     assert_eq!(overloaded.code, Some(0), "{}", overloaded.table);
     assert!(overloaded.table.contains("TOO FAST"), "{}", overloaded.table);
 }
 
 #[test]
-fn numbers_have_one_grammar_everywhere() {
+fn numbers_of_all_options_have_one_grammar() {
     let place = Place::new("numbers");
     let line = format!("--records 1k --threads 0.002k --size 1KiB --baseline 0 {SMALL} --seed 4Ki");
     let json = place.json(&line);
@@ -336,7 +337,7 @@ fn numbers_have_one_grammar_everywhere() {
 }
 
 #[test]
-fn a_seed_gives_the_same_arrivals_and_none_gives_others() {
+fn same_seed_repeats_the_run_and_no_seed_differs() {
     let place = Place::new("seed");
     let line = format!("--rate 300 --duration 1s --backend discard {SMALL}");
     let bytes = |more: &str| {
@@ -346,7 +347,7 @@ fn a_seed_gives_the_same_arrivals_and_none_gives_others() {
     assert_eq!(bytes("--seed 7"), bytes("--seed 7"));
     assert_ne!(bytes("--seed 7").1, bytes("--seed 8").1);
     assert_ne!(bytes("").0, bytes("").0);
-    // The number of arrivals in a second is another each time, too.
+    // Without a seed, the number of arrivals per second differs, too.
     let line = line.replace("1s", "300ms");
     let records = |_| place.json(&line)["records"].as_u64().unwrap();
     let counts: std::collections::BTreeSet<u64> = (0..4).map(records).collect();
@@ -354,7 +355,7 @@ fn a_seed_gives_the_same_arrivals_and_none_gives_others() {
 }
 
 #[test]
-fn what_is_required_decides_the_exit_status() {
+fn requirement_decides_the_exit_status() {
     let place = Place::new("require");
     let line = format!("--records 500 --mode blocking --backend discard {SMALL} --json out.json");
     for (required, code) in [
@@ -362,7 +363,7 @@ fn what_is_required_decides_the_exit_status() {
         ("rate>1g", 99),
         ("p50<1ns", 99),
         ("rate>1,p99<1ns", 99),
-        // What was not measured is not met.
+        // A missing figure is not met.
         ("eta>0.1", 99),
         ("knee>1", 99),
         ("speed>1", 2),
@@ -380,7 +381,7 @@ fn what_is_required_decides_the_exit_status() {
         let table = String::from_utf8(output.stdout).unwrap();
         assert!(table.contains(if met { "PASS" } else { "FAIL" }), "{table}");
     }
-    // An hour is not waited for what cannot be had any more.
+    // The run ends at once when the required latency is out of reach.
     let begun = Instant::now();
     let line = format!("--duration 1h --mode blocking --baseline 0 {SMALL} --json -");
     let output = place.run(&format!("{line} --require p50<1ns --require-abort"));
@@ -395,7 +396,7 @@ fn what_is_required_decides_the_exit_status() {
 }
 
 #[test]
-fn latencies_are_reported_as_time_passes() {
+fn latencies_are_reported_over_time() {
     use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
     let place = Place::new("over-time");
     for mode in ["--mode blocking", "--rate 2k", "--mode pipelined", "--tasks 4"] {
@@ -420,7 +421,7 @@ fn latencies_are_reported_as_time_passes() {
 }
 
 #[test]
-fn the_environment_and_processor_time_are_in_every_json() {
+fn json_has_environment_and_processor_time() {
     let place = Place::new("environment");
     let run = place.json(&format!("--records 3000 --mode blocking --baseline 0 {SMALL}"));
     let cpu = &run["cpu"];
@@ -439,14 +440,14 @@ fn the_environment_and_processor_time_are_in_every_json() {
         let line = environment["command_line"].as_str().unwrap();
         assert!(line.contains("loadgen") && line.contains("--json "), "{line}");
     }
-    // There is nothing to sync, nor a device to be compared with.
+    // The discarding backend has no sync and no device to compare with.
     let run = place.json(&format!("{SMALL} --backend discard --records 1000"));
     assert_eq!((&run["eta"], &run["fsyncs"]), (&Value::Null, &Value::Null));
     assert_eq!(run["baseline"], Value::Null);
 }
 
 #[test]
-fn sizes_are_mixed_and_records_sampled_from_a_file() {
+fn sizes_are_mixed_and_lines_are_sampled() {
     let place = Place::new("sizes");
     let line = format!("--records 3000 --threads 2 --verify --baseline 0 {SMALL}");
     let run = place.json(&format!("{line} --size 10:1,1000:1"));
@@ -473,7 +474,7 @@ fn sizes_are_mixed_and_records_sampled_from_a_file() {
 }
 
 #[test]
-fn nothing_is_written_by_the_discarding_backend() {
+fn discarding_backend_writes_nothing() {
     let place = Place::new("discard");
     let run = place.json(&format!("{SMALL} --backend discard --duration 200ms --baseline 0"));
     assert_eq!(run["backend"], "discard");

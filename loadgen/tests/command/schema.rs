@@ -1,4 +1,4 @@
-//! Every key that is written is in docs/loadgen-json.md, in the section of its command, and every key there is written.
+//! docs/loadgen-json.md has every JSON key in the section of its command, and no other key.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use crate::place::{Place, SMALL};
 use crate::shared;
 use serde_json::Value;
 
-/// The keys of a section: in the first column of its table, and in the text between backticks.
+/// Returns the keys of a section: those in the first column of its table, and those in backticks.
 fn documented(title: &str) -> BTreeSet<String> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/loadgen-json.md");
     let text = std::fs::read_to_string(path).unwrap();
@@ -47,13 +47,13 @@ fn agrees(title: &str, values: &[Value]) {
     let (mut keys, documented) = (BTreeSet::new(), documented(title));
     for value in values {
         let mut value = value.clone();
-        // It has a section of its own.
+        // This key has its own section.
         if let Some(environment) = value.get_mut("environment") {
             agrees("The environment", &[environment.take()]);
         }
         written(&value, "", &mut keys);
     }
-    // A value that is null in one report has parts in another.
+    // A value that is null in one report may have parts in another.
     let has_parts = |key: &String| {
         keys.iter().any(|part| {
             part.strip_prefix(key.as_str()).is_some_and(|rest| rest.starts_with(['.', '[']))
@@ -67,19 +67,19 @@ fn agrees(title: &str, values: &[Value]) {
 }
 
 #[test]
-fn json_keys_and_documentation_are_the_same() {
+fn json_keys_match_the_documentation() {
     let place = Place::new("schema");
     let mut run = shared::open_run().json.clone();
     let mut closed = shared::closed_run().json.clone();
     let _ = closed.as_object_mut().unwrap().remove("raw_cells");
-    // Those of the other endings.
+    // Keys of runs with another end.
     let cells = std::mem::take(&mut run["raw_cells"]);
     assert!(cells[0]["bytes_per_s"].as_f64().unwrap() > 0.0, "{cells}");
     run["raw_cells"] = serde_json::json!([]);
     let other = serde_json::json!({ "verification": { "error": "" } });
     let run_keys = [run.clone(), other, closed];
     let mut renamed = run_keys.to_vec();
-    // An array of the cells of a device has its own section.
+    // The array of the cells of a device has its own section.
     renamed[0].as_object_mut().unwrap().remove("raw_cells");
     renamed[0]["raw_cells[]"] = Value::Null;
     agrees("A run", &renamed);

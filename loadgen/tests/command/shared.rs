@@ -1,4 +1,4 @@
-//! Measurements that several tests look at. Each is made once, by the first test that needs it.
+//! Measurements that several tests share. The first test that needs one makes it.
 
 use std::sync::OnceLock;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::place::{Place, SMALL};
 
-/// A measurement: the exit status, and everything that the command wrote.
+/// A measurement: the exit status, and every output of the command.
 pub(crate) struct Measured {
     pub(crate) line: String,
     pub(crate) code: Option<i32>,
@@ -55,18 +55,18 @@ shared! {
     closed_run: format!("--mode blocking --duration 1200ms --baseline 50ms {SMALL}");
     /// An open loop at a rate that no disk reaches.
     overloaded_run: format!("--rate 900m --size 4k --duration 600ms --baseline 0 {SMALL}");
-    /// A bound that no disk reaches: the first rate is the last one, and no knee is found.
+    /// A bound that no disk reaches: the first rate is the last one, and there is no knee.
     sweep_without_a_knee: format!(
         "sweep --bound 1us --step-time 100ms --precision 0 --require knee>1 {SMALL}"
     );
-    /// A bound that the low rates keep.
+    /// A bound that low rates keep.
     sweep_with_a_knee: format!(
         "sweep --bound 10s --start 30k --step-time 100ms --precision 1 --threads 2 \
          --arrivals constant --durability interval:5ms --step-limit 11s --seed 3 {SMALL}"
     );
     /// The raw device in every shape.
     device: "device --time 100ms --require rate>1,p99<1h";
-    /// The raw device against two published rules. Of larger writes there are fewer.
+    /// The raw device against two published rules. Larger writes need fewer samples.
     rules: "device --for etcd,raft --size 16k";
     /// Three workloads of the suite.
     suite: "bench --rounds 2 --cell-time 10ms --only W1,W5,W9 --markdown m";

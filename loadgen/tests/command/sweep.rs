@@ -12,7 +12,7 @@ fn sweep_with_a_bound_below_the_device_blames_the_device() {
     let json = &measured.json;
     assert_eq!(json["knee"], Value::Null);
     assert!(!json["steps"].as_array().unwrap().is_empty());
-    // It is not the log that is too slow, but the device.
+    // The device is too slow, not the log.
     assert!(json["raw"]["p99_9_ns"].as_u64().unwrap() > 1000 && json["raw"]["samples"].is_u64());
     assert!(json["undecided"].as_str().unwrap().contains("raw device"), "{json:#}");
 }
