@@ -175,7 +175,7 @@ fn incomplete_or_invalid_measurement_is_rejected() {
 }
 
 #[test]
-fn two_sets_of_options_are_run_in_turn_and_compared_pair_by_pair() {
+fn two_sets_of_options_are_compared_pair_by_pair() {
     let place = Place::new("ab");
     let common = format!("-- --mode blocking --backend discard {SMALL}");
     let mut command = place.command("ab --pairs 4 --time 80ms --json - --quiet");
@@ -189,7 +189,11 @@ fn two_sets_of_options_are_run_in_turn_and_compared_pair_by_pair() {
     assert!(rows.iter().all(|row| row["first"].as_f64() > Some(0.0)), "{json:#}");
     assert!(json["commands"][1].as_str().unwrap().contains("--threads 2"), "{json:#}");
     assert_eq!(place.entries(), [""; 0]);
-    // A program with options that make it much worse.
+}
+
+#[test]
+fn much_slower_program_is_worse() {
+    let place = Place::new("ab-programs");
     let program = env!("CARGO_BIN_EXE_loadgen");
     let slow = format!("{program} --rate 100");
     let mut command = place.command("ab --pairs 4 --time 200ms --json ab.json");
@@ -199,6 +203,11 @@ fn two_sets_of_options_are_run_in_turn_and_compared_pair_by_pair() {
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let table = String::from_utf8(output.stdout).unwrap();
     assert!(table.contains("records a second") && table.contains("WORSE"), "{table}");
+}
+
+#[test]
+fn ab_with_invalid_arguments_is_rejected() {
+    let place = Place::new("ab-arguments");
     for (line, part) in [
         ("ab a b", "is no program"),
         ("ab --depth --depth --pairs 3", "--pairs"),

@@ -5,17 +5,22 @@ use std::process::{Command, Stdio};
 use crate::place::Place;
 use crate::shared::{self, Measured};
 
-/// Returns the pages of all commands.
+/// Returns the pages of all commands. Measures them at the same time, as most of them wait.
 fn pages() -> Vec<(&'static str, &'static Measured)> {
-    vec![
-        ("run", shared::open_run()),
-        ("closed", shared::closed_run()),
-        ("too-fast", shared::overloaded_run()),
-        ("sweep", shared::sweep_with_a_knee()),
-        ("device", shared::device()),
-        ("rules", shared::rules()),
-        ("bench", shared::suite()),
-    ]
+    type Measure = fn() -> &'static Measured;
+    let all: [(&'static str, Measure); 7] = [
+        ("run", shared::open_run),
+        ("closed", shared::closed_run),
+        ("too-fast", shared::overloaded_run),
+        ("sweep", shared::sweep_with_a_knee),
+        ("device", shared::device),
+        ("rules", shared::rules),
+        ("bench", shared::suite),
+    ];
+    std::thread::scope(|scope| {
+        let started = all.map(|(name, measure)| (name, scope.spawn(measure)));
+        started.map(|(name, measured)| (name, measured.join().unwrap())).into()
+    })
 }
 
 fn count(page: &str, what: &str) -> usize {
