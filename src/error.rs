@@ -287,12 +287,19 @@ pub enum Error {
     Forked,
 }
 
+fn listed(errors: &[OptionsError]) -> String {
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
 fn hex(id: &[u8; 16]) -> String {
     format!("{:032x}", u128::from_be_bytes(*id))
 }
 
 fn holder(pid: &Option<u32>) -> String {
     match pid {
+        Some(pid) if *pid == std::process::id() => {
+            "this process: clone the handle that has it open, or close that one first".into()
+        }
         Some(pid) => format!("process {pid}; stop it or use another directory or prefix"),
         None => "another process; stop it or use another directory or prefix".into(),
     }
@@ -416,6 +423,9 @@ impl std::fmt::Display for Failure {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum OptionsError {
+    /// Several options cannot work; each is reported.
+    #[error("{}", listed(.0))]
+    Several(Vec<OptionsError>),
     /// Two options exclude each other.
     #[error("{first} and {second} exclude each other: leave one out")]
     Conflict {

@@ -182,17 +182,42 @@ impl Options {
         self.creation != Creation::Never && self.log_id.is_none()
     }
 
-    /// Checks the settings that do not depend on the filesystem.
+    /// Checks the settings that do not depend on the filesystem, and reports every bad one.
     pub(crate) fn validate(&self) -> Result<(), OptionsError> {
-        validate_prefix(&self.prefix)?;
+        let checks = [
+            validate_prefix(&self.prefix),
+            self.validate_creation(),
+            self.file_mode.map_or(Ok(()), validate_mode),
+            self.validate_depth(),
+            self.validate_times(),
+            self.validate_retention(),
+            // Positions of groups depend on the block, which the filesystem may want larger.
+            self.geometry(4096).map(drop),
+        ];
+        let mut bad: Vec<OptionsError> = checks.into_iter().filter_map(Result::err).collect();
+        match bad.len() {
+            0 => Ok(()),
+            1 => Err(bad.remove(0)),
+            _ => Err(OptionsError::Several(bad)),
+        }
+    }
+
+    fn validate_creation(&self) -> Result<(), OptionsError> {
         if self.creation == Creation::Always && self.log_id.is_some() {
             let (first, second) = ("create_new", "expect_log_id");
             return Err(OptionsError::Conflict { first, second });
         }
-        self.file_mode.map_or(Ok(()), validate_mode)?;
-        if !(1..=256).contains(&self.depth) {
-            return Err(range("depth", self.depth as u64, "1 to 256 groups in flight"));
+        Ok(())
+    }
+
+    fn validate_depth(&self) -> Result<(), OptionsError> {
+        if (1..=256).contains(&self.depth) {
+            return Ok(());
         }
+        Err(range("depth", self.depth as u64, "1 to 256 groups in flight"))
+    }
+
+    fn validate_times(&self) -> Result<(), OptionsError> {
         if self.durability == Durability::Interval(Duration::ZERO) {
             let option = "durability(Interval)";
             let instead = "for no background sync use Durability::Manual";
@@ -211,18 +236,21 @@ impl Options {
             let us = u64::try_from(threshold.as_micros()).unwrap_or(u64::MAX);
             return Err(range("stall_threshold (us)", us, "one millisecond to one hour"));
         }
+        Ok(())
+    }
+
+    fn validate_retention(&self) -> Result<(), OptionsError> {
         if let Some(n) = self.max_segments
             && n < 2
         {
             let must = "at least 2: the active segment and the one prepared ahead";
             return Err(range("max_segments", n as u64, must));
         }
-        // The sizes come first: later checks add to them.
-        self.geometry(4096)?;
+        let least = self.segment_size.saturating_mul(2);
         if let Some(n) = self.max_total_bytes
-            && n < 2 * self.segment_size
+            && n < least
         {
-            let must = format!("at least two segments, {} bytes", 2 * self.segment_size);
+            let must = format!("at least two segments, {least} bytes");
             return Err(range("max_total_bytes", n, must));
         }
         if self.max_age == Some(Duration::ZERO) {
@@ -267,7 +295,8 @@ impl Options {
             Some(n) => {
                 let fit = n as u64 / buffer;
                 if fit < 2 {
-                    let must = format!("at least two buffers of {buffer} bytes");
+                    let must =
+                        format!("at least two buffers of {buffer} bytes, {} bytes", 2 * buffer);
                     return Err(range("ring_capacity", n as u64, must));
                 }
                 let fit = usize::try_from(fit).unwrap_or(MAX_BUFFERS).min(MAX_BUFFERS);

@@ -67,11 +67,20 @@ fn open_here(path: &Path, options: &Options) -> Result<Wal> {
 /// Opens the log's directory, and creates it if the options allow a new log.
 fn open_directory(path: &Path, options: &Options) -> Result<OsDir> {
     let mode = options.file_mode.unwrap_or(DEFAULT_MODE);
+    if path.as_os_str().is_empty() {
+        let reason = "the path is empty; name the directory, for instance `.`";
+        let e = std::io::Error::new(std::io::ErrorKind::InvalidInput, reason);
+        return Err(Error::io("open directory", "\"\"", e));
+    }
     let opened = match options.may_create() {
         true => OsDir::open_or_create_with(path, mode),
         false => OsDir::open_with(path, mode),
     };
     opened.map_err(|e| match e.kind() {
+        // Creating the directory finds a file of its name first.
+        std::io::ErrorKind::AlreadyExists => {
+            Error::io("open directory", path, std::io::ErrorKind::NotADirectory.into())
+        }
         std::io::ErrorKind::NotFound if !options.may_create() => {
             Error::NoLog { path: path.into(), prefix: options.prefix.clone() }
         }

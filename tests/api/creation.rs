@@ -219,3 +219,55 @@ fn a_log_in_memory_says_so() {
         assert!(text.contains("in memory"), "{text}");
     }
 }
+
+#[test]
+fn a_path_that_is_no_directory_is_named_as_that() {
+    let temp = Temp::new();
+    let file = temp.path().join("file");
+    std::fs::write(&file, b"of the application").unwrap();
+    for path in [file.clone(), file.join("below")] {
+        match Wal::open(&path) {
+            Err(Error::Io { source, .. }) => {
+                assert_eq!(source.kind(), std::io::ErrorKind::NotADirectory, "{}", path.display());
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(std::fs::read(&file).unwrap(), b"of the application");
+    let empty = Wal::open("").unwrap_err().to_string();
+    assert!(empty.contains("the path is empty"), "{empty}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_log_that_this_process_has_open_is_locked_by_this_process() {
+    let temp = Temp::new();
+    let _open = small(&temp.log()).open().unwrap();
+    let again = small(&temp.log()).lock_wait(std::time::Duration::ZERO).open().unwrap_err();
+    assert!(matches!(again, Error::Locked { .. }));
+    assert!(again.to_string().contains("this process: clone the handle"), "{again}");
+}
+
+#[test]
+fn every_bad_option_is_reported_at_once() {
+    let temp = Temp::new();
+    let bad = Wal::builder(temp.log())
+        .prefix("")
+        .segment_size(1024)
+        .depth(0)
+        .max_segments(1)
+        .idle_seal(std::time::Duration::ZERO)
+        .open();
+    let Err(Error::Options(OptionsError::Several(all))) = bad else { panic!("{bad:?}") };
+    let text = Error::Options(OptionsError::Several(all.clone())).to_string();
+    assert_eq!(all.len(), 5, "{text}");
+    for part in ["prefix", "segment_size", "16384", "depth", "max_segments", "idle_seal"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert!(!temp.log().exists());
+    // The smallest sizes are named, and work.
+    let small = Wal::builder(temp.log()).segment_size(16 << 10).ring_capacity(1024).open();
+    let text = small.unwrap_err().to_string();
+    assert!(text.contains("8192 bytes"), "{text}");
+    Wal::builder(temp.log()).segment_size(16 << 10).ring_capacity(8192).open().unwrap();
+}
