@@ -184,17 +184,20 @@ impl Options {
 
     /// Checks the settings that do not depend on the filesystem, and reports every bad one.
     pub(crate) fn validate(&self) -> Result<(), OptionsError> {
-        let checks = [
-            validate_prefix(&self.prefix),
-            self.validate_creation(),
-            self.file_mode.map_or(Ok(()), validate_mode),
-            self.validate_depth(),
-            self.validate_times(),
-            self.validate_retention(),
-            // Positions of groups depend on the block, which the filesystem may want larger.
-            self.geometry(4096).map(drop),
-        ];
-        let mut bad: Vec<OptionsError> = checks.into_iter().filter_map(Result::err).collect();
+        let mut bad = Vec::new();
+        bad.extend(validate_prefix(&self.prefix).err());
+        bad.extend(self.file_mode.and_then(|mode| validate_mode(mode).err()));
+        if self.creation == Creation::Always && self.log_id.is_some() {
+            let (first, second) = ("create_new", "expect_log_id");
+            bad.push(OptionsError::Conflict { first, second });
+        }
+        if !(1..=256).contains(&self.depth) {
+            bad.push(range("depth", self.depth as u64, "1 to 256 groups in flight"));
+        }
+        self.validate_times(&mut bad);
+        self.validate_retention(&mut bad);
+        // Positions of groups depend on the block, which the filesystem may want larger.
+        bad.extend(self.geometry(4096).err());
         match bad.len() {
             0 => Ok(()),
             1 => Err(bad.remove(0)),
@@ -202,62 +205,46 @@ impl Options {
         }
     }
 
-    fn validate_creation(&self) -> Result<(), OptionsError> {
-        if self.creation == Creation::Always && self.log_id.is_some() {
-            let (first, second) = ("create_new", "expect_log_id");
-            return Err(OptionsError::Conflict { first, second });
-        }
-        Ok(())
-    }
-
-    fn validate_depth(&self) -> Result<(), OptionsError> {
-        if (1..=256).contains(&self.depth) {
-            return Ok(());
-        }
-        Err(range("depth", self.depth as u64, "1 to 256 groups in flight"))
-    }
-
-    fn validate_times(&self) -> Result<(), OptionsError> {
+    fn validate_times(&self, bad: &mut Vec<OptionsError>) {
         if self.durability == Durability::Interval(Duration::ZERO) {
             let option = "durability(Interval)";
             let instead = "for no background sync use Durability::Manual";
-            return Err(OptionsError::ZeroDuration { option, instead });
+            bad.push(OptionsError::ZeroDuration { option, instead });
         }
         if self.commit_delay > Duration::from_secs(1) {
             let us = u64::try_from(self.commit_delay.as_nanos().div_ceil(1000)).unwrap_or(u64::MAX);
-            return Err(range("commit_delay (us)", us, "at most one second"));
+            bad.push(range("commit_delay (us)", us, "at most one second"));
         }
         if self.idle_seal < Duration::from_millis(1) {
             let us = self.idle_seal.as_micros() as u64;
-            return Err(range("idle_seal (us)", us, "at least one millisecond"));
+            bad.push(range("idle_seal (us)", us, "at least one millisecond"));
         }
         let threshold = self.stall_threshold;
         if !(Duration::from_millis(1)..=Duration::from_secs(3600)).contains(&threshold) {
             let us = u64::try_from(threshold.as_micros()).unwrap_or(u64::MAX);
-            return Err(range("stall_threshold (us)", us, "one millisecond to one hour"));
+            bad.push(range("stall_threshold (us)", us, "one millisecond to one hour"));
         }
-        Ok(())
+        if self.max_age == Some(Duration::ZERO) {
+            let instead = "leave it out to keep segments of any age";
+            bad.push(OptionsError::ZeroDuration { option: "max_age", instead });
+        }
     }
 
-    fn validate_retention(&self) -> Result<(), OptionsError> {
+    fn validate_retention(&self, bad: &mut Vec<OptionsError>) {
         if let Some(n) = self.max_segments
             && n < 2
         {
             let must = "at least 2: the active segment and the one prepared ahead";
-            return Err(range("max_segments", n as u64, must));
+            bad.push(range("max_segments", n as u64, must));
         }
+        // Nothing has bounded the segment size yet.
         let least = self.segment_size.saturating_mul(2);
         if let Some(n) = self.max_total_bytes
             && n < least
         {
             let must = format!("at least two segments, {least} bytes");
-            return Err(range("max_total_bytes", n, must));
+            bad.push(range("max_total_bytes", n, must));
         }
-        if self.max_age == Some(Duration::ZERO) {
-            let instead = "leave it out to keep segments of any age";
-            return Err(OptionsError::ZeroDuration { option: "max_age", instead });
-        }
-        Ok(())
     }
 
     /// Derives the sizes for a filesystem with this block size.

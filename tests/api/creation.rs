@@ -257,11 +257,13 @@ fn every_bad_option_is_reported_at_once() {
         .depth(0)
         .max_segments(1)
         .idle_seal(std::time::Duration::ZERO)
+        .max_age(std::time::Duration::ZERO)
         .open();
     let Err(Error::Options(OptionsError::Several(all))) = bad else { panic!("{bad:?}") };
     let text = Error::Options(OptionsError::Several(all.clone())).to_string();
-    assert_eq!(all.len(), 5, "{text}");
-    for part in ["prefix", "segment_size", "16384", "depth", "max_segments", "idle_seal"] {
+    assert_eq!(all.len(), 6, "{text}");
+    for part in ["prefix", "segment_size", "16384", "depth", "max_segments", "idle_seal", "max_age"]
+    {
         assert!(text.contains(part), "{part}: {text}");
     }
     assert!(!temp.log().exists());
