@@ -7,6 +7,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use crate::engine::recover::recover;
+use crate::engine::threads;
 use crate::error::{Error, Result};
 use crate::io::fs::hooked::{Call, HookedDir, TempPath};
 use crate::io::fs::{Access, Dir, OsDir};
@@ -16,7 +17,6 @@ use crate::segment::end_file::Presence;
 use crate::segment::{DirLock, Names};
 use crate::sys::clock::{Clock, SystemClock};
 use crate::wal::Wal;
-use crate::wal::open::start;
 
 fn options(durability: Durability) -> Options {
     Options {
@@ -45,7 +45,9 @@ fn open(
     let dir: Arc<dyn Dir> = Arc::new(wrap(Arc::new(dir)));
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let recovered = recover(&dir, &names, options, &*clock, [7; 24])?;
-    start(recovered, options, lock, Presence::hold(&dir, &names), clock)
+    let presence = Presence::hold(&dir, &names);
+    let engine = threads::start(recovered, options, lock, presence, &clock)?;
+    Wal::started(engine.state, engine.opened, engine.info, Box::new(engine.threads))
 }
 
 /// A sync of a named segment; those that are being prepared have another name.

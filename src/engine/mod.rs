@@ -2,12 +2,15 @@
 
 pub(crate) mod append;
 pub(crate) mod archiver;
+pub(crate) mod assemble;
 #[cfg(linux_calls)]
 pub(crate) mod calibrate;
+mod choose_backend;
 pub(crate) mod io_thread;
 pub(crate) mod log_view;
 pub(crate) mod recover;
 pub(crate) mod retention;
 pub(crate) mod segment_keeper;
 pub(crate) mod state;
+pub(crate) mod threads;
 pub(crate) mod watchdog;

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use crate::durable::Durable;
+use crate::engine::io_thread::Start;
 use crate::engine::log_view::LogView;
 use crate::engine::retention::{Policy, Retention, times_left};
 use crate::engine::state::LogState;
 use crate::error::{Error, Result};
-use crate::format::{EpochId, Flags, GROUP_HEADER, GroupHeader, Link, SegmentHeader};
+use crate::format::{EpochId, Flags, GROUP_HEADER, GroupHeader, SegmentHeader};
 use crate::io::fs::{Access, AlignedBuf, Dir, File, Refused, is_no_space, write_full};
 use crate::lsn::Lsn;
 use crate::options::{Creation, Durability, Geometry, Options};
@@ -34,22 +35,6 @@ pub(crate) struct RecoveredLog {
     pub(crate) report: RecoveryReport,
     pub(crate) start: Start,
     pub(crate) geometry: Geometry,
-}
-
-/// What the I/O loop's [`Setup`](super::io_thread::Setup) takes from recovery.
-#[derive(Debug)]
-pub(crate) struct Start {
-    pub(crate) log_id: [u8; 16],
-    pub(crate) epoch: EpochId,
-    pub(crate) link: Link,
-    pub(crate) active: SegmentHeader,
-    pub(crate) active_file: Arc<dyn File>,
-    pub(crate) oldest: u64,
-    /// The log ends with a mark: the epoch group is written when something is written after it.
-    pub(crate) epoch_waits: bool,
-    /// That mark, if the epoch group may take its place.
-    pub(crate) replaceable: Option<GroupHeader>,
-    pub(crate) clean: bool,
 }
 
 /// What opening finds before it changes anything.

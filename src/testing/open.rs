@@ -6,10 +6,8 @@ use fastrand::Rng;
 
 use super::SimClock;
 use super::machine::{End, Machine, Parts};
-use crate::engine::archiver::Archiver;
-use crate::engine::io_thread::IoLoop;
-use crate::engine::recover::{RecoveredLog, recover};
-use crate::engine::segment_keeper::SegmentKeeper;
+use crate::engine::assemble::{Engine, ReadyBackend, assemble};
+use crate::engine::recover::recover;
 use crate::error::{Error, Result};
 use crate::io::backend::sim::{Sabotage, SimBackend};
 use crate::io::backend::{BackendInfo, BackendKind, ChosenMethod, Method, MethodReason};
@@ -19,7 +17,6 @@ use crate::segment::Names;
 use crate::sys::clock::Clock;
 use crate::sys::sync::Mutex;
 use crate::wal::Wal;
-use crate::wal::open::setup;
 
 pub(super) fn open(
     disk: &SimDisk,
@@ -33,9 +30,7 @@ pub(super) fn open(
     let locked = || Error::Locked { path: dir.path_of(&names.lock()), pid: None };
     let lock = disk.lock(&names.lock()).ok_or_else(locked)?;
     let random = std::array::from_fn(|_| rng.u8(..));
-    let RecoveredLog { state, policy, report, start, geometry } =
-        recover(&dir, &names, options, &**clock, random)?;
-    let (log_id, epoch_waits) = (start.log_id, start.epoch_waits);
+    let recovered = recover(&dir, &names, options, &**clock, random)?;
     let method = chosen(options.commit_method, &mut rng);
     let info = BackendInfo {
         kind: BackendKind::Simulated,
@@ -45,33 +40,21 @@ pub(super) fn open(
         commit_method_detail: String::new(),
         direct_io: true,
         registered_buffers: false,
-        block_size: geometry.block,
+        block_size: recovered.geometry.block,
         depth: options.depth,
-        ring_bytes: state.ring.capacity(),
+        ring_bytes: recovered.state.ring.capacity(),
         volatility: None,
     };
-    state.commit.set(method);
     let backend = Box::new(SimBackend::new(rng.u64(..), Sabotage::None));
+    let ready = ReadyBackend { backend, method, depth: options.depth, end_file: None };
     let time: Arc<dyn Clock> = Arc::<SimClock>::clone(clock);
-    let setup = setup(start, &geometry, options);
-    let io = IoLoop::new(Arc::clone(&state), Arc::clone(&time), backend, setup)
-        .map_err(|failure| Error::Poisoned { cause: Arc::new(failure) })?;
-    let hook = match &options.on_sealed {
-        None => None,
-        Some(hook) => Some((Archiver::open(&state, log_id)?, hook.clone())),
-    };
-    let keeper = SegmentKeeper::new(Arc::clone(&state), time, policy);
-    let parts = Parts::new(Arc::clone(&state), io, keeper, hook, Arc::clone(clock), rng);
+    let engine = assemble(recovered, options, &time, |io| io.begin(ready))?;
+    let Engine { state, io, archiver, keeper, opened, .. } = engine;
+    let parts = Parts::new(Arc::clone(&state), io, keeper, archiver, Arc::clone(clock), rng);
     let parts = Arc::new(Mutex::new(Some(parts)));
     let _ = state.machine.set(Box::new(Machine(Arc::clone(&parts))));
     let end = End { machine: Machine(parts), lock };
-    let epoch_group = report.durable_end.as_u64();
-    let running = Box::new(end);
-    let wal = Wal::assemble(state, report, info, geometry, &log_id, running);
-    if !epoch_waits {
-        wal.wait_until_started(epoch_group)?;
-    }
-    Ok(wal)
+    Wal::started(state, opened, info, Box::new(end))
 }
 
 fn chosen(asked: CommitMethod, rng: &mut Rng) -> ChosenMethod {

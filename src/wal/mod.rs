@@ -23,11 +23,11 @@ use std::time::Duration;
 
 use crate::durable::Verdict;
 use crate::engine::append::Appender;
+use crate::engine::assemble::Opened;
 use crate::engine::state::{LogState, Running};
 use crate::error::{Error, ReplayError, Result};
 use crate::io::backend::{BackendInfo, method_name};
 use crate::lsn::Lsn;
-use crate::options::Geometry;
 use crate::read::follow::Follow;
 use crate::read::{BackwardReader, Reader, Record, read_one};
 use crate::recovery::RecoveryReport;
@@ -107,31 +107,31 @@ struct Inner {
 }
 
 impl Wal {
-    pub(crate) fn assemble(
+    /// The first handle of an engine. Returns when the epoch group is durable: no append may come
+    /// before it.
+    pub(crate) fn started(
         state: Arc<LogState>,
-        report: RecoveryReport,
+        opened: Opened,
         info: BackendInfo,
-        geometry: Geometry,
-        log_id: &[u8; 16],
         running: Box<dyn Running>,
-    ) -> Wal {
-        let appender = Appender::new(state, log_id, report.epoch, geometry.max_record);
-        let running = Mutex::new(Some(running));
-        Wal {
+    ) -> Result<Wal> {
+        let appender = opened.appender(&state);
+        let Opened { report, log_id, epoch_group, .. } = opened;
+        let wal = Wal {
             inner: Arc::new(Inner {
                 appender,
                 report,
                 info,
-                log_id: *log_id,
+                log_id,
                 process: std::process::id(),
-                running,
+                running: Mutex::new(Some(running)),
                 cutting: Mutex::new(()),
             }),
+        };
+        if let Some(lsn) = epoch_group {
+            state.wait_durable(lsn)?;
         }
-    }
-
-    pub(crate) fn wait_until_started(&self, epoch_group: u64) -> Result<()> {
-        self.appender().state.wait_durable(epoch_group)
+        Ok(wal)
     }
 
     pub(crate) fn appender(&self) -> &Appender {

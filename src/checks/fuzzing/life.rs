@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use super::memory::Memory;
 use crate::engine::append::Appender;
-use crate::engine::io_thread::{IoLoop, Setup};
+use crate::engine::assemble::{Engine, ReadyBackend, assemble};
+use crate::engine::io_thread::IoLoop;
 use crate::engine::recover::{RecoveredLog, recover};
 use crate::engine::segment_keeper::SegmentKeeper;
 use crate::engine::state::LogState;
@@ -16,7 +17,6 @@ use crate::error::{Error, Result};
 use crate::io::backend::{ChosenMethod, Method, MethodReason, StdBackend};
 use crate::io::fs::Dir;
 use crate::options::Options;
-use crate::recovery::RecoveryReport;
 use crate::segment::Names;
 use crate::sys::clock::Clock;
 
@@ -66,7 +66,6 @@ pub(super) fn recovered(
 pub(super) struct Life {
     pub(super) appender: Appender,
     pub(super) state: Arc<LogState>,
-    pub(super) report: RecoveryReport,
     pub(super) max_record: usize,
     clock: Arc<Ticks>,
     io: IoLoop,
@@ -76,45 +75,27 @@ pub(super) struct Life {
 impl Life {
     /// Opens the log, up to the durable epoch group.
     pub(super) fn open(memory: &Arc<Memory>, options: &Options, nonce: u8) -> Result<Self> {
-        let RecoveredLog { state, policy, report, start, geometry } =
-            recovered(memory, options, nonce)?;
-        let appender =
-            Appender::new(Arc::clone(&state), &start.log_id, report.epoch, geometry.max_record);
-        let epoch_waits = start.epoch_waits;
-        let setup = Setup {
-            log_id: start.log_id,
-            epoch: start.epoch,
-            link: start.link,
-            epoch_waits: start.epoch_waits,
-            replaceable: start.replaceable,
-            clean: start.clean,
-            active: start.active,
-            active_file: start.active_file,
-            oldest: start.oldest,
-            block: geometry.block,
+        let recovered = recovered(memory, options, nonce)?;
+        let max_record = recovered.geometry.max_record;
+        let ready = ReadyBackend {
+            backend: Box::new(StdBackend::new()),
+            method: ChosenMethod {
+                method: Method::Linked,
+                reason: MethodReason::Pinned,
+                parallel: true,
+                detail: String::new(),
+            },
             depth: options.depth,
-            durability: options.durability,
-            commit_delay: options.commit_delay,
-            idle_seal: options.idle_seal,
             end_file: None,
         };
-        state.commit.set(ChosenMethod {
-            method: Method::Linked,
-            reason: MethodReason::Pinned,
-            parallel: true,
-            detail: String::new(),
-        });
         let ticks = Arc::new(Ticks::default());
         let clock: Arc<dyn Clock> = Arc::<Ticks>::clone(&ticks);
-        let backend = Box::new(StdBackend::new());
-        let io = IoLoop::new(Arc::clone(&state), Arc::clone(&clock), backend, setup)
-            .map_err(|cause| Error::Poisoned { cause: Arc::new(cause) })?;
-        let keeper = SegmentKeeper::new(Arc::clone(&state), clock, policy);
-        let max_record = geometry.max_record;
-        let mut life = Life { appender, state, report, max_record, clock: ticks, io, keeper };
-        let epoch_group = life.report.durable_end.as_u64();
-        if !epoch_waits {
-            life.step_until(|life| life.state.durable.end() > epoch_group)?;
+        let engine = assemble(recovered, options, &clock, |io| io.begin(ready))?;
+        let Engine { state, io, keeper, opened, .. } = engine;
+        let appender = opened.appender(&state);
+        let mut life = Life { appender, state, max_record, clock: ticks, io, keeper };
+        if let Some(lsn) = opened.epoch_group {
+            life.step_until(|life| life.state.durable.end() > lsn)?;
         }
         Ok(life)
     }

@@ -8,6 +8,7 @@ use fastrand::Rng;
 use super::oracle::{Oracle, Records};
 use super::tally::Tally;
 use crate::engine::append::Appender;
+use crate::engine::assemble::{Engine, Opened, ReadyBackend, assemble};
 use crate::engine::io_thread::IoLoop;
 use crate::engine::recover::{RecoveredLog, recover};
 use crate::engine::segment_keeper::{KeeperStep, PATIENCE, SegmentKeeper};
@@ -23,7 +24,6 @@ use crate::read::{BackwardReader, Reader, cut_point, read_one};
 use crate::segment::Names;
 use crate::sys::clock::Clock;
 use crate::testing::SimClock;
-use crate::wal::open::setup;
 
 pub(super) struct World {
     pub(super) disk: SimDisk,
@@ -132,22 +132,21 @@ impl World {
         let random = std::array::from_fn(|_| self.rng.u8(..));
         let recovered = recover(&self.disk.dir(), &names, &self.options, &*self.clock, random);
         let Some(recovered) = opened(recovered)? else { return Ok(None) };
-        let RecoveredLog { state, policy, report, start, geometry } = recovered;
-        let appender =
-            Appender::new(Arc::clone(&state), &start.log_id, report.epoch, geometry.max_record);
         if self.options.max_segments.is_some() {
-            self.oracle.may_be_gone = self.oracle.may_be_gone.max(state.retention.wanted());
+            let wanted = recovered.state.retention.wanted();
+            self.oracle.may_be_gone = self.oracle.may_be_gone.max(wanted);
         }
-        let epoch_waits = start.epoch_waits;
-        let setup = setup(start, &geometry, &self.options);
-        state.commit.set(chosen(self.method, self.rng.bool()));
+        let method = chosen(self.method, self.rng.bool());
         let backend = Box::new(SimBackend::new(self.rng.u64(..), self.sabotage));
+        let depth = self.options.depth;
+        let ready = ReadyBackend { backend, method, depth, end_file: None };
         let clock: Arc<dyn Clock> = Arc::<SimClock>::clone(&self.clock);
-        let mut io = IoLoop::new(Arc::clone(&state), Arc::clone(&clock), backend, setup)
-            .map_err(|e| e.to_string())?;
-        let keeper = SegmentKeeper::new(Arc::clone(&state), clock, policy);
-        let epoch_group = report.durable_end.as_u64();
-        while !epoch_waits && state.durable.end() <= epoch_group {
+        let engine = assemble(recovered, &self.options, &clock, |io| io.begin(ready));
+        let Engine { state, mut io, keeper, opened, .. } = engine.map_err(|e| e.to_string())?;
+        let appender = opened.appender(&state);
+        let Opened { report, epoch_group, .. } = opened;
+        let epoch_waits = epoch_group.is_none();
+        while epoch_group.is_some_and(|lsn| state.durable.end() <= lsn) {
             if io.step().finished {
                 return Ok(None);
             }

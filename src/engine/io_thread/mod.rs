@@ -56,6 +56,26 @@ const SYNC_TOKEN: u64 = 1 << 60;
 /// in a fraction of this if its executor is not stuck.
 const RELAY: u64 = 300_000;
 
+/// What recovery hands to the I/O loop.
+#[derive(Debug)]
+pub(crate) struct Start {
+    pub(crate) log_id: [u8; 16],
+    pub(crate) epoch: EpochId,
+    /// The last group on the chain.
+    pub(crate) link: Link,
+    /// The segment that groups go to.
+    pub(crate) active: SegmentHeader,
+    pub(crate) active_file: Arc<dyn File>,
+    /// LSN of the oldest segment.
+    pub(crate) oldest: u64,
+    /// The log ends with a mark: the epoch group is written when something is written after it.
+    pub(crate) epoch_waits: bool,
+    /// That mark, if the epoch group may take its place.
+    pub(crate) replaceable: Option<GroupHeader>,
+    /// The log ends with the mark of a clean close.
+    pub(crate) clean: bool,
+}
+
 /// What the loop is told once, at open.
 #[derive(Debug)]
 pub(crate) struct Setup {

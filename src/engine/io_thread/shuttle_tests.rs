@@ -9,14 +9,17 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{IoLoop, Setup};
+use super::{IoLoop, Start};
 use crate::durable::Durable;
+use crate::engine::assemble::{IoStart, ReadyBackend};
 use crate::engine::log_view::LogView;
 use crate::engine::state::LogState;
 use crate::format::{EpochId, Link, SegmentHeader};
-use crate::io::backend::{Backend, Completion, Method, Part, WriteRequest};
+use crate::io::backend::{
+    Backend, ChosenMethod, Completion, Method, MethodReason, Part, WriteRequest,
+};
 use crate::io::fs::{Access, Dir, Entry, File};
-use crate::options::Durability;
+use crate::options::{Durability, Options};
 use crate::positions::Consumers;
 use crate::ring::{Placement, Ring, Wake};
 use crate::segment::cuts::Cuts;
@@ -190,7 +193,7 @@ fn io_loop(state: &Arc<LogState>, durability: Durability) -> IoLoop {
         created_at: 0,
         app_version: 0,
     };
-    let setup = Setup {
+    let start = Start {
         log_id: [0; 16],
         epoch: EpochId { counter: 1, nonce: 0 },
         link: Link::START,
@@ -200,15 +203,28 @@ fn io_loop(state: &Arc<LogState>, durability: Durability) -> IoLoop {
         active,
         active_file: Arc::new(Nothing),
         oldest: 0,
-        block: BLOCK,
-        depth: 2,
+    };
+    let options = Options {
         durability,
         commit_delay: Duration::ZERO,
         idle_seal: Duration::MAX,
-        end_file: None,
+        ..Options::default()
     };
-    let clock: Arc<dyn Clock> = Arc::new(StoppedClock);
-    IoLoop::new(Arc::clone(state), clock, Box::new(backend), setup).unwrap()
+    let io = IoStart {
+        state: Arc::clone(state),
+        clock: Arc::new(StoppedClock),
+        geometry: options.geometry(BLOCK).unwrap(),
+        options,
+        start,
+    };
+    let method = ChosenMethod {
+        method: Method::Linked,
+        reason: MethodReason::Pinned,
+        parallel: true,
+        detail: String::new(),
+    };
+    let ready = ReadyBackend { backend: Box::new(backend), method, depth: 2, end_file: None };
+    io.begin(ready).unwrap()
 }
 
 /// Appends, and waits for each record: half of the producers at once, the others for every second.
