@@ -1,4 +1,4 @@
-//! The log with its threads, on files whose syncs fail or take their time.
+//! The log with its threads, on files whose syncs fail or block.
 
 use std::io;
 use std::path::Path;
@@ -23,7 +23,7 @@ fn options(durability: Durability) -> Options {
         segment_size: 64 << 10,
         durability,
         backend: BackendChoice::Std,
-        // No group that nobody asked for.
+        // Longer than the test: no idle seal.
         idle_seal: Duration::from_secs(1000),
         ..Options::default()
     }
@@ -36,7 +36,8 @@ fn open(
     wrap: impl FnOnce(Arc<dyn Dir>) -> HookedDir,
 ) -> Result<Wal> {
     if !path.exists() {
-        // A segment that is prepared and used at once keeps the name that it was opened by.
+        // A segment that is prepared and used at once would keep its temporary name. So prepare it
+        // first.
         crate::wal::open::open(path, options)?.close()?;
     }
     let dir = OsDir::open_or_create(path).unwrap();
@@ -50,13 +51,13 @@ fn open(
     Wal::started(engine.state, engine.opened, engine.info, Box::new(engine.threads))
 }
 
-/// A sync of a named segment; those that are being prepared have another name.
+/// Whether the call syncs a segment. A segment under preparation has another name.
 fn is_segment_sync(call: Call, name: &str) -> bool {
     call == Call::Sync && name.ends_with(".wal")
 }
 
 #[test]
-fn a_failed_sync_is_not_made_again_and_nothing_goes_on_after_it() {
+fn failed_sync_is_not_retried_and_poisons_the_log() {
     for durability in
         [Durability::EveryGroup, Durability::Manual, Durability::Interval(Duration::from_millis(5))]
     {
@@ -66,7 +67,7 @@ fn a_failed_sync_is_not_made_again_and_nothing_goes_on_after_it() {
         let (is_armed, count) = (Arc::clone(&armed), Arc::clone(&syncs));
         let hook = move |call, name: &str| {
             let counted = is_armed.load(Ordering::SeqCst) && is_segment_sync(call, name);
-            // Only the first fails: made again, it would seem to have succeeded.
+            // Only the first sync fails. A retry would succeed and hide the failure.
             if counted && count.fetch_add(1, Ordering::SeqCst) == 0 {
                 return Err(io::Error::from_raw_os_error(5));
             }
@@ -83,12 +84,12 @@ fn a_failed_sync_is_not_made_again_and_nothing_goes_on_after_it() {
         assert!(wal.wait_durable(kept).is_ok(), "what is durable stays so");
         assert!(wal.durable_end() <= lost);
         assert!(matches!(wal.close(), Err(Error::Poisoned { .. })));
-        assert_eq!(syncs.load(Ordering::SeqCst), 1, "{durability:?}: made again");
+        assert_eq!(syncs.load(Ordering::SeqCst), 1, "{durability:?}: retried");
     }
 }
 
 #[test]
-fn open_fails_if_its_epoch_cannot_be_made_durable() {
+fn open_whose_epoch_group_cannot_be_synced_fails() {
     let path = TempPath::new();
     // A new log: a closed one may have nothing to make durable.
     std::fs::create_dir(&*path).unwrap();
@@ -101,9 +102,9 @@ fn open_fails_if_its_epoch_cannot_be_made_durable() {
     assert!(matches!(opened, Err(Error::Poisoned { .. })), "{opened:?}");
 }
 
-/// A defect in the engine itself: in any of its threads, it fails the log and loses nothing.
+/// A panic from a defect of the engine, in any of its threads, poisons the log and loses nothing.
 #[test]
-fn a_panic_in_one_of_the_threads_fails_the_log_and_hangs_nobody() {
+fn panic_in_a_thread_of_the_log_poisons_it_and_ends_every_wait() {
     for thread in ["ringwal-io", "ringwal-segments"] {
         let path = TempPath::new();
         let armed = Arc::new(AtomicBool::new(false));
@@ -148,15 +149,15 @@ fn a_panic_in_one_of_the_threads_fails_the_log_and_hangs_nobody() {
     }
 }
 
-/// What is wanted of the segment keeper is not waited for once it is gone.
+/// A caller that waits for the segment keeper returns once that thread has ended.
 #[test]
-fn a_panic_of_the_segment_keeper_ends_a_truncation_that_waits_for_it() {
+fn panic_of_the_segment_keeper_ends_a_truncation_that_waits_for_it() {
     let path = TempPath::new();
     let armed = Arc::new(AtomicBool::new(false));
     let is_armed = Arc::clone(&armed);
     let hook = move |call, _: &str| {
         let here = std::thread::current().name() == Some("ringwal-segments");
-        // It looks at a segment that it is about to remove.
+        // The segment keeper reads a segment before it removes it.
         if here && call == Call::Open(Access::Read) && is_armed.swap(false, Ordering::SeqCst) {
             std::panic::resume_unwind(Box::new("a defect"));
         }
@@ -172,14 +173,14 @@ fn a_panic_of_the_segment_keeper_ends_a_truncation_that_waits_for_it() {
     let (send, ended) = mpsc::channel();
     let truncating = wal.clone();
     std::thread::spawn(move || send.send(truncating.truncate_before(last).map(|_| ())));
-    let ended = ended.recv_timeout(Duration::from_secs(60)).expect("it waits for ever");
+    let ended = ended.recv_timeout(Duration::from_secs(60)).expect("the truncation waits for ever");
     assert!(matches!(ended, Err(Error::Poisoned { .. })), "{ended:?}");
     assert!(!armed.load(Ordering::SeqCst));
 }
 
-/// A callback of `on_stall` may wait for what the thread that closes the log holds.
+/// A callback of `on_stall` may wait for a lock that the closing thread holds.
 #[test]
-fn close_does_not_wait_for_ever_for_a_callback_that_waits_for_the_closer() {
+fn close_beside_a_stall_callback_that_waits_for_the_closer_returns() {
     let path = TempPath::new();
     let armed = Arc::new(AtomicBool::new(false));
     let is_armed = Arc::clone(&armed);
@@ -211,7 +212,7 @@ fn close_does_not_wait_for_ever_for_a_callback_that_waits_for_the_closer() {
 }
 
 #[test]
-fn the_lock_is_held_until_the_last_sync_has_ended() {
+fn lock_is_held_until_the_last_sync_has_ended() {
     let path = TempPath::new();
     let armed = Arc::new(AtomicBool::new(false));
     let is_armed = Arc::clone(&armed);
@@ -233,7 +234,7 @@ fn the_lock_is_held_until_the_last_sync_has_ended() {
     let names = Names::new("wal");
     let next = || DirLock::acquire(&OsDir::open_or_create(&path).unwrap(), &names, Duration::ZERO);
     for _ in 0..50 {
-        assert!(matches!(next(), Err(Error::Locked { .. })), "let in during a sync");
+        assert!(matches!(next(), Err(Error::Locked { .. })), "locked during a sync");
         std::thread::sleep(Duration::from_millis(2));
     }
     go_on.send(()).unwrap();
@@ -242,7 +243,7 @@ fn the_lock_is_held_until_the_last_sync_has_ended() {
 }
 
 #[test]
-fn a_log_moves_between_devices_of_different_block_sizes() {
+fn log_moved_between_devices_of_different_block_sizes_keeps_its_records() {
     let path = TempPath::new();
     let mut expected = Vec::new();
     for (round, block) in [4096, 8192, 4096, 16384, 8192].into_iter().enumerate() {

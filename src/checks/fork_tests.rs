@@ -1,5 +1,5 @@
-//! What a child of `fork()` can do with what its parent made, while other threads of the parent hold every
-//! lock: all of it returns.
+//! Handles of the parent in a child of `fork()`, while other threads of the parent hold every lock:
+//! each call returns.
 
 use std::future::Future;
 use std::pin::pin;
@@ -14,10 +14,11 @@ use crate::lsn::Lsn;
 use crate::read::outside::ReadOnlyWal;
 use crate::wal::Wal;
 
-/// Forks, and says whether `child` returned true there. A child that hangs is killed.
+/// Forks, runs `child` there, and returns its result. A child that hangs is killed.
 fn in_a_child(child: impl FnOnce() -> bool) -> bool {
-    // SAFETY: the child runs the closure, which the tests keep to calls that take no lock of another
-    // thread, and then ends at once; the allocator is usable in a child of a process with threads.
+    // SAFETY: the child runs the closure, which the tests keep to calls that take no lock of
+    // another thread, and then ends at once; the allocator is usable in a child of a process with
+    // threads.
     let pid = unsafe { libc::fork() };
     if pid == 0 {
         // SAFETY: a timer of this process, without pointers.
@@ -27,7 +28,8 @@ fn in_a_child(child: impl FnOnce() -> bool) -> bool {
         unsafe { libc::_exit(i32::from(!kept)) };
     }
     assert!(pid > 0);
-    // What it owns is dropped in the child: here that would take the locks that are held.
+    // The child drops what the closure owns. A drop in the parent would take the locks that are
+    // held.
     std::mem::forget(child);
     let mut status = 0;
     // SAFETY: waits for our own child; the status is a local.
@@ -63,7 +65,7 @@ fn with_locks_held(wal: &Wal, call: impl FnOnce() -> bool) -> bool {
 }
 
 #[test]
-fn in_a_child_no_call_waits_for_a_lock_of_the_parent() {
+fn child_of_fork_never_waits_for_a_lock_of_the_parent() {
     let path = TempPath::new();
     let wal = log(&path);
     let end = wal.durable_end();
@@ -95,7 +97,7 @@ fn in_a_child_no_call_waits_for_a_lock_of_the_parent() {
 }
 
 #[test]
-fn in_a_child_followers_and_readers_end_and_drop_without_a_lock() {
+fn followers_and_readers_in_a_child_of_fork_end_and_drop_without_a_lock() {
     let path = TempPath::new();
     let wal = log(&path);
     let mut follower = wal.follow(Lsn::ZERO).unwrap();
@@ -106,7 +108,7 @@ fn in_a_child_followers_and_readers_end_and_drop_without_a_lock() {
         next.as_mut().poll(&mut Context::from_waker(Waker::noop()))
     };
     assert!(poll(&mut waiting).is_pending());
-    // It has a seat at the tail.
+    // A follower that is registered at the log's end.
     let mut seated = wal.follow(wal.durable_end()).unwrap();
     for _ in 0..3 {
         wal.append_durable(b"from memory").unwrap();
@@ -129,7 +131,7 @@ fn in_a_child_followers_and_readers_end_and_drop_without_a_lock() {
                 && is_forked(consumer.seek(Lsn::ZERO));
             let records = consumer.records();
             kept &= is_forked(records.and_then(|follow| follow.next_records().map(|_| ())));
-            // What it holds of a group may still come; then it ends.
+            // The reader may still return records of a group that it holds. Then it ends.
             while let Ok(Some(_)) = reader.next_ref() {}
             while let Some(Ok(_)) = back.next() {}
             drop((follower, seated, waiting, reader, back, consumer));
@@ -141,7 +143,7 @@ fn in_a_child_followers_and_readers_end_and_drop_without_a_lock() {
 }
 
 #[test]
-fn in_a_child_a_log_that_was_opened_for_reading_is_to_be_opened_again() {
+fn read_only_log_in_a_child_of_fork_must_be_opened_again() {
     let path = TempPath::new();
     let _wal = log(&path);
     let log = ReadOnlyWal::open(&*path).unwrap();
@@ -157,7 +159,7 @@ fn in_a_child_a_log_that_was_opened_for_reading_is_to_be_opened_again() {
 }
 
 #[test]
-fn a_child_has_another_generation_than_its_parent_and_its_own_children() {
+fn child_of_fork_has_its_own_generation() {
     let here = crate::durable::fork::generation();
     assert_eq!(here, crate::durable::fork::generation());
     assert!(in_a_child(|| {

@@ -1,6 +1,6 @@
-//! Ring, doorbell and waiters together, under random schedules too long for loom: many records of
-//! several producers through few small extents, over segments that are prepared meanwhile, each
-//! producer waiting until what it appended is durable.
+//! Ring, doorbell and waiters together, under random schedules too long for loom. Several producers
+//! append many records through few small extents, while segments are prepared. Each producer waits
+//! until its records are durable.
 
 use crate::durable::{Durable, Ready};
 use crate::format::GROUP_HEADER;
@@ -14,7 +14,7 @@ const BLOCK: u64 = 4096;
 const SEGMENT: u64 = 4 * BLOCK;
 const PRODUCERS: u64 = 4;
 const RECORDS: u64 = 12;
-/// Of the records in an extent.
+/// Bytes of an extent for records.
 const ROOM: u64 = 64;
 const HEADER: u64 = GROUP_HEADER as u64;
 
@@ -27,7 +27,7 @@ impl Wake for Bell {
     }
 }
 
-/// Appends, and waits for every third record; returns the positions.
+/// Appends records and waits for every third. Returns their positions.
 fn produce(ring: &Ring, durable: &Durable, producer: u64) -> Vec<u64> {
     let mut lsns = Vec::new();
     for n in 0..RECORDS {
@@ -45,7 +45,7 @@ fn produce(ring: &Ring, durable: &Durable, producer: u64) -> Vec<u64> {
     lsns
 }
 
-/// The I/O side: takes extent after extent, makes it durable, sleeps when there is none.
+/// The I/O side: takes each extent in turn and makes it durable. Sleeps while there is none.
 fn serve(ring: &Ring, durable: &Durable, bell: &Notify) {
     let (mut next, mut records, mut end) = (0, 0, BLOCK);
     while records < PRODUCERS * RECORDS {
@@ -69,7 +69,7 @@ fn serve(ring: &Ring, durable: &Durable, bell: &Notify) {
         }
         ring.doorbell.arm(WakeOn::Any);
         if matches!(ring.poll(next), Poll::Empty | Poll::Filling | Poll::Unopened) {
-            // A straggler's publication rings for the closed extent only.
+            // The last publication in an extent rings the bell only if the extent is closed.
             if matches!(ring.poll(next), Poll::Filling) {
                 ring.doorbell.arm(WakeOn::Sealed);
                 if matches!(ring.poll(next), Poll::Filling) {
@@ -84,7 +84,7 @@ fn serve(ring: &Ring, durable: &Durable, bell: &Notify) {
 }
 
 #[test]
-fn loom_long_schedules_lose_nothing_and_hang_nobody() {
+fn loom_long_schedules_lose_no_record_and_end() {
     let builder = loom::model::Builder { preemption_bound: Some(12), max_branches: 0 };
     builder.check(|| {
         let placement = Placement {
@@ -107,7 +107,7 @@ fn loom_long_schedules_lose_nothing_and_hang_nobody() {
             .collect();
         let keeper = {
             let ring = Arc::clone(&ring);
-            // Each record in an extent of its own is the worst.
+            // The worst case is one record in each extent.
             let segments = PRODUCERS * RECORDS / 3 + 2;
             thread::spawn(move || (2..=segments).for_each(|n| ring.prepared(n * SEGMENT)))
         };

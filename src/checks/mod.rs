@@ -1,4 +1,5 @@
-//! Tests of the whole engine: on a simulated disk, on hostile bytes, on a disk that fails.
+//! Tests of the whole engine: on a simulated disk, on hostile bytes, on a disk that fails, in a
+//! child of `fork()`, under long schedules.
 
 #[cfg(all(test, not(ringwal_loom)))]
 mod fail_stop_tests;

@@ -1,15 +1,16 @@
-//! Where the log ends, and whether that is where it may end. Reads only.
+//! Finds where the log ends, and whether it may end there. Reads only.
 //!
-//! 1. The walk starts in the segment of the durable mark of the newest segment's first group: what
-//!    lies before it was durable when that group was written.
-//! 2. It follows headers along the chain to the break: the first place without a successor.
-//! 3. Behind the break it looks for headers that count as evidence (docs/format.md), and takes the
-//!    highest durable mark of all: at every block of that segment and of each later one, but for those
-//!    that stamps prove to be untouched. The same counts behind the place where the chain left a segment
-//!    for the next one.
-//! 4. A mark above the break: durable data is damaged there, `Corruption`. Otherwise groups from
-//!    the highest mark on are checked in full; the first bad one is where the log is cut, unless a
-//!    mark lies above it.
+//! 1. The walk starts in the segment that holds the durable mark of the newest segment's first
+//!    group: everything before that mark was durable when the group was written.
+//! 2. The walk follows group headers along the chain to the break: the first place without a
+//!    successor.
+//! 3. After the break, the search looks for headers that count as evidence (docs/format.md) and
+//!    takes their highest durable mark. It looks at every block of that segment and of each later
+//!    segment, except for blocks that stamps prove to be untouched. It searches in the same way the
+//!    rest of a segment that the chain left for the next one.
+//! 4. If a mark lies above the break, durable data is damaged there: `Corruption`. Otherwise all
+//!    groups from the highest mark on are checked in full. The log ends before the first bad one. A
+//!    bad group without a predecessor is `Corruption` too.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -21,9 +22,10 @@ use crate::format::{EpochId, Flags, GroupHeader, GroupInvalid, Link, SegmentHead
 use crate::io::fs::{Access, AlignedBuf, Dir, File, read_full};
 use crate::segment::Names;
 
-/// Read at once where every block is looked at.
+/// Bytes of a read where every block is searched.
 const CHUNK: usize = 1 << 20;
-/// Of more than this, holes are passed over; of less, no filesystem's word is taken for what is not there.
+/// A search of more bytes than this skips the holes that the filesystem reports. A shorter one
+/// reads every block and does not rely on the filesystem.
 const VAST: u64 = 1 << 30;
 
 #[derive(Debug)]
@@ -31,14 +33,14 @@ pub(crate) struct FoundEnd {
     pub(crate) case: RecoveryCase,
     /// Where the next group goes, if it still fits in that segment.
     pub(crate) end: u64,
-    /// Index of the segment that `end` lies in, or at whose end it lies.
+    /// Index of the segment that contains `end` or ends at it.
     pub(crate) active: usize,
     pub(crate) link: Link,
-    /// What the epoch's counter must exceed.
+    /// The highest epoch counter found. The next epoch's counter must exceed it.
     pub(crate) highest_epoch: u64,
     pub(crate) clean: bool,
     pub(crate) discarded: u64,
-    /// The highest durable mark: what lies below it need not be synced again.
+    /// The highest durable mark. Bytes below it need no further sync.
     pub(crate) proven: u64,
     /// The oldest LSN that the last group states.
     pub(crate) stated_oldest: u64,
@@ -47,7 +49,7 @@ pub(crate) struct FoundEnd {
 }
 
 impl FoundEnd {
-    /// A log whose first segment has just been prepared.
+    /// The end of a log whose first segment has just been prepared.
     pub(crate) fn new_log(first: &SegmentHeader) -> Self {
         FoundEnd {
             case: RecoveryCase::New,
@@ -72,12 +74,14 @@ pub(super) struct EndFinder<'a> {
 
 /// The chain, as far as headers go.
 struct Chain {
-    /// From the last group that begins at or before the highest mark on: what may have to be cut, and
-    /// what it would be cut back to. Empty if there is no chain.
+    /// The groups from the last one that begins at or before the highest mark: those that may be
+    /// torn, and the one that the log would then end with. Empty if there is no chain.
     tail: VecDeque<GroupHeader>,
-    /// The break, and the segment that it lies in.
+    /// The break.
     end: u64,
+    /// Index of the segment that the break lies in.
     segment: usize,
+    /// The highest durable mark of the chain.
     mark: u64,
 }
 
@@ -91,7 +95,7 @@ impl Chain {
     }
 }
 
-/// Judges segments that `scan` has found sound. There is at least one.
+/// Finds the end in the segments that `scan` has accepted. There is at least one.
 pub(crate) fn find_end(
     dir: &dyn Dir,
     names: &Names,
@@ -102,7 +106,8 @@ pub(crate) fn find_end(
     if segments[0].base > end_found.stated_oldest {
         return Err(finder.corruption_in(end_found.stated_oldest, "the segment is missing"));
     }
-    // A log begins at 0, and what was before its oldest segment went when a group in that was durable.
+    // A log begins at 0, and retention removes a segment only after a group in a later one is
+    // durable.
     if end_found.case == RecoveryCase::Unwritten && segments[0].base > 0 {
         let reason = "no group in the oldest segment, and those before it are missing";
         return Err(finder.corruption(end_found.end, 0, reason));
@@ -110,7 +115,8 @@ pub(crate) fn find_end(
     Ok(end_found)
 }
 
-/// The same for a log whose first segments were taken away by a repair, without a group that says so.
+/// Finds the end of a log whose first segments a repair removed: no group states the oldest
+/// position that is left.
 pub(crate) fn find_end_of_rest(
     dir: &dyn Dir,
     names: &Names,
@@ -124,7 +130,7 @@ impl EndFinder<'_> {
         let Some((newest, first_group)) = self.newest_written()? else {
             return self.unwritten();
         };
-        // The mark is an end: what is durable lies before it, perhaps in the segment before.
+        // The mark is an end: the last durable byte lies before it, perhaps in the segment before.
         let from = self.segment_of(first_group.durable_end.saturating_sub(1)).min(newest);
         let chain = self.follow(from)?;
         let Some(last) = chain.tail.back() else {
@@ -153,7 +159,8 @@ impl EndFinder<'_> {
         Ok(None)
     }
 
-    /// No first group anywhere. If any other group claims that something was durable, it was.
+    /// Decides when no segment has a first group. If any other group states a mark above the start,
+    /// durable data is missing.
     fn unwritten(&self) -> Result<FoundEnd> {
         let first = self.segments[0].first_group();
         let evidence = self.evidence(first, 0, EpochId::default())?;
@@ -181,7 +188,7 @@ impl EndFinder<'_> {
         let start = self.segments[at].first_group();
         let mut chain = Chain { tail: VecDeque::new(), end: start, segment: at, mark: 0 };
         let Ok(mut group) = self.read(at, walker.group(start))? else {
-            // A mark lies in this segment, or behind it.
+            // A mark lies in this segment or after it.
             return Ok(chain);
         };
         loop {
@@ -209,8 +216,10 @@ impl EndFinder<'_> {
         }
     }
 
-    /// The chain goes on in the next segment. It may have gone on in this one, if the group there is damaged
-    /// and the next segment begins with a torn one that was its rival once: then groups behind it say so.
+    /// Checks the rest of a segment that the chain leaves for the next one. If the group at
+    /// `chain.end` is damaged, the next segment may begin with a torn group that once competed for
+    /// the same predecessor. Then marks of groups after the damaged one show that the chain went on
+    /// here.
     fn check_left(&self, chain: &Chain, last: EpochId) -> Result<()> {
         let mut found = Evidence::new(last);
         self.look_through(chain.segment, chain.end, last, &mut found)?;
@@ -220,8 +229,8 @@ impl EndFinder<'_> {
         Ok(())
     }
 
-    /// What valid headers behind the break at `end` tell, when the last group before it is of epoch
-    /// `last`.
+    /// Collects the evidence of valid headers after the break at `end`. `last` is the epoch of the
+    /// last group before the break.
     fn evidence(&self, end: u64, segment: usize, last: EpochId) -> Result<Evidence> {
         let mut found = Evidence::new(last);
         self.look_through(segment, end, last, &mut found)?;
@@ -231,7 +240,7 @@ impl EndFinder<'_> {
         Ok(found)
     }
 
-    /// The same for one segment, from `lsn` on.
+    /// Adds the evidence of one segment, from `lsn` on, to `found`.
     fn look_through(
         &self,
         at: usize,
@@ -252,7 +261,7 @@ impl EndFinder<'_> {
                 ask_at = lsn + VAST;
                 continue;
             }
-            // Groups of one epoch do not overlap; one that was cut may lie across others.
+            // Groups of one epoch do not overlap. A discarded one may overlap others.
             lsn = match self.read(at, walker.group(lsn))? {
                 Ok(group) if found.add(&group, header, last) => group.padded_end(header.block),
                 _ => lsn + u64::from(header.block),
@@ -261,8 +270,9 @@ impl EndFinder<'_> {
         Ok(())
     }
 
-    /// Which of the two places is damaged in which the chain could have gone on, when the first group that
-    /// proves it is at `proof`: the next segment's first, if nothing was begun in this one.
+    /// Names the damaged place at a break. The chain could have gone on in this segment or at the
+    /// start of the next one; `proof` is the first group that proves that it did. The damage is in
+    /// the next segment if no group was begun in this one.
     fn damage_at_break(&self, chain: &Chain, proof: u64) -> Result<Error> {
         let (at, end) = (chain.segment, chain.end);
         let here = self.read(at, self.walker(at)?.group(end))?;
@@ -274,11 +284,13 @@ impl EndFinder<'_> {
         })
     }
 
-    /// Where the blocks of a segment end that may hold groups, as its stamps tell, from `from` on.
+    /// Returns the end of the blocks, from `from` on, that may hold groups. The segment's stamps
+    /// decide.
     ///
-    /// Behind the first of the stamps that are all there to the end, no group was ever durable. But a
-    /// group that the device has lost leaves the stamps that it should have replaced: those of the
-    /// largest group, and what may lie between them and the next, are looked at all the same.
+    /// Stamps that are intact up to the segment's end prove that no group after the first of them
+    /// was ever durable. But a group that the device lost leaves the stamps that it should have
+    /// replaced. So the search goes on for the length of the largest group and one stride between
+    /// stamps.
     pub(super) fn written_end(&self, at: usize, from: u64) -> Result<u64> {
         let header = &self.segments[at];
         let file = self.open(at)?;
@@ -295,7 +307,7 @@ impl EndFinder<'_> {
         Ok((end + lost).min(header.end()))
     }
 
-    /// Checks in full what no mark proves, and finds the cut.
+    /// Checks in full every group that no mark proves, and finds the end.
     fn check_tail(&self, chain: &Chain, evidence: &Evidence, mark: u64) -> Result<FoundEnd> {
         let mut last: Option<&GroupHeader> = None;
         let mut torn = evidence.reach > chain.end;
@@ -315,7 +327,7 @@ impl EndFinder<'_> {
             last = Some(group);
         }
         let Some(last) = last else {
-            // The oldest group that there is: its predecessor was removed because it was durable.
+            // This is the oldest group. Its predecessor was removed because it was durable.
             let segment = chain.segment;
             return Err(self.corruption(self.segments[segment].first_group(), segment, "records"));
         };
@@ -361,18 +373,20 @@ impl EndFinder<'_> {
         self.names.corruption(self.segments[segment].base, lsn, reason)
     }
 
-    /// A segment that should begin at or before `lsn` is not there.
+    /// The error for a missing segment, which should begin at or before `lsn`.
     fn corruption_in(&self, lsn: u64, reason: &'static str) -> Error {
         self.names.corruption(lsn, lsn, reason)
     }
 }
 
+/// Evidence after a break.
 struct Evidence {
+    /// The highest durable mark.
     mark: u64,
     highest_epoch: u64,
-    /// End of the last group that was written behind the break.
+    /// End of the last group written after the break.
     reach: u64,
-    /// The first group that counts; 0 if there is none.
+    /// LSN of the first group that counts; 0 if there is none.
     first: u64,
 }
 
@@ -381,7 +395,7 @@ impl Evidence {
         Evidence { mark: 0, highest_epoch: last.counter, reach: 0, first: 0 }
     }
 
-    /// True if the group counts as evidence.
+    /// Adds a group. Returns true if it counts as evidence.
     fn add(&mut self, group: &GroupHeader, header: &SegmentHeader, last: EpochId) -> bool {
         self.highest_epoch = self.highest_epoch.max(group.epoch.counter);
         let counts = group.epoch == last || group.epoch.counter > last.counter;

@@ -1,4 +1,4 @@
-//! Verdicts on logs that are written group by group: each case of docs/recovery.md from `@B` on, at its
+//! `find_end` on logs written group by group: each case of docs/recovery.md from `@B` on, at its
 //! bounds.
 
 use super::find_end::EndFinder;
@@ -18,7 +18,7 @@ const ID: [u8; 16] = [5; 16];
 const FIRST: EpochId = EpochId { counter: 1, nonce: 11 };
 const SECOND: EpochId = EpochId { counter: 2, nonce: 22 };
 
-/// A log on a simulated disk, and the chain's end.
+/// A log on a simulated disk, and the last group of its chain.
 struct Made {
     disk: SimDisk,
     names: Names,
@@ -27,7 +27,7 @@ struct Made {
 }
 
 impl Made {
-    /// Segments from number `from` up to `to`, without a group.
+    /// Creates segments `from..to`, without a group.
     fn new(from: u64, to: u64) -> Self {
         let made = Made {
             disk: SimDisk::new(),
@@ -53,8 +53,9 @@ impl Made {
         made
     }
 
-    /// Writes a group of one record of `len` bytes, or a control group; it follows the last one unless
-    /// `change` says otherwise. Everything before it is said to be durable.
+    /// Writes a group with one record of `len` bytes, or a control group if `len` is 0. Unless
+    /// `change` alters it, the group follows the last one and marks everything before it as
+    /// durable.
     fn put(&mut self, lsn: u64, len: usize, change: impl FnOnce(&mut GroupHeader)) -> GroupHeader {
         let mut header = GroupHeader {
             log_id: ID,
@@ -106,7 +107,7 @@ impl Made {
         (judged.case, judged.end)
     }
 
-    /// Where the damage is said to be.
+    /// The LSN of the reported damage.
     fn damaged_at(&self) -> u64 {
         match self.find_end() {
             Err(Error::Corruption { segment, offset, lsn, .. }) => {
@@ -119,35 +120,35 @@ impl Made {
 }
 
 #[test]
-fn segments_without_a_group_are_an_empty_log_unless_something_says_otherwise() {
+fn segments_without_a_group_are_an_empty_log_unless_a_mark_proves_otherwise() {
     let mut made = Made::new(0, 2);
     let judged = made.find_end().unwrap();
     assert_eq!((judged.case, judged.end, judged.active), (RecoveryCase::Unwritten, BLOCK, 0));
     assert_eq!((judged.link, judged.proven, judged.discarded), (Link::START, 0, 0));
     assert_eq!((judged.highest_epoch, judged.clean), (0, false));
-    // A group behind the first block that claims nothing.
+    // A group after the first block, whose mark proves nothing.
     made.put(3 * BLOCK, 9, |h| h.durable_end = BLOCK);
     let judged = made.find_end().unwrap();
     assert_eq!((judged.case, judged.end), (RecoveryCase::Unwritten, BLOCK));
     assert_eq!((judged.highest_epoch, judged.discarded), (1, 3 * BLOCK));
-    // And one that does.
+    // A group whose mark proves that something was durable.
     made.link = Link::START;
     made.put(3 * BLOCK, 9, |h| h.durable_end = BLOCK + 1);
     assert_eq!(made.damaged_at(), BLOCK);
 }
 
-/// Retention removes a segment only when a group in a later one is durable; a log begins at 0.
+/// Retention removes a segment only after a group in a later one is durable, and a log begins at 0.
 #[test]
-fn spares_that_are_all_that_is_left_are_not_an_empty_log() {
+fn spares_without_the_first_segment_are_corruption() {
     let mut made = Made::new(1, 3);
     assert_eq!(made.damaged_at(), SIZE + BLOCK);
-    // Nor with a group that claims nothing.
+    // The same holds with a group whose mark proves nothing.
     made.put(SIZE + 3 * BLOCK, 9, |h| h.durable_end = BLOCK);
     assert_eq!(made.damaged_at(), SIZE + BLOCK);
 }
 
 #[test]
-fn a_chain_ends_whole_marked_or_clean() {
+fn chain_end_is_reported_as_whole_marked_or_clean() {
     let mut made = Made::new(0, 2);
     made.begin();
     let last = made.put(2 * BLOCK, 5000, |_| ());
@@ -167,7 +168,7 @@ fn a_chain_ends_whole_marked_or_clean() {
 }
 
 #[test]
-fn behind_a_break_the_marks_decide() {
+fn mark_after_a_break_decides_between_torn_and_damaged() {
     for (mark, damaged) in [(3 * BLOCK, false), (3 * BLOCK + 1, true), (4 * BLOCK, true)] {
         let mut made = Made::new(0, 2);
         made.begin();
@@ -187,7 +188,7 @@ fn behind_a_break_the_marks_decide() {
 }
 
 #[test]
-fn records_are_checked_from_the_mark_on_and_not_below() {
+fn records_from_the_mark_on_are_checked_and_those_below_are_not() {
     for (mark, end) in [(3 * BLOCK, 3 * BLOCK), (4 * BLOCK, 5 * BLOCK)] {
         let mut made = Made::new(0, 1);
         made.begin();
@@ -201,7 +202,7 @@ fn records_are_checked_from_the_mark_on_and_not_below() {
         assert_eq!(judged.case == RecoveryCase::Torn, torn);
         assert_eq!(judged.discarded, if torn { 2 * BLOCK } else { 0 });
     }
-    // The very first group cannot be cut: its predecessor is gone.
+    // The first group cannot be discarded: its predecessor was durable and is gone.
     let mut made = Made::new(1, 2);
     made.link = Link { lsn: BLOCK, hash: 3, epoch: FIRST, next_ordinal: 5, last_cut: 0 };
     made.put(SIZE + BLOCK, 9, |h| (h.durable_end, h.oldest) = (SIZE, SIZE));
@@ -210,8 +211,8 @@ fn records_are_checked_from_the_mark_on_and_not_below() {
 }
 
 #[test]
-fn epochs_decide_whose_marks_count() {
-    // Epoch of the group behind the break, and whether its mark is evidence.
+fn mark_of_an_older_epoch_after_a_break_is_ignored() {
+    // Epoch of the group after the break, and whether its mark is evidence.
     let another = EpochId { nonce: 99, ..SECOND };
     for (epoch, counts) in
         [(FIRST, false), (SECOND, true), (another, false), (EpochId { counter: 3, nonce: 1 }, true)]
@@ -229,10 +230,10 @@ fn epochs_decide_whose_marks_count() {
     }
 }
 
-/// The first group of the next segment was torn, and the next epoch found room before it: that group still
-/// repeats the hash of the last one before the cut.
+/// The first group of the next segment was torn, and the next epoch found room before it. The torn
+/// group still repeats the hash of the last group before the end.
 #[test]
-fn a_damaged_epoch_is_not_passed_by_way_of_the_next_segment() {
+fn damaged_epoch_group_is_not_bypassed_by_way_of_the_next_segment() {
     let mut made = Made::new(0, 2);
     made.begin();
     let last = made.put(2 * BLOCK, 9, |_| ());
@@ -247,7 +248,7 @@ fn a_damaged_epoch_is_not_passed_by_way_of_the_next_segment() {
     assert_eq!(made.end(), (RecoveryCase::Whole, 6 * BLOCK));
     made.write(3 * BLOCK, &[0; 512]);
     assert_eq!(made.damaged_at(), 3 * BLOCK);
-    // Marks that prove nothing are no damage: of the epoch that was left there, and up to the end.
+    // Marks of the epoch left there, and marks up to the end, prove no damage.
     let mut made = Made::new(0, 2);
     made.begin();
     let last = made.put(2 * BLOCK, 9, |_| ());
@@ -259,9 +260,9 @@ fn a_damaged_epoch_is_not_passed_by_way_of_the_next_segment() {
     assert_eq!(made.end(), (RecoveryCase::Whole, SIZE + 3 * BLOCK));
 }
 
-/// The place that is said to be damaged is the one that is, whether the segment before it was left full or not.
+/// The error names the damaged place, whether or not the segment before it was full.
 #[test]
-fn damage_of_a_segments_first_group_is_found_in_that_segment() {
+fn damaged_first_group_of_a_segment_is_reported_in_that_segment() {
     for full in [true, false] {
         let mut made = Made::new(0, 3);
         made.begin();
@@ -276,7 +277,7 @@ fn damage_of_a_segments_first_group_is_found_in_that_segment() {
         }
         made.write(SIZE + BLOCK, &[0; 512]);
         assert_eq!(made.damaged_at(), SIZE + BLOCK, "full: {full}");
-        // One that was begun in the segment before is what is damaged if its header is there.
+        // If a header was begun in the segment before, that group is the damaged one.
         let mut made = Made::new(0, 3);
         made.begin();
         made.put(2 * BLOCK, 9, |_| ());
@@ -288,7 +289,7 @@ fn damage_of_a_segments_first_group_is_found_in_that_segment() {
 }
 
 #[test]
-fn the_next_epoch_exceeds_those_behind_the_cut_too() {
+fn next_epoch_exceeds_the_epochs_of_discarded_groups() {
     let mut made = Made::new(0, 2);
     made.begin();
     made.put(4 * BLOCK, 9, |h| (h.epoch.counter, h.durable_end) = (9, BLOCK));
@@ -304,19 +305,19 @@ fn the_next_epoch_exceeds_those_behind_the_cut_too() {
 }
 
 #[test]
-fn a_group_of_a_cut_epoch_hides_nothing_that_lies_in_it() {
+fn discarded_group_of_an_old_epoch_does_not_hide_groups_inside_it() {
     let mut made = Made::new(0, 1);
     made.begin();
     made.epoch = SECOND;
     made.put(2 * BLOCK, 0, |h| h.flags = Flags::EPOCH);
-    // Two blocks of an old epoch, and a newer group over the second.
+    // A group of an old epoch over two blocks, and a newer group over the second of them.
     made.put(4 * BLOCK, 5000, |h| (h.epoch, h.durable_end) = (FIRST, BLOCK));
     made.put(5 * BLOCK, 9, |_| ());
     assert_eq!(made.damaged_at(), 3 * BLOCK);
 }
 
 #[test]
-fn of_a_later_segment_every_block_is_looked_at_that_no_stamp_excludes() {
+fn later_segments_are_searched_in_every_block_that_no_stamp_excludes() {
     let judged = |stamped: Option<u64>, lsn: u64| {
         let mut made = Made::new(0, 2);
         made.begin();
@@ -327,18 +328,19 @@ fn of_a_later_segment_every_block_is_looked_at_that_no_stamp_excludes() {
         made.put(lsn, 9, |h| h.prev_hash ^= 1);
         made.find_end().is_err()
     };
-    // A group in the first place that calls all before it durable is where the walk begins.
+    // The walk would begin at a first group that marks everything before it as durable. So start at
+    // 2.
     for n in 2..SIZE / BLOCK {
         assert!(judged(None, SIZE + n * BLOCK), "{n}");
     }
     for first in 1..SIZE / BLOCK - 1 {
         for n in first + 1..SIZE / BLOCK {
-            // Its own stamp is gone, and with it what the stamps before it said.
+            // The group replaced its own stamp, so the stamps before it prove nothing.
             assert!(judged(Some(first), SIZE + n * BLOCK), "{first} {n}");
         }
     }
     let lost = 3;
-    // What the largest group hides, and one stride: looked at behind the first stamp of the rest.
+    // After the first intact stamp, the search covers the largest group and one stride.
     let mut made = Made::new(0, 2);
     made.begin();
     for n in 2..SIZE / BLOCK {
@@ -356,7 +358,7 @@ fn of_a_later_segment_every_block_is_looked_at_that_no_stamp_excludes() {
     };
     assert_eq!(end(&untouched), 2 * SIZE);
     assert_eq!(end(&made), SIZE + (2 + lost) * BLOCK);
-    // A stamp of another place or log says nothing.
+    // A stamp of another place or log proves nothing.
     made.write(2 * SIZE - BLOCK, &stamp(SIZE, &ID));
     assert_eq!(end(&made), 2 * SIZE);
     made.write(2 * SIZE - BLOCK, &stamp(2 * SIZE - BLOCK, &[6; 16]));
@@ -364,7 +366,7 @@ fn of_a_later_segment_every_block_is_looked_at_that_no_stamp_excludes() {
 }
 
 #[test]
-fn the_walk_starts_where_the_newest_mark_points_to() {
+fn walk_starts_at_the_newest_mark() {
     let chain = |mark: u64| {
         let mut made = Made::new(0, 3);
         made.begin();
@@ -374,7 +376,8 @@ fn the_walk_starts_where_the_newest_mark_points_to() {
         made
     };
     assert_eq!(chain(3 * BLOCK).end(), (RecoveryCase::Whole, SIZE + 3 * BLOCK));
-    // Without its first group the first segment is needed only if the last durable byte lies in it.
+    // Damage to the first segment's first group matters only if the last durable byte lies in that
+    // segment.
     for (mark, needed) in [(3 * BLOCK, true), (SIZE, true), (SIZE + 1, false)] {
         let made = chain(mark);
         made.write(BLOCK, &[0; 512]);
@@ -387,7 +390,7 @@ fn the_walk_starts_where_the_newest_mark_points_to() {
 }
 
 #[test]
-fn a_segment_that_is_missing_at_the_front_was_retired_or_is_missed() {
+fn missing_first_segment_is_corruption_unless_a_group_states_its_removal() {
     for (oldest, damaged) in [(SIZE, false), (0, true)] {
         let mut made = Made::new(1, 2);
         made.link = Link { lsn: BLOCK, hash: 3, epoch: FIRST, next_ordinal: 5, last_cut: 0 };

@@ -1,4 +1,4 @@
-//! Makes what was recovered durable, and clears away what holds nothing.
+//! Makes the recovered log durable, and removes temporary files.
 
 use super::find_end::FoundEnd;
 use crate::error::{Error, Result};
@@ -6,9 +6,10 @@ use crate::format::SegmentHeader;
 use crate::io::fs::{Access, Dir};
 use crate::segment::Names;
 
-/// Syncs every file from the last proven mark on, and the directory, before anything in them is
-/// believed: they may have been read from a cache that the device has not seen. So are the segments
-/// behind the end: a write of the last writer's must not reach them after one of the next. Returns how many temporary files were removed.
+/// Syncs every file from the last proven mark on, and the directory, before the writer relies on
+/// them: recovery may have read them from a cache whose content the device lacks. Segments after
+/// the end are synced too: no write of the last writer may reach them after a write of the next.
+/// Returns the number of temporary files removed.
 pub(crate) fn make_durable(
     dir: &dyn Dir,
     names: &Names,

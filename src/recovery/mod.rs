@@ -1,8 +1,8 @@
-//! Opening what a writer left behind, whatever stopped it.
+//! Recovery: finds the end of the log that a writer left, whatever stopped it.
 //!
 //! `scan` finds the segments and checks their headers; `walk` reads groups; `find_end` follows the
-//! chain to its end and decides between a torn tail and damaged data; `settle` makes what was found
-//! durable. Only `settle` writes, and it only syncs and removes files that hold nothing.
+//! chain to its end and distinguishes a torn tail from damaged data; `make_durable` syncs what was
+//! found. Only `make_durable` changes anything: it syncs, and removes temporary files.
 
 mod find_end;
 #[cfg(all(test, not(ringwal_loom)))]

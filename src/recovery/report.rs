@@ -1,10 +1,10 @@
-//! What opening found.
+//! The report of an open.
 
 use std::fmt;
 
 use crate::lsn::Lsn;
 
-/// How the log had ended. `docs/recovery.md` has a paragraph for each.
+/// How the log had ended. `docs/recovery.md` explains each case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RecoveryCase {
@@ -12,40 +12,40 @@ pub enum RecoveryCase {
     New,
     /// Segments were prepared, but no group ever became durable.
     Unwritten,
-    /// The last group says that the log was closed, or fell idle, with everything durable.
+    /// The last group states that the log was closed, or fell idle, with everything durable.
     Marked,
-    /// The chain ends and nothing lies behind it: the writer stopped between two groups.
+    /// The chain ends and no group lies after it: the writer stopped between two groups.
     Whole,
-    /// A group that was never acknowledged was torn; it and what followed it were cut.
+    /// A group that was never acknowledged was torn. Recovery discarded it and everything after it.
     Torn,
 }
 
-/// What opening a log found, and where it goes on.
+/// What opening a log found, and where the log continues.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct RecoveryReport {
     /// How the log had ended.
     pub case: RecoveryCase,
-    /// The oldest position that is kept: the base of the oldest segment.
+    /// The oldest position kept: the base of the oldest segment.
     pub oldest: Lsn,
-    /// The first position behind what was recovered. All below it is durable.
+    /// The end of the recovered log. Every record below it is durable.
     pub durable_end: Lsn,
-    /// Application records written in the log's whole life, removed ones included.
+    /// Number of application records written in the log's whole life, removed ones included.
     pub next_ordinal: u64,
-    /// Segments that hold groups.
+    /// Number of segments that hold groups.
     pub segments: usize,
-    /// The last group was written by a clean close. Advice: the tail was scanned all the same.
+    /// Whether a clean close wrote the last group. Advice: recovery scanned the tail all the same.
     pub clean: bool,
-    /// Whether a torn tail was cut at `durable_end`.
+    /// Whether a torn tail was discarded at `durable_end`.
     pub cut: bool,
-    /// Bytes of groups behind the cut: never acknowledged, and void from now on.
+    /// Bytes of the groups discarded: never acknowledged, and void from now on.
     pub discarded_bytes: u64,
-    /// Number of the epoch that this open began.
+    /// Number of the epoch that this open started.
     pub epoch: u64,
-    /// What the application called the form of its records; 0 if it did not say. See
+    /// The application's version of its records' format; 0 if it set none. See
     /// [`WalBuilder::application_version`](crate::WalBuilder::application_version).
     pub application_version: u32,
-    /// Unfinished temporary files that were removed.
+    /// Number of unfinished temporary files removed.
     pub temporaries_removed: usize,
 }
 
@@ -57,7 +57,7 @@ impl fmt::Display for RecoveryReport {
             self.case, self.next_ordinal, self.durable_end, self.segments, self.oldest, self.epoch
         )?;
         if self.cut {
-            write!(f, ", {} unacknowledged bytes cut", self.discarded_bytes)?;
+            write!(f, ", {} unacknowledged bytes discarded", self.discarded_bytes)?;
         }
         Ok(())
     }

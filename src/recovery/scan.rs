@@ -1,4 +1,4 @@
-//! Which segments there are, and whether their headers are sound.
+//! Lists the segments and checks their headers.
 
 use super::walk::Walker;
 use crate::error::{Error, Result};
@@ -8,17 +8,18 @@ use crate::segment::{Names, SegmentName};
 
 #[derive(Debug)]
 pub(crate) struct Scan {
-    /// In ascending order, each following its predecessor without a gap.
+    /// The segments' headers in ascending order, without a gap.
     pub(crate) segments: Vec<SegmentHeader>,
     pub(crate) temporaries: Vec<String>,
-    /// Files with positions: of consumers, and of the hook on sealed segments.
+    /// Names of position files: of consumers, and of the hook on sealed segments.
     pub(crate) positions: Vec<String>,
 }
 
-/// Reads the directory and the header of every segment that is not among the `known`. Changes nothing.
+/// Reads the directory, and the header of every segment that is not in `known`. Changes nothing.
 ///
-/// A writer may remove and make segments meanwhile. It removes the oldest first: where one that was listed is gone, so are
-/// all before it. One that was not listed, as it was made or renamed during the listing, is looked for by its name.
+/// A writer may remove and create segments meanwhile. It removes the oldest first: if a listed
+/// segment is gone, so are all before it. A listing may lack a segment that was created or renamed
+/// during it; `scan` opens that segment by its name.
 pub(crate) fn scan(dir: &dyn Dir, names: &Names, known: &[SegmentHeader]) -> Result<Scan> {
     let entries = dir.list().map_err(|e| Error::io("list", dir.path_of(""), e))?;
     let mut bases = Vec::new();
@@ -54,7 +55,7 @@ pub(crate) fn scan(dir: &dyn Dir, names: &Names, known: &[SegmentHeader]) -> Res
 
 type Read = std::result::Result<SegmentHeader, HeaderInvalid>;
 
-/// The headers, oldest first, with the files' lengths.
+/// Reads the headers, oldest first. Returns each with its file's base and length.
 fn read_headers(
     dir: &dyn Dir,
     names: &Names,
@@ -76,7 +77,7 @@ fn read_headers(
     Ok(headers)
 }
 
-/// The header of the file at `base`, if it is one of that place and length.
+/// Checks the header of the file at `base` against its base and length.
 fn sound(names: &Names, base: u64, len: u64, read: Read) -> Result<SegmentHeader> {
     let segment = names.segment(base);
     let damaged = |segment: String, reason| Err(Error::corruption(segment, 0, base, reason));
@@ -98,6 +99,7 @@ fn sound(names: &Names, base: u64, len: u64, read: Read) -> Result<SegmentHeader
     }
 }
 
+/// Checks that `header` follows `before`: same log, same application version, no gap.
 fn follows(names: &Names, before: &SegmentHeader, header: &SegmentHeader) -> Result<()> {
     let segment = names.segment(header.base);
     if before.log_id != header.log_id {
@@ -114,11 +116,11 @@ fn follows(names: &Names, before: &SegmentHeader, header: &SegmentHeader) -> Res
     Ok(())
 }
 
-/// A file that should be there is not.
+/// The reason of a `Corruption` for a missing segment.
 pub(crate) const MISSING: &str = "the segment is missing";
 
-/// Looks by their names for the segments between the last of these and `next`. False: retention has removed what
-/// is before `next`.
+/// Opens by their names the segments between the last of `segments` and `next`. Returns false if
+/// retention has removed everything before `next`.
 fn fill_gap(
     dir: &dyn Dir,
     names: &Names,
@@ -142,13 +144,13 @@ fn fill_gap(
     Ok(true)
 }
 
-/// Whether the file was not there.
+/// Whether the error says that the file is missing.
 pub(crate) fn is_gone(e: &Error) -> bool {
     matches!(e, Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
 }
 
-/// Whether a group of the newest segment that holds any states that nothing below `oldest` is kept: then segments below
-/// it were removed by retention, and not lost.
+/// Whether a group in the newest segment with groups states `oldest` or a higher position as the
+/// oldest kept. If so, retention removed the segments below `oldest`; they are not lost.
 pub(crate) fn states_oldest(dir: &dyn Dir, names: &Names, oldest: u64) -> Result<bool> {
     let entries = dir.list().map_err(|e| Error::io("list", dir.path_of(""), e))?;
     let mut bases: Vec<u64> = entries
@@ -184,7 +186,7 @@ pub(crate) fn states_oldest(dir: &dyn Dir, names: &Names, oldest: u64) -> Result
     Ok(false)
 }
 
-/// The header of a segment, or what is wrong with it.
+/// Reads the header of a segment. The inner error says what is wrong with it.
 pub(crate) fn read_header(
     dir: &dyn Dir,
     name: &str,

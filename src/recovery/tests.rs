@@ -1,4 +1,5 @@
-//! Opening when reads fail, and when opening itself is cut short.
+//! Recovery when reads fail, when recovery itself is interrupted, and when retention runs
+//! meanwhile.
 
 use std::io;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -41,7 +42,7 @@ fn judge_through(
 }
 
 #[test]
-fn a_read_error_is_never_the_end_of_the_log() {
+fn read_error_during_find_end_is_returned_and_never_taken_for_the_end() {
     let path = TempPath::new();
     closed_log(&path);
     let reads = Arc::new(AtomicU32::new(0));
@@ -65,10 +66,10 @@ fn a_read_error_is_never_the_end_of_the_log() {
     }
 }
 
-/// A position from a file may be any number; a place 4 GiB further on is another place, also where a pointer has
-/// 32 bits.
+/// A position from a file may be any number. Positions 4 GiB apart stay distinct where a pointer
+/// has 32 bits.
 #[test]
-fn a_group_is_looked_for_at_any_number_and_found_at_its_own_only() {
+fn group_at_any_lsn_is_found_only_at_its_own_lsn() {
     const FAR: u64 = 1 << 32;
     let path = TempPath::new();
     let header = SegmentHeader {
@@ -104,7 +105,7 @@ fn a_group_is_looked_for_at_any_number_and_found_at_its_own_only() {
 }
 
 #[test]
-fn the_end_is_looked_for_past_the_page_cache() {
+fn find_end_reads_past_the_page_cache() {
     let path = TempPath::new();
     closed_log(&path);
     let opened = Arc::new(Mutex::new(Vec::new()));
@@ -123,12 +124,13 @@ fn the_end_is_looked_for_past_the_page_cache() {
     assert!(!opened.is_empty() && opened.iter().all(|a| *a == Access::ReadDevice), "{opened:?}");
 }
 
-/// The header is a sound one and the file has no more than that: nothing says where groups end in it.
-// Without the feature no system call tells of holes: all of it would be read.
+/// The segment has a valid header and nothing else, not even stamps: nothing states where its
+/// groups end.
+// Without the feature no system call reports holes, and all of it would be read.
 #[test]
 #[cfg(linux_calls)]
 #[allow(clippy::print_stderr, reason = "tests say what they skip")]
-fn a_tebibyte_of_nothing_is_looked_through_at_once() {
+fn find_end_in_a_sparse_tebibyte_takes_few_reads() {
     let path = TempPath::new();
     let reads = Arc::new(AtomicU64::new(0));
     let count = Arc::clone(&reads);
@@ -159,12 +161,12 @@ fn a_tebibyte_of_nothing_is_looked_through_at_once() {
         file.set_len(header.size)
     };
     if write(&header, None).is_err() {
-        // No file can be so long here.
+        // This filesystem has no files of this length.
         return;
     }
     let judged = |header: &SegmentHeader| find_end(&dir, &names, &[*header]);
     assert_eq!(judged(&header).unwrap().end, 4096);
-    // What is there is found.
+    // A group far inside is found.
     write(&header, Some(header.size - 8192)).unwrap();
     assert!(matches!(judged(&header), Err(Error::Corruption { .. })));
     let reads = reads.load(Ordering::Relaxed);
@@ -175,7 +177,7 @@ fn a_tebibyte_of_nothing_is_looked_through_at_once() {
 }
 
 #[test]
-fn removing_unusable_spares_may_be_cut_short_anywhere() {
+fn crash_while_unusable_spares_are_removed_leaves_a_log_that_opens() {
     let names = Names::new("wal");
     let clock = SystemClock::new();
     let opened_with = |disk: &SimDisk, segment_size: u64| {
@@ -223,7 +225,7 @@ fn removing_unusable_spares_may_be_cut_short_anywhere() {
     }
 }
 
-/// A directory whose listing is slower than a writer: it was made at some moment, and lacks what was renamed during it.
+/// A directory with a stale listing: it lacks segments that a writer renamed meanwhile.
 #[derive(Debug)]
 struct Listed {
     inner: Arc<dyn Dir>,
@@ -255,7 +257,7 @@ impl Dir for Listed {
 }
 
 #[test]
-fn a_listing_that_is_slower_than_retention_finds_what_is_kept() {
+fn scan_with_a_stale_listing_finds_every_kept_segment() {
     let path = TempPath::new();
     closed_log(&path);
     let inner: Arc<dyn Dir> = Arc::new(OsDir::open_or_create(&path).unwrap());
@@ -266,13 +268,14 @@ fn a_listing_that_is_slower_than_retention_finds_what_is_kept() {
     let scanned = |entries: Vec<Entry>| {
         scan(&Listed { inner: Arc::clone(&inner), entries }, &names, &[]).map(|s| s.segments)
     };
-    // One is not in the list, at any place but the newest: it is found by its name.
+    // A segment that the listing lacks is found by its name, unless it is the newest.
     for header in &all[1..all.len() - 1] {
         let mut entries = entries.clone();
         entries.retain(|entry| entry.name != names.segment(header.base));
         assert_eq!(scanned(entries).unwrap(), all);
     }
-    // The oldest are gone since the list was made, also where it lacks the one that is the oldest now.
+    // Retention removed the oldest segments after the listing. It may also lack the segment that is
+    // the oldest now.
     for gone in 1..3 {
         inner.remove(&names.segment(all[gone - 1].base)).unwrap();
         assert_eq!(scanned(entries.clone()).unwrap(), all[gone..]);
@@ -280,7 +283,7 @@ fn a_listing_that_is_slower_than_retention_finds_what_is_kept() {
     let mut lacking = entries.clone();
     lacking.retain(|entry| entry.name != names.segment(all[1].base));
     assert_eq!(scanned(lacking).unwrap(), all[2..]);
-    // What is lost is missed.
+    // A lost segment is reported.
     inner.remove(&names.segment(all[3].base)).unwrap();
     let mut lacking = inner.list().unwrap();
     lacking.sort_by(|a, b| a.name.cmp(&b.name));

@@ -1,8 +1,8 @@
-//! Reading groups of one segment through a window.
+//! Reads the groups of one segment through a window.
 //!
-//! 1. The window holds bytes of the file from an aligned offset on; it grows only to hold one group,
-//!    and so at most to the largest that the segment's header allows, which the file can hold.
-//! 2. Every read error is an error; only the end of the file is an end.
+//! 1. The window holds bytes of the file from an aligned offset on. It grows only to hold one
+//!    group, so at most to the largest group that the segment's header allows.
+//! 2. A read error is never taken for the end of the file.
 
 use std::io;
 use std::sync::Arc;
@@ -14,9 +14,9 @@ use crate::io::fs::{AlignedBuf, File, read_full};
 use crate::lsn::align_up;
 use crate::segment::window::ByteWindow;
 
-/// Bytes of the first read, and of one after a hop.
+/// Bytes of the first read, and of a read after a jump.
 const FEW: usize = 16 << 10;
-/// Bytes of a read at most, unless a group is larger: where the device's speed is reached.
+/// Bytes of a read at most, unless a group is larger. Reads of this size reach the device's speed.
 const MOST: usize = 1 << 20;
 
 #[derive(Debug)]
@@ -25,26 +25,28 @@ pub(crate) struct Walker {
     pub(crate) header: SegmentHeader,
     seed: Seed,
     window: AlignedBuf,
-    /// Bytes read at once now, and at most: doubled while reads follow each other, so that a walk over
-    /// small groups reads at the device's speed and one over large groups reads headers only.
+    /// Bytes of the next read. Doubles up to `most` while reads are sequential: a walk over small
+    /// groups then reads at the device's speed, and a walk over large groups reads headers only.
     chunk: usize,
+    /// Largest `chunk`, in bytes.
     most: usize,
-    /// Nothing from this address on is read unless it is asked for: what is there now may be written yet.
+    /// Reading ahead stops at this address: the writer may still be writing what lies above.
     limit: u64,
-    /// Offset in the file of the window's first byte, and the valid bytes from there.
+    /// Offset in the file of the window's first byte.
     start: u64,
+    /// Number of valid bytes in the window.
     filled: usize,
 }
 
 impl Walker {
-    /// For one look at a place or for hops; reads little at first.
+    /// Creates a walker that reads little at first: for one group, or for jumps.
     pub(crate) fn new(file: Arc<dyn File>, header: SegmentHeader) -> Self {
         Walker::with_chunk(file, header, FEW)
     }
 
-    /// For reading everything: `chunk` bytes at once, a multiple of the block.
+    /// Creates a walker that reads everything, `chunk` bytes at once: a multiple of the block.
     pub(crate) fn with_chunk(file: Arc<dyn File>, header: SegmentHeader, chunk: usize) -> Self {
-        // A segment may be larger than memory can be.
+        // A segment may be larger than the address space.
         let at_most = |bytes: usize| (bytes as u64).min(header.size) as usize;
         let chunk = at_most(chunk);
         Walker {
@@ -60,17 +62,18 @@ impl Walker {
         }
     }
 
-    /// Reads ahead up to this address only, which rises.
+    /// Limits reading ahead to addresses below `limit`, which never decreases.
     pub(crate) fn read_below(&mut self, limit: u64) {
         self.limit = limit;
     }
 
-    /// Drops what was read, so that it is read again.
+    /// Drops the window's content. The next call reads the file again.
     pub(crate) fn forget(&mut self) {
         self.filled = 0;
     }
 
-    /// The bytes from `lsn` on, `len` of them or what the file has. `lsn` lies in the segment.
+    /// Returns `len` bytes from `lsn` on, or fewer at the end of the file. `lsn` lies in the
+    /// segment.
     fn bytes(&mut self, lsn: u64, len: usize) -> io::Result<&[u8]> {
         let offset = lsn - self.header.base;
         let held = offset >= self.start
@@ -84,7 +87,7 @@ impl Walker {
         Ok(&self.window[from..to])
     }
 
-    /// What the last group call has left in the window.
+    /// The bytes that the last call left in the window.
     #[inline]
     pub(crate) fn held(&self) -> ByteWindow<'_> {
         ByteWindow { start: self.header.base + self.start, bytes: &self.window[..self.filled] }
@@ -108,7 +111,7 @@ impl Walker {
             self.window = AlignedBuf::new(want);
             self.filled = 0;
         }
-        // What is already there moves to the front; only the rest is read.
+        // Bytes that the window already has move to its front. Only the rest is read.
         let kept = if self.filled > 0 && start >= self.start {
             let from = (start - self.start).min(self.filled as u64) as usize;
             if from < self.filled && from.is_multiple_of(block as usize) {
@@ -131,9 +134,9 @@ impl Walker {
         Ok(())
     }
 
-    /// The header at `lsn`, if a valid one stands there.
+    /// Decodes the group header at `lsn`.
     pub(crate) fn group(&mut self, lsn: u64) -> io::Result<Result<GroupHeader, GroupInvalid>> {
-        // `lsn` may come from a file: it is bounded before it is added to.
+        // `lsn` may come from a file, so check its range before any addition.
         let header = self.header.base..=self.header.end() - u64::from(GROUP_HEADER);
         if !header.contains(&lsn) {
             return Ok(Err(GroupInvalid::NoHeader));
@@ -143,7 +146,7 @@ impl Walker {
         Ok(GroupHeader::decode(bytes, lsn, &header))
     }
 
-    /// The used bytes of a group behind its header.
+    /// Returns the records of a group.
     pub(crate) fn records(&mut self, group: &GroupHeader) -> io::Result<GroupRecords<'_>> {
         let (seed, tag) = (self.seed.clone(), group.epoch.tag());
         let bytes = self.bytes(group.lsn, group.used as usize)?;
@@ -151,7 +154,8 @@ impl Walker {
         Ok(GroupRecords::new(body, group.lsn + u64::from(GROUP_HEADER), &seed, tag))
     }
 
-    /// Whether the group's records tile it; if not, where and why not.
+    /// Checks that valid records fill the group exactly. The inner error says where they do not,
+    /// and why.
     pub(crate) fn verify(
         &mut self,
         group: &GroupHeader,

@@ -1,4 +1,5 @@
-//! Time as the simulated machine has it: it passes when nothing else happens, or when it is told to.
+//! The clock of the simulated machine. Time passes when nothing else happens, or when the test
+//! advances it.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
@@ -8,7 +9,7 @@ use crate::sys::clock::Clock;
 #[derive(Debug, Default)]
 pub(crate) struct SimClock {
     now: AtomicU64,
-    /// Nanoseconds by which the wall clock was set ahead of what it would be.
+    /// Nanoseconds by which the test set the wall clock ahead; negative if it set it back.
     ahead: AtomicI64,
 }
 
@@ -17,12 +18,12 @@ impl SimClock {
         self.now.fetch_add(by.as_nanos() as u64, Ordering::Relaxed);
     }
 
-    /// Never back.
+    /// Advances the clock to `now`, never back.
     pub(super) fn advance_to(&self, now: u64) {
         self.now.fetch_max(now, Ordering::Relaxed);
     }
 
-    /// Sets the wall clock so many seconds ahead, or back.
+    /// Sets the wall clock ahead by `seconds`, or back if negative.
     pub(crate) fn step_wall(&self, seconds: i64) {
         self.ahead.fetch_add(seconds.saturating_mul(1_000_000_000), Ordering::Relaxed);
     }

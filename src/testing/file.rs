@@ -1,4 +1,4 @@
-//! Files of the service itself, on the same disk.
+//! Files of the service itself, on the simulated disk.
 
 use std::io;
 use std::sync::Arc;
@@ -6,7 +6,8 @@ use std::sync::Arc;
 use crate::io::fs::sim::SimDisk;
 use crate::io::fs::{Access, File, read_full, write_full};
 
-/// A file on a [`SimulatedDisk`](super::SimulatedDisk). After a crash it is dead: open it again.
+/// A file on a [`SimulatedDisk`](super::SimulatedDisk). After a crash every call fails: open the
+/// file again.
 #[derive(Debug, Clone)]
 pub struct SimulatedFile(Arc<dyn File>);
 
@@ -19,7 +20,8 @@ impl SimulatedFile {
         disk.dir().open(name, Access::Write).map(SimulatedFile)
     }
 
-    /// Writes all of `bytes` at an offset; what lies between the old end and that is zero.
+    /// Writes all of `bytes` at `offset`, in bytes. A gap after the old end of the file reads as
+    /// zeros.
     ///
     /// # Errors
     ///
@@ -28,7 +30,8 @@ impl SimulatedFile {
         write_full(&*self.0, bytes, offset)
     }
 
-    /// Reads until `bytes` is full or the file ends; returns how many.
+    /// Reads from `offset` until `bytes` is full or the file ends. Returns the number of bytes
+    /// read.
     ///
     /// # Errors
     ///
@@ -37,7 +40,7 @@ impl SimulatedFile {
         read_full(&*self.0, bytes, offset)
     }
 
-    /// All of the file.
+    /// Reads the whole file.
     ///
     /// # Errors
     ///
@@ -49,7 +52,7 @@ impl SimulatedFile {
         Ok(bytes)
     }
 
-    /// Makes what was written durable.
+    /// Makes every earlier write durable.
     ///
     /// # Errors
     ///
@@ -58,7 +61,7 @@ impl SimulatedFile {
         self.0.sync_data()
     }
 
-    /// Bytes of the file.
+    /// Length of the file, in bytes.
     ///
     /// # Errors
     ///
@@ -67,7 +70,7 @@ impl SimulatedFile {
         self.0.len()
     }
 
-    /// Whether it has no bytes.
+    /// Whether the file has no bytes.
     ///
     /// # Errors
     ///

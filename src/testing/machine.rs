@@ -1,10 +1,10 @@
-//! What the log's threads do elsewhere, done by whoever calls the log.
+//! The machine: does inside the caller's calls what the log's threads do elsewhere.
 //!
-//! 1. Only one thread moves a machine at a time; a call from inside, as of a callback, moves nothing. Wakers,
-//!    callbacks and hooks run while it is moved.
-//! 2. What happens next is drawn: the same calls from one thread with the same seed see the same.
-//! 3. `drive` says that nothing can happen only after everything was given the chance to, and no time is
-//!    waited for.
+//! 1. One thread moves a machine at a time. A call from inside, for example of a callback, moves
+//!    nothing. Wakers, callbacks and hooks run while the machine is moved.
+//! 2. The next event is drawn at random. The same calls from one thread with the same seed see the
+//!    same events.
+//! 3. `drive` returns false only after every part had a turn, and none waits for a time.
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use crate::sys::clock::Clock;
 use crate::sys::reentrancy::Serving;
 use crate::sys::sync::{Mutex, lock};
 
-/// Turns after which a log that does not end is given up. None has been seen to need a hundredth.
+/// Turns of a close at most. No log has needed a hundredth of them.
 const MOST_TURNS: u32 = 1_000_000;
 
 pub(super) struct Parts {
@@ -36,7 +36,7 @@ pub(super) struct Parts {
     turns: Turns,
 }
 
-/// When each of them wants to be looked at, by the clock.
+/// When each part wants its next turn, by the clock, in nanoseconds.
 #[derive(Debug, Default)]
 struct Turns {
     io_deadline: Option<u64>,
@@ -46,10 +46,10 @@ struct Turns {
     hook_at: u64,
 }
 
-/// The machine of one log, until that has ended.
+/// The machine of one log. `None` after the log has ended.
 pub(super) struct Machine(pub(super) Arc<Mutex<Option<Parts>>>);
 
-/// Ends the log of a machine, and lets go of its lock.
+/// Ends the log of a machine, and releases the log's lock.
 #[derive(Debug)]
 pub(super) struct End {
     pub(super) machine: Machine,
@@ -74,7 +74,7 @@ impl Parts {
         Parts { state, io, keeper, hook, clock, rng, turns: Turns::default() }
     }
 
-    /// One step of the I/O loop, or one thing that the device does.
+    /// Takes one step of the I/O loop, or completes one operation of the device.
     fn turn_io(&mut self) -> bool {
         if self.turns.io_over {
             return false;
@@ -136,7 +136,7 @@ impl Parts {
         }
     }
 
-    /// Lets somebody have a turn, drawn.
+    /// Gives a random part a turn, or lets time pass. Returns true on progress.
     fn turn(&mut self) -> bool {
         match self.rng.u8(0..16) {
             0..11 => self.turn_io(),
@@ -150,7 +150,8 @@ impl Parts {
         }
     }
 
-    /// Lets everybody have a turn, and time pass if all of them only wait for that.
+    /// Gives every part a turn. If all of them only wait for a time, advances the clock to the
+    /// first. Returns true on progress.
     fn sweep(&mut self) -> bool {
         let kept = self.turn_keeper();
         if self.turn_hook() | self.turn_io() | kept {
@@ -202,7 +203,7 @@ impl state::Driver for Machine {
 }
 
 impl Running for End {
-    /// After `begin_close`: whatever is left to do is done.
+    /// Finishes the log's work, after `begin_close`.
     fn end(self: Box<Self>, state: &LogState) {
         let _serving = Serving::enter();
         let mut parts = lock(&self.machine.0);

@@ -1,21 +1,24 @@
-//! A simulated disk, to crash a service with its logs again and again, from a seed. Feature `testing`.
+//! A simulated disk: crashes a service and its logs again and again, from a seed. Feature
+//! `testing`.
 //!
-//! The log runs whole: the same ring, group commit, segments, retention and recovery as on a real disk. Only what
-//! is below and around them is simulated:
+//! The whole log runs: the same ring, group commit, segments, retention and recovery as on a real
+//! disk. Only the parts below and around them are simulated:
 //!
-//!  - **The disk** keeps of what was not synced any part when the power goes: none, all, single sectors, torn
-//!    ones, in any order; of created and renamed files what the directory's last sync had, and any first part of what
-//!    came after. Operations in flight complete in any order. They can be made to fail, and the disk to be full.
-//!  - **The threads** are the caller's: what the I/O thread and the others would do is done inside the calls
-//!    of the log, now and then in any of them, and where one would wait, until it need not. Time passes
-//!    only then. Hooks and callbacks are called from there too.
+//!  - **The disk** loses unsynced data when the power fails. Any part of it may survive: none, all,
+//!    single sectors, torn sectors, in any order. Of file names, those of the directory's last sync
+//!    survive, and any first part of the later changes. Operations in flight complete in any order.
+//!    A test can make operations fail, and the disk full.
+//!  - **The threads** are replaced by the caller. The log's calls do the work of the I/O thread and
+//!    the other threads: sometimes in any call, and always in a call that would wait. Time passes
+//!    only then. Hooks and callbacks run there too.
 //!
-//! So everything follows from the seed and from the calls: as long as one thread uses the disk, the same test
-//! with the same seed sees the same, crash for crash. Several threads may use it too, and then their schedule
-//! matters. Futures work on any executor, and resolve when they are polled.
+//! Everything follows from the seed and the calls. While one thread uses the disk, the same test
+//! with the same seed sees the same events, crash for crash. Several threads may use the disk; then
+//! their schedule matters too. Futures work on any executor, and resolve when they are polled.
 //!
-//! What it is for: that *your* service keeps what it has promised. Write a loop over seeds; let the service work until
-//! the power goes, at any operation; open it again on the same disk; compare with what it had acknowledged.
+//! The purpose is to test that *your* service keeps its promises. Write a loop over seeds. Let the
+//! service work until the power fails, at any operation. Open it again on the same disk, and
+//! compare its state with what it had acknowledged.
 //!
 //! ```
 //! use ringwal::testing::SimulatedDisk;
@@ -27,7 +30,7 @@
 //!     let mut acknowledged = 0;
 //!     disk.power_off_after(seed * 3);
 //!     if let Ok(wal) = disk.open(&settings) {
-//!         // The service: counts, and tells somebody when that is durable.
+//!         // The service: counts, and acknowledges each number once it is durable.
 //!         while wal.append_durable(&u64::to_le_bytes(acknowledged)).is_ok() {
 //!             acknowledged += 1;
 //!         }
@@ -43,8 +46,9 @@
 //! # Ok::<(), ringwal::Error>(())
 //! ```
 //!
-//! What it cannot show: how a real kernel, filesystem or device behaves, and how fast anything is. Segments are kept in
-//! memory: choose small ones. [`ReadOnlyWal`](crate::ReadOnlyWal) reads real directories only.
+//! The simulation cannot show how a real kernel, filesystem or device behaves, nor how fast
+//! anything is. Segments are kept in memory, so choose small ones.
+//! [`ReadOnlyWal`](crate::ReadOnlyWal) reads real directories only.
 
 mod clock;
 mod file;
@@ -70,17 +74,17 @@ use crate::wal::builder::WalBuilder;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DiskFault {
-    /// EIO.
+    /// The operation fails with EIO.
     Failed,
-    /// ENOSPC.
+    /// The operation fails with ENOSPC.
     NoSpace,
-    /// Half of the bytes are written or read; where there are none, EIO.
+    /// Half of the bytes are written or read. An operation without bytes fails with EIO.
     Short,
-    /// EINTR, before anything is done.
+    /// The operation fails with EINTR, before it has any effect.
     Interrupted,
-    /// EAGAIN.
+    /// The operation fails with EAGAIN.
     Again,
-    /// ECANCELED.
+    /// The operation fails with ECANCELED.
     Cancelled,
 }
 
@@ -97,8 +101,8 @@ impl DiskFault {
     }
 }
 
-/// A disk with one directory, in memory, that forgets when the power goes what a real one may forget. Clones are the
-/// same disk. See the [module](self).
+/// A disk with one directory, in memory. When the power fails it loses what a real disk may lose.
+/// Clones are the same disk. See the [module](self).
 #[derive(Debug, Clone)]
 pub struct SimulatedDisk {
     disk: SimDisk,
@@ -107,7 +111,8 @@ pub struct SimulatedDisk {
 }
 
 impl SimulatedDisk {
-    /// An empty disk. The seed decides everything that is drawn: what completes first, what survives.
+    /// Creates an empty disk. The seed decides every random choice: which operation completes
+    /// first, which data survives.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         SimulatedDisk {
@@ -117,33 +122,34 @@ impl SimulatedDisk {
         }
     }
 
-    /// Opens a log on this disk, or makes it: as [`WalBuilder::open`], of which the directory is not looked
-    /// at. Logs of other prefixes share the disk. [`BackendChoice`](crate::BackendChoice) says nothing here;
-    /// with [`CommitMethod::Auto`](crate::CommitMethod::Auto) one is drawn.
+    /// Opens or creates a log on this disk, as [`WalBuilder::open`] does. The builder's directory
+    /// and its [`BackendChoice`](crate::BackendChoice) are ignored;
+    /// [`CommitMethod::Auto`](crate::CommitMethod::Auto) chooses a method at random. Logs with
+    /// different prefixes may share the disk.
     ///
     /// # Errors
     ///
-    /// As [`WalBuilder::open`]: among them `Locked` while the log is open, `Io` and `Poisoned` if the power
-    /// went.
+    /// As [`WalBuilder::open`]: among them `Locked` while the log is open, `Io` and `Poisoned` if
+    /// the power fails.
     pub fn open(&self, builder: &WalBuilder) -> Result<Wal> {
         let rng = lock(&self.rng).fork();
         open::open(&self.disk, &self.clock, builder.options(), rng)
     }
 
-    /// The power goes, and comes back: what was not synced survives in part, as drawn. Every log and file that was open is
-    /// dead: its calls fail, and it changes nothing any more. Faults to come are forgotten.
+    /// Turns the power off and on. A random part of the unsynced data survives. Every open log and
+    /// file is dead: its calls fail and change nothing. Planned faults are forgotten.
     pub fn crash(&self) {
         self.disk.crash(&mut lock(&self.rng));
     }
 
-    /// The service is killed, and the machine runs on: what had been written stays, what was in flight was
-    /// carried out or not. What was open is dead.
+    /// Kills the service while the machine runs on. Completed writes stay; each operation in flight
+    /// took effect or did not. Every open log and file is dead.
     pub fn kill(&self) {
         self.disk.kill(&mut lock(&self.rng));
     }
 
-    /// The power goes after this many more operations: from then on everything fails, until
-    /// [`SimulatedDisk::crash`] brings it back.
+    /// Turns the power off after this many more operations. From then on every operation fails,
+    /// until [`SimulatedDisk::crash`] turns the power on.
     pub fn power_off_after(&self, operations: u64) {
         self.disk.crash_at(self.disk.operations().saturating_add(operations));
     }
@@ -154,42 +160,45 @@ impl SimulatedDisk {
         self.disk.is_off()
     }
 
-    /// Operations so far that could change something: writes, syncs, and changes of names. To crash a test at each
-    /// of its operations, run it once to count them.
+    /// Number of operations so far that change the disk: writes, syncs, and changes of names. To
+    /// crash a test at each of its operations, run it once to count them.
     #[must_use]
     pub fn operations(&self) -> u64 {
         self.disk.operations()
     }
 
-    /// The operation after this many more fails, and if `for_ever` all that follow.
+    /// Makes the operation after this many more fail. With `for_ever`, every later operation fails
+    /// too.
     pub fn fail_after(&self, operations: u64, fault: DiskFault, for_ever: bool) {
         let at = self.disk.operations().saturating_add(operations);
         self.disk.fault(at, fault.inner(), for_ever);
     }
 
-    /// The same for reads, of content and of names.
+    /// Makes the read after this many more fail, of content or of names. With `for_ever`, every
+    /// later read fails too.
     pub fn fail_read_after(&self, reads: u64, fault: DiskFault, for_ever: bool) {
         let at = self.disk.reads().saturating_add(reads);
         self.disk.read_fault(at, fault.inner(), for_ever);
     }
 
-    /// Operations and reads that have failed.
+    /// Number of operations and reads that have failed.
     #[must_use]
     pub fn failed(&self) -> u64 {
         self.disk.failed()
     }
 
-    /// Forgets faults to come, and a power cut to come.
+    /// Forgets planned faults and a planned power failure.
     pub fn heal(&self) {
         self.disk.heal();
     }
 
-    /// Bytes that the files may have together; above that the disk is full. At first there is no limit.
+    /// Sets the disk's capacity: bytes of all files together. At first there is no limit.
     pub fn set_capacity(&self, bytes: u64) {
         self.disk.set_capacity(bytes);
     }
 
-    /// Another disk, with what could be there if the power went now, as drawn. This one goes on: look at many.
+    /// Returns another disk, with data that could survive if the power failed now, chosen at
+    /// random. This disk is unchanged, so a test can check many images.
     #[must_use]
     pub fn image(&self) -> SimulatedDisk {
         let mut rng = lock(&self.rng);
@@ -200,19 +209,20 @@ impl SimulatedDisk {
         }
     }
 
-    /// Lets time pass: intervals and ages of the logs are by this clock. What is due happens in the next calls.
+    /// Advances the clock that the logs measure intervals and ages by. The next calls do what has
+    /// become due.
     pub fn advance(&self, by: Duration) {
         self.clock.advance(by);
     }
 
-    /// Sets the wall clock so many seconds ahead, or back: by it segments are stamped, and the ages of those that an
-    /// earlier run has left are judged.
+    /// Sets the wall clock ahead by `seconds`, or back if negative. Segments are stamped with it.
+    /// It decides the ages of segments that an earlier run left.
     pub fn step_wall_clock(&self, seconds: i64) {
         self.clock.step_wall(seconds);
     }
 
-    /// Makes a file beside the logs, say for a snapshot. Its name is not durable before
-    /// [`SimulatedDisk::sync_names`], its content not before [`SimulatedFile::sync`].
+    /// Creates a file beside the logs, for example for a snapshot. [`SimulatedDisk::sync_names`]
+    /// makes its name durable, [`SimulatedFile::sync`] its content.
     ///
     /// # Errors
     ///
@@ -230,7 +240,7 @@ impl SimulatedDisk {
         SimulatedFile::open(&self.disk, name)
     }
 
-    /// Renames a file. The new name must be free: remove what has it.
+    /// Renames a file. The new name must be free: remove a file that has it first.
     ///
     /// # Errors
     ///
@@ -248,7 +258,7 @@ impl SimulatedDisk {
         self.disk.dir().remove(name)
     }
 
-    /// Makes all names durable, as syncing the directory does.
+    /// Makes all names durable, as a sync of the directory does.
     ///
     /// # Errors
     ///
@@ -257,14 +267,14 @@ impl SimulatedDisk {
         self.disk.dir().sync()
     }
 
-    /// The names of all files, the logs' too, in order.
+    /// The names of all files in ascending order, with the logs' files.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
         self.disk.names()
     }
 
-    /// Changes the bytes of a file behind everybody's back, as a failing medium does. What of it was not synced is durable
-    /// then.
+    /// Changes the bytes of a file without an operation, as a failing medium does. The file's whole
+    /// content is durable afterwards.
     ///
     /// # Errors
     ///

@@ -1,4 +1,5 @@
-//! Putting a log together on a simulated disk: recovered as any, moved by a machine instead of threads.
+//! Opens a log on a simulated disk: recovered as on a real one, moved by a machine instead of
+//! threads.
 
 use std::sync::Arc;
 

@@ -169,8 +169,8 @@ impl WalBuilder {
 
     /// Whether a log must be there already. Default false: opening creates one if there is none.
     ///
-    /// A service whose volume is not mounted, or whose prefix is wrong, otherwise starts with a new,
-    /// empty log. With `true` it gets [`NoLog`](crate::Error::NoLog), and nothing is created.
+    /// A service whose volume is not mounted, or whose prefix is wrong, otherwise starts with a
+    /// new, empty log. With `true` it gets [`NoLog`](crate::Error::NoLog), and nothing is created.
     ///
     /// ```
     /// # let dir = std::env::temp_dir().join(format!("ringwal-doc-must-{}", std::process::id()));

@@ -55,7 +55,8 @@ use crate::wal::futures::{AppendFuture, DurableFuture};
 /// | [`consumer`](Wal::consumer), [`remove_consumer`](Wal::remove_consumer) | for the disk | yes | `ConsumerInUse`, `NoConsumer`, `ConsumerDamaged`, `Io` |
 /// | [`close`](Wal::close) | until everything is durable | yes, everything | `WouldDeadlock` |
 ///
-/// The drop of the last handle closes the log and blocks. On an executor, call [`Wal::close`] first.
+/// The drop of the last handle closes the log and blocks. On an executor, call [`Wal::close`]
+/// first.
 ///
 /// ```
 /// use ringwal::{Lsn, Wal};

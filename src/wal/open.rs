@@ -75,8 +75,8 @@ fn open_directory(path: &Path, options: &Options) -> Result<OsDir> {
     })
 }
 
-/// After a repair has taken segments away, and with them the groups that state what is the oldest: opens the log once,
-/// whose new epoch states it.
+/// After a repair removed segments, and with them the groups that state the oldest position: opens
+/// the log once, whose new epoch states it.
 pub(crate) fn state_oldest(path: &Path, names: &Names) -> Result<()> {
     let dir = OsDir::open(path).map_err(|e| Error::io("open directory", path, e))?;
     let segments = scan(&dir, names, &[])?.segments;

@@ -30,9 +30,9 @@ impl Wal {
     ///
     /// # Errors
     ///
-    /// `NoLog` if the directory holds no file of the log. `Locked` if a writer has the log open after
-    /// two seconds of waiting; nothing was deleted. `Options` for a prefix that no log can have. `Io` for
-    /// anything that the system refuses; a part may be deleted.
+    /// `NoLog` if the directory holds no file of the log. `Locked` if a writer has the log open
+    /// after two seconds of waiting; nothing was deleted. `Options` for a prefix that no log can
+    /// have. `Io` for anything that the system refuses; a part may be deleted.
     pub fn remove(dir: impl AsRef<Path>, prefix: &str) -> Result<()> {
         let path = dir.as_ref();
         validate_prefix(prefix)?;

@@ -84,10 +84,10 @@ impl Wal {
     /// # Errors
     ///
     /// Nothing was cut: `NotAppended` above the log's end, `Pruned` below the oldest, `NoRecord`
-    /// inside a record, `InsideBatch`, `Consumed` if a [`Consumer`](crate::Consumer) has consumed records that the
-    /// cut would remove, `NoSpace` if there is no block for the group. `Corruption` and `Io` from
-    /// reading the place. `Closed`, `WouldDeadlock`. After `Poisoned` the cut may or may not have
-    /// been made; opening the log again decides it.
+    /// inside a record, `InsideBatch`, `Consumed` if a [`Consumer`](crate::Consumer) has consumed
+    /// records that the cut would remove, `NoSpace` if there is no block for the group.
+    /// `Corruption` and `Io` from reading the place. `Closed`, `WouldDeadlock`. After `Poisoned`
+    /// the cut may or may not have been made; opening the log again decides it.
     pub fn truncate_from(&self, from: Lsn) -> Result<Lsn> {
         let appender = self.appender();
         let state = &appender.state;

@@ -1,11 +1,11 @@
-//! The logs that inputs are edits of, written by the engine itself, once in a process.
+//! The logs that inputs edit. The engine writes them once in a process.
 
 use std::sync::{Arc, OnceLock};
 
 use super::life::{Life, options, recovered};
 use super::memory::{Files, Memory};
 
-/// A sound log, and what stands in its files at other times and in other futures.
+/// A sound log, and contents of its files at other times and in other epochs.
 pub(super) struct Base {
     pub(super) files: Files,
     pub(super) stale: Vec<Arc<Vec<u8>>>,
@@ -43,7 +43,7 @@ fn open(memory: &Arc<Memory>, segment_size: u64, nonce: u8) -> Life {
 
 fn base_of(memory: &Arc<Memory>, segment_size: u64, earlier: &[Files]) -> Base {
     let files = memory.files();
-    // The same places in another epoch.
+    // The same positions in another epoch.
     let mut other = open(memory, segment_size, 99);
     write(&mut other, 50, 12);
     other.close().expect("nothing fails");
@@ -67,7 +67,7 @@ fn closed() -> Base {
     base_of(&memory, SMALL, &[earlier])
 }
 
-/// Large groups, left in the middle of the work.
+/// Large groups, abandoned while records were appended.
 fn abandoned() -> Base {
     let memory = Memory::new(&Files::new());
     let mut life = open(&memory, LARGE, 3);
@@ -97,7 +97,7 @@ fn cut_short() -> Base {
     base_of(&memory, SMALL, &[earlier])
 }
 
-/// Prepared, and never written to.
+/// Segments that were prepared and never written.
 fn unwritten() -> Base {
     let memory = Memory::new(&Files::new());
     drop(recovered(&memory, &options(SMALL), 5).expect("a new log"));
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_logs_are_what_they_are_called() {
+    fn base_logs_open_as_their_names_say() {
         let segments = |choice| base(choice).files.keys().filter(|n| n.ends_with(".wal")).count();
         assert!(segments(0) >= 4 && segments(1) >= 2 && segments(2) >= 2, "several segments");
         assert_eq!((segments(3), segments(4)), (1, 0));

@@ -1,14 +1,14 @@
-//! A directory that a log is opened in, whatever is in it.
+//! Opens and reads a log in a directory with arbitrary content.
 //!
-//! 1. Opening and reading return records or a typed error: no panic, no endless loop, and no allocation
-//!    beyond what reads at once and the largest group that a file can hold.
-//! 2. Every record is in the files, with a right checksum, below the durable end, in order; `read` gives
-//!    the same ones and no others.
-//! 3. Opening twice gives the same, whether or not the first open got further than its own reads.
-//! 4. A log that opens and is read to its end goes on: after appending, closing and opening again the
-//!    same records are there, and the new ones behind them.
-//! 5. Of one that is not read to its end, as a place below the marks is damaged, no other record is ever
-//!    returned; it may be refused by a later open, which begins to look elsewhere.
+//! 1. Opening and reading return records or a typed error. They never panic or loop for ever, and
+//!    never allocate more than one read or the largest group that a file can hold.
+//! 2. Every record is in the files, with a right checksum, below the durable end, in order. `read`
+//!    returns the same records and no others.
+//! 3. Opening twice gives the same result, whether or not the first open wrote anything.
+//! 4. If a log opens and is read to its end, it accepts records. After appending, closing and
+//!    opening again, the log has the same records and the new ones after them.
+//! 5. If a log has damage below its marks and is not read to its end, no other record is ever
+//!    returned. A later open may refuse the log, because it starts its search elsewhere.
 //! 6. A survey and a repair agree with all of this (`judged`).
 
 use std::sync::Arc;
@@ -27,21 +27,21 @@ use crate::options::Options;
 use crate::read::{Reader, read_one};
 use crate::recovery::RecoveryReport;
 
-/// What reads and preparations take at once, beside groups.
+/// Bytes of a read or a preparation at most, unless a group is larger.
 const CHUNK: usize = 1 << 20;
 const BLOCK: usize = 64 << 10;
 
 pub(super) type Records = Vec<(u64, Vec<u8>)>;
 
-/// What a look at a log gives.
+/// What opening and reading a log returned.
 pub(super) struct Seen {
     report: RecoveryReport,
     pub(super) records: Records,
-    /// What ended the reading before the end.
+    /// The error that ended the reading.
     pub(super) error: Option<Error>,
 }
 
-/// The files that an input describes, and how they are opened.
+/// Returns the files that an input describes, and the options to open them with.
 fn scene(input: &[u8]) -> (Files, Options) {
     let ([choice, flags], rest) = head(input);
     let base = base(choice);
@@ -92,7 +92,7 @@ pub(super) fn run(input: &[u8], largest: impl Fn() -> usize) {
     for (lsn, payload) in &seen.records {
         witness.check(*lsn, payload);
     }
-    // The first open stopped before its epoch: the second finds what it found.
+    // The first open stopped before its epoch, so the second must find the same.
     match look(&memory, &options) {
         Ok(second) if seen.error.is_some() => assert!(one_begins_the_other(&second, &seen)),
         Ok(second) => {
@@ -105,12 +105,13 @@ pub(super) fn run(input: &[u8], largest: impl Fn() -> usize) {
     go_on(&Memory::new(&files), &options, &seen);
 }
 
-/// Of a log whose headers contradict each other, a later open may find another end.
+/// Whether one result is a prefix of the other. If headers contradict each other, a later open may
+/// find another end.
 fn one_begins_the_other(a: &Seen, b: &Seen) -> bool {
     a.records.starts_with(&b.records) || b.records.starts_with(&a.records)
 }
 
-/// The largest group that a header may state and the file can hold.
+/// The bytes of the largest group that a header states and the file can hold.
 fn largest_group(files: &Files) -> usize {
     let of = |content: &super::memory::Content| {
         let stated = super::repair::u32_at(&content.read(0, 128), 64) as usize;
@@ -119,7 +120,7 @@ fn largest_group(files: &Files) -> usize {
     files.values().map(of).max().unwrap_or(0)
 }
 
-/// Whether the address space ends before some segments more have been written.
+/// Whether the address space has no room for a few more segments.
 fn at_the_end(files: &Files) -> bool {
     let near = names().segment(ADDRESS_SPACE - (64 << 20));
     files.keys().any(|name| name.ends_with(".wal") && *name > near)
@@ -133,7 +134,7 @@ fn same_error(a: &Option<Error>, b: &Option<Error>) -> bool {
     a.as_ref().map(Error::to_string) == b.as_ref().map(Error::to_string)
 }
 
-/// Opens and reads; starts nothing.
+/// Opens and reads the log. Starts no thread.
 pub(super) fn look(memory: &Arc<Memory>, options: &Options) -> Result<Seen, Error> {
     let at_the_end = at_the_end(&memory.files());
     let recovered = match recovered(memory, options, 7) {
@@ -172,7 +173,8 @@ fn read(state: &Arc<LogState>) -> (Records, Option<Error>) {
     (records, None)
 }
 
-/// `read` of every record, of places beside them, and a reader that starts in the middle.
+/// Checks `read` of every record and of positions beside it, and a reader that starts in the
+/// middle.
 fn read_single(state: &Arc<LogState>, records: &Records, behind: &[u64], whole: bool) {
     let end = state.durable.end();
     let unknown = |place: u64| {
@@ -194,7 +196,7 @@ fn read_single(state: &Arc<LogState>, records: &Records, behind: &[u64], whole: 
     for (lsn, payload) in records {
         match read_one(&state.view, *lsn, end) {
             Ok(record) => assert!(record.payload == *payload, "read of {lsn}"),
-            // It looks into the next segment to learn where this one ends.
+            // `read` opens the next segment to learn where this one ends.
             Err(Error::Corruption { .. }) if !whole => {}
             Err(e) => panic!("read of {lsn} says: {e}"),
         }
@@ -210,7 +212,7 @@ fn read_single(state: &Arc<LogState>, records: &Records, behind: &[u64], whole: 
     }
 }
 
-/// Appends, closes, and opens again.
+/// Appends records, closes the log, and opens it again.
 fn go_on(memory: &Arc<Memory>, options: &Options, seen: &Seen) {
     let at_the_end = at_the_end(&memory.files());
     let mut life = match Life::open(memory, options, 8) {

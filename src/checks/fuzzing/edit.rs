@@ -1,4 +1,4 @@
-//! Edits of a log's files: of fields, of blocks, of whole groups and of names.
+//! Edits a log's files: fields, blocks, whole groups and names.
 
 use super::base::Base;
 use super::forge::forge;
@@ -11,12 +11,12 @@ use super::repair::{
 };
 use crate::format::stamp;
 
-/// Longest file.
+/// Bytes of the longest file.
 const LONGEST: u64 = 4 << 20;
-/// Most files.
+/// Number of files at most.
 const FILES: usize = 10;
 
-/// Offset and size of a group header's fields, and of a segment header's.
+/// Offset and size of each field of a group header, a segment header and a record header, in bytes.
 const GROUP: [(usize, usize); 15] = [
     (8, 8),
     (16, 8),
@@ -55,7 +55,7 @@ const RECORD: [(usize, usize); 6] = [(0, 4), (4, 4), (8, 1), (9, 1), (10, 2), (1
 struct Piece {
     name: String,
     bytes: Vec<u8>,
-    /// Length of the file if that is not the length of the bytes.
+    /// Length of the file in bytes, if it differs from that of `bytes`.
     len: Option<u64>,
 }
 
@@ -125,7 +125,7 @@ impl<'a> Image<'a> {
             4..=6 => edit_record(b, at, edit),
             7 => set(b, at + (edit.value >> 16) as usize % BLOCK, 1, u64::from(edit.value)),
             8 => {
-                // Sectors of another file or time, at their place or elsewhere.
+                // Sectors of another file or an earlier time, at their own place or elsewhere.
                 let len = 512 << (edit.high % 5);
                 let from = edit.value as usize % (source.len() / 512).max(1) * 512;
                 put(b, at, source.get(from..).map_or(&[], |s| &s[..s.len().min(len)]));
@@ -150,7 +150,7 @@ impl<'a> Image<'a> {
             13 => b.truncate(at + edit.value as usize % (BLOCK + 1)),
             14 => piece.len = Some(u64::from(edit.value) % LONGEST),
             15 => {
-                // A file that says how long it is, and is.
+                // The header states the length, and the file has it.
                 let size =
                     number(edit.value, b.len() as u64, BLOCK as u64, 0) % LONGEST / 4096 * 4096;
                 set(b, 48, 8, size);
@@ -179,7 +179,7 @@ impl<'a> Image<'a> {
         }
     }
 
-    /// Bytes to copy from: a file's, or those of another time.
+    /// The bytes to copy from: of a file now, or at an earlier time.
     fn source(&self, edit: &Edit) -> Vec<u8> {
         if !matches!(edit.kind % 26, 8..=10) {
             return Vec::new();
@@ -210,7 +210,7 @@ impl<'a> Image<'a> {
         };
         let mut piece = Piece { name, bytes, len: None };
         if edit.low % 3 == 2 {
-            // It says that it belongs there.
+            // The header states the base that the name states.
             let base =
                 if edit.high % 6 == 2 { behind } else { number(edit.value, base, behind, base) };
             set(&mut piece.bytes, 56, 8, base);
@@ -219,7 +219,7 @@ impl<'a> Image<'a> {
         self.pieces.push(piece);
     }
 
-    /// The whole log elsewhere in the address space.
+    /// Moves the whole log in the address space.
     fn shift(&mut self, edit: &Edit) {
         let first = self.pieces.iter().map(|p| u64_at(&p.bytes, 56)).min().unwrap_or(0);
         let to = number(edit.value, first, first, first) / 4096 * 4096;
@@ -249,7 +249,7 @@ impl<'a> Image<'a> {
         link(self.pieces.iter_mut().map(|p| &mut p.bytes));
     }
 
-    /// Every checksum of every group.
+    /// Recomputes the checksums of every group.
     pub(super) fn seal(&mut self, records: bool) {
         for Piece { bytes: b, .. } in &mut self.pieces {
             for at in (BLOCK..b.len()).step_by(BLOCK) {
@@ -268,7 +268,7 @@ pub(super) fn log_id(b: &[u8]) -> [u8; 16] {
     b.get(32..48).and_then(|id| id.first_chunk()).copied().unwrap_or_default()
 }
 
-/// A field of the n-th record of a group, or some byte of it.
+/// Edits a field of the n-th record of a group, or one of its bytes.
 fn edit_record(b: &mut [u8], at: usize, edit: &Edit) {
     if !is_group(b, at) {
         return;
@@ -290,7 +290,8 @@ fn edit_record(b: &mut [u8], at: usize, edit: &Edit) {
     }
 }
 
-/// A group of the source, made to stand here.
+/// Copies a group of the source here, with the position, log id and checksums that this place
+/// needs.
 fn relocate(b: &mut [u8], at: usize, source: &[u8], edit: &Edit) {
     let from = edit.high % (source.len() / BLOCK).max(1) * BLOCK;
     if !is_group(source, from) || b.len() < at + 128 {

@@ -1,4 +1,4 @@
-//! Groups that no writer made, sealed as if one had.
+//! Forges groups that no writer wrote, with valid checksums.
 
 use super::edit::{log_id, set};
 use super::input::Edit;
@@ -7,8 +7,8 @@ use super::repair::{
 };
 use crate::format::{item_size, write_item};
 
-/// A new group that follows the last one before this place in the file, if there is one: a control
-/// group, or some records and a batch.
+/// Writes a new group: a control group, or some records and a batch. It follows the last group
+/// before this place in the file, if there is one.
 pub(super) fn forge(b: &mut [u8], at: usize, edit: &Edit) {
     let mut before = BLOCK;
     while is_group(b, before) && behind(b, before) < at {
@@ -61,7 +61,7 @@ pub(super) fn forge(b: &mut [u8], at: usize, edit: &Edit) {
     put(b, place, &group);
 }
 
-/// The payload of a batch of so many items.
+/// The payload of a batch of `count` items.
 pub(super) fn batch_of(item: &[u8], count: usize) -> Vec<u8> {
     let mut record = vec![0; 16 + count * item_size(item.len()) as usize];
     put(&mut record, 12, &(count as u32).to_le_bytes());

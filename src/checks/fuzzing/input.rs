@@ -1,23 +1,23 @@
-//! An input as fixed-size words, so that a mutated byte changes one number and an inserted word one
+//! Reads an input as fixed-size words: a mutated byte changes one number, an inserted word adds one
 //! edit.
 
 /// Bytes of one edit.
 pub(super) const EDIT: usize = 8;
-/// More edits than this make an input slow and say nothing new.
+/// Number of edits read at most. More make an input slow and reach nothing new.
 const MOST: usize = 48;
 
-/// One change, as the input has it.
+/// One change, as read from the input.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Edit {
     pub(super) kind: u8,
     pub(super) file: usize,
-    /// Where: usually a block (low) and a field (high).
+    /// The place: usually a block (`low`) and a field (`high`).
     pub(super) low: usize,
     pub(super) high: usize,
     pub(super) value: u32,
 }
 
-/// The bytes before the edits, zero where the input is shorter.
+/// Splits off the bytes before the edits. They are zero where the input is shorter.
 pub(super) fn head<const N: usize>(input: &[u8]) -> ([u8; N], &[u8]) {
     let mut head = [0; N];
     let n = input.len().min(N);
@@ -35,8 +35,8 @@ pub(super) fn edits(input: &[u8]) -> impl Iterator<Item = Edit> {
     })
 }
 
-/// A number that a field might hold, from 32 bits of input: small, near the old one, near the places
-/// that matter, and at the ends of the range.
+/// Turns 32 bits of input into a value for a field: small, near the old value, near the places that
+/// matter, or at the ends of the range.
 pub(super) fn number(value: u32, old: u64, here: u64, base: u64) -> u64 {
     let low = u64::from(value & 0x0FFF_FFFF);
     let blocks = (low & 0xFF) * 4096;

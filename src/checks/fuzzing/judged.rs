@@ -1,7 +1,8 @@
-//! A survey and a repair, held against opening, over any directory.
+//! Compares a survey and a repair with opening, on a directory with arbitrary content.
 //!
-//! 1. A survey finds nothing if and only if the log opens and is read to its end, and then has the same records.
-//! 2. What a repair leaves opens, is read to its end, and holds the records that its plan counts.
+//! 1. A survey finds no damage if and only if the log opens and is read to its end. Then both have
+//!    the same records.
+//! 2. A repaired log opens, is read to its end, and holds the records that the plan counts.
 
 use std::sync::Arc;
 
@@ -49,7 +50,7 @@ pub(super) fn check(files: &Files, options: &Options, opened: &Result<Seen, Erro
 fn repaired(dir: &Arc<dyn Dir>, options: &Options, found: &Survey, keep: Keep) {
     let (left, judged, front_was_taken) = match plan(dir, &names(), found, keep) {
         Ok(planned) => planned,
-        // Nothing can be kept.
+        // The repair can keep nothing.
         Err(Error::Corruption { reason, .. }) => {
             assert!(!reason.contains("would open"), "no plan ends: {:#?}", found.damage);
             return;

@@ -1,6 +1,6 @@
-//! One run of the engine over a directory in memory, stepped on the caller's thread.
+//! Runs the engine on a directory in memory, stepped on the caller's thread.
 //!
-//! Every wait is a count of steps: a run that needs more hangs, which is a panic.
+//! Every wait is a number of steps. A run that needs more hangs, and panics.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,7 +23,7 @@ use crate::sys::clock::Clock;
 /// More steps than any run takes.
 const STEPS: usize = 10_000;
 
-/// Time that passes when it is told to.
+/// A clock that only `idle` advances.
 #[derive(Debug, Default)]
 pub(super) struct Ticks(AtomicU64);
 
@@ -52,7 +52,7 @@ pub(super) fn names() -> Names {
     Names::new("wal")
 }
 
-/// Recovers what is in the directory.
+/// Recovers the log in the directory.
 pub(super) fn recovered(
     memory: &Arc<Memory>,
     options: &Options,
@@ -109,7 +109,7 @@ impl Life {
             let finished = self.io.step().finished;
             assert!(!finished || done(self), "the log ended");
             self.io.wait(Some(0));
-            // The segment keeper is asked when the log alone does not get there.
+            // The segment keeper gets a turn when the I/O loop alone makes no progress.
             if step % 16 == 15 {
                 self.keeper.step();
             }
@@ -122,7 +122,7 @@ impl Life {
         self.step_until(|life| life.state.durable.end() >= life.state.ring.reserved_end())
     }
 
-    /// Lets so many steps happen, whatever comes of them.
+    /// Steps the I/O loop so many times, whatever the result.
     pub(super) fn run(&mut self, steps: usize) {
         for _ in 0..steps {
             self.io.step();
@@ -130,13 +130,13 @@ impl Life {
         }
     }
 
-    /// A step of the log and one of the segment keeper.
+    /// Steps the I/O loop and the segment keeper once each.
     pub(super) fn work(&mut self) {
         self.run(1);
         self.keeper.step();
     }
 
-    /// Lets the log fall idle.
+    /// Waits until the log is idle and sealed.
     pub(super) fn idle(&mut self) -> Result<()> {
         self.make_durable()?;
         self.io.step();
@@ -145,7 +145,7 @@ impl Life {
         self.make_durable()
     }
 
-    /// Appends one record (or a batch of several), making room for it first if there is none.
+    /// Appends one record, or several as a batch. Steps the log while the ring is full.
     pub(super) fn append(&mut self, records: &[Vec<u8>]) -> Result<u64> {
         for _ in 0..STEPS {
             let appended = match records {

@@ -1,7 +1,7 @@
-//! A directory in memory: what it is given is what it holds, and nothing ever fails.
+//! A directory in memory, on which no call ever fails.
 //!
 //! 1. Copies share their bytes until one of them is written to.
-//! 2. A file may be longer than its bytes: what is behind them reads as zeros.
+//! 2. A file may be longer than its bytes. The rest reads as zeros.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -23,7 +23,7 @@ impl Content {
         Content { bytes: Arc::new(bytes), len }
     }
 
-    /// The bytes from `at` on, as many of `len` as are not behind the file's end.
+    /// Returns `len` bytes from `at` on, or fewer at the end of the file.
     pub(super) fn read(&self, at: u64, len: usize) -> Vec<u8> {
         let mut out = vec![0; len.min(self.len.saturating_sub(at) as usize)];
         self.read_at(&mut out, at);
@@ -50,7 +50,7 @@ impl Content {
     }
 }
 
-/// Names and contents.
+/// Contents of files by name.
 pub(super) type Files = BTreeMap<String, Content>;
 
 #[derive(Debug)]
@@ -67,7 +67,7 @@ impl Memory {
         Arc::new(Memory(Mutex::new(files.iter().map(open).collect())))
     }
 
-    /// What it holds now.
+    /// A copy of all files.
     pub(super) fn files(&self) -> Files {
         let content = |(name, file): (&String, &Arc<MemoryFile>)| {
             let content = lock(&file.0).clone();

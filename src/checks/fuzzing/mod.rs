@@ -1,8 +1,9 @@
-//! What the fuzz targets in `fuzz/` and the property tests run: bytes in, a panic if a promise is broken.
+//! The bodies of the fuzz targets in `fuzz/` and of the property tests: bytes in, a panic if a
+//! promise is broken.
 //!
-//! Only with `--cfg fuzzing` or in the unit tests; no part of the library. The format is written down
-//! a second time here (`repair`, `witness`, the predicates in `parts`), so that the engine is not held
-//! against itself.
+//! Compiled with `--cfg fuzzing` or for unit tests, never into the library. The format is written a
+//! second time here (`repair`, `witness`, the predicates in `parts`): the engine is not compared
+//! with itself.
 
 mod base;
 mod directory;
@@ -18,29 +19,29 @@ mod repair;
 mod tests;
 mod witness;
 
-/// Bytes as the records of a group.
+/// Reads the bytes as the records of a group.
 pub fn record(input: &[u8]) {
     parts::record(input);
 }
 
-/// Bytes as a group header.
+/// Reads the bytes as a group header.
 pub fn group(input: &[u8]) {
     parts::group(input);
 }
 
-/// Bytes as a segment header.
+/// Reads the bytes as a segment header.
 pub fn segment(input: &[u8]) {
     parts::segment(input);
 }
 
-/// Bytes as the file that remembers the commit method.
+/// Reads the bytes as the file that remembers the commit method.
 #[cfg(linux_calls)]
 pub fn memo(input: &[u8]) {
     parts::memo(input);
 }
 
-/// Bytes as edits of a log's directory, which is opened and read. `largest_allocation` says how many
-/// bytes were allocated at once, at most, since it was last asked.
+/// Reads the bytes as edits of a log's directory, which is then opened and read.
+/// `largest_allocation` returns the largest allocation, in bytes, since its last call.
 pub fn directory(input: &[u8], largest_allocation: impl Fn() -> usize) {
     directory::run(input, largest_allocation);
 }

@@ -1,7 +1,7 @@
-//! The decoders alone: bytes as a group's records, as headers, as the remembered commit method.
+//! The decoders alone: of a group's records, of headers, of the remembered commit method.
 //!
-//! Each is held against the list of what is valid in docs/format.md, written here a second time, and
-//! against its own encoder: what is accepted encodes to the bytes that it was read from.
+//! Each decoder is compared with the conditions of docs/format.md, written here a second time, and
+//! with its own encoder: accepted bytes encode to the same bytes.
 
 use super::input::head;
 use super::repair::{put, seal_header, seal_records, seal_segment, u32_at, u64_at};
@@ -12,7 +12,7 @@ use crate::format::{
 
 const LOG_ID: [u8; 16] = *b"a log of its own";
 
-/// A place in the address space, chosen by one byte: low, in the middle, at the end.
+/// Chooses a position by one byte: low, in the middle or at the end of the address space.
 fn somewhere(choice: u8) -> u64 {
     match choice >> 6 {
         0 => u64::from(choice) << 20,
@@ -22,7 +22,7 @@ fn somewhere(choice: u8) -> u64 {
     }
 }
 
-/// Bytes as the records of a group.
+/// Reads the bytes as the records of a group.
 pub(super) fn record(input: &[u8]) {
     let ([place, flags, count], body) = head(input);
     let lsn = (somewhere(place) + u64::from(GROUP_HEADER)) & !7;
@@ -89,7 +89,7 @@ pub(super) fn record(input: &[u8]) {
     }
 }
 
-/// Bytes as a group header, in a segment that the first bytes choose.
+/// Reads the bytes as a group header, in a segment that the first bytes choose.
 pub(super) fn group(input: &[u8]) {
     let ([place, flags, block, size, at, longest], rest) = head(input);
     let block = 4096_u32 << (block % 5);
@@ -112,7 +112,7 @@ pub(super) fn group(input: &[u8]) {
     if flags & 2 != 0 {
         put(&mut b, 8, &lsn.to_le_bytes());
     }
-    // Fields relative to the place, which a mutator does not hit by chance.
+    // Makes fields relative to the position, because a mutator does not hit those by chance.
     for (bit, field) in [(4, 48), (8, 56), (16, 96)] {
         if flags & bit != 0 {
             let moved = u64_at(&b, field).wrapping_add(lsn);
@@ -121,7 +121,7 @@ pub(super) fn group(input: &[u8]) {
     }
     if flags & 32 != 0 {
         b[108..112].fill(0);
-        // Both fields of a cut, or neither.
+        // A header has both fields of a cut, or neither.
         if flags & 128 == 0 {
             b[112..].fill(0);
         } else {
@@ -168,7 +168,7 @@ pub(super) fn group(input: &[u8]) {
     assert!(GroupHeader::decode(&b[..127], lsn, &segment).is_err());
 }
 
-/// Bytes as a segment header.
+/// Reads the bytes as a segment header.
 pub(super) fn segment(input: &[u8]) {
     let ([flags], rest) = head(input);
     let (mut b, _) = head::<SEGMENT_HEADER>(rest);
@@ -215,7 +215,7 @@ pub(super) fn segment(input: &[u8]) {
     let Ok(header) = decoded else { return };
     let mut encoded = [0; SEGMENT_HEADER];
     header.encode(&mut encoded);
-    // What may be ignored is not kept.
+    // The decoder drops compatible feature bits.
     put(&mut encoded, 24, &b[24..28]);
     seal_segment(&mut encoded);
     assert!(encoded == b, "a header that encodes otherwise");
@@ -224,7 +224,7 @@ pub(super) fn segment(input: &[u8]) {
     assert!(stamps.iter().all(|&at| at >= header.first_group() && at < header.end()));
 }
 
-/// Bytes as the file of the remembered commit method.
+/// Reads the bytes as the file of the remembered commit method.
 #[cfg(linux_calls)]
 pub(super) fn memo(input: &[u8]) {
     use crate::engine::calibrate::memo::{TITLE, decode, encode};
@@ -251,7 +251,7 @@ pub(super) fn memo(input: &[u8]) {
     let Some(mut chosen) = decode(&text, KEY) else { return };
     assert!(decode(&text, "254:1 other; 6.1").is_none(), "of another device");
     assert!(!chosen.detail.contains('\n'));
-    // A line may end in any number of these; the engine writes none.
+    // A line may end in any number of carriage returns. The engine writes none.
     chosen.detail.truncate(chosen.detail.trim_end_matches('\r').len());
     let again = encode(KEY, &chosen);
     assert_eq!(decode(again.as_bytes(), KEY), Some(chosen), "kept and read again");

@@ -1,7 +1,7 @@
-//! Checksums, links and tags made right again after an edit, so that what is behind them is reached.
+//! Recomputes checksums, links and tags after an edit, so that the checks after them are reached.
 //!
-//! Written from docs/format.md and not with the engine's encoders, so that it seals what those would
-//! never write.
+//! Written from docs/format.md, without the engine's encoders: it seals bytes that those never
+//! write.
 
 use crate::format::GROUP_HEADER;
 
@@ -17,7 +17,7 @@ pub(super) fn u64_at(b: &[u8], at: usize) -> u64 {
     u64::from(u32_at(b, at)) | u64::from(u32_at(b, at + 4)) << 32
 }
 
-/// Writes what fits.
+/// Writes as many of the bytes as fit.
 pub(super) fn put(b: &mut [u8], at: usize, bytes: &[u8]) {
     if let Some(room) = b.get_mut(at..) {
         let n = room.len().min(bytes.len());
@@ -25,7 +25,7 @@ pub(super) fn put(b: &mut [u8], at: usize, bytes: &[u8]) {
     }
 }
 
-/// CRC-32 of what stands before the checksum field and behind it.
+/// CRC-32 of the bytes before and after the checksum field.
 fn without(b: &[u8], before: usize, behind: usize, end: usize) -> u32 {
     let mut sum = crc32fast::Hasher::new();
     sum.update(&b[..before]);
@@ -56,7 +56,7 @@ pub(super) fn seal_segment(b: &mut [u8]) {
     }
 }
 
-/// The checksum of a record with this header and payload, of this log, at this place.
+/// The checksum of a record with this header and payload at `lsn` of this log.
 pub(super) fn record_sum(log_id: &[u8], head: &[u8], payload: &[u8], lsn: u64) -> u32 {
     let mut sum = crc32fast::Hasher::new();
     sum.update(log_id);
@@ -67,8 +67,8 @@ pub(super) fn record_sum(log_id: &[u8], head: &[u8], payload: &[u8], lsn: u64) -
     sum.finalize()
 }
 
-/// Goes over records as their lengths say and seals each. Returns where they end, and the number of
-/// application records that they claim.
+/// Walks the records by their lengths and seals each. Returns where they end, and the number of
+/// application records that they state.
 pub(super) fn seal_records(
     b: &mut [u8],
     lsn: u64,
@@ -106,7 +106,7 @@ pub(super) fn seal_group_records(b: &mut [u8], at: usize, retag: bool) -> (usize
     seal_records(&mut b[at + HEADER..end], lsn.wrapping_add(HEADER as u64), &log_id, tag)
 }
 
-/// As docs/format.md has it.
+/// The link hash of docs/format.md.
 pub(super) fn link_hash(header: &[u8]) -> u64 {
     let mut h = 0x9E37_79B9_7F4A_7C15_u64;
     for at in (0..HEADER).step_by(8) {
@@ -116,13 +116,14 @@ pub(super) fn link_hash(header: &[u8]) -> u64 {
     h
 }
 
-/// Where the next group of a file would stand.
+/// Offset in the file at which the next group would begin.
 pub(super) fn behind(b: &[u8], at: usize) -> usize {
     let used = (u32_at(b, at + 72) as usize).clamp(1, 1 << 28);
     at + used.div_ceil(BLOCK) * BLOCK
 }
 
-/// Links the groups of the files, in order, into one chain from wherever each begins.
+/// Links the groups of the files, in order, into one chain. Each file's groups are those from its
+/// first block on.
 pub(super) fn link<'a>(segments: impl Iterator<Item = &'a mut Vec<u8>>) {
     let mut before: Option<(u64, u64, u64)> = None;
     for b in segments {

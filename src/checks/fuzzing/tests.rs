@@ -1,10 +1,10 @@
-//! The targets on random inputs, on edits of those, and on the corpora.
+//! The fuzz targets on random inputs, on the corpora, and on changes of the corpora.
 
 use std::path::Path;
 
 use fastrand::Rng;
 
-/// Random bytes, with the numbers that mean something more often than others.
+/// Random bytes, in which significant numbers are more frequent.
 fn bytes(rng: &mut Rng, most: usize) -> Vec<u8> {
     let mut b: Vec<u8> = (0..rng.usize(..=most))
         .map(|_| if rng.bool() { rng.u8(..) } else { rng.u8(..4) })
@@ -24,7 +24,7 @@ fn bytes(rng: &mut Rng, most: usize) -> Vec<u8> {
     b
 }
 
-/// Runs an input; if that panics, drops what can be dropped of it, and says what is left.
+/// Runs an input. If it panics, shrinks it and panics with the rest.
 fn check(target: &str, input: &[u8], run: impl Fn(&[u8])) {
     let fails = |input: &[u8]| {
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(input))).is_err()
@@ -48,7 +48,7 @@ fn rounds(quick: u64) -> u64 {
     if std::env::var_os("RINGWAL_LONG").is_some() { quick * 100 } else { quick }
 }
 
-/// The committed inputs of a target, and changes of them.
+/// Runs the committed inputs of a target, and random changes of them.
 fn corpus(target: &str, changes: u64, run: impl Fn(&[u8])) {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus").join(target);
     let mut inputs: Vec<_> = std::fs::read_dir(&dir)
@@ -73,7 +73,7 @@ fn corpus(target: &str, changes: u64, run: impl Fn(&[u8])) {
     }
 }
 
-/// Records and batches as an engine would write them, and perhaps a bit that is wrong.
+/// Records and batches as the engine writes them, often with one bit flipped.
 fn whole_records(rng: &mut Rng) -> Vec<u8> {
     let mut body = Vec::new();
     for _ in 0..rng.usize(1..4) {
@@ -98,11 +98,11 @@ fn whole_records(rng: &mut Rng) -> Vec<u8> {
 }
 
 #[test]
-fn records() {
+fn records_from_random_bytes_decode_as_the_format_says() {
     let mut rng = Rng::with_seed(2);
     for _ in 0..rounds(3000) {
         let mut input = bytes(&mut rng, 300);
-        // Records with lengths that fit, and kinds that there are.
+        // Records with lengths that fit, and valid kinds.
         let mut at = 3;
         while rng.u8(..8) > 0 && at + 12 < input.len() {
             let length = rng.usize(..60);
@@ -118,7 +118,7 @@ fn records() {
 }
 
 #[test]
-fn headers() {
+fn headers_from_random_bytes_decode_as_the_format_says() {
     let mut rng = Rng::with_seed(3);
     for _ in 0..rounds(3000) {
         check("group", &bytes(&mut rng, 140), super::group);
@@ -130,7 +130,7 @@ fn headers() {
 
 #[cfg(linux_calls)]
 #[test]
-fn remembered_commit_methods() {
+fn remembered_commit_method_from_random_bytes_decodes_or_is_ignored() {
     let mut rng = Rng::with_seed(4);
     for _ in 0..rounds(1000) {
         check("memo", &bytes(&mut rng, 100), super::memo);
@@ -139,9 +139,9 @@ fn remembered_commit_methods() {
 }
 
 #[test]
-fn directories() {
+fn directory_with_random_edits_opens_soundly_or_is_refused() {
     let mut rng = Rng::with_seed(5);
-    // The logs themselves, opened with the settings that they have and with others.
+    // The logs without an edit, opened with their own settings and with others.
     for (choice, flags) in (0..5).flat_map(|choice| (0..32).map(move |flags| (choice, flags))) {
         check("directory", &[choice, flags], |input| super::directory(input, || 0));
     }

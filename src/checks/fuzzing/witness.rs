@@ -1,11 +1,12 @@
-//! A second opinion on a record that was read: whether the files themselves say so. Written from
+//! Checks independently of the engine that a record which was read is in the files. Written from
 //! docs/format.md.
 
 use super::memory::Files;
 use super::repair::{BLOCK, behind, is_group, record_sum, seal_header, u32_at, u64_at};
 
-/// The files' segments by base, with their log id.
+/// The segments among the files.
 pub(super) struct Witness<'a> {
+    /// Base, length, log id and content of each segment.
     segments: Vec<(u64, u64, [u8; 16], &'a super::memory::Content)>,
 }
 
@@ -23,7 +24,7 @@ impl<'a> Witness<'a> {
         Witness { segments }
     }
 
-    /// Panics unless the segments are what a log that opens has.
+    /// Panics unless the segments could be those of a log that opens.
     pub(super) fn check_segments(&self) {
         for &(base, len, _, content) in &self.segments {
             assert_eq!(u64_at(&content.read(48, 8), 0), len, "length of the segment at {base}");
@@ -34,7 +35,7 @@ impl<'a> Witness<'a> {
         }
     }
 
-    /// The highest durable end that any header states whose checksum, place and log are right.
+    /// The highest durable mark of the headers whose checksum, position and log id are right.
     pub(super) fn newest_mark(&self) -> u64 {
         let mut newest = 0;
         for &(base, _, id, content) in &self.segments {
@@ -54,7 +55,7 @@ impl<'a> Witness<'a> {
         newest
     }
 
-    /// First records of groups that stand behind the groups that follow each other from a segment's
+    /// Positions of the first records of groups that are not on the run of groups from a segment's
     /// start.
     pub(super) fn left_behind(&self) -> Vec<u64> {
         let mut found = Vec::new();
@@ -71,7 +72,8 @@ impl<'a> Witness<'a> {
         found
     }
 
-    /// Panics unless such a record, or item of a batch, stands there with a right checksum.
+    /// Panics unless a record or an item of a batch with this payload is at `lsn`, with a right
+    /// checksum.
     pub(super) fn check(&self, lsn: u64, payload: &[u8]) {
         let witnessed = self.segments.iter().any(|&(base, len, ref id, content)| {
             if lsn < base || lsn - base >= len {

@@ -1,4 +1,4 @@
-//! A crash at every operation of many workloads, with crashes inside the recoveries.
+//! Crashes at every operation of many workloads, and inside the recoveries.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ fn crashed_at(seed: u64, at: u64, images: usize) -> Result<Tally, String> {
 }
 
 #[test]
-fn a_crash_at_every_operation_of_a_workload_is_survived() {
+fn crash_at_any_operation_of_a_workload_loses_no_acknowledged_record() {
     let (workloads, images) = if long() { (1000, 8) } else { (4, 1) };
     let mut total = Tally::default();
     let mut all = 0;
@@ -48,7 +48,7 @@ fn a_crash_at_every_operation_of_a_workload_is_survived() {
 }
 
 #[test]
-fn a_group_behind_a_cut_does_not_come_back_behind_the_next_epoch() {
+fn discarded_group_does_not_return_after_the_next_epoch() {
     let mut world = World::new(7, Sabotage::None);
     world.method = Method::Linked;
     world.options = Options {
@@ -68,7 +68,7 @@ fn a_group_behind_a_cut_does_not_come_back_behind_the_next_epoch() {
     };
     append(&mut world, &mut life);
     life.make_durable();
-    // Two groups in flight at once: the second's mark does not prove the first.
+    // Two groups are in flight at once. The second's mark does not prove the first.
     let torn = append(&mut world, &mut life);
     let behind = append(&mut world, &mut life);
     assert_eq!(behind, torn + 4096);
@@ -78,14 +78,14 @@ fn a_group_behind_a_cut_does_not_come_back_behind_the_next_epoch() {
     let name = Names::new(&world.options.prefix).segment(0);
     let group = torn as usize - 128;
     world.disk.damage(&name, |b| b[group..group + 512].fill(0));
-    // The epoch group takes the torn group's block: what stood behind that stands behind this. The later lives find a log
-    // that ends with a mark, and write nothing.
+    // The epoch group takes the torn group's block, so the old second group now lies after the
+    // epoch group. The later lives find a log that ends with a mark, and write nothing.
     for n in 0..4 {
         let mut life = world.open().unwrap().unwrap();
         assert_eq!(world.oracle.records.len(), 1);
         assert_eq!(life.state.durable.end(), torn - 128 + 4096);
         if n == 3 {
-            // The next epoch group takes the block of the one that stood behind.
+            // The next epoch group takes the block of the old second group.
             assert_eq!(append(&mut world, &mut life), behind + 4096);
             life.make_durable();
         }
@@ -94,16 +94,16 @@ fn a_group_behind_a_cut_does_not_come_back_behind_the_next_epoch() {
     assert_eq!(world.oracle.records.len(), 2);
 }
 
-/// On a full disk opening leaves the epoch group out behind a torn tail too: each further life finds the tail as it was, with
-/// these settings and with others, until there is space and something is appended.
+/// On a full disk, opening omits the epoch group after a torn tail too. Each further life finds the
+/// same tail, with any settings, until there is space and a record is appended.
 #[test]
-fn lives_on_a_full_disk_leave_a_torn_tail_as_it_is() {
+fn torn_tail_on_a_full_disk_stays_unchanged_until_there_is_space() {
     for (seed, fits, space_comes_late) in (0..16).map(|n| (n, n & 1 == 0, n & 2 == 0)) {
         let mut world = World::new(seed, Sabotage::None);
         let settings = |fits: bool| Options {
             segment_size: 16 << 10,
             ring_capacity: Some(24 << 10),
-            // Of other settings: the segment is for smaller groups.
+            // With these settings the segment holds smaller groups.
             max_record_size: (!fits).then_some(5000),
             idle_seal: Duration::from_secs(1),
             ..Options::default()
@@ -122,7 +122,7 @@ fn lives_on_a_full_disk_leave_a_torn_tail_as_it_is() {
         let torn = append(&mut world, &mut life);
         assert_eq!(torn + 4096 - 128, 16 << 10, "the last block");
         drop(life);
-        // As if it had not been acknowledged.
+        // As if the record had not been acknowledged.
         world.oracle.acknowledged = torn - 128;
         let name = Names::new(&world.options.prefix).segment(0);
         world.disk.damage(&name, |bytes| bytes[torn as usize + 20] ^= 1);
@@ -149,15 +149,15 @@ fn lives_on_a_full_disk_leave_a_torn_tail_as_it_is() {
             world.disk.set_capacity(u64::MAX);
             world.open().unwrap().unwrap()
         };
-        let anew = loop {
-            match life.appender.try_append(b"anew") {
+        let late = loop {
+            match life.appender.try_append(b"late") {
                 Ok(lsn) => break lsn.as_u64(),
                 Err(_) => world.clock.advance(Duration::from_millis(100)),
             }
             life.run();
             life.keeper.step();
         };
-        world.oracle.records.push((anew, b"anew".to_vec()));
+        world.oracle.records.push((late, b"late".to_vec()));
         life.make_durable();
         world.note(&life);
         for n in 0..4 {
@@ -165,7 +165,7 @@ fn lives_on_a_full_disk_leave_a_torn_tail_as_it_is() {
             world.options = settings(n % 2 == 0);
             drop(world.open().unwrap().unwrap());
             let found: Vec<_> = world.oracle.records.iter().map(|(lsn, _)| *lsn).collect();
-            assert_eq!(found, [kept, anew], "{seed}");
+            assert_eq!(found, [kept, late], "{seed}");
         }
     }
 }

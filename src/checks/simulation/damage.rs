@@ -1,7 +1,8 @@
-//! Bits, sectors, blocks and whole tails that are not what was written, exhaustively on reference logs.
+//! Damages reference logs exhaustively: bits, sectors, blocks and whole tails that differ from what
+//! was written.
 //!
-//! The rule: a damaged log is refused, or holds exactly what it held, or it is cut; and it may be cut
-//! only at or above the newest durable mark that survives on the damaged disk.
+//! The rule: a damaged log is refused, or holds exactly what it held, or ends early. It may end
+//! early only at or above the newest durable mark that survives on the damaged disk.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,27 +26,27 @@ use crate::testing::SimClock;
 const SECTOR: usize = 512;
 const BLOCK: usize = 4096;
 
-/// Files by name.
+/// Contents of files by name.
 pub(super) type Contents = BTreeMap<String, Vec<u8>>;
 
-/// What can be said of a log after damage.
+/// The result of opening and reading a damaged log.
 pub(super) enum Seen {
-    /// Its records, where it begins, and where it ends.
+    /// The log opens: its records, its oldest position and its end.
     Records { found: Records, oldest: u64, end: u64 },
     /// `Corruption`, or another typed refusal to open.
     Refused,
 }
 
-/// A log, what it holds, and what its files held before they were recycled.
+/// A log, its records, and the contents of its files before they were recycled.
 pub(super) struct Reference {
     pub(super) disk: SimDisk,
     pub(super) options: Options,
     pub(super) records: Records,
-    /// The same, and before them those that the last group states to be retired and that were not removed: opening
-    /// removes them. They are back if that group is lost.
+    /// The records, and before them those that the last group states as removed but whose segments
+    /// are still there. Opening removes them. They return if that group is lost.
     all: Records,
     stale: Vec<Vec<u8>>,
-    /// The directory at earlier times.
+    /// The directory's files at earlier times.
     pub(super) earlier: Vec<Contents>,
     pub(super) segments: Vec<(String, Vec<u8>)>,
     pub(super) looks: u64,
@@ -54,7 +55,8 @@ pub(super) struct Reference {
 }
 
 impl Reference {
-    /// Five small segments, some of them recycled, of two epochs, with batches; closed or abandoned.
+    /// Creates a log of small segments, some of them recycled, with two epochs, batches and a cut.
+    /// It is closed or abandoned.
     pub(super) fn new(seed: u64, close: bool, segment_size: u64) -> Self {
         let mut world = World::new(seed, Sabotage::None);
         world.options = Options {
@@ -77,7 +79,8 @@ impl Reference {
                 }
                 life.make_durable();
                 world.note(&life);
-                // Some segments before the end: what is lost with the end is not known to be lost.
+                // The cut lies some segments before the end, because no open can notice the loss of
+                // a cut at the end.
                 if !cut {
                     let at = world.oracle.records.len() - 3;
                     let from = world.oracle.records[at].0;
@@ -120,7 +123,7 @@ impl Reference {
         reference
     }
 
-    /// The log that some lives have left.
+    /// Takes the log that a world's lives have left.
     pub(super) fn of(world: World) -> Self {
         let mut reference = Reference {
             segments: contents(&world.disk).into_iter().collect(),
@@ -138,7 +141,7 @@ impl Reference {
         reference
     }
 
-    /// What the sound log holds, when it is opened and before.
+    /// Stores the records of the sound log, before and after an open removes retired segments.
     fn take_down(&mut self) {
         let Seen::Records { found, .. } = self.look() else { panic!("it is sound") };
         self.records = found;
@@ -158,7 +161,7 @@ impl Reference {
         self.looks += 1;
         let names = Names::new(&self.options.prefix);
         let clock = SimClock::default();
-        // Opening syncs, and may remove spares: a copy is opened.
+        // Opening syncs and may remove spares, so open a copy.
         let disk = self.disk.copy();
         let (state, oldest) = match recover(&disk.dir(), &names, &self.options, &clock, [1; 24]) {
             Ok(recovered) => (recovered.state, recovered.report.oldest.as_u64()),
@@ -184,7 +187,7 @@ impl Reference {
         self.groups().iter().map(|group| group.durable_end).max().unwrap_or(0)
     }
 
-    /// Where the first segment of the damaged disk begins, and where its groups do.
+    /// The base of the damaged disk's first segment, and the position of its first group.
     pub(super) fn front(&self) -> (u64, u64) {
         let names = segment_names(&self.disk);
         let first = names.first().and_then(|name| self.disk.content(name));
@@ -192,8 +195,9 @@ impl Reference {
         first.map_or((0, 0), |header| (header.base, header.first_group()))
     }
 
-    /// Whether a log that holds this, and begins and ends there, holds a prefix of what was there. Its front may have
-    /// been let go of by a group that is still on the disk; opening removes only what a group of the log lets go of.
+    /// Whether these records, from `oldest` to `end`, are a prefix of the log's records. Retired
+    /// records may lack at the front if a group on the disk states them as removed. Opening removes
+    /// segments only if a group of the log does.
     pub(super) fn is_prefix(&self, found: &Records, oldest: u64, end: u64) -> bool {
         let groups = self.groups();
         let stated = |below: u64| {
@@ -206,7 +210,7 @@ impl Reference {
         self.all[kept..].starts_with(found) && (!removed || oldest <= stated(end))
     }
 
-    /// The last group that makes a cut, before any damage.
+    /// Position of the last group that makes a cut, before any damage.
     pub(super) fn newest_cut(&self) -> u64 {
         let groups = groups(self.segments.iter().map(|(_, content)| content.clone()));
         let cuts = groups.iter().filter(|group| group.flags.has(Flags::CUT));
@@ -217,7 +221,7 @@ impl Reference {
         groups(segment_names(&self.disk).iter().map(|name| self.disk.content(name).unwrap()))
     }
 
-    /// Damages segment `segment` in one way, looks, and mends it.
+    /// Damages segment `segment` in one way, checks the log, and restores the segment.
     fn damage(&mut self, segment: usize, what: &str, change: impl FnOnce(&mut [u8])) {
         let (name, sound) = self.segments[segment].clone();
         let mut damaged = sound.clone();
@@ -249,8 +253,8 @@ impl Reference {
         }
     }
 
-    /// Every unit of so many bytes: zeroed, set, and replaced by every other unit of the log and by
-    /// what stood in its place, or anywhere, before files were recycled.
+    /// Replaces every unit of so many bytes with zeros, with ones, with every other unit of the
+    /// log, and with every unit of the files before they were recycled.
     fn every(&mut self, unit: usize) {
         let sources: Vec<Vec<u8>> = {
             let all = self.segments.iter().map(|(_, content)| content).chain(&self.stale);
@@ -275,7 +279,7 @@ impl Reference {
         }
     }
 
-    /// Every two units of a segment change places.
+    /// Swaps every two units of a segment.
     fn every_swap(&mut self, unit: usize) {
         for segment in 0..self.segments.len() {
             let units = self.segments[segment].1.len() / unit;
@@ -288,8 +292,8 @@ impl Reference {
         }
     }
 
-    /// From every sector on, or from the first group to every sector, the file is as it was before it
-    /// was recycled, or zeroed.
+    /// Restores a file's content before it was recycled, or zeroes it: from every sector on, and
+    /// from the first group to every sector.
     fn every_end(&mut self) {
         for segment in 0..self.segments.len() {
             for source in 0..=self.stale.len() {
@@ -309,8 +313,7 @@ impl Reference {
         }
     }
 
-    /// The device has acknowledged the writes of so many blocks and lost them: what preparation left
-    /// there is still there.
+    /// Loses acknowledged writes: so many blocks hold what preparation left there.
     fn every_lost_write(&mut self) {
         for segment in 0..self.segments.len() {
             let (name, sound) = self.segments[segment].clone();
@@ -324,7 +327,7 @@ impl Reference {
             let runs = (1..blocks).flat_map(|a| (a + 1..=blocks).map(move |b| (a, b)));
             for (from, to) in runs.filter(|(a, b)| long() || blocks < 16 || (a + b) % 3 == 0) {
                 let lost = from * BLOCK..to * BLOCK;
-                // One group at a time; the stamps vouch for no more.
+                // The stamps can detect only the loss of one group at a time.
                 if (lost.end - lost.start) as u64 <= u64::from(header.max_group) {
                     let what = format!("{name}: blocks {from} to {to} lost");
                     self.damage(segment, &what, |b| {
@@ -355,7 +358,7 @@ impl Reference {
     }
 }
 
-/// All valid group headers of these segments.
+/// Decodes every valid group header of these segments.
 fn groups(segments: impl Iterator<Item = Vec<u8>>) -> Vec<GroupHeader> {
     let mut found = Vec::new();
     for content in segments {
@@ -377,7 +380,7 @@ fn segment_names(disk: &SimDisk) -> Vec<String> {
 }
 
 #[test]
-fn no_damage_shortens_a_closed_log() {
+fn damage_never_shortens_a_closed_log() {
     for seed in if long() { 5..9 } else { 5..6 } {
         let reference = Reference::new(seed, true, 16 << 10);
         let end = reference.newest_mark();
@@ -387,15 +390,15 @@ fn no_damage_shortens_a_closed_log() {
 }
 
 #[test]
-fn damage_cuts_an_abandoned_log_only_above_every_mark() {
+fn damage_shortens_an_abandoned_log_only_above_every_mark() {
     for seed in if long() { 5..9 } else { 6..7 } {
         Reference::new(seed, false, 16 << 10).everything("an abandoned log");
     }
 }
 
-/// Segments of so many blocks that several groups fit between two stamps.
+/// The segments have enough blocks for several groups between two stamps.
 #[test]
-fn lost_writes_and_tails_cut_a_log_of_larger_segments_only_above_every_mark() {
+fn lost_writes_and_tails_shorten_a_log_of_larger_segments_only_above_every_mark() {
     for seed in if long() { 5..25 } else { 5..7 } {
         Reference::new(seed, seed % 2 == 0, 256 << 10).end("a log of larger segments");
     }

@@ -1,5 +1,5 @@
-//! Damage, drawn from a seed, to logs that have led several lives, which were cut short, opened with other sizes, and left
-//! groups of theirs behind.
+//! Random damage to logs of several lives, which were interrupted, opened with other sizes, and
+//! left discarded groups.
 
 use fastrand::Rng;
 
@@ -11,7 +11,7 @@ use crate::io::backend::sim::Sabotage;
 
 const BLOCK: usize = 4096;
 
-/// Where group headers stand, by file.
+/// Every file and offset with a valid group header.
 fn groups(files: &Contents) -> Vec<(String, usize)> {
     let mut found = Vec::new();
     for (name, content) in files {
@@ -25,7 +25,7 @@ fn groups(files: &Contents) -> Vec<(String, usize)> {
     found
 }
 
-/// One change to the files; now and then it changes nothing.
+/// Makes one change to the files. Some changes have no effect.
 fn damage(rng: &mut Rng, files: &mut Contents) {
     let groups = groups(files);
     let Some((name, at)) = groups.get(rng.usize(..groups.len().max(1))).cloned() else { return };
@@ -47,7 +47,7 @@ fn damage(rng: &mut Rng, files: &mut Contents) {
         4 => bytes[at..at + BLOCK].copy_from_slice(&source),
         5 => bytes[at..to].fill(0),
         _ => {
-            // A write that was lost.
+            // A lost write.
             bytes[at..at + BLOCK].fill(0);
             let lsn = header.base + at as u64;
             if header.stamps_from_the_end().any(|stamped| stamped == lsn) {
@@ -59,14 +59,14 @@ fn damage(rng: &mut Rng, files: &mut Contents) {
 }
 
 #[test]
-fn damage_to_what_several_lives_have_left_shortens_a_log_only_above_every_mark() {
+fn damage_to_a_log_of_several_lives_shortens_it_only_above_every_mark() {
     let first = number("RINGWAL_SIM_SEED").unwrap_or(0);
     let count = if long() { 20_000 } else { 30 };
     let (mut looks, mut refused, mut cut) = (0, 0, 0);
     for seed in first..first + count {
         let mut world = World::new(seed, Sabotage::None);
         let mut rng = Rng::with_seed(seed);
-        // The last life ends as the others did: with a tail that no later one has covered.
+        // The last life ends as the others did, with a tail that no later life overwrote.
         let mut lived = world.run(4);
         world.refit();
         lived = lived.and_then(|()| world.live(rng.usize(1..80)).map(drop));

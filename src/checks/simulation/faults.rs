@@ -14,7 +14,7 @@ use crate::stats::in_flight::Place;
 use crate::sys::clock::Clock;
 
 #[test]
-fn a_full_disk_refuses_appends_and_loses_nothing() {
+fn full_disk_refuses_appends_and_loses_no_record() {
     let mut world = World::new(3, Sabotage::None);
     world.options =
         Options { segment_size: 16 << 10, ring_capacity: Some(32 << 10), ..Options::default() };
@@ -49,7 +49,7 @@ fn a_full_disk_refuses_appends_and_loses_nothing() {
 }
 
 #[test]
-fn a_close_waits_for_a_segment_as_long_as_appends_do() {
+fn close_without_a_segment_waits_as_long_as_appends_do() {
     let mut world = World::new(7, Sabotage::None);
     world.options =
         Options { segment_size: 16 << 10, ring_capacity: Some(8 << 10), ..Options::default() };
@@ -61,7 +61,7 @@ fn a_close_waits_for_a_segment_as_long_as_appends_do() {
     while life.state.durable.end() < life.state.ring.reserved_end() {
         life.run();
     }
-    // No block is left for the mark, and no segment comes.
+    // There is no block for the idle seal, and no segment can be prepared.
     world.disk.fault(world.disk.operations(), Fault::Again, true);
     let begun = world.clock.now();
     assert_eq!(world.close(life), Ok(Ending::Closed));
@@ -71,8 +71,8 @@ fn a_close_waits_for_a_segment_as_long_as_appends_do() {
     assert_eq!(world.close(life), Ok(Ending::Closed));
 }
 
-/// Fails operation or read `at` of a workload; the log heals or stops for good, and the next open
-/// finds everything.
+/// Runs a workload in which `fail` plants a failure. The log recovers or stops for good, and the
+/// next open finds every record.
 fn failed_at(seed: u64, fail: impl FnOnce(&World)) -> Result<u64, String> {
     let mut world = World::new(seed, Sabotage::None);
     fail(&world);
@@ -93,7 +93,7 @@ fn extent(seed: u64) -> (u64, u64) {
 }
 
 #[test]
-fn every_failed_operation_either_heals_or_stops_the_log_for_good() {
+fn failed_operation_is_retried_or_stops_the_log_for_good() {
     let workloads = if long() { 11..211 } else { 11..12 };
     let mut faults = 0;
     for seed in workloads.clone() {
@@ -112,11 +112,11 @@ fn every_failed_operation_either_heals_or_stops_the_log_for_good() {
 }
 
 #[test]
-fn a_failed_read_is_an_error_and_never_the_end_of_the_log() {
+fn failed_read_of_an_open_is_an_error_and_never_the_end_of_the_log() {
     let workloads = if long() { 11..211 } else { 11..13 };
     let mut faults = 0;
     for seed in workloads.clone() {
-        // A log of some length, read by its second life.
+        // A log of some length, to be read by its second life.
         let prepared = || {
             let mut world = World::new(seed, Sabotage::None);
             world.live(200).unwrap();
@@ -146,14 +146,14 @@ fn a_failed_read_is_an_error_and_never_the_end_of_the_log() {
     println!("workloads {workloads:?}: every read of an open failed in 12 ways, {faults} faults");
 }
 
-/// Every fault, once and for ever, at each of so many places.
+/// Every fault, transient and permanent, at each of so many places.
 fn sites(places: u64) -> impl Iterator<Item = (Fault, bool, u64)> {
     let kinds = Fault::ALL.into_iter().flat_map(|fault| [(fault, false), (fault, true)]);
     kinds.flat_map(move |(fault, ever)| (0..places).map(move |at| (fault, ever, at)))
 }
 
 #[test]
-fn no_mode_stops_at_a_segments_end() {
+fn appends_without_a_sync_pass_the_end_of_a_segment_in_every_mode() {
     let modes = [
         Durability::EveryGroup,
         Durability::Interval(Duration::from_secs(1000)),
@@ -176,13 +176,13 @@ fn no_mode_stops_at_a_segments_end() {
             life.io.wait(None);
             life.keeper.step();
         }
-        // Some six records to a segment, and nobody has asked for a sync.
+        // A segment holds some six records. No call asked for a sync.
         assert!(appended > 1000, "{durability:?}, {max_segments:?}: {appended}");
     }
 }
 
 #[test]
-fn what_is_in_flight_is_shown_to_the_watchdog_and_nothing_else_is() {
+fn in_flight_operations_are_visible_to_the_watchdog_and_no_others() {
     for seed in 0..40 {
         let mut world = World::new(seed, Sabotage::None);
         let mut life = world.open().unwrap().unwrap();
@@ -192,7 +192,7 @@ fn what_is_in_flight_is_shown_to_the_watchdog_and_nothing_else_is() {
         let lsn = life.appender.try_append(b"in flight").unwrap();
         let _ = life.appender.ask_durable(lsn.as_u64());
         life.io.step();
-        // The device does nothing: so it stays, however often the loop is stepped.
+        // The device does nothing, so further steps change nothing.
         assert_eq!(waits(&life), [true, false, false], "seed {seed}: the write");
         let token = life.state.in_flight.get(Place::Write);
         life.io.step();

@@ -1,4 +1,4 @@
-//! A file that says which seeds were run, of which commit, and what they came to.
+//! The ledger: a file with the seeds that were run, their commit and their results.
 
 use std::fs;
 use std::io::Write;

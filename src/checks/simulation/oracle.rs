@@ -1,4 +1,4 @@
-//! What must be found in a log: kept beside it, and compared with what is read back.
+//! The oracle: knows which records a log must have, and compares them with those that are read.
 
 use crate::recovery::RecoveryReport;
 use crate::segment::cuts::Cuts;
@@ -6,23 +6,23 @@ use crate::segment::cuts::Cuts;
 /// Records as the oracle keeps them: position and payload.
 pub(super) type Records = Vec<(u64, Vec<u8>)>;
 
-/// What was appended, in order, as far as it may still be there.
+/// The appended records, in order, that the log may still have.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Oracle {
     pub(super) records: Records,
-    /// Positions at which a batch goes on: the log may not end before one of them.
+    /// Positions of a batch's records after its first: the log must not end at one of them.
     pub(super) inside_batch: Vec<u64>,
     /// Everything below was acknowledged.
     pub(super) acknowledged: u64,
-    /// Retention may have removed what lies below.
+    /// Retention may have removed records below this position.
     pub(super) may_be_gone: u64,
-    /// A cut from here was asked for, and is not known to be durable.
+    /// The start of a cut that was requested and is not known to be durable.
     pub(super) cutting: Option<u64>,
 }
 
 impl Oracle {
-    /// Whether what was found may be what is left: exact content and positions, every acknowledged
-    /// record, no gap, nothing resurrected, whole batches.
+    /// Checks that the log may have these records: exact content and positions, every acknowledged
+    /// record, no gap, no resurrected record, whole batches.
     pub(super) fn compare(
         &self,
         found: &Records,
@@ -60,7 +60,7 @@ impl Oracle {
         Ok(())
     }
 
-    /// The same, and from here on what was found is what there is.
+    /// Compares, then takes the records found as those of the log.
     pub(super) fn adopt(
         &mut self,
         found: &Records,
@@ -76,13 +76,13 @@ impl Oracle {
         let oldest = report.oldest.as_u64();
         self.records.retain(|(lsn, _)| *lsn >= oldest);
         self.records.truncate(found.len());
-        // Positions behind the cut may be given out again.
+        // Positions at or above the end may be assigned again.
         let end = report.durable_end.as_u64();
         self.inside_batch.retain(|lsn| *lsn < end);
         Ok(())
     }
 
-    /// The cut is durable: nothing in `[from, to)` is there any more.
+    /// Makes the records in `[from, to)` void: the cut is durable.
     pub(super) fn cut(&mut self, from: u64, to: u64) {
         self.records.retain(|(lsn, _)| *lsn < from || *lsn >= to);
     }

@@ -1,4 +1,4 @@
-//! Short lives in loops, with tiny segments and retention by number, under a wall clock that is set now and then: the
+//! Many short lives, with tiny segments, retention by number and a wall clock that is set: the
 //! newest record stays, and the files stay few.
 
 use std::time::Duration;
@@ -11,7 +11,7 @@ fn files(world: &World) -> usize {
     world.disk.names().iter().filter(|name| name.ends_with(".wal")).count()
 }
 
-/// So many lives, each of at most a few records, and ended in one of the ways there are.
+/// Runs so many lives, each of at most a few records. Each ends by a kill, a crash or a close.
 fn restarted(seed: u64, lives: usize) -> Result<(), String> {
     let mut world = World::new(seed, Sabotage::None);
     let most = world.rng.usize(2..6);
@@ -49,8 +49,9 @@ fn restarted(seed: u64, lives: usize) -> Result<(), String> {
     Ok(())
 }
 
-/// Lives that append nothing come between lives that work, which are cut short: behind a torn tail, with other settings, on
-/// a full disk, and ended in one of the ways there are, also in the middle of opening.
+/// Runs lives that append nothing between interrupted lives that work. The idle lives meet torn
+/// tails, other settings and full disks. They end by a kill, a crash or a close, also during the
+/// open.
 fn idle_between_working_lives(seed: u64) -> Result<(u64, u64), String> {
     let mut world = World::new(seed, Sabotage::None);
     world.images = 2;
@@ -98,7 +99,7 @@ fn idle_between_working_lives(seed: u64) -> Result<(u64, u64), String> {
 }
 
 #[test]
-fn lives_that_append_nothing_lose_and_bring_back_nothing() {
+fn lives_without_appends_lose_and_resurrect_no_record() {
     let (mut waited, mut torn) = (0, 0);
     for seed in 0..super::number("RINGWAL_SIM_RESTARTS").unwrap_or(300) {
         match idle_between_working_lives(seed) {
@@ -111,7 +112,7 @@ fn lives_that_append_nothing_lose_and_bring_back_nothing() {
 }
 
 #[test]
-fn restarts_in_loops_keep_the_newest_record_and_few_files() {
+fn repeated_restarts_keep_the_newest_record_and_few_files() {
     for seed in 0..super::number("RINGWAL_SIM_RESTARTS").unwrap_or(300) / 5 {
         if let Err(e) = restarted(seed, 60) {
             panic!("seed {seed}: {e}");

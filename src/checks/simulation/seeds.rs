@@ -1,4 +1,5 @@
-//! Whole histories from seeds: several lives of one log, each ended in one of the ways there are.
+//! Whole histories from seeds: several lives of one log, which end by a close, a kill, a crash or a
+//! fault.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -12,7 +13,7 @@ use crate::io::fs::sim::Fault;
 use crate::sys::sync::lock;
 
 impl World {
-    /// Several lives; then the log can be opened, and holds what it must.
+    /// Runs several lives. Then the log must open and hold what it must.
     pub(super) fn run(&mut self, lives: usize) -> Result<(), String> {
         let chained = self.rng.usize(..lives);
         for life in 0..lives {
@@ -24,7 +25,7 @@ impl World {
             }
             let ending = self.live(actions)?;
             if ending == Ending::Stopped && !self.disk.is_off() && self.rng.bool() {
-                // Only the process: what it wrote and did not sync is still there, for a while.
+                // Only the process dies. Its unsynced writes are still in the page cache.
                 self.disk.kill(&mut self.rng);
                 self.tally.crashes += 1;
             } else if ending == Ending::Stopped || self.rng.bool() {
@@ -41,7 +42,7 @@ impl World {
         opened.map(drop).ok_or_else(|| "the last open failed".into())
     }
 
-    /// What is to happen to the next life.
+    /// Plans a fault or a crash of the next life.
     fn plan(&mut self) {
         let now = self.disk.operations();
         match self.rng.u8(0..10) {
@@ -59,7 +60,7 @@ impl World {
         }
     }
 
-    /// Crashes in the middle of recovery, and of the recovery after it, and so on.
+    /// Crashes during recovery, `depth` times in a row.
     pub(super) fn crash_recoveries(&mut self, depth: usize) -> Result<(), String> {
         let mut crashed = 0;
         for _ in 0..depth {
@@ -76,7 +77,7 @@ impl World {
     }
 }
 
-/// Runs one seed, with so many images at each crash.
+/// Runs one seed, with `images` images at each crash.
 fn run_seed(seed: u64, images: usize, sabotage: Sabotage) -> Result<Tally, String> {
     let run = std::panic::AssertUnwindSafe(|| {
         let mut world = World::new(seed, sabotage);
@@ -87,7 +88,7 @@ fn run_seed(seed: u64, images: usize, sabotage: Sabotage) -> Result<Tally, Strin
 }
 
 /// Runs the seeds from `first` on, in two threads, until `count` are done or the time is over.
-/// Returns how many were.
+/// Returns the number done.
 fn run_seeds(first: u64, count: u64, images: usize, until: Option<Instant>) -> (u64, Tally) {
     let next = AtomicU64::new(first);
     let total = Arc::new(Mutex::new(Tally::default()));
@@ -121,7 +122,7 @@ fn images() -> usize {
     number("RINGWAL_SIM_IMAGES").unwrap_or(4) as usize
 }
 
-/// 1,000 seeds, or `RINGWAL_SIM_SEEDS` from `RINGWAL_SIM_FIRST` on.
+/// Runs 1,000 seeds, or `RINGWAL_SIM_SEEDS` of them from `RINGWAL_SIM_FIRST` on.
 #[test]
 fn no_seed_loses_or_resurrects_a_record() {
     let first = number("RINGWAL_SIM_FIRST").unwrap_or(0);
@@ -150,7 +151,7 @@ fn the_oracle_finds_a_sync_that_does_not_wait_for_its_write() {
     assert!(found.is_some());
 }
 
-/// Goes on where the ledger ends, for `RINGWAL_SIM_MINUTES`, and enters what was done.
+/// Runs seeds after the ledger's last one, for `RINGWAL_SIM_MINUTES`, and adds the results to it.
 #[test]
 #[ignore = "for hours: RINGWAL_SIM_MINUTES=60 cargo test --release --lib seeds_by_the_ledger -- --ignored --nocapture"]
 fn seeds_by_the_ledger() {

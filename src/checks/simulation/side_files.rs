@@ -1,10 +1,9 @@
-//! Files beside the segments that go stale, go missing, belong to another log or cannot be read, between the lives
-//! of one log.
+//! Side files that are stale, missing, of another log, or unreadable, between the lives of one log.
 //!
-//! The oracle's rule: what the log holds never changes by them. A writer opens as if they were sound, but for the
-//! two cases that docs/format.md names: a consumer's file without a sound slot, and a position that the log ends
-//! below. Both are refused with an error of their own, change nothing, and are over when the file is put
-//! right.
+//! The oracle's rule: a side file never changes the log's records. A writer opens as if the files
+//! were sound, except in the two cases that docs/format.md names: a consumer's file without a sound
+//! slot, and a position above the log's end. The open refuses both with an error of their own and
+//! changes nothing. It succeeds once the file is restored.
 
 use std::sync::Arc;
 
@@ -22,17 +21,17 @@ use crate::segment::{Names, SegmentName};
 
 const CONSUMER: &str = "mailer";
 
-/// What is done to a file.
+/// A change to a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Change {
-    /// As it was after an earlier life.
+    /// The content after an earlier life.
     Stale,
     Missing,
     Empty,
     Garbage,
-    /// Of another log.
+    /// A file of another log.
     Foreign,
-    /// Of a later state of the log than the one that is there.
+    /// A file of a later state of the log.
     Ahead,
 }
 
@@ -45,19 +44,19 @@ const CHANGES: [Change; 6] = [
     Change::Ahead,
 ];
 
-/// How an opening ends.
+/// The expected result of an open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {
     Opens,
-    /// The consumer's file is damaged.
+    /// `ConsumerDamaged`.
     Damaged,
-    /// The log ends below a position.
+    /// `Corruption`: the log ends below a stored position.
     Short,
 }
 
 struct SideFiles {
     names: Names,
-    /// What each life has left, by file.
+    /// Content of each file after each life.
     earlier: Vec<(String, Option<Vec<u8>>)>,
 }
 
@@ -83,7 +82,7 @@ impl SideFiles {
         }
     }
 
-    /// The file after the change; `None`: it is not there.
+    /// The file's content after the change. `None`: the file is missing.
     fn changed(
         &self,
         world: &mut World,
@@ -134,7 +133,8 @@ fn log_id(world: &World, names: &Names) -> Option<[u8; 16]> {
     SegmentHeader::decode(&world.disk.content(&first)?).ok().map(|header| header.log_id)
 }
 
-/// The consumer stands where its file says, and its next record is the log's next.
+/// Attaches the consumer. Its position must be that of its file, and its next record the log's
+/// next.
 fn attach(world: &World, life: &Life, log_id: [u8; 16]) -> Result<Option<Consumer>, String> {
     let mut consumer = match Consumer::attach(&life.state, log_id, CONSUMER) {
         Ok(consumer) => consumer,
@@ -159,7 +159,7 @@ fn attach(world: &World, life: &Life, log_id: [u8; 16]) -> Result<Option<Consume
     }
 }
 
-/// Works for a while, with a consumer that commits now and then.
+/// Runs a life in which a consumer commits now and then.
 fn live(world: &mut World, names: &Names) -> Result<(), String> {
     let Some(mut life) = world.open()? else { return Ok(()) };
     let id = log_id(world, names).ok_or("there is no segment")?;
@@ -172,7 +172,7 @@ fn live(world: &mut World, names: &Names) -> Result<(), String> {
             && world.rng.u8(0..8) == 0
             && let Some((lsn, _)) = world.oracle.records[..done].last()
         {
-            // Refused once the log or the machine has failed, or behind a cut: then it stays.
+            // A commit is refused after a failure, or in a cut. Then the position stays.
             let _ = consumer.commit(crate::lsn::Lsn::new(*lsn));
         }
     }
@@ -181,11 +181,11 @@ fn live(world: &mut World, names: &Names) -> Result<(), String> {
     Ok(())
 }
 
-/// One change to one file; then the log is opened, and opened again with the file put right.
+/// Makes one change to one file and opens the log, then restores the file and opens the log again.
 fn change(world: &mut World, side: &SideFiles) -> Result<Outcome, String> {
     let Some(id) = log_id(world, &side.names) else { return Ok(Outcome::Opens) };
     let all = side.all();
-    // Half of the time one that the log decides by.
+    // Half of the time, a file on which the result of an open depends.
     let of = if world.rng.bool() { 0..2 } else { 0..all.len() };
     let name = &all[world.rng.usize(of)];
     let change = CHANGES[world.rng.usize(..CHANGES.len())];

@@ -1,4 +1,4 @@
-//! What a run has done, for what is published of it.
+//! Counts what a run did, for the ledger and the published figures.
 
 use std::fmt;
 use std::ops::AddAssign;
@@ -6,16 +6,16 @@ use std::ops::AddAssign;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Tally {
     pub(super) lives: u64,
-    /// Times that the machine went off, or the process died.
+    /// Number of power failures and process deaths.
     pub(super) crashes: u64,
-    /// Crash images that were opened and read; one in each crash is then lived in.
+    /// Number of crash images opened and read. The next life uses one of each crash.
     pub(super) images: u64,
-    /// Recoveries that were crashed five times in a row or more.
+    /// Number of recoveries that crashed at least five times in a row.
     pub(super) chains: u64,
-    /// Operations and reads that failed.
+    /// Number of operations and reads that failed.
     pub(super) faults: u64,
     pub(super) records: u64,
-    /// Calls of `truncate_from`.
+    /// Number of calls of `truncate_from`.
     pub(super) cuts: u64,
 }
 

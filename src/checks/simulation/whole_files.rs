@@ -1,8 +1,9 @@
-//! Whole files that are not what they were: removed, truncated, extended, emptied, under another name, in each other's
-//! place, and as they were at an earlier time; one, or all up to one, or all from one on.
+//! Whole files that are removed, truncated, extended, emptied, renamed, swapped, or as they were at
+//! an earlier time: one file, or all up to one, or all from one on.
 //!
-//! The rule is that of `damage`; and a log whose first segments are gone is not empty, as they went when a later one
-//! held a durable group. Each is looked at as the log was opened before, and with larger groups and segments.
+//! The rule is that of `damage`. Besides, a log whose first segments are missing is never empty:
+//! retention removes them only after a later one holds a durable group. Each log is opened with its
+//! own settings, and with larger groups and segments.
 
 use super::damage::{Contents, Reference, Seen};
 use super::long;
@@ -16,7 +17,7 @@ impl Reference {
         self.segments.iter().map(|(name, _)| name.clone()).collect()
     }
 
-    /// Changes the directory's segments, looks, and puts them back.
+    /// Changes the directory's segments, checks the log, and restores them.
     pub(super) fn change(&mut self, what: &str, change: impl FnOnce(&mut Contents)) {
         let sound: Contents = self.segments.iter().cloned().collect();
         let mut changed = sound.clone();
@@ -53,7 +54,7 @@ impl Reference {
             Seen::Records { found, .. } if found == self.records => {}
             Seen::Records { found, oldest, end } => {
                 let mark = self.newest_mark();
-                // A cut that is lost with the end brings back what it had cut.
+                // If a cut is lost with the end, the records that it made void return.
                 let uncut = self.newest_cut() >= mark.max(1);
                 let prefix = self.is_prefix(&found, oldest, end);
                 assert!(prefix || uncut, "{what}: not a prefix");
@@ -66,7 +67,7 @@ impl Reference {
         }
     }
 
-    /// Every set of segments is missing.
+    /// Removes every set of segments.
     fn every_loss(&mut self) {
         let names = self.names();
         for set in 1..(1_u32 << names.len()) {
@@ -100,8 +101,8 @@ impl Reference {
         }
     }
 
-    /// Every segment under every other's name, and under names before, between and behind; left where it was or not;
-    /// and every two in each other's place.
+    /// Copies and moves every segment to every other's name, and to names before, between and after
+    /// them. Swaps every two segments.
     fn every_name(&mut self) {
         let names = self.names();
         let log = Names::new(&self.options.prefix);
@@ -130,7 +131,7 @@ impl Reference {
         }
     }
 
-    /// Segments as they were at every earlier time, of those that were there: one, all up to it, all from it on.
+    /// Restores segments of every earlier time: one, all up to one, all from one on.
     fn every_earlier_time(&mut self) {
         let names = self.names();
         let step = if long() { 1 } else { self.earlier.len() / 24 + 1 };
@@ -149,7 +150,7 @@ impl Reference {
         }
     }
 
-    /// What was left behind under a temporary name is nothing.
+    /// A file under a temporary name changes no result.
     fn every_temporary(&mut self) {
         let log = Names::new(&self.options.prefix);
         for (name, content) in self.segments.clone() {
@@ -167,7 +168,7 @@ impl Reference {
 }
 
 #[test]
-fn files_that_are_missing_or_other_files_never_shorten_a_log_below_a_mark() {
+fn missing_or_foreign_files_never_shorten_a_log_below_a_mark() {
     for seed in if long() { 20..60 } else { 20..22 } {
         for close in [true, false] {
             let mut reference = Reference::new(seed, close, 16 << 10);

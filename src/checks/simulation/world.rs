@@ -1,4 +1,4 @@
-//! A disk, a clock, an oracle, and the lives that a log leads on them.
+//! The world of a simulation: a disk, a clock, an oracle, and the lives of a log on them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,23 +33,24 @@ pub(super) struct World {
     pub(super) method: Method,
     sabotage: Sabotage,
     pub(super) oracle: Oracle,
-    /// Crash images to look at for each crash.
+    /// Number of images that are checked at each crash.
     pub(super) images: usize,
     pub(super) tally: Tally,
 }
 
-/// One life: a log that was opened, and what moves it.
+/// One life: an open log, and the parts that move it.
 pub(super) struct Life {
     pub(super) appender: Appender,
     pub(super) state: Arc<LogState>,
     pub(super) io: IoLoop,
     pub(super) keeper: SegmentKeeper,
-    /// It was opened without an epoch group; behind a torn tail.
+    /// The log was opened without an epoch group.
     pub(super) epoch_waits: bool,
+    /// The log was opened after a torn tail.
     pub(super) is_torn: bool,
-    /// The ring refused the last append: nothing changes until the log is stepped.
+    /// The ring refused the last append. Nothing changes until the log is stepped.
     full: bool,
-    /// Follows the log; and the position behind the last record that it delivered.
+    /// A follower, and the position after the last record that it delivered.
     follower: Option<(Follow, u64)>,
 }
 
@@ -60,13 +61,16 @@ pub(super) enum Ending {
     Stopped,
 }
 
-/// Longer than all lives of a seed together: by age nothing goes, whatever the wall clock says.
+/// Longer than all lives of a seed together, so retention by age removes nothing, whatever the wall
+/// clock is set to.
 const OLD: Duration = Duration::from_secs(3600);
-/// Files that a log may have beyond its limit: one while it would block, and those of marks after the newest record.
+/// Number of files that a log may have beyond its limit: one while a rotation would block, and
+/// those with marks after the newest record.
 pub(super) const BEYOND: usize = 4;
-/// What a step of a close takes.
+/// Duration of one step of a close.
 const CLOSE_STEP: Duration = Duration::from_micros(100);
-/// Steps of a close, at most: it may wait as long as appends do for a segment that cannot be prepared.
+/// Number of steps of a close at most. A close waits as long as appends do for a segment that
+/// cannot be prepared.
 const CLOSE_STEPS: u64 = 10_000 + PATIENCE / CLOSE_STEP.as_nanos() as u64;
 
 fn options(rng: &mut Rng) -> Options {
@@ -91,7 +95,7 @@ pub(super) fn chosen(method: Method, parallel: bool) -> ChosenMethod {
     ChosenMethod { method, reason: MethodReason::Pinned, parallel, detail: String::new() }
 }
 
-/// An open that the machine did not survive is no error; one that finds damage is.
+/// Returns `None` for an open during which the machine failed. Damage is an error.
 fn opened(recovered: Result<RecoveredLog, Error>) -> Result<Option<RecoveredLog>, String> {
     match recovered {
         Ok(recovered) => Ok(Some(recovered)),
@@ -119,14 +123,14 @@ impl World {
         }
     }
 
-    /// Now and then the next life has other settings, which the last segment may not fit.
+    /// Gives the next life other settings now and then. The last segment may not fit them.
     pub(super) fn refit(&mut self) {
         if self.rng.u8(0..4) == 0 {
             self.options = options(&mut self.rng);
         }
     }
 
-    /// Opens the log and compares what is in it. `None`: the machine went off meanwhile.
+    /// Opens the log and compares its records. `None`: the machine went off meanwhile.
     pub(super) fn open(&mut self) -> Result<Option<Life>, String> {
         let names = Names::new(&self.options.prefix);
         let random = std::array::from_fn(|_| self.rng.u8(..));
@@ -158,14 +162,14 @@ impl World {
         let is_torn = report.cut;
         let life =
             Life { appender, state, io, keeper, epoch_waits, is_torn, full: false, follower: None };
-        // What open returns is durable.
+        // Every record that an open finds is durable.
         self.note(&life);
         self.tally.lives += 1;
         Ok(Some(life))
     }
 
-    /// The machine goes off, and on again: first on copies of the disk, each of which must hold what
-    /// it must, then for good.
+    /// Turns the machine off and on again. Checks images of the crash first: each must open and
+    /// hold what it must.
     pub(super) fn crash(&mut self) -> Result<(), String> {
         let names = Names::new(&self.options.prefix);
         for _ in 0..self.images {
@@ -183,7 +187,7 @@ impl World {
 
     pub(super) fn act(&mut self, life: &mut Life) -> Result<(), String> {
         match self.rng.u8(0..20) {
-            // Refused again and again, an append costs time and shows nothing new.
+            // An append that is refused repeatedly takes time and shows nothing new.
             0..8 if life.full && self.rng.u8(0..8) != 0 => life.run(),
             0..8 => self.append(life),
             8 => self.append_batch(life),
@@ -198,7 +202,7 @@ impl World {
                 if self.rng.u8(0..8) == 0 {
                     self.step_wall();
                 }
-                // As when the methods have been timed meanwhile.
+                // As if calibration had chosen a method meanwhile.
                 if self.rng.u8(0..4) == 0 {
                     self.method = if self.rng.bool() { Method::Linked } else { Method::Dsync };
                     life.state.commit.set(chosen(self.method, self.rng.bool()));
@@ -216,7 +220,7 @@ impl World {
         Ok(())
     }
 
-    /// The wall clock is set: seconds, days or years ahead or back.
+    /// Sets the wall clock seconds, days or years ahead or back.
     pub(super) fn step_wall(&mut self) {
         let by = [2, 24 * 3600, 10 * 365 * 24 * 3600][self.rng.usize(..3)];
         self.clock.step_wall(if self.rng.bool() { by } else { -by });
@@ -285,7 +289,7 @@ impl World {
         Ok(())
     }
 
-    /// Asks for a cut, as [`Wal::truncate_from`](crate::Wal::truncate_from) does.
+    /// Requests a cut, as [`Wal::truncate_from`](crate::Wal::truncate_from) does.
     pub(super) fn truncate_from(&mut self, life: &Life, from: u64) -> Result<(), String> {
         let (files, end) = (&life.state.view, life.state.durable.end());
         if self.oracle.cutting.is_some() || from >= end || self.oracle.inside_batch.contains(&from)
@@ -306,7 +310,7 @@ impl World {
         }
     }
 
-    /// A follower delivers what is durable, record by record, and nothing else.
+    /// Follows the log. A follower delivers every durable record in order, and no other.
     fn follow(&mut self, life: &mut Life) -> Result<(), String> {
         let (follower, from) = match &mut life.follower {
             Some((follower, from)) => (follower, from),
@@ -343,7 +347,7 @@ impl World {
                     life.follower = None;
                     return Ok(());
                 }
-                // It had delivered what was cut.
+                // The follower had delivered records that the cut made void.
                 Err(Error::Truncated { to, .. })
                     if *from < to.as_u64() && life.state.view.cuts.at(*from - 1).is_some() =>
                 {
@@ -359,7 +363,7 @@ impl World {
         Ok(())
     }
 
-    /// Takes down what is acknowledged now, and what retention may remove.
+    /// Notes which records are acknowledged now, and which retention may remove.
     pub(super) fn note(&mut self, life: &Life) {
         let end = life.state.durable.end();
         self.oracle.acknowledged = self.oracle.acknowledged.max(end);
@@ -379,7 +383,7 @@ impl World {
         for _ in 0..actions {
             self.act(&mut life)?;
             if life.state.durable.is_poisoned() {
-                // Nothing goes on after a failure.
+                // After a failure the log makes no progress.
                 let end = life.state.durable.end();
                 for _ in 0..50 {
                     self.act(&mut life)?;
@@ -452,7 +456,7 @@ impl Life {
     }
 }
 
-/// `None`: the machine went off meanwhile.
+/// Reads every record. `None`: the machine went off meanwhile.
 pub(super) fn read_all(state: &Arc<LogState>) -> Result<Option<Records>, String> {
     let reader = Reader::new(Arc::clone(&state.view), Lsn::ZERO.as_u64(), state.durable.end());
     let mut found = Vec::new();
@@ -466,7 +470,8 @@ pub(super) fn read_all(state: &Arc<LogState>) -> Result<Option<Records>, String>
     Ok(Some(found))
 }
 
-/// The same, backwards; unless reading fails, or retention is faster.
+/// Reads the records backwards and compares them, unless a read fails or retention removes them
+/// meanwhile.
 fn read_back(state: &Arc<LogState>, found: &Records) -> Result<(), String> {
     let mut expected = found.iter().rev();
     for record in BackwardReader::new(Arc::clone(&state.view), state.durable.end()) {

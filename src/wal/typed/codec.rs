@@ -1,15 +1,17 @@
-//! How values become bytes and bytes values: the trait, its two implementations, and the check that a value comes back.
+//! How values become bytes and bytes values: the trait, its two implementations, and the check that
+//! a value comes back.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// What a codec answers when it cannot encode or decode. Its text names the cause.
+/// The error of a codec that cannot encode or decode. Its text names the cause.
 pub type CodecError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Turns values of `T` into the bytes of a record and back, for a [`TypedWal`](crate::TypedWal).
 ///
-/// A log keeps its records for a long time and is read by later versions of the program. A codec must therefore
-/// reject bytes that it does not understand as a whole: a remainder behind the value is an error.
+/// A log keeps its records for a long time and is read by later versions of the program. A codec
+/// must therefore reject bytes that it does not understand as a whole: bytes left after the value
+/// are an error.
 ///
 /// ```
 /// use ringwal::{Codec, CodecError, TypedWal, Wal};
@@ -39,7 +41,7 @@ pub trait Codec<T> {
     ///
     /// # Errors
     ///
-    /// If the value has no encoding. What `record` holds then is dropped.
+    /// If the value has no encoding. The content of `record` is dropped then.
     fn encode(value: &T, record: &mut Vec<u8>) -> Result<(), CodecError>;
 
     /// Decodes a whole record.
@@ -52,10 +54,11 @@ pub trait Codec<T> {
 
 /// [postcard](https://docs.rs/postcard): compact, and not self-describing. The default codec.
 ///
-/// A change of the type is a change of the format, so give the log an
-/// [`application_version`](crate::WalBuilder::application_version). Attributes of serde that need a self-describing
-/// format have no encoding that can be read: `#[serde(tag = "..")]`, `#[serde(untagged)]`, `#[serde(flatten)]`,
-/// `#[serde(skip_serializing_if = "..")]`, and `serde_json::Value`. Use `Json` (feature `json`) for them.
+/// A change of the type changes the format, so give the log an
+/// [`application_version`](crate::WalBuilder::application_version). Attributes of serde that need a
+/// self-describing format produce an encoding that cannot be decoded: `#[serde(tag = "..")]`,
+/// `#[serde(untagged)]`, `#[serde(flatten)]`, `#[serde(skip_serializing_if = "..")]`, and
+/// `serde_json::Value`. Use `Json` (feature `json`) for them.
 #[derive(Debug)]
 pub enum Postcard {}
 
@@ -78,8 +81,8 @@ impl<T: Serialize + DeserializeOwned> Codec<T> for Postcard {
     }
 }
 
-/// [JSON](https://docs.rs/serde_json): self-describing, readable with `ringwal dump`, larger and slower than
-/// [`Postcard`]. Feature `json`.
+/// [JSON](https://docs.rs/serde_json): self-describing, readable with `ringwal dump`, larger and
+/// slower than [`Postcard`]. Feature `json`.
 ///
 /// Serde ignores fields that a type does not have, unless it says `#[serde(deny_unknown_fields)]`.
 #[cfg(feature = "json")]
@@ -99,14 +102,15 @@ impl<T: Serialize + DeserializeOwned> Codec<T> for Json {
 
 /// Which values a [`TypedWal`](crate::TypedWal) decodes again before it appends them.
 ///
-/// A value that does not come back as it was is refused, and nothing is appended. The check costs a decoding and
-/// a second encoding of the value.
+/// If the encoding does not decode to an equal value, the append is rejected. The check costs a
+/// decoding and a second encoding of the value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RoundTrip {
     /// Every value. The default of builds with debug assertions.
     Every,
-    /// The first value of each handle: it shows a type that its codec cannot decode. The default of other builds.
+    /// The first value of each handle, which detects a type that the codec cannot decode. The
+    /// default of other builds.
     First,
     /// No value.
     Never,
@@ -118,8 +122,8 @@ impl Default for RoundTrip {
     }
 }
 
-/// Decodes `record` and encodes the value again. The two encodings must be equal but for the order of their
-/// bytes: the order of a hash map differs from one map to the next.
+/// Decodes `record`, encodes the value again and compares. The encodings must have the same bytes,
+/// in any order: two equal hash maps differ in their order.
 pub(super) fn check_round_trip<T, C: Codec<T>>(record: &[u8]) -> Result<(), CodecError> {
     let value = C::decode(record)?;
     let mut again = Vec::with_capacity(record.len());
@@ -135,5 +139,5 @@ pub(super) fn check_round_trip<T, C: Codec<T>>(record: &[u8]) -> Result<(), Code
     if sorted(&again) == sorted(record) {
         return Ok(());
     }
-    Err("what is decoded from the value's encoding is another value".into())
+    Err("the value's encoding decodes to another value".into())
 }

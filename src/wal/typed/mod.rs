@@ -1,9 +1,11 @@
 //! A log of values instead of bytes.
 //!
-//! 1. What is appended is what the codec makes of a value, and nothing else: a typed log is a log like
-//!    any other, and can be read as bytes.
-//! 2. A value that cannot be encoded, or not be decoded again, is refused before anything is reserved.
-//! 3. A record that is no value of the type, or more than one, is an error that names it. It does not end a reader.
+//! 1. A record is the codec's encoding of a value, and nothing else: a typed log is a log like any
+//!    other, and can be read as bytes.
+//! 2. A value that cannot be encoded, or whose encoding fails the check, is rejected before any
+//!    room is reserved.
+//! 3. A record that does not decode to exactly one value is an error with the record's position. It
+//!    does not end a reader.
 
 mod codec;
 mod records;
@@ -23,7 +25,7 @@ use crate::lsn::Lsn;
 use crate::read::Record;
 use crate::wal::Wal;
 
-/// A buffer that is larger is given back after use.
+/// Bytes of the largest buffer that a thread keeps. A larger one is freed after use.
 const KEPT: usize = 1 << 20;
 
 type Result<T, E = TypedError> = std::result::Result<T, E>;
@@ -38,28 +40,29 @@ pub enum TypedError {
     /// The value cannot be encoded. Nothing was appended.
     #[error("the value cannot be encoded: {0}")]
     Encode(CodecError),
-    /// The value can be encoded, and its encoding cannot be decoded to the same value. Nothing was appended.
+    /// The value's encoding does not decode to the same value. Nothing was appended.
     #[error(
         "the value would not come back from the log: {0}; the codec does not support the type, for instance an \
          attribute of serde that needs a self-describing codec"
     )]
     RoundTrip(CodecError),
-    /// The record is no value of this type.
+    /// The record does not decode to a value of this type.
     #[error("the record at {lsn} cannot be decoded: {source}")]
     Decode {
-        /// The record.
+        /// The record's position.
         lsn: Lsn,
-        /// The codec's answer.
+        /// The codec's error.
         source: CodecError,
     },
 }
 
 /// A [`Wal`] whose records are values of type `T`. Feature `serde`.
 ///
-/// The codec is [`Postcard`], or another [`Codec`] with [`TypedWal::with_codec`]. A change of `T` is a change of the
-/// format. Give the log a version with
-/// [`WalBuilder::application_version`](crate::WalBuilder::application_version), and change it with `T`: a value of
-/// a later version with one more field is an error for the program that reads it with the former type.
+/// The codec is [`Postcard`], or another [`Codec`] with [`TypedWal::with_codec`]. A change of `T`
+/// changes the format. Give the log a version with
+/// [`WalBuilder::application_version`](crate::WalBuilder::application_version), and change the
+/// version with `T`. A value of a later version with one more field is an error for a program that
+/// reads it with the former type.
 ///
 /// ```
 /// use ringwal::{TypedWal, Wal};
@@ -82,7 +85,7 @@ pub enum TypedError {
 pub struct TypedWal<T, C = Postcard> {
     wal: Wal,
     round_trip: RoundTrip,
-    /// With `RoundTrip::First`: the first value has come back.
+    /// With `RoundTrip::First`: whether a value has passed the check.
     first_came_back: AtomicBool,
     value: PhantomData<fn() -> (T, C)>,
 }
@@ -138,7 +141,7 @@ impl<T, C: Codec<T>> TypedWal<T, C> {
         }
     }
 
-    /// Which values are decoded again before they are appended. Default: see [`RoundTrip`].
+    /// Sets which values are checked before they are appended. Default: see [`RoundTrip`].
     #[must_use]
     pub fn round_trip(self, values: RoundTrip) -> Self {
         TypedWal { round_trip: values, ..self }
@@ -150,7 +153,8 @@ impl<T, C: Codec<T>> TypedWal<T, C> {
         &self.wal
     }
 
-    /// Appends a value as [`Wal::append`] appends bytes. Encodes into a buffer that the thread keeps.
+    /// Appends a value as [`Wal::append`] appends bytes. Encodes into a buffer that the thread
+    /// keeps.
     ///
     /// # Errors
     ///
@@ -168,8 +172,8 @@ impl<T, C: Codec<T>> TypedWal<T, C> {
         self.encoded(value, |bytes| self.wal.try_append(bytes))
     }
 
-    /// Appends a value, as a future that waits while the ring is full: see [`Wal::append_async`]. The value is encoded
-    /// at once, into memory of its own.
+    /// Appends a value, as a future that waits while the ring is full: see [`Wal::append_async`].
+    /// The call encodes the value into a buffer of its own before it returns the future.
     ///
     /// # Errors
     ///
@@ -193,7 +197,7 @@ impl<T, C: Codec<T>> TypedWal<T, C> {
     }
 
     /// Appends values that survive a crash all together or not at all: see [`Wal::append_batch`].
-    /// Allocates for each.
+    /// Allocates once for each value.
     ///
     /// # Errors
     ///
@@ -228,7 +232,7 @@ impl<T, C: Codec<T>> TypedWal<T, C> {
         Ok(TypedRecords::new(self.wal.follow(from)?))
     }
 
-    /// A reader under a name, whose position survives: see [`Wal::consumer`].
+    /// Attaches a named reader whose position survives: see [`Wal::consumer`].
     ///
     /// # Errors
     ///
@@ -242,8 +246,8 @@ impl<T, C: Codec<T>> TypedWal<T, C> {
     ///
     /// # Errors
     ///
-    /// `Log` if the log cannot be read, `Apply` with what `apply` returned, or with the `Decode` of a
-    /// record that is no value.
+    /// `Log` if the log cannot be read. `Apply` with the error of `apply`, or with the `Decode` of
+    /// a record that does not decode.
     pub fn replay<E: From<TypedError>>(
         &self,
         mut apply: impl FnMut(Lsn, T) -> Result<(), E>,
@@ -254,7 +258,7 @@ impl<T, C: Codec<T>> TypedWal<T, C> {
         })
     }
 
-    /// Encodes into `record`, and decodes that again if the setting says so.
+    /// Encodes into `record`, and checks the encoding if the setting says so.
     fn encode(&self, value: &T, record: &mut Vec<u8>) -> Result<()> {
         C::encode(value, record).map_err(TypedError::Encode)?;
         let due = match self.round_trip {
@@ -275,7 +279,8 @@ impl<T, C: Codec<T>> TypedWal<T, C> {
         Ok(record)
     }
 
-    /// Encodes into the thread's buffer, which is empty for a value whose own encoding appends.
+    /// Encodes into the thread's buffer and appends it. If `encode` itself appends a typed value,
+    /// that one gets an empty buffer.
     fn encoded(&self, value: &T, append: impl FnOnce(&[u8]) -> Result<Lsn, Error>) -> Result<Lsn> {
         thread_local!(static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) });
         let mut buffer = BUFFER.try_with(RefCell::take).unwrap_or_default();

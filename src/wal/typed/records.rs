@@ -1,4 +1,5 @@
-//! Reading values: one iterator over records of any origin, the consumer, and the log of another process.
+//! Reads values: an iterator over records of any origin, the consumer, and the log of another
+//! process.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -13,10 +14,10 @@ use crate::read::follow::Follow;
 use crate::read::outside::{ReadOnlyFollow, ReadOnlyReader, ReadOnlyWal};
 use crate::read::{Reader, Record};
 
-/// Values in order, each with its position, out of an iterator over records. See the methods of
-/// [`TypedWal`](crate::TypedWal) and [`TypedReadOnlyWal`] that return one.
+/// Values in order, each with its position, decoded from an iterator over records. See the methods
+/// of [`TypedWal`](crate::TypedWal) and [`TypedReadOnlyWal`] that return one.
 ///
-/// A record that is no value is an error that names it. The iterator goes on behind it.
+/// A record that does not decode is an error with its position. The iterator continues after it.
 pub struct TypedRecords<I, T, C = Postcard> {
     records: I,
     value: PhantomData<fn() -> (T, C)>,
@@ -39,7 +40,7 @@ impl<I, T, C> TypedRecords<I, T, C> {
         TypedRecords { records, value: PhantomData }
     }
 
-    /// The records themselves. What is taken from them is not delivered as a value.
+    /// The records themselves. A record taken from them is not delivered as a value.
     pub fn records(&mut self) -> &mut I {
         &mut self.records
     }
@@ -50,7 +51,7 @@ impl<I: Iterator<Item = crate::error::Result<Record>>, T, C: Codec<T>> Iterator
 {
     type Item = Result<(Lsn, T)>;
 
-    /// The next value. Blocks where the records do: a follower waits for the next one.
+    /// Returns the next value. Blocks where the records block: a follower waits for the next one.
     fn next(&mut self) -> Option<Self::Item> {
         let record = self.records.next()?;
         Some(record.map_err(TypedError::Log).and_then(|record| decode::<T, C>(&record)))
@@ -85,7 +86,7 @@ impl<T, C: Codec<T>> TypedRecords<&mut Follow, T, C> {
 ///
 /// ```
 /// use ringwal::{TypedWal, Wal};
-/// # let dir = std::env::temp_dir().join(format!("ringwal-doc-typed-consumer-{}", std::process::id()));
+/// # let dir = std::env::temp_dir().join(format!("ringwal-doc-values-{}", std::process::id()));
 /// let jobs = TypedWal::<String>::new(Wal::open(&dir)?);
 /// jobs.append_durable(&"send the invoice".to_owned())?;
 /// let mut mailer = jobs.consumer("mailer")?;
@@ -111,7 +112,7 @@ impl<T, C: Codec<T>> TypedConsumer<T, C> {
         TypedConsumer { consumer, value: PhantomData }
     }
 
-    /// The consumer itself: its name, position and lag.
+    /// The consumer itself, for its name, position and lag.
     #[must_use]
     pub fn consumer(&self) -> &Consumer {
         &self.consumer
@@ -122,7 +123,8 @@ impl<T, C: Codec<T>> TypedConsumer<T, C> {
         &mut self.consumer
     }
 
-    /// The values: see [`Consumer::records`]. Waits for the next one when none is left.
+    /// The values: see [`Consumer::records`]. The iterator waits for the next value when none is
+    /// left.
     ///
     /// # Errors
     ///
@@ -131,7 +133,7 @@ impl<T, C: Codec<T>> TypedConsumer<T, C> {
         Ok(TypedRecords::new(self.consumer.records()?))
     }
 
-    /// The value at `lsn` and all before it are done: see [`Consumer::commit`].
+    /// Commits the value at `lsn` and all before it: see [`Consumer::commit`].
     ///
     /// # Errors
     ///
@@ -219,8 +221,8 @@ impl<T, C: Codec<T>> TypedReadOnlyWal<T, C> {
     ///
     /// # Errors
     ///
-    /// `Log` if the log cannot be read, `Apply` with what `apply` returned, or with the `Decode` of a record that is
-    /// no value.
+    /// `Log` if the log cannot be read. `Apply` with the error of `apply`, or with the `Decode` of
+    /// a record that does not decode.
     pub fn replay<E: From<TypedError>>(
         &self,
         mut apply: impl FnMut(Lsn, T) -> std::result::Result<(), E>,
