@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::cli::AbArgs;
 use crate::commands::compare::{Row, lines, rows_json, undecided};
+use crate::commands::equals::FalseAlarms;
 use crate::commands::run::new_seed;
 use crate::error::Error;
 use crate::log_dir::RunDir;
@@ -50,6 +51,8 @@ pub struct Outcome {
     tolerance: f64,
     /// The rows; empty after an interruption.
     rows: Vec<Row>,
+    /// The false alarms, if both sides are one command and there are pairs enough.
+    false_alarms: Option<FalseAlarms>,
     ended_by: Option<&'static str>,
     environment: Environment,
 }
@@ -219,18 +222,24 @@ pub fn run(args: &AbArgs, stop: &Arc<Stop>) -> Result<Outcome, Error> {
     }
     progress.clear();
     let ended_by = stop.was_signalled().then_some("a signal");
-    let rows = if ended_by.is_some() { Vec::new() } else { rows(&pairs, args.tolerance / 100.0) };
+    let tolerance = args.tolerance / 100.0;
+    let rows = if ended_by.is_some() { Vec::new() } else { rows(&pairs, tolerance) };
+    let lines = [sides[0].line(), sides[1].line()];
+    let equal = lines[0] == lines[1] && ended_by.is_none();
+    let false_alarms = equal.then(|| FalseAlarms::of(&pairs, tolerance, seed)).flatten();
     Ok(Outcome {
-        lines: [sides[0].line(), sides[1].line()],
+        lines,
         pairs: [pairs.len(), args.pairs],
-        tolerance: args.tolerance / 100.0,
+        tolerance,
         rows,
+        false_alarms,
         ended_by,
         environment,
     })
 }
 
-fn rows(pairs: &[[Value; 2]], tolerance: f64) -> Vec<Row> {
+/// Compares the figures of all pairs.
+pub(super) fn rows(pairs: &[[Value; 2]], tolerance: f64) -> Vec<Row> {
     let found = FIGURES.iter().filter_map(|(name, at, less)| {
         let of = |value: &Value| value.pointer(at)?.as_f64().filter(|v| *v > 0.0);
         let values: Vec<[f64; 2]> =
@@ -292,7 +301,8 @@ impl Outcome {
             self.tolerance * 100.0
         );
         let width = self.rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0);
-        out + &lines(&self.rows, width)
+        out += &lines(&self.rows, width);
+        out + &self.false_alarms.map(|found| found.lines()).unwrap_or_default()
     }
 
     /// Returns the JSON object.
@@ -308,6 +318,7 @@ impl Outcome {
             "ended_by": self.ended_by,
             "environment": self.environment.json(),
             "rows": rows_json(&self.rows),
+            "false_alarms": self.false_alarms.map(|found| found.json()),
         })
     }
 }

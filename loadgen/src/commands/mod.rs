@@ -4,6 +4,7 @@ pub mod ab;
 pub mod bench;
 pub mod compare;
 pub mod crash;
+pub mod equals;
 pub mod probe;
 pub mod run;
 pub mod sweep;

@@ -94,29 +94,16 @@ pub fn compare(first: &Path, second: &Path, tolerance: f64) -> Result<Comparison
     }
     let (before, after) =
         (samples(first, kinds[0], &first_json)?, samples(second, kinds[1], &second_json)?);
-    // The difference of the raw devices, which no log causes.
-    let machine = match kinds[0] {
-        Kind::Run => raw_ratio(&first_json, &second_json).unwrap_or(0.0),
-        _ => 0.0,
-    };
-    let pairs: Vec<(&Samples, &Samples)> =
-        before.iter().filter_map(|a| Some((a, after.iter().find(|b| b.name == a.name)?))).collect();
+    let pairs = common(&before, &after);
     if pairs.is_empty() {
         let why = format!("it has no row in common with {}", first.display());
         return Err(Error::measurement(second, why));
     }
-    let identical = first_json == second_json;
-    let rows = |latency| 2 * pairs.iter().filter(|(a, _)| a.latency == latency).count();
-    let counts = [rows(false), rows(true)];
-    // A run has few rows, which are judged together.
-    let count = |latency: bool| match kinds[0] {
-        Kind::Run => pairs.len(),
-        _ => counts[usize::from(latency)],
+    let rows = if first_json == second_json {
+        pairs.iter().map(|(a, _)| same(a)).collect()
+    } else {
+        judged(&pairs, kinds[0], [&first_json, &second_json], tolerance)
     };
-    let rows = pairs.iter().map(|(a, b)| {
-        if identical { same(a) } else { row(a, b, tolerance, count(a.latency), machine) }
-    });
-    let rows = rows.collect();
     let lacks = |some: &[Samples], others: &[Samples]| {
         let missing = some.iter().filter(|a| !others.iter().any(|b| b.name == a.name));
         missing.map(|samples| samples.name.clone()).collect()
@@ -125,6 +112,38 @@ pub fn compare(first: &Path, second: &Path, tolerance: f64) -> Result<Comparison
     let differences = differences(&first_json, &second_json);
     let single_runs = kinds[0] == Kind::Run;
     Ok(Comparison { rows, tolerance, single_runs, missing, differences })
+}
+
+/// Compares two valid reports of runs.
+pub(crate) fn of_runs(first: &Value, second: &Value, tolerance: f64) -> Vec<Row> {
+    let (before, after) = (samples::run(first), samples::run(second));
+    judged(&common(&before, &after), Kind::Run, [first, second], tolerance)
+}
+
+/// Returns the rows that both have.
+fn common<'a>(before: &'a [Samples], after: &'a [Samples]) -> Vec<(&'a Samples, &'a Samples)> {
+    before.iter().filter_map(|a| Some((a, after.iter().find(|b| b.name == a.name)?))).collect()
+}
+
+fn judged(
+    pairs: &[(&Samples, &Samples)],
+    kind: Kind,
+    [first, second]: [&Value; 2],
+    tolerance: f64,
+) -> Vec<Row> {
+    // The difference of the raw devices, which no log causes.
+    let machine = match kind {
+        Kind::Run => raw_ratio(first, second).unwrap_or(0.0),
+        _ => 0.0,
+    };
+    let rows = |latency| 2 * pairs.iter().filter(|(a, _)| a.latency == latency).count();
+    let counts = [rows(false), rows(true)];
+    // A run has few rows, which are judged together.
+    let count = |latency: bool| match kind {
+        Kind::Run => pairs.len(),
+        _ => counts[usize::from(latency)],
+    };
+    pairs.iter().map(|(a, b)| row(a, b, tolerance, count(a.latency), machine)).collect()
 }
 
 fn differences(first: &Value, second: &Value) -> Vec<String> {

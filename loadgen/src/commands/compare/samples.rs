@@ -171,7 +171,8 @@ fn suite(value: &Value) -> Vec<Samples> {
     rows.iter().flat_map(of).collect()
 }
 
-fn run(value: &Value) -> Vec<Samples> {
+/// Reads the headline figures of a run.
+pub(super) fn run(value: &Value) -> Vec<Samples> {
     HEADLINES.iter().filter_map(|headline| figure(value, headline)).collect()
 }
 
