@@ -26,6 +26,14 @@ pub enum Error {
         /// The problem.
         why: String,
     },
+    /// The file of --replay cannot be used.
+    #[error("cannot use --replay {}: {why}", path.display())]
+    Replay {
+        /// The path as given.
+        path: PathBuf,
+        /// The problem, with the number of the line.
+        why: String,
+    },
     /// A line of the input, or a record of --size, does not fit in the log.
     #[error("{what} is larger than the log's largest record, {max} bytes; {hint}")]
     TooLarge {
@@ -141,6 +149,10 @@ impl Error {
         Error::Input { path: path.into(), why: why.to_string() }
     }
 
+    pub(crate) fn replay(path: &Path, why: impl ToString) -> Self {
+        Error::Replay { path: path.into(), why: why.to_string() }
+    }
+
     /// Returns the exit status: 2 for invalid arguments or files, 1 for a log or machine that
     /// failed, 130 for an interrupted measurement, 99 for a requirement that is not met.
     ///
@@ -154,6 +166,7 @@ impl Error {
             Error::Usage(_)
             | Error::Input { .. }
             | Error::Sample { .. }
+            | Error::Replay { .. }
             | Error::Measurement { .. }
             | Error::TooLarge { .. }
             | Error::Output { .. }

@@ -61,6 +61,7 @@ fn go_run(args: &Args, stop: &Arc<Stop>) -> Result<(), Error> {
     let mut files = Outputs::new(stop, args.force);
     files.reads("--input", args.input.as_deref());
     files.reads("--sample", args.sample.as_deref());
+    files.reads("--replay", args.replay.as_deref());
     let json = files.open_json(args.json.as_ref())?;
     let hgrm_file = files.open("--hgrm", Kind::Hgrm, args.hgrm.as_ref())?;
     let html_file = files.open("--html", Kind::Html, args.html.as_ref())?;

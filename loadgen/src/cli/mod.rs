@@ -13,7 +13,7 @@ use crate::units::{
     SizeRange, Sizes, parse_bytes, parse_count, parse_duration, parse_positive_duration,
     parse_sizes, parse_usize,
 };
-use crate::workload::{Mode, Pattern};
+use crate::workload::{Meaning, Mode, Pattern};
 
 mod commands;
 mod examples;
@@ -53,7 +53,7 @@ pub struct Args {
     /// Draw records from the lines of this file, at random. Sizes and content match the file
     #[arg(long, value_name = "FILE", conflicts_with = "input")]
     pub sample: Option<PathBuf>,
-    /// Stop after this time: 10, 500ms, 2m [default: 10s; with --records or --input, none]
+    /// Stop after this time: 10, 500ms, 2m [default: 10s; with --records, --input or --replay, none]
     #[arg(long, value_name = "TIME", value_parser = parse_positive_duration)]
     pub duration: Option<Duration>,
     /// Run this long before the measurement starts, so that segments are reused from the start
@@ -66,13 +66,18 @@ pub struct Args {
     #[arg(long, value_name = "N", value_parser = parse_count)]
     pub records: Option<u64>,
     /// Open loop: records arrive at random times, on average this many per second, even if the log
-    /// falls behind. A latency counts from the scheduled arrival
-    #[arg(long, value_name = "N", value_parser = parse_rate, conflicts_with_all = ["tasks", "input"])]
+    /// falls behind. A latency counts from the scheduled arrival. With --tasks, a free task takes
+    /// each record and waits until it is durable, unless --mode is pipelined
+    #[arg(long, value_name = "N", value_parser = parse_rate, conflicts_with = "input")]
     pub rate: Option<f64>,
     /// How the records of --rate arrive: at random (poisson), evenly (constant), or N at once
     /// (burst:N)
     #[arg(long, value_name = "HOW", default_value = "poisson", value_parser = parse_arrivals, requires = "rate")]
     pub arrivals: Pattern,
+    /// Open loop: records arrive as this file says, at its times, with its sizes. A line is one
+    /// record: seconds and bytes, as 0.25 4k; times may have a unit, and count from the first one
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["rate", "size", "input", "sample"])]
+    pub replay: Option<PathBuf>,
     /// Seed of arrivals, sizes and content: the same seed repeats them [default: a new seed for
     /// each run]
     #[arg(long, value_name = "N", value_parser = parse_count)]
@@ -230,11 +235,12 @@ impl Args {
         {
             return usage(format!("--tasks is {tasks}, but must be 1 to {MAX_TASKS}"));
         }
-        if self.rate.is_some() && self.mode == Some(ModeArg::Blocking) {
-            return usage("--rate does not wait for records; leave --mode blocking away".into());
+        if self.is_open() && self.mode == Some(ModeArg::Blocking) && self.tasks.is_none() {
+            let text = "the threads of --rate and --replay do not wait for records; leave --mode blocking away, or give --tasks";
+            return usage(text.into());
         }
-        if self.rate.is_some() && self.durability == Durability::Manual {
-            let text = "--rate measures until durable, which --durability manual does not say; give group, or interval:TIME";
+        if self.is_open() && self.durability == Durability::Manual {
+            let text = "--rate and --replay measure until durable, which --durability manual does not say; give group, or interval:TIME";
             return usage(text.into());
         }
         if self.backend == BackendArg::Discard && self.verify {
@@ -270,11 +276,21 @@ impl Args {
         Ok(())
     }
 
+    /// True if records arrive on a schedule.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.rate.is_some() || self.replay.is_some()
+    }
+
     /// `--mode`, or its default.
     #[must_use]
     pub fn workload_mode(&self) -> Mode {
         if let Some(rate) = self.rate {
             return Mode::Open(rate);
+        }
+        if self.replay.is_some() {
+            // The run sets the mean rate of the file.
+            return Mode::Open(1.0);
         }
         match self.mode {
             Some(ModeArg::Blocking) => Mode::Blocking,
@@ -284,10 +300,25 @@ impl Args {
         }
     }
 
+    /// The definition of a latency.
+    #[must_use]
+    pub fn meaning(&self) -> Meaning {
+        let mode = self.workload_mode();
+        let waits = match self.mode {
+            Some(mode) => mode == ModeArg::Blocking,
+            // A wait would cause the sync that the interval saves.
+            None => self.durability == Durability::EveryGroup,
+        };
+        match mode {
+            Mode::Open(_) if self.tasks.is_some() && waits => Meaning::ArrivalEach,
+            _ => Meaning::of(mode, self.durability),
+        }
+    }
+
     /// `--duration`, or its default.
     #[must_use]
     pub fn time_limit(&self) -> Option<Duration> {
-        let unlimited = self.records.is_some() || self.input.is_some();
+        let unlimited = self.records.is_some() || self.input.is_some() || self.replay.is_some();
         self.duration.or((!unlimited).then_some(DEFAULT_DURATION))
     }
 

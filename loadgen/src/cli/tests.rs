@@ -73,7 +73,9 @@ fn arguments_that_cannot_work_are_refused() {
         "--rate -5",
         "--rate nan",
         "--rate fast",
-        "--rate 1k --tasks 4",
+        "--replay a --rate 5",
+        "--replay a --size 4",
+        "--replay a --input b",
         "--arrivals constant",
         "--rate 1k --arrivals burst:1",
         "--rate 1k --arrivals never",
@@ -88,6 +90,8 @@ fn arguments_that_cannot_work_are_refused() {
         "--size 2k --max-record 1k",
         "--rate 5 --mode blocking",
         "--rate 5 --durability manual",
+        "--replay a --mode blocking",
+        "--replay a --durability manual",
         "--backend discard --verify",
     ] {
         let e = parse(bad).unwrap().check().unwrap_err();

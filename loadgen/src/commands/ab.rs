@@ -81,7 +81,7 @@ impl Side {
             words.iter().any(|word| names.contains(&word.split('=').next().unwrap_or(word)))
         };
         let mut more = Vec::new();
-        if !has(&["--duration", "--records", "--input"]) {
+        if !has(&["--duration", "--records", "--input", "--replay"]) {
             more.extend(["--duration".into(), format!("{}us", args.time.as_micros())]);
         }
         if !has(&["--warm-up", "--input"]) {

@@ -35,7 +35,7 @@ fn figures(report: &Report) -> Value {
         "bytes": outcome.bytes,
         "bytes_per_s": outcome.bytes as f64 / outcome.seconds,
         "seconds": outcome.seconds,
-        "overdue": report.args.rate.map(|_| outcome.overdue),
+        "overdue": report.args.is_open().then_some(outcome.overdue),
         "latency_corrected_us": outcome.corrected.as_ref().map(corrected),
         "latency_us": {
             "p50": q(0.5),
@@ -112,7 +112,7 @@ fn point(point: &Point) -> Value {
 fn asked(report: &Report) -> Value {
     let args = &report.args;
     let (sizes, range) = (args.record_size(), args.record_size().range());
-    let made = args.input.is_none() && args.sample.is_none();
+    let made = args.input.is_none() && args.sample.is_none() && args.replay.is_none();
     json!({
         "mode": match args.workload_mode() {
             Mode::Blocking => "blocking",
@@ -128,6 +128,7 @@ fn asked(report: &Report) -> Value {
         "size": made
             .then(|| json!({ "min": range.min, "max": range.max, "mix": sizes.to_string() })),
         "sample": args.sample.as_ref().map(|path| path.to_string_lossy()),
+        "replay": args.replay.as_ref().map(|path| path.to_string_lossy()),
         "input": args.input.as_ref().map(|path| path.to_string_lossy()),
         "asked": {
             "seconds": args.time_limit().map(|d| d.as_secs_f64()),

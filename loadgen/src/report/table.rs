@@ -1,6 +1,7 @@
 //! The report as a table and a histogram.
 
 use std::fmt::Write;
+use std::path::Path;
 
 use crate::commands::probe;
 use crate::commands::run::Report;
@@ -39,6 +40,7 @@ pub fn table(report: &Report) -> String {
 fn headline(report: &Report) -> String {
     let args = &report.args;
     let mode = match args.workload_mode() {
+        _ if args.replay.is_some() => "open loop as recorded".into(),
         Mode::Blocking => "blocking".into(),
         Mode::Pipelined => "pipelined".into(),
         Mode::Open(rate) => {
@@ -61,6 +63,10 @@ fn headline(report: &Report) -> String {
     let records = match (&args.input, &args.sample) {
         (Some(path), _) => format!("lines of {}", path.display()),
         (None, Some(path)) => format!("records like the lines of {}", path.display()),
+        _ if args.replay.is_some() => {
+            let path = args.replay.as_deref().unwrap_or(Path::new(""));
+            format!("arrivals and sizes of {}", path.display())
+        }
         _ if range.min == range.max => format!("records of {} bytes", range.max),
         _ if size.parts().len() > 1 => format!("records of {size} bytes"),
         _ => format!("records of {} to {} bytes", range.min, range.max),

@@ -5,9 +5,12 @@
 //!    arrival is due, each with its own time.
 //! 2. Each producer draws its gaps from its own generator, which does not repeat within a run. The
 //!    same seed gives the same arrivals. The sum of independent Poisson processes is one again.
-//! 3. A gap costs a few nanoseconds (the ziggurat method). Thirty million arrivals per second need
+//! 3. Recorded arrivals have the times and sizes of their file. Producer n of N has record n, and
+//!    every Nth one after it.
+//! 4. A gap costs a few nanoseconds (the ziggurat method). Thirty million arrivals per second need
 //!    no logarithms.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rand_distr::{Distribution, Exp1};
@@ -16,6 +19,8 @@ use rand_xoshiro::rand_core::SeedableRng;
 
 use crate::random::SplitMix;
 use crate::stop::Stop;
+use crate::workload::Plan;
+use crate::workload::trace::{Entry, Trace};
 
 /// The distribution of arrivals in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +54,8 @@ enum Gaps {
     Drawn { random: Xoshiro256PlusPlus, mean: f64 },
     /// Bursts of at least one record: the gap, the size, and the records left in this burst.
     Even { gap: f64, burst: usize, left: usize },
+    /// Recorded arrivals: the number of the next record, and the step to the one after it.
+    Recorded { trace: Arc<Trace>, next: usize, step: usize },
 }
 
 impl Gaps {
@@ -60,23 +67,45 @@ impl Gaps {
         Gaps::Drawn { random, mean }
     }
 
+    /// Returns the time of the arrival after the one at `from`.
     #[inline]
-    fn next(&mut self) -> f64 {
+    fn after(&mut self, from: f64) -> f64 {
         match self {
             Gaps::Drawn { random, mean } => {
                 let gap: f64 = Exp1.sample(random);
-                gap * *mean
+                from + gap * *mean
             }
             Gaps::Even { gap, burst, left } => {
                 *left -= 1;
                 if *left > 0 {
-                    return 0.0;
+                    return from;
                 }
                 *left = *burst;
-                *gap
+                from + *gap
+            }
+            Gaps::Recorded { trace, next, step } => {
+                *next += *step;
+                // After the last record, nothing arrives.
+                trace.entry(*next).map_or(f64::INFINITY, |entry| entry.at as f64)
             }
         }
     }
+
+    /// Returns the bytes of the next record, if they are recorded.
+    #[inline]
+    fn bytes(&self) -> Option<u32> {
+        let Gaps::Recorded { trace, next, .. } = self else { return None };
+        trace.entry(*next).map(|entry| entry.bytes)
+    }
+}
+
+/// A record that arrives.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Arrival {
+    /// Nanoseconds from the start of the arrivals.
+    pub(super) at: f64,
+    /// Bytes of the record, if a replay fixes them.
+    pub(super) bytes: Option<u32>,
 }
 
 #[derive(Debug)]
@@ -91,6 +120,17 @@ pub(super) struct Arrivals {
 }
 
 impl Arrivals {
+    /// The arrivals of one of several producers of a plan.
+    pub(super) fn of(plan: &Plan, rate: f64, number: usize, producers: usize) -> Self {
+        let Some(trace) = &plan.replay else {
+            return Self::new(rate, plan.arrivals, plan.seed, number, producers);
+        };
+        let next = trace.entry(number).map_or(f64::INFINITY, |Entry { at, .. }| at as f64);
+        let gaps = Gaps::Recorded { trace: Arc::clone(trace), next: number, step: producers };
+        let mean = 1e9 * producers as f64 / rate;
+        Arrivals { begun: Instant::now(), gaps, mean, next, now: 0.0 }
+    }
+
     /// `rate`: arrivals per second of all producers together, of which this is one. Even arrivals
     /// stay even together, because each producer starts at a different offset.
     pub(super) fn new(
@@ -109,7 +149,7 @@ impl Arrivals {
         let (gaps, next) = match pattern {
             Pattern::Poisson => {
                 let mut gaps = Gaps::drawn(mean, seed, number);
-                let next = gaps.next();
+                let next = gaps.after(0.0);
                 (gaps, next)
             }
             Pattern::Constant => even(1),
@@ -125,6 +165,7 @@ impl Arrivals {
             if self.now >= self.next || stop.is_set() {
                 return;
             }
+            // An infinite time becomes the longest one.
             let left = Duration::from_nanos((self.next - self.now) as u64);
             if left > LATENESS {
                 // Bounds the sleep, so that a stop is noticed in time.
@@ -140,25 +181,30 @@ impl Arrivals {
     /// Returns the arrival time of the next record in nanoseconds, if it was due at the last
     /// reading of the clock.
     #[inline]
-    pub(super) fn next_due(&mut self) -> Option<f64> {
+    pub(super) fn next_due(&mut self) -> Option<Arrival> {
         if self.next > self.now {
             return None;
         }
-        let arrival = self.next;
-        self.next += self.gaps.next();
+        let arrival = Arrival { at: self.next, bytes: self.gaps.bytes() };
+        self.next = self.gaps.after(self.next);
         Some(arrival)
     }
 
     /// Estimates how many more records have arrived. It does not count one by one: a slow log may
     /// be billions behind.
     pub(super) fn overdue(&self) -> u64 {
+        if let Gaps::Recorded { trace, next, step } = &self.gaps {
+            let now = self.begun.elapsed().as_nanos();
+            let due = |at: &usize| trace.entry(*at).is_some_and(|e| u128::from(e.at) <= now);
+            return (*next..).step_by(*step).take_while(due).count() as u64;
+        }
         let behind = self.begun.elapsed().as_nanos() as f64 - self.next;
         if behind < 0.0 { 0 } else { (behind / self.mean) as u64 + 1 }
     }
 
     /// Converts an arrival to a point in time.
-    pub(super) fn time(&self, arrival: f64) -> Instant {
-        self.begun + Duration::from_nanos(arrival as u64)
+    pub(super) fn time(&self, arrival: Arrival) -> Instant {
+        self.begun + Duration::from_nanos(arrival.at as u64)
     }
 }
 
@@ -172,7 +218,7 @@ mod tests {
         arrivals.now = 1e9;
         let mut times = Vec::new();
         while let Some(arrival) = arrivals.next_due() {
-            times.push(arrival);
+            times.push(arrival.at);
         }
         assert!((times.len() as f64 - 1e6).abs() < 1e4, "{}", times.len());
         assert!(times.is_sorted());
@@ -185,7 +231,7 @@ mod tests {
     /// Returns gaps in units of their mean.
     fn gaps(seed: u64, number: usize, count: usize) -> Vec<f64> {
         let mut gaps = Gaps::drawn(1.0, seed, number);
-        (0..count).map(|_| gaps.next()).collect()
+        (0..count).map(|_| gaps.after(0.0)).collect()
     }
 
     const COUNT: usize = 200_000;
@@ -291,7 +337,7 @@ mod tests {
         let times = |pattern| {
             let mut arrivals = Arrivals::new(1000.0, pattern, 1, 0, 1);
             arrivals.now = 1e9;
-            std::iter::from_fn(|| arrivals.next_due()).collect::<Vec<f64>>()
+            std::iter::from_fn(|| Some(arrivals.next_due()?.at)).collect::<Vec<f64>>()
         };
         let even = times(Pattern::Constant);
         assert_eq!(even.len(), 1000);
@@ -308,7 +354,7 @@ mod tests {
                 .flat_map(|number| {
                     let mut arrivals = Arrivals::new(1000.0, pattern, 1, number, 4);
                     arrivals.now = 1e9;
-                    std::iter::from_fn(move || arrivals.next_due())
+                    std::iter::from_fn(move || Some(arrivals.next_due()?.at))
                 })
                 .collect();
             times.sort_by(f64::total_cmp);
@@ -321,6 +367,28 @@ mod tests {
         let bursts = all(Pattern::Burst(10));
         assert!(bursts.chunks(10).all(|burst| burst.iter().all(|at| *at == burst[0])));
         assert!(bursts.windows(11).all(|w| w[10] > w[0]));
+    }
+
+    #[test]
+    fn recorded_arrivals_are_divided_among_producers_in_turn() {
+        let trace = Trace::of(&[(0, 10), (5, 11), (5, 12), (1_000_000_000_000, 13)]);
+        let replay = Some(Arc::new(trace));
+        let plan = Plan { replay, ..Plan::blocking(1, 1) };
+        let of = |number: usize, producers: usize| {
+            let mut arrivals = Arrivals::of(&plan, 1.0, number, producers);
+            arrivals.now = 6.0;
+            let due = std::iter::from_fn(|| arrivals.next_due());
+            let due: Vec<(f64, Option<u32>)> = due.map(|a| (a.at, a.bytes)).collect();
+            (due, arrivals.overdue())
+        };
+        assert_eq!(of(0, 1), (vec![(0.0, Some(10)), (5.0, Some(11)), (5.0, Some(12))], 0));
+        assert_eq!(of(0, 3), (vec![(0.0, Some(10))], 0));
+        assert_eq!(of(1, 3), (vec![(5.0, Some(11))], 0));
+        assert_eq!(of(2, 3), (vec![(5.0, Some(12))], 0));
+        assert_eq!(of(4, 5), (vec![], 0), "more producers than records");
+        let late = Arrivals::of(&plan, 1.0, 0, 1);
+        std::thread::sleep(Duration::from_millis(1));
+        assert_eq!(late.overdue(), 3);
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod tasks;
 #[cfg(test)]
 mod tests;
 mod threads;
+pub mod trace;
 pub mod verify;
 
 use std::collections::VecDeque;
@@ -39,6 +40,7 @@ use crate::units::SizeRange;
 use crate::workload::ledger::{Ledger, Stretches};
 use crate::workload::payload::Pool;
 use crate::workload::readers::Deliveries;
+use crate::workload::trace::Trace;
 
 pub use arrivals::Pattern;
 use sampler::{Hold, Sample};
@@ -63,6 +65,9 @@ pub struct Plan {
     pub mode: Mode,
     /// In an open loop: the pattern of arrivals.
     pub arrivals: Pattern,
+    /// In an open loop: recorded arrivals and sizes, instead of the pattern and the source's sizes.
+    /// The producers share them in turn.
+    pub replay: Option<Arc<Trace>>,
     /// Threads that append, at least one. With tasks, worker threads of the runtime.
     pub threads: usize,
     /// Async tasks that append instead of the threads; 0 for none.
@@ -94,6 +99,7 @@ impl Plan {
         Plan {
             mode: Mode::Blocking,
             arrivals: Pattern::Poisson,
+            replay: None,
             threads,
             tasks: 0,
             source: Source::Generated(Arc::new(Pool::new(SizeRange { min: size, max: size }, 1))),

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use crate::error::Error;
 use crate::random::SplitMix;
 use crate::units::{SizeRange, Sizes};
+use crate::workload::trace::Trace;
 
 /// Bytes of the pool in addition to the largest payload.
 const POOL: usize = 1 << 20;
@@ -37,6 +38,8 @@ enum Draw {
     Mixed(Vec<(u64, SizeRange)>),
     /// The start and end of each line.
     Lines(Vec<(u32, u32)>),
+    /// Those of recorded arrivals.
+    Recorded(Arc<Trace>),
 }
 
 impl Pool {
@@ -44,12 +47,7 @@ impl Pool {
     #[must_use]
     pub fn new(sizes: impl Into<Sizes>, seed: u64) -> Self {
         let sizes = sizes.into();
-        let mut random = SplitMix(seed);
-        let len = (POOL + sizes.range().max).next_multiple_of(8);
-        let mut bytes = Vec::with_capacity(len);
-        while bytes.len() < len {
-            bytes.extend_from_slice(&random.next().to_le_bytes());
-        }
+        let bytes = filled(sizes.range().max, seed);
         let draw = match sizes.parts() {
             [(range, _)] => Draw::Range(*range),
             parts => {
@@ -62,6 +60,14 @@ impl Pool {
             }
         };
         Pool { bytes, draw, seed }
+    }
+
+    /// Creates a pool of pseudo-random bytes for recorded arrivals. Payloads that no arrival
+    /// belongs to, as those of a warm-up, have sizes drawn from the recorded ones.
+    #[must_use]
+    pub fn of_trace(trace: &Arc<Trace>, seed: u64) -> Self {
+        let bytes = filled(trace.largest(), seed);
+        Pool { bytes, draw: Draw::Recorded(Arc::clone(trace)), seed }
     }
 
     /// Creates a pool of the lines of a file, without their newlines, of at most 64 MiB.
@@ -99,8 +105,20 @@ impl Pool {
             Draw::Lines(lines) => {
                 lines.iter().map(|(start, end)| (end - start) as usize).max().unwrap_or(0)
             }
+            Draw::Recorded(trace) => trace.largest(),
         }
     }
+}
+
+/// Returns pseudo-random bytes for payloads of up to `largest` bytes.
+fn filled(largest: usize, seed: u64) -> Vec<u8> {
+    let mut random = SplitMix(seed);
+    let len = (POOL + largest).next_multiple_of(8);
+    let mut bytes = Vec::with_capacity(len);
+    while bytes.len() < len {
+        bytes.extend_from_slice(&random.next().to_le_bytes());
+    }
+    bytes
 }
 
 /// The endless sequence of payloads of one producer.
@@ -136,12 +154,22 @@ impl Generator {
                 let (start, end) = lines[below(&mut self.random, lines.len() as u64) as usize];
                 return &self.pool.bytes[start as usize..end as usize];
             }
+            Draw::Recorded(trace) => {
+                let drawn = below(&mut self.random, trace.records()) as usize;
+                return self.payload(trace.entry(drawn).map_or(0, |entry| entry.bytes as usize));
+            }
         };
         let len = if min == max {
             max
         } else {
             min + below(&mut self.random, (max - min + 1) as u64) as usize
         };
+        self.payload(len)
+    }
+
+    /// Returns the next payload of this many bytes, at most the largest of the pool.
+    #[inline]
+    pub(super) fn payload(&mut self, len: usize) -> &[u8] {
         let start = self.at;
         // An odd step makes neighbours and laps differ, even for records of one byte or none.
         self.at = (start + len + 1) % POOL;

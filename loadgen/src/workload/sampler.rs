@@ -40,6 +40,8 @@ pub enum Meaning {
     /// Samples, from the scheduled arrival until the durable end is beyond the record, polled every
     /// 200 us.
     ArrivalPolled,
+    /// Each record, from the scheduled arrival until its task knows that it is durable.
+    ArrivalEach,
     /// Samples, of the append alone.
     Append,
 }
@@ -70,6 +72,7 @@ impl Meaning {
                 "arrival to durable, as a waiting thread sees it; sampled, open loop"
             }
             Meaning::ArrivalPolled => "arrival to durable, seen within 200 us; sampled, open loop",
+            Meaning::ArrivalEach => "arrival to durable, every record, open loop",
             Meaning::Polled => "append to durable, seen within 200 us; sampled, closed loop",
             Meaning::Append => "the append alone, not durable; sampled, closed loop",
         }
@@ -84,6 +87,7 @@ impl Meaning {
             Meaning::Polled => "append_to_durable_sampled_polled",
             Meaning::Arrival => "arrival_to_durable_sampled",
             Meaning::ArrivalPolled => "arrival_to_durable_sampled_polled",
+            Meaning::ArrivalEach => "arrival_to_durable",
             Meaning::Append => "append_sampled",
         }
     }
@@ -151,7 +155,7 @@ pub(super) fn start<'scope, 'env, E: Engine + ?Sized>(
     over: &'scope AtomicBool,
 ) -> Result<(Option<Waiter<'scope>>, Option<SyncSender<Sample>>), Error> {
     let polled = match meaning {
-        Meaning::Each | Meaning::Append => return Ok((None, None)),
+        Meaning::Each | Meaning::ArrivalEach | Meaning::Append => return Ok((None, None)),
         Meaning::Sampled | Meaning::Arrival => false,
         Meaning::Polled | Meaning::ArrivalPolled => true,
     };

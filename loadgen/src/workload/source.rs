@@ -46,7 +46,7 @@ impl Source {
             Source::Generated(_) => Error::TooLarge {
                 what: "a record".into(),
                 max,
-                hint: "give a smaller --size, or raise it with --max-record",
+                hint: "give smaller ones, or raise it with --max-record",
             },
             Source::Lines(lines) => Error::TooLarge {
                 what: format!("line {} of the input", lock(lines).count()),
@@ -65,6 +65,17 @@ pub(super) enum Producer {
 }
 
 impl Producer {
+    /// Returns a payload of this many bytes; without a number, the next one.
+    #[inline]
+    pub(super) fn payload_of(&mut self, bytes: Option<u32>) -> Result<Option<&[u8]>, Error> {
+        match (self, bytes) {
+            (Producer::Generated(generator), Some(bytes)) => {
+                Ok(Some(generator.payload(bytes as usize)))
+            }
+            (other, _) => other.next_payload(),
+        }
+    }
+
     /// Returns the next payload, or `None` at the end.
     #[inline]
     pub(super) fn next_payload(&mut self) -> Result<Option<&[u8]>, Error> {

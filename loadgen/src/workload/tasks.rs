@@ -3,18 +3,24 @@
 //! 1. A task counts in the tally of its worker thread. So thousands of tasks need no more memory
 //!    than their workers, and no lock is contended.
 //! 2. A task holds only its payload across an await.
+//! 3. In an open loop, one thread keeps the schedule, because a timer of the runtime is late by up
+//!    to a millisecond. Each arrival goes to a free task. While all tasks wait, arrivals queue, and
+//!    their latencies grow.
 
 use std::cell::Cell;
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ringwal::Wal;
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::sampler::{Sample, Sampler};
+use super::arrivals::{Arrival, Arrivals};
+use super::sampler::{Meaning, Sample, Sampler};
 use super::source::Source;
 use super::threads::rising;
 use super::{Mode, Plan, Tally, quota};
@@ -37,6 +43,71 @@ struct Shared {
     stop: Arc<Stop>,
     tallies: Vec<Mutex<Tally>>,
     intervals: Option<Arc<Intervals>>,
+    queue: Queue,
+}
+
+/// The arrivals that no task has taken.
+struct Queue {
+    arrivals: Mutex<VecDeque<(Arrival, Instant)>>,
+    /// One permit for each arrival. Closed at the end of the run.
+    ready: Semaphore,
+}
+
+/// Arrivals in the queue at most. Beyond this, they stay due and keep their times.
+const MOST_QUEUED: usize = 1 << 16;
+/// Arrivals that are queued at once.
+const BATCH: usize = 1024;
+/// Interval at which a full queue, or one at its end, is looked at.
+const LOOK: Duration = Duration::from_millis(1);
+
+impl Queue {
+    fn len(&self) -> usize {
+        lock(&self.arrivals).len()
+    }
+
+    /// Returns the next arrival, or `None` at the end of the run.
+    async fn take(&self) -> Option<(Arrival, Instant)> {
+        self.ready.acquire().await.ok()?.forget();
+        lock(&self.arrivals).pop_front()
+    }
+
+    /// Queues this many arrivals when they are due, until a stop. Returns the number of records
+    /// that had arrived by then and that no task has taken.
+    fn fill(&self, mut arrivals: Arrivals, mut left: u64, stop: &Stop) -> u64 {
+        let mut batch = Vec::with_capacity(BATCH);
+        while left > 0 && !stop.is_set() {
+            if self.len() >= MOST_QUEUED {
+                std::thread::sleep(LOOK);
+                continue;
+            }
+            arrivals.wait(stop);
+            let most = BATCH.min(usize::try_from(left).unwrap_or(BATCH));
+            while batch.len() < most
+                && let Some(arrival) = arrivals.next_due()
+            {
+                batch.push((arrival, arrivals.time(arrival)));
+            }
+            left -= batch.len() as u64;
+            let count = batch.len();
+            lock(&self.arrivals).extend(batch.drain(..));
+            self.ready.add_permits(count);
+        }
+        while self.len() > 0 && !stop.is_set() {
+            std::thread::sleep(LOOK);
+        }
+        self.ready.close();
+        let due = if left == 0 { 0 } else { arrivals.overdue() };
+        self.len() as u64 + due
+    }
+}
+
+/// Stops the run on drop. The thread that fills the queue then ends, also after a panic.
+struct StopsAtEnd<'a>(&'a Stop);
+
+impl Drop for StopsAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.set();
+    }
 }
 
 impl Shared {
@@ -60,37 +131,29 @@ pub(super) fn produce(
         stop: Arc::clone(stop),
         intervals: plan.intervals.clone(),
         tallies: (0..plan.threads).map(|_| Mutex::new(Tally::of(plan))).collect(),
+        queue: Queue { arrivals: Mutex::default(), ready: Semaphore::new(0) },
     });
-    let worked = runtime.block_on(async {
-        let mut tasks = JoinSet::new();
-        for number in 0..plan.tasks {
-            let shared = Arc::clone(&shared);
-            let left = quota(plan.records, plan.tasks, number);
-            match plan.mode {
-                Mode::Blocking => tasks.spawn(blocking(shared, number, left)),
-                // Only threads have arrivals: the argument check rejects --rate with --tasks.
-                Mode::Pipelined | Mode::Open(_) => {
-                    tasks.spawn(pipelined(shared, number, left, samples.clone()))
-                }
-            };
-        }
-        drop(samples);
-        let mut worked = Ok(());
-        while let Some(joined) = tasks.join_next().await {
-            let done = joined.unwrap_or_else(|e| match e.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                Err(_) => Ok(()),
-            });
-            if done.is_err() {
-                stop.set();
-                worked = worked.and(done);
+    let (worked, overdue) = std::thread::scope(|scope| {
+        let filled = match plan.mode {
+            Mode::Open(rate) => {
+                let arrivals = Arrivals::of(plan, rate, 0, 1);
+                let (queue, left) = (&shared.queue, plan.records.unwrap_or(u64::MAX));
+                Some(scope.spawn(move || queue.fill(arrivals, left, stop)))
             }
-        }
-        worked
+            _ => None,
+        };
+        let end = StopsAtEnd(stop);
+        let worked = runtime.block_on(drive(&shared, plan, samples));
+        drop(end);
+        let joined = |filled: std::thread::ScopedJoinHandle<'_, u64>| {
+            filled.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        };
+        (worked, filled.map_or(0, joined))
     });
     drop(runtime);
     worked?;
     let mut total = Tally::new(plan.ledger);
+    total.overdue = overdue;
     // After a failure, each tally must count its durable records. Their sum cannot.
     let failed = shared.tallies.iter().any(|tally| lock(tally).failed.is_some());
     for tally in &shared.tallies {
@@ -106,6 +169,42 @@ pub(super) fn produce(
     }
     total.mark();
     Ok(total)
+}
+
+/// Runs all tasks to their ends.
+async fn drive(
+    shared: &Arc<Shared>,
+    plan: &Plan,
+    samples: Option<SyncSender<Sample>>,
+) -> Result<(), Error> {
+    let mut tasks = JoinSet::new();
+    for number in 0..plan.tasks {
+        let shared = Arc::clone(shared);
+        let left = quota(plan.records, plan.tasks, number);
+        match plan.mode {
+            Mode::Blocking => tasks.spawn(blocking(shared, number, left)),
+            Mode::Pipelined => tasks.spawn(pipelined(shared, number, left, samples.clone())),
+            Mode::Open(rate) => {
+                let rate = rate / plan.tasks as f64;
+                let sampler = Sampler::of_arrivals(samples.clone(), number, rate, plan.tasks);
+                let waits = plan.meaning == Meaning::ArrivalEach;
+                tasks.spawn(open(shared, number, sampler, waits))
+            }
+        };
+    }
+    drop(samples);
+    let mut worked = Ok(());
+    while let Some(joined) = tasks.join_next().await {
+        let done = joined.unwrap_or_else(|e| match e.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => Ok(()),
+        });
+        if done.is_err() {
+            shared.stop.set();
+            worked = worked.and(done);
+        }
+    }
+    worked
 }
 
 fn runtime(workers: usize) -> std::io::Result<Runtime> {
@@ -180,6 +279,49 @@ async fn pipelined(
             turn = TURN;
             tokio::task::yield_now().await;
         }
+    }
+    shared.tally().skipped += sampler.skipped;
+    Ok(())
+}
+
+/// Appends arrivals, one at a time. With `waits`, a task takes the next one when its last record is
+/// durable; otherwise when the log has accepted it.
+async fn open(
+    shared: Arc<Shared>,
+    number: usize,
+    mut sampler: Sampler,
+    waits: bool,
+) -> Result<(), Error> {
+    let mut source = shared.source.producer(number);
+    let mut last = 0;
+    while let Some((arrival, arrived)) = shared.queue.take().await {
+        let Some(payload) = source.payload_of(arrival.bytes)? else { break };
+        let timed = sampler.begin();
+        let appended = match shared.wal.append_async(payload).await {
+            Ok(lsn) if waits => shared.wal.when_durable(lsn).await.map(|()| lsn),
+            other => other,
+        };
+        let lsn = match appended {
+            Ok(lsn) => lsn,
+            Err(e) => return shared.tally().fail(shared.source.explain(e), &shared.stop),
+        };
+        {
+            let mut tally = shared.tally();
+            if waits {
+                let latency = arrived.elapsed();
+                tally.latencies.record(latency);
+                if let Some(intervals) = &shared.intervals {
+                    intervals.record(WORKER.get(), latency);
+                }
+            } else if timed.is_some() {
+                sampler.end(arrived, Some(lsn.as_u64()), &mut tally);
+            }
+            tally.count(Some(lsn.as_u64()), payload);
+            if waits {
+                tally.mark();
+            }
+        }
+        rising(&mut last, Some(lsn.as_u64()))?;
     }
     shared.tally().skipped += sampler.skipped;
     Ok(())

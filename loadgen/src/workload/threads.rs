@@ -103,7 +103,7 @@ fn open<E: Engine + ?Sized>(
     samples: Option<SyncSender<Sample>>,
     rate: f64,
 ) -> Result<Tally, Error> {
-    let mut arrivals = Arrivals::new(rate, plan.arrivals, plan.seed, number, plan.threads);
+    let mut arrivals = Arrivals::of(plan, rate, number, plan.threads);
     let mut source = plan.source.producer(number);
     let mut tally = Tally::of(plan);
     let mut sampler =
@@ -113,7 +113,7 @@ fn open<E: Engine + ?Sized>(
         arrivals.wait(stop);
         // Counts the records that should have arrived by now, on time or late.
         while let Some(arrival) = arrivals.next_due() {
-            let Some(payload) = source.next_payload()? else { break };
+            let Some(payload) = source.payload_of(arrival.bytes)? else { break };
             let timed = sampler.begin();
             let at = match engine.append_at(payload) {
                 Ok(at) => at,

@@ -14,6 +14,7 @@ mod golden;
 #[cfg(unix)]
 mod interrupts;
 #[cfg(unix)]
+mod open;
 mod outputs;
 mod page;
 mod place;

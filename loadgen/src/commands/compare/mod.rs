@@ -56,7 +56,7 @@ pub struct Comparison {
 }
 
 /// Settings that change a measurement, by their JSON pointers.
-const SETTINGS: [&str; 20] = [
+const SETTINGS: [&str; 21] = [
     "/mode",
     "/rate",
     "/arrivals",
@@ -66,6 +66,7 @@ const SETTINGS: [&str; 20] = [
     "/size",
     "/input",
     "/sample",
+    "/replay",
     "/backend",
     "/commit_method",
     "/direct_io",

@@ -32,6 +32,7 @@ use crate::workload::input::Lines;
 use crate::workload::ledger::{Ledger, Stretches, Verified};
 use crate::workload::payload::Pool;
 use crate::workload::readers::{self, Deliveries, Readers};
+use crate::workload::trace::Trace;
 use crate::workload::verify::verify;
 use crate::workload::{self, Meaning, Mode, Outcome, Plan, Source};
 
@@ -45,25 +46,17 @@ pub use report::{Report, Work};
 /// Those of the arguments, the directory and the log. A failed verification is part of the report.
 pub fn run(args: &Args, stop: &Arc<Stop>) -> Result<Report, Error> {
     args.check()?;
-    let seed = args.seed.unwrap_or_else(new_seed);
     // Opens the input before it creates a directory.
-    let source = match (&args.input, &args.sample) {
-        (Some(path), _) => {
-            let lines = Lines::open(path, args.longest_line())?;
-            Source::Lines(Arc::new(Mutex::new(lines)))
-        }
-        (None, Some(path)) => Source::Generated(Arc::new(Pool::of_lines(path, seed)?)),
-        (None, None) => Source::Generated(Arc::new(Pool::new(args.record_size(), seed))),
-    };
+    let records = Records::open(args)?;
     let mut dir = match &args.dir {
         Some(path) => RunDir::given(path, args.keep, stop)?,
         None => RunDir::fresh(args.keep, stop)?,
     };
-    let settings = Settings::new(args, &dir, source.largest())?;
+    let settings = Settings::new(args, &dir, records.source.largest())?;
     let mut progress = Progress::new(args.quiet);
     progress.step("opening the log", Part::Unknown);
     // A stop of its own: the end of this run does not end the whole that it is a part of.
-    let ran = measured(args, &Stop::below(stop), &dir, &settings, (source, seed), progress);
+    let ran = measured(args, &Stop::below(stop), &dir, &settings, records, progress);
     if let Ok(report) = &ran
         && let Some(Err(_)) = report.verified
     {
@@ -71,6 +64,33 @@ pub fn run(args: &Args, stop: &Arc<Stop>) -> Result<Report, Error> {
         dir.leave();
     }
     ran.map(|report| Report { stays: dir.stays(), ..report })
+}
+
+/// The source of records, their recorded arrivals, and the seed of both.
+struct Records {
+    source: Source,
+    replay: Option<Arc<Trace>>,
+    seed: u64,
+}
+
+impl Records {
+    fn open(args: &Args) -> Result<Records, Error> {
+        let seed = args.seed.unwrap_or_else(new_seed);
+        let replay = args.replay.as_deref();
+        let largest = args.max_record.unwrap_or(u64::MAX);
+        let replay = replay.map(|path| Trace::open(path, largest)).transpose()?.map(Arc::new);
+        let pool = match (&args.input, &args.sample, &replay) {
+            (Some(path), _, _) => {
+                let lines = Lines::open(path, args.longest_line())?;
+                let source = Source::Lines(Arc::new(Mutex::new(lines)));
+                return Ok(Records { source, replay, seed });
+            }
+            (None, Some(path), _) => Pool::of_lines(path, seed)?,
+            (None, None, Some(trace)) => Pool::of_trace(trace, seed),
+            (None, None, None) => Pool::new(args.record_size(), seed),
+        };
+        Ok(Records { source: Source::Generated(Arc::new(pool)), replay, seed })
+    }
 }
 
 /// Returns a seed short enough to type.
@@ -84,7 +104,7 @@ fn measured(
     stop: &Arc<Stop>,
     dir: &RunDir,
     settings: &Settings,
-    (source, seed): (Source, u64),
+    records: Records,
     mut progress: Progress,
 ) -> Result<Report, Error> {
     let environment = Environment::of(dir.path());
@@ -93,7 +113,8 @@ fn measured(
     until_settled(&wal, stop);
     let from = wal.recovery().durable_end;
     let recorded = Arc::new(Intervals::default());
-    let plan = plan(args, settings, (source, seed), &recorded, &wal);
+    let seed = records.seed;
+    let plan = plan(args, settings, records, &recorded, &wal);
     let (meaning, device) = (plan.meaning, Device::under(dir.path()));
     let site = Site { args, stop, dir, settings, device: &device };
     let driven = site.drive(wal, plan, recorded, &mut progress)?;
@@ -387,20 +408,28 @@ fn until_settled(wal: &Wal, stop: &Stop) {
 fn plan(
     args: &Args,
     settings: &Settings,
-    (source, seed): (Source, u64),
+    records: Records,
     recorded: &Arc<Intervals>,
     wal: &Wal,
 ) -> Plan {
-    let mode = args.workload_mode();
+    let Records { source, replay, seed } = records;
+    let (mode, records) = match &replay {
+        Some(trace) => {
+            let all = trace.records();
+            (Mode::Open(trace.rate()), Some(args.records.map_or(all, |n| n.min(all))))
+        }
+        None => (args.workload_mode(), args.records),
+    };
     Plan {
         mode,
         arrivals: args.arrivals,
+        replay,
         threads: args.threads,
         tasks: args.tasks.unwrap_or(0),
         source,
         duration: args.time_limit(),
-        records: args.records,
-        meaning: Meaning::of(mode, args.durability),
+        records,
+        meaning: args.meaning(),
         sync_every: None,
         seed,
         intervals: Some(Arc::clone(recorded)),

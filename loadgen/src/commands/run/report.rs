@@ -130,7 +130,7 @@ impl Report {
             Metric::Rate => Some(outcome.records as f64 / outcome.seconds),
             Metric::Bandwidth => Some(outcome.bytes as f64 / outcome.seconds),
             Metric::Eta => self.baseline.as_ref()?.eta,
-            Metric::Overdue => self.args.rate.map(|_| outcome.overdue as f64),
+            Metric::Overdue => self.args.is_open().then_some(outcome.overdue as f64),
             Metric::Cpu => self.spent.us_per_record(outcome.records).map(|us| us * 1e3),
             Metric::Memory => self.peak_memory.map(|n| n as f64),
             Metric::Knee => None,
