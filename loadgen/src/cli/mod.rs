@@ -53,7 +53,7 @@ pub struct Args {
     /// Draw records from the lines of this file, at random. Sizes and content match the file
     #[arg(long, value_name = "FILE", conflicts_with = "input")]
     pub sample: Option<PathBuf>,
-    /// Stop after this time: 10, 500ms, 2m [default: 10s; with --records, --input or --replay, none]
+    /// Stop after this time: 10, 500ms, 2m [default: 10s; none with --records, --input, --replay]
     #[arg(long, value_name = "TIME", value_parser = parse_positive_duration)]
     pub duration: Option<Duration>,
     /// Run this long before the measurement starts, so that segments are reused from the start

@@ -8,8 +8,8 @@
 //! ```
 //!
 //! 1. A line is one record: its time and its size, separated by white space or a comma. The time
-//!    is in seconds, with any fraction, or has a unit. Sizes are written as in `--size`. Empty lines
-//!    and lines that start with `#` are ignored.
+//!    is in seconds, with any fraction, or has a unit. The size is in bytes, as `512` or `4k`.
+//!    Empty lines and lines that start with `#` are ignored.
 //! 2. Times do not decrease. Only their distance from the first one counts, so that they may be
 //!    seconds since 1970.
 //! 3. The whole file is read and checked before the log is opened. A record takes 16 bytes of
