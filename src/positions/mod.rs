@@ -5,4 +5,4 @@ mod registry;
 
 pub(crate) use position_file::{PositionFile, furthest_position, position_in};
 pub use registry::ConsumerInfo;
-pub(crate) use registry::{Attachment, Consumers};
+pub(crate) use registry::{Attachment, Consumers, PositionsBefore};

@@ -8,7 +8,12 @@
 //!    takes the segment out of the table. A consumer that comes later holds the segment, or finds a
 //!    later oldest one.
 //! 4. A consumer that lags by more than the limit holds no segment.
-//! 5. Consumers' files change only while the log's lock is held. Closing the log waits for changes
+//! 5. No consumer passes the start of a cut while the cut is being made, and no cut begins below a
+//!    position that is being stored. Both are entered under the lock of the positions before they
+//!    begin.
+//! 6. After a failed store either position may be in the file, until the consumer is attached
+//!    again. The lower one holds segments, the higher one refuses cuts.
+//! 7. Consumers' files change only while the log's lock is held. Closing the log waits for changes
 //!    under way before it releases the lock, and rejects later ones.
 
 use std::collections::BTreeMap;
@@ -24,7 +29,31 @@ use crate::sys::sync::{Mutex, lock};
 #[derive(Debug, Clone, Copy)]
 struct ConsumerState {
     position: u64,
+    /// Above `position` while a higher position is being stored, or may be in the file.
+    highest: u64,
     attached: bool,
+}
+
+impl ConsumerState {
+    fn at(position: u64, attached: bool) -> Self {
+        ConsumerState { position, highest: position, attached }
+    }
+}
+
+/// What a consumer held before [`Consumers::begin_store`]. Either pass it to
+/// [`Consumers::withdraw_store`], or store the position.
+#[must_use]
+#[derive(Debug)]
+pub(crate) struct PositionsBefore {
+    position: u64,
+    highest: u64,
+}
+
+#[derive(Debug)]
+struct Entries {
+    consumers: BTreeMap<String, ConsumerState>,
+    /// The start of the cut that is being made.
+    cut_from: Option<u64>,
 }
 
 /// What [`Consumers::attach`] has found.
@@ -52,7 +81,7 @@ pub struct ConsumerInfo {
 #[derive(Debug)]
 pub(crate) struct Consumers {
     limit: Option<u64>,
-    entries: Mutex<BTreeMap<String, ConsumerState>>,
+    entries: Mutex<Entries>,
     /// Whether the log is closed. Locked for reading while a file changes.
     ended: RwLock<bool>,
 }
@@ -70,9 +99,10 @@ impl Consumers {
         for file in files {
             let Some(name) = names.parse_consumer(file) else { continue };
             let (_, position) = PositionFile::open(dir, file, log_id)?;
-            entries.insert(name.to_owned(), ConsumerState { position, attached: false });
+            entries.insert(name.to_owned(), ConsumerState::at(position, false));
         }
-        Ok(Consumers { limit, entries: Mutex::new(entries), ended: RwLock::new(false) })
+        let entries = Mutex::new(Entries { consumers: entries, cut_from: None });
+        Ok(Consumers { limit, entries, ended: RwLock::new(false) })
     }
 
     /// Waits for changes under way, and rejects later ones.
@@ -88,7 +118,7 @@ impl Consumers {
 
     /// The lowest position that holds segments, where `end` is the durable end.
     pub(crate) fn holds(&self, end: u64) -> Option<u64> {
-        self.lowest(&lock(&self.entries), end)
+        self.lowest(&lock(&self.entries).consumers, end)
     }
 
     fn lowest(&self, entries: &BTreeMap<String, ConsumerState>, end: u64) -> Option<u64> {
@@ -103,14 +133,50 @@ impl Consumers {
     /// No consumer is entered meanwhile. One that comes later finds a later oldest segment.
     pub(crate) fn take_unheld<T>(&self, end: u64, take: impl FnOnce(u64) -> T) -> T {
         let entries = lock(&self.entries);
-        take(self.lowest(&entries, end).unwrap_or(u64::MAX))
+        take(self.lowest(&entries.consumers, end).unwrap_or(u64::MAX))
     }
 
-    /// A consumer that has committed the record at `from` or one above it, and its position.
-    pub(crate) fn beyond(&self, from: u64) -> Option<(String, u64)> {
-        let entries = lock(&self.entries);
-        let found = entries.iter().find(|(_, entry)| entry.position > from);
-        found.map(|(name, entry)| (name.clone(), entry.position))
+    /// Begins a cut at `from`, unless a consumer's position is above it or is being stored there.
+    ///
+    /// A consumer at `consumed` or below has consumed nothing that the cut removes.
+    pub(crate) fn begin_cut(&self, from: u64, consumed: u64) -> Result<()> {
+        let mut entries = lock(&self.entries);
+        let found = entries.consumers.iter().find(|(_, entry)| entry.highest > consumed);
+        if let Some((name, entry)) = found {
+            return Err(Error::Consumed { name: name.clone(), position: Lsn::new(entry.highest) });
+        }
+        entries.cut_from = Some(from);
+        Ok(())
+    }
+
+    /// The cut that [`Consumers::begin_cut`] began was made, or was withdrawn.
+    pub(crate) fn end_cut(&self) {
+        lock(&self.entries).cut_from = None;
+    }
+
+    /// Begins to store `position`. `None`: a cut below it is being made, so wait for its end.
+    ///
+    /// From now on the lower of the positions, old and new, holds segments, and the higher one
+    /// refuses cuts.
+    pub(crate) fn begin_store(&self, name: &str, position: u64) -> Option<PositionsBefore> {
+        let mut entries = lock(&self.entries);
+        if entries.cut_from.is_some_and(|from| position > from) {
+            return None;
+        }
+        let Some(entry) = entries.consumers.get_mut(name) else {
+            return Some(PositionsBefore { position, highest: position });
+        };
+        let before = PositionsBefore { position: entry.position, highest: entry.highest };
+        entry.position = entry.position.min(position);
+        entry.highest = entry.highest.max(position);
+        Some(before)
+    }
+
+    /// The store that [`Consumers::begin_store`] began is not made.
+    pub(crate) fn withdraw_store(&self, name: &str, before: PositionsBefore) {
+        if let Some(entry) = lock(&self.entries).consumers.get_mut(name) {
+            (entry.position, entry.highest) = (before.position, before.highest);
+        }
     }
 
     pub(crate) fn list(&self, end: u64) -> Vec<ConsumerInfo> {
@@ -121,12 +187,12 @@ impl Consumers {
             lag: end.saturating_sub(entry.position),
             attached: entry.attached,
         };
-        entries.iter().map(info).collect()
+        entries.consumers.iter().map(info).collect()
     }
 
     /// Marks the consumer as attached. A new one gets `position`.
     pub(crate) fn attach(&self, name: &str, position: u64) -> Result<Attachment> {
-        let mut entries = lock(&self.entries);
+        let entries = &mut lock(&self.entries).consumers;
         match entries.get_mut(name) {
             Some(entry) if entry.attached => Err(Error::ConsumerInUse { name: name.into() }),
             Some(entry) => {
@@ -134,31 +200,32 @@ impl Consumers {
                 Ok(Attachment::Existing)
             }
             None => {
-                entries.insert(name.into(), ConsumerState { position, attached: true });
+                entries.insert(name.into(), ConsumerState::at(position, true));
                 Ok(Attachment::Created)
             }
         }
     }
 
     pub(crate) fn detach(&self, name: &str) {
-        if let Some(entry) = lock(&self.entries).get_mut(name) {
+        if let Some(entry) = lock(&self.entries).consumers.get_mut(name) {
             entry.attached = false;
         }
     }
 
+    /// `position` is in the consumer's file, and nothing else can be.
     pub(crate) fn set(&self, name: &str, position: u64) {
-        if let Some(entry) = lock(&self.entries).get_mut(name) {
-            entry.position = position;
+        if let Some(entry) = lock(&self.entries).consumers.get_mut(name) {
+            (entry.position, entry.highest) = (position, position);
         }
     }
 
     pub(crate) fn forget(&self, name: &str) {
-        lock(&self.entries).remove(name);
+        lock(&self.entries).consumers.remove(name);
     }
 
     /// Removes a consumer that exists and is not attached, once `remove` has succeeded.
     pub(crate) fn remove(&self, name: &str, remove: impl FnOnce() -> Result<()>) -> Result<()> {
-        let mut entries = lock(&self.entries);
+        let entries = &mut lock(&self.entries).consumers;
         match entries.get(name) {
             None => return Err(Error::NoConsumer { name: name.into() }),
             Some(entry) if entry.attached => {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::engine::state::LogState;
 use crate::error::{Error, Result};
 use crate::lsn::Lsn;
-use crate::positions::{Attachment, PositionFile};
+use crate::positions::{Attachment, PositionFile, PositionsBefore};
 use crate::read::follow::Follow;
 use crate::segment::{Names, is_consumer_name};
 use crate::sys::reentrancy;
@@ -96,7 +96,10 @@ impl Consumer {
         let path = view.names.consumer(name);
         let (file, position) = state.consumers.change(|| {
             if attachment == Attachment::Existing {
-                return PositionFile::open(&*view.dir, &path, log_id);
+                let (file, position) = PositionFile::open(&*view.dir, &path, log_id)?;
+                // An earlier store that failed may have written it.
+                state.consumers.set(name, position);
+                return Ok((file, position));
             }
             // The entry holds segments from now on. So the oldest that is read next stays.
             let oldest = view.table.oldest().max(1);
@@ -153,18 +156,23 @@ impl Consumer {
     ///
     /// # Errors
     ///
-    /// `ConsumerBackwards` below the position, `NotDurable` for a record that is not durable yet:
-    /// the position is unchanged. `Io` if the position cannot be stored: either position may be in
-    /// the file, so attach the consumer again. `Closed`, `Poisoned`, `WouldDeadlock`.
+    /// `ConsumerBackwards` below the position, `NotDurable` for a record that is not durable yet,
+    /// `Truncated` for a record that [`Wal::truncate_from`](crate::Wal::truncate_from) made void:
+    /// the position is unchanged. A commit at or above a cut that is being made waits for its end.
+    /// `Io` if the position cannot be stored: either position may be in the file, so attach the
+    /// consumer again. `Closed`, `Poisoned`, `WouldDeadlock`.
     pub fn commit(&mut self, lsn: Lsn) -> Result<()> {
         let position = lsn.as_u64().saturating_add(1);
         if position < self.position {
             return Err(Error::ConsumerBackwards { lsn, position: self.position() });
         }
         self.check(lsn, lsn.as_u64())?;
-        self.store(position)?;
-        self.state.consumers.set(&self.name, position);
-        self.state.keeper.ring();
+        let before = self.begin_store(position)?;
+        if let Err(void) = self.state.view.cuts.check(lsn.as_u64()) {
+            self.state.consumers.withdraw_store(&self.name, before);
+            return Err(void);
+        }
+        self.store(position, before)?;
         if self.follow.as_ref().is_some_and(|follow| follow.delivered() < lsn.as_u64()) {
             // The commit skips records that were not delivered, and retention may remove them.
             self.follow = None;
@@ -178,22 +186,30 @@ impl Consumer {
     ///
     /// # Errors
     ///
-    /// `Pruned` below the oldest, `NotDurable` above the durable end: the position is unchanged.
-    /// Otherwise as [`Consumer::commit`].
+    /// `Pruned` below the oldest, `NotDurable` above the durable end, `Truncated` inside a void
+    /// range: the position is unchanged. Otherwise as [`Consumer::commit`].
     pub fn seek(&mut self, lsn: Lsn) -> Result<()> {
         let table = &self.state.view.table;
         let wanted = if lsn == Lsn::ZERO { table.oldest().max(1) } else { lsn.as_u64() };
         self.check(lsn, wanted.saturating_sub(1))?;
         // The lower position holds segments from now on. So the oldest that is read next stays.
-        self.state.consumers.set(&self.name, wanted.min(self.position));
+        let before = self.begin_store(wanted)?;
         let oldest = table.oldest();
-        let stored = match wanted < oldest {
-            true if lsn != Lsn::ZERO => Err(Error::Pruned { oldest: Lsn::new(oldest) }),
-            _ => self.store(wanted.max(oldest)),
+        let refused = match self.state.view.cuts.at(wanted) {
+            _ if wanted < oldest && lsn != Lsn::ZERO => {
+                Some(Error::Pruned { oldest: Lsn::new(oldest) })
+            }
+            // At the start of a cut, or at the oldest position, nothing void lies below.
+            Some(cut) if cut.from.max(oldest) < wanted => {
+                Some(Error::Truncated { from: Lsn::new(cut.from), to: Lsn::new(cut.to) })
+            }
+            _ => None,
         };
-        self.state.consumers.set(&self.name, self.position);
-        self.state.keeper.ring();
-        stored?;
+        if let Some(refused) = refused {
+            self.state.consumers.withdraw_store(&self.name, before);
+            return Err(refused);
+        }
+        self.store(wanted.max(oldest), before)?;
         self.follow = None;
         Ok(())
     }
@@ -209,8 +225,26 @@ impl Consumer {
         Ok(())
     }
 
-    fn store(&mut self, position: u64) -> Result<()> {
+    /// Enters `position` as being stored. Waits for the end of a cut below it first.
+    fn begin_store(&self, position: u64) -> Result<PositionsBefore> {
+        let state = &self.state;
+        loop {
+            let seen = state.cut.seen();
+            if let Some(before) = state.consumers.begin_store(&self.name, position) {
+                return Ok(before);
+            }
+            if !state.drive() {
+                state.cut.wait(seen);
+            }
+            // A log that failed during the cut does not say whether the cut was made.
+            state.durable.check_running()?;
+        }
+    }
+
+    /// Stores the position that [`Consumer::begin_store`] entered.
+    fn store(&mut self, position: u64, before: PositionsBefore) -> Result<()> {
         if position == self.position {
+            self.state.consumers.withdraw_store(&self.name, before);
             return Ok(());
         }
         let view = &self.state.view;
@@ -220,6 +254,8 @@ impl Consumer {
             file.store(position).map_err(|e| Error::io("store a position in", path(), e))
         })?;
         self.position = position;
+        self.state.consumers.set(&self.name, position);
+        self.state.keeper.ring();
         Ok(())
     }
 }

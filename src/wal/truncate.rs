@@ -1,5 +1,6 @@
 //! Taking records away: the oldest segments, and the log's end.
 
+use crate::engine::state::LogState;
 use crate::error::{Error, Result};
 use crate::lsn::Lsn;
 #[allow(unused_imports, reason = "the documentation links to it")]
@@ -8,6 +9,17 @@ use crate::read::cut_point;
 use crate::sys::reentrancy;
 use crate::sys::sync::lock;
 use crate::wal::Wal;
+
+/// Ends the cut that [`Consumers::begin_cut`](crate::positions::Consumers::begin_cut) began, and
+/// wakes the commits that wait for its end.
+struct EndCut<'a>(&'a LogState);
+
+impl Drop for EndCut<'_> {
+    fn drop(&mut self) {
+        self.0.consumers.end_cut();
+        self.0.cut.wake_waiter();
+    }
+}
 
 impl Wal {
     /// Removes the segments that hold only records below `lsn`. Returns the oldest position that is
@@ -85,9 +97,10 @@ impl Wal {
     ///
     /// Nothing was cut: `NotAppended` above the log's end, `Pruned` below the oldest, `NoRecord`
     /// inside a record, `InsideBatch`, `Consumed` if a [`Consumer`](crate::Consumer) has consumed
-    /// records that the cut would remove, `NoSpace` if there is no block for the group.
-    /// `Corruption` and `Io` from reading the place. `Closed`, `WouldDeadlock`. After `Poisoned`
-    /// the cut may or may not have been made; opening the log again decides it.
+    /// records that the cut would remove, or is committing one of them, `NoSpace` if there is no
+    /// block for the group. `Corruption` and `Io` from reading the place. `Closed`,
+    /// `WouldDeadlock`. After `Poisoned` the cut may or may not have been made; opening the log
+    /// again decides it.
     pub fn truncate_from(&self, from: Lsn) -> Result<Lsn> {
         let appender = self.appender();
         let state = &appender.state;
@@ -98,15 +111,16 @@ impl Wal {
         let end = self.sync()?;
         let oldest = self.oldest_lsn();
         let from = if from == Lsn::ZERO { oldest } else { from };
+        let asked = from.as_u64();
         if from < oldest {
             return Err(Error::Pruned { oldest });
         }
         let Some(from) = cut_point(&state.view, from.as_u64(), end.as_u64())? else {
             return Ok(end);
         };
-        if let Some((name, position)) = state.consumers.beyond(from) {
-            return Err(Error::Consumed { name, position: Lsn::new(position) });
-        }
+        // A batch begins before its first record.
+        state.consumers.begin_cut(from, asked.max(from))?;
+        let _ended = EndCut(state);
         let cuts = &state.view.cuts;
         let before = cuts.count();
         state.want_cut(from);

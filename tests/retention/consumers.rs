@@ -428,3 +428,75 @@ fn a_new_consumer_is_not_overtaken_by_what_retention_had_in_mind() {
         attempted.unwrap();
     });
 }
+
+/// A cut and a commit of one of its records: one of them must fail, whichever comes first.
+#[test]
+fn commit_beside_a_cut_of_its_record_fails_or_makes_the_cut_fail() {
+    for backend in backends() {
+        let temp = Temp::new();
+        let wal = small(&temp.log()).backend(backend).open().unwrap();
+        let (mut consumed, mut cut) = (0, 0);
+        for round in 0..60 {
+            let lsns = fill(&wal, 0, 4);
+            let mut consumer = wal.consumer("c").unwrap();
+            let together = std::sync::Barrier::new(2);
+            let (stored, made) = std::thread::scope(|scope| {
+                let truncating = scope.spawn(|| {
+                    together.wait();
+                    wal.truncate_from(lsns[2])
+                });
+                together.wait();
+                // In some rounds the cut has begun already.
+                (0..round % 4 * 500).for_each(|_| std::hint::spin_loop());
+                let stored = match round % 3 {
+                    0 => consumer.commit(lsns[2]),
+                    1 => consumer.commit(lsns[3]),
+                    _ => consumer.seek(lsns[3]),
+                };
+                (stored, truncating.join().unwrap())
+            });
+            match (stored, made) {
+                (Ok(()), Err(Error::Consumed { name, position })) => {
+                    assert_eq!(name, "c");
+                    assert!(position > lsns[2]);
+                    consumed += 1;
+                }
+                (Err(Error::Truncated { from, .. }), Ok(_)) => {
+                    assert_eq!(from, lsns[2]);
+                    cut += 1;
+                }
+                other => panic!("round {round}: {other:?}"),
+            }
+            // Afterwards as well.
+            if wal.read(lsns[2]).is_err() {
+                let before = consumer.position();
+                for lsn in &lsns[2..] {
+                    let void = consumer.commit(*lsn);
+                    assert!(matches!(void, Err(Error::Truncated { .. })), "{void:?}");
+                    assert_eq!(consumer.position(), before);
+                }
+                assert!(matches!(consumer.seek(lsns[3]), Err(Error::Truncated { .. })));
+                consumer.seek(wal.durable_end()).unwrap();
+            } else {
+                consumer.commit(lsns[3]).unwrap();
+            }
+            assert_eq!(wal.consumers()[0].position, consumer.position());
+        }
+        assert_eq!(consumed + cut, 60);
+    }
+}
+
+/// A consumer at the first record of a batch has consumed nothing of the batch.
+#[test]
+fn cut_at_the_batch_that_a_consumer_reads_next_is_made() {
+    let temp = Temp::new();
+    let wal = small(&temp.log()).open().unwrap();
+    let first = wal.append_batch(&["a", "b"]).unwrap();
+    wal.sync().unwrap();
+    let mut consumer = wal.consumer("c").unwrap();
+    consumer.seek(first).unwrap();
+    wal.truncate_from(first).unwrap();
+    assert!(matches!(consumer.commit(first), Err(Error::Truncated { .. })));
+    wal.append_durable(b"c").unwrap();
+    assert_eq!(consumer.records().unwrap().next_ref().unwrap().unwrap().payload, b"c");
+}
