@@ -1,5 +1,5 @@
-//! What the log tells through `tracing`: opening, recovery, rotation, preparation, retention, a full disk, a failing hook
-//! and failure. One test: the subscriber is the process's.
+//! Spans and events of the log in `tracing`: opening, recovery, rotation, preparation, retention, a
+//! full disk, a failing hook, and failure. There is one test because the subscriber is global.
 
 mod support;
 
@@ -14,7 +14,7 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 
-/// How often each span was made and each event told, and on which threads.
+/// How often each span was created and each event was emitted, by thread.
 static SEEN: Mutex<Option<HashMap<String, u32>>> = Mutex::new(None);
 
 struct Listener(AtomicU64);
@@ -55,11 +55,11 @@ impl Subscriber for Listener {
 }
 
 #[test]
-fn spans_and_events_tell_of_what_is_rare_and_of_nothing_else() {
+fn spans_and_events_are_emitted_for_rare_events_only() {
     tracing::subscriber::set_global_default(Listener(AtomicU64::new(0))).unwrap();
     let temp = Temp::new();
     let wal = small(&temp.log()).max_segments(4).open().unwrap();
-    // A group for each: what is told of every group is told hundreds of times.
+    // Each record gets a group, so an event for every group would be emitted hundreds of times.
     for _ in 0..500 {
         wal.append_durable(&[1; 1000]).unwrap();
     }
@@ -82,13 +82,13 @@ fn spans_and_events_tell_of_what_is_rare_and_of_nothing_else() {
     let gone_on = count("the log has gone on");
     assert!(gone_on > 0 && gone_on <= rotations + 1, "{seen:?}");
     let io: Vec<_> = seen.keys().filter(|what| what.ends_with("on ringwal-io")).collect();
-    // But of a producer that was kept from running, which is no fault of the log's.
+    // The exception is a producer that the system did not run, which is no fault of the log.
     let late = |what: &&&String| what.starts_with("a producer has not filled its reservation");
     assert!(io.iter().all(|what| late(&what)), "the thread of the hot path is silent: {io:?}");
     let most = 8 * (rotations as u32 + 10);
     assert!(seen.values().sum::<u32>() < most, "not for every group: {seen:?}");
 
-    // What goes wrong: once each, however often it is tried.
+    // Each failure is logged once, however often the operation is retried.
     let disk = SimulatedDisk::new(1);
     let hook = |_: &SealedSegment| Err("not now".into());
     let wal = disk.open(&small(temp.path()).on_sealed(hook)).unwrap();

@@ -1,4 +1,4 @@
-//! Appending allocates nothing, whatever the number of records.
+//! Appends allocate nothing, whatever the number of records.
 
 mod support;
 
@@ -36,11 +36,11 @@ fn count() -> u64 {
 }
 
 #[test]
-fn a_hundred_thousand_appends_allocate_nothing() {
+fn appends_allocate_nothing_for_each_record() {
     let temp = Temp::new();
     let wal = Wal::builder(temp.log()).segment_size(4 << 20).max_segments(6).open().unwrap();
     let payload = [7; 100];
-    // The thread's place in the queue for room is allocated once.
+    // The thread's entry in the queue for room is allocated once.
     for _ in 0..100_000 {
         wal.append(&payload).unwrap();
     }
@@ -54,7 +54,7 @@ fn a_hundred_thousand_appends_allocate_nothing() {
     }
     let durable = wal.append_durable(&payload).unwrap();
     let during = count() - before;
-    // One for an enlarged queue at the most: nothing that grows with the number of records.
+    // At most one allocation enlarges a queue. None grows with the number of records.
     assert!(during <= 2, "{during} allocations");
     assert!(wal.durable_end() > durable);
 }

@@ -1,4 +1,5 @@
-//! Opening the wrong place: what must exist, what must be new, which log it must be, and deleting one.
+//! Conditions of an open (the log must exist, must be new, must have this id), and deletion of a
+//! log.
 
 use std::path::Path;
 
@@ -36,7 +37,7 @@ fn must_exist_without_a_log_creates_nothing() {
         assert_eq!(names(&dir), [""; 0]);
         std::fs::remove_dir(&dir).unwrap();
     }
-    // A volume with a log of another prefix is the wrong place too.
+    // A volume with only a log of another prefix is the wrong place too.
     small(&dir).prefix("other").open().unwrap().close().unwrap();
     let before = names(&dir);
     assert!(matches!(small(&dir).must_exist(true).open(), Err(Error::NoLog { .. })));
@@ -112,7 +113,7 @@ fn another_log_than_the_expected_one_is_refused_and_unchanged() {
 }
 
 #[test]
-fn the_simulated_disk_knows_the_same_conditions() {
+fn open_conditions_hold_on_the_simulated_disk_too() {
     let settings = || Wal::builder("log").segment_size(64 << 10).ring_capacity(32 << 10);
     let disk = SimulatedDisk::new(1);
     assert!(matches!(disk.open(&settings().must_exist(true)), Err(Error::NoLog { .. })));
@@ -157,7 +158,7 @@ fn remove_deletes_one_log_and_nothing_else() {
     assert!(again.consumers().is_empty());
 }
 
-/// Opening what an interrupted deletion left must not look like a shorter log.
+/// A log whose deletion was interrupted must not open as a shorter log.
 #[test]
 fn remove_that_was_interrupted_leaves_damage_and_can_be_repeated() {
     let temp = Temp::new();
@@ -197,10 +198,10 @@ fn creators_at_the_same_time_make_one_log() {
     assert_eq!(made.lock().unwrap().len(), 1);
 }
 
-/// A log in memory is opened, and says that it is in memory.
+/// A log on tmpfs opens and reports that it is in memory.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_log_in_memory_says_so() {
+fn log_on_tmpfs_reports_that_it_is_in_memory() {
     let shm = Path::new("/dev/shm");
     let in_memory = std::fs::read_to_string("/proc/mounts")
         .is_ok_and(|mounts| mounts.lines().any(|line| line.contains(" /dev/shm tmpfs ")));
@@ -221,7 +222,7 @@ fn a_log_in_memory_says_so() {
 }
 
 #[test]
-fn a_path_that_is_no_directory_is_named_as_that() {
+fn path_that_is_no_directory_is_refused_with_that_reason() {
     let temp = Temp::new();
     let file = temp.path().join("file");
     std::fs::write(&file, b"of the application").unwrap();
@@ -240,7 +241,7 @@ fn a_path_that_is_no_directory_is_named_as_that() {
 
 #[cfg(unix)]
 #[test]
-fn a_log_that_this_process_has_open_is_locked_by_this_process() {
+fn log_that_this_process_has_open_is_locked_by_this_process() {
     let temp = Temp::new();
     let _open = small(&temp.log()).open().unwrap();
     let again = small(&temp.log()).lock_wait(std::time::Duration::ZERO).open().unwrap_err();
@@ -267,7 +268,7 @@ fn every_bad_option_is_reported_at_once() {
         assert!(text.contains(part), "{part}: {text}");
     }
     assert!(!temp.log().exists());
-    // The smallest sizes are named, and work.
+    // The error names the smallest valid sizes, and those work.
     let small = Wal::builder(temp.log()).segment_size(16 << 10).ring_capacity(1024).open();
     let text = small.unwrap_err().to_string();
     assert!(text.contains("8192 bytes"), "{text}");

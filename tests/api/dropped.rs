@@ -1,6 +1,6 @@
-//! Futures that are dropped after any number of polls, and handles that are dropped in any order, in any state
-//! of the log: nothing is appended that was not said to be, nobody is left asleep, nothing is lost, and the log can be
-//! opened again.
+//! Futures that are dropped after any number of polls, and handles that are dropped in any order,
+//! in any state of the log. No record appears that no call reported as appended. No waiter sleeps
+//! for ever, no record is lost, and the log opens again.
 //!
 //! `RINGWAL_DROPS=n` sets how many futures and handles.
 #![allow(clippy::print_stdout, reason = "tests say what they did")]
@@ -24,7 +24,7 @@ fn wanted() -> u64 {
     asked.unwrap_or(if long() { 1_000_000 } else { 4_000 })
 }
 
-/// A ring of two buffers, so that there is often no room.
+/// A ring of two buffers, which is often full.
 fn tight(temp: &Temp, backend: BackendChoice, rng: &mut Rng) -> WalBuilder {
     let durability = match rng.u8(..3) {
         0 => Durability::Manual,
@@ -47,11 +47,11 @@ impl Wake for Unpark {
     }
 }
 
-/// Polls at most so many times, each when it was woken or a moment has passed.
+/// Polls at most `polls` times, each after a wake or a moment.
 fn poll_some<T>(mut future: Pin<&mut impl Future<Output = T>>, polls: u32) -> Option<T> {
     let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
     for n in 0..polls {
-        // Another waker each time, or none that wakes.
+        // A different waker each time, or one that does nothing.
         let noop = n % 3 == 2;
         let mut context = Context::from_waker(if noop { Waker::noop() } else { &waker });
         if let Poll::Ready(value) = future.as_mut().poll(&mut context) {
@@ -74,17 +74,17 @@ fn number(payload: &[u8]) -> u64 {
     u64::from_le_bytes(payload[..8].try_into().unwrap())
 }
 
-/// What came of the futures of one thread.
+/// Counts the results of one thread's futures.
 #[derive(Debug, Default)]
 struct Tally {
     dropped: u64,
-    /// Dropped before they were ready.
+    /// Futures dropped before they were ready.
     unready: u64,
     appended: Vec<u64>,
     followed: u64,
 }
 
-/// Makes futures, polls them a few times and drops them, until `left` is used up or the log is closed.
+/// Creates futures, polls each a few times and drops it, until `left` is zero or the log is closed.
 fn work(wal: &Wal, left: &AtomicU64, numbers: &AtomicU64, seed: u64) -> Tally {
     let mut rng = Rng::with_seed(seed);
     let mut tally = Tally::default();
@@ -110,7 +110,7 @@ fn work(wal: &Wal, left: &AtomicU64, numbers: &AtomicU64, seed: u64) -> Tally {
                 }
             }
             5 | 6 => {
-                // The newest is seldom durable yet.
+                // The newest record is seldom durable.
                 let lsn = wal.durable_end().as_u64().saturating_sub(rng.u64(..3));
                 match poll_some(pin!(wal.when_durable(Lsn::new(lsn))), polls) {
                     Some(Ok(()) | Err(Error::NotAppended { .. } | Error::Closed)) => true,
@@ -136,7 +136,7 @@ fn work(wal: &Wal, left: &AtomicU64, numbers: &AtomicU64, seed: u64) -> Tally {
 }
 
 #[test]
-fn futures_dropped_at_any_await_point_append_nothing_and_strand_nobody() {
+fn futures_dropped_at_any_await_point_append_nothing_and_block_no_one() {
     let (left, seeds) = (AtomicU64::new(wanted()), AtomicU64::new(0));
     let (mut dropped, mut unready, mut followed) = (0, 0, 0);
     while left.load(Ordering::SeqCst) > 0 {
@@ -148,7 +148,7 @@ fn futures_dropped_at_any_await_point_append_nothing_and_strand_nobody() {
             let numbers = AtomicU64::new(0);
             let some = AtomicU64::new(left.load(Ordering::SeqCst).min(rng.u64(500..3000)));
             left.fetch_sub(some.load(Ordering::SeqCst), Ordering::SeqCst);
-            // Now and then the log is closed in the middle of it.
+            // Some rounds close the log meanwhile.
             let close_after = (rng.u8(..4) == 0).then(|| Duration::from_micros(rng.u64(..20_000)));
             let tallies: Vec<Tally> = std::thread::scope(|scope| {
                 let (wal, some, numbers) = (&wal, &some, &numbers);
@@ -162,11 +162,11 @@ fn futures_dropped_at_any_await_point_append_nothing_and_strand_nobody() {
                 workers.into_iter().map(|w| w.join().unwrap()).collect()
             });
             if close_after.is_none() {
-                // Nobody is left asleep, and nothing holds the ring.
+                // No waiter sleeps for ever, and no reservation blocks the ring.
                 wal.append_durable(&payload(u64::MAX, 2000)).unwrap();
             }
             wal.close().unwrap();
-            // What the log's end gave back.
+            // Futures that the close left over.
             left.fetch_add(some.into_inner(), Ordering::SeqCst);
             let said: BTreeSet<u64> = tallies.iter().flat_map(|t| t.appended.clone()).collect();
             let found: Vec<u64> = read_all(&wal).iter().map(|(_, p)| number(p)).collect();
@@ -184,7 +184,7 @@ fn futures_dropped_at_any_await_point_append_nothing_and_strand_nobody() {
     println!("{dropped} futures dropped, {unready} of them pending; {followed} records followed");
 }
 
-/// Whatever there is of a log, to be dropped in any order.
+/// Every kind of handle of a log, to be dropped in any order.
 enum Handle {
     Wal(Wal),
     Other(Box<dyn std::any::Any>),
@@ -230,7 +230,7 @@ fn handles_dropped_in_any_order_leave_a_log_that_opens() {
                 8 => {
                     let (count, inside) = (Arc::clone(&called), wal.clone());
                     asked += 1;
-                    // The callback holds a handle too, perhaps the last one.
+                    // The callback owns a handle too, perhaps the last one.
                     wal.on_durable(last, move |result| {
                         drop(inside);
                         assert!(matches!(result, Ok(()) | Err(Error::Closed)), "{result:?}");
@@ -255,7 +255,7 @@ fn handles_dropped_in_any_order_leave_a_log_that_opens() {
         let until = Instant::now() + Duration::from_secs(60);
         let again = loop {
             match builder.clone().open() {
-                // A callback had the last handle, which then closes in its own time.
+                // A callback owned the last handle, so the close ends some time later.
                 Err(Error::Locked { .. }) if Instant::now() < until => std::thread::yield_now(),
                 opened => break opened.unwrap(),
             }

@@ -7,7 +7,7 @@ use crate::support::{Temp, backends, read_all, small};
 use ringwal::{Durability, Wal};
 
 #[test]
-fn the_longest_times_mean_never() {
+fn longest_durations_mean_never() {
     for backend in backends() {
         for durability in [
             Durability::EveryGroup,
@@ -32,7 +32,7 @@ fn the_longest_times_mean_never() {
 }
 
 #[test]
-fn nobody_waits_for_company_while_others_wait_for_room() {
+fn commit_delay_ends_while_producers_wait_for_room() {
     for backend in backends() {
         let temp = Temp::new();
         let builder = Wal::builder(temp.log()).segment_size(64 << 10).ring_capacity(8192);
@@ -44,8 +44,8 @@ fn nobody_waits_for_company_while_others_wait_for_room() {
                 scope.spawn(|| wal.append_durable(&[1; 3000]).unwrap());
             }
         });
-        // The last of them may wait for others; the ones before it have had them, and would have waited for a second
-        // each.
+        // Only the last append may wait for the commit delay. If each waited, they would take a
+        // second each.
         let taken = begun.elapsed();
         assert!(taken < Duration::from_secs(50), "{taken:?}");
         wal.close().unwrap();
@@ -53,11 +53,11 @@ fn nobody_waits_for_company_while_others_wait_for_room() {
 }
 
 #[test]
-fn the_smallest_ring_of_the_largest_records_carries_everything() {
+fn smallest_ring_of_the_largest_records_appends_every_record() {
     for backend in backends() {
         for depth in [1, 256] {
             let temp = Temp::new();
-            // Four blocks, of which three are left for one group of one record.
+            // A segment of four blocks: three are left for one group of one record.
             let builder = Wal::builder(temp.log()).segment_size(16 << 10).depth(depth);
             let largest = (12 << 10) - 128 - 12 - 7;
             let builder = builder.ring_capacity(24 << 10).max_record_size(largest);
@@ -96,7 +96,7 @@ fn case() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn a_ring_that_memory_has_no_room_for_is_an_error() {
+fn ring_larger_than_memory_is_an_error() {
     let temp = Temp::new();
     crate::child::in_a_process("little memory", &temp.log());
 }
@@ -104,7 +104,7 @@ fn a_ring_that_memory_has_no_room_for_is_an_error() {
 const ENDS: [u64; 7] = [0, 1, 1 << 32, 1 << 62, 1 << 63, u64::MAX - 1, u64::MAX];
 
 #[test]
-fn sizes_at_the_ends_of_their_ranges_are_typed_errors_before_anything_is_made() {
+fn sizes_beyond_their_ranges_are_typed_errors_before_any_file_is_created() {
     let temp = Temp::new();
     let builder = || Wal::builder(temp.log());
     for size in ENDS {
@@ -134,7 +134,7 @@ fn sizes_at_the_ends_of_their_ranges_are_typed_errors_before_anything_is_made() 
 }
 
 #[test]
-fn limits_at_the_ends_of_their_ranges_keep_everything() {
+fn limits_at_the_ends_of_their_ranges_remove_nothing() {
     let temp = Temp::new();
     let most = [usize::MAX, usize::MAX - 1];
     for (segments, bytes) in most.into_iter().zip([u64::MAX, u64::MAX - 1]) {
@@ -151,7 +151,7 @@ fn limits_at_the_ends_of_their_ranges_keep_everything() {
 }
 
 #[test]
-fn positions_and_times_at_the_ends_of_their_ranges_are_answers_or_typed_errors() {
+fn positions_and_times_at_the_ends_of_their_ranges_give_results_or_typed_errors() {
     let temp = Temp::new();
     let wal = small(&temp.log()).open().unwrap();
     let first = wal.append_durable(b"first").unwrap();

@@ -1,4 +1,4 @@
-//! What a service may do with the handles: send them, share them, keep them, print them; and what errors turn into.
+//! Handles are sent, shared, kept and printed. Errors convert to errors of `std::io`.
 
 use std::fmt::Debug;
 use std::io;
@@ -26,7 +26,7 @@ fn handles_are_sent_shared_and_printed() {
     shared::<ConsumerInfo>();
     shared::<Record>();
     shared::<ringwal::testing::SimulatedDisk>();
-    // Values that cannot be sent are not in the log.
+    // A typed log is `Send` even if its values are not: it holds none.
     shared::<TypedWal<Rc<u8>>>();
     sent::<WalBuilder>();
     sent::<Reader>();
@@ -43,9 +43,9 @@ fn handles_are_sent_shared_and_printed() {
     caught::<Wal>();
 }
 
-/// Whoever prints a struct with a log in it wants to see the rest of it, too.
+/// The debug output of a struct with a log in it must leave the other fields visible.
 #[test]
-fn handles_print_as_a_few_lines() {
+fn debug_output_of_handles_takes_a_few_lines() {
     use crate::support::{Temp, small};
     let temp = Temp::new();
     let wal = small(&temp.log()).idle_seal(std::time::Duration::MAX).open().unwrap();
@@ -82,7 +82,7 @@ fn handles_print_as_a_few_lines() {
 }
 
 #[test]
-fn positions_are_kept_as_numbers_and_text() {
+fn positions_convert_to_numbers_and_text_and_back() {
     let lsn = Lsn::new(4224);
     assert_eq!(lsn.to_string().parse::<Lsn>(), Ok(lsn));
     assert!("-1".parse::<Lsn>().is_err() && "".parse::<Lsn>().is_err());
@@ -92,7 +92,7 @@ fn positions_are_kept_as_numbers_and_text() {
 }
 
 #[test]
-fn errors_of_the_log_are_errors_of_the_system_where_these_are_wanted() {
+fn errors_convert_to_io_errors_of_the_matching_kind() {
     fn read() -> io::Result<()> {
         Err(Error::Pruned { oldest: Lsn::new(8) })?
     }
@@ -105,7 +105,7 @@ fn errors_of_the_log_are_errors_of_the_system_where_these_are_wanted() {
 }
 
 #[test]
-fn values_are_appended_asynchronously() {
+fn typed_value_appended_as_a_future_is_durable_after_the_await() {
     let dir = std::env::temp_dir().join(format!("ringwal-test-handles-{}", std::process::id()));
     let log = TypedWal::<Vec<u32>>::new(Wal::builder(&dir).application_version(7).open().unwrap());
     let lsn = smol::block_on(async {

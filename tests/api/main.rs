@@ -1,4 +1,4 @@
-//! What each call does, refuses and promises.
+//! Each call of the library: what it does, refuses and promises.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "tests say what they did or skipped")]
 
 #[cfg(target_os = "linux")]

@@ -1,4 +1,4 @@
-//! When records become durable, and every way to wait for it.
+//! When records become durable, and each way to wait until they are.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ fn block_on<F: Future>(future: F) -> F::Output {
 }
 
 #[test]
-fn every_group_is_synced_by_itself() {
+fn every_group_mode_syncs_without_a_request() {
     for backend in backends() {
         let temp = Temp::new();
         let wal = small(&temp.log()).backend(backend).open().unwrap();
@@ -40,7 +40,7 @@ fn every_group_is_synced_by_itself() {
 }
 
 #[test]
-fn manual_waits_to_be_asked_and_any_way_of_asking_does() {
+fn manual_mode_syncs_on_any_request_and_not_before() {
     for backend in backends() {
         let temp = Temp::new();
         let builder = small(&temp.log()).backend(backend).durability(Durability::Manual);
@@ -63,7 +63,7 @@ fn manual_waits_to_be_asked_and_any_way_of_asking_does() {
 }
 
 #[test]
-fn an_interval_syncs_in_the_background_and_a_waiter_does_not_wait_for_it() {
+fn interval_mode_syncs_in_the_background_and_a_waiter_syncs_at_once() {
     for backend in backends() {
         let temp = Temp::new();
         let day = Durability::Interval(Duration::from_secs(86_400));
@@ -84,9 +84,9 @@ fn an_interval_syncs_in_the_background_and_a_waiter_does_not_wait_for_it() {
 }
 
 #[test]
-fn waiting_for_what_was_never_appended_is_an_error_and_not_a_hang() {
+fn wait_for_a_position_beyond_the_end_is_an_error() {
     let temp = Temp::new();
-    // The mark of an idle log would take the next block.
+    // An idle seal would take the next block.
     let wal = small(&temp.log()).idle_seal(Duration::MAX).open().unwrap();
     let lsn = wal.append_durable(b"x").unwrap();
     for ahead in [4096_u64, 1 << 20, 1 << 40] {
@@ -99,7 +99,7 @@ fn waiting_for_what_was_never_appended_is_an_error_and_not_a_hang() {
 }
 
 #[test]
-fn many_threads_share_groups_and_keep_their_order() {
+fn records_of_many_threads_share_groups_and_keep_their_order() {
     for backend in backends() {
         let temp = Temp::new();
         let wal = Wal::builder(temp.log()).segment_size(1 << 20).backend(backend).open().unwrap();
@@ -129,7 +129,7 @@ fn many_threads_share_groups_and_keep_their_order() {
 }
 
 #[test]
-fn a_tiny_ring_serves_large_and_small_producers_alike() {
+fn tiny_ring_serves_large_and_small_producers() {
     let temp = Temp::new();
     let wal = Wal::builder(temp.log())
         .segment_size(1 << 20)
@@ -156,7 +156,7 @@ fn a_tiny_ring_serves_large_and_small_producers_alike() {
 }
 
 #[test]
-fn a_full_ring_refuses_and_loses_nothing() {
+fn full_ring_refuses_appends_and_loses_no_record() {
     let temp = Temp::new();
     let builder = Wal::builder(temp.log()).segment_size(1 << 20).ring_capacity(32 << 10);
     let wal = builder.max_record_size(3000).open().unwrap();
@@ -175,7 +175,7 @@ fn a_full_ring_refuses_and_loses_nothing() {
 }
 
 #[test]
-fn futures_may_be_dropped_at_any_point() {
+fn futures_dropped_at_any_point_leave_a_working_log() {
     let temp = Temp::new();
     let builder = Wal::builder(temp.log()).segment_size(1 << 20).ring_capacity(32 << 10);
     let wal = builder.max_record_size(3000).open().unwrap();
@@ -205,7 +205,7 @@ fn futures_may_be_dropped_at_any_point() {
 }
 
 #[test]
-fn tasks_on_tokio_are_all_woken() {
+fn every_waiting_task_on_tokio_is_woken() {
     for workers in [0, 2] {
         let temp = Temp::new();
         let wal = Wal::builder(temp.log()).segment_size(1 << 20).open().unwrap();
@@ -237,7 +237,7 @@ fn tasks_on_tokio_are_all_woken() {
 }
 
 #[test]
-fn a_panic_while_filling_in_place_leaves_a_log_that_goes_on() {
+fn panic_in_append_with_leaves_a_working_log() {
     let temp = Temp::new();
     let wal = small(&temp.log()).open().unwrap();
     wal.append_with(5, |b| b.copy_from_slice(b"first")).unwrap();
@@ -259,7 +259,7 @@ fn a_panic_while_filling_in_place_leaves_a_log_that_goes_on() {
 }
 
 #[test]
-fn a_waker_that_would_block_the_io_thread_is_refused() {
+fn blocking_call_in_a_waker_is_refused() {
     struct Nosy(Wal, std::sync::mpsc::SyncSender<bool>);
     impl Wake for Nosy {
         fn wake(self: Arc<Self>) {
@@ -273,7 +273,7 @@ fn a_waker_that_would_block_the_io_thread_is_refused() {
     let wal = small(&temp.log()).durability(Durability::Manual).open().unwrap();
     let (send, receive) = std::sync::mpsc::sync_channel(1);
     let waker = Waker::from(Arc::new(Nosy(wal.clone(), send)));
-    // The poll asks for a sync, which may be done before it has looked.
+    // The poll requests a sync, which may complete before the poll checks the durable end.
     let future = loop {
         let lsn = wal.append(b"x").unwrap();
         let mut future = Box::pin(wal.when_durable(lsn));
@@ -288,7 +288,7 @@ fn a_waker_that_would_block_the_io_thread_is_refused() {
 }
 
 #[test]
-fn times_longer_than_the_clock_counts_are_for_ever() {
+fn durations_longer_than_the_clock_mean_never() {
     for backend in backends() {
         let temp = Temp::new();
         let builder = small(&temp.log()).backend(backend).idle_seal(Duration::MAX);

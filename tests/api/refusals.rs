@@ -1,5 +1,5 @@
-//! Bad options, bad directories, second openers: each gets a typed error that says what to do, and
-//! nothing on disk is changed or lost.
+//! Bad options, bad directories and second openers: each gets a typed error that says what to do,
+//! and nothing on disk is changed or lost.
 #![allow(clippy::print_stderr, reason = "tests say what they skip")]
 
 use std::path::Path;
@@ -16,7 +16,7 @@ fn log_of(dir: &Path, records: u32) {
     wal.close().unwrap();
 }
 
-/// Names and contents, but for the lock file.
+/// Names and contents of all files but the lock file.
 fn snapshot(dir: &Path) -> Vec<(String, Vec<u8>)> {
     let mut all: Vec<_> = std::fs::read_dir(dir)
         .unwrap()
@@ -35,7 +35,7 @@ fn says(e: &Error, what: &str) {
 }
 
 #[test]
-fn options_out_of_range_are_refused_before_anything_is_made() {
+fn options_out_of_range_are_refused_before_any_file_is_created() {
     let temp = Temp::new();
     let dir = temp.log();
     let builder = || Wal::builder(&dir);
@@ -74,7 +74,7 @@ fn options_out_of_range_are_refused_before_anything_is_made() {
 }
 
 #[test]
-fn a_directory_that_is_a_file_is_refused_and_left_alone() {
+fn file_in_place_of_the_directory_is_refused_and_unchanged() {
     let temp = Temp::new();
     std::fs::write(temp.log(), b"precious").unwrap();
     assert!(matches!(Wal::open(temp.log()), Err(Error::Io { .. })));
@@ -82,7 +82,7 @@ fn a_directory_that_is_a_file_is_refused_and_left_alone() {
 }
 
 #[test]
-fn a_second_opener_is_told_who_holds_the_log() {
+fn second_opener_is_refused_with_the_pid_of_the_holder() {
     let temp = Temp::new();
     let wal = small(&temp.log()).open().unwrap();
     match small(&temp.log()).open() {
@@ -98,7 +98,7 @@ fn a_second_opener_is_told_who_holds_the_log() {
 }
 
 #[test]
-fn damaged_missing_and_foreign_segments_are_refused_and_nothing_is_changed() {
+fn damaged_missing_and_foreign_segments_are_refused_and_unchanged() {
     let temp = Temp::new();
     let good = temp.path().join("good");
     log_of(&good, 400);
@@ -184,7 +184,7 @@ fn links_pipes_and_directories_in_a_segments_place_are_not_followed() {
 
 #[cfg(unix)]
 #[test]
-fn files_and_a_new_directory_are_the_owners_alone() {
+fn files_and_a_new_directory_are_accessible_to_the_owner_alone() {
     use std::os::unix::fs::PermissionsExt;
     let temp = Temp::new();
     log_of(&temp.log(), 100);
@@ -197,7 +197,7 @@ fn files_and_a_new_directory_are_the_owners_alone() {
 }
 
 #[test]
-fn a_log_that_was_written_with_other_sizes_is_gone_on_with() {
+fn log_written_with_other_sizes_opens_and_continues() {
     let temp = Temp::new();
     let mut expected = 0;
     for (segment, record) in
@@ -219,12 +219,12 @@ fn a_log_that_was_written_with_other_sizes_is_gone_on_with() {
 }
 
 #[test]
-fn a_life_that_follows_a_clean_close_is_not_forgotten_with_its_first_group() {
+fn damaged_epoch_group_after_a_clean_close_is_corruption() {
     let temp = Temp::new();
     log_of(&temp.log(), 10);
     let closed = ringwal::ReadOnlyWal::open(temp.log()).unwrap().durable_end().unwrap();
     log_of(&temp.log(), 10);
-    // The group that said that a new life began.
+    // Damage the epoch group of the second life.
     let first = &segments(&temp.log())[0];
     let mut bytes = std::fs::read(first).unwrap();
     bytes[closed.as_u64() as usize] ^= 1;
@@ -237,9 +237,10 @@ fn a_life_that_follows_a_clean_close_is_not_forgotten_with_its_first_group() {
     assert!(snapshot(&temp.log()) == before);
 }
 
-/// Each is within its own limit, and together they would make a file name that no filesystem takes.
+/// Each is within its own limit. Together they make a file name that is too long for every
+/// filesystem.
 #[test]
-fn a_prefix_and_a_consumers_name_that_are_too_long_together_are_refused_by_length() {
+fn prefix_and_consumer_name_too_long_together_are_refused() {
     let temp = Temp::new();
     for (prefix, longest) in [(200, 41), (180, 61), (178, 63), (177, 64), (1, 64)] {
         let prefix = "p".repeat(prefix);

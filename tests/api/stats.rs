@@ -1,4 +1,4 @@
-//! The counters and histograms count what was done.
+//! Counters, histograms and metrics report what the log did.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use ringwal::Durability;
 
 #[test]
-fn histograms_and_counters_tell_the_same() {
+fn histograms_and_counters_agree() {
     for backend in backends() {
         for durability in [Durability::EveryGroup, Durability::Manual] {
             let temp = Temp::new();
@@ -53,9 +53,9 @@ fn histograms_and_counters_tell_the_same() {
 }
 
 #[test]
-fn an_exporter_is_told_what_the_log_says() {
+fn published_metrics_equal_the_stats() {
     let temp = Temp::new();
-    // What is told is compared with what is so a little later.
+    // The test compares published values with later ones, so no idle seal may come between.
     let wal = small(&temp.log()).idle_seal(Duration::MAX).open().unwrap();
     for n in 0..500_u32 {
         wal.append(&vec![1; n as usize]).unwrap();
@@ -66,7 +66,7 @@ fn an_exporter_is_told_what_the_log_says() {
     let snapshotter = recorder.snapshotter();
     metrics::with_local_recorder(&recorder, || {
         wal.publish_metrics("orders");
-        // Counters are absolute: told twice is told once.
+        // Counters are absolute: a second publication changes nothing.
         wal.publish_metrics("orders");
     });
     let mut told = HashMap::new();
@@ -90,7 +90,8 @@ fn an_exporter_is_told_what_the_log_says() {
         (told["ringwal_commit_seconds 0.5"], told["ringwal_commit_seconds 0.999"]);
     assert!(median > 0.0 && median <= worst && worst < 60.0, "{median} {worst}");
     assert_eq!((told["ringwal_out_of_space "], told["ringwal_poisoned "]), (0.0, 0.0));
-    // The dashboard and the alerts beside the example ask for nothing else, and leave no counter of trouble out.
+    // The dashboard and the alerts query only published metrics, and include each metric of
+    // trouble.
     let dashboard = include_str!("../../examples/grafana/ringwal.json");
     let rules = include_str!("../../examples/grafana/rules.yml");
     let asked: std::collections::BTreeSet<_> = [dashboard, rules]
@@ -100,15 +101,15 @@ fn an_exporter_is_told_what_the_log_says() {
         .collect();
     let names: Vec<_> = told.keys().map(|key| key.split(' ').next().unwrap()).collect();
     for name in &asked {
-        assert!(names.contains(name), "{name} is not told");
+        assert!(names.contains(name), "{name} is not published");
     }
     for name in ["ringwal_poisoned", "ringwal_out_of_space", "ringwal_stalled_seconds"] {
-        assert!(asked.contains(name), "nobody asks for {name}");
+        assert!(asked.contains(name), "no dashboard or alert queries {name}");
     }
 }
 
 #[test]
-fn lag_and_occupancy_are_told() {
+fn reader_lag_and_ring_occupancy_are_reported() {
     let temp = Temp::new();
     let manual = small(&temp.log()).durability(Durability::Manual);
     let wal = manual.idle_seal(Duration::MAX).open().unwrap();

@@ -1,4 +1,4 @@
-//! Followers as streams and appending as a sink, on more than one executor.
+//! Followers as streams and appends as a sink, on more than one executor.
 
 use std::task::{Context, Waker};
 
@@ -61,7 +61,7 @@ fn streams_and_sinks_work_on_smol_and_on_tokio() {
 }
 
 #[test]
-fn a_sink_tells_what_the_log_tells() {
+fn sink_returns_the_errors_of_the_log() {
     let temp = Temp::new();
     let wal = small(&temp.log()).open().unwrap();
     let mut sink = wal.sink();
@@ -74,7 +74,7 @@ fn a_sink_tells_what_the_log_tells() {
 }
 
 #[test]
-fn a_sink_may_be_dropped_at_any_point() {
+fn sink_dropped_at_any_point_leaves_a_working_log() {
     let temp = Temp::new();
     let wal = small(&temp.log()).segment_size(1 << 20).ring_capacity(32 << 10);
     let wal = wal.max_record_size(3000).open().unwrap();

@@ -1,4 +1,4 @@
-//! Values instead of bytes, and the version that an application gives its log.
+//! Typed logs, and the version that an application gives its log.
 
 use crate::support::{Temp, segments, small};
 use ringwal::testing::SimulatedDisk;
@@ -23,7 +23,7 @@ fn event(n: u64) -> Event {
 }
 
 #[test]
-fn values_come_back_in_every_way_of_reading() {
+fn values_are_returned_by_every_way_of_reading() {
     let temp = Temp::new();
     let open = || TypedWal::<Event>::new(small(&temp.log()).open().unwrap());
     let log = open();
@@ -33,7 +33,7 @@ fn values_come_back_in_every_way_of_reading() {
             0 => log.append(&event(n)).unwrap(),
             1 => loop {
                 match log.try_append(&event(n)) {
-                    // The next segment is not prepared yet.
+                    // The next segment is not prepared.
                     Err(TypedError::Log(Error::RingFull)) => std::thread::yield_now(),
                     appended => break appended.unwrap(),
                 }
@@ -68,7 +68,7 @@ fn values_come_back_in_every_way_of_reading() {
 }
 
 #[test]
-fn what_is_no_value_is_an_error_that_names_the_record() {
+fn record_that_does_not_decode_is_an_error_with_its_position() {
     let temp = Temp::new();
     let wal = small(&temp.log()).open().unwrap();
     let log = TypedWal::<Event>::new(wal.clone());
@@ -93,7 +93,7 @@ fn what_is_no_value_is_an_error_that_names_the_record() {
     assert!(matches!(beyond, Err(TypedError::Log(Error::NotAppended { .. }))));
 }
 
-/// A value that cannot be encoded: a sequence whose length is not known beforehand.
+/// A value that Postcard cannot encode: a sequence without a known length.
 struct Endless;
 
 impl Serialize for Endless {
@@ -109,7 +109,7 @@ impl<'de> Deserialize<'de> for Endless {
 }
 
 #[test]
-fn what_cannot_be_encoded_is_not_appended() {
+fn value_that_cannot_be_encoded_is_not_appended() {
     let temp = Temp::new();
     let log = TypedWal::<Endless>::new(small(&temp.log()).open().unwrap());
     assert!(matches!(log.append(&Endless), Err(TypedError::Encode(_))));
@@ -119,7 +119,7 @@ fn what_cannot_be_encoded_is_not_appended() {
 }
 
 #[test]
-fn a_log_of_another_version_is_refused_and_left_as_it_is() {
+fn log_of_another_application_version_is_refused_and_unchanged() {
     let temp = Temp::new();
     let open = |version| small(&temp.log()).application_version(version).open();
     let wal = open(3).unwrap();
@@ -138,7 +138,7 @@ fn a_log_of_another_version_is_refused_and_left_as_it_is() {
         other => panic!("{other:?}"),
     }
     assert!(files() == before);
-    // Who does not ask sees what it is; and what is made meanwhile has it too.
+    // An open without an expected version reports the log's version. New segments keep it.
     let wal: Wal = small(&temp.log()).open().unwrap();
     assert_eq!(wal.recovery().application_version, 3);
     for n in 0..100 {
@@ -153,9 +153,9 @@ fn a_log_of_another_version_is_refused_and_left_as_it_is() {
     assert!(matches!(asked, Err(Error::ApplicationVersion { found: 0, expected: 1 })));
 }
 
-/// A typed batch is a batch: after a crash all of its values are there, or none.
+/// After a crash the log has all values of a typed batch, or none.
 #[test]
-fn a_batch_of_values_survives_whole_or_not_at_all() {
+fn batch_of_values_survives_whole_or_not_at_all() {
     let settings = Wal::builder("typed").segment_size(64 << 10).ring_capacity(32 << 10);
     let (mut whole, mut lost) = (0, 0);
     for seed in 0..300 {
@@ -176,7 +176,7 @@ fn a_batch_of_values_survives_whole_or_not_at_all() {
     assert!(whole > 50 && lost > 0, "{whole}, {lost}");
 }
 
-/// Serde needs to know a value's form from its bytes for these. Postcard's bytes do not say it.
+/// Serde needs a self-describing format for these types. Postcard is none.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind")]
 enum Tagged {
@@ -204,7 +204,7 @@ struct Flat {
     rest: std::collections::BTreeMap<String, u64>,
 }
 
-/// Postcard refuses the value before anything is appended, and JSON brings it back.
+/// Checks that Postcard refuses the value before the append, and that JSON returns it from the log.
 fn postcard_refuses_and_json_keeps<T>(value: T)
 where
     T: Serialize + serde::de::DeserializeOwned + Clone + PartialEq + std::fmt::Debug,
@@ -233,7 +233,7 @@ where
 }
 
 #[test]
-fn a_value_that_would_not_decode_is_refused_before_it_is_appended() {
+fn value_that_would_not_decode_is_refused_before_it_is_appended() {
     postcard_refuses_and_json_keeps(Tagged::Paid { cents: 5 });
     postcard_refuses_and_json_keeps(Untagged::Text("five".into()));
     postcard_refuses_and_json_keeps(Untagged::Number(5));
@@ -244,7 +244,7 @@ fn a_value_that_would_not_decode_is_refused_before_it_is_appended() {
 }
 
 #[test]
-fn a_sparse_value_is_refused_where_an_earlier_one_was_complete() {
+fn sparse_value_is_refused_where_an_earlier_one_was_complete() {
     let temp = Temp::new();
     let wal = small(&temp.log()).open().unwrap();
     let log = TypedWal::<Sparse>::new(wal).round_trip(RoundTrip::Every);
@@ -254,7 +254,7 @@ fn a_sparse_value_is_refused_where_an_earlier_one_was_complete() {
 }
 
 #[test]
-fn a_map_without_an_order_is_accepted() {
+fn map_without_an_order_is_accepted() {
     let temp = Temp::new();
     let wal = small(&temp.log()).open().unwrap();
     type Map = std::collections::HashMap<u32, String>;
@@ -278,7 +278,7 @@ struct Second {
 }
 
 #[test]
-fn a_record_with_bytes_left_over_is_no_value() {
+fn record_with_bytes_left_over_does_not_decode() {
     let temp = Temp::new();
     let wal = small(&temp.log()).open().unwrap();
     let lsn = TypedWal::<Second>::new(wal.clone())

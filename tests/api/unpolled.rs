@@ -1,4 +1,4 @@
-//! Futures that are not polled any more, leaked, or polled late: the log does not wait for them.
+//! Futures that are no longer polled, leaked, or polled late: the log does not wait for them.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -21,7 +21,7 @@ fn poll(future: &mut AppendFuture<'_>) -> Poll<ringwal::Result<ringwal::Lsn>> {
     Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
 }
 
-/// Polls new futures until one has to wait.
+/// Polls new futures until one must wait.
 fn pending(wal: &Wal) -> AppendFuture<'_> {
     loop {
         let mut future = wal.append_async(&RECORD);
@@ -31,7 +31,7 @@ fn pending(wal: &Wal) -> AppendFuture<'_> {
     }
 }
 
-/// Runs it on a thread of its own, and fails the test if it hangs.
+/// Runs `run` on a thread of its own, and fails the test if it hangs.
 fn in_time<T: Send + 'static>(what: &str, run: impl FnOnce() -> T + Send + 'static) -> T {
     let (send, receive) = mpsc::channel();
     std::thread::spawn(move || send.send(run()));
@@ -40,7 +40,7 @@ fn in_time<T: Send + 'static>(what: &str, run: impl FnOnce() -> T + Send + 'stat
 }
 
 #[test]
-fn a_future_that_is_not_polled_stops_nobody() {
+fn unpolled_future_blocks_no_other_append() {
     for backend in backends() {
         let temp = Temp::new();
         let wal = tiny(&temp, backend);
@@ -51,7 +51,7 @@ fn a_future_that_is_not_polled_stops_nobody() {
                 other.append_durable(&RECORD).unwrap();
             }
         });
-        // Polled late, it goes on.
+        // A future that is polled late completes.
         let before = read_all(&wal).len();
         for future in &mut waiting {
             let lsn = smol::block_on(future).unwrap();
@@ -63,7 +63,7 @@ fn a_future_that_is_not_polled_stops_nobody() {
 }
 
 #[test]
-fn a_leaked_future_stops_nobody() {
+fn leaked_future_blocks_neither_appends_nor_close() {
     for backend in backends() {
         let temp = Temp::new();
         let wal = tiny(&temp, backend);
@@ -78,7 +78,7 @@ fn a_leaked_future_stops_nobody() {
 }
 
 #[test]
-fn closing_does_not_wait_for_a_future_on_the_same_thread() {
+fn close_does_not_wait_for_a_future_on_the_same_thread() {
     for backend in backends() {
         let temp = Temp::new();
         let wal = tiny(&temp, backend);

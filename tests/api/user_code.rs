@@ -1,4 +1,4 @@
-//! Wakers and callbacks do what user code does: they drop futures, append, panic badly.
+//! Wakers and callbacks that drop futures, append records, or panic with a payload that panics.
 
 use std::future::Future;
 use std::panic::panic_any;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::support::{Temp, backends, small};
 use ringwal::{DurableFuture, Wal};
 
-/// Runs it on a thread of its own, and fails the test if it hangs.
+/// Runs `run` on a thread of its own, and fails the test if it hangs.
 fn in_time<T: Send + 'static>(what: &str, run: impl FnOnce() -> T + Send + 'static) -> T {
     let (send, receive) = mpsc::channel();
     std::thread::spawn(move || send.send(run()));
@@ -18,7 +18,7 @@ fn in_time<T: Send + 'static>(what: &str, run: impl FnOnce() -> T + Send + 'stat
     done.unwrap_or_else(|e| panic!("{what}: {e}"))
 }
 
-/// A waker that does something when the last of its clones is dropped.
+/// A waker that runs a closure when its last clone is dropped.
 struct OnDrop<F: FnMut() + Send + 'static>(Mutex<F>);
 
 impl<F: FnMut() + Send + 'static> OnDrop<F> {
@@ -42,21 +42,21 @@ fn is_pending<F: Future + Unpin>(future: &mut F, waker: &Waker) -> bool {
 }
 
 #[test]
-fn a_waker_whose_drop_drops_another_future_is_replaced() {
+fn waker_whose_drop_drops_another_future_is_replaced() {
     for backend in backends() {
         in_time("replacing the waker", move || {
             let temp = Temp::new();
             let delay = Duration::from_millis(500);
             let wal = small(&temp.log()).commit_delay(delay).backend(backend).open().unwrap();
             let lsn = wal.append(b"x").unwrap();
-            // The task of the simplest executors: its waker owns what else it waits for.
+            // A task of a simple executor: its waker owns another future that the task waits for.
             let mut owned: Option<DurableFuture> = Some(wal.when_durable(lsn));
             assert!(is_pending(owned.as_mut().unwrap(), Waker::noop()));
             let waker = OnDrop::waker(move || drop(owned.take()));
             let mut moved = wal.when_durable(lsn);
             assert!(is_pending(&mut moved, &waker));
             drop(waker);
-            // Polled by another task from now on.
+            // Another task polls the future from now on.
             assert!(is_pending(&mut moved, Waker::noop()));
             smol::block_on(moved).unwrap();
         });
@@ -64,14 +64,14 @@ fn a_waker_whose_drop_drops_another_future_is_replaced() {
 }
 
 #[test]
-fn a_waker_whose_drop_appends_is_replaced() {
+fn waker_whose_drop_appends_is_replaced() {
     for backend in backends() {
         in_time("replacing the waker", move || {
             let temp = Temp::new();
             let record = [1; 3000];
             let builder = Wal::builder(temp.log()).segment_size(64 << 10).ring_capacity(8192);
             let wal = builder.max_record_size(3000).backend(backend).open().unwrap();
-            // Now and then the ring is full.
+            // The ring is full at times.
             for _ in 0..8 {
                 let other = wal.clone();
                 let waker = OnDrop::waker(move || {
@@ -102,7 +102,7 @@ impl Drop for Bomb {
 }
 
 #[test]
-fn a_panic_whose_payload_panics_is_caught_too() {
+fn panic_whose_payload_panics_is_caught_too() {
     for backend in backends() {
         let temp = Temp::new();
         let builder = small(&temp.log()).commit_delay(Duration::from_millis(50)).backend(backend);
@@ -120,7 +120,7 @@ fn a_panic_whose_payload_panics_is_caught_too() {
 }
 
 #[test]
-fn the_last_handle_may_be_dropped_by_whatever_is_called() {
+fn last_handle_dropped_in_a_callback_or_waker_closes_the_log() {
     for backend in backends() {
         let temp = Temp::new();
         for _ in 0..20 {
@@ -141,15 +141,15 @@ fn the_last_handle_may_be_dropped_by_whatever_is_called() {
                 move |_| drop(also)
             });
             drop((wal, waker));
-            // Whoever comes last closes it: everything is durable then.
+            // The last drop closes the log, and every record is durable then.
             in_time("waiting", move || smol::block_on(future)).unwrap();
         }
     }
 }
 
-/// A follower from outside the log's handles waits for the log's own threads all the same.
+/// A follower of a `ReadOnlyWal` also waits for the log's own threads.
 #[test]
-fn a_follower_of_another_view_is_refused_where_it_would_wait_for_its_own_thread() {
+fn follower_that_would_wait_for_its_own_thread_is_refused() {
     for backend in backends() {
         in_time("following from a callback", move || {
             let temp = Temp::new();
@@ -169,7 +169,7 @@ fn a_follower_of_another_view_is_refused_where_it_would_wait_for_its_own_thread(
             let (send, called) = mpsc::channel();
             let next = wal.append(b"three").unwrap();
             let mut inside = log.follow(wal.durable_end()).unwrap();
-            // Registered before it is durable, or else it would be called here.
+            // If the record is durable by now, the callback runs on this thread.
             let here = std::thread::current().id();
             wal.on_durable(next, move |_| {
                 let there = std::thread::current().id() != here;

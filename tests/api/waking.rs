@@ -1,4 +1,4 @@
-//! Tasks that wait: each is woken, whatever the others do.
+//! Each waiting task is woken, whatever the others do.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -19,16 +19,16 @@ impl Wake for Count {
     }
 }
 
-/// More than the I/O thread wakes one by one.
+/// More tasks than the I/O thread wakes one by one.
 const TASKS: usize = 40;
 
 fn slow(temp: &Temp) -> WalBuilder {
-    // Long enough for all tasks to register before their group is sealed.
+    // Long enough that all tasks register before their group is sealed.
     Wal::builder(temp.log()).commit_delay(Duration::from_millis(700))
 }
 
 #[test]
-fn every_task_is_woken_though_none_is_polled_again() {
+fn every_task_is_woken_although_none_is_polled_again() {
     for backend in backends() {
         let temp = Temp::new();
         let wal = slow(&temp).backend(backend).open().unwrap();
@@ -51,7 +51,7 @@ fn every_task_is_woken_though_none_is_polled_again() {
 }
 
 #[test]
-fn a_task_that_is_dropped_when_it_is_woken_wakes_the_others() {
+fn task_dropped_when_woken_wakes_the_others() {
     let temp = Temp::new();
     let wal = slow(&temp).open().unwrap();
     let counts: Vec<Arc<Count>> = (0..TASKS).map(|_| Arc::default()).collect();
@@ -75,7 +75,7 @@ fn a_task_that_is_dropped_when_it_is_woken_wakes_the_others() {
 }
 
 #[test]
-fn closing_leaves_no_task_asleep() {
+fn close_wakes_every_task() {
     let temp = Temp::new();
     let wal = slow(&temp).open().unwrap();
     let counts: Vec<Arc<Count>> = (0..TASKS).map(|_| Arc::default()).collect();
@@ -95,8 +95,8 @@ fn closing_leaves_no_task_asleep() {
 }
 
 #[test]
-fn a_crowd_of_threads_gets_its_records_acknowledged() {
-    // Enough committers at a time that they give way before they sleep.
+fn records_of_very_many_threads_are_acknowledged() {
+    // So many concurrent waiters yield before they sleep.
     for backend in backends() {
         let temp = Temp::new();
         let wal = Wal::builder(temp.log()).backend(backend).open().unwrap();
@@ -116,7 +116,7 @@ fn a_crowd_of_threads_gets_its_records_acknowledged() {
 }
 
 #[test]
-fn every_callback_is_called_once_with_what_became_of_its_record() {
+fn every_callback_is_called_once_with_the_result_of_its_record() {
     for backend in backends() {
         let temp = Temp::new();
         let wal = small(&temp.log()).backend(backend).open().unwrap();
@@ -140,7 +140,7 @@ fn every_callback_is_called_once_with_what_became_of_its_record() {
         let mut seen = called.lock().unwrap().clone();
         seen.sort_unstable();
         assert_eq!(seen, asked);
-        // Settled already: at once.
+        // The record is durable already, so the callback runs at once.
         let (send, receive) = std::sync::mpsc::channel();
         let again = send.clone();
         wal.on_durable(asked[0], move |result| again.send(result).unwrap());
@@ -153,7 +153,7 @@ fn every_callback_is_called_once_with_what_became_of_its_record() {
 }
 
 #[test]
-fn a_blocking_call_in_a_callback_is_refused_and_the_last_handle_may_go_there() {
+fn blocking_call_in_a_callback_is_refused_and_the_last_handle_may_be_dropped_there() {
     let temp = Temp::new();
     let wal = small(&temp.log()).open().unwrap();
     let (send, receive) = std::sync::mpsc::channel();
@@ -163,7 +163,8 @@ fn a_blocking_call_in_a_callback_is_refused_and_the_last_handle_may_go_there() {
         send.send(inside.append_durable(b"x").map(drop)).unwrap();
     });
     let result = receive.recv().unwrap();
-    // On the I/O thread it is refused; settled before it was registered, it ran here.
+    // The call is refused on the I/O thread. If the record was durable before, the callback ran on
+    // this thread.
     assert!(matches!(result, Err(Error::WouldDeadlock) | Ok(())), "{result:?}");
     drop(wal);
     let again = loop {

@@ -1,4 +1,4 @@
-//! Reading backwards gives what reading forwards gives, from every place.
+//! A backward reader returns the records of a forward reader, from every position.
 
 use crate::support::{Temp, backends, read_all, small};
 use ringwal::{Error, Lsn, ReadOnlyWal, Wal};
@@ -11,7 +11,7 @@ fn back(wal: &Wal, before: Lsn) -> Vec<(Lsn, Vec<u8>)> {
 }
 
 #[test]
-fn backwards_is_forwards_from_every_place() {
+fn backward_reader_returns_the_forward_records_from_every_position() {
     for backend in backends() {
         let temp = Temp::new();
         for round in 0..3_u32 {
@@ -51,7 +51,7 @@ fn backwards_is_forwards_from_every_place() {
 }
 
 #[test]
-fn it_ends_at_what_retention_has_left() {
+fn backward_reader_ends_at_the_oldest_kept_record() {
     let temp = Temp::new();
     let wal = small(&temp.log()).max_segments(4).open().unwrap();
     for n in 0..800_u32 {
@@ -69,7 +69,7 @@ fn it_ends_at_what_retention_has_left() {
 }
 
 #[test]
-fn to_begin_below_the_oldest_is_pruned() {
+fn backward_reader_from_below_the_oldest_is_pruned() {
     let temp = Temp::new();
     let wal = small(&temp.log()).open().unwrap();
     let first = wal.append_durable(b"first").unwrap();

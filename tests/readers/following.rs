@@ -1,4 +1,4 @@
-//! Followers: every durable record, in order, once, as it becomes durable; nothing else.
+//! Followers return every durable record once, in order, as it becomes durable, and nothing else.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -16,7 +16,7 @@ fn number(payload: &[u8]) -> u32 {
     u32::from_le_bytes(*payload.first_chunk().unwrap())
 }
 
-/// Appends so many records, now and then as batches, and closes the log.
+/// Appends so many records, some of them in batches, and closes the log.
 fn write(wal: &Wal, records: u32) {
     let mut n = 0;
     while n < records {
@@ -41,7 +41,7 @@ fn check(seen: &mut u32, payload_seen: &[u8]) {
 }
 
 #[test]
-fn every_record_is_followed_across_segments_by_every_kind_of_follower() {
+fn every_kind_of_follower_returns_every_record_across_segments() {
     for backend in backends() {
         let temp = Temp::new();
         let wal = small(&temp.log()).backend(backend).open().unwrap();
@@ -65,7 +65,7 @@ fn every_record_is_followed_across_segments_by_every_kind_of_follower() {
             });
             let mut slow = wal.follow(Lsn::ZERO).unwrap();
             scope.spawn(move || {
-                // It falls behind, is served from files, and catches up.
+                // The follower lags, reads from files, and catches up.
                 let mut seen = 0;
                 while let Some(record) = slow.next_ref().unwrap() {
                     check(&mut seen, record.payload);
@@ -92,7 +92,7 @@ fn every_record_is_followed_across_segments_by_every_kind_of_follower() {
 }
 
 #[test]
-fn what_is_not_durable_is_not_delivered() {
+fn record_that_is_not_durable_is_not_delivered() {
     for backend in backends() {
         let temp = Temp::new();
         let wal =
@@ -110,7 +110,7 @@ fn what_is_not_durable_is_not_delivered() {
 }
 
 #[test]
-fn a_follower_starts_where_it_is_told_to() {
+fn follower_starts_at_the_first_record_from_its_position() {
     let temp = Temp::new();
     let wal = small(&temp.log()).open().unwrap();
     let lsns: Vec<Lsn> = (0..2000).map(|n| wal.append(&payload(n)).unwrap()).collect();
@@ -120,10 +120,10 @@ fn a_follower_starts_where_it_is_told_to() {
         let first = follower.next_ref().unwrap().unwrap();
         assert_eq!((first.lsn, number(first.payload)), (lsns[n], n as u32));
     }
-    // At a position that is no record's, the next record is the first.
+    // From a position between records, the follower starts at the next record.
     let mut follower = wal.follow(Lsn::new(lsns[5].as_u64() + 1)).unwrap();
     assert_eq!(follower.next_ref().unwrap().unwrap().lsn, lsns[6]);
-    // At the end, what comes next.
+    // From the end, the follower starts at the next record to be appended.
     let mut follower = wal.follow(wal.durable_end()).unwrap();
     assert!(follower.try_next().unwrap().is_none());
     wal.append_durable(b"next").unwrap();
@@ -133,7 +133,7 @@ fn a_follower_starts_where_it_is_told_to() {
 }
 
 #[test]
-fn a_follower_keeps_its_segment_and_below_the_oldest_is_pruned() {
+fn follower_pins_its_segment_and_is_refused_below_the_oldest() {
     let temp = Temp::new();
     let wal = small(&temp.log()).max_segments(3).open().unwrap();
     let first = wal.append(&payload(0)).unwrap();
@@ -162,7 +162,7 @@ fn a_follower_keeps_its_segment_and_below_the_oldest_is_pruned() {
 }
 
 #[test]
-fn close_lets_a_waiting_follower_and_task_go() {
+fn close_ends_the_wait_of_a_follower_and_a_task() {
     for backend in backends() {
         let temp = Temp::new();
         let wal = small(&temp.log()).backend(backend).open().unwrap();
@@ -185,7 +185,7 @@ fn close_lets_a_waiting_follower_and_task_go() {
 }
 
 #[test]
-fn a_cancelled_wait_loses_nothing() {
+fn cancelled_wait_of_a_follower_loses_no_record() {
     let temp = Temp::new();
     let wal = small(&temp.log()).open().unwrap();
     let mut follower = wal.follow(wal.durable_end()).unwrap();

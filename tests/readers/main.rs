@@ -1,4 +1,4 @@
-//! Reading and following, inside the process and from another one.
+//! Reading and following, in the writer's process and from another process.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "tests say what they did or skipped")]
 
 #[cfg(target_os = "linux")]

@@ -1,4 +1,5 @@
-//! Durations without end, damage in every group, names that are nearly the log's own, and tasks that do not take what they are given.
+//! Infinite durations, damage in every group, file names that resemble the log's own, and tasks
+//! that do not claim a grant.
 
 use std::future::Future;
 use std::pin::pin;
@@ -12,9 +13,9 @@ use crate::support::{Temp, backends, copy_dir, read_all, segments, small};
 use futures_util::{StreamExt, stream};
 use ringwal::{Durability, Error, Lsn, ReadOnlyWal, Wal};
 
-/// The log's end is a time that no clock reaches: never, and no overflow.
+/// Such a duration means never, and no addition overflows.
 #[test]
-fn durations_without_end_are_never() {
+fn infinite_durations_mean_never() {
     for backend in backends() {
         for long in [Duration::MAX, Duration::from_secs(u64::MAX), Duration::from_nanos(u64::MAX)] {
             let temp = Temp::new();
@@ -32,7 +33,7 @@ fn durations_without_end_are_never() {
 }
 
 #[test]
-fn a_file_that_no_consumer_can_have_is_foreign() {
+fn file_with_an_invalid_consumer_name_is_ignored() {
     let temp = Temp::new();
     let wal = small(&temp.log()).open().unwrap();
     let lsn = wal.append_durable(b"x").unwrap();
@@ -49,9 +50,9 @@ fn a_file_that_no_consumer_can_have_is_foreign() {
     assert_eq!(known, ["mailer"]);
 }
 
-/// `wal.consumer.lock` would be the lock file of one and a position of the other.
+/// `wal.consumer.lock` would be the lock file of one log and a consumer's position of another.
 #[test]
-fn a_prefix_whose_files_are_those_of_another_logs_consumers_is_refused() {
+fn prefix_that_collides_with_consumer_files_is_refused() {
     let temp = Temp::new();
     let refused = small(&temp.log()).prefix("wal.consumer").open();
     assert!(matches!(refused, Err(Error::Options(_))), "{refused:?}");
@@ -71,7 +72,7 @@ fn a_prefix_whose_files_are_those_of_another_logs_consumers_is_refused() {
 }
 
 #[test]
-fn what_is_refused_is_said_as_it_was_asked() {
+fn refusal_states_the_sizes_and_positions_of_the_call() {
     let temp = Temp::new();
     let wal = small(&temp.log()).max_record_size(8).open().unwrap();
     let size = |refused| match refused {
@@ -94,7 +95,7 @@ fn within<T: Send + 'static>(seconds: u64, f: impl FnOnce() -> T + Send + 'stati
     let thread = std::thread::spawn(move || send.send(f()).unwrap());
     match receive.recv_timeout(Duration::from_secs(seconds)) {
         Ok(value) => value,
-        Err(std::sync::mpsc::RecvTimeoutError::Timeout) => panic!("it hangs"),
+        Err(std::sync::mpsc::RecvTimeoutError::Timeout) => panic!("the call hangs"),
         Err(_) => std::panic::resume_unwind(thread.join().unwrap_err()),
     }
 }
@@ -105,7 +106,7 @@ impl Wake for Deaf {
     fn wake(self: Arc<Self>) {}
 }
 
-/// A ring so small that appends wait for it at once.
+/// A ring so small that it is full after a few appends.
 fn narrow(temp: &Temp) -> ringwal::WalBuilder {
     small(&temp.log()).ring_capacity(8192).max_record_size(3000)
 }
@@ -123,25 +124,25 @@ fn waiting<'a>(wal: &'a Wal, payload: &'a [u8]) -> std::pin::Pin<Box<ringwal::Ap
 }
 
 #[test]
-fn appends_that_are_not_polled_again_do_not_stop_the_log() {
+fn unpolled_appends_do_not_block_the_log() {
     for backend in backends() {
         let temp = Temp::new();
         let builder = narrow(&temp).backend(backend);
         within(300, move || {
             let wal = builder.open().unwrap();
             let mut left = waiting(&wal, &[1; 3000]);
-            // It is given its place, is woken, and does not come.
+            // The append is granted room and woken, and does not claim the grant.
             wal.append_durable(b"of another").unwrap();
             wal.sync().unwrap();
             let before = read_all(&wal).len();
-            // It comes after all: it gets another place, once.
+            // A late poll gets other room, once.
             let waker = Waker::from(Arc::new(Deaf));
             while left.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
                 std::thread::yield_now();
             }
             wal.sync().unwrap();
             assert_eq!(read_all(&wal).len(), before + 1);
-            // One that is forgotten holds nothing up either, nor does it keep the log from closing.
+            // A leaked future blocks neither other appends nor the close.
             std::mem::forget(waiting(&wal, &[2; 3000]));
             wal.append_durable(b"of another").unwrap();
             std::mem::forget(waiting(&wal, &[3; 3000]));
@@ -150,9 +151,9 @@ fn appends_that_are_not_polled_again_do_not_stop_the_log() {
     }
 }
 
-/// While the last step waits, nobody polls the appends that are on their way.
+/// While the last step waits, no task polls the appends in flight.
 #[test]
-fn a_pipeline_of_appends_may_wait_for_durability_in_its_last_step() {
+fn pipeline_of_appends_that_waits_in_its_last_step_completes() {
     for backend in backends() {
         let temp = Temp::new();
         let builder = narrow(&temp).backend(backend);
@@ -182,10 +183,10 @@ fn a_pipeline_of_appends_may_wait_for_durability_in_its_last_step() {
     }
 }
 
-/// Every group's header damaged in turn: the error names the segment that it is in, also where the writer
-/// had left the one before, full or not.
+/// Damages every group's header in turn. The error names the damaged segment, whether or not the
+/// segment before it was full.
 #[test]
-fn damage_is_told_where_it_is() {
+fn damaged_group_header_is_reported_in_its_segment() {
     let temp = Temp::new();
     for size in [16 << 10, 64 << 10] {
         let dir = temp.path().join(size.to_string());
@@ -202,7 +203,7 @@ fn damage_is_told_where_it_is() {
             let base: u64 = name.split('.').nth(1).unwrap().parse().unwrap();
             let whole = std::fs::read(&path).unwrap();
             for at in (4096..whole.len()).step_by(4096) {
-                // The last one, of the close, is at the newest mark.
+                // Skip the mark of the close: it lies at the newest mark.
                 if !whole[at..].starts_with(b"RWGp") || base + at as u64 + 4096 >= end {
                     continue;
                 }

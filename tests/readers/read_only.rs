@@ -1,4 +1,5 @@
-//! Reading beside a writer, from outside: durable records only, nothing changed, whatever the writer does.
+//! `ReadOnlyWal` beside a writer: returns durable records only and changes nothing, whatever the
+//! writer does.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -23,7 +24,7 @@ fn found(log: &ReadOnlyWal) -> Vec<(Lsn, Vec<u8>)> {
     records.map(|r| r.map(|r| (r.lsn, r.payload)).unwrap()).collect()
 }
 
-/// Names, lengths and times of all files but the writer's own notes.
+/// Names, lengths and times of all files but the writer's side files.
 fn picture(dir: &Path) -> BTreeMap<String, (u64, SystemTime, SystemTime)> {
     let entries = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap());
     entries
@@ -40,7 +41,7 @@ fn picture(dir: &Path) -> BTreeMap<String, (u64, SystemTime, SystemTime)> {
 }
 
 #[test]
-fn a_closed_log_a_crashed_one_and_a_copy_are_read_and_left_as_they_are() {
+fn closed_crashed_and_copied_logs_are_read_and_unchanged() {
     for backend in backends() {
         let temp = Temp::new();
         let wal = small(&temp.log()).backend(backend).open().unwrap();
@@ -49,7 +50,8 @@ fn a_closed_log_a_crashed_one_and_a_copy_are_read_and_left_as_they_are() {
         }
         wal.sync().unwrap();
         let expected = read_all(&wal);
-        // As a power cut leaves it: no word of a writer. And a copy that has its word, and less.
+        // One copy as a power failure leaves it, without an end file. One copy with an end file
+        // that is ahead of its segments.
         let (crashed, less) = (temp.path().join("crashed"), temp.path().join("less"));
         copy_dir(&temp.log(), &less);
         for n in 400..500 {
@@ -87,12 +89,12 @@ fn a_closed_log_a_crashed_one_and_a_copy_are_read_and_left_as_they_are() {
 }
 
 #[test]
-fn only_durable_records_are_seen() {
+fn outside_reader_sees_only_durable_records() {
     for backend in backends() {
         let temp = Temp::new();
-        // Large enough that no rotation asks for a sync.
+        // Large enough that no rotation requests a sync.
         let manual = Wal::builder(temp.log()).segment_size(1 << 20).durability(Durability::Manual);
-        // Its end is looked at twice, here and there: no mark of an idle log comes between.
+        // The test reads the log's end twice, so no idle seal may come between.
         let wal = manual.backend(backend).idle_seal(Duration::MAX).open().unwrap();
         let log = ReadOnlyWal::open(temp.log()).unwrap();
         let mut follow = log.follow(Lsn::ZERO).unwrap();
@@ -100,7 +102,7 @@ fn only_durable_records_are_seen() {
             for n in 0..20 {
                 wal.append(&payload(round * 20 + n)).unwrap();
             }
-            // Written, perhaps, and not synced.
+            // The records may be written by now, but are not synced.
             std::thread::sleep(Duration::from_millis(20));
             assert_eq!(found(&log).len() as u64, round * 20);
             assert!(follow.try_next().unwrap().is_none());
@@ -113,7 +115,7 @@ fn only_durable_records_are_seen() {
             assert_eq!(found(&log).len() as u64, round * 20 + 20);
             assert_eq!(log.durable_end().unwrap(), wal.durable_end());
         }
-        // What was cut is cut here too.
+        // Records that a cut made void are void for the outside reader too.
         let from = found(&log)[50].0;
         wal.truncate_from(from).unwrap();
         wal.append_durable(b"behind the cut").unwrap();
@@ -127,7 +129,7 @@ fn only_durable_records_are_seen() {
 }
 
 #[test]
-fn bad_places_are_told() {
+fn read_only_open_of_a_bad_place_is_a_typed_error() {
     let temp = Temp::new();
     let not_found = |result: Result<ReadOnlyWal, Error>| match result {
         Err(Error::Io { source, .. }) => assert_eq!(source.kind(), std::io::ErrorKind::NotFound),
@@ -146,7 +148,7 @@ fn bad_places_are_told() {
     while wal.oldest_lsn() < Lsn::new(5 * (64 << 10)) {
         wal.append(&payload(7)).unwrap();
     }
-    // A reader that retention has overtaken is told so, and what is left can be read.
+    // A reader that retention has overtaken gets an error, and the rest can be read.
     let overtaken = loop {
         match slow.next_ref() {
             Ok(Some(record)) => assert_eq!(record.payload, payload(7)),
@@ -162,7 +164,8 @@ fn bad_places_are_told() {
     assert!(!found(&log).is_empty());
 }
 
-/// The writing process: appends numbered records until it is killed, and says what was durable.
+/// The writing process: appends numbered records until it is killed, and reports each that is
+/// durable.
 #[test]
 fn writer_process() {
     let Some((case, dir)) = crate::child::case_and_directory() else { return };
@@ -195,10 +198,10 @@ fn writer(case: &str, dir: &Path) -> Killed {
     Killed(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
 }
 
-/// Another process writes, rotates, removes, is killed, and has successors: whoever reads beside it sees
-/// every record once, in order, or is told that retention overtook it; and nothing is ever `Corruption`.
+/// Other processes write, rotate, remove segments and are killed in turn. A reader beside them gets
+/// every record once, in order, or an error that retention overtook it; never `Corruption`.
 #[test]
-fn a_log_is_followed_over_the_lives_of_its_writers() {
+fn follower_continues_over_killed_writers_and_their_successors() {
     let temp = Temp::new();
     let dir = temp.log();
     let mut first = Some(writer("auto", &dir));
@@ -219,7 +222,7 @@ fn a_log_is_followed_over_the_lives_of_its_writers() {
     let mut switch = Instant::now() + Duration::from_millis(150);
     let mut seen_before = 0;
     while lives < rounds {
-        // Every other life is given time to write something, however slow the disk is.
+        // Every second life gets time to write some records, however slow the disk is.
         let early = lives % 2 == 0 && seen < seen_before + 20;
         if Instant::now() > switch + Duration::from_secs(if early { 30 } else { 0 }) {
             seen_before = seen;
@@ -242,7 +245,7 @@ fn a_log_is_followed_over_the_lives_of_its_writers() {
                         Err(Error::Pruned { .. }) => {}
                         Err(e) => panic!("read of {lsn}: {e}"),
                     }
-                    // A new look at everything that there is.
+                    // Open and read everything again.
                     let again = ReadOnlyWal::open(&dir).unwrap();
                     let mut before = None;
                     for record in again.reader(Lsn::ZERO).unwrap() {
@@ -269,7 +272,7 @@ fn a_log_is_followed_over_the_lives_of_its_writers() {
     }
     drop(first);
     assert!(seen > 100, "{seen} records");
-    // A writer of this process: what the dead have left is read on.
+    // A writer in this process continues the log of the killed writers.
     let wal = small(&dir).open().unwrap();
     let lsn = wal.append_durable(b"the last").unwrap();
     assert_eq!(log.read(lsn).unwrap().payload, b"the last");
@@ -278,9 +281,10 @@ fn a_log_is_followed_over_the_lives_of_its_writers() {
     assert_eq!(there.last().unwrap().1, b"the last");
 }
 
-/// What is written and not synced yet is not told to be durable, also while a sync is on its way.
+/// A record that is written but not synced is not reported as durable, also while a sync is in
+/// flight.
 #[test]
-fn no_more_is_told_than_is_durable() {
+fn outside_durable_end_is_never_above_the_synced_end() {
     let temp = Temp::new();
     let wal = small(&temp.log())
         .durability(Durability::Manual)
@@ -292,7 +296,7 @@ fn no_more_is_told_than_is_durable() {
     for round in 0..60 {
         std::thread::scope(|scope| {
             let syncing = scope.spawn(|| wal.sync().unwrap());
-            // Groups that are written while the sync goes on.
+            // These groups are written during the sync.
             while !syncing.is_finished() {
                 wal.append(&[7; 100]).unwrap();
                 std::thread::yield_now();
@@ -300,7 +304,7 @@ fn no_more_is_told_than_is_durable() {
         });
         wal.append(&[8; 100]).unwrap();
         let told = log.durable_end().unwrap();
-        // It is told before it is so in this process, by a moment.
+        // The writer publishes the end to other processes a moment before this process sees it.
         let until = Instant::now() + Duration::from_secs(2);
         while told > wal.durable_end() {
             assert!(Instant::now() < until, "round {round}: {told}, not {}", wal.durable_end());
@@ -311,9 +315,10 @@ fn no_more_is_told_than_is_durable() {
     assert!(ahead > 0, "all was always durable");
 }
 
-/// Also where the writer has said on this boot how far the log is durable, so that the end is not looked for.
+/// This holds also if the end file of this boot states the durable end, so that the reader does not
+/// search for it.
 #[test]
-fn a_lost_first_segment_is_missed() {
+fn lost_first_segment_is_corruption_for_an_outside_reader() {
     for said in [true, false] {
         let temp = Temp::new();
         let wal = small(&temp.log()).open().unwrap();

@@ -1,5 +1,5 @@
-//! Reading beside a writer that opens with other settings, cuts and removes; in directories that may only be read; by a
-//! process that is killed if it changes anything.
+//! Reading beside a writer that opens with other settings, cuts and removes records; in read-only
+//! directories; and in a process that a seccomp filter kills if it changes anything.
 #![cfg(target_os = "linux")]
 #![allow(clippy::print_stderr, reason = "a test says why it was skipped")]
 
@@ -29,9 +29,10 @@ fn found(log: &ReadOnlyWal) -> Vec<(Lsn, Vec<u8>)> {
     records.map(|r| r.map(|r| (r.lsn, r.payload)).unwrap()).collect()
 }
 
-/// What was prepared when it was seen is made anew then: larger, smaller, for larger groups.
+/// The next writer replaces spares that the reader has seen: by larger ones, smaller ones, or ones
+/// for larger groups.
 #[test]
-fn the_next_writer_may_have_other_settings() {
+fn follower_continues_when_the_next_writer_has_other_settings() {
     let settings = [(128 << 10, 8 << 20), (64 << 10, 2 << 20), (256 << 10, 1 << 20), (32 << 10, 0)];
     for (size, ring) in settings {
         let temp = Temp::new();
@@ -63,10 +64,12 @@ fn the_next_writer_may_have_other_settings() {
     }
 }
 
-/// A cut is learned of though the one before it lies in a segment that was removed meanwhile.
+/// A reader finds a new cut although the cut before it lies in a segment that was removed
+/// meanwhile.
 #[test]
-fn cuts_are_learned_of_over_retention() {
-    // At once: not when it has tried in vain for a second. A slow disk may take its time for one of them.
+fn outside_reader_finds_a_cut_after_retention_removed_the_one_before() {
+    // The reader finds it at once, without a retry of a second. The least of five counts, because
+    // the disk may be slow.
     let mut took: Vec<_> = (0..5).map(|_| learning_of_cuts()).collect();
     took.sort_unstable();
     assert!(took[0] < Duration::from_millis(500), "{took:?}");
@@ -74,10 +77,10 @@ fn cuts_are_learned_of_over_retention() {
 
 fn learning_of_cuts() -> Duration {
     let temp = Temp::new();
-    // Its end is looked at twice: no mark of an idle log comes between.
+    // The test reads the log's end twice, so no idle seal may come between.
     let wal = small(&temp.log()).idle_seal(Duration::MAX).open().unwrap();
     fill(&wal, 0, 1);
-    // Two more are prepared by then.
+    // Two more segments are prepared by then.
     std::thread::sleep(Duration::from_millis(200));
     let log = ReadOnlyWal::open(temp.log()).unwrap();
     let from = wal.append_durable(b"void").unwrap();
@@ -97,7 +100,7 @@ fn learning_of_cuts() -> Duration {
 }
 
 #[test]
-fn a_reader_backwards_ends_at_what_was_taken_from_under_it() {
+fn backward_reader_ends_where_a_later_writer_removed_segments() {
     for backend in backends() {
         let temp = Temp::new();
         let wal = small(&temp.log()).backend(backend).open().unwrap();
@@ -117,7 +120,7 @@ fn a_reader_backwards_ends_at_what_was_taken_from_under_it() {
 }
 
 #[test]
-fn a_directory_that_is_emptied_is_an_error() {
+fn emptied_directory_is_an_error_for_an_outside_reader() {
     let temp = Temp::new();
     let wal = small(&temp.log()).open().unwrap();
     fill(&wal, 0, 300);
@@ -135,10 +138,10 @@ fn a_directory_that_is_emptied_is_an_error() {
     not_found(ReadOnlyWal::open(temp.log()).unwrap_err());
 }
 
-/// A copy, or a log of another boot, has nobody who tells how far it is durable: whoever follows it sleeps until
-/// something changes, and is woken by the writer that comes.
+/// A copy, or a log of another boot, has no valid end file. A follower of it sleeps until a file
+/// changes, and a new writer wakes it.
 #[test]
-fn a_follower_of_a_log_that_nobody_writes_sleeps() {
+fn follower_of_a_log_without_a_writer_sleeps() {
     use nix::sys::resource::{UsageWho, getrusage};
     let temp = Temp::new();
     let wal = small(&temp.log()).open().unwrap();
@@ -151,8 +154,8 @@ fn a_follower_of_a_log_that_nobody_writes_sleeps() {
         let used = getrusage(UsageWho::RUSAGE_THREAD).unwrap();
         used.voluntary_context_switches()
     };
-    // Each look reads the device some times, or finds in memory what it wants. One every two milliseconds, as where
-    // nobody tells how far a log is durable, would be 750.
+    // Each check reads the device a few times, or finds the blocks in memory. A check every two
+    // milliseconds would make 750 switches.
     let before = switches();
     assert!(follow.try_next().unwrap().is_none());
     let look = switches() - before;
@@ -173,10 +176,10 @@ fn a_follower_of_a_log_that_nobody_writes_sleeps() {
     });
 }
 
-/// Kills this process when it makes a call that could change a file, a name or a lock.
+/// Kills this process if it makes a call that could change a file, a name or a lock.
 fn die_of_changes() {
     const DIE: Statement = (libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_KILL_PROCESS);
-    // Of the third argument, the flags of openat, the low half.
+    // The low half of the third argument: the flags of openat.
     const FLAGS: Statement = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 16 + 2 * 8);
     let changing = libc::O_WRONLY | libc::O_RDWR | libc::O_CREAT | libc::O_TRUNC | libc::O_APPEND;
     let any: Statement = (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K, 0, 1, changing as u32);
@@ -215,7 +218,7 @@ fn die_of_changes() {
     crate::child::filter_system_calls(&steps);
 }
 
-/// Everything that can be done with a log that is only read.
+/// Calls everything that a `ReadOnlyWal` offers.
 fn use_it_all(dir: &Path) {
     let log = ReadOnlyWal::open(dir).unwrap();
     let all = found(&log);
@@ -277,17 +280,17 @@ fn case() {
 }
 
 #[test]
-fn a_reader_makes_no_call_that_changes_anything() {
+fn outside_reader_makes_no_call_that_changes_a_file() {
     let temp = Temp::new();
     in_a_process("beside a writer", &temp.log());
     in_a_process("closed", &temp.log());
-    // As after another boot: nobody says how far it is durable.
+    // As after another boot: no end file states the durable end.
     std::fs::remove_file(temp.log().join("wal.end")).unwrap();
     in_a_process("closed", &temp.log());
 }
 
 #[test]
-fn a_directory_that_may_only_be_read_is_enough() {
+fn log_in_a_read_only_directory_can_be_read() {
     let temp = Temp::new();
     let wal = small(&temp.log()).open().unwrap();
     fill(&wal, 0, 300);

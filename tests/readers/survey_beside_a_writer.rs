@@ -1,5 +1,5 @@
-//! Looking at a log from outside while its writer rotates, recycles, truncates and closes it: nothing is disturbed, and
-//! nothing is called damaged that is not.
+//! A survey of a log while its writer rotates, recycles, truncates and closes it: it disturbs
+//! nothing, and reports no damage where there is none.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use fastrand::Rng;
 use ringwal::Lsn;
 use ringwal::inspect::Directory;
 
-/// Records carry their number, and bytes that follow from it.
+/// The payload of record `n`: its number, and bytes derived from it.
 fn payload(n: u64, len: usize) -> Vec<u8> {
     n.to_le_bytes().iter().copied().cycle().take(8 + len).collect()
 }
@@ -18,7 +18,7 @@ fn is_one(payload: &[u8]) -> bool {
     payload == b"void" || payload.iter().zip(payload[..8].iter().cycle()).all(|(a, b)| a == b)
 }
 
-/// Lives of a writer, until it is told to stop.
+/// Runs lives of a writer until `stop` is set.
 fn write(dir: &std::path::Path, stop: &AtomicBool, lives: &AtomicU64) {
     let mut rng = Rng::with_seed(7);
     let mut n = 0;
@@ -52,7 +52,7 @@ fn write(dir: &std::path::Path, stop: &AtomicBool, lives: &AtomicU64) {
 }
 
 #[test]
-fn a_log_that_lives_is_never_called_damaged() {
+fn survey_beside_a_writer_reports_no_damage() {
     let temp = Temp::new();
     let dir = temp.log();
     small(&dir).open().unwrap().close().unwrap();
@@ -65,7 +65,7 @@ fn a_log_that_lives_is_never_called_damaged() {
         let end = Instant::now() + time;
         let patience = end + Duration::from_secs(300);
         let looked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            // However slow the machine is.
+            // Enough of both, however slow the machine is.
             let too_few = |looks| looks <= 3 || lives.load(Ordering::Relaxed) < 2;
             while Instant::now() < end || (too_few(looks) && Instant::now() < patience) {
                 let survey = log.survey(&mut |_| {}).unwrap();

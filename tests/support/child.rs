@@ -1,4 +1,4 @@
-//! Cases that need a process of their own: this test binary again, with `RINGWAL_CASE` set.
+//! Cases that need a process of their own: the same test binary with `RINGWAL_CASE` set.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,7 +8,8 @@ use nix::libc;
 pub const CASE: &str = "RINGWAL_CASE";
 pub const DIRECTORY: &str = "RINGWAL_CASE_DIR";
 
-/// Runs the test `case` of the calling file, in a process of its own, as the case of that name over a directory.
+/// Runs the test `case` of the calling file in a process of its own, with this case name and
+/// directory.
 #[track_caller]
 pub fn in_a_process(case: &str, dir: &Path) {
     let file = Path::new(std::panic::Location::caller().file());
@@ -28,20 +29,21 @@ pub fn in_a_process(case: &str, dir: &Path) {
     }
 }
 
-/// In the test `case`: which one, and where. None: it was not started by [`in_a_process`].
+/// For the test `case`: the case name and the directory. `None`: [`in_a_process`] did not start
+/// this process.
 pub fn case_and_directory() -> Option<(String, PathBuf)> {
     let case = std::env::var(CASE).ok()?;
     Some((case, PathBuf::from(std::env::var(DIRECTORY).unwrap())))
 }
 
-/// One step of a filter of system calls: code, jump if true, jump if false, operand.
+/// One instruction of a seccomp filter: code, jump if true, jump if false, operand.
 pub type Statement = (u32, u8, u8, u32);
 
 /// Loads the number of the system call.
 pub const NUMBER: Statement = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0);
 pub const ALLOW: Statement = (libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW);
 
-/// Goes on if what was loaded equals `k`, and else skips `skip` steps.
+/// Continues if the loaded value equals `k`, and otherwise skips `skip` instructions.
 pub fn if_equal(k: u32, skip: u8) -> Statement {
     (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, skip, k)
 }
@@ -50,7 +52,7 @@ pub fn fail(errno: i32) -> Statement {
     (libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | errno as u32)
 }
 
-/// Puts every thread that this one starts from now on, and itself, behind a filter.
+/// Applies a seccomp filter to this thread and every thread that it starts from now on.
 pub fn filter_system_calls(steps: &[Statement]) {
     let mut filter: Vec<_> = steps
         .iter()

@@ -1,4 +1,4 @@
-//! What several test files share.
+//! Helpers that several test files share.
 #![allow(dead_code, unreachable_pub, clippy::print_stderr, reason = "for tests; each uses a part")]
 
 use std::path::{Path, PathBuf};
@@ -20,14 +20,14 @@ impl Temp {
             let path = std::env::temp_dir().join(name);
             match std::fs::create_dir(&path) {
                 Ok(()) => return Temp(path),
-                // Left by a process that was killed, whose number this one has now.
+                // A killed process with the same process id left it.
                 Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
                 Err(e) => panic!("{}: {e}", path.display()),
             }
         }
     }
 
-    /// A log's directory in it, not made yet.
+    /// The path of a log's directory inside, which does not exist yet.
     pub fn log(&self) -> PathBuf {
         self.0.join("log")
     }
@@ -43,7 +43,7 @@ impl Drop for Temp {
     }
 }
 
-/// Waits for what must come. The machine and its disk may be busy with other things for a while.
+/// Waits until `done` returns true, for a long time: the machine and its disk may be busy.
 pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(300);
     while !done() {
@@ -52,7 +52,7 @@ pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// Both backends, or the one that runs here.
+/// Both backends, or the one that this machine supports.
 pub fn backends() -> Vec<BackendChoice> {
     let temp = Temp::new();
     let uring = Wal::builder(temp.log()).segment_size(64 << 10).backend(BackendChoice::IoUring);
@@ -65,7 +65,7 @@ pub fn backends() -> Vec<BackendChoice> {
     }
 }
 
-/// Small segments, so that rotation always happens.
+/// A builder with small segments, so that rotation happens.
 pub fn small(dir: &Path) -> WalBuilder {
     Wal::builder(dir).segment_size(64 << 10)
 }
@@ -80,7 +80,7 @@ pub fn read_all(wal: &Wal) -> Vec<(Lsn, Vec<u8>)> {
     all
 }
 
-/// Copies the files of a directory; those that are removed meanwhile are not in the copy.
+/// Copies the files of a directory, except those that are removed meanwhile.
 pub fn copy_dir(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
@@ -103,7 +103,7 @@ pub fn segments(dir: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// More rounds, on request.
+/// Whether `RINGWAL_LONG` asks for more rounds.
 pub fn long() -> bool {
     std::env::var_os("RINGWAL_LONG").is_some()
 }

@@ -1,4 +1,4 @@
-//! A filesystem of its own, in a file.
+//! A filesystem in a file, mounted for a test.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,14 +9,14 @@ pub fn run(program: &str, args: &[&str], path: &Path) -> bool {
     Command::new(program).args(args).arg(path).output().is_ok_and(|out| out.status.success())
 }
 
-/// Unmounted when it goes.
+/// A mounted filesystem. Its drop unmounts it.
 pub struct Mounted {
     pub image: PathBuf,
     pub path: PathBuf,
 }
 
 impl Mounted {
-    /// An ext4 of this size. `None`: that needs root, loop devices, and the programs.
+    /// Mounts an ext4 of this size. `None`: the test lacks root, loop devices, or the programs.
     pub fn ext4(temp: &Temp, bytes: u64, options: &[&str]) -> Option<Self> {
         let (image, path) = (temp.path().join("image"), temp.path().join("mount"));
         std::fs::File::create(&image).unwrap().set_len(bytes).unwrap();
