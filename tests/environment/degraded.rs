@@ -1,8 +1,8 @@
-//! Where the machine gives less than the log would like: it works on, or says what is missing, and nothing
-//! that was acknowledged is lost.
+//! Machines that give less than the log would like: the log works, or its error names what is
+//! missing. No acknowledged record is lost.
 //!
-//! A full disk is in `disk_full`, forbidden io_uring and little lockable memory in `sandbox`, a disk that
-//! does not answer in `stalled`.
+//! `disk_full` has a full disk, `sandbox` a forbidden io_uring and little lockable memory,
+//! `stalled` a disk that does not answer.
 #![cfg(target_os = "linux")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "tests say what they did")]
 
@@ -19,9 +19,9 @@ use nix::mount::{MsFlags, mount};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use ringwal::{Error, Lsn, Wal};
 
-/// Makes every opening with `O_DIRECT` fail, as filesystems without direct I/O do.
+/// Makes every open with `O_DIRECT` fail, as filesystems without direct I/O do.
 fn refuse_direct_io() {
-    // Of the third argument, the flags, the low half.
+    // The low half of the third argument, the flags.
     let flags: Statement = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 16 + 2 * 8);
     let direct: Statement =
         (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K, 0, 1, libc::O_DIRECT as u32);
@@ -84,8 +84,8 @@ fn case() {
             assert_eq!(read_all(&wal).len(), 500);
         }
         "a limit of file sizes" => {
-            // Its default action would end the process: what a service that sets the limit ignores.
-            // SAFETY: no handler is installed.
+            // The signal's default action would end the process. A service that sets the limit
+            // ignores the signal. SAFETY: no handler is installed.
             unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
             let (_, hard) = getrlimit(Resource::RLIMIT_FSIZE).unwrap();
             setrlimit(Resource::RLIMIT_FSIZE, 16 << 10, hard).unwrap();
@@ -173,15 +173,15 @@ fn open_to_all(path: &Path) {
 }
 
 #[test]
-fn a_filesystem_without_direct_io_does_as_well() {
+fn filesystem_without_direct_io_works() {
     let temp = Temp::new();
     in_a_process("no direct I/O", &temp.log());
     let wal = small(&temp.log()).open().unwrap();
-    assert_eq!(read_all(&wal).len(), 300 * backends().len(), "and direct I/O goes on with it");
+    assert_eq!(read_all(&wal).len(), 300 * backends().len(), "direct I/O continues the log");
 }
 
 #[test]
-fn too_few_descriptors_are_said_and_lose_nothing() {
+fn too_few_descriptors_are_named_in_the_error_and_lose_no_record() {
     for case in ["few descriptors to open with", "no descriptors while running"] {
         let temp = Temp::new();
         in_a_process(case, &temp.log());
@@ -189,19 +189,19 @@ fn too_few_descriptors_are_said_and_lose_nothing() {
 }
 
 #[test]
-fn a_limit_of_file_sizes_is_said() {
+fn file_size_limit_is_named_in_the_error() {
     in_a_process("a limit of file sizes", &Temp::new().log());
 }
 
 #[test]
-fn threads_that_cannot_be_started_are_said_and_the_lock_is_let_go() {
+fn threads_that_cannot_start_fail_the_open_and_release_the_lock() {
     let temp = Temp::new();
     open_to_all(temp.path());
     in_a_process("no threads", &temp.log());
 }
 
 #[test]
-fn a_read_only_filesystem_is_said_and_left_as_it_is() {
+fn read_only_filesystem_is_named_in_the_error_and_unchanged() {
     let temp = Temp::new();
     append_many(&small(&temp.log()).open().unwrap(), 10);
     in_a_process("read-only", temp.path());
@@ -209,7 +209,7 @@ fn a_read_only_filesystem_is_said_and_left_as_it_is() {
 }
 
 #[test]
-fn a_directory_of_somebody_else_is_refused() {
+fn directory_without_permission_is_refused() {
     let temp = Temp::new();
     open_to_all(temp.path());
     append_many(&small(&temp.log()).open().unwrap(), 10);
@@ -217,12 +217,12 @@ fn a_directory_of_somebody_else_is_refused() {
 }
 
 #[test]
-fn no_umask_opens_a_log_to_others() {
+fn files_are_private_under_any_umask() {
     in_a_process("umask", Temp::new().path());
 }
 
 #[test]
-fn a_log_on_tmpfs_is_like_any_other() {
+fn log_on_tmpfs_works() {
     let memory = Path::new("/dev/shm");
     if !memory.is_dir() {
         eprintln!("skipped: there is no /dev/shm");
@@ -238,11 +238,11 @@ fn a_log_on_tmpfs_is_like_any_other() {
     }
 }
 
-/// Appends until the log fails, which it must do with the error of a failed log.
+/// Appends until the log fails, which must be with `Poisoned`.
 fn until_it_fails(wal: &Wal) -> u32 {
     for n in 0_u32.. {
         match wal.append_durable(&[&n.to_le_bytes()[..], &[3; 900]].concat()) {
-            Ok(_) => assert!(n < 100_000, "it goes on for ever"),
+            Ok(_) => assert!(n < 100_000, "the log never fails"),
             Err(Error::Poisoned { .. }) => return n,
             Err(e) => panic!("{e}"),
         }
@@ -251,12 +251,12 @@ fn until_it_fails(wal: &Wal) -> u32 {
 }
 
 #[test]
-fn a_directory_that_is_removed_under_the_log_fails_it() {
+fn directory_removed_under_the_log_poisons_it() {
     for backend in backends() {
         let temp = Temp::new();
         let wal = small(&temp.log()).backend(backend).open().unwrap();
         append_many(&wal, 10);
-        // A segment that is being prepared can come into it meanwhile.
+        // The removal fails while the segment keeper creates a segment.
         eventually("it is removed", || std::fs::remove_dir_all(temp.log()).is_ok());
         until_it_fails(&wal);
         assert!(matches!(wal.close(), Err(Error::Poisoned { .. })));
@@ -264,9 +264,9 @@ fn a_directory_that_is_removed_under_the_log_fails_it() {
     }
 }
 
-/// The log is where its directory is, not where it was called so.
+/// An open log follows its directory, not the path that it was opened by.
 #[test]
-fn a_log_goes_on_in_its_directory_wherever_that_is_moved() {
+fn log_in_a_moved_directory_continues_there() {
     for backend in backends() {
         let temp = Temp::new();
         let moved = temp.path().join("moved");
@@ -277,7 +277,7 @@ fn a_log_goes_on_in_its_directory_wherever_that_is_moved() {
             eprintln!("skipped: without /proc a moved log fails when it needs a segment");
             return;
         }
-        // Another log comes to that place.
+        // Another log is created at the old path.
         let other = small(&temp.log()).open().unwrap();
         append_many(&other, 200);
         append_many(&wal, 500);
@@ -291,7 +291,7 @@ fn a_log_goes_on_in_its_directory_wherever_that_is_moved() {
 }
 
 #[test]
-fn a_segment_that_is_removed_under_the_log_is_missed_when_it_is_read() {
+fn segment_removed_under_the_log_is_an_error_for_readers() {
     let temp = Temp::new();
     let wal = small(&temp.log()).open().unwrap();
     append_many(&wal, 300);

@@ -1,4 +1,5 @@
-//! No file descriptor is left when the log wants its next segment: that is said, and passes.
+//! No file descriptor is left when the log needs its next segment: the log reports it, and
+//! recovers.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use super::child::{CASE, DIRECTORY, case_and_directory, in_a_process};
 use super::support::{Temp, read_all};
 
 #[test]
-fn a_rotation_without_descriptors_says_so_and_goes_on_when_there_are_some() {
+fn rotation_without_descriptors_is_reported_and_continues_with_some() {
     let temp = Temp::new();
     in_a_process("rotation", &temp.log());
 }
@@ -20,7 +21,7 @@ fn case() {
     let _ = (CASE, DIRECTORY);
     let wal = Wal::builder(&dir).segment_size(64 << 10).open().unwrap();
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
-    // What is open stays so, and nothing more can be opened.
+    // Open files stay open, and no further file can be opened.
     setrlimit(Resource::RLIMIT_NOFILE, 3, most).unwrap();
     let mut appended = 0;
     let deadline = Instant::now() + Duration::from_secs(60);

@@ -1,6 +1,6 @@
-//! The filesystem is full, and later is not: appends are refused, nothing is lost, and they work again
-//! by themselves. On a small filesystem of its own, which root may mount, and others in a namespace of theirs where
-//! the system lets them; skipped with a message elsewhere.
+//! A full filesystem: appends are refused, no record is lost, and appends work again once there is
+//! space. Root mounts a small filesystem; others mount one in a namespace where the system allows
+//! it. Elsewhere the tests skip with a message.
 #![cfg(target_os = "linux")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "tests say what they did")]
 
@@ -18,7 +18,8 @@ impl Drop for Mounted {
     }
 }
 
-/// A filesystem of so many bytes. `None`: the test ran elsewhere, or not at all, and said so.
+/// Mounts a filesystem of this size. `None`: the test ran in a namespace, or skipped with a
+/// message.
 fn small_filesystem(test: &str, size: &str) -> Option<Mounted> {
     const INSIDE: &str = "RINGWAL_IN_A_NAMESPACE";
     let temp = Temp::new();
@@ -44,9 +45,9 @@ fn small_filesystem(test: &str, size: &str) -> Option<Mounted> {
 }
 
 #[test]
-fn a_full_disk_refuses_and_heals_without_reopening() {
+fn full_filesystem_refuses_appends_and_recovers_without_a_reopen() {
     for backend in backends() {
-        let name = "a_full_disk_refuses_and_heals_without_reopening";
+        let name = "full_filesystem_refuses_appends_and_recovers_without_a_reopen";
         let Some(mounted) = small_filesystem(name, "3m") else { return };
         let temp = &mounted.0;
         let filler = temp.path().join("filler");
@@ -67,7 +68,7 @@ fn a_full_disk_refuses_and_heals_without_reopening() {
         assert!(matches!(wal.append(&[0; 3000]), Err(Error::NoSpace)));
         let stats = wal.stats();
         assert!(stats.out_of_space && stats.no_space == 1, "{stats:?}");
-        // What was accepted is durable and readable meanwhile.
+        // Accepted records are durable and readable meanwhile.
         wal.sync().unwrap();
         assert_eq!(read_all(&wal), expected);
 
@@ -91,19 +92,19 @@ fn a_full_disk_refuses_and_heals_without_reopening() {
 }
 
 #[test]
-fn what_needs_no_new_segment_works_on_a_full_disk() {
+fn calls_that_need_no_new_segment_work_on_a_full_filesystem() {
     for backend in backends() {
-        let name = "what_needs_no_new_segment_works_on_a_full_disk";
+        let name = "calls_that_need_no_new_segment_work_on_a_full_filesystem";
         let Some(mounted) = small_filesystem(name, "1m") else { return };
         let temp = &mounted.0;
         let filler = temp.path().join("filler");
-        // Room for one segment and for no second one.
+        // There is room for one segment, not for two.
         std::fs::write(&filler, vec![1; 600 << 10]).unwrap();
         let builder = || Wal::builder(temp.log()).segment_size(256 << 10).backend(backend);
         let wal = builder().open().unwrap();
         wal.append_durable(b"kept").unwrap();
         let cut = wal.append_durable(b"cut").unwrap();
-        // Time for the segment keeper to find that there is no space.
+        // The segment keeper needs time to find that there is no space.
         std::thread::sleep(Duration::from_millis(300));
         wal.truncate_from(cut).unwrap();
         wal.append_durable(b"instead").unwrap();
@@ -117,19 +118,23 @@ fn what_needs_no_new_segment_works_on_a_full_disk() {
 }
 
 #[test]
-fn a_new_log_on_a_full_disk_says_so() {
-    let Some(mounted) = small_filesystem("a_new_log_on_a_full_disk_says_so", "64k") else { return };
+fn new_log_on_a_full_filesystem_fails_with_no_space() {
+    let Some(mounted) = small_filesystem("new_log_on_a_full_filesystem_fails_with_no_space", "64k")
+    else {
+        return;
+    };
     let opened = Wal::builder(mounted.0.log()).segment_size(256 << 10).open();
     assert!(matches!(opened, Err(Error::NoSpace)), "{opened:?}");
 }
 
-/// Retention states durably what it keeps before it removes anything: what is left of the last segment serves
-/// for that. Where nothing is left, that is said.
+/// Retention writes a durable group with the oldest position before it removes a segment. It uses
+/// the rest of the last segment for it. If there is no rest, the call fails with an error that says
+/// so.
 #[test]
-fn a_full_disk_is_freed_by_truncation() {
+fn truncate_before_frees_a_full_filesystem() {
     for backend in backends() {
         for (size, is_left) in [(64 << 10, true), (16 << 10, false)] {
-            let name = "a_full_disk_is_freed_by_truncation";
+            let name = "truncate_before_frees_a_full_filesystem";
             let Some(mounted) = small_filesystem(name, "600k") else { return };
             let temp = &mounted.0;
             let filler = temp.path().join("filler");
@@ -166,7 +171,7 @@ fn a_full_disk_is_freed_by_truncation() {
             wal.close().unwrap();
             let wal = Wal::builder(temp.log()).segment_size(size).backend(backend).open().unwrap();
             let again = read_all(&wal);
-            // What was asked for may have been only half done when it was read before.
+            // The truncation may have been incomplete at the first read.
             assert!(kept.ends_with(&again), "{again:?} of {kept:?}");
             assert!(again.iter().any(|(lsn, _)| *lsn == last) && again.len() >= 2, "{again:?}");
         }

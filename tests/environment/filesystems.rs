@@ -1,4 +1,4 @@
-//! Filesystems that differ from what one expects: names without case, large blocks, no direct I/O.
+//! Unusual filesystems: case-insensitive names, large blocks, no direct I/O.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,7 +9,7 @@ use crate::mounted::run;
 use crate::skip;
 use crate::support::{Temp, backends, read_all, segments, small};
 
-/// A filesystem in a file, unmounted when it goes.
+/// A filesystem in a file. Its drop unmounts it.
 struct Filesystem {
     path: PathBuf,
     _temp: Temp,
@@ -21,7 +21,8 @@ impl Drop for Filesystem {
     }
 }
 
-/// `None`: the machine has no such filesystem, no program to make it, or no right to mount it.
+/// Creates and mounts a filesystem. `None`: the machine lacks the filesystem, the program, or the
+/// right to mount.
 fn mounted(make: &[&str], mount: &[&str], sector: &str) -> Option<Filesystem> {
     let temp = Temp::new();
     let (image, path) = (temp.path().join("image"), temp.path().join("mount"));
@@ -33,12 +34,12 @@ fn mounted(make: &[&str], mount: &[&str], sector: &str) -> Option<Filesystem> {
     let device = PathBuf::from(String::from_utf8(output.stdout).unwrap().trim());
     let made = run(make[0], &make[1..], &device);
     let done = made && run(mount[0], &[&mount[1..], &[device.to_str().unwrap()]].concat(), &path);
-    // Detached as soon as the filesystem is unmounted, or now.
+    // Detaches the loop device, once the filesystem is unmounted.
     run("losetup", &["-d"], &device);
     done.then_some(Filesystem { path, _temp: temp })
 }
 
-/// A directory in which names that differ in case are one.
+/// Directories in which two names that differ only in case are the same file.
 fn folding() -> Vec<(&'static str, Filesystem, PathBuf)> {
     let mut found = Vec::new();
     let ext4 = ["mkfs.ext4", "-q", "-O", "casefold", "-E", "encoding=utf8"];
@@ -75,7 +76,7 @@ fn contents(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
 }
 
 #[test]
-fn a_prefix_that_differs_in_case_alone_never_reaches_another_logs_files() {
+fn prefix_that_differs_only_in_case_never_reaches_another_logs_files() {
     for (name, _filesystem, dir) in folding() {
         let wal = small(&dir).open().unwrap();
         for n in 0..10_u8 {
@@ -95,7 +96,7 @@ fn a_prefix_that_differs_in_case_alone_never_reaches_another_logs_files() {
         };
         refused("the whole log");
         assert_eq!(contents(&dir), before, "{name}: nothing was changed");
-        // A backup may hold the segments alone.
+        // A backup may hold only the segments.
         for (path, _) in &before {
             if path.extension().is_some_and(|ending| ending != "wal") {
                 std::fs::remove_file(path).unwrap();
@@ -104,7 +105,7 @@ fn a_prefix_that_differs_in_case_alone_never_reaches_another_logs_files() {
         refused("segments alone");
         let wal = small(&dir).open().unwrap();
         assert_eq!(read_all(&wal).len(), 10);
-        // The same of consumers, which hold what is read.
+        // The same holds for consumers' files.
         let mut mailer = wal.consumer("mailer").unwrap();
         let first = mailer.records().unwrap().next_ref().unwrap().unwrap().lsn;
         mailer.commit(first).unwrap();
@@ -114,7 +115,7 @@ fn a_prefix_that_differs_in_case_alone_never_reaches_another_logs_files() {
         assert_eq!(wal.consumer("mailer").unwrap().position(), position);
         assert_eq!(wal.consumers().len(), 1);
         wal.close().unwrap();
-        // Another log beside it, whose name differs in more.
+        // A log whose prefix differs in more than case opens beside it.
         small(&dir).prefix("WAL2").open().unwrap().append_durable(b"beside").unwrap();
         assert_eq!(read_all(&small(&dir).open().unwrap()).len(), 10);
     }
@@ -183,7 +184,7 @@ fn direct_io_is_claimed_only_where_nothing_goes_through_the_page_cache() {
 }
 
 #[test]
-fn a_segment_of_another_log_in_the_first_segments_place_is_refused() {
+fn segment_of_another_log_in_place_of_the_first_is_refused() {
     let temp = Temp::new();
     let other = temp.path().join("other");
     small(&other).open().unwrap().append_durable(b"theirs").unwrap();

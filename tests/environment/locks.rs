@@ -1,5 +1,5 @@
-//! The writer's lock: process ids of other namespaces, `exec`, lock files that are removed, replaced,
-//! strange or read-only, and io_uring that keeps no lock.
+//! The writer's lock: process ids of other namespaces, `exec`, removed, replaced, foreign and
+//! read-only lock files, and io_uring that cannot keep the lock.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -32,15 +32,15 @@ fn at_once(dir: &Path) -> WalBuilder {
     small(dir).lock_wait(Duration::ZERO)
 }
 
-/// This test binary again, as a case of its own.
+/// A command that runs a case of this test binary in a process of its own.
 fn this(case: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["locks::case", "--exact", "--nocapture", "--test-threads=1"]).env(CASE, case);
     command
 }
 
-/// Starts a writer in a process that is the first of a namespace of its own, and returns it when it has
-/// the log open and one more record durable.
+/// Starts a writer as the first process of a pid namespace. Returns after the writer has opened the
+/// log and made a record durable.
 fn namespaced_writer() -> std::process::Child {
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWPID).unwrap();
     let mut writer = this("writer").stdout(Stdio::piped()).spawn().unwrap();
@@ -107,7 +107,7 @@ fn case() {
     }
 }
 
-/// Only `io_uring_register` fails, as under a seccomp profile that leaves it out.
+/// Makes `io_uring_register` fail, as a seccomp profile that omits it does.
 fn without_registration(dir: &Path, errno: i32) {
     let register = if_equal(libc::SYS_io_uring_register as u32, 1);
     filter_system_calls(&[NUMBER, register, fail(errno), ALLOW]);
@@ -125,7 +125,7 @@ fn without_registration(dir: &Path, errno: i32) {
 }
 
 #[test]
-fn a_killed_writer_of_another_pid_namespace_is_followed_at_once() {
+fn killed_writer_of_another_pid_namespace_is_succeeded_at_once() {
     if !is_root() {
         return skip("a PID namespace can only be made by root");
     }
@@ -137,7 +137,7 @@ fn a_killed_writer_of_another_pid_namespace_is_followed_at_once() {
 }
 
 #[test]
-fn a_holder_in_another_pid_namespace_is_refused_without_a_number_that_means_nothing_here() {
+fn lock_held_in_another_pid_namespace_is_refused_without_a_pid() {
     if !is_root() {
         return skip("a PID namespace can only be made by root");
     }
@@ -145,12 +145,12 @@ fn a_holder_in_another_pid_namespace_is_refused_without_a_number_that_means_noth
 }
 
 #[test]
-fn a_process_that_executes_itself_opens_its_log_again() {
+fn process_that_executes_itself_opens_its_log_again() {
     run("exec", &Temp::new().log());
 }
 
 #[test]
-fn io_uring_that_cannot_keep_the_lock_is_not_used() {
+fn io_uring_that_cannot_keep_the_lock_is_not_chosen() {
     if backends().len() < 2 {
         return skip("io_uring does not run here");
     }
@@ -162,7 +162,7 @@ fn io_uring_that_cannot_keep_the_lock_is_not_used() {
     }
 }
 
-/// Removing, and replacing by another file.
+/// Ways to remove or replace a lock file.
 const WAYS: [fn(&Path); 3] = [
     |lock| fs::remove_file(lock).unwrap(),
     |lock| {
@@ -173,7 +173,7 @@ const WAYS: [fn(&Path); 3] = [
 ];
 
 #[test]
-fn a_removed_lock_file_lets_no_second_writer_in_and_stops_the_first_before_its_next_segment() {
+fn removed_lock_file_admits_no_second_writer_and_stops_the_first_before_its_next_segment() {
     for backend in backends() {
         for (way, remove) in WAYS.into_iter().enumerate() {
             let temp = Temp::new();
@@ -184,7 +184,7 @@ fn a_removed_lock_file_lets_no_second_writer_in_and_stops_the_first_before_its_n
             remove(&temp.log().join("wal.lock"));
             let mut kept = 1;
             let failed = loop {
-                // Also after the writer has gone on to other segments.
+                // This holds also after the writer has moved to other segments.
                 let second = open("wal");
                 assert!(matches!(second, Err(Error::Locked { .. })), "{way}: {second:?}");
                 match (0..8).try_for_each(|_| wal.append_durable(&[7; 2000]).map(|_| kept += 1)) {
@@ -209,7 +209,7 @@ fn a_removed_lock_file_lets_no_second_writer_in_and_stops_the_first_before_its_n
 }
 
 #[test]
-fn an_empty_new_log_is_locked_before_its_first_segment_is_left() {
+fn new_log_without_its_lock_file_is_locked_by_its_first_segment() {
     let temp = Temp::new();
     let wal = at_once(&temp.log()).open().unwrap();
     fs::remove_file(temp.log().join("wal.lock")).unwrap();
@@ -219,7 +219,7 @@ fn an_empty_new_log_is_locked_before_its_first_segment_is_left() {
 }
 
 #[test]
-fn segments_of_a_closed_log_are_not_locked_by_handles_that_outlive_it() {
+fn handles_that_outlive_a_closed_log_lock_no_segment() {
     for backend in backends() {
         let temp = Temp::new();
         let wal = at_once(&temp.log()).backend(backend).open().unwrap();
@@ -236,7 +236,7 @@ fn segments_of_a_closed_log_are_not_locked_by_handles_that_outlive_it() {
 }
 
 #[test]
-fn a_lock_file_that_lost_its_name_keeps_no_opener_waiting() {
+fn removed_lock_file_ends_the_wait_of_an_opener() {
     let temp = Temp::new();
     fs::create_dir(temp.log()).unwrap();
     let path = temp.log().join("wal.lock");
@@ -248,7 +248,7 @@ fn a_lock_file_that_lost_its_name_keeps_no_opener_waiting() {
         small(&dir).lock_wait(Duration::MAX).open()
     });
     has_begun.recv().unwrap();
-    // It waits, or will: a second opener has met the lock by now as it does.
+    // The opener waits, or will: a second opener finds the log locked.
     assert!(matches!(at_once(&temp.log()).open(), Err(Error::Locked { .. })));
     fs::remove_file(&path).unwrap();
     opener.join().unwrap().unwrap().append_durable(b"in").unwrap();
@@ -256,7 +256,7 @@ fn a_lock_file_that_lost_its_name_keeps_no_opener_waiting() {
 }
 
 #[test]
-fn a_lock_file_that_may_only_be_read_is_locked_all_the_same() {
+fn read_only_lock_file_is_locked() {
     let temp = Temp::new();
     fs::create_dir(temp.log()).unwrap();
     fs::write(temp.log().join("wal.lock"), "4711\n").unwrap();
@@ -266,7 +266,7 @@ fn a_lock_file_that_may_only_be_read_is_locked_all_the_same() {
 }
 
 #[test]
-fn a_lock_file_that_root_made_in_a_users_directory_does_not_keep_the_owner_out() {
+fn lock_file_of_root_in_a_users_directory_does_not_exclude_the_owner() {
     if !is_root() {
         return skip("only root can make another user's file");
     }
@@ -277,7 +277,7 @@ fn a_lock_file_that_root_made_in_a_users_directory_does_not_keep_the_owner_out()
     fs::set_permissions(&lock, fs::Permissions::from_mode(0o600)).unwrap();
     open_to_nobody(&temp);
     {
-        // Not while somebody holds it.
+        // The lock still excludes the owner while a process holds it.
         let holder = fs::File::open(&lock).unwrap();
         holder.lock().unwrap();
         run("kept out", &temp.log());
@@ -285,7 +285,7 @@ fn a_lock_file_that_root_made_in_a_users_directory_does_not_keep_the_owner_out()
     run("user", &temp.log());
 }
 
-/// Gives the log's directory to an ordinary user, if this is not one.
+/// Gives the log's directory to an ordinary user, if this process is root.
 fn open_to_nobody(temp: &Temp) {
     if is_root() {
         fs::set_permissions(temp.path(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -293,9 +293,9 @@ fn open_to_nobody(temp: &Temp) {
     }
 }
 
-/// What becomes of a directory with two writers is not what this crate promises; that there is one is.
+/// The crate promises that a log has one writer; nothing holds for a directory with two.
 #[test]
-fn of_many_openers_one_has_the_log_although_the_lock_file_comes_and_goes() {
+fn log_has_one_writer_while_openers_remove_the_lock_file() {
     let temp = Temp::new();
     small(&temp.log()).open().unwrap().append_durable(b"there").unwrap();
     let dir = temp.log();
@@ -316,7 +316,7 @@ fn of_many_openers_one_has_the_log_although_the_lock_file_comes_and_goes() {
             .collect();
         let opened: usize = openers.into_iter().map(|opener| opener.join().unwrap()).sum();
         let wal = small(&dir).open().unwrap();
-        // Perhaps none: each may have lost its lock to the next.
+        // Each opener may have lost its lock to the next, so `opened` may be 0.
         assert!(read_all(&wal).len() > opened, "nothing acknowledged is lost");
     });
 }

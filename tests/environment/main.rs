@@ -1,4 +1,4 @@
-//! The engine in environments that take something away: one file for each kind of edge.
+//! The engine in restricted environments: one file for each kind of restriction.
 //!
 //! A case that needs root, a namespace, a filesystem or a kernel feature skips with a message that
 //! names what is missing. A case that changes its process (user, root directory, seccomp filter)
@@ -23,7 +23,7 @@ mod filesystems;
 mod neighbours;
 mod privileges;
 
-/// Says why a test does not run here.
+/// Prints why a test does not run here.
 #[allow(dead_code, reason = "not every machine skips")]
 fn skip(why: &str) {
     eprintln!("skipped: {why}");

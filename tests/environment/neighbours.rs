@@ -1,4 +1,4 @@
-//! What root creates in a log belongs to the user whose files the others are.
+//! Files that root creates in a log belong to the owner of its other files.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
@@ -17,7 +17,7 @@ fn segments(dir: &Path) -> Vec<std::path::PathBuf> {
     all
 }
 
-/// The directory is root's, as a package makes it, and the service may write in it by its group.
+/// Root owns the directory, as after a package's installation. The service's group may write in it.
 #[test]
 fn files_that_root_creates_belong_to_the_owner_of_the_segments_beside() {
     if !nix::unistd::Uid::effective().is_root() {

@@ -1,5 +1,6 @@
-//! A log stands in nobody's way, its own neither: on a full disk it writes the marks for which there is a block, makes
-//! room when it is truncated, and what it writes of its own accord uses up no segments. On the simulated disk.
+//! A log on a full disk is not blocked by its own writes: it writes the marks for which there is a
+//! block, frees space when it is truncated, and uses up no segments for groups of its own. On the
+//! simulated disk.
 
 use std::time::Duration;
 
@@ -14,13 +15,13 @@ fn records(wal: &Wal) -> Vec<(Lsn, Vec<u8>)> {
     wal.reader(Lsn::ZERO).map(|r| r.unwrap()).map(|r| (r.lsn, r.payload)).collect()
 }
 
-/// A log on a full disk, whose last segment has blocks left, and where another cannot be prepared.
+/// A log on a full disk. Its last segment has free blocks, and no further segment can be prepared.
 fn on_a_full_disk(seed: u64) -> (SimulatedDisk, Wal, Lsn) {
     let disk = SimulatedDisk::new(seed);
     let wal = disk.open(&settings()).unwrap();
     disk.set_capacity(0);
     let first = wal.append_durable(b"first").unwrap();
-    // The helper tries and fails to prepare what comes after.
+    // The segment keeper fails to prepare the next segment.
     for _ in 0..50 {
         disk.advance(Duration::from_millis(10));
         wal.append_durable(b"more").unwrap();
@@ -32,7 +33,7 @@ fn on_a_full_disk(seed: u64) -> (SimulatedDisk, Wal, Lsn) {
 }
 
 #[test]
-fn a_full_disk_does_not_keep_a_log_from_a_mark_for_which_there_is_room() {
+fn log_on_a_full_disk_writes_a_mark_for_which_there_is_room() {
     for seed in 0..50 {
         let (disk, wal, first) = on_a_full_disk(seed);
         wal.truncate_from(first).unwrap();
@@ -46,7 +47,7 @@ fn a_full_disk_does_not_keep_a_log_from_a_mark_for_which_there_is_room() {
 }
 
 #[test]
-fn a_disk_that_has_room_again_gives_a_closing_log_the_block_for_its_mark() {
+fn closing_log_writes_its_mark_once_the_disk_has_room() {
     for seed in 0..50 {
         let disk = SimulatedDisk::new(seed);
         let wal = disk.open(&settings()).unwrap();
@@ -59,7 +60,7 @@ fn a_disk_that_has_room_again_gives_a_closing_log_the_block_for_its_mark() {
     }
 }
 
-/// Appends until the disk is full and the last segment too.
+/// Appends until both the disk and the last segment are full.
 fn fill(wal: &Wal) -> Vec<Lsn> {
     let mut all = Vec::new();
     loop {
@@ -71,9 +72,9 @@ fn fill(wal: &Wal) -> Vec<Lsn> {
     }
 }
 
-/// What the error tells to do works: there need not be space for that.
+/// The remedy that the error names works without free space.
 #[test]
-fn a_full_disk_is_made_room_on_by_truncating_the_log() {
+fn truncation_frees_space_on_a_full_disk() {
     for seed in 0..50 {
         let disk = SimulatedDisk::new(seed);
         let wal = disk.open(&settings()).unwrap();
@@ -90,22 +91,22 @@ fn a_full_disk_is_made_room_on_by_truncating_the_log() {
             filled.retain(|lsn| *lsn >= oldest);
             filled.extend(more);
         }
-        // A cut finds the block too.
+        // A cut uses the kept block too.
         let last = *filled.last().unwrap();
         wal.truncate_from(last).unwrap();
         wal.sync().unwrap();
     }
 }
 
-/// Nobody waits for ever for what cannot be written.
+/// A truncation whose mark cannot be written fails, and never waits for ever.
 #[test]
-fn without_a_block_for_its_mark_a_truncation_is_refused() {
+fn truncation_without_a_block_for_its_mark_is_refused() {
     let disk = SimulatedDisk::new(8);
     let wal = disk.open(&settings()).unwrap();
     disk.set_capacity(300 << 10);
     let filled = fill(&wal);
     let before = filled[filled.len() / 2];
-    // Nothing but the mark can be written, and the space that it makes is not to be had.
+    // Only the mark can be written. The space that it frees cannot be used.
     disk.set_capacity(0);
     wal.truncate_before(filled[0]).unwrap();
     wal.truncate_from(*filled.last().unwrap()).unwrap();
@@ -122,9 +123,9 @@ fn without_a_block_for_its_mark_a_truncation_is_refused() {
     assert!(wal.truncate_before(before).unwrap() > Lsn::ZERO);
 }
 
-/// What retention writes must not be what it is asked to remove next.
+/// The groups of retention must not cause its next removal.
 #[test]
-fn an_idle_log_comes_to_rest_however_few_groups_its_segments_hold() {
+fn idle_log_stops_writing_however_few_groups_its_segments_hold() {
     for (max_record, segments) in [(9000, 4), (9000, 3), (4500, 4), (4500, 3), (1000, 4), (1000, 3)]
     {
         let disk = SimulatedDisk::new(max_record);
@@ -135,7 +136,7 @@ fn an_idle_log_comes_to_rest_however_few_groups_its_segments_hold() {
         for _ in 0..20 {
             last = wal.append_durable(b"to be kept").unwrap();
         }
-        // Time passes, and what has to be done is done in calls that do nothing else.
+        // Advances time. Calls without another effect let the log do what is due.
         let rest = |times: u32| {
             for _ in 0..times {
                 disk.advance(Duration::from_millis(50));

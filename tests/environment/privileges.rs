@@ -1,5 +1,5 @@
-//! What changes about a process, its rights or its directory after the log was opened, and files
-//! that root creates for another user.
+//! Changes to a process, its rights or its directory after the open, and files that root creates
+//! for another user.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use crate::support::{Temp, backends, eventually, read_all, segments, small};
 
 const NOBODY: u32 = 65534;
 const RECORD: [u8; 1000] = [7; 1000];
-/// Records that fill several segments, those prepared ahead included.
+/// Number of records that fill several segments, spares included.
 const SEVERAL_SEGMENTS: usize = 500;
 
 fn is_root() -> bool {
@@ -34,7 +34,7 @@ fn append(wal: &Wal, records: usize) {
     wal.sync().unwrap();
 }
 
-/// All that a service does with a log after it was opened.
+/// Does everything that a service does with an open log.
 fn go_on(wal: &Wal) {
     append(wal, SEVERAL_SEGMENTS);
     let mut consumer = wal.consumer("later").unwrap();
@@ -60,7 +60,7 @@ fn assert_belong(dir: &Path, owner: u32) {
     }
 }
 
-/// A directory of that user, in one that everybody may enter.
+/// Creates a directory of that user, in a directory that every user may enter.
 fn users_directory(temp: &Temp) -> PathBuf {
     let dir = temp.path().join("theirs");
     std::fs::create_dir(&dir).unwrap();
@@ -116,7 +116,7 @@ fn case_of(name: &str, dir: &Path) {
 }
 
 #[test]
-fn a_log_goes_on_after_chroot_and_after_setuid() {
+fn log_continues_after_chroot_and_setuid() {
     if !is_root() {
         return;
     }
@@ -135,7 +135,7 @@ fn a_log_goes_on_after_chroot_and_after_setuid() {
 }
 
 #[test]
-fn a_log_goes_on_in_a_directory_that_was_moved_and_spares_what_took_its_place() {
+fn log_in_a_moved_directory_leaves_the_files_at_the_old_path_alone() {
     let temp = Temp::new();
     let wal = small(&temp.log()).open().unwrap();
     append(&wal, 10);
@@ -148,7 +148,7 @@ fn a_log_goes_on_in_a_directory_that_was_moved_and_spares_what_took_its_place() 
 }
 
 #[test]
-fn files_that_root_creates_belong_to_the_directorys_owner() {
+fn files_that_root_creates_belong_to_the_owner_of_the_directory() {
     if !is_root() {
         return;
     }
@@ -162,7 +162,7 @@ fn files_that_root_creates_belong_to_the_directorys_owner() {
     case_of("nobody reopens", &dir);
     assert_belong(&dir, NOBODY);
 
-    // A new directory, its parents, and what a repair leaves.
+    // A new directory, its parents, and the files of a repair.
     let deep = dir.join("new/log");
     let wal = small(&deep).open().unwrap();
     append(&wal, SEVERAL_SEGMENTS);
@@ -183,7 +183,7 @@ fn files_that_root_creates_belong_to_the_directorys_owner() {
 }
 
 #[test]
-fn a_reader_in_the_group_reads_a_log_with_mode_0640() {
+fn group_member_reads_a_log_with_mode_0640() {
     if !is_root() {
         return;
     }
@@ -194,7 +194,7 @@ fn a_reader_in_the_group_reads_a_log_with_mode_0640() {
     let mode = |path: &Path| std::fs::metadata(path).unwrap().mode() & 0o7777;
     assert_eq!((mode(&dir), mode(dir.parent().unwrap())), (0o700, 0o700));
     assert!(files(&dir).iter().all(|path| mode(path) == 0o600));
-    // What is there takes the mode, and so does what comes, whatever the umask is.
+    // Existing and new files get the mode, whatever the umask is.
     let wal = small(&dir).file_mode(0o640).open().unwrap();
     append(&wal, SEVERAL_SEGMENTS);
     drop(wal.consumer("kept").unwrap());
@@ -217,9 +217,9 @@ fn a_reader_in_the_group_reads_a_log_with_mode_0640() {
     wal.close().unwrap();
 }
 
-/// As root a mode is changed of what the log created, and not of what somebody else's name leads to.
+/// Root changes the mode of files that the log created, never of a file that a link leads to.
 #[test]
-fn a_mode_is_not_given_to_files_with_another_name() {
+fn file_mode_is_not_applied_through_links() {
     let temp = Temp::new();
     append(&small(&temp.log()).open().unwrap(), 10);
     let precious = temp.path().join("precious");
@@ -227,14 +227,14 @@ fn a_mode_is_not_given_to_files_with_another_name() {
     std::fs::set_permissions(&precious, PermissionsExt::from_mode(0o600)).unwrap();
     std::fs::hard_link(&precious, temp.log().join("wal.commit")).unwrap();
     symlink(&precious, temp.log().join("wal.sealed")).unwrap();
-    // The link in the place of a position is refused; the modes have been seen to by then.
+    // The open refuses the link in place of a position, after it has set the modes.
     let _ = small(&temp.log()).file_mode(0o666).open();
     assert_eq!(std::fs::metadata(&precious).unwrap().mode() & 0o777, 0o600);
 }
 
-/// io_uring takes it at its word, and fails where a device cannot promise not to wait.
+/// io_uring obeys O_NONBLOCK, and fails where a device cannot avoid blocking.
 #[test]
-fn no_descriptor_of_a_log_is_set_not_to_wait() {
+fn descriptors_of_a_log_never_have_o_nonblock() {
     const O_NONBLOCK: u32 = 0o4000;
     let temp = Temp::new();
     let wal = small(&temp.log()).open().unwrap();
@@ -262,7 +262,7 @@ fn no_descriptor_of_a_log_is_set_not_to_wait() {
     drop((consumer, reader));
 }
 
-/// What the events said.
+/// The text of all events.
 static TOLD: Mutex<String> = Mutex::new(String::new());
 
 struct Listener;
@@ -291,7 +291,7 @@ impl tracing::Subscriber for Listener {
     fn exit(&self, _: &tracing::span::Id) {}
 }
 
-/// The directory's owner takes its own right to create files away, and gives it back.
+/// The directory's owner revokes its own right to create files, and restores it.
 fn refused_directory(dir: &Path) {
     tracing::subscriber::set_global_default(Listener).unwrap();
     become_nobody();
@@ -304,7 +304,7 @@ fn refused_directory(dir: &Path) {
             while appended < SEVERAL_SEGMENTS {
                 match wal.append(&RECORD) {
                     Ok(_) => appended += 1,
-                    // As for a full disk.
+                    // The error is transient, as on a full disk.
                     Err(e) if e.is_transient() => std::thread::sleep(Duration::from_millis(1)),
                     Err(e) => panic!("{e}"),
                 }
@@ -325,7 +325,7 @@ fn refused_directory(dir: &Path) {
 }
 
 #[test]
-fn a_refused_preparation_is_named_and_tried_again() {
+fn refused_preparation_is_reported_and_retried() {
     if !is_root() {
         return;
     }
@@ -333,9 +333,9 @@ fn a_refused_preparation_is_named_and_tried_again() {
     case_of("refused directory", &users_directory(&temp));
 }
 
-/// The same of what stands in the way: a directory, a link, another log's segment.
+/// The name of the next segment is taken: by a directory, a link, or another log's segment.
 #[test]
-fn what_is_in_the_way_of_a_segment_is_not_replaced_and_waited_for() {
+fn file_in_place_of_the_next_segment_is_not_replaced_and_waited_for() {
     type Put = fn(&Path);
     let ways: [(&str, &str, Put); 4] = [
         ("directory", "tmp", |path| std::fs::create_dir(path).unwrap()),

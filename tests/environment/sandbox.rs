@@ -1,5 +1,5 @@
-//! Where io_uring is forbidden, memory may not be locked, or the process forks: the log works, or says
-//! what to do.
+//! Sandboxes: io_uring is forbidden, memory may not be locked, or the process forks. The log works,
+//! or its error says what to do.
 //!
 //! Each case runs in a process of its own: this test binary, with `RINGWAL_CASE` set.
 #![cfg(target_os = "linux")]
@@ -56,7 +56,7 @@ fn case() {
 }
 
 #[test]
-fn a_forbidden_io_uring_falls_back_and_says_what_to_do() {
+fn forbidden_io_uring_falls_back_and_the_reason_says_what_to_do() {
     if backends().len() < 2 {
         return;
     }
@@ -69,7 +69,7 @@ fn a_forbidden_io_uring_falls_back_and_says_what_to_do() {
 }
 
 #[test]
-fn an_ordinary_user_with_little_lockable_memory_can_write() {
+fn ordinary_user_with_little_lockable_memory_can_write() {
     use std::os::unix::fs::PermissionsExt;
     let temp = Temp::new();
     std::fs::set_permissions(temp.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
@@ -77,12 +77,12 @@ fn an_ordinary_user_with_little_lockable_memory_can_write() {
 }
 
 #[test]
-fn a_child_of_fork_is_refused_and_its_drop_does_nothing() {
+fn append_in_a_child_of_fork_is_refused_and_its_drop_has_no_effect() {
     let temp = Temp::new();
     let wal = small(&temp.log()).open().unwrap();
     wal.append_durable(b"before").unwrap();
-    // SAFETY: the child only makes calls that touch no lock of another thread: a refused append reads
-    // one word, the drop of a handle in a child forgets it, and _exit runs nothing.
+    // SAFETY: the child only makes calls that touch no lock of another thread: a refused append
+    // reads one word, the drop of a handle in a child forgets it, and _exit runs nothing.
     let child = unsafe { libc::fork() };
     if child == 0 {
         let refused = matches!(wal.append(b"from the child"), Err(Error::Forked))
@@ -104,7 +104,7 @@ fn a_child_of_fork_is_refused_and_its_drop_does_nothing() {
 }
 
 #[test]
-fn a_child_of_fork_may_drop_futures_and_ask_what_it_likes() {
+fn child_of_fork_may_drop_futures_and_read_statistics() {
     use std::future::Future;
     use std::pin::Pin;
     use std::sync::Arc;
@@ -123,7 +123,8 @@ fn a_child_of_fork_may_drop_futures_and_ask_what_it_likes() {
     let builder = Wal::builder(temp.log()).segment_size(64 << 10).ring_capacity(8192);
     let wal = builder.max_record_size(3000).open().unwrap();
     let record = [1; 3000];
-    // A future that was given room and has not come for it, and one that waits to be durable.
+    // A future that was granted room and has not claimed it, and one that waits until a record is
+    // durable.
     let flag = Arc::new(Flag::default());
     let waker = Waker::from(Arc::clone(&flag));
     let mut granted = loop {
@@ -154,7 +155,7 @@ fn a_child_of_fork_may_drop_futures_and_ask_what_it_likes() {
     assert!(child > 0);
     let ended = std::time::Instant::now() + std::time::Duration::from_secs(20);
     let mut status = 0;
-    // SAFETY: asks after our own child; the status is a local.
+    // SAFETY: checks our own child; the status is a local.
     while unsafe { libc::waitpid(child, &raw mut status, libc::WNOHANG) } == 0 {
         if std::time::Instant::now() > ended {
             // SAFETY: our own child, which hangs.

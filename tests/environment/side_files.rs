@@ -1,4 +1,5 @@
-//! What lies beside the log is advice: missing, stale, foreign, unreadable or unwritable, it changes speed and never results.
+//! Side files are advice: a missing, stale, foreign, unreadable or unwritable one changes speed,
+//! never results.
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::{FileExt, PermissionsExt, chown};
@@ -34,7 +35,7 @@ fn count(dir: &Path) -> usize {
     log.reader(Lsn::ZERO).unwrap().inspect(|record| assert!(record.is_ok(), "{record:?}")).count()
 }
 
-/// A directory of other names for the same files.
+/// Creates a directory with hard links to the same files.
 fn link_all(from: &Path, to: &Path) {
     std::fs::create_dir(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
@@ -43,7 +44,7 @@ fn link_all(from: &Path, to: &Path) {
     }
 }
 
-/// CRC-32 as docs/format.md says.
+/// CRC-32 of docs/format.md.
 fn crc(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc, &byte| {
         (0..8).fold(crc ^ u32::from(byte), |crc: u32, _| {
@@ -52,7 +53,7 @@ fn crc(bytes: &[u8]) -> u32 {
     })
 }
 
-/// Changes numbers in the end file, in place and with a right checksum.
+/// Changes numbers in the end file, in place and with a valid checksum.
 fn forge(dir: &Path, fields: &[(usize, u64)]) {
     let path = dir.join("wal.end");
     let mut bytes = std::fs::read(&path).unwrap();
@@ -68,7 +69,7 @@ fn said_end(dir: &Path) -> u64 {
     u64::from_le_bytes(*std::fs::read(dir.join("wal.end")).unwrap()[40..].first_chunk().unwrap())
 }
 
-/// The file that holds the last group below `end`, and where that begins in it.
+/// The file with the last group, and the group's offset in it.
 fn last_group(dir: &Path) -> (std::path::PathBuf, u64) {
     let mut last = None;
     for path in segments(dir) {
@@ -88,7 +89,7 @@ fn zero_last_group(dir: &Path) {
     file.write_all_at(&[0; 4096], at).unwrap();
 }
 
-/// Puts other words in place of the kernel's for this boot, for this process. False: that needs root.
+/// Replaces the kernel's boot id for this process. False: this needs root.
 fn other_boot(dir: &Path, id: &str) -> bool {
     let with = dir.parent().unwrap().join("boot_id");
     std::fs::write(&with, id).unwrap();
@@ -104,7 +105,7 @@ fn other_boot(dir: &Path, id: &str) -> bool {
 }
 
 fn unsynced(dir: &Path) -> Wal {
-    // One segment: nothing is synced because it is left. A small ring: groups are written when it is full.
+    // One segment, so no rotation syncs it. A small ring, so groups are written when it is full.
     let manual = Wal::builder(dir).segment_size(8 << 20).durability(Durability::Manual);
     manual
         .ring_capacity(64 << 10)
@@ -114,7 +115,8 @@ fn unsynced(dir: &Path) -> Wal {
         .unwrap()
 }
 
-/// Beside a writer with 1000 records that are written and not durable.
+/// Checks that an outside reader finds no record, beside a writer with 1000 records that are
+/// written and not durable.
 fn nothing_is_durable(dir: &Path) {
     let log = ReadOnlyWal::open(dir).unwrap();
     let mut follow = log.follow(Lsn::ZERO).unwrap();
@@ -154,7 +156,7 @@ fn case() {
             }
             let wal = small(&dir).open().unwrap();
             fill(&wal, 2, 1000);
-            // The mark of the idle log makes the last group's records known.
+            // The idle seal's mark proves the last group's records durable.
             eventually("everything is seen", || count(&dir) == 1000);
             wal.close().unwrap();
             assert_eq!(count(&dir), 1000);
@@ -188,7 +190,7 @@ fn case() {
 }
 
 #[test]
-fn a_word_with_two_links_is_replaced_before_the_next_append() {
+fn end_file_with_two_links_is_replaced_before_the_next_append() {
     let temp = Temp::new();
     let wal = small(&temp.log()).open().unwrap();
     fill(&wal, 0, 2);
@@ -205,9 +207,10 @@ fn a_word_with_two_links_is_replaced_before_the_next_append() {
     assert!(survey.damage.is_empty() && survey.records == 1002);
 }
 
-/// Other names of the files of a log that goes on: the word there is of another directory, and proves nothing.
+/// A directory of hard links to a log that continues. Its end file belongs to another directory,
+/// and proves nothing.
 #[test]
-fn a_word_that_is_said_of_another_directory_is_no_damage_here() {
+fn end_file_of_another_directory_is_ignored() {
     let temp = Temp::new();
     let (backup, copy) = (temp.path().join("backup"), temp.path().join("copy"));
     let wal = small(&temp.log()).open().unwrap();
@@ -218,7 +221,7 @@ fn a_word_that_is_said_of_another_directory_is_no_damage_here() {
     wal.close().unwrap();
     drop(small(&temp.log()).open().unwrap());
     assert!((20..1000).contains(&count(&backup)));
-    // A copy whose last segment was not copied.
+    // A copy without the last segment.
     crate::support::copy_dir(&temp.log(), &copy);
     let last = segments(&copy).into_iter().rev();
     for path in last {
@@ -233,7 +236,7 @@ fn a_word_that_is_said_of_another_directory_is_no_damage_here() {
 }
 
 #[test]
-fn a_stale_word_ends_nobodys_log() {
+fn stale_end_file_never_shortens_a_log() {
     let temp = Temp::new();
     let wal = small(&temp.log()).open().unwrap();
     fill(&wal, 0, 2);
@@ -242,7 +245,7 @@ fn a_stale_word_ends_nobodys_log() {
     wal.close().unwrap();
     forge(&temp.log(), &[(40, stale)]);
     assert_eq!(count(&temp.log()), 500);
-    // Damage behind it does not pass for an end.
+    // Damage above the stale end must not pass for the log's end.
     let (path, at) = last_group(&temp.log());
     let file = OpenOptions::new().write(true).open(path).unwrap();
     file.write_all_at(&[0xaa; 64], at - 4096).unwrap();
@@ -257,7 +260,7 @@ fn a_stale_word_ends_nobodys_log() {
 }
 
 #[test]
-fn a_writer_that_cannot_read_the_boot_id_is_read_to_its_end() {
+fn log_of_a_writer_without_a_boot_id_is_read_to_its_end() {
     let temp = Temp::new();
     let wal = small(&temp.log()).open().unwrap();
     fill(&wal, 0, 2);
@@ -266,7 +269,7 @@ fn a_writer_that_cannot_read_the_boot_id_is_read_to_its_end() {
 }
 
 #[test]
-fn a_word_of_another_user_ends_nobodys_log() {
+fn end_file_of_another_user_never_shortens_a_log() {
     for sticky in [false, true] {
         let temp = Temp::new();
         let mode = |path: &Path, mode| {
@@ -295,7 +298,7 @@ fn a_word_of_another_user_ends_nobodys_log() {
 }
 
 #[test]
-fn without_a_word_only_what_is_durable_is_read() {
+fn log_without_an_end_file_is_read_up_to_its_proven_end() {
     let temp = Temp::new();
     let wal = unsynced(&temp.log());
     for n in 0..1000 {
@@ -310,7 +313,7 @@ fn without_a_word_only_what_is_durable_is_read() {
     let log = ReadOnlyWal::open(temp.log()).unwrap();
     let mut follow = log.follow(Lsn::ZERO).unwrap();
     assert!(follow.try_next().unwrap().is_none());
-    // What a later group says was durable is read.
+    // Records below a later group's mark are durable, and are read.
     wal.sync().unwrap();
     wal.append(b"says so").unwrap();
     wal.sync().unwrap();
@@ -327,9 +330,9 @@ fn is_early(e: &Error) -> bool {
     matches!(e, Error::Corruption { reason, .. } if reason.contains("this boot"))
 }
 
-/// On the boot that wrote it.
+/// This holds on the boot that wrote the end file.
 #[test]
-fn durable_groups_that_are_gone_are_damage() {
+fn lost_durable_groups_are_corruption_on_the_boot_that_wrote_them() {
     let temp = Temp::new();
     for closed in [false, true] {
         let dir = temp.path().join(if closed { "closed" } else { "killed" });
@@ -361,7 +364,7 @@ fn durable_groups_that_are_gone_are_damage() {
 }
 
 #[test]
-fn a_newest_segment_that_is_gone_is_damage() {
+fn lost_newest_segment_is_corruption_on_the_boot_that_wrote_it() {
     let temp = Temp::new();
     let wal = small(&temp.log()).open().unwrap();
     fill(&wal, 0, 500);
@@ -378,9 +381,9 @@ fn a_newest_segment_that_is_gone_is_damage() {
     assert_eq!(log.survey(&mut |_| {}).unwrap().damage.len(), 1);
 }
 
-/// An active segment that somebody removes is not what retention does.
+/// Retention never removes the active segment.
 #[test]
-fn an_active_segment_that_is_removed_beside_a_reader_is_damage_and_not_pruned() {
+fn active_segment_removed_beside_a_reader_is_corruption_and_not_pruned() {
     let temp = Temp::new();
     let wal = small(&temp.log()).open().unwrap();
     fill(&wal, 0, 2);
@@ -399,9 +402,9 @@ fn an_active_segment_that_is_removed_beside_a_reader_is_damage_and_not_pruned() 
     assert!(matches!(opened, Error::Corruption { .. }), "{opened:?}");
 }
 
-/// Numbers behind a right checksum that no writer says.
+/// Values with a valid checksum that no writer states.
 #[test]
-fn forged_words_change_nothing_and_panic_nobody() {
+fn forged_end_file_changes_no_result() {
     let temp = Temp::new();
     let wal = small(&temp.log()).open().unwrap();
     fill(&wal, 0, 300);
@@ -431,14 +434,14 @@ fn forged_words_change_nothing_and_panic_nobody() {
     assert_eq!(count(&temp.log()), 400);
 }
 
-/// Bytes that this thread has read.
+/// Number of bytes that this thread has read.
 fn bytes_read() -> u64 {
     let text = std::fs::read_to_string("/proc/thread-self/io").unwrap();
     text.lines().find_map(|line| line.strip_prefix("rchar: ")).unwrap().parse().unwrap()
 }
 
 #[test]
-fn following_a_log_without_a_word_reads_it_once() {
+fn follower_of_a_log_without_an_end_file_reads_it_once() {
     let temp = Temp::new();
     let wal = Wal::builder(temp.log()).segment_size(8 << 20).open().unwrap();
     for n in 0..2000 {
@@ -455,7 +458,8 @@ fn following_a_log_without_a_word_reads_it_once() {
     for n in 0..2000 {
         assert_eq!(follow.next_ref().unwrap().unwrap().payload, payload(n));
     }
-    // A look is a block of the last group and one behind it, and the header of the next segment.
+    // Each check reads a block of the last group, the block after it, and the header of the next
+    // segment.
     let read = bytes_read() - before;
     assert!(read < 2000 * (64 << 10), "{read} bytes");
     let before = bytes_read();
@@ -465,13 +469,13 @@ fn following_a_log_without_a_word_reads_it_once() {
 }
 
 #[test]
-fn a_follower_without_inotify_sleeps_longer_and_longer() {
+fn follower_without_inotify_backs_off() {
     let temp = Temp::new();
     in_a_process("no inotify instance is left", &temp.log());
 }
 
 #[test]
-fn the_hundredth_cut_costs_a_reader_as_much_as_the_first() {
+fn outside_reader_finds_the_hundredth_cut_at_the_cost_of_the_first() {
     let temp = Temp::new();
     let wal = small(&temp.log()).idle_seal(Duration::MAX).open().unwrap();
     fill(&wal, 0, 1);
@@ -491,9 +495,9 @@ fn the_hundredth_cut_costs_a_reader_as_much_as_the_first() {
     assert!(last < 4 * first + (1 << 20), "{costs:?}");
 }
 
-/// Each of the other side files, damaged in each way that leaves the log itself whole.
+/// Each side file, replaced by garbage, missing, or a directory.
 #[test]
-fn advice_that_is_garbage_or_no_file_is_ignored() {
+fn garbage_missing_or_non_regular_side_files_are_ignored() {
     let temp = Temp::new();
     let wal = small(&temp.log()).open().unwrap();
     fill(&wal, 0, 100);

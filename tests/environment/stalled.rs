@@ -1,6 +1,7 @@
-//! A disk that does not answer: the log says so while it lasts, waits, and loses nothing.
+//! A disk that does not answer: the log reports the stall while it lasts, waits, and loses no
+//! record.
 //!
-//! The disk is a filesystem in a file, frozen: whatever is written to it waits until it is thawed.
+//! The disk is a frozen filesystem in a file: every write to it waits until it is thawed.
 #![cfg(target_os = "linux")]
 #![allow(clippy::print_stderr, reason = "tests say what they skip")]
 
@@ -11,7 +12,7 @@ use crate::mounted::{Mounted, run};
 use crate::support::{Temp, backends, eventually, read_all};
 use ringwal::{CommitMethod, Durability, Stall, Wal};
 
-/// Thawed when it goes.
+/// A frozen filesystem. Its drop thaws it.
 struct Frozen(Mounted);
 
 impl Frozen {
@@ -31,7 +32,7 @@ impl Drop for Frozen {
 }
 
 #[test]
-fn a_stalled_disk_is_told_of_while_it_lasts_and_nothing_is_lost() {
+fn stall_of_the_disk_is_reported_while_it_lasts_and_loses_no_record() {
     for backend in backends() {
         let temp = Temp::new();
         let Some(disk) = Mounted::ext4(&temp, 64 << 20, &[]).map(Frozen) else {
@@ -57,7 +58,8 @@ fn a_stalled_disk_is_told_of_while_it_lasts_and_nothing_is_lost() {
                 let wal = wal.clone();
                 std::thread::spawn(move || wal.wait_durable(lsn))
             };
-            // On a busy machine there may have been others before, told of as over even now.
+            // On a busy machine there may have been other stalls before, some of them reported as
+            // over only now.
             eventually("it is told of", || {
                 let told = told.lock().unwrap();
                 told.iter().rev().take_while(|stall| !stall.over).count() >= 2
@@ -75,7 +77,7 @@ fn a_stalled_disk_is_told_of_while_it_lasts_and_nothing_is_lost() {
             assert_eq!(read_all(&wal).len(), 2);
             wal.close().unwrap();
         }
-        // No file of a closed log is held any more, by the kernel either.
+        // After the close neither the process nor the kernel holds a file of the log.
         assert!(disk.0.unmount(), "{backend:?}");
     }
 }

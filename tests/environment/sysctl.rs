@@ -1,4 +1,4 @@
-//! io_uring switched off for the whole machine, which only the long form does, and only as root.
+//! io_uring switched off for the whole machine. Only the long form does this, and only as root.
 #![cfg(target_os = "linux")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "tests say what they did")]
 
@@ -7,7 +7,7 @@ use ringwal::{BackendChoice, BackendKind, Error};
 
 const SWITCH: &str = "/proc/sys/kernel/io_uring_disabled";
 
-/// Puts the switch back, whatever happens.
+/// Restores the switch on drop.
 struct Before(String);
 
 impl Drop for Before {
@@ -17,7 +17,7 @@ impl Drop for Before {
 }
 
 #[test]
-fn io_uring_switched_off_by_sysctl_is_said() {
+fn io_uring_switched_off_by_sysctl_is_named_in_the_reason() {
     if !long() {
         eprintln!("skipped: it changes the whole machine; RINGWAL_LONG=1 does it");
         return;

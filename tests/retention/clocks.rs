@@ -1,4 +1,5 @@
-//! The wall clock lies: what goes by age goes when it is old, whatever the clock says meanwhile. On the simulated disk.
+//! Retention by age under a wrong wall clock: a segment is removed when it is old, whatever the
+//! clock is set to meanwhile. On the simulated disk.
 
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ fn fill(wal: &Wal, records: usize) {
     }
 }
 
-/// Time passes, and what is due is done in calls that do nothing else.
+/// Advances time. Calls without another effect let the log do what is due.
 fn pass(disk: &SimulatedDisk, wal: &Wal, time: Duration) {
     for _ in 0..100 {
         disk.advance(time / 100);
@@ -37,7 +38,7 @@ fn pass(disk: &SimulatedDisk, wal: &Wal, time: Duration) {
 }
 
 #[test]
-fn a_clock_ahead_for_a_second_removes_nothing() {
+fn clock_ahead_for_a_second_removes_no_segment() {
     for opens in [false, true] {
         let disk = SimulatedDisk::new(1);
         let mut wal = disk.open(&builder(HOUR)).unwrap();
@@ -61,7 +62,7 @@ fn a_clock_ahead_for_a_second_removes_nothing() {
 }
 
 #[test]
-fn a_clock_set_back_keeps_nothing_longer() {
+fn clock_set_back_keeps_no_segment_longer() {
     for opens in [false, true] {
         let disk = SimulatedDisk::new(2);
         let age = Duration::from_millis(500);
@@ -80,7 +81,7 @@ fn a_clock_set_back_keeps_nothing_longer() {
 }
 
 #[test]
-fn a_segment_stamped_ahead_holds_up_no_other_over_any_number_of_restarts() {
+fn segment_stamped_ahead_delays_no_other_over_restarts() {
     let disk = SimulatedDisk::new(3);
     let wal = disk.open(&builder(HOUR)).unwrap();
     fill(&wal, 30);
@@ -103,7 +104,7 @@ fn a_segment_stamped_ahead_holds_up_no_other_over_any_number_of_restarts() {
 }
 
 #[test]
-fn a_clock_that_is_wrong_when_the_log_is_opened_costs_a_quarter_at_a_time() {
+fn clock_ahead_at_the_open_removes_a_quarter_at_a_time() {
     let disk = SimulatedDisk::new(4);
     let wal = disk.open(&builder(HOUR)).unwrap();
     fill(&wal, 1000);
@@ -112,10 +113,10 @@ fn a_clock_that_is_wrong_when_the_log_is_opened_costs_a_quarter_at_a_time() {
     disk.step_wall_clock(YEARS);
     let wal = disk.open(&builder(HOUR)).unwrap();
     pass(&disk, &wal, Duration::from_secs(9));
-    assert!(segments(&disk) >= before, "nothing goes at once");
+    assert!(segments(&disk) >= before, "no segment is removed at once");
     pass(&disk, &wal, Duration::from_secs(5));
     let after = segments(&disk);
     assert!(after < before && after * 3 >= before * 2, "{after} of {before}");
     pass(&disk, &wal, Duration::from_secs(1200));
-    assert!(segments(&disk) <= 4, "in the end what is old goes");
+    assert!(segments(&disk) <= 4, "old segments are removed in the end");
 }

@@ -1,4 +1,5 @@
-//! Named consumers: at least once, over restarts and kills; and what is kept for them.
+//! Named consumers: delivery at least once, over restarts and kills, and the segments that
+//! retention keeps for them.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,8 +8,9 @@ use std::time::{Duration, Instant};
 use crate::support::{Temp, backends, copy_dir, small};
 use ringwal::{Consumer, Error, Lsn, Wal, WalBuilder};
 
-/// Bytes that a consumer may lag. Four hundred records stay below it even if each has a block of its own, and a
-/// mark behind it, as on a slow machine; and they take more segments than are kept without a consumer.
+/// Bytes that a consumer may lag. Four hundred records stay below it even if each takes a block and
+/// a mark of its own, as on a slow machine. They take more segments than retention keeps without a
+/// consumer.
 const LIMIT: u64 = 4 << 20;
 
 fn payload(n: u32) -> Vec<u8> {
@@ -38,7 +40,7 @@ fn file(dir: &Path, name: &str) -> std::path::PathBuf {
 }
 
 #[test]
-fn what_was_not_committed_comes_again_over_restarts_and_kills() {
+fn uncommitted_records_are_delivered_again_over_restarts_and_kills() {
     for backend in backends() {
         let temp = Temp::new();
         let open = |dir: &Path| small(dir).backend(backend).open().unwrap();
@@ -65,7 +67,7 @@ fn what_was_not_committed_comes_again_over_restarts_and_kills() {
                 wal.close().unwrap();
                 wal = open(&dir);
             } else {
-                // A copy of a log that was not closed is what a killed process leaves.
+                // A copy of an open log is what a killed process leaves.
                 let copy = temp.path().join(format!("copy-{round}"));
                 copy_dir(&dir, &copy);
                 dir = copy;
@@ -80,7 +82,7 @@ fn what_was_not_committed_comes_again_over_restarts_and_kills() {
 }
 
 #[test]
-fn names_and_positions_that_cannot_be_are_refused() {
+fn invalid_names_and_positions_of_consumers_are_refused() {
     let temp = Temp::new();
     let wal = small(&temp.log()).open().unwrap();
     let lsns = fill(&wal, 0, 10);
@@ -106,7 +108,7 @@ fn names_and_positions_that_cannot_be_are_refused() {
     assert_eq!(next(&mut one).1, 2);
     one.seek(Lsn::ZERO).unwrap();
     assert_eq!(next(&mut one).1, 0);
-    // Cutting what somebody has done with.
+    // A cut of committed records is refused.
     one.commit(lsns[5]).unwrap();
     match wal.truncate_from(lsns[5]) {
         Err(Error::Consumed { name, position }) => {
@@ -124,7 +126,7 @@ fn names_and_positions_that_cannot_be_are_refused() {
 }
 
 #[test]
-fn a_damaged_position_is_an_error_and_never_another_position() {
+fn damaged_position_of_a_consumer_is_an_error() {
     let temp = Temp::new();
     let open = || small(&temp.log()).open();
     let wal = open().unwrap();
@@ -157,7 +159,7 @@ fn a_damaged_position_is_an_error_and_never_another_position() {
         std::fs::write(&path, &sound[..len]).unwrap();
         assert!(matches!(position(), Err(Error::ConsumerDamaged { .. })), "{len} bytes");
     }
-    // The other log's position is not this one's.
+    // A position of another log is refused.
     let other = Temp::new();
     let stranger = small(&other.log()).open().unwrap();
     fill(&stranger, 0, 3);
@@ -172,9 +174,10 @@ fn a_damaged_position_is_an_error_and_never_another_position() {
     assert!(open().unwrap().consumers().is_empty(), "given up");
 }
 
-/// A position was durable when it was stored, so that it tells of a log that has lost its end.
+/// Everything below a position was durable when it was stored. So a log that ends below it has lost
+/// its end.
 #[test]
-fn a_log_that_ends_before_a_position_is_damaged_and_not_shorter() {
+fn log_that_ends_below_a_position_is_corruption() {
     let temp = Temp::new();
     let wal = small(&temp.log()).open().unwrap();
     let lsns = fill(&wal, 0, 400);
@@ -188,7 +191,7 @@ fn a_log_that_ends_before_a_position_is_damaged_and_not_shorter() {
         }
     };
     let committed = (lsns[300].as_u64() >> 16) as usize;
-    // Only the end behind the position is gone: nothing tells of it.
+    // The lost end lies above the position, so no file proves the loss.
     let copy = temp.path().join("behind");
     copy_dir(&temp.log(), &copy);
     keep(&copy, committed + 1);
@@ -208,7 +211,7 @@ fn a_log_that_ends_before_a_position_is_damaged_and_not_shorter() {
         }
     }
     assert!(matches!(ringwal::ReadOnlyWal::open(&copy), Err(Error::Corruption { .. })));
-    // A repair takes the position away: then there is nothing that knows better.
+    // A repair moves the position away. Then no file proves the loss.
     let log = ringwal::inspect::Directory::open(&copy, "wal").unwrap();
     let survey = log.survey(&mut |_| {}).unwrap();
     assert_eq!(survey.damage.len(), 1, "{:?}", survey.damage);
@@ -224,7 +227,7 @@ fn bounded(dir: &Path) -> WalBuilder {
 }
 
 #[test]
-fn segments_stay_for_a_consumer_whether_it_is_attached_or_not() {
+fn segments_stay_for_a_consumer_attached_or_not() {
     let temp = Temp::new();
     let wal = bounded(&temp.log()).open().unwrap();
     let lsns = fill(&wal, 0, 20);
@@ -232,12 +235,12 @@ fn segments_stay_for_a_consumer_whether_it_is_attached_or_not() {
     consumer.commit(lsns[10]).unwrap();
     drop(consumer);
     wal.close().unwrap();
-    // Not attached, and from another opening.
+    // The consumer is not attached, and the log was opened again.
     let wal = bounded(&temp.log()).open().unwrap();
     fill(&wal, 20, 1500);
     assert_eq!(wal.oldest_lsn(), Lsn::ZERO);
     assert_eq!(wal.truncate_before(wal.durable_end()).unwrap(), Lsn::ZERO);
-    // Nor was it stated that they go, for the next opening to do so.
+    // No group states the segments as removed, or the next open would remove them.
     wal.close().unwrap();
     let wal = bounded(&temp.log()).open().unwrap();
     assert_eq!(wal.oldest_lsn(), Lsn::ZERO);
@@ -249,14 +252,14 @@ fn segments_stay_for_a_consumer_whether_it_is_attached_or_not() {
         last = lsn;
     }
     consumer.commit(last).unwrap();
-    // The log may write a mark of its own meanwhile.
+    // The log may write an idle seal meanwhile.
     let before = wal.durable_end().as_u64();
     let reached = consumer.lag() + last.as_u64() + 1;
     assert!((before..=wal.durable_end().as_u64()).contains(&reached));
     drop(consumer);
     let oldest = wal.truncate_before(wal.durable_end()).unwrap();
     assert!(oldest > Lsn::ZERO, "now it may go");
-    // One that is given up holds nothing.
+    // A removed consumer holds no segment.
     drop(wal.consumer("gone").unwrap());
     fill(&wal, 1500, 2500);
     assert_eq!(wal.truncate_before(wal.durable_end()).unwrap(), oldest);
@@ -267,7 +270,7 @@ fn segments_stay_for_a_consumer_whether_it_is_attached_or_not() {
 }
 
 #[test]
-fn one_that_lags_beyond_the_limit_is_overtaken_and_told() {
+fn consumer_that_lags_beyond_the_limit_is_overtaken_with_an_error() {
     let temp = Temp::new();
     let builder = || bounded(&temp.log()).consumer_limit(LIMIT);
     let wal = builder().open().unwrap();
@@ -303,7 +306,7 @@ fn one_that_lags_beyond_the_limit_is_overtaken_and_told() {
 }
 
 #[test]
-fn a_consumer_waits_for_what_is_to_come() {
+fn consumer_waits_for_the_next_record() {
     let temp = Temp::new();
     let wal = small(&temp.log()).open().unwrap();
     let mut consumer = wal.consumer("c").unwrap();
@@ -320,7 +323,7 @@ fn a_consumer_waits_for_what_is_to_come() {
             seen
         });
         fill(&wal, 0, 100);
-        // Closed once it has all: a position cannot be stored in a closed log.
+        // Close only after the commit: a closed log stores no position.
         while wal.consumers()[0].position <= Lsn::new(1) {
             std::thread::yield_now();
         }
@@ -329,9 +332,9 @@ fn a_consumer_waits_for_what_is_to_come() {
     });
 }
 
-/// The limit is for one that hangs as well: attached, in the middle of reading.
+/// The limit holds also for an attached consumer that stops reading.
 #[test]
-fn one_that_hangs_is_overtaken_too_and_never_told_that_the_log_has_ended() {
+fn attached_consumer_beyond_the_limit_is_overtaken_with_an_error() {
     let temp = Temp::new();
     let wal = bounded(&temp.log()).consumer_limit(LIMIT).open().unwrap();
     fill(&wal, 0, 20);
@@ -347,7 +350,7 @@ fn one_that_hangs_is_overtaken_too_and_never_told_that_the_log_has_ended() {
         assert!(end < 8 * LIMIT, "what it holds stays beyond the limit");
     }
     wal.truncate_before(wal.durable_end()).unwrap();
-    // So that there is something in any case.
+    // Appended so that the log has records above the oldest.
     fill(&wal, written, written + 10);
     let mut expected = 1;
     let failed = loop {
@@ -368,7 +371,7 @@ fn one_that_hangs_is_overtaken_too_and_never_told_that_the_log_has_ended() {
 }
 
 #[test]
-fn what_was_delivered_and_cut_is_told_once_and_then_it_goes_on() {
+fn consumer_of_a_cut_record_gets_truncated_once_and_continues() {
     let temp = Temp::new();
     let wal = small(&temp.log()).open().unwrap();
     let lsns = fill(&wal, 0, 4);
@@ -382,15 +385,16 @@ fn what_was_delivered_and_cut_is_told_once_and_then_it_goes_on() {
     let told = consumer.records().unwrap().next_ref().map(|_| ());
     assert!(matches!(told, Err(Error::Truncated { .. })), "{told:?}");
     assert_eq!((next(&mut consumer).1, next(&mut consumer).1), (1, 7), "from the position on");
-    // A commit ahead of what was delivered skips what lies between.
+    // A commit above the last delivered record skips the records between.
     let lsns = fill(&wal, 8, 20);
     consumer.commit(lsns[5]).unwrap();
     assert_eq!(next(&mut consumer).1, 14);
 }
 
-/// Retention that had decided before the consumer came must not remove what it begins with after it has.
+/// Retention may have chosen segments before the consumer is attached. It must not remove the
+/// consumer's first segment afterwards.
 #[test]
-fn a_new_consumer_is_not_overtaken_by_what_retention_had_in_mind() {
+fn new_consumer_is_not_overtaken_by_a_removal_in_progress() {
     let temp = Temp::new();
     let wal = small(&temp.log()).max_segments(3).ring_capacity(32 << 10).open().unwrap();
     let over = AtomicBool::new(false);
@@ -405,7 +409,7 @@ fn a_new_consumer_is_not_overtaken_by_what_retention_had_in_mind() {
             for n in 0..2000 {
                 let mut new = wal.consumer("new").map_err(|e| e.to_string())?;
                 let position = new.position();
-                // It holds the log back now; whatever is under way comes to its end.
+                // The consumer holds its segment now. A removal in progress completes.
                 let looked = Instant::now();
                 while looked.elapsed() < Duration::from_micros(300) {
                     if wal.oldest_lsn() > position.max(Lsn::new(1)) {
@@ -423,7 +427,7 @@ fn a_new_consumer_is_not_overtaken_by_what_retention_had_in_mind() {
         };
         let attempted = attempts();
         over.store(true, Ordering::SeqCst);
-        // The appends go on until the flag is seen: nothing may hold them back.
+        // The appends go on until the thread sees the flag, so no consumer may hold segments.
         let _ = wal.remove_consumer("new");
         attempted.unwrap();
     });

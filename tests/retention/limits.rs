@@ -1,4 +1,4 @@
-//! What retention removes, what it never removes, and what readers are told of it.
+//! Retention: which segments it removes, which it never removes, and which errors readers get.
 
 use std::time::{Duration, Instant};
 
@@ -18,20 +18,21 @@ fn numbers(wal: &Wal) -> Vec<u32> {
     read_all(wal).iter().map(|(_, p)| u32::from_le_bytes(p[..4].try_into().unwrap())).collect()
 }
 
-/// A suffix without gaps that ends with the last.
+/// The records are a suffix without gaps that ends with the last record.
 fn assert_suffix(found: &[u32], total: u32) {
     assert_eq!(found.last(), Some(&(total - 1)));
     assert_suffix_or_nothing(found, total);
 }
 
-/// The same, or nothing: the segment with the newest durable group may hold no record yet.
+/// The records are such a suffix, or there is none: the segment with the newest durable group may
+/// hold no record yet.
 fn assert_suffix_or_nothing(found: &[u32], total: u32) {
     assert!(found.last().is_none_or(|last| *last == total - 1));
     assert!(found.windows(2).all(|w| w[1] == w[0] + 1), "no gap");
 }
 
 #[test]
-fn nothing_is_ever_deleted_unasked() {
+fn retention_without_limits_removes_nothing() {
     let temp = Temp::new();
     for round in 0..3 {
         let wal = small(&temp.log()).open().unwrap();
@@ -42,7 +43,7 @@ fn nothing_is_ever_deleted_unasked() {
 }
 
 #[test]
-fn the_number_of_files_stays_within_the_limit_and_the_suffix_is_whole() {
+fn max_segments_limits_the_files_and_keeps_a_whole_suffix() {
     for backend in backends() {
         for durability in [Durability::EveryGroup, Durability::Manual] {
             let temp = Temp::new();
@@ -50,7 +51,7 @@ fn the_number_of_files_stays_within_the_limit_and_the_suffix_is_whole() {
             let wal = builder().max_segments(5).open().unwrap();
             for chunk in 0..20 {
                 fill(&wal, chunk * 100, 100);
-                // One more for a moment, where the log could not go on otherwise.
+                // The limit is exceeded by one file while a rotation would otherwise block.
                 assert!(segments(&temp.log()).len() <= 6);
             }
             let found = numbers(&wal);
@@ -66,20 +67,20 @@ fn the_number_of_files_stays_within_the_limit_and_the_suffix_is_whole() {
 }
 
 #[test]
-fn total_bytes_stay_within_the_limit() {
+fn max_total_bytes_limits_the_bytes_of_all_files() {
     let temp = Temp::new();
     let wal = small(&temp.log()).max_total_bytes(400 << 10).open().unwrap();
     for chunk in 0..20 {
         fill(&wal, chunk * 100, 100);
         let sizes = segments(&temp.log()).into_iter().filter_map(|p| p.metadata().ok());
-        // One segment more for a moment, where the log could not go on otherwise.
+        // The limit is exceeded by one segment while a rotation would otherwise block.
         assert!(sizes.map(|m| m.len()).sum::<u64>() <= 464 << 10);
     }
     assert_suffix(&numbers(&wal), 2000);
 }
 
 #[test]
-fn old_segments_go_by_age() {
+fn max_age_removes_old_segments() {
     let temp = Temp::new();
     let wal = small(&temp.log()).max_age(Duration::from_millis(200)).open().unwrap();
     fill(&wal, 0, 500);
@@ -89,7 +90,7 @@ fn old_segments_go_by_age() {
 }
 
 #[test]
-fn truncating_removes_whole_segments_and_says_what_is_left() {
+fn truncate_before_removes_whole_segments_and_returns_the_oldest() {
     for durability in [Durability::EveryGroup, Durability::Manual] {
         let temp = Temp::new();
         let wal = small(&temp.log()).durability(durability).open().unwrap();
@@ -107,7 +108,7 @@ fn truncating_removes_whole_segments_and_says_what_is_left() {
             let first = wal.reader(below).next();
             assert!(matches!(first, Some(Err(Error::Pruned { oldest: o })) if o == oldest));
         }
-        // Again, further than the end: the newest durable segment stays.
+        // A second call, above the end: the newest durable segment stays.
         let oldest = wal.truncate_before(Lsn::new(u64::MAX)).unwrap();
         assert!(oldest < wal.durable_end());
         wal.close().unwrap();
@@ -118,7 +119,7 @@ fn truncating_removes_whole_segments_and_says_what_is_left() {
 }
 
 #[test]
-fn a_reader_keeps_its_segment_until_it_goes_on() {
+fn reader_pins_its_segment_until_it_leaves_it() {
     let temp = Temp::new();
     let wal = small(&temp.log()).max_segments(4).open().unwrap();
     fill(&wal, 0, 50);
@@ -138,9 +139,9 @@ fn a_reader_keeps_its_segment_until_it_goes_on() {
 
 #[cfg(unix)]
 #[test]
-fn a_hard_linked_segment_is_removed_and_not_written_over() {
+fn hard_linked_segment_is_removed_and_never_recycled() {
     let temp = Temp::new();
-    // A mark of an idle log would be written into a block that was left in it.
+    // An idle seal would be written into a free block of the linked segment.
     let wal = small(&temp.log()).max_segments(4).idle_seal(Duration::MAX).open().unwrap();
     fill(&wal, 0, 60);
     wal.sync().unwrap();
@@ -155,7 +156,7 @@ fn a_hard_linked_segment_is_removed_and_not_written_over() {
 }
 
 #[test]
-fn recycled_bytes_never_come_back_after_a_reopening() {
+fn recycled_bytes_never_return_after_a_reopen() {
     let temp = Temp::new();
     let mut total = 0;
     for _ in 0..15 {
@@ -169,13 +170,13 @@ fn recycled_bytes_never_come_back_after_a_reopening() {
 }
 
 #[test]
-fn a_log_that_outruns_the_helper_loses_nothing() {
+fn appends_faster_than_the_segment_keeper_lose_no_record() {
     for backend in backends() {
         let temp = Temp::new();
         let open = || Wal::builder(temp.log()).segment_size(256 << 10).backend(backend).open();
         let wal = open().unwrap();
-        // Sixty-four segments as fast as they go: most are allocated only, since nobody waits for
-        // them to be written in advance.
+        // Sixty-four segments at full speed. Most are only allocated, because the log does not wait
+        // until they are zeroed.
         let count = (16 << 20) / 1024_u64;
         for n in 0..count {
             wal.append(&[&n.to_le_bytes()[..], &[n as u8; 1000]].concat()).unwrap();
@@ -193,9 +194,9 @@ fn a_log_that_outruns_the_helper_loses_nothing() {
     }
 }
 
-/// Reading "from the oldest" asks for whatever is the oldest by then: never `Pruned`.
+/// A reader from zero starts at the oldest record at that moment, and is never `Pruned`.
 #[test]
-fn the_oldest_is_read_while_retention_removes_it() {
+fn reader_from_the_oldest_beside_retention_is_never_pruned() {
     let temp = Temp::new();
     let wal = small(&temp.log()).max_segments(4).open().unwrap();
     let over = std::sync::atomic::AtomicBool::new(false);
@@ -222,7 +223,7 @@ fn the_oldest_is_read_while_retention_removes_it() {
 }
 
 #[test]
-fn truncation_does_not_wait_for_somebody_else_to_sync() {
+fn truncate_before_in_manual_mode_syncs_itself() {
     for backend in backends() {
         let temp = Temp::new();
         let builder = small(&temp.log()).backend(backend).durability(Durability::Manual);
@@ -233,15 +234,17 @@ fn truncation_does_not_wait_for_somebody_else_to_sync() {
         let (send, done) = std::sync::mpsc::channel();
         let (other, upto) = (wal.clone(), appended[400].0);
         std::thread::spawn(move || send.send(other.truncate_before(upto)));
-        let kept =
-            done.recv_timeout(Duration::from_secs(300)).expect("it waits for a sync").unwrap();
+        let kept = done
+            .recv_timeout(Duration::from_secs(300))
+            .expect("truncate_before waits for a sync")
+            .unwrap();
         assert!(kept > Lsn::ZERO && kept <= upto);
         assert_eq!(numbers(&wal).last(), Some(&502));
     }
 }
 
 #[test]
-fn what_a_reader_held_back_goes_when_it_is_asked_for_again() {
+fn truncate_before_removes_a_formerly_pinned_segment_on_the_next_call() {
     let temp = Temp::new();
     let wal = small(&temp.log()).open().unwrap();
     for n in 0..300 {
@@ -255,10 +258,10 @@ fn what_a_reader_held_back_goes_when_it_is_asked_for_again() {
     assert!(wal.truncate_before(end).unwrap() > Lsn::ZERO);
 }
 
-/// The directory belongs to the next writer then, whose retention does not know of them: what it takes is `Pruned`, and
-/// never a damaged log.
+/// The retention of the next writer does not know the old readers. They must get `Pruned` for a
+/// removed segment, never `Corruption`.
 #[test]
-fn readers_held_across_a_close_are_told_what_the_next_writer_took() {
+fn readers_of_a_closed_log_get_pruned_for_segments_that_the_next_writer_removed() {
     for backend in backends() {
         let temp = Temp::new();
         let wal = small(&temp.log()).backend(backend).open().unwrap();
@@ -285,7 +288,7 @@ fn readers_held_across_a_close_are_told_what_the_next_writer_took() {
             }
         };
         assert!(matches!(failed, Err(Error::Pruned { .. })), "{failed:?}");
-        assert!(back.all(|record| record.unwrap().lsn < end), "backwards it ends there");
+        assert!(back.all(|record| record.unwrap().lsn < end), "a backward reader ends there");
         assert!(matches!(wal.read(first), Err(Error::Pruned { .. })));
     }
 }

@@ -1,4 +1,4 @@
-//! Which segments go, which stay, and for whom.
+//! Retention: which segments are removed, and which stay for a reader, a consumer or the hook.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "tests say what they did or skipped")]
 
 #[cfg(target_os = "linux")]

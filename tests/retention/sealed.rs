@@ -1,4 +1,5 @@
-//! The hook on sealed segments: nothing goes before it has been let go, and no segment is left out.
+//! The hook on sealed segments: no segment is removed before the hook has accepted it, and none is
+//! skipped.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -22,7 +23,7 @@ fn bounded(dir: &Path) -> WalBuilder {
 }
 
 #[test]
-fn every_segment_is_archived_before_it_goes_also_over_restarts() {
+fn every_segment_is_archived_before_its_removal_over_restarts() {
     let temp = Temp::new();
     let archive = temp.path().join("archive");
     std::fs::create_dir(&archive).unwrap();
@@ -47,19 +48,19 @@ fn every_segment_is_archived_before_it_goes_also_over_restarts() {
     }
     let log = ringwal::ReadOnlyWal::open(temp.log()).unwrap();
     let oldest = log.oldest_lsn().unwrap();
-    // Without a hook everything may go, archived or not, and what was remembered stays.
+    // Without a hook every segment may be removed, archived or not. The stored position stays.
     let _without = bounded(&temp.log()).open().unwrap();
     assert!(oldest > Lsn::ZERO);
     assert!(temp.log().join("wal.sealed").exists());
     let seen = seen.lock().unwrap();
     let mut end = Lsn::ZERO;
     for segment in seen.iter() {
-        // In order; the last one before a close may come again.
+        // The calls come in order. The last segment before a close may come again.
         assert!(segment.base <= end && segment.end > segment.base, "{segment:?} behind {end}");
         end = end.max(segment.end);
     }
     assert!(end >= oldest, "what is gone was archived");
-    // The archive alone is a log, up to where it goes, with every record.
+    // The archive alone is a log with every record up to its end.
     let copy = temp.path().join("restored");
     std::fs::create_dir(&copy).unwrap();
     for segment in seen.iter() {
@@ -76,7 +77,7 @@ fn every_segment_is_archived_before_it_goes_also_over_restarts() {
 }
 
 #[test]
-fn a_hook_that_fails_or_panics_is_called_again_and_holds_its_segment() {
+fn hook_that_fails_or_panics_is_called_again_and_holds_its_segment() {
     let temp = Temp::new();
     let (calls, allowed) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
     let (count, may) = (Arc::clone(&calls), Arc::clone(&allowed));
@@ -94,7 +95,7 @@ fn a_hook_that_fails_or_panics_is_called_again_and_holds_its_segment() {
         .unwrap();
     fill(&wal, 500);
     eventually("it is called again", || calls.load(Ordering::SeqCst) >= 3);
-    assert_eq!(wal.truncate_before(wal.durable_end()).unwrap(), Lsn::ZERO, "it holds");
+    assert_eq!(wal.truncate_before(wal.durable_end()).unwrap(), Lsn::ZERO, "the hook holds it");
     assert!(wal.stats().sealed_failures >= 2);
     allowed.store(true, Ordering::SeqCst);
     eventually("it goes", || wal.oldest_lsn() > Lsn::new(2 * SEGMENT));
@@ -102,7 +103,7 @@ fn a_hook_that_fails_or_panics_is_called_again_and_holds_its_segment() {
 }
 
 #[test]
-fn a_hook_that_hangs_holds_retention_and_neither_appends_nor_the_close() {
+fn hook_that_blocks_holds_retention_and_neither_appends_nor_close() {
     let temp = Temp::new();
     let (inside, over) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let (entered, end) = (Arc::clone(&inside), Arc::clone(&over));
@@ -122,7 +123,8 @@ fn a_hook_that_hangs_holds_retention_and_neither_appends_nor_the_close() {
     assert_eq!(wal.oldest_lsn(), Lsn::ZERO);
     wal.close().unwrap();
     let before = std::fs::read(temp.log().join("wal.sealed")).unwrap();
-    // Let go too late: it is not remembered, and the next opener is not disturbed.
+    // The hook accepts the segment after the close. The position is not stored, and the next open
+    // is not disturbed.
     over.store(true, Ordering::SeqCst);
     std::thread::sleep(Duration::from_millis(100));
     assert!(std::fs::read(temp.log().join("wal.sealed")).unwrap() == before);
@@ -141,7 +143,7 @@ fn a_hook_that_hangs_holds_retention_and_neither_appends_nor_the_close() {
 }
 
 #[test]
-fn calls_from_the_hook_that_would_wait_for_it_are_refused() {
+fn calls_from_the_hook_that_would_wait_for_the_hook_are_refused() {
     let temp = Temp::new();
     let log: Arc<Mutex<Option<Wal>>> = Arc::default();
     let (inside, told) = (Arc::clone(&log), Arc::new(Mutex::new(None)));
@@ -156,7 +158,7 @@ fn calls_from_the_hook_that_would_wait_for_it_are_refused() {
         .open()
         .unwrap();
     *log.lock().unwrap() = Some(wal.clone());
-    // Something to wait for, whenever it is called.
+    // A record that is not durable, whenever the hook is called.
     eventually("it is called", || {
         wal.append(&[0; 1000]).unwrap();
         told.lock().unwrap().is_some()
@@ -167,9 +169,9 @@ fn calls_from_the_hook_that_would_wait_for_it_are_refused() {
     wal.close().unwrap();
 }
 
-/// A segment that was let go was durable, and what comes next begins behind it.
+/// A segment that the hook accepted was durable, so the log must end after it.
 #[test]
-fn a_log_that_ends_before_what_was_let_go_is_damaged() {
+fn log_that_ends_below_the_hooks_position_is_corruption() {
     let temp = Temp::new();
     let wal = small(&temp.log()).on_sealed(|_| Ok(())).open().unwrap();
     fill(&wal, 300);
@@ -191,7 +193,7 @@ fn a_log_that_ends_before_what_was_let_go_is_damaged() {
 }
 
 #[test]
-fn a_damaged_position_refuses_to_open_however_often_it_is_tried() {
+fn damaged_hook_position_refuses_every_open() {
     let temp = Temp::new();
     let open = || {
         let builder = small(&temp.log()).idle_seal(Duration::from_secs(1000));
@@ -202,7 +204,8 @@ fn a_damaged_position_refuses_to_open_however_often_it_is_tried() {
         wal.append_durable(b"a block each").unwrap();
     }
     wal.close().unwrap();
-    // No segment at hand for what opening itself writes: it fails before there is anybody to make one.
+    // No spare is left for the epoch group, and the open fails before the segment keeper could
+    // prepare one.
     for spare in &crate::support::segments(&temp.log())[1..] {
         std::fs::remove_file(spare).unwrap();
     }
@@ -216,9 +219,9 @@ fn a_damaged_position_refuses_to_open_however_often_it_is_tried() {
     }
 }
 
-/// What is archived before it is durable could hold what a crash takes back.
+/// A segment archived before it is durable could hold records that a crash discards.
 #[test]
-fn a_segment_is_archived_only_when_it_is_durable_as_a_whole() {
+fn segment_is_archived_only_after_all_of_it_is_durable() {
     for durability in [Durability::EveryGroup, Durability::Manual] {
         let temp = Temp::new();
         let log: Arc<OnceLock<Wal>> = Arc::default();
@@ -236,7 +239,7 @@ fn a_segment_is_archived_only_when_it_is_durable_as_a_whole() {
         let wal = small(&temp.log()).durability(durability).on_sealed(hook).open().unwrap();
         log.set(wal.clone()).unwrap();
         for round in 1..=20 {
-            // A little into the next segment, and nobody asks for a sync.
+            // Append a little into the next segment, without a sync.
             while wal.append(&[7; 3000]).unwrap().as_u64() < round * SEGMENT + (20 << 10) {}
             std::thread::sleep(Duration::from_millis(3));
         }
@@ -247,7 +250,7 @@ fn a_segment_is_archived_only_when_it_is_durable_as_a_whole() {
     }
 }
 
-/// Times that the thread of this name in this process has gone to sleep.
+/// Number of times that the thread of this name in this process has gone to sleep.
 #[cfg(target_os = "linux")]
 fn sleeps_of(name: &str) -> u64 {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap();
@@ -260,14 +263,15 @@ fn sleeps_of(name: &str) -> u64 {
     tasks.filter_map(|task| of(task.unwrap().path())).sum()
 }
 
-/// In a process of its own: logs of other tests have threads of this name too.
+/// Runs in a process of its own, because logs of other tests have threads of this name too.
 #[cfg(target_os = "linux")]
 #[test]
-fn the_hook_of_an_idle_log_sleeps_until_somebody_syncs() {
+fn hook_thread_of_an_idle_log_sleeps_until_a_sync() {
     crate::child::in_a_process("idle", &Temp::new().log());
 }
 
-/// Nobody syncs, so that the segment that the log has left is not durable: the hook's thread sleeps until it is.
+/// Without a sync, the segment that the log has left is not durable. The hook's thread sleeps until
+/// it is.
 #[cfg(target_os = "linux")]
 #[test]
 fn case() {
@@ -289,7 +293,7 @@ fn case() {
         std::thread::sleep(Duration::from_millis(400));
         sleeps_of("ringwal-sealed").saturating_sub(before)
     });
-    assert!(quietest.min().unwrap() < 10, "it looks again and again");
+    assert!(quietest.min().unwrap() < 10, "the thread polls");
     wal.sync().unwrap();
     assert_eq!(receive.recv_timeout(Duration::from_secs(30)).unwrap(), ringwal::Lsn::ZERO);
     wal.close().unwrap();
