@@ -1,4 +1,4 @@
-//! How `CommitMethod::Auto` chooses, what it remembers, and what it leaves behind.
+//! `CommitMethod::Auto`: how it chooses a method, what it stores, and which files it leaves.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a child's answers; what is skipped")]
 
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::support::{Temp, read_all};
 use ringwal::{BackendInfo, BackendKind, CommitMethod, Durability, MethodReason, Wal};
 
-/// The log's answer once nothing is being measured any more.
+/// The backend's report once no measurement is in progress.
 fn settled(wal: &Wal) -> BackendInfo {
     let begun = Instant::now();
     loop {
@@ -27,7 +27,7 @@ fn names(dir: &Path) -> Vec<String> {
     entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect()
 }
 
-/// Whether io_uring runs at all: in some sandboxes it does not, and there is nothing to choose.
+/// Whether io_uring runs. In some sandboxes it does not, and there is no method to choose.
 fn chooses(wal: &Wal) -> bool {
     let info = wal.backend();
     if info.kind == BackendKind::Std {
@@ -37,13 +37,13 @@ fn chooses(wal: &Wal) -> bool {
 }
 
 #[test]
-fn auto_measures_beside_the_log_and_leaves_nothing_but_its_memo() {
+fn auto_method_measures_beside_appends_and_leaves_only_its_memo() {
     let temp = Temp::new();
     let wal = Wal::open(temp.log()).unwrap();
     if !chooses(&wal) {
         return;
     }
-    // Appends go on while it measures, and across the switch.
+    // Append during the measurement, and across the switch of the method.
     let mut count = 0_u64;
     while wal.backend().commit_method_reason == MethodReason::Measuring || count < 200 {
         wal.append_durable(&count.to_le_bytes()).unwrap();
@@ -65,7 +65,7 @@ fn auto_measures_beside_the_log_and_leaves_nothing_but_its_memo() {
 }
 
 #[test]
-fn a_pinned_method_is_kept_and_used() {
+fn pinned_method_is_used_without_a_measurement() {
     for (pinned, name) in
         [(CommitMethod::Dsync, "dsync"), (CommitMethod::LinkedFsync, "linked-fsync")]
     {
@@ -85,7 +85,7 @@ fn a_pinned_method_is_kept_and_used() {
 }
 
 #[test]
-fn modes_that_sync_now_and_then_measure_nothing() {
+fn modes_without_a_sync_for_every_group_measure_nothing() {
     let temp = Temp::new();
     let wal = Wal::builder(temp.log()).durability(Durability::Manual).open().unwrap();
     assert_ne!(wal.backend().commit_method_reason, MethodReason::Measuring);
@@ -93,8 +93,8 @@ fn modes_that_sync_now_and_then_measure_nothing() {
 }
 
 #[test]
-fn closing_does_not_wait_for_the_measurement() {
-    // Twenty logs that are closed at once: each measurement would take tens of milliseconds.
+fn close_does_not_wait_for_the_measurement() {
+    // Opens and closes twenty logs. Each measurement would take tens of milliseconds.
     let temp = Temp::new();
     for n in 0..20 {
         let dir = temp.path().join(n.to_string());
@@ -106,10 +106,10 @@ fn closing_does_not_wait_for_the_measurement() {
     }
 }
 
-/// What another process makes of the directory, which has no memory but the file's. It is this
-/// program, told by the environment which part it has.
+/// Another process knows only what the file states. It is this program, with an environment
+/// variable that selects its part.
 #[test]
-fn another_process_remembers() {
+fn another_process_uses_the_remembered_method() {
     const DIR: &str = "RINGWAL_TEST_COMMIT_METHOD_DIR";
     if let Some(dir) = std::env::var_os(DIR) {
         let wal = Wal::open(dir).unwrap();
@@ -121,7 +121,11 @@ fn another_process_remembers() {
     let child = || {
         let exe = std::env::current_exe().unwrap();
         let output = Command::new(exe)
-            .args(["commit_method::another_process_remembers", "--exact", "--nocapture"])
+            .args([
+                "commit_method::another_process_uses_the_remembered_method",
+                "--exact",
+                "--nocapture",
+            ])
             .env(DIR, temp.log())
             .output()
             .unwrap();
@@ -129,7 +133,7 @@ fn another_process_remembers() {
         assert!(String::from_utf8_lossy(&output.stdout).contains("running 1 test"), "{output:?}");
         String::from_utf8(output.stdout).unwrap()
     };
-    // On a machine that stands still for seconds a measurement is given up.
+    // A measurement is abandoned if the machine stalls for seconds.
     let measured = || {
         let mut tries = (0..5).map(|_| child());
         tries.find(|said| said.contains("then Measured")).unwrap_or_else(child)
@@ -147,7 +151,7 @@ fn another_process_remembers() {
         return;
     }
     assert!(child().contains("first Remembered"));
-    // Damaged, foreign or of the wrong kind, it is as good as none, and is made anew.
+    // A damaged, foreign or invalid file is ignored and replaced.
     let good = std::fs::read(&memo).unwrap();
     let mut damaged = good.clone();
     damaged[40] ^= 1;
@@ -158,7 +162,7 @@ fn another_process_remembers() {
     }
     std::fs::write(&memo, &good).unwrap();
     assert!(child().contains("first Remembered"));
-    // A link is not followed, in neither direction.
+    // A link is followed neither for reading nor for writing.
     let elsewhere = temp.path().join("elsewhere");
     std::fs::write(&elsewhere, &good).unwrap();
     std::fs::remove_file(&memo).unwrap();

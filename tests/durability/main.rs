@@ -1,4 +1,4 @@
-//! What survives: on both backends, under load, and on a simulated disk.
+//! Durability: which records survive, on both backends, under load, and on a simulated disk.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "tests say what they did or skipped")]
 
 #[cfg(target_os = "linux")]

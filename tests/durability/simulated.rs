@@ -1,4 +1,4 @@
-//! The simulated disk for users: what it keeps, what it forgets, that it is deterministic, and that the whole
+//! The public simulated disk: what it keeps and loses, that it is deterministic, and that the whole
 //! interface of a log runs on it without threads.
 
 use std::cell::Cell;
@@ -17,7 +17,8 @@ fn records(wal: &Wal) -> Vec<(Lsn, Vec<u8>)> {
     wal.reader(Lsn::ZERO).map(|r| r.unwrap()).map(|r| (r.lsn, r.payload)).collect()
 }
 
-/// Works until the power goes; how many records were acknowledged. `hasty`: acknowledges too early.
+/// Runs a service until the power fails. Returns the number of acknowledged records. `hasty`: it
+/// acknowledges too early.
 fn service(disk: &SimulatedDisk, hasty: bool) -> u64 {
     let acknowledged = Cell::new(0_u64);
     let work = || -> ringwal::Result<()> {
@@ -37,7 +38,7 @@ fn service(disk: &SimulatedDisk, hasty: bool) -> u64 {
     acknowledged.get()
 }
 
-/// Whether all that was acknowledged is there; what is there has no gap and no damage in any case.
+/// Whether every acknowledged record is there. Panics on a gap or a damaged record.
 fn holds(disk: &SimulatedDisk, acknowledged: u64) -> bool {
     let wal = disk.open(&settings()).unwrap();
     let found = records(&wal);
@@ -49,7 +50,7 @@ fn holds(disk: &SimulatedDisk, acknowledged: u64) -> bool {
 }
 
 #[test]
-fn a_service_that_waits_keeps_its_word_wherever_the_power_goes() {
+fn service_that_waits_for_durability_keeps_acknowledged_records_at_any_power_failure() {
     let whole = SimulatedDisk::new(1);
     assert_eq!(service(&whole, false), 400);
     let operations = whole.operations();
@@ -60,7 +61,7 @@ fn a_service_that_waits_keeps_its_word_wherever_the_power_goes() {
         let first = service(&disk, false);
         assert!(disk.is_off() || first == 400, "at {at}");
         disk.crash();
-        // And once more in the middle of what comes after.
+        // The power fails again during the next life.
         disk.power_off_after(at % 50);
         let second = service(&disk, false);
         assert!(second >= first || second == 0, "at {at}: {first}, then {second}");
@@ -70,7 +71,7 @@ fn a_service_that_waits_keeps_its_word_wherever_the_power_goes() {
 }
 
 #[test]
-fn a_service_that_does_not_wait_is_found_out() {
+fn service_that_acknowledges_too_early_is_detected() {
     let caught = (0..40).filter(|seed| {
         let disk = SimulatedDisk::new(*seed);
         disk.power_off_after(20 + seed * 5);
@@ -82,7 +83,7 @@ fn a_service_that_does_not_wait_is_found_out() {
 }
 
 #[test]
-fn the_same_seed_sees_the_same() {
+fn same_seed_gives_the_same_events() {
     let trace = |seed: u64| {
         let disk = SimulatedDisk::new(seed);
         let mut seen = Vec::new();
@@ -105,7 +106,7 @@ fn the_same_seed_sees_the_same() {
 }
 
 #[test]
-fn everything_that_waits_runs_without_threads() {
+fn every_blocking_call_returns_without_threads() {
     let disk = SimulatedDisk::new(3);
     let archived = Arc::new(Mutex::new(Vec::new()));
     let list = Arc::clone(&archived);
@@ -119,7 +120,7 @@ fn everything_that_waits_runs_without_threads() {
     assert_eq!(wal.backend().kind.to_string(), "simulated");
     assert!(matches!(disk.open(&settings()), Err(Error::Locked { .. })));
 
-    // Far more than the ring and the kept segments hold.
+    // Append far more than the ring and the kept segments hold.
     for n in 0..3000_u32 {
         wal.append(&n.to_le_bytes().repeat(64)).unwrap();
         disk.advance(Duration::from_micros(500));
@@ -168,7 +169,7 @@ fn everything_that_waits_runs_without_threads() {
 }
 
 #[test]
-fn what_was_open_before_a_crash_is_dead() {
+fn handles_from_before_a_crash_fail() {
     let disk = SimulatedDisk::new(4);
     let old = disk.open(&settings()).unwrap();
     old.append_durable(b"before").unwrap();
@@ -183,14 +184,14 @@ fn what_was_open_before_a_crash_is_dead() {
     let found = records(&new);
     let payloads: Vec<_> = found.iter().map(|(_, payload)| &payload[..]).collect();
     assert_eq!(payloads, [&b"before"[..], b"after"]);
-    // A kill takes nothing that the system had.
+    // A kill loses no data that the kernel had.
     drop(new);
     disk.kill();
     assert_eq!(records(&disk.open(&settings()).unwrap()), found);
 }
 
 #[test]
-fn intervals_pass_by_the_disks_clock() {
+fn intervals_follow_the_disks_clock() {
     let disk = SimulatedDisk::new(5);
     let hour = Durability::Interval(Duration::from_secs(3600));
     let wal = disk.open(&settings().segment_size(1 << 20).durability(hour)).unwrap();
@@ -207,7 +208,7 @@ fn intervals_pass_by_the_disks_clock() {
 }
 
 #[test]
-fn faults_and_a_full_disk_come_as_typed_errors() {
+fn faults_and_a_full_disk_are_typed_errors() {
     let disk = SimulatedDisk::new(6);
     let wal = disk.open(&settings()).unwrap();
     let kept = wal.append_durable(b"kept").unwrap();
@@ -240,7 +241,7 @@ fn faults_and_a_full_disk_come_as_typed_errors() {
 }
 
 #[test]
-fn images_show_what_could_be_there() {
+fn images_show_data_that_could_survive() {
     let disk = SimulatedDisk::new(7);
     let wal = disk.open(&settings()).unwrap();
     let mut sizes = std::collections::BTreeSet::new();
@@ -260,7 +261,7 @@ fn images_show_what_could_be_there() {
 }
 
 #[test]
-fn the_services_own_files_are_as_forgetful() {
+fn files_of_the_service_lose_unsynced_data_too() {
     let (mut content_lost, mut name_lost) = (0, 0);
     for seed in 0..100 {
         let disk = SimulatedDisk::new(seed);
@@ -298,7 +299,7 @@ fn the_services_own_files_are_as_forgetful() {
 }
 
 #[test]
-fn several_threads_may_wait() {
+fn several_threads_may_wait_on_one_disk() {
     let disk = SimulatedDisk::new(8);
     let wal = disk.open(&settings()).unwrap();
     std::thread::scope(|scope| {
@@ -321,9 +322,9 @@ fn several_threads_may_wait() {
     assert_eq!(records(&wal).len(), 400);
 }
 
-/// When the call has returned, the name is free for good: what held segments back does not come back.
+/// After the call returns, the consumer never returns and never holds segments again.
 #[test]
-fn a_consumer_that_was_removed_stays_removed_whatever_a_crash_keeps() {
+fn removed_consumer_stays_removed_after_any_crash() {
     for seed in 0..40 {
         let disk = SimulatedDisk::new(seed);
         let wal = disk.open(&settings()).unwrap();

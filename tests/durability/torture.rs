@@ -1,7 +1,8 @@
-//! Everything at once, from many threads, on rings and segments as small as they get, until the log is closed
-//! in the middle of it: nothing hangs, what was accepted is there once and unaltered, and nothing else.
+//! All calls at once, from many threads, on the smallest rings and segments, until a close at a
+//! random moment. No call hangs. Every accepted record is there once, unaltered, and no other
+//! record is there.
 //!
-//! `RINGWAL_TORTURE=seconds` goes on for longer; `RINGWAL_TORTURE_SEED=n` begins with that seed.
+//! `RINGWAL_TORTURE=seconds` runs for longer; `RINGWAL_TORTURE_SEED=n` starts with that seed.
 #![allow(clippy::print_stderr, reason = "tests say what they did")]
 
 use std::collections::BTreeMap;
@@ -19,7 +20,7 @@ use ringwal::{BackendChoice, Durability, Error, Lsn, Wal, WalBuilder};
 const PRODUCERS: u64 = 4;
 const LARGEST: usize = 3000;
 
-/// A small random source: the same seed, the same choices.
+/// A small random generator: the same seed gives the same choices.
 struct Draw(u64);
 
 impl Draw {
@@ -61,7 +62,7 @@ impl Producer {
         payload
     }
 
-    /// One call, or a few that belong together. `Err`: the log is closed.
+    /// Makes one call, or a few that belong together. `Err`: the log is closed.
     fn step(&mut self) -> Result<(), Error> {
         let wal = self.wal.clone();
         match self.draw.below(13) {
@@ -85,7 +86,7 @@ impl Producer {
                 self.accepted.push((lsn, payload));
             }
             5 => {
-                // A panic leaves nothing.
+                // A panic leaves no record.
                 let len = self.payload(LARGEST).len();
                 let filled = catch_unwind(AssertUnwindSafe(|| {
                     wal.append_with(len, |_| std::panic::resume_unwind(Box::new("on purpose")))
@@ -143,10 +144,10 @@ impl Producer {
         Ok(())
     }
 
-    /// Appended, dropped, or leaked, after some polls.
+    /// Polls an append a few times, then awaits, drops or leaks it.
     fn append_async(&mut self, wal: &Wal) -> Result<(), Error> {
         let payload = self.payload(LARGEST);
-        // Leaked with what it borrows, if it is leaked.
+        // A leaked future borrows its payload for ever, so leak that too.
         let bytes: &'static [u8] = payload.clone().leak();
         let owner: &'static Wal = Box::leak(Box::new(wal.clone()));
         let mut future = owner.append_async(bytes);
@@ -217,7 +218,8 @@ fn follow(wal: &Wal, seen: &mpsc::Sender<usize>) {
                 (last, count) = (record.lsn, count + 1);
             }
             Ok(None) if wal.health().is_ok() => {}
-            // Closed, or between two looks: what is left comes at once.
+            // The log is closed, or a record has just become durable. The follower returns the rest
+            // at once.
             Ok(None) => match follower.next_ref() {
                 Ok(Some(_)) => count += 1,
                 Ok(None) => break,
@@ -296,7 +298,7 @@ fn round(seed: u64, backend: BackendChoice) {
     }
     follower.join().unwrap();
     assert_eq!(called.load(Ordering::SeqCst), asked, "callbacks");
-    // Nothing more is to be removed meanwhile.
+    // Reopen without a limit, so that retention removes nothing meanwhile.
     let again = options.max_segments(usize::MAX).open().unwrap();
     assert!(again.recovery().clean);
     let kept = accepted.split_off(&again.oldest_lsn());
@@ -309,7 +311,7 @@ fn round(seed: u64, backend: BackendChoice) {
 }
 
 #[test]
-fn everything_at_once_on_the_smallest_log() {
+fn all_calls_at_once_on_the_smallest_log_lose_no_record() {
     let number = |name| std::env::var(name).ok().and_then(|n| n.parse::<u64>().ok());
     let seconds = number("RINGWAL_TORTURE");
     let begun = Instant::now();

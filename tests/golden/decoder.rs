@@ -1,12 +1,12 @@
-//! A decoder of format version 1, written from docs/format.md and from nothing else. It shares no
-//! line with the library, so that where the two agree, the document says what the files hold.
+//! A decoder of format version 1, written from docs/format.md alone. It shares no line with the
+//! library: where the two agree, the document describes the files correctly.
 //!
-//! Plain rather than fast: whole files in memory, every rule of a "valid if and only if" list is one
-//! call of `rule`, and what breaks is named by the rule.
+//! Simple rather than fast: it reads whole files. Each rule of a "valid if and only if" list is one
+//! call of `rule`, and an error names the rule.
 
 use std::path::Path;
 
-/// What was found wrong, as the document's rule that does not hold.
+/// The result of a check. The error is the rule of the document that does not hold.
 pub type Checked<T> = Result<T, &'static str>;
 
 fn rule(holds: bool, name: &'static str) -> Checked<()> {
@@ -35,7 +35,7 @@ const TABLE: [u32; 256] = {
     table
 };
 
-/// The CRC-32 of several byte strings, one after the other.
+/// The CRC-32 of several byte strings in sequence.
 pub fn crc32(parts: &[&[u8]]) -> u32 {
     let bytes = parts.iter().copied().flatten();
     !bytes.fold(!0, |crc, &b| TABLE[usize::from(crc as u8 ^ b)] ^ crc >> 8)
@@ -99,13 +99,13 @@ impl Segment {
         self.base + self.block
     }
 
-    /// The bytes of the addresses `[from, to)`.
+    /// The bytes at the addresses `[from, to)`.
     pub fn at(&self, from: u64, to: u64) -> &[u8] {
         &self.bytes[(from - self.base) as usize..(to - self.base) as usize]
     }
 }
 
-/// A group's header, and where it ends.
+/// A group's header, its hash and its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
     pub lsn: u64,
@@ -123,7 +123,7 @@ pub struct Header {
     pub cut_from: u64,
     /// The hash that its successor carries.
     pub hash: u64,
-    /// First address behind the padding.
+    /// First address after the padding.
     pub end: u64,
 }
 
@@ -232,7 +232,7 @@ fn batch(lsn: u64, payload: &[u8], found: &mut Records) -> Checked<()> {
     for _ in 0..count {
         rule(at + 8 <= payload.len(), "an item header inside the batch")?;
         let item_end = at + 8 + u32_at(payload, at) as usize;
-        // The payload starts 12 bytes into the record, so that its offset 4 is a multiple of 8.
+        // The payload starts 12 bytes into the record, so its offset 4 is a multiple of 8.
         let next = (item_end + 12).next_multiple_of(8) - 12;
         rule(next <= payload.len(), "an item inside the batch")?;
         rule(u32_at(payload, at + 4) as usize == at + 12, "an item's distance to its batch")?;
@@ -247,13 +247,13 @@ fn batch(lsn: u64, payload: &[u8], found: &mut Records) -> Checked<()> {
 #[derive(Debug)]
 pub struct Log {
     pub segments: Vec<Segment>,
-    /// Files behind one that is not usable: no part of the chain, but their marks count.
+    /// Files after an unusable one: no part of the chain, but their marks count.
     pub strays: Vec<Segment>,
     pub chain: Vec<Header>,
     pub records: Records,
     /// Kind of every record on the chain.
     pub kinds: Vec<u8>,
-    /// First address behind the chain.
+    /// First address after the chain.
     pub end: u64,
 }
 
@@ -275,8 +275,8 @@ impl Log {
         Self::follow(decoded.collect())
     }
 
-    /// The files that stand behind the chain's end are spares: nothing is asked of them, but for the
-    /// durable marks in them.
+    /// Follows the chain. Files after its end are spares: only the durable marks in them are
+    /// checked.
     fn follow(files: Vec<Checked<Segment>>) -> Checked<Self> {
         let mut usable = Vec::new();
         let mut strays = Vec::new();
@@ -308,8 +308,8 @@ impl Log {
         };
         log.walk()?;
         log.marks()?;
-        // The chain ends in the last usable segment, behind which something was not usable: whether
-        // that was a spare or the chain's next segment is not to be told without a mark.
+        // The chain ends in the last usable segment, and an unusable file follows. Without a mark,
+        // it may be a spare or the chain's next segment.
         Ok(log)
     }
 
@@ -357,7 +357,7 @@ impl Log {
         }
     }
 
-    /// Valid headers behind the break, in any block of any file.
+    /// Valid headers after the break, in any block of any file.
     pub fn beyond(&self) -> Vec<Header> {
         let blocks = self.segments.iter().chain(&self.strays).flat_map(|s| {
             let starts = (s.first_group()..s.end()).step_by(s.block as usize);
@@ -376,7 +376,7 @@ impl Log {
         Ok(())
     }
 
-    /// What the document says of groups beyond the lists: of logs that nobody damaged.
+    /// Checks what the document says of groups in undamaged logs, beyond the lists.
     pub fn check_what_a_writer_promises(&self) -> Checked<()> {
         let first = self.chain.first().ok_or("a log has a first group")?;
         if self.segments[0].base == 0 {

@@ -1,5 +1,5 @@
-//! What somebody may put into a log's directory, or in its way: nothing outside is written, nothing hangs,
-//! and no two writers get at one log.
+//! Hostile files in a log's directory, or in place of its files: nothing outside is written, no
+//! call hangs, and no two writers open one log.
 #![cfg(unix)]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "tests say what they did")]
 
@@ -33,7 +33,7 @@ fn precious(temp: &Temp) -> PathBuf {
 }
 
 #[test]
-fn links_under_every_name_that_the_log_uses_are_not_written_through() {
+fn links_in_place_of_any_file_of_the_log_are_not_written_through() {
     let temp = Temp::new();
     let target = precious(&temp);
     let next = |dir: &Path, ending: &str| {
@@ -57,7 +57,7 @@ fn links_under_every_name_that_the_log_uses_are_not_written_through() {
             let _ = std::fs::remove_file(&name);
             let to = if dangling { temp.path().join("not there") } else { target.clone() };
             symlink(&to, &name).unwrap();
-            // It may be replaced, left alone or refused; it is not followed.
+            // A link may be replaced, left alone or refused. It is never followed.
             if let Ok(wal) = small(&dir).commit_method(CommitMethod::Auto).open() {
                 append(&wal, 300);
                 assert_eq!(read_all(&wal).len(), 400, "{what}");
@@ -72,9 +72,9 @@ fn links_under_every_name_that_the_log_uses_are_not_written_through() {
     }
 }
 
-/// What is written in place is not written into a file that has another name too.
+/// Files written in place must not have a second name.
 #[test]
-fn a_hard_link_in_the_durable_ends_place_is_left_alone() {
+fn hard_link_in_place_of_the_end_file_is_not_written() {
     let temp = Temp::new();
     let target = precious(&temp);
     let dir = temp.log();
@@ -85,7 +85,7 @@ fn a_hard_link_in_the_durable_ends_place_is_left_alone() {
     append(&wal, 10);
     assert_eq!(read_all(&wal).len(), 20);
     assert_eq!(std::fs::read(&target).unwrap(), b"precious");
-    // Without that word a reader looks for the end itself.
+    // Without an end file a reader searches for the end.
     wal.close().unwrap();
     let outside = ringwal::ReadOnlyWal::open(&dir).unwrap();
     assert_eq!(outside.reader(Lsn::ZERO).unwrap().count(), 20);
@@ -132,7 +132,7 @@ fn one_log_under_two_paths_has_one_writer() {
             other => panic!("{}: {other:?}", path.display()),
         }
     }
-    // Other prefixes are other logs, and so is a hard link to another log's lock: but that one is held.
+    // Other prefixes are other logs. A hard link to another log's lock file is locked with it.
     small(&temp.log()).prefix("other").open().unwrap();
     std::fs::hard_link(temp.log().join("wal.lock"), temp.log().join("third.lock")).unwrap();
     assert!(matches!(small(&temp.log()).prefix("third").open(), Err(Error::Locked { .. })));
@@ -140,7 +140,7 @@ fn one_log_under_two_paths_has_one_writer() {
 }
 
 #[test]
-fn a_copy_is_a_log_of_its_own() {
+fn copy_of_a_log_is_a_log_of_its_own() {
     let temp = Temp::new();
     let wal = small(&temp.log()).open().unwrap();
     append(&wal, 300);
@@ -154,9 +154,9 @@ fn a_copy_is_a_log_of_its_own() {
     assert_eq!((read_all(&one).len(), read_all(&two).len()), (400, 500));
     one.close().unwrap();
     two.close().unwrap();
-    // A segment of the one in the other's place: the same log by its name, and yet not its history. That is
-    // found out, or the log ends before it, or it goes on in the other history where both still were the same; the
-    // histories are never mixed.
+    // A segment of the one log in place of the other's: the same log id, and another history. The
+    // open detects this, or the log ends before that segment, or the log continues with the other
+    // history from where both were equal. It never mixes the histories.
     let (own, other) = (read_all(&one), read_all(&two));
     let place = (own[350].0.as_u64() >> 16) as usize;
     std::fs::copy(&segments(&copy)[place], &segments(&temp.log())[place]).unwrap();
@@ -179,7 +179,7 @@ fn a_copy_is_a_log_of_its_own() {
     }
 }
 
-/// Ends the writer, also if the test fails: the scope waits for it.
+/// Stops the writer on drop, also if the test fails: the scope waits for it.
 struct Over<'a>(&'a AtomicBool);
 
 impl Drop for Over<'_> {
@@ -188,10 +188,10 @@ impl Drop for Over<'_> {
     }
 }
 
-/// Copying a log that is being written copies its files at different moments: what is found then is either
-/// the beginning of the log, or the copy is refused.
+/// A copy of a log that is being written has its files from different moments. The copy is a prefix
+/// of the log, or is refused.
 #[test]
-fn a_copy_of_a_live_log_is_a_prefix_or_refused() {
+fn copy_of_a_live_log_is_a_prefix_or_refused() {
     let temp = Temp::new();
     let wal = small(&temp.log()).open().unwrap();
     let over = AtomicBool::new(false);
@@ -210,13 +210,14 @@ fn a_copy_of_a_live_log_is_a_prefix_or_refused() {
             let copy = temp.path().join(format!("copy{round}"));
             std::thread::sleep(Duration::from_millis(10));
             std::fs::create_dir(&copy).unwrap();
-            // In any order, and newest first: then a segment that goes on in another has all that it will have.
+            // Copy in any order, or newest first: then a segment that continues in another is
+            // complete.
             let mut files: Vec<_> = std::fs::read_dir(temp.log()).unwrap().flatten().collect();
             if round % 2 == 0 {
                 files.sort_by_key(|entry| std::cmp::Reverse(entry.file_name()));
             }
             for entry in files {
-                // Names come and go meanwhile.
+                // The writer creates and removes files meanwhile.
                 let _ = std::fs::copy(entry.path(), copy.join(entry.file_name()));
             }
             match small(&copy).open() {

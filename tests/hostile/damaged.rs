@@ -1,7 +1,8 @@
-//! Directories damaged at random: whatever opening and a full replay refuse, a survey finds, with the right numbers;
-//! what it calls sound opens; and what a repair says that it keeps is what is there afterwards.
+//! Random damage to directories. Damage that an open and a full replay refuse is found by a survey,
+//! with the right numbers. A log that a survey calls sound opens. A repair keeps the records that
+//! its plan names.
 //!
-//! `RINGWAL_LONG=1` goes on for longer; `RINGWAL_SEED=n` makes one round again.
+//! `RINGWAL_LONG=1` runs for longer; `RINGWAL_SEED=n` repeats one round.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,19 +15,19 @@ use ringwal::{Lsn, Wal};
 
 type Records = BTreeMap<u64, Vec<u8>>;
 
-/// A log as it was before it was damaged.
+/// A log before it was damaged.
 struct Original {
     dir: PathBuf,
-    /// All records that were appended and are kept, with those that were made void.
+    /// All records that were appended and are kept, void ones included.
     all: Records,
-    /// Groups that made records void, and from where on.
+    /// Each cut: the position of its group, and the first void position.
     cuts: Vec<(u64, u64)>,
     segments: Vec<String>,
     end: u64,
 }
 
 impl Original {
-    /// What is read of it when it ends at `end`.
+    /// The records that a reader returns if the log ends at `end`.
     fn below(&self, end: u64) -> Records {
         let kept = |lsn: u64| {
             let cut = self.cuts.iter().find(|(from, to)| (*from..*to).contains(&lsn));
@@ -40,15 +41,15 @@ impl Original {
     }
 }
 
-/// How a log came about.
+/// The shape of a log.
 #[derive(Clone, Copy, Debug)]
 enum Shape {
     Closed,
-    /// Several lives, the last of which was not closed.
+    /// Several lives. The last one was not closed.
     Lives,
-    /// Its first segments are gone, and it has consumers.
+    /// Retention removed the first segments, and the log has consumers.
     Front,
-    /// One segment that is not full.
+    /// One segment, not full.
     Little,
     /// Hardly any group is larger than a block.
     Narrow,
@@ -57,7 +58,7 @@ enum Shape {
 const SHAPES: [Shape; 5] =
     [Shape::Closed, Shape::Lives, Shape::Front, Shape::Little, Shape::Narrow];
 
-/// Writes it, and leaves a copy in `dir`.
+/// Writes a log and leaves a copy of it in `dir`.
 fn make(dir: &Path, shape: Shape) -> Original {
     let mut rng = Rng::with_seed(shape as u64);
     let mut all = Records::new();
@@ -99,7 +100,7 @@ fn make(dir: &Path, shape: Shape) -> Original {
             let mut quick = wal.consumer("quick").unwrap();
             quick.commit(wal.reader_back(wal.durable_end()).next().unwrap().unwrap().lsn).unwrap();
         }
-        // The items of batches.
+        // Items of batches are records too.
         wal.replay(|lsn, payload| {
             all.insert(lsn.as_u64(), payload.to_vec());
             Ok::<(), ()>(())
@@ -109,7 +110,7 @@ fn make(dir: &Path, shape: Shape) -> Original {
         let next =
             if life == lives { dir.to_owned() } else { dir.with_extension(life.to_string()) };
         if matches!(shape, Shape::Lives) {
-            // As a crash of the machine leaves it while nothing is written.
+            // As a crash of the machine during an idle time leaves it.
             std::thread::sleep(std::time::Duration::from_millis(100));
             copy_dir(&live, &next);
             wal.close().unwrap();
@@ -136,7 +137,7 @@ fn survey(dir: &Path) -> Result<Survey, ringwal::Error> {
     Directory::open(dir, "wal")?.survey(&mut |_| {})
 }
 
-/// Opens the log and reads all of it.
+/// Opens the log and reads every record.
 fn opened(dir: &Path) -> Result<Records, String> {
     let wal = Wal::builder(dir).segment_size(64 << 10).open().map_err(|e| e.to_string())?;
     let mut found = Records::new();
@@ -165,7 +166,7 @@ fn flip(bytes: &mut [u8], rng: &mut Rng, from: usize, len: usize) -> usize {
     offset
 }
 
-/// Damages something, and says what.
+/// Damages a file, and returns a description.
 fn damage(dir: &Path, original: &Original, others: &[Original], rng: &mut Rng) -> String {
     let files = segments(dir);
     if files.is_empty() {
@@ -188,7 +189,7 @@ fn damage(dir: &Path, original: &Original, others: &[Original], rng: &mut Rng) -
             format!("{len} bytes at the start of {name} are those of {}", name_of(from))
         }
         21 => {
-            // Without any it is no log.
+            // A directory without any segment is no log.
             let from = files.len() - rng.usize(1..=files.len().min(3)).min(files.len() - 1);
             let Some(_) = files.get(from) else { return "nothing is gone".into() };
             files[from..].iter().for_each(|file| std::fs::remove_file(file).unwrap());
@@ -211,7 +212,7 @@ fn damage(dir: &Path, original: &Original, others: &[Original], rng: &mut Rng) -
             };
         }
         24 | 25 => {
-            // As a copy of a live directory has it: the file is newer than the segments.
+            // As in a copy of a live directory: the file is newer than the segments.
             let small = ["consumer.slow", "consumer.quick"][rng.usize(..2)];
             let path = dir.join(format!("wal.{small}"));
             let Ok(mut position) = std::fs::read(&path) else { return format!("no {small}") };
@@ -323,7 +324,7 @@ fn damage(dir: &Path, original: &Original, others: &[Original], rng: &mut Rng) -
     said
 }
 
-/// What is said of the damage, against what was there.
+/// Compares the reported damage with the original.
 fn check_report(survey: &Survey, original: &Original, what: &str) {
     for place in &survey.damage {
         let together = place.records_before + place.records_after;
@@ -333,12 +334,12 @@ fn check_report(survey: &Survey, original: &Original, what: &str) {
             assert_eq!(base.parse::<u64>().unwrap() + place.offset, place.lsn.as_u64(), "{what}");
         }
     }
-    // Nothing is wrong before the first; a file that is none of the log's is nowhere in it.
+    // Everything before the first damage is intact. A foreign file has no place in the log.
     if let Some(first) = survey.damage.first().filter(|d| !d.expected.starts_with("no file")) {
-        // Where nothing is intact it is not known what should lie before.
+        // If no record is intact, the survey does not know what should lie before.
         let before = if survey.records == 0 { 0 } else { original.count(0..first.lsn.as_u64()) };
         assert_eq!(first.records_before, before, "{what}: {first:#?}");
-        // What a file has behind its length has no positions.
+        // Bytes after a segment's stated length have no positions.
         let in_place = survey.damage.len() == 1 && first.offset < 64 << 10;
         if let Some(lost) = first.records_lost.filter(|_| in_place) {
             let lsn = first.lsn.as_u64();
@@ -354,7 +355,7 @@ fn check_report(survey: &Survey, original: &Original, what: &str) {
     }
 }
 
-/// Whether every group that was there is there.
+/// Whether every group of `before` is in `after`.
 fn grew(before: &[u8], after: Option<&Vec<u8>>) -> bool {
     let at = |n: usize| after.and_then(|after| after.chunks(4096).nth(n));
     let unwritten = |block: &[u8]| block.starts_with(b"RWSt") || block.iter().all(|b| *b == 0);
@@ -362,7 +363,7 @@ fn grew(before: &[u8], after: Option<&Vec<u8>>) -> bool {
     groups.filter(|(_, block)| !unwritten(block)).all(|(n, block)| at(n) == Some(block))
 }
 
-/// Repairs the log, and tells from where to where it is kept. None: nothing can be.
+/// Repairs the log and returns the range of kept positions. `None`: the repair can keep nothing.
 fn repaired(dir: &Path, keep: Keep, what: &str) -> Option<(u64, u64)> {
     let log = Directory::open(dir, "wal").unwrap();
     let found = log.survey(&mut |_| {}).unwrap();
@@ -380,8 +381,8 @@ fn repaired(dir: &Path, keep: Keep, what: &str) -> Option<(u64, u64)> {
     let (here, there) = (contents(dir), contents(&plan.quarantine));
     for (name, bytes) in before.iter().filter(|(name, _)| *name != "wal.lock") {
         let same = here.get(name) == Some(bytes) || there.get(name) == Some(bytes);
-        // Where nothing kept says which segment is the oldest, a life of the log does: it writes behind the
-        // last group, and prepared segments that hold nothing may go.
+        // If no kept group states the oldest segment, the repair opens the log once. That writes a
+        // group after the last one and may remove empty spares.
         let remade = name == "wal.end" || name.ends_with(".tmp");
         assert!(same || remade || grew(bytes, here.get(name)), "{what}: {name} is gone: {plan:#?}");
     }
@@ -422,9 +423,9 @@ fn round(seed: u64, temp: &Path, originals: &[Original]) {
                     assert!(records == original.below(found.end.as_u64()), "{what}");
                 }
                 (0, Err(e)) => panic!("{what}: it is called sound, and refused: {e}"),
-                // Whoever opens it with a hook on sealed segments is refused.
+                // Only an open with a hook on sealed segments is refused.
                 (_, Ok(_)) if found.damage.iter().all(|place| place.segment == "wal.sealed") => {}
-                // Its writer said on this boot that more was durable than what is there proves.
+                // The end file of this boot states a higher durable end than the segments prove.
                 (_, Ok(records)) => {
                     let all = original.below(original.end);
                     assert!(records.len() < all.len(), "{what}: {:#?}", found.damage);
@@ -452,14 +453,14 @@ fn round(seed: u64, temp: &Path, originals: &[Original]) {
 }
 
 #[test]
-fn what_opening_refuses_is_found_and_what_is_sound_opens() {
+fn damage_that_an_open_refuses_is_found_by_a_survey_and_a_sound_log_opens() {
     let temp = Temp::new();
     let make = |(n, shape): (usize, &Shape)| make(&temp.path().join(format!("log{n}")), *shape);
     let originals: Vec<Original> = SHAPES.iter().enumerate().map(make).collect();
     if let Some(seed) = std::env::var("RINGWAL_SEED").ok().and_then(|seed| seed.parse().ok()) {
         return round(seed, temp.path(), &originals);
     }
-    // Who looks at damage waits for a second whether it stays: many look at once.
+    // A survey of damage waits for a second and checks it again, so run many rounds at once.
     let (rounds, next) = (if crate::support::long() { 5000 } else { 120 }, AtomicU64::new(0));
     std::thread::scope(|scope| {
         for _ in 0..24 {

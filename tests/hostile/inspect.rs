@@ -1,4 +1,4 @@
-//! Looking at damaged logs: what is found, what is said of it, and what a repair keeps.
+//! Survey and repair of damaged logs: what a survey finds and reports, and what a repair keeps.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -11,7 +11,8 @@ use ringwal::{Error, Lsn, ReadOnlyWal, Wal};
 
 type Records = BTreeMap<u64, Vec<u8>>;
 
-/// A closed log of some twenty segments of 64 KiB, with records, batches and a cut; and what is in it.
+/// Writes a closed log of some twenty segments of 64 KiB, with records, batches and a cut. Returns
+/// its records.
 fn log(dir: &Path) -> Records {
     let wal = small(dir).open().unwrap();
     let mut records = Records::new();
@@ -48,8 +49,8 @@ fn damage(path: &Path, offset: usize, len: usize) {
     std::fs::write(path, bytes).unwrap();
 }
 
-/// Where in its segment the payload of a record lies, the first one from `offset` on: bytes at a place of their own may
-/// be those that fill a group up, which nobody reads.
+/// Offset in its segment of the first record's payload from `offset` on. Bytes at a fixed offset
+/// may be padding, which no reader checks.
 fn payload_behind(records: &Records, base: Lsn, offset: usize) -> usize {
     let (lsn, _) = records.range(base.as_u64() + offset as u64..).next().unwrap();
     (lsn - base.as_u64()) as usize + 12
@@ -83,7 +84,7 @@ fn read_all(dir: &Path) -> Records {
     records.map(|record| (record.lsn.as_u64(), record.payload)).collect()
 }
 
-/// A file by file copy of what a directory holds.
+/// Contents of a directory's files by name.
 fn contents(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     std::fs::read_dir(dir)
         .unwrap()
@@ -94,7 +95,7 @@ fn contents(dir: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 #[test]
-fn a_sound_log_is_sound_and_left_alone() {
+fn survey_of_a_sound_log_finds_no_damage_and_changes_nothing() {
     let temp = Temp::new();
     let dir = temp.log();
     let records = log(&dir);
@@ -113,13 +114,13 @@ fn a_sound_log_is_sound_and_left_alone() {
 }
 
 #[test]
-fn a_damaged_group_costs_its_records_and_is_told_exactly() {
+fn damaged_group_loses_only_its_records_and_is_reported_exactly() {
     let temp = Temp::new();
     let dir = temp.log();
     let records = log(&dir);
     let files = segments(&dir);
     assert!(files.len() > 12);
-    // The header of some group in the middle, and a record of another, later.
+    // Damage the header of a group in the middle, and a record of a later group.
     let reference = survey(&dir);
     let (third, ninth) = (&reference.segments[3], &reference.segments[9]);
     damage(&files[3], third.block as usize, 8);
@@ -143,7 +144,7 @@ fn a_damaged_group_costs_its_records_and_is_told_exactly() {
 }
 
 #[test]
-fn damaged_headers_and_missing_segments_are_told_and_read_around() {
+fn damaged_headers_and_missing_segments_are_reported_and_read_around() {
     let temp = Temp::new();
     let dir = temp.log();
     let records = log(&dir);
@@ -164,10 +165,10 @@ fn damaged_headers_and_missing_segments_are_told_and_read_around() {
 }
 
 #[test]
-fn a_repair_keeps_what_lies_before_and_destroys_nothing() {
-    // From the first group of the segment to its last.
+fn repair_keeps_the_records_before_the_damage_and_deletes_nothing() {
+    // Damage from the first group of the segment to its last.
     let mut shortened = 0;
-    // A place, or a record behind it.
+    // Damage at a fixed offset, or in the first record after it.
     for (place, inside, len) in
         [(4096, false, 16), (3 * 4096, true, 4), (10 * 4096, true, 4), (0, false, 4096 + 16)]
     {
@@ -198,14 +199,15 @@ fn a_repair_keeps_what_lies_before_and_destroys_nothing() {
         shortened += u32::from(plan.cut.is_some());
         assert_eq!(plan.consumers, ["wal.consumer.quick"]);
         {
-            // Not while somebody has it. A damaged log cannot be opened, so its lock is taken by hand.
+            // A repair is refused while a process holds the lock. A damaged log does not open, so
+            // take the lock by hand.
             let lock = std::fs::File::options().write(true).open(dir.join("wal.lock")).unwrap();
             lock.lock().unwrap();
             assert!(matches!(plan.apply(), Err(Error::Locked { .. })));
         }
         assert!(contents(&dir) == before);
         let done = plan.apply().unwrap();
-        // Every byte is here or there.
+        // Every byte is in the directory or in the quarantine.
         let (here, there) = (contents(&dir), contents(&plan.quarantine));
         for (name, bytes) in &before {
             let same = here.get(name) == Some(bytes) || there.get(name) == Some(bytes);
@@ -229,7 +231,7 @@ fn a_repair_keeps_what_lies_before_and_destroys_nothing() {
 }
 
 #[test]
-fn a_repair_that_keeps_what_lies_behind_goes_on_with_whole_segments() {
+fn repair_that_keeps_the_records_after_the_damage_starts_at_a_whole_segment() {
     let temp = Temp::new();
     let dir = temp.log();
     let records = log(&dir);
@@ -255,7 +257,7 @@ fn a_repair_that_keeps_what_lies_behind_goes_on_with_whole_segments() {
 }
 
 #[test]
-fn a_repair_that_was_interrupted_is_made_again() {
+fn interrupted_repair_can_be_repeated() {
     let temp = Temp::new();
     let dir = temp.log();
     let records = log(&dir);
@@ -263,7 +265,7 @@ fn a_repair_that_was_interrupted_is_made_again() {
     damage(&files[5], payload_behind(&records, survey(&dir).segments[5].base, 3 * 4096), 4);
     let log = Directory::open(&dir, "wal").unwrap();
     let plan = log.plan_repair(&survey(&dir), Keep::Before).unwrap().unwrap();
-    // As if the power had gone after the first files were moved.
+    // As if the power had failed after the first files were moved.
     std::fs::create_dir(&plan.quarantine).unwrap();
     for name in plan.moved.iter().rev().take(2) {
         std::fs::rename(dir.join(name), plan.quarantine.join(name)).unwrap();
@@ -281,7 +283,7 @@ fn a_repair_that_was_interrupted_is_made_again() {
 }
 
 #[test]
-fn what_only_a_header_or_a_length_is_wrong_with_is_rebuilt_and_nothing_is_lost() {
+fn segments_with_only_a_wrong_header_or_length_are_rebuilt_without_loss() {
     let temp = Temp::new();
     let dir = temp.log();
     let records = log(&dir);
@@ -311,7 +313,7 @@ fn what_only_a_header_or_a_length_is_wrong_with_is_rebuilt_and_nothing_is_lost()
 }
 
 #[test]
-fn segments_that_are_gone_from_the_front_are_missed_also_by_who_believes_the_writer() {
+fn missing_first_segment_is_reported_also_beside_other_damage() {
     let temp = Temp::new();
     let dir = temp.log();
     let records = log(&dir);
@@ -340,7 +342,7 @@ fn segments_that_are_gone_from_the_front_are_missed_also_by_who_believes_the_wri
 }
 
 #[test]
-fn a_consumers_damaged_position_is_damage_and_a_repair_moves_it_away() {
+fn damaged_consumer_position_is_reported_and_moved_away_by_a_repair() {
     let temp = Temp::new();
     let dir = temp.log();
     let records = log(&dir);
@@ -363,7 +365,7 @@ fn a_consumers_damaged_position_is_damage_and_a_repair_moves_it_away() {
 }
 
 #[test]
-fn a_repair_behind_retention_opens_though_no_kept_group_says_what_retention_took() {
+fn repair_after_retention_opens_although_no_kept_group_states_the_oldest() {
     let temp = Temp::new();
     let dir = temp.log();
     let mut records = log(&dir);
@@ -371,7 +373,7 @@ fn a_repair_behind_retention_opens_though_no_kept_group_says_what_retention_took
     let oldest = wal.truncate_before(Lsn::new(500_000)).unwrap();
     wal.close().unwrap();
     records.retain(|lsn, _| *lsn >= oldest.as_u64());
-    // Before the group that states it.
+    // The damage lies before the group that states the oldest position.
     damage(&segments(&dir)[3], 2 * 4096, 4096);
     let log = Directory::open(&dir, "wal").unwrap();
     let plan = log.plan_repair(&survey(&dir), Keep::Before).unwrap().unwrap();
@@ -385,7 +387,7 @@ fn a_repair_behind_retention_opens_though_no_kept_group_says_what_retention_took
 }
 
 #[test]
-fn a_plan_for_what_has_changed_since_is_not_carried_out_and_no_two_repairs_share_a_place() {
+fn plan_for_changed_files_is_refused_and_each_repair_has_its_own_quarantine() {
     let temp = Temp::new();
     let dir = temp.log();
     log(&dir);
@@ -403,17 +405,17 @@ fn a_plan_for_what_has_changed_since_is_not_carried_out_and_no_two_repairs_share
     let plan = log.plan_repair(&survey(&dir), Keep::Before).unwrap().unwrap();
     plan.apply().unwrap();
     let first = contents(&plan.quarantine);
-    // In the same second: the file that was put in place is damaged, and what is taken out of it lies elsewhere.
+    // A second repair in the same second moves the replaced file to another quarantine.
     damage(&segments(&dir)[3], 2 * 4096, 16);
     let again = log.plan_repair(&survey(&dir), Keep::Before).unwrap().unwrap();
     assert_ne!(again.quarantine, plan.quarantine);
     again.apply().unwrap();
     assert!(contents(&plan.quarantine) == first);
-    assert!(plan.apply().is_err(), "it is over");
+    assert!(plan.apply().is_err(), "a plan applies once");
 }
 
 #[test]
-fn the_log_is_what_most_files_are_of() {
+fn survey_takes_the_log_id_of_most_segments() {
     let temp = Temp::new();
     let (dir, other) = (temp.log(), temp.path().join("other"));
     log(&dir);
@@ -428,7 +430,7 @@ fn the_log_is_what_most_files_are_of() {
 }
 
 #[test]
-fn a_log_without_any_sound_header_is_read_by_its_groups() {
+fn log_without_a_valid_segment_header_is_read_by_its_groups() {
     let temp = Temp::new();
     let dir = temp.log();
     let wal = small(&dir).open().unwrap();
@@ -439,7 +441,7 @@ fn a_log_without_any_sound_header_is_read_by_its_groups() {
     }
     let found = survey(&dir);
     assert!(found.damaged_places > 0);
-    // The life began in the first block behind the header.
+    // The epoch group is in the first block after the segment header.
     damage(&segments(&dir)[0], 4096, 128);
     assert_eq!(survey(&dir).records, 1);
     let found = survey(&dir);
@@ -447,7 +449,7 @@ fn a_log_without_any_sound_header_is_read_by_its_groups() {
 }
 
 #[test]
-fn what_cannot_be_kept_is_refused() {
+fn repair_that_can_keep_nothing_is_refused() {
     let temp = Temp::new();
     let dir = temp.log();
     log(&dir);
@@ -465,7 +467,7 @@ fn what_cannot_be_kept_is_refused() {
 }
 
 #[test]
-fn a_log_that_is_being_written_is_sound_while_it_rotates_and_retires() {
+fn survey_beside_rotation_and_retention_finds_no_damage() {
     let temp = Temp::new();
     let wal = small(&temp.log()).max_segments(6).open().unwrap();
     wal.append_durable(b"first").unwrap();
@@ -489,7 +491,7 @@ fn a_log_that_is_being_written_is_sound_while_it_rotates_and_retires() {
 }
 
 #[test]
-fn a_survey_reports_damage_as_it_is_found_and_ends_when_it_is_told_to() {
+fn survey_reports_damage_as_it_is_found_and_stops_on_request() {
     let temp = Temp::new();
     log(temp.path());
     let files = segments(temp.path());
@@ -523,7 +525,7 @@ fn a_survey_reports_damage_as_it_is_found_and_ends_when_it_is_told_to() {
 }
 
 #[test]
-fn positions_are_found_by_the_writers_clock_also_behind_damage() {
+fn position_at_a_time_is_found_also_after_damage() {
     let temp = Temp::new();
     let wal = small(temp.path()).open().unwrap();
     let mut marks = Vec::new();
@@ -542,7 +544,7 @@ fn positions_are_found_by_the_writers_clock_also_behind_damage() {
     let check = || {
         for (time, first) in &marks {
             let found = log.position_at(*time).unwrap();
-            // The group's header lies before its first record.
+            // The position found is that of the group's header, before its first record.
             assert!(found < *first && first.as_u64() - found.as_u64() < 4096, "{found} {first}");
             let written = log.written_at(*first).unwrap().unwrap();
             assert!(written >= *time && written < *time + Duration::from_secs(60));

@@ -1,4 +1,4 @@
-//! Damaged and hostile directories, and their survey and repair.
+//! Damaged and hostile directories, their survey and their repair.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "tests say what they did or skipped")]
 
 #[cfg(target_os = "linux")]

@@ -1,7 +1,8 @@
-//! A disk that cannot read some of its sectors: what is lost is named, what is intact is found, and a repair takes
-//! nothing that could be read.
+//! A disk with unreadable sectors: lost records are named, intact ones are found, and a repair
+//! removes no readable record.
 //!
-//! The disk is a loop device whose file was cut short while it was in use: what lay behind the cut is an I/O error.
+//! The disk is a loop device whose file was truncated while in use: reads above the new end are I/O
+//! errors.
 #![cfg(target_os = "linux")]
 #![allow(clippy::print_stderr, reason = "tests say what they skip")]
 
@@ -15,22 +16,23 @@ use ringwal::{Error, Lsn, ReadOnlyWal, Wal};
 
 struct Scratched {
     disk: Mounted,
-    /// From here on it is to become unreadable.
+    /// First byte of the disk that will be unreadable.
     from: u64,
     _place: Temp,
 }
 
-/// How often a disk is made anew, on which something else lies behind the victim.
+/// Number of disks created at most, until no other data follows the victim.
 const DISKS: u32 = 50;
 const BLOCK: usize = 4096;
 
 impl Scratched {
-    /// A copy of the log on a disk of its own, on which nothing lies behind what the file `victim` has from the block with
-    /// `needle` in it on. `None`: that needs root, loop devices, and the programs.
+    /// Copies the log to a disk of its own. From the block of `victim` that contains `needle`, only
+    /// blocks of `victim` follow on that disk. `None`: the test lacks root, loop devices, or the
+    /// programs.
     fn with_copy(log: &Path, victim: &Path, needle: &[u8]) -> Option<Self> {
         for _ in 0..DISKS {
             let place = Temp::new();
-            // Without a journal nothing but the content of the files is written behind the first megabytes.
+            // Without a journal, only file content is written after the first megabytes.
             let options = ["-b", "4096", "-O", "^has_journal"];
             let Some(disk) = Mounted::ext4(&place, 16 << 20, &options) else {
                 eprintln!("skipped: a filesystem on a loop device can only be mounted by root");
@@ -45,13 +47,14 @@ impl Scratched {
         panic!("on none of {DISKS} disks does the victim lie behind the others");
     }
 
-    /// Where the victim has its block. `None`: something else lies behind it.
+    /// Offset on the disk of the victim's block. `None`: other data follows it.
     fn fill(&self, log: &Path, victim: &Path, needle: &[u8]) -> Option<u64> {
         let to = self.log();
         std::fs::create_dir(&to).unwrap();
         let mut files: Vec<PathBuf> =
             std::fs::read_dir(log).unwrap().map(|entry| entry.unwrap().path()).collect();
-        // What is written last lies last, but for places that ext4 keeps for small files of other processors.
+        // The file written last lies last, except in areas that ext4 reserves for small files of
+        // other processors.
         files.sort_by_key(|path| path == victim);
         for from in &files {
             let to = to.join(from.file_name().unwrap());
@@ -62,7 +65,7 @@ impl Scratched {
         let last = content.windows(needle.len()).rposition(|bytes| bytes == needle);
         let from = last.expect("it was written") / BLOCK * BLOCK;
         let mut behind: HashSet<&[u8]> = content[from..].chunks(BLOCK).collect();
-        // Those of segments that were not used up are alike.
+        // Ignore the equal content of unused blocks.
         let its_own = std::fs::read(victim).unwrap();
         behind.retain(|block| {
             *block != [0; BLOCK] && !its_own.chunks(BLOCK).any(|own| own == *block)
@@ -94,7 +97,7 @@ fn needle(n: u32) -> Vec<u8> {
     payload(n)[..10].to_vec()
 }
 
-/// Records, their number, and where each is.
+/// Appends numbered records. Returns their positions.
 fn filled(temp: &Temp, count: u32) -> Vec<Lsn> {
     let wal = small(&temp.log()).open().unwrap();
     let lsns = (0..count).map(|n| wal.append_durable(&payload(n)).unwrap()).collect();
@@ -119,7 +122,7 @@ fn intact(log: &Directory, survey: &Survey) -> Vec<u32> {
     found
 }
 
-/// The segment that has this position.
+/// Index of the segment that contains this position.
 fn segment_of(files: &[PathBuf], lsn: Lsn) -> usize {
     let base =
         |path: &PathBuf| path.file_name().unwrap().to_str().unwrap()[4..24].parse::<u64>().unwrap();
@@ -131,7 +134,7 @@ fn cannot_be_read(error: &Error) -> bool {
 }
 
 #[test]
-fn what_lies_behind_an_unreadable_place_is_found_and_what_lies_before_it_is_kept() {
+fn records_around_an_unreadable_place_are_found_and_those_before_it_kept() {
     let temp = Temp::new();
     let lsns = filled(&temp, 60);
     let files = segments(&temp.log());
@@ -166,9 +169,9 @@ fn what_lies_behind_an_unreadable_place_is_found_and_what_lies_before_it_is_kept
     wal.append_durable(b"and it goes on").unwrap();
 }
 
-/// Where the last group ends before it, nobody can say whether the log had ended, too.
+/// If the last group ends before the unreadable place, the log may have continued there.
 #[test]
-fn an_unreadable_place_behind_the_last_group_is_named() {
+fn unreadable_place_after_the_last_group_is_reported() {
     let temp = Temp::new();
     let open = |dir: &Path| Wal::builder(dir).segment_size(256 << 10).open().unwrap();
     let wal = open(&temp.log());
@@ -190,9 +193,9 @@ fn an_unreadable_place_behind_the_last_group_is_named() {
     assert_eq!(read_all(&open(&disk.log())).len(), 7);
 }
 
-/// Not even what the segment is can be read: its header lies there too.
+/// The segment's header is unreadable too.
 #[test]
-fn a_segment_of_which_nothing_can_be_read_is_lost_alone() {
+fn unreadable_segment_loses_only_its_own_records() {
     let temp = Temp::new();
     let lsns = filled(&temp, 60);
     let files = segments(&temp.log());
@@ -212,9 +215,9 @@ fn a_segment_of_which_nothing_can_be_read_is_lost_alone() {
     assert_eq!(read_all(&small(&disk.log()).open().unwrap()).len(), first);
 }
 
-/// The plan was made when more could be read than now: it is refused, loses nothing, and another is made.
+/// A plan made when more was readable is refused and loses nothing. A new plan works.
 #[test]
-fn a_repair_on_a_disk_that_gets_worse_is_refused_and_made_again() {
+fn repair_on_a_disk_that_degrades_is_refused_and_can_be_repeated() {
     let temp = Temp::new();
     let lsns = filled(&temp, 60);
     let files = segments(&temp.log());

@@ -1,10 +1,11 @@
-//! What must be in a log whose writers were killed.
+//! The checks of a log whose writers were killed.
 //!
-//! 1. Records lie in the order of the rounds that wrote them; of each thread of a round there are the
-//!    first so many, without a gap; batches are whole.
-//! 2. The last acknowledged record of each thread is there, at the position that was acknowledged, unless
-//!    retention was on and that position lies below the oldest kept.
-//! 3. What was found once is found again, before anything newer; only retention takes, from the front.
+//! 1. Records lie in the order of the rounds that wrote them. Each thread's records in a round are
+//!    a prefix of those it wrote, without a gap. Batches are whole.
+//! 2. The last acknowledged record of each thread is at its acknowledged position, unless retention
+//!    was on and the position lies below the oldest kept.
+//! 3. Every record found once is found again, before newer ones. Only retention removes records,
+//!    from the front.
 
 use std::path::Path;
 
@@ -17,13 +18,13 @@ use super::writer::{BATCH, BATCHES, Config, THREADS, parse, payload};
 /// Round, thread, number.
 type Key = (u32, u32, u32);
 
-/// What is known of a log from outside.
+/// What earlier checks found in a log.
 #[derive(Debug)]
 pub(crate) struct Log {
     retention: bool,
     lives: Vec<(u32, Life)>,
     known: Vec<(Lsn, Key)>,
-    /// Where the last look found the oldest record, and whether that was in a copy.
+    /// The oldest position at the last check, and whether that check used a copy.
     oldest: Lsn,
     copied: bool,
     end: Lsn,
@@ -45,12 +46,12 @@ impl Log {
         self.lives.push((round, life));
     }
 
-    /// Bytes that a look has to read, at most.
+    /// Bytes that a check must read at most.
     pub(crate) fn size(&self) -> u64 {
         if self.retention { 0 } else { self.end.as_u64() }
     }
 
-    /// Opens the log, or a copy of it, and looks at everything. Returns what opening found and the
+    /// Opens the log, or a copy of it, and checks every record. Returns the recovery report and the
     /// number of records.
     pub(crate) fn check(&mut self, dir: &Path, config: Config, copied: bool) -> (String, u64) {
         let wal = config.open(dir).unwrap();
@@ -72,8 +73,8 @@ impl Log {
             .collect();
         self.check_order(&keys);
         self.check_acknowledged(&keys, oldest);
-        // Retention may have gone on while this was read. And what it took from a copy, the original
-        // still has.
+        // Retention may have removed segments during the read. The original still has what
+        // retention removed from a copy.
         let front = if self.copied { oldest.max(self.oldest) } else { oldest };
         assert!(self.copied || oldest >= self.oldest, "what was removed stays removed");
         let kept = &self.known[self.known.partition_point(|(lsn, _)| *lsn < front)..];
@@ -105,7 +106,7 @@ impl Log {
                 next = [0; THREADS as usize];
             }
             let expected = &mut next[thread as usize];
-            // Retention may have removed the first records of the first round that is left.
+            // Retention may have removed the first records of the first remaining round.
             if self.retention && *expected == 0 && r == keys[0].1.0 {
                 assert!(thread != BATCHES || n.is_multiple_of(BATCH), "half a batch in front");
                 *expected = n;
@@ -139,8 +140,7 @@ impl Log {
                 }
             }
         }
-        // The segment with the newest durable group stays, so that this says something with
-        // retention too.
+        // The segment with the newest durable group stays, so this check holds with retention too.
         let newest_is_gone = newest.is_some_and(|lsn| lsn < oldest);
         assert!(!newest_is_gone || keys.is_empty(), "retention took more than it may");
     }

@@ -1,4 +1,4 @@
-//! One writer's life, from outside: started, listened to, killed.
+//! One writer's life, seen from the parent: it starts the writer, reads its output and kills it.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -8,17 +8,17 @@ use std::time::Duration;
 
 use super::writer::{Config, THREADS};
 
-/// What a writer said before it was killed.
+/// What a writer reported before it was killed.
 #[derive(Debug, Default)]
 pub(crate) struct Life {
     /// The last acknowledgement of each thread: its number and position.
     pub(crate) last: [Option<(u32, u64)>; THREADS as usize],
     pub(crate) acknowledged: u64,
-    /// Whether it had begun to open the log.
+    /// Whether the writer had begun to open the log.
     pub(crate) open: bool,
 }
 
-/// What the moment of death is counted from.
+/// The event after which the kill is timed.
 #[derive(Debug, PartialEq, Eq)]
 enum Event {
     Opening,
@@ -28,7 +28,7 @@ enum Event {
 fn listen(stderr: impl std::io::Read, events: &Sender<Event>) -> (Life, Vec<String>) {
     let mut life = Life::default();
     let mut others = Vec::new();
-    // What a killed writer leaves in the pipe is whole lines.
+    // A killed writer leaves only whole lines in the pipe.
     for line in BufReader::new(stderr).lines().map_while(Result::ok) {
         let parts: Vec<_> = line.split(' ').collect();
         if let ["ack", thread, n, lsn] = parts[..] {
@@ -48,8 +48,8 @@ fn listen(stderr: impl std::io::Read, events: &Sender<Event>) -> (Life, Vec<Stri
     (life, others)
 }
 
-/// Starts a writer and kills it: in one of ten cases wherever it is after some milliseconds, in three while
-/// it opens the log or soon after, otherwise after its first acknowledgement.
+/// Starts a writer and kills it. Of ten kills, one comes some milliseconds after the start, three
+/// during the open or soon after it, and six after the first acknowledgement.
 pub(crate) fn live_and_die(
     dir: &Path,
     round: u32,
@@ -74,7 +74,7 @@ pub(crate) fn live_and_die(
         4..=8 => (Some(Event::Acknowledged), rng.u64(..8_000)),
         _ => (Some(Event::Acknowledged), rng.u64(..60_000)),
     };
-    // A writer that ends by itself closes the channel; it is found out below.
+    // A writer that ends without a kill closes the channel. The check is below.
     while let Some(from) = &from {
         match events.recv_timeout(Duration::from_secs(60)) {
             Ok(event) if event == *from => break,

@@ -1,16 +1,14 @@
-//! Writing processes are killed with SIGKILL at random moments, again and again over the same logs: while
-//! they start, while they recover what the last one left, and while they write. Whoever opens the
-//! log after them finds every record that was acknowledged, in order, without a gap, batches whole,
-//! and nothing that was not appended.
+//! Kills writing processes with SIGKILL at random moments, repeatedly over the same logs: while
+//! they start, recover or write. The next open finds every acknowledged record, in order, without a
+//! gap, with whole batches, and no record that was not appended.
 //!
-//! The writer is this test binary itself; its acknowledgements go through a pipe to the parent, which
-//! outlives it. A log goes through every backend, commit method and mode, in any order, and through
-//! several kills between two looks at it; half of the looks are at a copy, so that the original
-//! keeps its torn end. One writer at a time works on the disk and one on tmpfs, where there is one:
-//! a killed process loses nothing that the kernel has, so that the two mean the same here, and tmpfs
-//! makes more of them.
+//! The writer is this test binary. Its acknowledgements go through a pipe to the parent, which
+//! outlives it. A log goes through every backend, commit method and mode in random order, and
+//! through several kills between two checks. Half of the checks use a copy, so that the original
+//! keeps its torn end. One writer at a time works on the disk, and one on tmpfs if there is one. A
+//! killed process loses no data that the kernel has, so both show the same, and tmpfs is faster.
 //!
-//! `RINGWAL_KILLS=n` sets how many.
+//! `RINGWAL_KILLS=n` sets the number of kills.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "tests say what they did")]
 
 #[path = "../support/mod.rs"]
@@ -29,12 +27,12 @@ use check::Log;
 use support::{backends, copy_dir, long};
 use writer::Config;
 
-/// A log is left for a fresh one when it has grown to this, so that looking at it stays cheap.
+/// Bytes of a log after which a new log is started, so that checks stay cheap.
 const LARGEST: u64 = 1 << 20;
-/// And after so many kills, where retention keeps it small.
+/// Number of kills after which a new log is started, if retention keeps the log small.
 const LONGEST: u32 = 60;
 
-/// The child: see [`writer::run`].
+/// The writing process: see [`writer::run`].
 #[test]
 fn writer_process() {
     writer::run();
@@ -71,7 +69,7 @@ impl Tally {
     }
 }
 
-/// Removed when the test has passed; kept, and named, when it has not.
+/// A directory that is removed if the test passes, and kept and printed if it fails.
 struct Kept(PathBuf);
 
 impl Drop for Kept {
@@ -116,7 +114,7 @@ fn soak(root: &Path, left: &AtomicU64, both_backends: bool, seed: u64) -> Tally 
                 log.lived(round, life);
                 round += 1;
             }
-            // A writer that was killed before it had made anything leaves nothing to copy.
+            // A writer killed before it created a file leaves nothing to copy.
             let copied = rng.bool() && dir.exists();
             let place = if copied { home.0.join("copy") } else { dir.clone() };
             if copied {

@@ -1,6 +1,6 @@
-//! The process that is killed: opens the log and writes until then.
+//! The process that is killed: opens the log and writes until the kill.
 //!
-//! Three threads: single records of which every third is waited for, batches of three, and records
+//! Three threads append: single records with a wait for every third, batches of three, and records
 //! filled in place. A line on standard error acknowledges a record after it is durable.
 
 use std::io::Write;
@@ -10,11 +10,11 @@ use std::time::Duration;
 use ringwal::{BackendChoice, CommitMethod, Durability, Error, Lsn, Wal};
 
 pub(crate) const THREADS: u32 = 3;
-/// The thread that writes batches, and the records in each.
+/// The thread that writes batches.
 pub(crate) const BATCHES: u32 = 1;
 pub(crate) const BATCH: u32 = 3;
 
-/// How a log is opened.
+/// The settings of an open.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Config {
     /// 0: io_uring with the linked sync, 1: io_uring with DSYNC, 2: std.
@@ -46,7 +46,7 @@ impl Config {
             1 => Durability::Interval(Duration::from_millis(2)),
             _ => Durability::Manual,
         };
-        // A small ring: short lives fill it, wait for room in it, and start quickly.
+        // A small ring: even short lives fill it and wait for room, and they start quickly.
         let builder = Wal::builder(dir)
             .segment_size(64 << 10)
             .max_record_size(4 << 10)
@@ -58,7 +58,7 @@ impl Config {
     }
 }
 
-/// A record says who wrote it; the rest of it follows from that.
+/// The payload of a record: its round, thread and number, and bytes derived from them.
 pub(crate) fn payload(round: u32, thread: u32, n: u32) -> Vec<u8> {
     let len = (n as usize * 37 + round as usize * 11) % 900;
     let mut bytes = format!("{round} {thread} {n} ").into_bytes();
@@ -72,7 +72,7 @@ pub(crate) fn parse(payload: &[u8]) -> (u32, u32, u32) {
     (number(), number(), number())
 }
 
-/// One write of one short line: whole or not at all.
+/// Writes one short line with one call, so that it arrives whole or not at all.
 fn say(line: &str) {
     std::io::stderr().write_all(line.as_bytes()).unwrap();
 }

@@ -1,4 +1,4 @@
-//! What each operation must do to the log and to the model.
+//! Applies each operation to the log and to the model, and compares the results.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
@@ -23,7 +23,8 @@ impl Wake for Unpark {
     }
 }
 
-/// `threads`: somebody else moves the log. Without, what is pending and was not woken stays so.
+/// Polls a future to its end. Without `threads` only polls move the log, so a pending future that
+/// was not woken stays pending.
 fn block_on<T>(future: impl Future<Output = T>, threads: bool) -> T {
     let unpark = Arc::new(Unpark(std::thread::current(), AtomicBool::new(false)));
     let waker = Waker::from(Arc::clone(&unpark));
@@ -61,13 +62,13 @@ impl Subject {
                 self.appended(&[*len], |p| block_on(wal.append_async(&p[0]), threads))
             }
             Op::DropAppending(len) => {
-                // Room that it was given before it is dropped becomes a hole.
+                // Room granted before the drop becomes a hole.
                 self.model.hole();
                 self.tried(&[*len], |p| {
                     let future = pin!(wal.append_async(&p[0]));
                     match future.poll(&mut Context::from_waker(Waker::noop())) {
                         Poll::Ready(result) => result,
-                        // Dropped now: it is not appended.
+                        // The future is dropped now, so the record is not appended.
                         Poll::Pending => Err(Error::RingFull),
                     }
                 })
@@ -113,7 +114,7 @@ impl Subject {
             Op::OnDurable(place) => self.waited(*place, |wal, lsn| {
                 let (send, receive) = channel();
                 wal.on_durable(lsn, move |result| send.send(result).expect("waited for"));
-                // A callback asks for no sync: in the modes without one somebody must.
+                // A callback requests no sync, so modes without automatic syncs need one.
                 let _ = wal.sync();
                 receive.recv_timeout(patience(threads)).expect("called")
             }),
@@ -146,10 +147,10 @@ impl Subject {
             Op::TruncateBefore(place) => {
                 let lsn = self.lsn(*place);
                 let before = wal.oldest_lsn().as_u64();
-                // What could not go when it was asked for goes as soon as it can.
+                // A segment that could not be removed at the call is removed as soon as possible.
                 self.truncate_to = self.truncate_to.max(lsn);
                 let kept = match wal.truncate_before(Lsn::new(lsn)) {
-                    // Segments as small as these keep no block for it.
+                    // Segments this small keep no block for the mark.
                     Err(Error::NoSpace) if self.full => return Ok(()),
                     kept => kept.map_err(|e| e.to_string())?.as_u64(),
                 };
@@ -193,7 +194,7 @@ impl Subject {
         let is_record = self.model.records.binary_search_by_key(&lsn, |r| r.0).is_ok();
         let inner = is_record && self.model.inside_batch.contains(&lsn);
         let within = self.model.records[..self.model.index(lsn)].last();
-        // Of the bytes behind the payload some are padding, some lie between groups.
+        // Bytes after the payload are padding, or lie between groups.
         let perhaps = within.is_some_and(|(at, payload)| lsn < at + 40 + payload.len() as u64)
             || self.model.has_hole_behind(within.map(|(at, _)| *at));
         let within = within.is_some_and(|(at, payload)| lsn < at + 8 + payload.len() as u64);
@@ -232,8 +233,8 @@ impl Subject {
         }
     }
 
-    /// Where a cut at `lsn` has begun. Zero is the oldest, as it was at that moment: what was kept then is void, what
-    /// retention had removed before is not, and may still be delivered.
+    /// Returns the first position that a cut at `lsn` voids. Zero means the oldest position at that
+    /// moment. Records that retention removed before are not void, and may still be delivered.
     fn cut_from(&self, lsn: u64) -> u64 {
         if lsn != 0 {
             return lsn;
@@ -254,7 +255,7 @@ impl Subject {
         self.append_with(lens, false, append)
     }
 
-    /// The same, but there may be no room in the ring.
+    /// Compares the result of an append that may fail because the ring is full.
     fn tried(
         &mut self,
         lens: &[u16],
@@ -317,7 +318,7 @@ impl Subject {
         match (wal.read(Lsn::new(lsn)), expected) {
             (Ok(record), Some(payload)) if record.payload == *payload => Ok(()),
             (Err(Error::Pruned { oldest }), _) if oldest.as_u64() > lsn => Ok(()),
-            // It may have become durable since.
+            // The record may have become durable since.
             (Err(Error::NotDurable { durable_end, .. }), _)
                 if lsn >= durable && durable_end.as_u64() <= lsn =>
             {
@@ -349,7 +350,8 @@ impl Subject {
                 Err(e) => return Err(e.to_string()),
             }
         }
-        // It ends at the end that was durable when it was made: not before what was durable before.
+        // A reader ends at the durable end of its creation, which is at least the durable end
+        // before it.
         let end = found.last().map_or(before, |(lsn, _)| before.max(lsn + 1));
         let oldest = if from == 0 { wal.oldest_lsn().as_u64() } else { from };
         self.model.compare(&found, from, oldest, end)
@@ -374,7 +376,7 @@ impl Subject {
         if found.last().is_some_and(|(lsn, _)| *lsn >= before) {
             return Err(format!("{} is not below {before}", found.len()));
         }
-        // What became durable since the look may be there too.
+        // Records that became durable after the check may be there too.
         let end = found.last().map_or(end, |(lsn, _)| end.max(lsn + 1));
         self.model.compare(&found, 0, wal.oldest_lsn().as_u64(), end)
     }

@@ -1,4 +1,4 @@
-//! Named consumers beside the model: what each has done with, attached or not, across lives.
+//! Named consumers beside the model: the committed position of each, attached or not, across lives.
 
 use std::collections::BTreeMap;
 
@@ -9,10 +9,10 @@ use super::subject::{Checked, Subject, wrong};
 
 #[derive(Default)]
 pub(crate) struct Consumers {
-    /// The position of each that there is.
+    /// The position of each existing consumer.
     known: BTreeMap<u8, u64>,
     attached: BTreeMap<u8, Attached>,
-    /// What may have become of one when the power went: its position, any, or none.
+    /// The consumer whose change was in progress when the power failed, and its possible results.
     unsettled: Option<(u8, Fate)>,
 }
 
@@ -26,7 +26,7 @@ enum Fate {
 
 struct Attached {
     consumer: Consumer,
-    /// From the first delivery on.
+    /// Where the consumer is in the model, from its first delivery on.
     cursor: Option<Cursor>,
 }
 
@@ -43,10 +43,11 @@ impl Consumers {
         self.attached.clear();
     }
 
-    /// Nothing that a consumer has not done with was removed; unless it is gone already.
+    /// Checks that retention removed no record above a consumer's position, unless it was removed
+    /// before.
     pub(crate) fn held(&self, before: u64, oldest: u64) -> Checked {
         match self.known.iter().find(|(_, at)| (before..oldest).contains(*at)) {
-            // A new one is put at the oldest, which is never zero for it.
+            // A new consumer starts at the oldest position, which is never zero for it.
             Some((n, at)) if *at > 1 || oldest > 1 => {
                 let unsettled = self.unsettled.is_some_and(|(other, _)| other == *n);
                 if unsettled { Ok(()) } else { Err(format!("{n} is at {at}, kept from {oldest}")) }
@@ -68,7 +69,7 @@ impl Consumers {
         cursors.for_each(|cursor| cursor.cut(model, lsn));
     }
 
-    /// After opening: all that were there are there, where they were.
+    /// Checks after an open that every consumer exists, at its position.
     pub(crate) fn compare(&mut self, wal: &Wal) -> Checked {
         let found: BTreeMap<String, u64> =
             wal.consumers().into_iter().map(|c| (c.name, c.position.as_u64())).collect();
@@ -107,7 +108,7 @@ impl Subject {
             Ok(consumer) => {
                 let position = consumer.position().as_u64();
                 let expected = known.unwrap_or(wal.oldest_lsn().as_u64().max(1));
-                // Retention may go on between the two looks, but not with what is held.
+                // Retention may remove segments between the two checks, but none that is held.
                 if position > expected
                     || (position < expected && (known.is_some() || !self.by_itself()))
                 {
@@ -139,7 +140,7 @@ impl Subject {
                 return wrong(&taken);
             }
             *cursor = None;
-            // It goes on from where it has done with what it was given.
+            // The consumer continues from its position.
             return match consumer.seek(position) {
                 Ok(()) => Ok(()),
                 Err(Error::Pruned { oldest }) if lax && overtaken(oldest) => Ok(()),
@@ -151,7 +152,7 @@ impl Subject {
             Err(Error::Pruned { oldest }) if lax && overtaken(oldest) => return Ok(()),
             Err(e) => return Err(format!("consumer: {e:?}")),
         };
-        // It begins with the first delivery: a commit before that moves it.
+        // The cursor starts at the first delivery. A commit before that moves it.
         let at = cursor.get_or_insert_with(|| Cursor::new(&self.model, position.as_u64()));
         for _ in 0..most {
             match records.try_next() {
@@ -172,7 +173,7 @@ impl Subject {
         Ok(())
     }
 
-    /// Commits what was delivered last, or a place.
+    /// Commits the last delivered record, or a given position.
     pub(crate) fn commit(&mut self, n: u8, at: Option<u64>) -> Checked {
         let wal = self.wal();
         let Some(Attached { consumer, cursor }) = self.consumers.attached.get_mut(&n) else {
@@ -187,7 +188,7 @@ impl Subject {
         match consumer.commit(Lsn::new(lsn)) {
             Ok(()) if lsn + 1 >= before && lsn < wal.durable_end().as_u64() => {
                 self.consumers.known.insert(n, lsn + 1);
-                // Ahead of what was delivered: what lies between is skipped.
+                // A commit above the last delivered record skips the records between.
                 if cursor.is_some_and(|c| c.last.is_none_or(|last| last < lsn)) {
                     *cursor = None;
                 }

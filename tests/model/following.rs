@@ -10,14 +10,14 @@ pub(crate) struct Following {
     pub(crate) cursor: Cursor,
 }
 
-/// Where somebody is in the model who is delivered one record after the other.
+/// The place in the model of a reader that gets one record after the other.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Cursor {
-    /// The next record's index in the model.
+    /// Index in the model of the next record.
     next: usize,
-    /// Where it began.
+    /// The position that the reader started from.
     from: u64,
-    /// The last record that was delivered, and whether that was cut since.
+    /// The last delivered record.
     pub(crate) last: Option<u64>,
     pub(crate) cut: bool,
 }
@@ -27,16 +27,16 @@ impl Cursor {
         Cursor { next: model.index(from), from, last: None, cut: false }
     }
 
-    /// Everything from `lsn` on was cut.
+    /// Handles a cut of every record from `lsn` on.
     pub(crate) fn cut(&mut self, model: &Reference, lsn: u64) {
         self.cut |= self.last.is_some_and(|last| last >= lsn);
         self.next = model.index(self.last.map_or(self.from, |last| last + 1));
     }
 
-    /// A record is delivered: it must be the next one.
+    /// Checks a delivered record: it must be the next one.
     pub(crate) fn deliver(&mut self, model: &Reference, lsn: u64, payload: &[u8]) -> Checked {
         if self.last.is_none() && model.records.get(self.next).is_some_and(|r| r.0 < lsn) {
-            // Removed before it began.
+            // Retention removed these records before the reader started.
             let at = model.index(lsn);
             if model.records[self.next..at].iter().any(|(lsn, _)| *lsn >= model.oldest) {
                 return Err(format!("what lies before {lsn} was left out"));
@@ -53,9 +53,9 @@ impl Cursor {
         }
     }
 
-    /// Nothing more is delivered now: so nothing more is durable.
+    /// Checks that no further record is durable, because none was delivered.
     pub(crate) fn stops(&self, model: &Reference, durable: u64) -> Checked {
-        // What was removed before it began is not delivered.
+        // Records removed before the reader started are not delivered.
         let next =
             if self.last.is_none() { self.next.max(model.index(model.oldest)) } else { self.next };
         match model.records.get(next) {
@@ -70,7 +70,8 @@ impl Subject {
         let wal = self.wal();
         match wal.follow(Lsn::new(from)) {
             Ok(follow) => {
-                // From zero on retention may have taken records by now: the first tells.
+                // From zero, retention may have removed records by now. The first delivery shows
+                // it.
                 self.follower = Some(Following { follow, cursor: Cursor::new(&self.model, from) });
                 if self.surely_appended(from) == Some(false) {
                     return Err("followed from a place behind the end".into());

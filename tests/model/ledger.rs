@@ -1,4 +1,5 @@
-//! A file that says which sequences were run on the simulated disk, of which commit, and how long it took.
+//! The ledger: a file with the sequences that were run on the simulated disk, their commit and
+//! their duration.
 
 use std::fs;
 use std::io::Write;

@@ -1,14 +1,17 @@
-//! Random sequences of operations on a real log, held against a model of it: a list of records.
+//! Runs random sequences of operations on a log and compares it with a model: a list of records.
 //!
-//! After each operation everything that its documentation says of it is compared. A sequence that fails is
-//! made shorter while it still fails, and printed with the command that runs it again.
+//! After each operation, everything that the operation's documentation promises is compared. A
+//! sequence that fails is shortened while it still fails, and printed with the command that replays
+//! it.
 //!
-//! They run on files, with threads and both backends, in memory where the machine has a tmpfs: what is tested
-//! there is not the disk. And they run on a simulated disk, without threads, where the power goes too, at any
-//! operation of the disk, the process dies, the disk is full, and a thousand sequences take a second.
+//! Sequences run on files, with threads and both backends. The files are on tmpfs if there is one,
+//! because the disk is not under test. Sequences also run on a simulated disk without threads.
+//! There the power fails at any operation, the process dies, and the disk is full; a thousand
+//! sequences take a second.
 //!
-//! `RINGWAL_MODEL_SEQUENCES=n` and `RINGWAL_MODEL_FIRST=m` say how many sequences, and from which seed
-//! on. `sequences_by_the_ledger` goes on where `tests/ledgers/model.tsv` ends, for `RINGWAL_MODEL_MINUTES`.
+//! `RINGWAL_MODEL_SEQUENCES=n` and `RINGWAL_MODEL_FIRST=m` set the number of sequences and the
+//! first seed. `sequences_by_the_ledger` continues after `tests/ledgers/model.tsv`, for
+//! `RINGWAL_MODEL_MINUTES`.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "tests say what they did")]
 
 #[path = "../support/mod.rs"]
@@ -48,7 +51,7 @@ fn root() -> PathBuf {
     std::env::temp_dir()
 }
 
-/// Runs a sequence. The error says after which operation what was wrong.
+/// Runs a sequence. The error names the operation and what was wrong after it.
 fn run(ops: &[Op], mut subject: Subject) -> Result<(), String> {
     let at = Cell::new(0);
     let show = std::env::var_os("RINGWAL_MODEL_SHOW").is_some();
@@ -71,9 +74,9 @@ fn run(ops: &[Op], mut subject: Subject) -> Result<(), String> {
     })
 }
 
-/// Ends the process when a sequence does not end: on a simulated disk nobody else would move the log.
+/// Ends the process if a sequence hangs. On a simulated disk no other thread could move the log.
 struct Watch {
-    /// The seed of each thread, plus one, and when it began.
+    /// Seed plus one of each thread's sequence, and its start.
     busy: Vec<Mutex<(u64, Instant)>>,
 }
 
@@ -116,7 +119,7 @@ fn run_on_files(ops: &[Op], dir: &Path, uring: bool) -> Result<(), String> {
     ran
 }
 
-/// Leaves out as much as can be left out so that it still fails.
+/// Removes as many operations as possible while the sequence still fails.
 fn shrink(mut ops: Vec<Op>, fails: impl Fn(&[Op]) -> bool) -> Vec<Op> {
     let mut piece = ops.len() / 2;
     while piece > 0 {
@@ -141,7 +144,8 @@ struct Done {
     operations: u64,
 }
 
-/// Runs the sequences from `first` on in so many threads, until `count` are done or the time is over.
+/// Runs the sequences from `first` on in several threads, until `count` are done or the time is
+/// over.
 fn run_all(
     (first, count): (u64, u64),
     until: Option<Instant>,
@@ -164,7 +168,7 @@ fn run_all(
             operations.fetch_add(ops.len() as u64, Ordering::Relaxed);
             if let Err(e) = run_one(n, seed, &ops) {
                 failed.store(true, Ordering::SeqCst);
-                // Said at once: a shorter one might hang.
+                // Printed at once, because a shorter sequence might hang.
                 eprintln!("sequence {seed}: {e}");
                 let few = shrink(ops, |ops| {
                     watch.begin(n, seed);
@@ -209,7 +213,7 @@ fn say(first: u64, done: Done, begun: Instant) {
 }
 
 #[test]
-fn a_log_does_what_a_list_of_records_does() {
+fn random_operations_on_files_agree_with_the_model() {
     let uring = backends().len() == 2;
     let (range, begun) = (asked_for(600, 100_000), Instant::now());
     let done = run_all(range, None, 3, Scale::Files, |n, _, ops| {
@@ -220,11 +224,12 @@ fn a_log_does_what_a_list_of_records_does() {
     say(range.0, done, begun);
 }
 
-/// Each sequence allocates and frees the same buffers: most of the time would go to the kernel, which
-/// gives out zeroed pages and takes them back.
+/// Keeps the allocator from returning memory to the kernel. Each sequence allocates and frees the
+/// same buffers; zeroing pages would take most of the time.
 fn keep_freed_memory() {
     use nix::libc::{M_MMAP_THRESHOLD, M_TOP_PAD, M_TRIM_THRESHOLD, mallopt};
-    // SAFETY: sets thresholds of the allocator, which keeps its own lock; a refusal leaves the defaults.
+    // SAFETY: the calls set thresholds of the allocator, under its own lock. If it refuses one, the
+    // default stays.
     unsafe {
         mallopt(M_MMAP_THRESHOLD, 1 << 30);
         mallopt(M_TRIM_THRESHOLD, 1 << 30);
@@ -237,7 +242,7 @@ fn on_a_simulated_disk(seed: u64, ops: &[Op]) -> Result<(), String> {
 }
 
 #[test]
-fn so_it_does_on_a_simulated_disk_that_fails() {
+fn random_operations_on_a_failing_simulated_disk_agree_with_the_model() {
     keep_freed_memory();
     let (range, begun) = (asked_for(1_000, 1_000_000), Instant::now());
     let done =
@@ -246,7 +251,8 @@ fn so_it_does_on_a_simulated_disk_that_fails() {
     say(range.0, done, begun);
 }
 
-/// Goes on where the ledger ends, for `RINGWAL_MODEL_MINUTES`, and enters what was done.
+/// Runs sequences after the ledger's last one, for `RINGWAL_MODEL_MINUTES`, and adds the results to
+/// it.
 #[test]
 #[ignore = "for hours: RINGWAL_MODEL_MINUTES=60 cargo test --release --test model -- --ignored --nocapture"]
 fn sequences_by_the_ledger() {
@@ -267,9 +273,9 @@ fn sequences_by_the_ledger() {
     }
 }
 
-/// The shrinker leaves what it takes, and nothing else.
+/// Tests the shrinker: it keeps the operations that the failure needs, and no others.
 #[test]
-fn a_failing_sequence_becomes_as_short_as_it_can() {
+fn failing_sequence_shrinks_to_the_operations_it_needs() {
     let ops = sequence(7, Scale::Files);
     let wanted = [ops[3].clone(), ops[ops.len() - 2].clone()];
     let fails = |ops: &[Op]| wanted.iter().all(|w| ops.contains(w));

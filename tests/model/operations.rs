@@ -1,28 +1,28 @@
-//! What is done to a log, and random sequences of it.
+//! The operations on a log, and random sequences of them.
 
 use std::time::Duration;
 
 use fastrand::Rng;
 use ringwal::{BackendChoice, CommitMethod, Durability, WalBuilder};
 
-/// A record, or a place that is none, by a number that the model reduces to what there is.
+/// A position: of a record, or none. The model reduces the number to an existing record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
     Record(u32),
-    /// So many bytes behind the start of a record.
+    /// So many bytes after the start of a record.
     Inside(u32, u16),
     Zero,
     DurableEnd,
-    /// Far behind everything.
+    /// Far above the end.
     Beyond,
 }
 
-/// What makes old segments go by themselves.
+/// The limits of retention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Retention {
     None,
     Segments(u8),
-    /// The bytes of so many.
+    /// The bytes of so many segments.
     Bytes(u8),
     Milliseconds(u8),
 }
@@ -31,22 +31,22 @@ pub(crate) enum Retention {
 pub(crate) struct Config {
     pub(crate) std: bool,
     pub(crate) dsync: bool,
-    /// 0 every group, 1 by interval, 2 manual.
+    /// 0: every group, 1: interval, 2: manual.
     pub(crate) durability: u8,
-    /// The ring and the records that it takes, from small to large.
+    /// The sizes of the ring and its largest record, from small to large.
     pub(crate) ring: u8,
     pub(crate) segment_size: u32,
     pub(crate) retention: Retention,
     pub(crate) depth: u8,
-    /// 0: not asked for.
+    /// The application version; 0: none is expected.
     pub(crate) version: u8,
-    /// Consumers that lag by more than a segment hold nothing.
+    /// Whether consumers that lag by more than a segment hold no segments.
     pub(crate) consumer_limit: bool,
     pub(crate) hook: bool,
 }
 
-/// Where sequences run: segments that are as small as can be make much happen in little time, but on
-/// files they have always been larger.
+/// Where sequences run. On the simulated disk segments have the least size, so that more happens.
+/// On files they are larger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scale {
     Files,
@@ -135,17 +135,17 @@ pub(crate) enum Op {
     AppendWith(u16),
     AppendAsync(u16),
     AppendDurable(u16),
-    /// More than fits.
+    /// Appends a record that is too large.
     AppendTooMuch,
-    /// The caller panics while it fills a record.
+    /// Panics while it fills a record in place.
     PanicInside,
     Batch(Vec<u8>),
-    /// Several records, to get on.
+    /// Appends several records.
     Many(u8, u16),
     WaitDurable(Place),
     WhenDurable(Place),
     OnDurable(Place),
-    /// Polled once, and dropped.
+    /// Polls a wait once, and drops it.
     DropWaiting(Place),
     DropAppending(u16),
     Sync,
@@ -156,10 +156,10 @@ pub(crate) enum Op {
     TruncateBefore(Place),
     TruncateAfter(Place),
     Follow(Place),
-    /// The follower takes what there is.
+    /// Takes every available record from the follower.
     Take,
     StopFollowing,
-    /// A consumer, by its number, is attached, takes so many, commits what it took, ...
+    /// Attaches the consumer with this number. The next operations take records, commit them, ...
     Attach(u8),
     Consume(u8, u8),
     Commit(u8),
@@ -169,21 +169,21 @@ pub(crate) enum Op {
     RemoveConsumer(u8),
     Clone,
     DropClone,
-    /// Closes the log, tries it, and opens it as it says.
+    /// Closes the log, checks that calls fail, and opens it with these settings.
     Reopen(Config),
-    /// Drops every handle instead.
+    /// Drops every handle, and opens the log with these settings.
     DropAndOpen(Config),
-    /// On a simulated disk: the power goes, and comes back.
+    /// On a simulated disk: turns the power off and on.
     Crash(Config),
-    /// On a simulated disk: the process dies.
+    /// On a simulated disk: kills the process.
     Kill(Config),
-    /// On a simulated disk: the power goes after so many operations of the disk; what is called then fails, and the
-    /// log is opened again.
+    /// On a simulated disk: turns the power off after so many operations of the disk. Later calls
+    /// fail, and the log is opened again.
     PowerOffAfter(u8, Config),
-    /// On a simulated disk: nothing more can be allocated, until [`Op::Room`].
+    /// On a simulated disk: makes every allocation fail, until [`Op::Room`].
     Full,
     Room,
-    /// Milliseconds pass, on a simulated disk.
+    /// On a simulated disk: advances the clock by so many milliseconds.
     Advance(u8),
 }
 
@@ -258,7 +258,7 @@ fn op(rng: &mut Rng, scale: Scale) -> Op {
     }
 }
 
-/// The sequence of a seed. It begins with opening the log in some way.
+/// Returns the sequence of a seed. It starts with an open.
 pub(crate) fn sequence(seed: u64, scale: Scale) -> Vec<Op> {
     let mut rng = Rng::with_seed(seed);
     let mut ops = vec![Op::Reopen(Config::random(&mut rng, scale))];

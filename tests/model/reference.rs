@@ -4,36 +4,37 @@ use std::collections::BTreeSet;
 
 use super::subject::Pending;
 
-/// Position and payload of each.
+/// Records: position and payload of each.
 pub(crate) type Records = Vec<(u64, Vec<u8>)>;
 
 #[derive(Debug, Default)]
 pub(crate) struct Reference {
     pub(crate) records: Records,
-    /// What lies below was seen to be gone.
+    /// Records below were found to be removed.
     pub(crate) oldest: u64,
     pub(crate) durable_end: u64,
     appended: u64,
-    /// Records of batches but their first.
+    /// Positions of batches' records, except the first of each.
     pub(crate) inside_batch: BTreeSet<u64>,
-    /// What was cut out: from where it was asked for, its first record, and where the log goes on.
+    /// Each cut: the requested position, the first void position, and where the log continues.
     void: Vec<(u64, u64, u64)>,
-    /// A cut that may have been made before the power went: from where to where the log goes on.
+    /// Each cut that may have been made before the power failed: its first position, and where the
+    /// log continues.
     perhaps_void: Vec<(u64, u64)>,
-    /// Records, or zero, behind which a reservation was given up.
+    /// Records, or zero, after which a reservation was abandoned.
     holes: BTreeSet<u64>,
 }
 
 impl Reference {
-    /// The content of the next record: no two are alike that are long enough to differ.
+    /// The content of the next record. Any two contents differ, if they are long enough.
     pub(crate) fn payload(&mut self, len: usize) -> Vec<u8> {
         self.appended += 1;
         let number = self.appended.to_le_bytes();
         (0..len).map(|i| number[i % 8] ^ (i / 8) as u8).collect()
     }
 
-    /// A record, or a batch of them, was appended at `lsn`. The others of a batch follow its first
-    /// directly, each with eight bytes and padded to eight.
+    /// Adds a record, or a batch, that was appended at `lsn`. The records of a batch follow each
+    /// other directly, each with a header of eight bytes and padded to eight.
     pub(crate) fn append(&mut self, lsn: u64, payloads: Vec<Vec<u8>>) -> Result<(), String> {
         let last = self.records.last().map(|(lsn, _)| *lsn);
         if last.is_some_and(|last| lsn <= last) || lsn < self.durable_end {
@@ -51,7 +52,7 @@ impl Reference {
         Ok(())
     }
 
-    /// Everything from `from` on was cut, up to `to`, where the log goes on.
+    /// Removes the records that a cut made void: from `from` up to `to`, where the log continues.
     pub(crate) fn cut(&mut self, from: u64, to: u64) -> Result<(), String> {
         let at = self.index(from);
         if self.records.last().is_some_and(|(last, _)| *last >= from && *last >= to) {
@@ -64,22 +65,22 @@ impl Reference {
         Ok(())
     }
 
-    /// The log forgets a cut that is altogether below the oldest it keeps.
+    /// Whether `lsn` is void. The log forgets a cut that lies wholly below its oldest position.
     pub(crate) fn is_void(&self, lsn: u64, oldest: u64) -> bool {
         self.void.iter().any(|&(_, first, to)| to >= oldest && (first..to).contains(&lsn))
     }
 
-    /// Something is stored behind the last record that is no record.
+    /// Notes that the log holds room without a record after the last record.
     pub(crate) fn hole(&mut self) {
         self.holes.insert(self.records.last().map_or(0, |r| r.0));
     }
 
-    /// Whether there may be something that is no record where the next one is awaited.
+    /// Whether there may be such room after `record`.
     pub(crate) fn has_hole_behind(&self, record: Option<u64>) -> bool {
         self.holes.contains(&record.unwrap_or(0))
     }
 
-    /// Between records it depends on where groups begin.
+    /// Whether `lsn` may be void. Between records it depends on where groups begin.
     pub(crate) fn may_be_void(&self, lsn: u64) -> bool {
         // A batch begins before its first record.
         let certain = self.void.iter().map(|&(from, _, to)| (from, to));
@@ -87,8 +88,9 @@ impl Reference {
         all.any(|(from, to)| (from.saturating_sub(16)..to).contains(&lsn))
     }
 
-    /// What is `found` after a crash, kept from `oldest` on and durable to `end`: some first part of the records that
-    /// has all that were durable, no batch in part, and perhaps what was being done.
+    /// Compares the records found after a crash, which are kept from `oldest` and durable to `end`.
+    /// They must be a prefix of the records, with every durable record and whole batches. The
+    /// operation in progress may have taken effect.
     pub(crate) fn survived(
         &mut self,
         found: &[(u64, Vec<u8>)],
@@ -107,7 +109,7 @@ impl Reference {
                     made = self.records.len() > known;
                 }
             }
-            // All of it was durable before the cut.
+            // Every record was durable before the cut.
             Some(Pending::Cut(from)) => {
                 if found.last().is_none_or(|(last, _)| *last < from) && self.durable_end > from {
                     self.records.truncate(self.index(from));
@@ -134,7 +136,7 @@ impl Reference {
         Ok(())
     }
 
-    /// The durable end as it is now: it never goes back.
+    /// Notes the current durable end, which must not decrease.
     pub(crate) fn durable(&mut self, end: u64) -> Result<(), String> {
         if end < self.durable_end {
             return Err(format!("the durable end went from {} to {end}", self.durable_end));
@@ -143,7 +145,7 @@ impl Reference {
         Ok(())
     }
 
-    /// The oldest position as it is now: it never goes back.
+    /// Notes the current oldest position, which must not decrease.
     pub(crate) fn kept_from(&mut self, oldest: u64) -> Result<(), String> {
         if oldest < self.oldest {
             return Err(format!("the oldest went from {} to {oldest}", self.oldest));
@@ -156,8 +158,8 @@ impl Reference {
         self.records.partition_point(|(lsn, _)| *lsn < from)
     }
 
-    /// What must be found from `from` on to `end`. With retention at work it may begin later, but not
-    /// behind `oldest`.
+    /// Compares the records found from `from` to `end`. With retention they may start later, but
+    /// not after `oldest`.
     pub(crate) fn compare(
         &self,
         found: &[(u64, Vec<u8>)],

@@ -1,4 +1,4 @@
-//! The real log beside the model: where it lives, and how its lives begin and end.
+//! The log beside the model: where it is stored, and how its lives start and end.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,7 +19,7 @@ pub(crate) enum Home {
     Disk(SimulatedDisk),
 }
 
-/// What was being done when the power went: it may have happened, or not.
+/// The operation in progress when the power failed: it may have taken effect, or not.
 pub(crate) enum Pending {
     Append(Vec<Vec<u8>>),
     Cut(u64),
@@ -31,27 +31,27 @@ pub(crate) struct Subject {
     pub(crate) wal: Option<Wal>,
     pub(crate) clones: Vec<Wal>,
     pub(crate) model: Reference,
-    /// The highest position that this handle was asked to truncate before.
+    /// The highest position passed to `truncate_before`.
     pub(crate) truncate_to: u64,
     pub(crate) follower: Option<Following>,
     pub(crate) consumers: Consumers,
     hooked: Arc<Mutex<Hooked>>,
     pub(crate) pending: Option<Pending>,
-    /// With what to open the log again once the power went.
+    /// The settings of the next open, once the power has failed.
     after_power: Option<Config>,
-    /// The disk is full.
+    /// Whether the disk is full.
     pub(crate) full: bool,
-    /// The log's, once it was made.
+    /// The log's application version, once the log exists.
     version: u8,
 }
 
-/// What the hook on sealed segments was told.
+/// The calls of the hook on sealed segments.
 #[derive(Debug, Default)]
 struct Hooked {
     calls: u32,
-    /// Base and end of the last segment, and whether it was let go.
+    /// Base and end of the last segment, and whether the hook accepted it.
     last: Option<(u64, u64, bool)>,
-    /// There was always a hook since then.
+    /// Whether every open since then had a hook.
     unbroken: bool,
     wrong: Option<String>,
 }
@@ -60,10 +60,10 @@ impl Hooked {
     fn call(&mut self, base: u64, end: u64, may_fail: bool) -> Result<(), &'static str> {
         self.calls += 1;
         match self.last {
-            // Told again: it failed, or its success was not stored.
+            // A repeated call: the last one failed, or its success was not stored.
             Some((at, _, _)) if at == base => {}
             Some((_, at, true)) if at == base => {}
-            // Without a hook some went meanwhile.
+            // Without a hook, retention removed segments meanwhile.
             Some((_, at, _)) if at <= base && !self.unbroken => {}
             None => {}
             other => self.wrong = Some(format!("the hook has {base}..{end} after {other:?}")),
@@ -107,7 +107,7 @@ impl Subject {
     }
 
     pub(crate) fn wal(&self) -> Wal {
-        // Any of the handles does as well as any other.
+        // Every handle must work equally.
         let handles = self.clones.iter().chain(&self.wal);
         handles.last().cloned().expect("sequences begin with an opening")
     }
@@ -135,8 +135,8 @@ impl Subject {
         }
     }
 
-    /// The log's end is not told; what lies behind the last record by less than this may or may not
-    /// be behind it.
+    /// Whether `lsn` was surely appended. The log's end is not public, so a position slightly above
+    /// the last record may or may not be below the end.
     pub(crate) fn surely_appended(&self, lsn: u64) -> Option<bool> {
         let last = self.model.records.last().map_or(0, |r| r.0);
         if lsn <= last || lsn < self.model.durable_end {
@@ -146,7 +146,7 @@ impl Subject {
         }
     }
 
-    /// Segments may go without having been asked to.
+    /// Whether retention may remove segments without a call.
     pub(crate) fn by_itself(&self) -> bool {
         self.config.is_some_and(|c| c.retention != Retention::None)
     }
@@ -155,7 +155,7 @@ impl Subject {
         let done = match op {
             Op::Reopen(config) => self.reopen(*config, true),
             Op::DropAndOpen(config) => self.reopen(*config, false),
-            // A shortened sequence that lost its first opening.
+            // A shortened sequence may lack its first open.
             _ if self.wal.is_none() => return Ok(()),
             Op::Crash(config) => return self.die(*config, SimulatedDisk::crash),
             Op::Kill(config) => return self.die(*config, SimulatedDisk::kill),
@@ -198,13 +198,13 @@ impl Subject {
         Ok(())
     }
 
-    /// What must hold after every operation.
+    /// Checks what must hold after every operation.
     fn note(&mut self) -> Checked {
         self.look(self.config, self.truncate_to)
     }
 
-    /// The same, where something was done with a log that was opened in another way and asked to truncate before
-    /// `truncate_to`.
+    /// Checks the same after an operation on a log with `former` settings, which was asked to
+    /// truncate before `truncate_to`.
     fn look(&mut self, former: Option<Config>, truncate_to: u64) -> Checked {
         let hooked = self.hooked.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(wrong) = &hooked.wrong {
@@ -235,8 +235,8 @@ impl Subject {
         if limited { Ok(()) } else { self.consumers.held(before, oldest) }
     }
 
-    /// There is space again, and the log finds that out by itself: more can be appended than the segments hold
-    /// that were prepared before.
+    /// Gives the disk space again. The log must find this without a call, so that more can be
+    /// appended than the prepared segments hold.
     fn room(&mut self) -> Checked {
         if !std::mem::take(&mut self.full) {
             return Ok(());
@@ -319,7 +319,7 @@ impl Subject {
         Ok(())
     }
 
-    /// Opens the log, with another version first if that must be refused.
+    /// Opens the log. First tries another version if that must be refused.
     fn begin(&mut self, mut config: Config, patient: bool) -> Result<Wal, String> {
         if !config.hook {
             self.hooked.lock().unwrap_or_else(PoisonError::into_inner).unbroken = false;
@@ -333,7 +333,7 @@ impl Subject {
                 {
                     config.version = 0;
                 }
-                // The last handle's drop closes in its own time.
+                // The drop of the last handle may take some time to close the log.
                 Err(Error::Locked { .. }) if patient && Instant::now() < until => {
                     std::thread::yield_now();
                 }
@@ -356,7 +356,7 @@ impl Subject {
     pub(crate) fn reopen(&mut self, config: Config, close: bool) -> Checked {
         let first = self.config.is_none();
         if let Some(disk) = self.disk() {
-            // A log that closes looks for space once more.
+            // A closing log tries once more to get space.
             disk.set_capacity(u64::MAX);
         }
         let (former, truncate_to) = (self.config, self.truncate_to);
@@ -374,13 +374,13 @@ impl Subject {
         self.read_from(0)
     }
 
-    /// The machine or the process dies, and the log is opened again: what was acknowledged is there, and of what was
-    /// not some first part.
+    /// Kills the machine or the process, and opens the log again. It must hold every acknowledged
+    /// record, and a prefix of the others.
     fn die(&mut self, config: Config, how: fn(&SimulatedDisk)) -> Checked {
         let Some(disk) = self.disk().cloned() else {
             return self.reopen(config, false);
         };
-        // What holds now must hold after it.
+        // Note the current state, which must hold after the death.
         self.note()?;
         how(&disk);
         self.let_go();
@@ -408,10 +408,10 @@ impl Subject {
         self.consumers.compare(&self.wal()).map_err(|e| format!("after the crash: {e}"))
     }
 
-    /// Closes and opens once more: everything is there.
+    /// Closes and opens the log once more. Every record must be there.
     pub(crate) fn end(&mut self) -> Checked {
         if let Some(disk) = self.disk() {
-            // A cut that did not come is not to come now.
+            // A planned power failure must not happen now.
             disk.heal();
         }
         match self.config {

@@ -1,14 +1,14 @@
 //! Logs written by released versions stay readable, byte for byte, and the files are what
 //! docs/format.md says.
 //!
-//! `tests/golden/v1` was written by version 0.1.0, `tests/golden/v1.records` lists what it holds:
-//! position, length and CRC-32 of each record. Neither is ever written again. A new format version
-//! gets its own, into directories that do not exist yet:
+//! Version 0.1.0 wrote `tests/golden/v1`. `tests/golden/v1.records` lists its records: position,
+//! length and CRC-32 of each. Neither is ever rewritten. A new format version writes its own
+//! directory:
 //!
 //! `RINGWAL_GOLDEN_WRITE=tests/golden/v2 cargo test --test recovery golden_format -- --ignored`
 //!
-//! The second decoder, `tests/golden/decoder.rs`, knows the document and not the library. It reads
-//! what the library writes today, and both must say the same of files that were damaged.
+//! The second decoder, `tests/golden/decoder.rs`, was written from the document alone. It reads
+//! what the library writes today. Of damaged files both must report the same.
 
 #[allow(unreachable_pub, reason = "a module of one test")]
 #[path = "../golden/decoder.rs"]
@@ -32,7 +32,7 @@ fn payload(n: u32) -> Vec<u8> {
     (0..(n * 97) % 1500).map(|i| (i * 7 + n) as u8).collect()
 }
 
-/// What the golden log holds, in order.
+/// The payloads of the golden log, in order.
 fn expected() -> Vec<Vec<u8>> {
     let mut all: Vec<Vec<u8>> = (0..12).map(payload).collect();
     all.extend([b"batch one".to_vec(), Vec::new(), b"batch three is longer".to_vec()]);
@@ -49,13 +49,13 @@ fn aborted_append(wal: &Wal, len: usize) {
     assert!(outcome.is_err());
 }
 
-/// Until a log has sealed itself for want of work: then it has written one group more for itself.
+/// Waits until the idle log has written its seal, after `written` groups.
 fn idle(wal: &Wal, written: u64) {
     wal.sync().unwrap();
     eventually("it seals itself", || wal.stats().control_groups > written);
 }
 
-/// One line a record: position, length, CRC-32.
+/// One line for each record: position, length, CRC-32.
 fn listing(records: &Records) -> String {
     records.iter().fold(String::new(), |mut text, (lsn, payload)| {
         writeln!(text, "{lsn} {} {:08x}", payload.len(), crc32(&[payload])).unwrap();
@@ -98,7 +98,7 @@ fn write_golden_files_of_a_new_format_version() {
 }
 
 #[test]
-fn the_golden_log_reads_as_it_was_written() {
+fn golden_log_has_the_records_that_were_written() {
     for backend in backends() {
         let temp = Temp::new();
         copy_dir(&golden(), &temp.log());
@@ -119,7 +119,7 @@ fn the_golden_log_reads_as_it_was_written() {
 }
 
 #[test]
-fn an_independent_decoder_reads_the_golden_log() {
+fn independent_decoder_reads_the_golden_log() {
     let log = Log::decode(&golden(), PREFIX).unwrap();
     log.check_what_a_writer_promises().unwrap();
     assert_eq!(payloads(&log.records), expected());
@@ -129,7 +129,7 @@ fn an_independent_decoder_reads_the_golden_log() {
     assert!(log.kinds.contains(&2) && log.kinds.contains(&0x83), "a batch and an abort");
 }
 
-/// A log as it is written, and what must be in it.
+/// A log under construction, and the records that it must hold.
 struct Written {
     wal: Wal,
     records: Records,
@@ -170,7 +170,7 @@ impl Written {
             }
         }
         self.batch(&[vec![1], vec![], vec![2; 12], vec![3; 777]]);
-        // The batch and what follows it are cut out again.
+        // Cut the batch and the records after it.
         self.append(vec![9; 500]);
         let from = self.records[self.records.len() - 5].0;
         self.wal.truncate_from(Lsn::new(from)).unwrap();
@@ -183,7 +183,7 @@ impl Written {
 }
 
 #[test]
-fn an_independent_decoder_reads_what_is_written_today() {
+fn independent_decoder_reads_a_log_written_today() {
     for backend in backends() {
         for (size, method) in
             [(16 << 10, CommitMethod::LinkedFsync), (64 << 10, CommitMethod::Dsync)]
@@ -195,7 +195,7 @@ fn an_independent_decoder_reads_what_is_written_today() {
             };
             let mut written = Written::open(open());
             written.every_size(1);
-            // The epoch, and what was cut.
+            // The epoch group and the cut.
             idle(&written.wal, 2);
             let mut written = written.reopen(open().durability(Durability::Manual));
             written.every_size(2);
@@ -220,7 +220,7 @@ fn an_independent_decoder_reads_what_is_written_today() {
 }
 
 #[test]
-fn an_independent_decoder_reads_recycled_segments() {
+fn independent_decoder_reads_recycled_segments() {
     for backend in backends() {
         let temp = Temp::new();
         let open = || Wal::builder(temp.log()).segment_size(16 << 10).backend(backend);
@@ -239,8 +239,8 @@ fn an_independent_decoder_reads_recycled_segments() {
     }
 }
 
-/// The segment files of a log that is open, as a crash of the machine would leave them: those of
-/// others in use are of no interest.
+/// Copies the segment files of an open log, as a crash of the machine leaves them. Other files are
+/// not copied.
 fn snapshot(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for path in segments(from) {
@@ -257,7 +257,7 @@ fn write_at(dir: &Path, prefix: &str, log: &Log, lsn: u64, bytes: &[u8]) {
     std::fs::write(path, file).unwrap();
 }
 
-/// A log whose last group holds one record, neither sealed nor closed.
+/// Creates a log whose last group holds one record, without a seal or a close.
 fn crashed(temp: &Temp) -> (PathBuf, Records) {
     let open = Wal::builder(temp.log()).segment_size(64 << 10).idle_seal(Duration::from_secs(600));
     let mut written = Written::open(open);
@@ -275,7 +275,7 @@ fn open_crashed(dir: &Path) -> Wal {
 }
 
 #[test]
-fn an_independent_decoder_reads_past_a_torn_tail_and_the_epoch_behind_it() {
+fn independent_decoder_reads_past_a_torn_tail_and_the_next_epoch() {
     let temp = Temp::new();
     let (dir, mut records) = crashed(&temp);
     let log = Log::decode(&dir, "wal").unwrap();
@@ -298,7 +298,7 @@ fn an_independent_decoder_reads_past_a_torn_tail_and_the_epoch_behind_it() {
     assert_eq!((cut.lsn, cut.flags), (torn.lsn, 1), "an epoch group at the cut");
 }
 
-/// The last group's record is given another kind, everything that sums it is put right.
+/// Changes the kind of the last group's record, and recomputes every checksum over it.
 fn with_last_kind(dir: &Path, kind: u8) -> Log {
     let log = Log::decode(dir, "wal").unwrap();
     let last = *log.chain.last().unwrap();
@@ -320,7 +320,7 @@ fn with_last_kind(dir: &Path, kind: u8) -> Log {
 }
 
 #[test]
-fn records_of_an_unknown_kind_are_skipped_where_the_kind_says_so() {
+fn record_of_an_unknown_kind_is_skipped_if_the_kind_allows_it() {
     for (kind, kept) in [(0x85, true), (0xFF, true), (0x05, false), (0, false)] {
         let temp = Temp::new();
         let (dir, mut records) = crashed(&temp);
@@ -335,7 +335,7 @@ fn records_of_an_unknown_kind_are_skipped_where_the_kind_says_so() {
     }
 }
 
-/// What the library makes of a directory: all records, or the error.
+/// Opens the directory with the library. Returns all records, or the error.
 fn library(dir: &Path) -> Result<Records, Error> {
     let wal = builder(dir).backend(BackendChoice::Std).open()?;
     let mut all = Records::new();
@@ -346,7 +346,7 @@ fn library(dir: &Path) -> Result<Records, Error> {
     Ok(all)
 }
 
-/// Both decoders on the golden log with some bytes changed.
+/// Runs both decoders on the golden log with some bytes changed.
 fn both(change: impl FnOnce(&Path)) -> (Result<Records, &'static str>, Result<Records, Error>) {
     let temp = Temp::new();
     copy_dir(&golden(), &temp.log());
@@ -356,7 +356,7 @@ fn both(change: impl FnOnce(&Path)) -> (Result<Records, &'static str>, Result<Re
 }
 
 #[test]
-fn damage_to_any_group_of_a_closed_log_is_seen_by_both_decoders() {
+fn damage_to_any_group_of_a_closed_log_is_found_by_both_decoders() {
     let log = Log::decode(&golden(), PREFIX).unwrap();
     let (last, chain) = log.chain.split_last().unwrap();
     for group in chain {
@@ -369,7 +369,8 @@ fn damage_to_any_group_of_a_closed_log_is_seen_by_both_decoders() {
             assert!(document.is_err(), "the document lets {lsn} pass: {group:?}");
             match library {
                 Err(Error::Corruption { lsn: at, .. }) => {
-                    // The group, or the record in it; a first group's segment.
+                    // The error names the group or its record; for a first group, perhaps the
+                    // segment.
                     let first = group.lsn == segment.base + segment.block;
                     let from = if first { segment.base } else { group.lsn };
                     assert!((from..=lsn).contains(&at.as_u64()), "{lsn}: {at} is named");
@@ -378,14 +379,14 @@ fn damage_to_any_group_of_a_closed_log_is_seen_by_both_decoders() {
             }
         }
     }
-    // The mark of the close itself is not acknowledged to anybody.
+    // No caller was told that the close's own mark is durable.
     let (document, library) = both(|dir| write_at(dir, PREFIX, &log, last.lsn, &[0]));
     assert_eq!(payloads(&document.unwrap()), expected());
     assert_eq!(payloads(&library.unwrap()), expected());
 }
 
 #[test]
-fn both_decoders_say_the_same_of_random_damage() {
+fn both_decoders_agree_on_random_damage() {
     let rounds = if crate::support::long() { 20_000 } else { 150 };
     let log = Log::decode(&golden(), PREFIX).unwrap();
     let seed = std::env::var("RINGWAL_GOLDEN_SEED").map_or(1, |s| s.parse().expect("a number"));
@@ -408,8 +409,8 @@ fn both_decoders_say_the_same_of_random_damage() {
                     | Error::ForeignSegment { .. },
                 ),
             ) => {}
-            // A spare and the chain's next segment look the same once the header is gone, and only the
-            // library must say which it is: it takes the worse.
+            // Without its header, a spare looks like the chain's next segment. Only the library
+            // must decide; it assumes the worse.
             (Ok(_), Err(Error::Corruption { offset: 0, reason, .. }))
                 if lsn < segment.base + 128 =>
             {
@@ -424,10 +425,9 @@ fn both_decoders_say_the_same_of_random_damage() {
 }
 
 #[test]
-fn the_decoder_itself_sees_each_field_that_is_wrong() {
-    // With every checksum put right, so that the field's own rule is what fails. The offset, the bits
-    // of its byte that are turned over (some fields are random: a value could be the one that is there),
-    // and the rule.
+fn independent_decoder_rejects_each_wrong_field() {
+    // Every checksum is recomputed, so that the field's own rule fails. Each entry: the offset, the
+    // bits to flip in its byte (a fixed value could equal a random field), and the rule.
     let wrong = [
         (8, 1, "LSN is the position"),
         (16, 0x5A, "log id is the segment's"),
@@ -462,13 +462,13 @@ fn the_decoder_itself_sees_each_field_that_is_wrong() {
         assert_eq!(changed.end, last.lsn, "{name}: the group is not on the chain");
         assert_eq!(changed.why_not(before, last.lsn), Err(name), "offset {offset}");
         assert_ne!(hash(&header), last.hash);
-        // And the library ends in the same place.
+        // The library ends at the same position.
         assert_eq!(plain(read_all(&open_crashed(&dir))), changed.records, "{name}");
     }
 }
 
 #[test]
-fn newer_versions_and_unknown_features_are_refused_as_such() {
+fn newer_versions_and_unknown_features_are_refused_as_unsupported() {
     let on_chain = Log::decode(&golden(), PREFIX).unwrap().segment_count_on_chain();
     for (at, value) in [(8, 2_u8), (9, 1), (16, 1), (16, 4), (19, 0x80), (20, 1), (23, 0x80)] {
         for index in 0..on_chain {
@@ -482,7 +482,7 @@ fn newer_versions_and_unknown_features_are_refused_as_such() {
 }
 
 #[test]
-fn a_compatible_feature_that_is_not_known_is_ignored() {
+fn unknown_compatible_feature_is_ignored() {
     for (at, value) in [(24, 1_u8), (27, 0x80)] {
         let (document, library) = both(|dir| {
             segments(dir).iter().for_each(|path| patch_header(path, at, value));
@@ -506,7 +506,7 @@ impl Log {
         self.segments.iter().filter(|s| s.base <= last).count()
     }
 
-    /// Why what stands at `lsn` does not follow `before`.
+    /// Returns the reason why the group at `lsn` does not follow `before`.
     fn why_not(&self, before: &Header, lsn: u64) -> Result<(), &'static str> {
         self.group(lsn).and_then(|(header, ..)| header.follows(before))
     }

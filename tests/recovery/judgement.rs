@@ -1,4 +1,4 @@
-//! Opening, readers, surveys and repairs judge alike.
+//! Opens, readers, surveys and repairs agree on what is damaged.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ fn survey(dir: &Path) -> Survey {
     Directory::open(dir, "wal").unwrap().survey(&mut |_| {}).unwrap()
 }
 
-/// A closed log of some twelve segments, and the positions of its records.
+/// Writes a closed log of some twelve segments. Returns the positions of its records.
 fn log(dir: &Path) -> Vec<Lsn> {
     let wal = small(dir).open().unwrap();
     let lsns = (0..600_u32).map(|n| wal.append(&n.to_le_bytes().repeat(300)).unwrap()).collect();
@@ -33,11 +33,11 @@ fn count(dir: &Path) -> Result<u64, Error> {
 }
 
 #[test]
-fn header_of_another_segment_is_damage_wherever_it_lies_and_is_rebuilt() {
+fn header_of_another_segment_is_damage_in_any_segment_and_is_rebuilt() {
     let temp = Temp::new();
     log(&temp.log());
     let files = segments(&temp.log());
-    // The newest segments hold the log's end, or nothing yet.
+    // The newest segments hold the log's end, or no group yet.
     for at in (1..files.len()).rev() {
         let dir = temp.path().join(format!("copy{at}"));
         copy_dir(&temp.log(), &dir);
@@ -56,7 +56,8 @@ fn header_of_another_segment_is_damage_wherever_it_lies_and_is_rebuilt() {
     }
 }
 
-/// A log with a consumer at `position`, of which `dir` is a copy that lacks the newest segments.
+/// Writes a log with a consumer near its end. `dir` becomes a copy that ends below the consumer's
+/// position.
 fn copy_with_a_newer_position(temp: &Temp, dir: &Path) {
     let lsns = log(&temp.log());
     let wal = small(&temp.log()).open().unwrap();
@@ -87,14 +88,14 @@ fn position_above_the_end_is_refused_by_the_name_of_its_file_and_with_what_to_do
     let found = survey(&dir);
     assert_eq!(found.damaged_places, 1, "{:#?}", found.damage);
     assert_eq!(found.damage[0].segment, "wal.consumer.slow");
-    // It says what to do, and that is enough.
+    // Follow the error's advice: remove the file.
     std::fs::remove_file(dir.join("wal.consumer.slow")).unwrap();
     assert_eq!(survey(&dir).damaged_places, 0);
     assert!(count(&dir).unwrap() > 400);
 }
 
 #[test]
-fn repair_that_keeps_what_lies_behind_moves_positions_above_the_end_away() {
+fn repair_that_keeps_the_records_after_the_damage_moves_positions_above_the_end_away() {
     let temp = Temp::new();
     let dir = temp.path().join("copy");
     copy_with_a_newer_position(&temp, &dir);
@@ -110,7 +111,7 @@ fn repair_that_keeps_what_lies_behind_moves_positions_above_the_end_away() {
     assert_eq!(count(&dir).unwrap(), plan.records);
 }
 
-/// A log in which records were cut out, and the position of the first of these.
+/// Writes a log with a cut. Returns the kept positions and the first void one.
 fn log_with_void_records(dir: &Path) -> (Vec<Lsn>, Lsn) {
     let wal = small(dir).open().unwrap();
     let append = |n: u32| wal.append_durable(&n.to_le_bytes().repeat(40)).unwrap();
@@ -125,7 +126,7 @@ fn log_with_void_records(dir: &Path) -> (Vec<Lsn>, Lsn) {
 }
 
 #[test]
-fn damage_in_void_records_concerns_nobody() {
+fn damage_in_void_records_is_ignored() {
     let temp = Temp::new();
     let (kept, void) = log_with_void_records(&temp.log());
     let flip = |lsn: Lsn| {
@@ -142,7 +143,7 @@ fn damage_in_void_records_concerns_nobody() {
     back.reverse();
     assert!(forward == kept && back == kept, "{forward:?} {back:?}");
     wal.close().unwrap();
-    // What is not void is damage, in front of it and behind.
+    // Damage outside the void range counts, before it and after it.
     for lsn in [kept[9], kept[10]] {
         flip(lsn);
         assert_eq!(survey(&temp.log()).damaged_places, 1, "{lsn}");
@@ -163,7 +164,7 @@ fn repair_that_would_keep_no_record_is_planned_only_when_asked_for() {
     assert!(matches!(refused, Err(Error::Corruption { .. })), "{refused:?}");
     let nothing = log.plan_repair_keeping_nothing(&found, Keep::Before).unwrap().unwrap();
     assert_eq!((nothing.records, nothing.records_leaving), (0, found.records));
-    // The other part is larger.
+    // The part after the damage is larger.
     let rest = log.plan_repair(&found, Keep::After).unwrap().unwrap();
     assert_eq!(rest.records + rest.records_leaving, found.records);
     assert_eq!(rest.records, intact.records - intact.segments[0].records);
@@ -172,7 +173,7 @@ fn repair_that_would_keep_no_record_is_planned_only_when_asked_for() {
 }
 
 #[test]
-fn repair_plans_what_is_found_after_it_where_places_of_several_kinds_are_damaged() {
+fn repair_of_several_kinds_of_damage_leaves_what_its_plan_states() {
     let temp = Temp::new();
     log(&temp.log());
     let files = segments(&temp.log());
@@ -200,7 +201,8 @@ fn repair_plans_what_is_found_after_it_where_places_of_several_kinds_are_damaged
     }
 }
 
-/// Fills the last `blocks` blocks before the log's end with something else: the mark of the close, and groups before it.
+/// Overwrites the last `blocks` blocks before the log's end: the mark of the close, and groups
+/// before it.
 fn damage_the_end(dir: &Path, end: Lsn, blocks: usize) {
     let path = segments(dir).into_iter().nth((end.as_u64() - 1) as usize >> 16).unwrap();
     let offset = (end.as_u64() - 1) as usize % (64 << 10) + 1;
@@ -208,7 +210,7 @@ fn damage_the_end(dir: &Path, end: Lsn, blocks: usize) {
 }
 
 #[test]
-fn damage_at_a_closed_logs_end_that_takes_its_mark_is_found_on_every_boot() {
+fn damage_to_the_closing_mark_is_found_on_every_boot() {
     for blocks in 2..=7 {
         let temp = Temp::new();
         let dir = temp.log();
@@ -222,7 +224,7 @@ fn damage_at_a_closed_logs_end_that_takes_its_mark_is_found_on_every_boot() {
             return;
         }
         damage_the_end(&dir, end, blocks);
-        // What the file says holds on every boot: no other is told from it.
+        // The end file of a closed log holds on every boot.
         let said = std::fs::read(dir.join("wal.end")).unwrap();
         assert!(said[24..40] == [0xff; 16], "{blocks}: {said:?}");
         for refused in [small(&dir).open().map(drop), ReadOnlyWal::open(&dir).map(drop)] {
@@ -231,12 +233,12 @@ fn damage_at_a_closed_logs_end_that_takes_its_mark_is_found_on_every_boot() {
         let found = survey(&dir);
         assert_eq!(found.damaged_places, 1, "{blocks}: {:#?}", found.damage);
         assert_eq!(found.damage[0].segment, "wal.end");
-        // A copy has no such witness: it is a shorter log.
+        // A copy has no valid end file, so it is a shorter log.
         let copy = temp.path().join("copy");
         copy_dir(&dir, &copy);
         assert_eq!(survey(&copy).damaged_places, 0);
         assert!(count(&copy).unwrap() < 30);
-        // The repair gives up what is missing.
+        // The repair keeps the rest without the lost records.
         let log = Directory::open(&dir, "wal").unwrap();
         let plan = log.plan_repair(&found, Keep::Before).unwrap().unwrap();
         plan.apply().unwrap();
@@ -246,7 +248,7 @@ fn damage_at_a_closed_logs_end_that_takes_its_mark_is_found_on_every_boot() {
 }
 
 #[test]
-fn newest_segment_that_is_gone_on_the_boot_that_wrote_it_is_damage_for_all() {
+fn newest_segment_lost_on_the_boot_that_wrote_it_is_damage_for_every_reader() {
     let temp = Temp::new();
     let dir = temp.log();
     log(&dir);

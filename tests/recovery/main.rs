@@ -1,4 +1,4 @@
-//! Opening a directory: the format on the disk, what recovery finds, and cuts.
+//! Opening a directory: the format on disk, recovery, and cuts.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "tests say what they did or skipped")]
 
 #[cfg(target_os = "linux")]

@@ -5,9 +5,9 @@ use std::time::Duration;
 use crate::support::{Temp, copy_dir, read_all, segments, small};
 
 #[test]
-fn a_torn_group_stays_cut_when_the_log_goes_on_in_the_next_segment() {
+fn torn_group_stays_discarded_when_the_log_continues_in_the_next_segment() {
     let (first, torn) = (Temp::new(), Temp::new());
-    // No mark is written behind the last group.
+    // No idle seal follows the last group.
     let wal = small(&first.log()).idle_seal(Duration::from_secs(60)).open().unwrap();
     for n in 0..5 {
         wal.append_durable(format!("record {n}").as_bytes()).unwrap();
@@ -20,7 +20,7 @@ fn a_torn_group_stays_cut_when_the_log_goes_on_in_the_next_segment() {
     bytes[at] ^= 1;
     std::fs::write(segment, bytes).unwrap();
 
-    // Larger groups than the segment allows.
+    // These settings need larger groups than the segment allows.
     let open = || small(&torn.log()).max_record_size(40_000).open().unwrap();
     let wal = open();
     assert!(wal.recovery().cut, "{:?}", wal.recovery());
@@ -35,9 +35,9 @@ fn a_torn_group_stays_cut_when_the_log_goes_on_in_the_next_segment() {
     assert_eq!(payloads(&open()), expected, "in the next");
 }
 
-/// The log goes on in the next segment, and nothing is written there before something is appended.
+/// The log continues in the next segment, but writes nothing there before the first append.
 #[test]
-fn a_log_opened_with_other_settings_is_synced_without_being_written_to() {
+fn sync_of_a_log_opened_with_other_settings_writes_nothing() {
     let disk = ringwal::testing::SimulatedDisk::new(1);
     let settings = |record: usize| {
         let builder = ringwal::Wal::builder("not looked at").segment_size(64 << 10);

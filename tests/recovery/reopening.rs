@@ -1,4 +1,4 @@
-//! A log is opened, appended to, closed or dropped, and opened again: what went in comes back.
+//! A log is opened, appended to, closed or dropped, and opened again: every record is returned.
 
 use crate::support::{Temp, backends, read_all, segments, small};
 use ringwal::{Error, Lsn, Wal};
@@ -8,7 +8,7 @@ fn payload(n: usize) -> Vec<u8> {
 }
 
 #[test]
-fn every_record_comes_back_with_its_position_on_both_backends() {
+fn every_record_is_returned_with_its_position_on_both_backends() {
     for backend in backends() {
         let temp = Temp::new();
         let mut expected = Vec::new();
@@ -30,7 +30,7 @@ fn every_record_comes_back_with_its_position_on_both_backends() {
 }
 
 #[test]
-fn each_backend_opens_the_others_logs() {
+fn log_of_one_backend_opens_with_the_other() {
     let temp = Temp::new();
     let mut expected = Vec::new();
     for turn in 0..6 {
@@ -46,7 +46,7 @@ fn each_backend_opens_the_others_logs() {
 }
 
 #[test]
-fn records_of_every_length_up_to_the_maximum_and_none_beyond() {
+fn records_up_to_the_maximum_length_are_accepted_and_longer_ones_refused() {
     let temp = Temp::new();
     let wal = small(&temp.log()).max_record_size(5000).open().unwrap();
     let mut expected = Vec::new();
@@ -62,7 +62,7 @@ fn records_of_every_length_up_to_the_maximum_and_none_beyond() {
 }
 
 #[test]
-fn dropping_the_last_handle_closes_cleanly_and_earlier_ones_do_not() {
+fn drop_of_the_last_handle_closes_cleanly_and_earlier_drops_do_not() {
     let temp = Temp::new();
     let wal = small(&temp.log()).open().unwrap();
     let second = wal.clone();
@@ -75,7 +75,7 @@ fn dropping_the_last_handle_closes_cleanly_and_earlier_ones_do_not() {
 }
 
 #[test]
-fn closing_one_handle_closes_all_and_leaves_what_is_durable_readable() {
+fn close_of_one_handle_closes_all_and_leaves_durable_records_readable() {
     let temp = Temp::new();
     let wal = small(&temp.log()).open().unwrap();
     let other = wal.clone();
@@ -88,13 +88,13 @@ fn closing_one_handle_closes_all_and_leaves_what_is_durable_readable() {
     assert!(other.wait_durable(lsn).is_ok());
     assert_eq!(other.read(lsn).unwrap().payload, b"kept");
     assert_eq!(read_all(&other).len(), 1);
-    // And the log can be opened again while the old handles still exist.
+    // The log can be opened again while old handles exist.
     let again = small(&temp.log()).open().unwrap();
     assert_eq!(read_all(&again).len(), 1);
 }
 
 #[test]
-fn reopening_often_deletes_nothing() {
+fn repeated_reopens_delete_nothing() {
     let temp = Temp::new();
     for n in 0..20_u8 {
         let wal = Wal::builder(temp.log()).segment_size(1 << 20).max_segments(2).open().unwrap();
@@ -104,7 +104,7 @@ fn reopening_often_deletes_nothing() {
 }
 
 #[test]
-fn batches_have_a_position_for_each_record_and_come_back_whole() {
+fn batch_has_a_position_for_each_record_and_is_returned_whole() {
     let temp = Temp::new();
     let wal = small(&temp.log()).open().unwrap();
     let items: Vec<Vec<u8>> = (0..40).map(payload).map(|p| p[..p.len().min(100)].into()).collect();
@@ -123,7 +123,7 @@ fn batches_have_a_position_for_each_record_and_come_back_whole() {
 }
 
 #[test]
-fn reads_are_exact_and_refuse_what_is_no_records_position() {
+fn read_at_a_position_that_is_no_records_is_refused() {
     let temp = Temp::new();
     let wal = small(&temp.log()).open().unwrap();
     let lsns: Vec<Lsn> = (0..200).map(|n| wal.append(&payload(n)).unwrap()).collect();
@@ -136,7 +136,7 @@ fn reads_are_exact_and_refuse_what_is_no_records_position() {
                 assert!(matches!(wal.read(beside), Err(Error::NoRecord { .. })), "{beside}");
             }
         }
-        // A reader starts at the first record at or after the position.
+        // A reader starts at the first record at or after its position.
         let from = Lsn::new(lsn.as_u64() - 1);
         let first = wal.reader(from).next().unwrap().unwrap();
         assert_eq!(first.lsn, *lsn);
@@ -202,7 +202,7 @@ fn replay_while_others_append_sees_a_prefix_without_gaps() {
 }
 
 #[test]
-fn a_refusing_function_ends_the_replay_with_its_error() {
+fn error_of_the_function_ends_the_replay() {
     let temp = Temp::new();
     let wal = small(&temp.log()).open().unwrap();
     let lsns: Vec<_> = (0..5_u8).map(|n| wal.append(&[n]).unwrap()).collect();

@@ -1,5 +1,6 @@
-//! What a log writes for itself costs the user neither records nor room: however often it is opened, closed and killed, a
-//! record stays within the limits, the files stay few, and a full disk can be made room on. On the simulated disk.
+//! Groups that a log writes for itself cost the user neither records nor space. However often a log
+//! is opened, closed and killed, a record stays within the limits, the files stay few, and space
+//! can be freed on a full disk. On the simulated disk.
 #![allow(clippy::print_stdout, reason = "a test says what it measured")]
 
 use std::time::Duration;
@@ -19,7 +20,7 @@ fn segments(disk: &SimulatedDisk) -> usize {
     disk.names().iter().filter(|name| name.ends_with(".wal")).count()
 }
 
-/// A name, a limit, and how many files it allows.
+/// Each limit: its name, the settings, and the number of files that it allows.
 fn limits(size: u64) -> [(&'static str, WalBuilder, usize); 4] {
     [
         ("2 segments", builder(size).max_segments(2), 2),
@@ -30,7 +31,7 @@ fn limits(size: u64) -> [(&'static str, WalBuilder, usize); 4] {
 }
 
 #[test]
-fn a_record_survives_any_number_of_restarts_within_every_limit() {
+fn record_survives_any_number_of_restarts_within_every_limit() {
     for (size, kills) in
         [16_u64, 32, 64, 256].into_iter().flat_map(|k| [(k << 10, false), (k << 10, true)])
     {
@@ -43,7 +44,7 @@ fn a_record_survives_any_number_of_restarts_within_every_limit() {
                 let wal = disk.open(&builder).unwrap();
                 let text = format!("{size} bytes, {limit}, kills {kills}, restart {n}");
                 assert_eq!(payloads(&wal), [b"kept"], "{text}");
-                // What a service does when it comes up.
+                // A service replays the log when it starts.
                 assert_eq!(wal.replay(|_, _| Ok::<(), Error>(())).unwrap(), 1, "{text}");
                 disk.advance(Duration::from_secs(1));
                 wal.sync().unwrap();
@@ -58,7 +59,7 @@ fn a_record_survives_any_number_of_restarts_within_every_limit() {
 }
 
 #[test]
-fn lives_that_are_killed_after_one_record_leave_few_files() {
+fn writers_killed_after_one_record_leave_few_files() {
     for (limit, builder, most) in limits(16 << 10) {
         let disk = SimulatedDisk::new(7);
         for n in 0..220_u32 {
@@ -85,7 +86,7 @@ fn fill(wal: &Wal) -> Vec<Lsn> {
 }
 
 #[test]
-fn a_full_disk_can_be_made_room_on_after_any_number_of_restarts() {
+fn truncation_frees_space_on_a_full_disk_after_any_number_of_restarts() {
     for seed in 0..6 {
         let disk = SimulatedDisk::new(seed);
         let settings = builder(64 << 10);
@@ -112,12 +113,12 @@ fn a_full_disk_can_be_made_room_on_after_any_number_of_restarts() {
     }
 }
 
-/// Without a block, the mark that ends the log gives its place.
+/// Without a free block, the truncation takes the block of the last mark.
 #[test]
-fn a_full_disk_can_be_made_room_on_without_a_block() {
+fn truncation_frees_space_on_a_full_disk_without_a_free_block() {
     for seed in 0..20 {
         let disk = SimulatedDisk::new(seed);
-        // Three blocks for groups, and none that is kept.
+        // The segment has three blocks for groups, and keeps none.
         let settings = builder(16 << 10);
         disk.set_capacity(32 << 10);
         let wal = disk.open(&settings).unwrap();
@@ -125,7 +126,7 @@ fn a_full_disk_can_be_made_room_on_without_a_block() {
         for _ in 0..4 {
             last = wal.append_durable(b"of one block").unwrap();
         }
-        // The idle log's mark takes the last block.
+        // The idle seal takes the last block.
         while wal.stats().control_groups < 2 {
             disk.advance(Duration::from_secs(1));
             let _ = wal.try_append(&[0; 1 << 20]);
@@ -157,7 +158,7 @@ fn a_full_disk_can_be_made_room_on_without_a_block() {
 }
 
 #[test]
-fn a_truncation_does_not_reach_into_the_future() {
+fn truncate_before_above_the_end_removes_no_later_record() {
     let disk = SimulatedDisk::new(3);
     let wal = disk.open(&builder(16 << 10)).unwrap();
     wal.append_durable(b"before").unwrap();
@@ -173,15 +174,15 @@ fn a_truncation_does_not_reach_into_the_future() {
     assert!(payloads(&wal).ends_with(&after));
 }
 
-/// The mark in the next group's header serves as well as one of its own.
+/// The durable mark in the next group's header makes a mark of its own needless.
 #[test]
-fn regular_commits_are_not_followed_by_marks_of_their_own() {
+fn regular_commits_are_not_followed_by_idle_seals() {
     for pause in [1000, 100, 10] {
         let disk = SimulatedDisk::new(pause);
         let wal = disk.open(&builder(1 << 20)).unwrap();
         for _ in 0..200 {
             wal.append_durable(&[7; 100]).unwrap();
-            // Time passes while nothing is asked of the log but whether it is there.
+            // Advance time. Calls without another effect let the log do what is due.
             for _ in 0..20 {
                 disk.advance(Duration::from_millis(pause) / 20);
                 let _ = wal.try_append(&[0; 1 << 20]);
@@ -194,13 +195,13 @@ fn regular_commits_are_not_followed_by_marks_of_their_own() {
             disk.advance(Duration::from_millis(pause));
             let _ = wal.try_append(&[0; 1 << 20]);
         }
-        assert_eq!(wal.stats().control_groups, stats.control_groups + 1, "and then it is idle");
+        assert_eq!(wal.stats().control_groups, stats.control_groups + 1, "then the log is idle");
     }
 }
 
-/// The block that is held for the epoch group may be all that the prepared segment has room for.
+/// The block kept for the epoch group may leave no other room in the prepared segment.
 #[test]
-fn a_restarted_log_of_large_groups_goes_on_within_tight_limits() {
+fn restarted_log_of_large_groups_appends_within_tight_limits() {
     for (segments, n) in [2, 3, 4].into_iter().flat_map(|s| (0..12).map(move |n| (s, n))) {
         let disk = SimulatedDisk::new(n);
         let settings = Wal::builder("not looked at").segment_size(16 << 10).max_segments(segments);

@@ -1,4 +1,4 @@
-//! `truncate_from`: what was cut never comes back, what stays stays, and what is appended later is kept.
+//! `truncate_from`: void records never return, and records before and after the cut stay.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -17,7 +17,7 @@ fn numbered(n: u32) -> Vec<u8> {
 }
 
 #[test]
-fn what_was_cut_stays_cut_over_rotation_and_reopening() {
+fn void_records_stay_void_over_rotation_and_reopen() {
     for backend in backends() {
         for durability in [
             Durability::EveryGroup,
@@ -49,7 +49,7 @@ fn what_was_cut_stays_cut_over_rotation_and_reopening() {
                 let again = wal.append(b"behind the cut").unwrap();
                 assert!(again > to, "positions are not given out again");
                 expected.push(b"behind the cut".to_vec());
-                // Killed, as it were: a copy has no mark of a close.
+                // A copy has no mark of a close, as after a kill.
                 wal.sync().unwrap();
                 let copy = temp.path().join(format!("copy-{round}"));
                 copy_dir(&temp.log(), &copy);
@@ -62,7 +62,7 @@ fn what_was_cut_stays_cut_over_rotation_and_reopening() {
 }
 
 #[test]
-fn void_positions_are_told_from_others() {
+fn read_of_a_void_position_is_truncated() {
     let temp = Temp::new();
     let wal = small(&temp.log()).open().unwrap();
     let kept = wal.append(b"kept").unwrap();
@@ -75,7 +75,7 @@ fn void_positions_are_told_from_others() {
         assert!(ahead.next_ref().unwrap().is_some());
     }
     assert_eq!(behind.next_ref().unwrap().unwrap().lsn, kept);
-    // A former durable end does as well as a record.
+    // A former durable end is a valid place to cut.
     let to = wal.truncate_from(mark).unwrap();
     for error in [
         wal.read(void).map(|_| ()).unwrap_err(),
@@ -97,14 +97,14 @@ fn void_positions_are_told_from_others() {
 }
 
 #[test]
-fn places_that_cannot_be_cut_at_are_refused_and_nothing_is_cut() {
+fn cut_at_an_invalid_place_is_refused_and_changes_nothing() {
     let temp = Temp::new();
-    // Long enough for it not to seal itself before it is asked where it ends.
+    // Long enough that no idle seal is written before the test reads the end.
     let idle = Duration::from_secs(1);
     let wal = small(&temp.log()).max_segments(3).idle_seal(idle).open().unwrap();
     let first = wal.append_durable(b"first").unwrap();
     let batch = wal.append_batch(&["a", "b", "c"]).unwrap();
-    // Each in a group of its own, or some of them together.
+    // Each record in a group of its own, or some of them together.
     wal.sync().unwrap();
     let last = wal.append(&[7; 100]).unwrap();
     let end = wal.sync().unwrap();
@@ -119,12 +119,12 @@ fn places_that_cannot_be_cut_at_are_refused_and_nothing_is_cut() {
     }
     let beyond = Lsn::new(wal.durable_end().as_u64() + (1 << 30));
     assert!(matches!(wal.truncate_from(beyond), Err(Error::NotAppended { .. })));
-    // Nothing to cut, nothing done.
+    // With no record to cut, the call does nothing.
     assert!(wal.truncate_from(end).unwrap() >= end);
     eventually("it seals itself", || wal.durable_end() > end);
     assert!(wal.truncate_from(end).unwrap() > end, "behind the seal");
     assert_eq!(payloads(&wal).len(), 5);
-    // A batch goes as a whole.
+    // A batch is cut as a whole.
     wal.truncate_from(batch).unwrap();
     assert_eq!(payloads(&wal), [b"first"]);
     for n in 0..400 {
@@ -141,9 +141,9 @@ fn places_that_cannot_be_cut_at_are_refused_and_nothing_is_cut() {
     assert!(before.ends_with(&payloads(&wal)), "retention may have gone on");
 }
 
-/// Cut while others append: each of their records is void or kept by its position alone.
+/// Cuts while other threads append. The position alone decides whether a record is void.
 #[test]
-fn records_of_others_are_cut_by_their_position() {
+fn cut_beside_appends_voids_records_by_position_alone() {
     for backend in backends() {
         let temp = Temp::new();
         let wal = small(&temp.log()).backend(backend).open().unwrap();
@@ -182,10 +182,10 @@ fn records_of_others_are_cut_by_their_position() {
     }
 }
 
-/// The cut group itself may lie in a segment that retention has removed, or in one that is kept while
-/// what it cut is gone.
+/// Retention may have removed the cut group's segment. Or the cut group is kept while its void
+/// records are removed.
 #[test]
-fn retention_goes_on_over_cuts() {
+fn retention_removes_segments_with_cuts() {
     let temp = Temp::new();
     let builder = || small(&temp.log()).max_segments(4);
     let wal = builder().open().unwrap();
@@ -205,10 +205,10 @@ fn retention_goes_on_over_cuts() {
     assert!(found.ends_with(&again) && again.last().unwrap() == b"round 39");
 }
 
-/// A former durable end is a place to cut at, whatever came behind it: the mark of an idle log, of a close or of an
-/// opening, and what was cut before.
+/// A former durable end is a valid place to cut, whatever follows it: an idle seal, the mark of a
+/// close, an epoch group, or an earlier cut.
 #[test]
-fn everything_behind_a_former_end_is_cut() {
+fn cut_at_a_former_end_voids_everything_after_it() {
     for backend in backends() {
         let temp = Temp::new();
         let idle = Duration::from_millis(500);
@@ -221,7 +221,7 @@ fn everything_behind_a_former_end_is_cut() {
         assert!(behind > Lsn::new(mark.as_u64() + 4096));
         wal.truncate_from(mark).unwrap();
         assert_eq!(payloads(&wal), [b"kept"]);
-        // The same place again, and a record that was cut: all that has come since.
+        // Cut at the same place again, and at a void record: everything appended since is cut.
         for from in [mark, behind] {
             wal.append_durable(b"once more").unwrap();
             wal.truncate_from(from).unwrap();
@@ -236,7 +236,7 @@ fn everything_behind_a_former_end_is_cut() {
         wal.append_batch(&["and", "another"]).unwrap();
         wal.truncate_from(end).unwrap();
         assert_eq!(payloads(&wal), [b"kept"]);
-        // Everything that there is.
+        // Cut every record.
         for (n, everything) in [Lsn::ZERO, wal.oldest_lsn()].into_iter().enumerate() {
             wal.append_batch(&["first", "second"]).unwrap();
             wal.truncate_from(everything).unwrap();
@@ -246,7 +246,7 @@ fn everything_behind_a_former_end_is_cut() {
         wal.close().unwrap();
         let wal = open();
         assert_eq!(payloads(&wal), [b"a new beginning"]);
-        // The oldest by then, of a log that does not begin with its first record.
+        // Zero means the oldest record, in a log whose first records retention removed.
         for n in 0..200 {
             wal.append(&numbered(n)).unwrap();
         }
@@ -258,7 +258,7 @@ fn everything_behind_a_former_end_is_cut() {
 }
 
 #[test]
-fn a_place_inside_the_last_record_is_none_whatever_came_behind_it() {
+fn cut_inside_the_last_record_is_refused() {
     for backend in backends() {
         let temp = Temp::new();
         let open = || small(&temp.log()).backend(backend).open().unwrap();
@@ -270,7 +270,7 @@ fn a_place_inside_the_last_record_is_none_whatever_came_behind_it() {
                 assert!(matches!(refused, Err(Error::NoRecord { .. })), "{inside}: {refused:?}");
             }
             assert_eq!(payloads(&wal), [vec![7; 166]]);
-            // Groups without records.
+            // The close and the open append groups without records.
             wal.close().unwrap();
             wal = open();
         }
@@ -280,8 +280,8 @@ fn a_place_inside_the_last_record_is_none_whatever_came_behind_it() {
     }
 }
 
-/// A sync or a replay asks for what is there at its call. A cut beside it takes some of that away, which is no
-/// failure of either.
+/// A sync or a replay covers the records at its call. A concurrent cut makes some of them void,
+/// which is no error of either.
 #[test]
 fn sync_and_replay_beside_cuts_never_return_truncated() {
     for backend in backends() {

@@ -1,8 +1,8 @@
-//! A log that was prepared and never written to: its first open was stopped before its first group.
+//! A log that was prepared and never written: its first open stopped before the first group.
 
 use crate::support::{Temp, read_all, segments, small};
 
-/// The files as they are between the first preparation and the first group.
+/// Creates the files of a log between the first preparation and the first group.
 fn unwritten() -> Temp {
     let temp = Temp::new();
     small(&temp.log()).open().unwrap().close().unwrap();
@@ -13,16 +13,16 @@ fn unwritten() -> Temp {
     let mut first = std::fs::read(&files[0]).unwrap();
     first[4096..].fill(0);
     std::fs::write(&files[0], first).unwrap();
-    // It says that this log was closed, which the one that is meant never was.
+    // The end file states a close, which an unwritten log never had.
     std::fs::remove_file(temp.log().join("wal.end")).unwrap();
     temp
 }
 
 #[test]
-fn it_is_opened_with_settings_that_its_segment_does_not_fit() {
+fn unwritten_log_opens_with_settings_that_its_segment_does_not_fit() {
     for closed in [true, false] {
         let temp = unwritten();
-        // Larger groups than its segment allows.
+        // These settings need larger groups than the segment allows.
         let open = || small(&temp.log()).max_record_size(40_000).open();
         let wal = open().unwrap();
         let lsn = wal.append_durable(b"acknowledged").unwrap();

@@ -1,4 +1,4 @@
-//! The programs in `examples/` do what they say, also when they are killed.
+//! The programs in `examples/` keep their promises, also when they are killed.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::support::Temp;
 
-/// The program as `cargo test` has built it, or built now if this test runs alone.
+/// Path of the example as `cargo test` built it. Builds it if this test runs alone.
 fn example(name: &str) -> PathBuf {
     let mut path = std::env::current_exe().unwrap();
     path.pop();
@@ -32,7 +32,7 @@ fn run(name: &str, arguments: &[&str]) -> String {
 }
 
 #[test]
-fn the_key_value_store_keeps_what_it_has_answered_over_kills() {
+fn key_value_store_keeps_its_answers_over_kills() {
     let temp = Temp::new();
     let dir = temp.path().to_str().unwrap();
     run("key_value", &[dir, "put", "first", "1"]);
@@ -47,7 +47,7 @@ fn the_key_value_store_keeps_what_it_has_answered_over_kills() {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        // Killed after so many answers; what it had answered by then, and until it died, is a promise.
+        // Kill the store after so many answers. Every answer until its death is a promise.
         let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
         for (seen, line) in lines.enumerate() {
             answered = line.parse::<usize>().unwrap() + 1;
@@ -69,7 +69,7 @@ fn the_key_value_store_keeps_what_it_has_answered_over_kills() {
 }
 
 #[test]
-fn the_work_queue_gives_every_job_to_every_worker_at_least_once() {
+fn work_queue_gives_every_job_to_every_worker_at_least_once() {
     let temp = Temp::new();
     let dir = temp.path().to_str().unwrap();
     let jobs: Vec<String> = (0..200).map(|n| format!("job {n}")).collect();
@@ -86,7 +86,7 @@ fn the_work_queue_gives_every_job_to_every_worker_at_least_once() {
         let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
         let mut first = true;
         for (seen, line) in lines.enumerate() {
-            // What was not committed when it was killed comes again, and only that.
+            // Exactly the jobs that were not committed at the kill come again.
             if !std::mem::take(&mut first) || done.last() != Some(&line) {
                 done.push(line);
             }
@@ -99,7 +99,7 @@ fn the_work_queue_gives_every_job_to_every_worker_at_least_once() {
     assert!(done.len() >= 60 && done == jobs[..done.len()], "{done:?}");
     let rest = run("work_queue", &[dir, "work", "one"]);
     let rest: Vec<_> = rest.lines().collect();
-    // A worker that was killed late has left nothing to do, or only what it had not committed.
+    // A worker killed late leaves no job, or only jobs that it had not committed.
     match rest.first() {
         Some(first) => {
             assert!(jobs[done.len() - 1..].iter().take(2).any(|job| job == first), "{rest:?}");
@@ -113,12 +113,12 @@ fn the_work_queue_gives_every_job_to_every_worker_at_least_once() {
 }
 
 #[test]
-fn the_bank_keeps_every_answer_and_all_money() {
+fn bank_keeps_every_answer_and_all_money() {
     let said = run("crash_test", &["20"]);
     assert!(said.ends_with("every answer and all money kept\n"), "{said}");
 }
 
-/// Sends one request, and returns the status and the body.
+/// Sends one request. Returns the status and the body.
 fn ask(address: &str, request: &str, body: &[u8]) -> std::io::Result<(u16, String)> {
     let mut stream = TcpStream::connect(address)?;
     let length = body.len();
@@ -137,7 +137,7 @@ fn ask(address: &str, request: &str, body: &[u8]) -> std::io::Result<(u16, Strin
     }
 }
 
-/// Does not outlive a test that fails.
+/// A child process that is killed on drop, so that it does not outlive a failed test.
 struct Service(Child);
 
 impl Drop for Service {
@@ -147,7 +147,7 @@ impl Drop for Service {
     }
 }
 
-/// The service, where it listens, and what else it says.
+/// Starts the service. Returns it, its address, and the rest of its output.
 fn ingest(dir: &str) -> (Service, String, impl Iterator<Item = String>) {
     let child = Command::new(example("http_ingest"))
         .args([dir, "127.0.0.1:0"])
@@ -162,7 +162,7 @@ fn ingest(dir: &str) -> (Service, String, impl Iterator<Item = String>) {
 }
 
 #[test]
-fn the_http_service_answers_after_durability_and_shows_its_metrics() {
+fn http_service_answers_after_durability_and_publishes_its_metrics() {
     let temp = Temp::new();
     let dir = temp.path().to_str().unwrap();
     let (mut service, address, _said) = ingest(dir);
@@ -170,7 +170,7 @@ fn the_http_service_answers_after_durability_and_shows_its_metrics() {
     let (status, too_large) = ask(&address, "POST /events", &vec![b'x'; 70 << 10]).unwrap();
     assert_eq!(status, 413, "{too_large}");
 
-    // Killed while several clients send: what was answered is there.
+    // Kill the service while several clients send. Every answered request must be there.
     let answered = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for client in 0..4 {
@@ -209,7 +209,7 @@ fn the_http_service_answers_after_durability_and_shows_its_metrics() {
     let (_, metrics) = ask(&address, "GET /metrics", b"").unwrap();
     assert!(metrics.contains("ringwal_records_total{log=\"events\"} 1\n"), "{metrics}");
 
-    // The dashboard asks for nothing that the service does not tell.
+    // The dashboard queries only metrics that the service publishes.
     let dashboard = include_str!("../../examples/grafana/ringwal.json");
     let dashboard: serde_json::Value = serde_json::from_str(dashboard).unwrap();
     let mut asked = 0;

@@ -1,4 +1,4 @@
-//! The rules of the tree, and the programs that it shows to others.
+//! The rules of the tree, and the example programs.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "tests say what they did or skipped")]
 
 #[cfg(target_os = "linux")]

@@ -1,5 +1,5 @@
-//! House rules for structure: short functions, one type of a name, and imports that go one way among
-//! the files of a folder.
+//! House rules for structure: short functions, one type of a name, and imports that go one way
+//! among the files of a folder.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
@@ -9,7 +9,7 @@ use crate::tidy::{Violation, check, files_of, is_test, without_tests};
 /// Lines of a function at most, with its signature and its braces.
 const LONGEST_FUNCTION: usize = 70;
 
-/// The functions that are too long, with their lines.
+/// The functions that are too long, with their number of lines.
 fn long_functions(text: &str) -> Vec<String> {
     let lines: Vec<&str> = text.lines().collect();
     let mut found = Vec::new();
@@ -50,7 +50,7 @@ fn types(text: &str) -> Vec<String> {
     found
 }
 
-/// Every path that a text names from `crate` or `super` on, with the groups in braces taken apart.
+/// Every path in a text from `crate`, `super` or `self` on, with groups in braces expanded.
 fn paths(text: &str) -> Vec<Vec<String>> {
     let code: String = text
         .lines()
@@ -68,7 +68,7 @@ fn paths(text: &str) -> Vec<Vec<String>> {
     found
 }
 
-/// Reads one path, or a group of them, at the start of the text. Returns the bytes read.
+/// Reads one path, or a group of paths, at the start of the text. Returns the number of bytes read.
 fn spread(text: &str, prefix: &mut Vec<String>, found: &mut Vec<Vec<String>>) -> usize {
     let depth = prefix.len();
     let mut at = 0;
@@ -108,7 +108,7 @@ fn spread(text: &str, prefix: &mut Vec<String>, found: &mut Vec<Vec<String>>) ->
     at.min(text.len())
 }
 
-/// The path of a file's module from the crate's root on.
+/// The path of a file's module from the crate's root.
 fn module_path(path: &str) -> Vec<String> {
     let inside = path.trim_start_matches("src/").trim_end_matches(".rs");
     let mut parts: Vec<String> = inside.split('/').map(str::to_owned).collect();
@@ -118,7 +118,7 @@ fn module_path(path: &str) -> Vec<String> {
     parts
 }
 
-/// An absolute path, from what stands in a module.
+/// Resolves a path in a module to an absolute one.
 fn resolve(module: &[String], path: &[String]) -> Vec<String> {
     let mut from: Vec<String> = module.to_vec();
     let mut rest = path;
@@ -135,13 +135,13 @@ fn resolve(module: &[String], path: &[String]) -> Vec<String> {
     from
 }
 
-/// For each folder: which of its files and folders imports which.
+/// For each folder: which of its files and folders imports which other.
 fn imports_in_folders(
     sources: &[(String, String)],
 ) -> BTreeMap<String, BTreeMap<String, BTreeSet<String>>> {
     let modules: BTreeSet<Vec<String>> =
         sources.iter().map(|(path, _)| module_path(path)).collect();
-    // What a folder's own file makes of its files' items: `pub use file::Item`.
+    // Items that a folder's `mod.rs` re-exports: `pub use file::Item`.
     let mut exported: HashMap<Vec<String>, Vec<String>> = HashMap::new();
     for (path, text) in sources.iter().filter(|(path, _)| path.ends_with("/mod.rs")) {
         let module = module_path(path);
@@ -237,7 +237,7 @@ fn type_names_are_defined_once_in_the_library() {
     }
     assert!(places.len() > 100, "the types were not found");
     let twice = places.into_iter().filter(|(_, paths)| {
-        // One of them is compiled, for one platform.
+        // Only one of these is compiled for a platform.
         paths.iter().filter(|path| !path.starts_with("src/io/fs/sys/")).count() > 1
     });
     let wrong = twice.flat_map(|(name, paths)| {

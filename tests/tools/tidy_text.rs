@@ -1,4 +1,4 @@
-//! House rules for words: the width of comments, and phrases that are not written here.
+//! House rules for words: the width of comments, and banned phrases.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use crate::tidy::{Violation, check, comments, files_of};
 /// Characters of a line with a comment at most.
 const WIDTH: usize = 100;
 
-/// Phrases that CONTRIBUTING.md replaces: each hides its subject, or has a term of the field.
+/// Banned phrases: each hides its subject, or stands for a term of the field.
 const BANNED: [&str; 28] = [
     "tell of",
     "tells of",
@@ -39,7 +39,7 @@ const BANNED: [&str; 28] = [
     "have done with",
 ];
 
-/// Lines of comments that are too wide. Rows of tables cannot be wrapped.
+/// The lines of comments that are too wide, except rows of tables, which cannot be wrapped.
 fn wide_lines(text: &str) -> Vec<String> {
     let is_comment = |line: &&str| line.trim_start().starts_with("//") && !line.contains("// |");
     let is_row =
@@ -48,7 +48,7 @@ fn wide_lines(text: &str) -> Vec<String> {
     wide.filter(|line| line.chars().count() > WIDTH).map(|line| line.trim().to_owned()).collect()
 }
 
-/// The banned phrases in comments, also across the ends of lines, and in texts of errors.
+/// The banned phrases in comments, also across line ends, and in texts of errors.
 fn banned_phrases(text: &str) -> Vec<String> {
     let mut found = Vec::new();
     let errors = text.split("#[error(").skip(1).filter_map(|rest| rest.split(")]").next());
@@ -70,7 +70,7 @@ fn each_file(rule: &'static str, find: impl Fn(&str) -> Vec<String>) -> Vec<Viol
     for (path, file) in
         files_of(&["src", "cli", "loadgen", "crashlab", "tests", "benches", "examples", "build.rs"])
     {
-        // Its list of phrases is not text.
+        // This file lists the phrases.
         if path == "tests/tools/tidy_text.rs" {
             continue;
         }
