@@ -116,9 +116,9 @@ pub trait Engine: Send + Sync {
         None
     }
 
-    /// Returns the log if it is ringwal's. Asynchronous tasks can drive only that one.
-    fn wal(&self) -> Option<&Wal> {
-        None
+    /// Returns the logs if they are ringwal's. Asynchronous tasks can drive only those.
+    fn wals(&self) -> &[Wal] {
+        &[]
     }
 }
 
@@ -166,7 +166,7 @@ impl Engine for Wal {
         Some(format!("{} ({:?})", info.commit_method, info.commit_method_reason))
     }
 
-    fn wal(&self) -> Option<&Wal> {
-        Some(self)
+    fn wals(&self) -> &[Wal] {
+        std::slice::from_ref(self)
     }
 }

@@ -14,6 +14,7 @@
 //! | `engine` | the interface of a log to the workloads; ringwal and other logs implement it |
 //! | `error` | the error of every command, and its exit status |
 //! | `stop` | the end of a run: a signal, a deadline, a failure, or the last record |
+//! | `logs` | one or several logs as one engine |
 //! | `log_dir` | the directory of a log, its free space, and the block device below it |
 //! | `measure` | latencies, series over time, processor time, conditions, statistics |
 //! | `output` | every file that a command writes, and the progress on the terminal |
@@ -28,6 +29,7 @@ pub mod commands;
 pub mod engine;
 mod error;
 pub mod log_dir;
+pub mod logs;
 pub mod measure;
 pub mod output;
 mod random;

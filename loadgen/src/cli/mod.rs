@@ -8,6 +8,7 @@ use clap_complete::Shell;
 use ringwal::{CommitMethod, Durability};
 
 use crate::error::Error;
+use crate::logs::MOST_LOGS;
 use crate::measure::require::{Requirements, parse_requirements};
 use crate::units::{
     SizeRange, Sizes, parse_bytes, parse_count, parse_duration, parse_positive_duration,
@@ -46,6 +47,10 @@ pub struct Args {
     /// Async tasks that append, instead of the threads
     #[arg(long, value_name = "N", value_parser = parse_usize)]
     pub tasks: Option<usize>,
+    /// Logs in this process. Records are spread over them, and the figures are those of all
+    /// together
+    #[arg(long, value_name = "N", default_value = "1", value_parser = parse_usize)]
+    pub logs: usize,
     /// Bytes of a record, a range to draw from, or several with weights: 100, 64-4k, 100:9,4k-64k:1
     /// [default: 100]
     #[arg(long, value_name = "SIZES", value_parser = parse_sizes, conflicts_with_all = ["input", "sample"])]
@@ -141,11 +146,12 @@ pub struct Args {
     /// Write a line to stderr this often, also if stderr is not a terminal
     #[arg(long, value_name = "TIME", value_parser = parse_positive_duration)]
     pub status_interval: Option<Duration>,
-    /// Followers that read beside the writers. The report has their delivery latency and their time
-    /// to catch up
+    /// Followers of each log that read beside the writers. The report has their delivery latency
+    /// and their time to catch up
     #[arg(long, value_name = "N", default_value = "0", value_parser = parse_usize)]
     pub followers: usize,
-    /// Consumers that read beside the writers and commit their positions ten times per second
+    /// Consumers of each log that read beside the writers and commit their positions ten times per
+    /// second
     #[arg(long, value_name = "N", default_value = "0", value_parser = parse_usize)]
     pub consumers: usize,
     /// Threads that write and sync files of their own beside the log
@@ -160,7 +166,8 @@ pub struct Args {
     /// Largest record, for --input with long lines
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     pub max_record: Option<u64>,
-    /// Bytes on disk at most. The log reuses the oldest segments [default: 1g, less on a full disk]
+    /// Bytes on disk at most, of all logs together. A log reuses the oldest segments [default: 1g,
+    /// less on a full disk]
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     pub max_disk: Option<u64>,
     /// Reuse no segment, and stop shortly before --max-disk [default: 4g] is reached
@@ -229,6 +236,9 @@ impl Args {
         let usage = |text: String| Err(Error::Usage(text));
         if !(1..=MAX_THREADS).contains(&self.threads) {
             return usage(format!("--threads is {}, but must be 1 to {MAX_THREADS}", self.threads));
+        }
+        if !(1..=MOST_LOGS).contains(&self.logs) {
+            return usage(format!("--logs is {}, but must be 1 to {MOST_LOGS}", self.logs));
         }
         if let Some(tasks) = self.tasks
             && !(1..=MAX_TASKS).contains(&tasks)

@@ -10,8 +10,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringwal::{Histogram, Stats, Wal};
+use ringwal::Stats;
 
+use crate::logs::Logs;
 use crate::measure::latency::{Intervals, Latencies};
 
 /// Shortest time between two points.
@@ -72,7 +73,8 @@ pub struct Series {
     /// Points at most. Beyond this, neighbours are merged.
     most: usize,
     first_rotations: u64,
-    last: (Duration, Stats, Histogram),
+    /// Time, counters, and commit times with their counts.
+    last: (Duration, Stats, Vec<(u64, u64)>),
 }
 
 /// The second half of a run compared with the first.
@@ -87,8 +89,8 @@ pub struct Steadiness {
 impl Series {
     /// Starts a series at the current state of the log.
     #[must_use]
-    pub fn new(wal: &Wal, recorded: Arc<Intervals>) -> Self {
-        let stats = wal.stats();
+    pub fn new(logs: &Logs, recorded: Arc<Intervals>) -> Self {
+        let stats = logs.stats();
         Series {
             points: VecDeque::new(),
             intervals: VecDeque::new(),
@@ -97,22 +99,22 @@ impl Series {
             every: EVERY,
             most: MOST,
             first_rotations: stats.rotations,
-            last: (Duration::ZERO, stats, wal.histograms().commit_time),
+            last: (Duration::ZERO, stats, logs.commit_times()),
         }
     }
 
     /// Takes a point if the interval is over. `passed` is the time since the start of the run.
-    pub fn look(&mut self, passed: Duration, wal: &Wal) -> Option<Point> {
+    pub fn look(&mut self, passed: Duration, logs: &Logs) -> Option<Point> {
         if passed < self.last.0 + self.every {
             return None;
         }
-        Some(self.take(passed, wal))
+        Some(self.take(passed, logs))
     }
 
     /// Takes the last point at the end of the run. A short rest is merged into the point before it.
-    pub fn finish(&mut self, passed: Duration, wal: &Wal) {
+    pub fn finish(&mut self, passed: Duration, logs: &Logs) {
         let rest = passed.saturating_sub(self.last.0);
-        let point = self.take(passed.max(self.last.0 + Duration::from_nanos(1)), wal);
+        let point = self.take(passed.max(self.last.0 + Duration::from_nanos(1)), logs);
         if rest < self.every / 2 && self.points.len() > 1 {
             self.join_last();
         } else if point.latencies == 0 && point.records_per_s == 0.0 && rest < self.every {
@@ -131,10 +133,10 @@ impl Series {
         }
     }
 
-    fn take(&mut self, passed: Duration, wal: &Wal) -> Point {
+    fn take(&mut self, passed: Duration, logs: &Logs) -> Point {
         let (then, before, times) = &self.last;
         let seconds = (passed - *then).as_secs_f64();
-        let (now, commits) = (wal.stats(), wal.histograms().commit_time);
+        let (now, commits) = (logs.stats(), logs.commit_times());
         let (records, groups) = (now.records - before.records, now.groups - before.groups);
         let between = between(times, &commits);
         let recorded = self.recorded.take();
@@ -253,10 +255,10 @@ fn joined(first: (Point, Interval), second: (Point, Interval)) -> (Point, Interv
 }
 
 /// Returns the values recorded between two moments with their counts, ascending.
-fn between(before: &Histogram, after: &Histogram) -> Vec<(u64, u64)> {
-    let mut old = before.buckets().peekable();
+fn between(before: &[(u64, u64)], after: &[(u64, u64)]) -> Vec<(u64, u64)> {
+    let mut old = before.iter().copied().peekable();
     let mut found = Vec::new();
-    for (value, count) in after.buckets() {
+    for (value, count) in after.iter().copied() {
         while old.peek().is_some_and(|(was, _)| *was < value) {
             old.next();
         }
@@ -282,6 +284,7 @@ fn quantile(values: &[(u64, u64)], share: f64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ringwal::Wal;
 
     const MOST: usize = 40;
 
@@ -289,32 +292,33 @@ mod tests {
     fn point_holds_the_change_since_the_previous_point() {
         let dir = std::env::temp_dir().join(format!("loadgen-series-{}", std::process::id()));
         let wal = Wal::builder(&dir).segment_size(1 << 20).open().unwrap();
+        let logs = Logs::from(wal.clone());
         for _ in 0..100 {
             wal.append_durable(b"before").unwrap();
         }
         let recorded = Arc::new(Intervals::default());
-        let mut series = Series { most: MOST, ..Series::new(&wal, Arc::clone(&recorded)) };
-        assert_eq!(series.look(Duration::from_millis(100), &wal), None);
+        let mut series = Series { most: MOST, ..Series::new(&logs, Arc::clone(&recorded)) };
+        assert_eq!(series.look(Duration::from_millis(100), &logs), None);
         for _ in 0..30 {
             wal.append_durable(&[7; 100]).unwrap();
         }
         recorded.record(0, Duration::from_millis(3));
-        let point = series.look(Duration::from_millis(500), &wal).unwrap();
+        let point = series.look(Duration::from_millis(500), &logs).unwrap();
         assert_eq!((point.latencies, point.latency[3] / 100_000), (1, 30));
         assert!((point.records_per_s - 60.0).abs() < 0.01, "{point:?}");
         assert!(point.commit[0] > 0 && point.commit[0] <= point.commit[2]);
         assert!((point.group_records - 1.0).abs() < 0.01);
-        let idle = series.look(Duration::from_millis(1000), &wal).unwrap();
+        let idle = series.look(Duration::from_millis(1000), &logs).unwrap();
         assert_eq!((idle.records_per_s, idle.commit[2].min(1)), (0.0, idle.commit[0].min(1)));
         for n in 0..2 * MOST as u64 {
             recorded.record(n as usize, Duration::from_micros(n + 1));
-            series.look(Duration::from_secs(10 + n), &wal);
+            series.look(Duration::from_secs(10 + n), &logs);
         }
         assert!(series.points().len() <= MOST);
         assert!(series.points().is_sorted_by(|a, b| a.seconds < b.seconds));
         recorded.record(0, Duration::from_secs(2));
         let over = Duration::from_secs(10 + 2 * MOST as u64) + Duration::from_millis(1);
-        series.finish(over, &wal);
+        series.finish(over, &logs);
         // After merging, the intervals still hold each latency once and cover each moment.
         let all: u64 = series.intervals().map(|(_, _, latencies)| latencies.count()).sum();
         assert_eq!((all, series.so_far().count()), (2 * MOST as u64 + 2, all));

@@ -124,6 +124,7 @@ fn asked(report: &Report) -> Value {
         "arrivals": args.rate.map(|_| args.arrivals.to_string()),
         "durability": durability_name(args.durability),
         "threads": args.threads,
+        "logs": args.logs,
         "tasks": args.tasks,
         "size": made
             .then(|| json!({ "min": range.min, "max": range.max, "mix": sizes.to_string() })),

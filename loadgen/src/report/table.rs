@@ -59,6 +59,10 @@ fn headline(report: &Report) -> String {
         }
         None => format!("{} producer{}", args.threads, plural(args.threads)),
     };
+    let producers = match args.logs {
+        1 => producers,
+        n => format!("{producers}, {n} logs"),
+    };
     let (size, range) = (args.record_size(), args.record_size().range());
     let records = match (&args.input, &args.sample) {
         (Some(path), _) => format!("lines of {}", path.display()),
@@ -227,6 +231,7 @@ fn storage(report: &Report, row: Row<'_>) {
         Some(limit) => format!("{} at most", bytes(limit as f64)),
         None => "nothing is removed".into(),
     };
+    let each = if settings.logs > 1 { " of each log" } else { "" };
     row(
         "log",
         format!(
@@ -238,7 +243,7 @@ fn storage(report: &Report, row: Row<'_>) {
     row(
         "",
         format!(
-            "segments of {}, {limit}; {} written in advance, {} reused",
+            "segments of {}, {limit}{each}; {} written in advance, {} reused",
             bytes(settings.segment_size as f64),
             work.prepared,
             work.recycled

@@ -33,6 +33,7 @@ use std::time::{Duration, Instant};
 
 use crate::engine::{Engine, Position};
 use crate::error::Error;
+use crate::logs::place;
 use crate::measure::latency::{Intervals, Latencies};
 use crate::measure::usage::Usage;
 use crate::stop::Stop;
@@ -80,8 +81,9 @@ pub struct Plan {
     pub records: Option<u64>,
     /// The definition of a latency. [`Meaning::of`] chooses the one that fits the log's settings.
     pub meaning: Meaning,
-    /// Keeps a ledger to verify a replay with. The engine must report positions.
-    pub ledger: Option<Stretches>,
+    /// Keeps a ledger of each log to verify a replay with; empty for none. The engine must report
+    /// positions.
+    pub ledger: Vec<Stretches>,
     /// Adds a thread that syncs at this interval and measures each sync.
     pub sync_every: Option<Duration>,
     /// Seed of random arrivals.
@@ -106,7 +108,7 @@ impl Plan {
             duration: None,
             records: None,
             meaning: Meaning::Each,
-            ledger: None,
+            ledger: Vec::new(),
             sync_every: None,
             seed: 0,
             intervals: None,
@@ -141,8 +143,8 @@ pub struct Outcome {
     pub overdue: u64,
     /// Samples that were dropped because the waiting thread was behind.
     pub skipped: u64,
-    /// The ledger, if the plan asked for one.
-    pub ledger: Option<Ledger>,
+    /// The ledgers of the logs, if the plan asked for them.
+    pub ledger: Vec<Ledger>,
     /// The failure of the log that ended the run. The figures count until then.
     pub failed: Option<Error>,
     /// Processor time of the producers.
@@ -158,19 +160,19 @@ struct Tally {
     holds: Vec<Hold>,
     overdue: u64,
     skipped: u64,
-    ledger: Option<Ledger>,
-    /// The highest position so far, and earlier counts with their positions.
-    highest: Position,
+    ledger: Vec<Ledger>,
+    /// The highest position so far in each log, and earlier counts with their positions.
+    highest: Vec<Position>,
     marks: VecDeque<Mark>,
     failed: Option<Error>,
     usage: Usage,
     deliveries: Option<Arc<Deliveries>>,
 }
 
-/// A count, and the highest position of the records in it.
-#[derive(Debug, Clone, Copy)]
+/// A count, and the highest position of the records in it in each log.
+#[derive(Debug, Clone)]
 struct Mark {
-    highest: Position,
+    highest: Vec<Position>,
     records: u64,
     bytes: u64,
 }
@@ -179,8 +181,8 @@ struct Mark {
 const MOST_MARKS: usize = 4096;
 
 impl Tally {
-    fn new(ledger: Option<Stretches>) -> Self {
-        let ledger = ledger.map(Ledger::new);
+    fn new(ledger: &[Stretches]) -> Self {
+        let ledger = ledger.iter().copied().map(Ledger::new).collect();
         let (latencies, holds) = (Latencies::new(), Vec::new());
         Tally {
             records: 0,
@@ -190,7 +192,7 @@ impl Tally {
             overdue: 0,
             skipped: 0,
             ledger,
-            highest: 0,
+            highest: Vec::new(),
             marks: VecDeque::new(),
             failed: None,
             usage: Usage::default(),
@@ -200,7 +202,7 @@ impl Tally {
 
     /// Creates the tally of a producer of this plan.
     fn of(plan: &Plan) -> Self {
-        Tally { deliveries: plan.deliveries.clone(), ..Tally::new(plan.ledger) }
+        Tally { deliveries: plan.deliveries.clone(), ..Tally::new(&plan.ledger) }
     }
 
     /// Notes the current count, in case the log fails.
@@ -208,7 +210,8 @@ impl Tally {
         if self.marks.len() == MOST_MARKS {
             self.marks.pop_front();
         }
-        let Tally { highest, records, bytes, .. } = *self;
+        let Tally { ref highest, records, bytes, .. } = *self;
+        let highest = highest.clone();
         self.marks.push_back(Mark { highest, records, bytes });
     }
 
@@ -216,7 +219,9 @@ impl Tally {
     /// wait.
     fn keep_durable(&mut self, is_durable: impl Fn(Position) -> bool) {
         self.mark();
-        let durable = self.marks.iter().rev().find(|m| m.records == 0 || is_durable(m.highest));
+        // 0 is the place of a log without a record.
+        let all_durable = |m: &&Mark| m.highest.iter().all(|at| *at == 0 || is_durable(*at));
+        let durable = self.marks.iter().rev().find(|m| m.records == 0 || all_durable(m));
         (self.records, self.bytes) = durable.map_or((0, 0), |mark| (mark.records, mark.bytes));
     }
 
@@ -238,12 +243,14 @@ impl Tally {
     fn count(&mut self, at: Option<Position>, payload: &[u8]) {
         self.records += 1;
         self.bytes += payload.len() as u64;
-        self.highest = self.highest.max(at.unwrap_or(0));
-        if let (Some(deliveries), Some(at)) = (&self.deliveries, at) {
+        let Some(at) = at else { return };
+        let (log, lsn) = place(at);
+        raise(&mut self.highest, log, at);
+        if let Some(deliveries) = &self.deliveries {
             deliveries.appended(at);
         }
-        if let (Some(ledger), Some(at)) = (&mut self.ledger, at) {
-            ledger.enter(ringwal::Lsn::new(at), payload);
+        if let Some(ledger) = self.ledger.get_mut(log) {
+            ledger.enter(lsn, payload);
         }
     }
 
@@ -255,13 +262,49 @@ impl Tally {
         self.overdue += other.overdue;
         self.skipped += other.skipped;
         self.usage.add(&other.usage);
-        self.highest = self.highest.max(other.highest);
+        for (log, at) in other.highest.iter().enumerate() {
+            raise(&mut self.highest, log, *at);
+        }
         if let Some(e) = other.failed.take() {
             self.failed.get_or_insert(e);
         }
-        if let (Some(mine), Some(theirs)) = (&mut self.ledger, &other.ledger) {
+        for (mine, theirs) in self.ledger.iter_mut().zip(&other.ledger) {
             mine.merge(theirs);
         }
+    }
+}
+
+/// Raises the highest position in a log.
+#[inline]
+fn raise(highest: &mut Vec<Position>, log: usize, at: Position) {
+    if log >= highest.len() {
+        highest.resize(log + 1, 0);
+    }
+    highest[log] = highest[log].max(at);
+}
+
+/// Checks that each log keeps the order of a producer.
+#[derive(Debug, Default)]
+struct Order {
+    /// The last position in each log.
+    last: Vec<Position>,
+}
+
+impl Order {
+    #[inline]
+    fn check(&mut self, at: Option<Position>) -> Result<(), Error> {
+        let Some(at) = at else { return Ok(()) };
+        let (log, _) = place(at);
+        if log >= self.last.len() {
+            self.last.resize(log + 1, 0);
+        }
+        let last = std::mem::replace(&mut self.last[log], at);
+        if at <= last {
+            return Err(Error::Verify(format!(
+                "a producer was given LSN {at} after LSN {last}: its records are not in its order"
+            )));
+        }
+        Ok(())
     }
 }
 
@@ -347,11 +390,11 @@ fn start_producers<'scope, 'env, E: Engine + ?Sized>(
     samples: Option<SyncSender<Sample>>,
     handles: &mut Vec<ScopedJoinHandle<'scope, Result<Tally, Error>>>,
 ) -> Result<(), Error> {
-    let stack = if engine.wal().is_some() { STACK } else { OTHERS_STACK };
-    match (plan.tasks > 0, engine.wal()) {
-        (true, None) => Err(Error::Usage("this engine has no asynchronous calls".into())),
-        (true, Some(wal)) => {
-            let produce = move || tasks::produce(wal, plan, stop, samples);
+    let stack = if engine.wals().is_empty() { OTHERS_STACK } else { STACK };
+    match (plan.tasks > 0, engine.wals()) {
+        (true, []) => Err(Error::Usage("this engine has no asynchronous calls".into())),
+        (true, wals) => {
+            let produce = move || tasks::produce(wals, plan, stop, samples);
             spawn(scope, "runtime", stack, stop, produce).map(|handle| handles.push(handle))
         }
         (false, _) => (0..plan.threads).try_for_each(|number| {
@@ -384,7 +427,7 @@ impl Ended {
         stop: &Stop,
     ) -> Result<Outcome, Error> {
         let Ended { tallies, syncs, synced, seconds, measured } = self;
-        let mut total = Tally::new(plan.ledger);
+        let mut total = Tally::new(&plan.ledger);
         let log_failed = tallies.iter().any(|tally| tally.failed.is_some())
             || synced.is_err()
             || matches!(syncs, Some(Err(_)));

@@ -7,6 +7,7 @@
 //!    It counts as delivered when its reader has it.
 //! 3. A follower that retention overtook continues at the oldest record and counts the event.
 //!    Retention waits for consumers.
+//! 4. With several logs, each has these followers and consumers.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,6 +20,7 @@ use serde_json::{Value, json};
 
 use crate::engine::Position;
 use crate::error::Error;
+use crate::logs::{Logs, place, position};
 use crate::measure::latency::Latencies;
 use crate::stop::lock;
 
@@ -39,15 +41,15 @@ fn is_timed(at: Position) -> bool {
 /// The times at which records became durable.
 #[derive(Debug)]
 pub struct Deliveries {
-    wal: Wal,
+    logs: Logs,
     durable: Arc<Mutex<Vec<(Position, Instant)>>>,
 }
 
 impl Deliveries {
-    /// Creates an empty table for this log.
+    /// Creates an empty table for these logs.
     #[must_use]
-    pub fn new(wal: &Wal) -> Self {
-        Deliveries { wal: wal.clone(), durable: Arc::default() }
+    pub fn new(logs: &Logs) -> Self {
+        Deliveries { logs: logs.clone(), durable: Arc::default() }
     }
 
     /// Notes an appended record. Producers call it for each one.
@@ -61,7 +63,8 @@ impl Deliveries {
     #[cold]
     fn call_back(&self, at: Position) {
         let durable = Arc::clone(&self.durable);
-        self.wal.on_durable(Lsn::new(at), move |done| {
+        let (log, lsn) = place(at);
+        self.logs.all()[log].on_durable(lsn, move |done| {
             let now = Instant::now();
             let mut durable = lock(&durable);
             if done.is_ok() && durable.len() < MOST {
@@ -111,13 +114,13 @@ pub struct Readers {
 }
 
 impl Readers {
-    /// Starts followers and consumers at the end of the log.
+    /// Starts followers and consumers at the end of each log.
     ///
     /// # Errors
     ///
     /// Those of the log, and of starting threads.
     pub fn start(
-        wal: &Wal,
+        logs: &Logs,
         followers: usize,
         consumers: usize,
         deliveries: &Arc<Deliveries>,
@@ -130,17 +133,22 @@ impl Readers {
             counts: [followers, consumers],
             names: Vec::new(),
         };
-        let from = wal.durable_end();
-        for n in 0..followers {
-            let (wal, over) = (wal.clone(), Arc::clone(&readers.over));
-            readers.spawn(format!("follower-{n}"), move || follow(&wal, from, &over))?;
-        }
-        for n in 0..consumers {
-            // The name contains the process id: another run may have consumers in the same log.
-            let name = format!("loadgen-{}-{n}", std::process::id());
-            readers.names.push(name.clone());
-            let (wal, over) = (wal.clone(), Arc::clone(&readers.over));
-            readers.spawn(format!("consumer-{n}"), move || consume(&wal, &name, from, &over))?;
+        // The name contains the process id: another run may have consumers in the same log.
+        let name = |n| format!("loadgen-{}-{n}", std::process::id());
+        readers.names.extend((0..consumers).map(name));
+        for (log, wal) in logs.all().iter().enumerate() {
+            let from = wal.durable_end();
+            for n in 0..followers {
+                let (wal, over) = (wal.clone(), Arc::clone(&readers.over));
+                let body = move || follow(&wal, log, from, &over);
+                readers.spawn(format!("follower-{n}"), body)?;
+            }
+            for n in 0..consumers {
+                let (wal, over) = (wal.clone(), Arc::clone(&readers.over));
+                let name = name(n);
+                let body = move || consume(&wal, &name, log, from, &over);
+                readers.spawn(format!("consumer-{n}"), body)?;
+            }
         }
         Ok(readers)
     }
@@ -180,9 +188,11 @@ impl Readers {
                 Err(e) => failed = failed.or(Some(e)),
             }
         }
-        for name in &self.names {
-            // A consumer that is already removed needs no removal.
-            let _ = self.deliveries.wal.remove_consumer(name);
+        for wal in self.deliveries.logs.all() {
+            for name in &self.names {
+                // A consumer that is already removed needs no removal.
+                let _ = wal.remove_consumer(name);
+            }
         }
         if let Some(e) = failed {
             return Err(e);
@@ -236,13 +246,13 @@ impl Read {
     }
 }
 
-fn follow(wal: &Wal, from: Lsn, over: &AtomicBool) -> Result<Read, Error> {
+fn follow(wal: &Wal, log: usize, from: Lsn, over: &AtomicBool) -> Result<Read, Error> {
     let mut read = Read::default();
     let mut follower = wal.follow(from)?;
     loop {
         match follower.next_timeout(LOOK) {
             Ok(Some(record)) => {
-                read.note(record.lsn.as_u64(), over);
+                read.note(position(log, record.lsn), over);
                 if read.is_late(over) {
                     return Ok(read);
                 }
@@ -258,7 +268,7 @@ fn follow(wal: &Wal, from: Lsn, over: &AtomicBool) -> Result<Read, Error> {
     }
 }
 
-fn consume(wal: &Wal, name: &str, from: Lsn, over: &AtomicBool) -> Result<Read, Error> {
+fn consume(wal: &Wal, name: &str, log: usize, from: Lsn, over: &AtomicBool) -> Result<Read, Error> {
     let mut read = Read::default();
     let mut consumer = wal.consumer(name)?;
     consumer.seek(from)?;
@@ -266,7 +276,7 @@ fn consume(wal: &Wal, name: &str, from: Lsn, over: &AtomicBool) -> Result<Read, 
     loop {
         let waited = match consumer.records()?.next_timeout(LOOK)? {
             Some(record) => {
-                read.note(record.lsn.as_u64(), over);
+                read.note(position(log, record.lsn), over);
                 done = Some(record.lsn);
                 false
             }
@@ -314,8 +324,9 @@ mod tests {
         let _ = std::fs::remove_dir_all(&dir);
         let wal = Wal::builder(&dir).segment_size(1 << 20).open().unwrap();
         wal.append_durable(b"before").unwrap();
-        let deliveries = Arc::new(Deliveries::new(&wal));
-        let readers = Readers::start(&wal, 2, 1, &deliveries).unwrap();
+        let logs = Logs::from(wal.clone());
+        let deliveries = Arc::new(Deliveries::new(&logs));
+        let readers = Readers::start(&logs, 2, 1, &deliveries).unwrap();
         for _ in 0..3000 {
             deliveries.appended(wal.append(b"record").unwrap().as_u64());
         }
@@ -325,7 +336,7 @@ mod tests {
         assert!(report.catch_up.is_some());
         assert!((3 * 20..3 * 100).contains(&report.latencies.count()), "{report:?}");
         assert!(wal.consumers().is_empty(), "they are removed");
-        drop(deliveries);
+        drop((deliveries, logs));
         wal.close().unwrap();
         std::fs::remove_dir_all(&dir).unwrap();
     }

@@ -22,9 +22,9 @@ use tokio::task::JoinSet;
 use super::arrivals::{Arrival, Arrivals};
 use super::sampler::{Meaning, Sample, Sampler};
 use super::source::Source;
-use super::threads::rising;
-use super::{Mode, Plan, Tally, quota};
+use super::{Mode, Order, Plan, Tally, quota};
 use crate::error::Error;
+use crate::logs::{place, position};
 use crate::measure::latency::Intervals;
 use crate::stop::{Stop, lock};
 
@@ -38,7 +38,7 @@ const TURN: u32 = 256;
 
 /// The state that all tasks share.
 struct Shared {
-    wal: Wal,
+    wals: Vec<Wal>,
     source: Source,
     stop: Arc<Stop>,
     tallies: Vec<Mutex<Tally>>,
@@ -110,6 +110,22 @@ impl Drop for StopsAtEnd<'_> {
     }
 }
 
+/// The logs of a task, in turn.
+struct Turns(usize);
+
+impl Turns {
+    /// Each task starts at another log.
+    fn new(shared: &Shared, number: usize) -> Turns {
+        Turns(number % shared.wals.len())
+    }
+
+    fn next<'a>(&mut self, shared: &'a Shared) -> (usize, &'a Wal) {
+        let log = self.0;
+        self.0 = (log + 1) % shared.wals.len();
+        (log, &shared.wals[log])
+    }
+}
+
 impl Shared {
     fn tally(&self) -> MutexGuard<'_, Tally> {
         lock(&self.tallies[WORKER.get() % self.tallies.len()])
@@ -118,7 +134,7 @@ impl Shared {
 
 /// Runs the runtime and all tasks.
 pub(super) fn produce(
-    wal: &Wal,
+    wals: &[Wal],
     plan: &Plan,
     stop: &Arc<Stop>,
     samples: Option<SyncSender<Sample>>,
@@ -126,7 +142,7 @@ pub(super) fn produce(
     let runtime = runtime(plan.threads)
         .map_err(|source| Error::System { what: "start the async runtime", source })?;
     let shared = Arc::new(Shared {
-        wal: wal.clone(),
+        wals: wals.to_vec(),
         source: plan.source.clone(),
         stop: Arc::clone(stop),
         intervals: plan.intervals.clone(),
@@ -152,20 +168,23 @@ pub(super) fn produce(
     });
     drop(runtime);
     worked?;
-    let mut total = Tally::new(plan.ledger);
+    let mut total = Tally::new(&plan.ledger);
     total.overdue = overdue;
     // After a failure, each tally must count its durable records. Their sum cannot.
     let failed = shared.tallies.iter().any(|tally| lock(tally).failed.is_some());
     for tally in &shared.tallies {
-        let mut tally = std::mem::replace(&mut *lock(tally), Tally::new(None));
+        let mut tally = std::mem::replace(&mut *lock(tally), Tally::new(&[]));
         if failed && plan.mode != Mode::Blocking {
-            tally.keep_durable(|at| wal.durable_end().as_u64() > at);
+            tally.keep_durable(|at| {
+                let (log, lsn) = place(at);
+                wals[log].durable_end() > lsn
+            });
         }
         total.merge(tally);
     }
     if failed {
         // Blocking tasks count only durable records.
-        total.highest = 0;
+        total.highest.clear();
     }
     total.mark();
     Ok(total)
@@ -218,17 +237,18 @@ fn runtime(workers: usize) -> std::io::Result<Runtime> {
 
 async fn blocking(shared: Arc<Shared>, number: usize, mut left: u64) -> Result<(), Error> {
     let mut source = shared.source.producer(number);
-    let mut last = 0;
+    let (mut order, mut turns) = (Order::default(), Turns::new(&shared, number));
     // The end of one record is the start of the next: one reading of the clock for each.
     let mut begun = Instant::now();
     while left > 0 && !shared.stop.is_set() {
         let Some(payload) = source.next_payload()? else { break };
-        let appended = match shared.wal.append_async(payload).await {
-            Ok(lsn) => shared.wal.when_durable(lsn).await.map(|()| lsn),
+        let (log, wal) = turns.next(&shared);
+        let appended = match wal.append_async(payload).await {
+            Ok(lsn) => wal.when_durable(lsn).await.map(|()| lsn),
             Err(e) => Err(e),
         };
-        let lsn = match appended {
-            Ok(lsn) => lsn,
+        let at = match appended {
+            Ok(lsn) => Some(position(log, lsn)),
             Err(e) => return shared.tally().fail(shared.source.explain(e), &shared.stop),
         };
         let now = Instant::now();
@@ -239,10 +259,10 @@ async fn blocking(shared: Arc<Shared>, number: usize, mut left: u64) -> Result<(
             if let Some(intervals) = &shared.intervals {
                 intervals.record(WORKER.get(), latency);
             }
-            tally.count(Some(lsn.as_u64()), payload);
+            tally.count(at, payload);
         }
         begun = now;
-        rising(&mut last, Some(lsn.as_u64()))?;
+        order.check(at)?;
         left -= 1;
     }
     Ok(())
@@ -256,23 +276,24 @@ async fn pipelined(
 ) -> Result<(), Error> {
     let mut source = shared.source.producer(number);
     let mut sampler = Sampler::new(samples, shared.intervals.clone(), number);
-    let mut last = 0;
+    let (mut order, mut turns) = (Order::default(), Turns::new(&shared, number));
     let mut turn = TURN;
     while left > 0 && !shared.stop.is_set() {
         let Some(payload) = source.next_payload()? else { break };
         let timed = sampler.begin();
-        let lsn = match shared.wal.append_async(payload).await {
-            Ok(lsn) => lsn,
+        let (log, wal) = turns.next(&shared);
+        let at = match wal.append_async(payload).await {
+            Ok(lsn) => Some(position(log, lsn)),
             Err(e) => return shared.tally().fail(shared.source.explain(e), &shared.stop),
         };
         {
             let mut tally = shared.tally();
             if let Some(begun) = timed {
-                sampler.end(begun, Some(lsn.as_u64()), &mut tally);
+                sampler.end(begun, at, &mut tally);
             }
-            tally.count(Some(lsn.as_u64()), payload);
+            tally.count(at, payload);
         }
-        rising(&mut last, Some(lsn.as_u64()))?;
+        order.check(at)?;
         left -= 1;
         turn -= 1;
         if turn == 0 {
@@ -293,16 +314,17 @@ async fn open(
     waits: bool,
 ) -> Result<(), Error> {
     let mut source = shared.source.producer(number);
-    let mut last = 0;
+    let (mut order, mut turns) = (Order::default(), Turns::new(&shared, number));
     while let Some((arrival, arrived)) = shared.queue.take().await {
         let Some(payload) = source.payload_of(arrival.bytes)? else { break };
         let timed = sampler.begin();
-        let appended = match shared.wal.append_async(payload).await {
-            Ok(lsn) if waits => shared.wal.when_durable(lsn).await.map(|()| lsn),
+        let (log, wal) = turns.next(&shared);
+        let appended = match wal.append_async(payload).await {
+            Ok(lsn) if waits => wal.when_durable(lsn).await.map(|()| lsn),
             other => other,
         };
-        let lsn = match appended {
-            Ok(lsn) => lsn,
+        let at = match appended {
+            Ok(lsn) => Some(position(log, lsn)),
             Err(e) => return shared.tally().fail(shared.source.explain(e), &shared.stop),
         };
         {
@@ -314,14 +336,14 @@ async fn open(
                     intervals.record(WORKER.get(), latency);
                 }
             } else if timed.is_some() {
-                sampler.end(arrived, Some(lsn.as_u64()), &mut tally);
+                sampler.end(arrived, at, &mut tally);
             }
-            tally.count(Some(lsn.as_u64()), payload);
+            tally.count(at, payload);
             if waits {
                 tally.mark();
             }
         }
-        rising(&mut last, Some(lsn.as_u64()))?;
+        order.check(at)?;
     }
     shared.tally().skipped += sampler.skipped;
     Ok(())

@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use super::arrivals::Arrivals;
 use super::sampler::{Sample, Sampler};
-use super::{Mode, Plan, Tally, quota};
-use crate::engine::{Engine, Position};
+use super::{Mode, Order, Plan, Tally, quota};
+use crate::engine::Engine;
 use crate::error::Error;
 use crate::measure::usage::Usage;
 use crate::stop::Stop;
@@ -38,7 +38,7 @@ fn blocking<E: Engine + ?Sized>(
 ) -> Result<Tally, Error> {
     let mut source = plan.source.producer(number);
     let mut tally = Tally::of(plan);
-    let mut last = 0;
+    let mut order = Order::default();
     while left > 0 && !stop.is_set() {
         let Some(payload) = source.next_payload()? else { break };
         let begun = Instant::now();
@@ -55,7 +55,7 @@ fn blocking<E: Engine + ?Sized>(
             intervals.record(number, latency);
         }
         tally.count(at, payload);
-        rising(&mut last, at)?;
+        order.check(at)?;
         left -= 1;
     }
     Ok(tally)
@@ -72,7 +72,7 @@ fn pipelined<E: Engine + ?Sized>(
     let mut source = plan.source.producer(number);
     let mut tally = Tally::of(plan);
     let mut sampler = Sampler::new(samples, plan.intervals.clone(), number);
-    let mut last = 0;
+    let mut order = Order::default();
     while left > 0 && !stop.is_set() {
         let Some(payload) = source.next_payload()? else { break };
         let timed = sampler.begin();
@@ -87,7 +87,7 @@ fn pipelined<E: Engine + ?Sized>(
             sampler.end(begun, at, &mut tally);
         }
         tally.count(at, payload);
-        rising(&mut last, at)?;
+        order.check(at)?;
         left -= 1;
     }
     tally.skipped = sampler.skipped;
@@ -108,7 +108,7 @@ fn open<E: Engine + ?Sized>(
     let mut tally = Tally::of(plan);
     let mut sampler =
         Sampler::of_arrivals(samples, number, rate / plan.threads as f64, plan.threads);
-    let mut last = 0;
+    let mut order = Order::default();
     while left > 0 && !stop.is_set() {
         arrivals.wait(stop);
         // Counts the records that should have arrived by now, on time or late.
@@ -126,7 +126,7 @@ fn open<E: Engine + ?Sized>(
                 sampler.end(arrivals.time(arrival), at, &mut tally);
             }
             tally.count(at, payload);
-            rising(&mut last, at)?;
+            order.check(at)?;
             left -= 1;
             if left == 0 || stop.is_set() {
                 break;
@@ -136,17 +136,4 @@ fn open<E: Engine + ?Sized>(
     tally.skipped = sampler.skipped;
     tally.overdue = if left == 0 { 0 } else { arrivals.overdue() };
     Ok(tally)
-}
-
-/// Checks that the log keeps the order of each producer.
-#[inline]
-pub(super) fn rising(last: &mut Position, at: Option<Position>) -> Result<(), Error> {
-    let Some(at) = at else { return Ok(()) };
-    if at <= *last {
-        return Err(Error::Verify(format!(
-            "a producer was given LSN {at} after LSN {last}: its records are not in its order"
-        )));
-    }
-    *last = at;
-    Ok(())
 }

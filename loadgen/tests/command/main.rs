@@ -14,6 +14,7 @@ mod golden;
 #[cfg(unix)]
 mod interrupts;
 #[cfg(unix)]
+mod logs;
 mod open;
 mod outputs;
 mod page;

@@ -56,12 +56,13 @@ pub struct Comparison {
 }
 
 /// Settings that change a measurement, by their JSON pointers.
-const SETTINGS: [&str; 21] = [
+const SETTINGS: [&str; 22] = [
     "/mode",
     "/rate",
     "/arrivals",
     "/durability",
     "/threads",
+    "/logs",
     "/tasks",
     "/size",
     "/input",

@@ -41,10 +41,12 @@ pub(super) fn compare(
     let mode = args.workload_mode();
     let (blocking, open) = (mode == Mode::Blocking, matches!(mode, Mode::Open(_)));
     let one_at_a_time = blocking || open;
+    // All logs together.
+    let in_flight = (work.mean_depth * settings.logs as f64).round() as usize;
     let request = raw::Request {
         method: method(backend, args.durability, blocking),
         group: if blocking { block } else { work.mean_group() as usize },
-        depth: if one_at_a_time { 1 } else { (work.mean_depth.round() as usize).max(1) },
+        depth: if one_at_a_time { 1 } else { in_flight.max(1) },
         direct: backend.direct_io,
         block,
         time: args.baseline,

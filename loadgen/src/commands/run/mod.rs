@@ -19,6 +19,7 @@ use crate::commands::run::settings::Settings;
 use crate::error::Error;
 use crate::log_dir::RunDir;
 use crate::log_dir::device::Device;
+use crate::logs::Logs;
 use crate::measure::environment::Environment;
 use crate::measure::latency::{Intervals, Latencies};
 use crate::measure::series::{Point, Series};
@@ -108,16 +109,14 @@ fn measured(
     mut progress: Progress,
 ) -> Result<Report, Error> {
     let environment = Environment::of(dir.path());
-    let wal = settings.builder().open()?;
-    progress.step("timing the commit methods", Part::Unknown);
-    until_settled(&wal, stop);
-    let from = wal.recovery().durable_end;
+    let logs = open(args, settings, stop, &mut progress)?;
+    let from: Vec<Lsn> = logs.all().iter().map(|wal| wal.recovery().durable_end).collect();
     let recorded = Arc::new(Intervals::default());
     let seed = records.seed;
-    let plan = plan(args, settings, records, &recorded, &wal);
+    let plan = plan(args, settings, records, &recorded, &logs);
     let (meaning, device) = (plan.meaning, Device::under(dir.path()));
     let site = Site { args, stop, dir, settings, device: &device };
-    let driven = site.drive(wal, plan, recorded, &mut progress)?;
+    let driven = site.drive(&logs, plan, recorded, &mut progress)?;
     let Driven { mut outcome, failed, backend, work, .. } = driven;
     let over = stop.was_signalled() || failed.is_some() || backend.kind == BackendKind::Discard;
     let baseline = if args.baseline.is_zero() || over || work.groups == 0 {
@@ -131,7 +130,9 @@ fn measured(
     } else {
         Grid::of_a_run(dir.path(), &device, args.raw_time()).measure(stop, &mut progress)?
     };
-    let verified = verified(outcome.ledger.take(), settings, from, &mut progress)?;
+    drop(logs);
+    let ledgers = std::mem::take(&mut outcome.ledger);
+    let verified = verified(ledgers, settings, &from, &mut progress)?;
     let mut report = Report {
         args: args.clone(),
         ended_by: ended_by(failed.as_ref(), stop, &driven.ended),
@@ -199,30 +200,30 @@ impl Site<'_> {
     /// Warms up, runs the plan with readers and writers beside it, and closes the log.
     fn drive(
         &self,
-        wal: Wal,
+        logs: &Logs,
         mut plan: Plan,
         recorded: Arc<Intervals>,
         progress: &mut Progress,
     ) -> Result<Driven, Error> {
         let Site { args, stop, dir, settings, device } = *self;
-        let opened = wal.stats();
+        let opened = logs.stats();
         let writers = (0..args.background_writers).map(|_| background::start(dir.path()));
         let writers = writers.collect::<Result<Vec<_>, _>>()?;
-        let warm = warm_up(args, stop, settings, &plan, &wal, progress)?;
-        let beside = start_readers(args, &mut plan, &wal)?;
-        let (before, flushes_before) = (wal.stats(), device.flushes());
-        let (mut ended, mut series) = (Reasons::default(), Series::new(&wal, recorded));
+        let warm = warm_up(args, stop, settings, &plan, logs, progress)?;
+        let beside = start_readers(args, &mut plan, logs)?;
+        let (before, flushes_before) = (logs.stats(), device.flushes());
+        let (mut ended, mut series) = (Reasons::default(), Series::new(logs, recorded));
         let mut status = Status::default();
         let (begun, meter) = (SystemTime::now(), Meter::start());
-        let ring = wal.backend().ring_bytes as u64;
+        let ring = logs.ring_bytes();
         progress.clear();
-        let outcome = workload::run(&wal, &plan, stop, |passed| {
-            if let Some(point) = series.look(passed, &wal) {
+        let outcome = workload::run(logs, &plan, stop, |passed| {
+            if let Some(point) = series.look(passed, logs) {
                 progress.tick(&point, ring, plan.duration);
                 status.look(args.status_interval, &point);
                 ended.too_slow = is_too_slow(args, series.so_far());
             }
-            let written = wal.stats().group_bytes - opened.group_bytes;
+            let written = logs.stats().group_bytes - opened.group_bytes;
             ended.spent = settings.budget_is_spent(written);
             match ended.spent || ended.too_slow {
                 true => ControlFlow::Break(()),
@@ -235,13 +236,13 @@ impl Site<'_> {
         plan.deliveries = None;
         let readers = beside.map(Readers::finish).transpose();
         drop(writers);
-        series.finish(Duration::from_secs_f64(outcome.seconds), &wal);
+        series.finish(Duration::from_secs_f64(outcome.seconds), logs);
         let failed = outcome.failed.take();
         if failed.is_some() {
             // A failed log accepts nothing more, and its figures are not verified.
-            outcome.ledger = None;
+            outcome.ledger.clear();
         }
-        if let (Some(ledger), Some(warm)) = (&mut outcome.ledger, &warm) {
+        for (ledger, warm) in outcome.ledger.iter_mut().zip(&warm) {
             ledger.merge(warm);
         }
         // A log that failed has failed its readers, too.
@@ -249,10 +250,9 @@ impl Site<'_> {
             Err(_) if failed.is_some() => None,
             readers => readers?,
         };
-        let work = Work::between(&before, &wal.stats(), (flushes_before, device.flushes()));
-        let backend = wal.backend();
-        let closed = wal.close();
-        drop(wal);
+        let work = Work::between(&before, &logs.stats(), (flushes_before, device.flushes()));
+        let backend = logs.backend();
+        let closed = logs.close();
         if failed.is_none() {
             closed?;
         }
@@ -260,26 +260,41 @@ impl Site<'_> {
     }
 }
 
-/// Verifies the closed log against the ledger, if the run kept one.
+/// Verifies the closed logs against their ledgers, if the run kept them.
 /// The inner error says which records are missing or different.
 fn verified(
-    ledger: Option<Ledger>,
+    ledgers: Vec<Ledger>,
     settings: &Settings,
-    from: Lsn,
+    from: &[Lsn],
     progress: &mut Progress,
 ) -> Result<Option<Result<Verified, String>>, Error> {
-    let verified = ledger.map(|ledger| {
+    if ledgers.is_empty() {
+        return Ok(None);
+    }
+    let mut all = Verified { records: 0, removed: 0, uncompared: 0 };
+    for (number, (ledger, from)) in ledgers.into_iter().zip(from).enumerate() {
+        if ledger.records() == 0 && settings.logs > 1 {
+            // A short run may have no record for one of its logs.
+            continue;
+        }
         let done = Arc::new(AtomicU32::new(0));
         progress.step("verifying", Part::Counted(Arc::clone(&done)));
-        verify(settings.builder_keeping_all(), from, ledger, &done)
-    });
-    progress.clear();
-    match verified {
-        None => Ok(None),
-        Some(Ok(verified)) => Ok(Some(Ok(verified))),
-        Some(Err(Error::Verify(what))) => Ok(Some(Err(what))),
-        Some(Err(e)) => Err(e),
+        let found = verify(settings.builder_keeping_all(number), *from, ledger, &done);
+        progress.clear();
+        match found {
+            Ok(Verified { records, removed, uncompared }) => {
+                all.records += records;
+                all.removed += removed;
+                all.uncompared += uncompared;
+            }
+            Err(Error::Verify(what)) if settings.logs > 1 => {
+                return Ok(Some(Err(format!("log{number}: {what}"))));
+            }
+            Err(Error::Verify(what)) => return Ok(Some(Err(what))),
+            Err(e) => return Err(e),
+        }
     }
+    Ok(Some(Ok(all)))
 }
 
 /// Why the run ended before its time, if it did.
@@ -293,23 +308,23 @@ fn ended_by(failed: Option<&Error>, stop: &Stop, ended: &Reasons) -> Option<&'st
     }
 }
 
-/// Fills the segments once, or until the rate is steady. Returns the ledger of the warm-up records.
+/// Fills the segments once, or until the rate is steady. Returns the ledgers of its records.
 fn warm_up(
     args: &Args,
     stop: &Arc<Stop>,
     settings: &Settings,
     plan: &Plan,
-    wal: &Wal,
+    logs: &Logs,
     progress: &mut Progress,
-) -> Result<Option<Ledger>, Error> {
+) -> Result<Vec<Ledger>, Error> {
     const LONGEST: Duration = Duration::from_secs(120);
     let time = match args.warm_up {
         None if args.until_steady => LONGEST,
         Some(time) if !time.is_zero() => time,
-        _ => return Ok(None),
+        _ => return Ok(Vec::new()),
     };
     progress.step("warming up", Part::Of(time));
-    let opened = wal.stats();
+    let opened = logs.stats();
     let (records, intervals) = (None, None);
     let seed = plan.seed.wrapping_add(1);
     let mut plan = Plan { duration: Some(time), records, intervals, seed, ..plan.clone() };
@@ -318,26 +333,26 @@ fn warm_up(
         plan.mode = Mode::Pipelined;
         plan.meaning = Meaning::of(plan.mode, args.durability);
     }
-    let mut series = Series::new(wal, Arc::default());
+    let mut series = Series::new(logs, Arc::default());
     let watch = |passed| {
-        let spent = settings.budget_is_spent(wal.stats().group_bytes - opened.group_bytes);
-        let _ = series.look(passed, wal);
+        let spent = settings.budget_is_spent(logs.stats().group_bytes - opened.group_bytes);
+        let _ = series.look(passed, logs);
         if spent || stop.is_set() || (args.until_steady && series.is_settled()) {
             ControlFlow::Break(())
         } else {
             ControlFlow::Continue(())
         }
     };
-    let mut warmed = workload::run(wal, &plan, &Arc::new(Stop::default()), watch)?;
+    let mut warmed = workload::run(logs, &plan, &Arc::new(Stop::default()), watch)?;
     warmed.failed.take().map_or(Ok(warmed.ledger), Err)
 }
 
-fn start_readers(args: &Args, plan: &mut Plan, wal: &Wal) -> Result<Option<Readers>, Error> {
+fn start_readers(args: &Args, plan: &mut Plan, logs: &Logs) -> Result<Option<Readers>, Error> {
     if args.followers + args.consumers == 0 {
         return Ok(None);
     }
-    let deliveries = Arc::new(Deliveries::new(wal));
-    let readers = Readers::start(wal, args.followers, args.consumers, &deliveries)?;
+    let deliveries = Arc::new(Deliveries::new(logs));
+    let readers = Readers::start(logs, args.followers, args.consumers, &deliveries)?;
     plan.deliveries = Some(deliveries);
     Ok(Some(readers))
 }
@@ -394,6 +409,25 @@ fn is_full(e: &Error) -> bool {
     false
 }
 
+/// Opens all logs. The first one measures the commit methods, and the others use its choice.
+fn open(
+    args: &Args,
+    settings: &Settings,
+    stop: &Stop,
+    progress: &mut Progress,
+) -> Result<Logs, Error> {
+    let first = settings.builder(0).open()?;
+    progress.step("timing the commit methods", Part::Unknown);
+    until_settled(&first, stop);
+    let chosen = first.backend().commit_method.parse().unwrap_or(args.commit_method);
+    let mut logs = Logs::new(first);
+    for number in 1..settings.logs {
+        progress.step(&format!("opening log {} of {}", number + 1, settings.logs), Part::Unknown);
+        logs.push(settings.builder(number).commit_method(chosen).open()?);
+    }
+    Ok(logs)
+}
+
 /// Waits until the log has chosen its commit method, ten seconds at most. A run is measured with
 /// one method.
 fn until_settled(wal: &Wal, stop: &Stop) {
@@ -410,8 +444,15 @@ fn plan(
     settings: &Settings,
     records: Records,
     recorded: &Arc<Intervals>,
-    wal: &Wal,
+    logs: &Logs,
 ) -> Plan {
+    let stretches = |wal: &Wal| Stretches {
+        from: wal.recovery().durable_end.as_u64(),
+        origin: wal.oldest_lsn().as_u64(),
+        len: settings.segment_size,
+        kept: settings.kept_segments(),
+    };
+    let verified = if args.verify { logs.all() } else { &[] };
     let Records { source, replay, seed } = records;
     let (mode, records) = match &replay {
         Some(trace) => {
@@ -434,12 +475,7 @@ fn plan(
         seed,
         intervals: Some(Arc::clone(recorded)),
         deliveries: None,
-        ledger: args.verify.then(|| Stretches {
-            from: wal.recovery().durable_end.as_u64(),
-            origin: wal.oldest_lsn().as_u64(),
-            len: settings.segment_size,
-            kept: settings.kept_segments(),
-        }),
+        ledger: verified.iter().map(stretches).collect(),
     }
 }
 

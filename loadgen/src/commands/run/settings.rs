@@ -13,12 +13,14 @@ pub struct Settings {
     builder: WalBuilder,
     /// Bytes of a segment file.
     pub segment_size: u64,
-    /// Bytes that retention keeps on disk at most, if there is retention.
+    /// Bytes that retention keeps of each log at most, if there is retention.
     pub retention: Option<u64>,
     /// Bytes that a run may write in total without recycling.
     pub budget: Option<u64>,
     /// Bytes of the file for the baseline.
     pub baseline_area: u64,
+    /// Logs that share the disk.
+    pub logs: usize,
 }
 
 const DEFAULT_RETENTION: u64 = 1 << 30;
@@ -46,8 +48,9 @@ impl Settings {
         let recycle = !existing && !args.no_recycle;
         let disk = Disk::new(args, dir, recycle)?;
         if recycle && disk.limit / 2 < disk.segment_size {
+            let each = if args.logs > 1 { " for each log" } else { "" };
             let text = format!(
-                "--segment-size is {}, of which --max-disk, {} here, must hold two; give smaller segments, or more disk",
+                "--segment-size is {}, of which --max-disk, {} here{each}, must hold two; give smaller segments, or more disk",
                 disk.segment_size, disk.limit
             );
             return Err(Error::Usage(text));
@@ -75,14 +78,15 @@ impl Settings {
             builder,
             segment_size: disk.segment_size,
             retention: recycle.then_some(disk.limit),
-            budget: (!recycle).then_some(disk.limit),
+            budget: (!recycle).then_some(disk.limit * args.logs as u64),
             baseline_area: disk.baseline_area,
+            logs: args.logs,
         })
     }
 
-    /// Returns the builder with retention.
-    pub fn builder(&self) -> WalBuilder {
-        let builder = self.builder.clone();
+    /// Returns the builder of the log with this number, with retention.
+    pub fn builder(&self, number: usize) -> WalBuilder {
+        let builder = self.builder_keeping_all(number);
         match self.retention {
             Some(bytes) => builder.max_total_bytes(bytes),
             None => builder,
@@ -90,8 +94,11 @@ impl Settings {
     }
 
     /// Returns the builder without retention, with which an open removes nothing.
-    pub fn builder_keeping_all(&self) -> WalBuilder {
-        self.builder.clone()
+    pub fn builder_keeping_all(&self, number: usize) -> WalBuilder {
+        match self.logs {
+            0 | 1 => self.builder.clone(),
+            _ => self.builder.clone().prefix(format!("log{number}")),
+        }
     }
 
     /// Returns the segments that retention can keep, including those being removed.
@@ -106,7 +113,8 @@ impl Settings {
     pub fn budget_is_spent(&self, written: u64) -> bool {
         self.budget.is_some_and(|budget| {
             // Bytes written between two checks, and segments prepared ahead.
-            let slack = (budget / 8).max(128 << 20) + 2 * self.segment_size;
+            let ahead = 2 * self.segment_size * self.logs as u64;
+            let slack = (budget / 8).max(128 << 20) + ahead;
             written >= budget.saturating_sub(slack.min(budget / 2))
         })
     }
@@ -125,21 +133,24 @@ impl Disk {
         let default = if recycle { DEFAULT_RETENTION } else { DEFAULT_BUDGET };
         let asked = args.max_disk.unwrap_or(default);
         let free = dir.free_bytes().unwrap_or(u64::MAX);
-        Self::divide(asked, free, args.segment_size).ok_or_else(|| Error::NoRoom {
+        let logs = args.logs as u64;
+        Self::divide(asked, free, args.segment_size, logs).ok_or_else(|| Error::NoRoom {
             path: dir.path().into(),
             free,
-            needed: SMALLEST_DISK * 2,
+            needed: SMALLEST_DISK * 2 * logs,
         })
     }
 
-    fn divide(asked: u64, free: u64, segment_size: Option<u64>) -> Option<Disk> {
+    /// Divides the disk among this many logs, at least one. The limit is that of each.
+    fn divide(asked: u64, free: u64, segment_size: Option<u64>, logs: u64) -> Option<Disk> {
         // Leaves a tenth to others. The baseline gets a fifth at most.
         let usable = free / 10 * 9;
         let baseline_area = BASELINE_AREA.min(usable / 5);
         let limit = asked.min(usable - baseline_area);
         // --max-disk also bounds the file of the raw device.
         let baseline_area = baseline_area.min(limit);
-        if limit < SMALLEST_DISK.min(asked) {
+        let limit = limit / logs;
+        if limit < SMALLEST_DISK.min(asked / logs) {
             return None;
         }
         let fitting = (limit / 8).max(SMALLEST_SEGMENT);
@@ -177,25 +188,35 @@ mod tests {
 
     #[test]
     fn large_disk_gives_the_requested_sizes() {
-        let disk = Disk::divide(1 << 30, 1 << 40, None).unwrap();
+        let disk = Disk::divide(1 << 30, 1 << 40, None, 1).unwrap();
         let expected =
             Disk { limit: 1 << 30, segment_size: DEFAULT_SEGMENT, baseline_area: BASELINE_AREA };
         assert_eq!(disk, expected);
-        assert_eq!(Disk::divide(1 << 30, u64::MAX, None), Some(expected));
+        assert_eq!(Disk::divide(1 << 30, u64::MAX, None, 1), Some(expected));
     }
 
     #[test]
     fn small_disk_gives_smaller_segments() {
         for free in [20u64 << 20, 100 << 20, 700 << 20, 3 << 30] {
-            let disk = Disk::divide(4 << 30, free, None).unwrap();
+            let disk = Disk::divide(4 << 30, free, None, 1).unwrap();
             assert!(disk.limit + disk.baseline_area < free, "{disk:?}");
             assert!(disk.limit >= 8 * disk.segment_size || disk.segment_size == SMALLEST_SEGMENT);
         }
-        assert_eq!(Disk::divide(1 << 30, 1 << 20, None), None);
-        assert_eq!(Disk::divide(1 << 30, 0, None), None);
-        let disk = Disk::divide(12 << 20, 1 << 40, None).unwrap();
+        assert_eq!(Disk::divide(1 << 30, 1 << 20, None, 1), None);
+        assert_eq!(Disk::divide(1 << 30, 0, None, 1), None);
+        let disk = Disk::divide(12 << 20, 1 << 40, None, 1).unwrap();
         assert_eq!(disk.baseline_area, 12 << 20);
-        let disk = Disk::divide(1 << 30, 1 << 40, Some(4096 * 5)).unwrap();
+        let disk = Disk::divide(1 << 30, 1 << 40, Some(4096 * 5), 1).unwrap();
         assert_eq!(disk.segment_size, 4096 * 5);
+    }
+
+    #[test]
+    fn logs_share_the_disk() {
+        let (one, four) =
+            (Disk::divide(1 << 30, 1 << 40, None, 1), Disk::divide(1 << 30, 1 << 40, None, 4));
+        let (one, four) = (one.unwrap(), four.unwrap());
+        assert_eq!((four.limit * 4, four.baseline_area), (one.limit, one.baseline_area));
+        assert_eq!(four.segment_size * 2, one.segment_size);
+        assert_eq!(Disk::divide(1 << 30, 100 << 20, None, 40), None, "2 MiB for each");
     }
 }
