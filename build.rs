@@ -1,4 +1,4 @@
-//! Names for the combinations of platform, feature and model that the sources ask for:
+//! Names the combinations of platform, feature and model checker that the sources distinguish:
 //!
 //! | name | when |
 //! |---|---|
@@ -18,7 +18,7 @@ fn main() {
     let modelled = is_set("CARGO_CFG_RINGWAL_LOOM");
     alias("linux_calls", linux_calls);
     alias("linux_unmodelled", linux_calls && !modelled);
-    // The unit tests have this feature through the package's dependency on itself.
+    // The unit tests get this feature through the package's dependency on itself.
     alias("simulated", is_set("CARGO_FEATURE_TESTING") && !modelled);
 }
 

@@ -2,7 +2,7 @@
 gate:
     bash .ci/run
 
-# The long forms of the tests: hours if you let them.
+# The long forms of the tests, which take hours.
 long seeds="1000000":
     RINGWAL_LONG=1 cargo test --release --workspace
     RINGWAL_SIM_SEEDS={{ seeds }} cargo test --release --lib simulation
@@ -10,7 +10,7 @@ long seeds="1000000":
 loom:
     RUSTFLAGS="--cfg ringwal_loom" CARGO_TARGET_DIR=target/loom cargo test -p ringwal --lib --release loom
 
-# The library's tests where a pointer has 32 bits. Installs Debian's compiler for that; skips where it cannot.
+# The library's tests where a pointer has 32 bits. Installs Debian's compiler, or skips if it cannot.
 i686:
     bash .ci/i686
 
@@ -29,7 +29,7 @@ lab fs="ext4" seconds="60":
     cargo run --release -p crashlab -- faults --fs {{ fs }} --seconds {{ seconds }}
     cargo run --release -p crashlab -- stopped --fs {{ fs }} --seconds {{ seconds }}
 
-# Breaks one promise after the other and shows which test notices.
+# Breaks one promise after another, and shows which test fails.
 mutations:
     tests/mutations/run
 
@@ -40,7 +40,7 @@ bench:
 suite:
     cargo run --release -p loadgen -- bench
 
-# Other logs on the same disk: builds for some minutes, runs for some more.
+# Other logs on the same disk. Builds and runs for some minutes each.
 peers:
     cargo run --release --manifest-path benches/peers/Cargo.toml
 

@@ -1,7 +1,7 @@
-//! Work of a fixed amount, to be counted in instructions by `benches/gate`: a count does not depend
-//! on what else the machine does.
+//! Fixed amounts of work, whose instructions `benches/gate` counts. A count does not depend on the
+//! load of the machine.
 //!
-//! The functions that are counted are kept from being inlined, so that callgrind knows them by name.
+//! The counted functions are never inlined, so that callgrind reports them by name.
 
 use std::hint::black_box;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ringwal::{BackendChoice, Durability, Lsn, Wal};
 
-/// Few enough that they fit in the ring: nothing waits.
+/// Number of appends, few enough that they fit in the ring: no append waits.
 const APPENDS: usize = 20_000;
 const COMMITS: usize = 2_000;
 const LOG: usize = 16 << 20;
@@ -74,7 +74,7 @@ fn batch() {
     counted_batch(&wal, &vec![vec![7; 100]; 100]);
 }
 
-/// One group for each commit: the I/O thread's seal, submission and completion.
+/// Commits one group at a time: the I/O thread's seal, submission and completion.
 fn seal() {
     let place = Place::new("seal");
     let wal = place.open(BackendChoice::Discard, Duration::ZERO);
@@ -101,7 +101,7 @@ fn main() {
         Some("seal") => seal(),
         Some("replay-100") => replay(100),
         Some("replay-1024") => replay(1024),
-        // `cargo bench` and `cargo test --benches` run it for nothing.
+        // `cargo bench` and `cargo test --benches` run this program without a purpose.
         _ => {}
     }
 }

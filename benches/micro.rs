@@ -1,7 +1,7 @@
-//! What single calls cost: `cargo bench --bench micro`.
+//! The cost of single calls: `cargo bench --bench micro`.
 //!
-//! Appends include the device's share once the ring is full: for the engine against the device, run
-//! `loadgen`.
+//! Appends include the device's share once the ring is full. To compare the engine with the device,
+//! run `loadgen`.
 
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
@@ -11,7 +11,7 @@ fn main() {
     divan::main();
 }
 
-/// A log that syncs only when it must, so that the calls are seen and not the disk.
+/// A log that syncs only when it must, so that the figures show the calls and not the disk.
 struct Log(Wal, std::path::PathBuf);
 
 impl Log {

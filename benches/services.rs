@@ -1,8 +1,9 @@
-//! What a service around the log pays: followers, read-only followers of another process, many of them, typed records,
-//! opening a log of many segments. `cargo bench --bench services`; a name as the argument runs one.
+//! The costs of a service around the log: followers, read-only followers in another process, many
+//! idle followers, typed records, and the open of a log with many segments. `cargo bench --bench
+//! services`; a name as the argument runs one benchmark.
 //!
-//! Everything is a median over interleaved rounds, with the least and the greatest. In the current directory, which
-//! should be on the disk that matters.
+//! Each figure is a median over interleaved rounds, with the least and the greatest. The logs are
+//! in the current directory, which should be on the disk to measure.
 
 #![allow(clippy::print_stdout, reason = "a program that reports")]
 
@@ -20,10 +21,10 @@ const ROUNDS: usize = 21;
 /// Bytes of segments that pipelined runs keep.
 const KEEP: u64 = 1 << 30;
 
-/// Bytes that a live follower was behind when the appending ended, at most.
+/// Largest lag of a live follower at the end of the appends, in bytes.
 static FURTHEST: AtomicU64 = AtomicU64::new(0);
 
-/// A directory that goes when it is dropped.
+/// A directory that is removed on drop.
 struct Place(PathBuf);
 
 impl Place {
@@ -44,7 +45,7 @@ impl Drop for Place {
     }
 }
 
-/// Nanoseconds of a clock that all processes share.
+/// The time of a clock that all processes share, in nanoseconds.
 fn now() -> u64 {
     let time = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("a clock");
     time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64
@@ -55,7 +56,8 @@ fn median(values: &mut [f64]) -> String {
     format!("{:.3} ({:.3} - {:.3})", values[values.len() / 2], values[0], values[values.len() - 1])
 }
 
-/// A record's times, in nanoseconds from its append: told durable by the I/O thread in a callback, and delivered.
+/// Times of a record, in nanoseconds from its append: of the durability callback on the I/O thread,
+/// and of the delivery.
 struct Times {
     durable: u64,
     delivered: u64,
@@ -75,19 +77,19 @@ fn tell_latencies(what: &str, times: &[Times]) {
     };
     tell("append to durable", times.iter().map(|t| t.durable as f64).collect());
     tell("append to delivered", times.iter().map(|t| t.delivered as f64).collect());
-    // Below zero: it was delivered before the callback was called.
+    // Below zero: the record was delivered before the callback ran.
     let between = |t: &Times| t.delivered as f64 - t.durable as f64;
     tell("durable to delivered", times.iter().map(between).collect());
 }
 
-/// Appends `records` one by one, each when the last one was delivered.
+/// Appends `records` records, each after the last one was delivered.
 fn paced(wal: &Wal, records: usize, delivered: impl Fn() -> u64) -> Vec<Times> {
     let (send, receive) = mpsc::channel();
     let one = |n: u64| {
         let begun = now();
         let lsn = wal.append(&n.to_le_bytes()).expect("appended");
         let send = send.clone();
-        wal.on_durable(lsn, move |_| send.send(now()).expect("told"));
+        wal.on_durable(lsn, move |_| send.send(now()).expect("the receiver is alive"));
         let durable = receive.recv().expect("durable") - begun;
         let delivered = delivered() - begun;
         std::thread::sleep(Duration::from_micros(200));
@@ -96,7 +98,7 @@ fn paced(wal: &Wal, records: usize, delivered: impl Fn() -> u64) -> Vec<Times> {
     (0..records as u64).map(one).collect()
 }
 
-/// From durable to delivered in the same process, the follower blocking in `next_ref`.
+/// Measures the time from durable to delivered in one process. The follower blocks in `next_ref`.
 fn follow() {
     let place = Place::new("follow");
     let wal = place.builder().open().expect("a log");
@@ -113,7 +115,8 @@ fn follow() {
     tell_latencies("follower in the same process", &times);
 }
 
-/// The same from another process: this program again, which writes the moment of each delivery down.
+/// Measures the time from durable to delivered in another process: this program, which writes the
+/// time of each delivery to a file.
 fn follow_across() {
     let place = Place::new("across");
     let wal = place.builder().open().expect("a log");
@@ -141,12 +144,13 @@ fn follow_child(dir: &Path) {
     }
 }
 
-/// Records of 100 bytes a second from one producer that does not wait, while `beside` lives.
+/// Measures records of 100 bytes per second, from one producer that does not wait, while the
+/// followers of `beside` exist.
 fn pipelined(keep: u64, beside: impl FnOnce(&Wal) -> Vec<Follow>, busy: bool) -> f64 {
     const TIME: Duration = Duration::from_millis(700);
     let place = Place::new("pipelined");
     let wal = Wal::builder(&place.0).max_total_bytes(keep).open().expect("a log");
-    // The first segments are prepared, the method is known.
+    // By now the first segments are prepared, and the commit method is chosen.
     std::thread::sleep(Duration::from_millis(300));
     let mut idle = beside(&wal);
     let stop = Arc::new(AtomicBool::new(false));
@@ -194,7 +198,7 @@ fn followers(n: usize) -> impl Fn(&Wal) -> Vec<Follow> {
     move |wal| (0..n).map(|_| wal.follow(wal.durable_end()).expect("a follower")).collect()
 }
 
-/// Interleaved, so that a slow minute of the machine is everybody's.
+/// Interleaves both measurements, so that a slow minute of the machine affects both.
 fn compare(what: &str, before: impl Fn() -> f64, after: impl Fn() -> f64) {
     let (mut ratios, mut befores, mut afters) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..ROUNDS {
@@ -217,7 +221,8 @@ fn compare(what: &str, before: impl Fn() -> f64, after: impl Fn() -> f64) {
     );
 }
 
-/// Followers that nobody polls. They keep segments from being recycled, so the others' are not either.
+/// Measures the cost of followers that are not polled. They keep segments from being recycled, so
+/// the comparison recycles none either.
 fn idle_followers() {
     const ALL: u64 = 1 << 40;
     let none = || pipelined(ALL, followers(0), false);
@@ -243,7 +248,7 @@ struct Event {
     tags: Vec<u32>,
 }
 
-/// A typed append beside encoding into a buffer and appending that.
+/// Compares a typed append with an encoding into a buffer and an append of that.
 fn typed() {
     const RECORDS: u64 = 300_000;
     let event = |n: u64| Event {
@@ -278,7 +283,7 @@ fn typed() {
     wal.close().expect("closed");
 }
 
-/// Opening a log of many small segments.
+/// Measures the open of a log with many small segments.
 fn open_many() {
     const SEGMENTS: usize = 10_000;
     let place = Place::new("many");

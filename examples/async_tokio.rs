@@ -1,5 +1,5 @@
 //! A service on tokio: each request appends a record and is answered when that record is durable. A
-//! thousand requests at a time share their group commits, on one thread of the runtime.
+//! thousand concurrent requests share group commits, on one thread of the runtime.
 //!
 //! `cargo run --release --example async_tokio`
 #![allow(clippy::print_stdout, reason = "an example prints")]

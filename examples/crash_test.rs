@@ -1,8 +1,9 @@
-//! How a service is crashed, deterministically: accounts in memory, transfers in a log, snapshots in files.
+//! Crashes a service deterministically: accounts in memory, transfers in a log, snapshots in files.
 //!
-//! `cargo run --release --example crash_test` lets the power go at every operation of a short life of it, on a simulated
-//! disk, opens it again, and looks whether what it had answered is there, and whether the money is. A number as
-//! the argument: at every n-th operation only. Needs the feature `testing`.
+//! `cargo run --release --example crash_test` turns the power off at every operation of a short
+//! life of the service, on a simulated disk. It opens the service again, and checks that every
+//! answered transfer is there and that no money is lost. With a number n as the argument it crashes
+//! only at every n-th operation. Needs the feature `testing`.
 
 #![allow(clippy::print_stdout, reason = "an example prints")]
 
@@ -17,13 +18,14 @@ const BALANCE: u64 = 1000;
 
 type Failed = Box<dyn Error>;
 
-/// The service. On a real disk it would take a directory.
+/// The service. On a real disk it would use a directory.
 struct Bank {
     disk: SimulatedDisk,
     wal: Wal,
     accounts: BTreeMap<u64, u64>,
-    /// Transfers that the accounts have seen, and the log's position behind them.
+    /// Number of transfers in the accounts.
     transfers: u64,
+    /// Position in the log after the last of them.
     position: Lsn,
 }
 
@@ -36,7 +38,7 @@ fn bytes(numbers: &[u64]) -> Vec<u8> {
 }
 
 impl Bank {
-    /// The newest snapshot, and what the log has from there on.
+    /// Loads the newest snapshot, and replays the log from there.
     fn open(disk: &SimulatedDisk) -> Result<Self, Failed> {
         let wal = disk.open(&Wal::builder("bank").segment_size(32 << 10))?;
         let mut bank = Bank {
@@ -47,7 +49,7 @@ impl Bank {
             position: Lsn::ZERO,
         };
         for name in disk.names().iter().filter(|name| name.starts_with("snapshot.")) {
-            // Names are in order: the last whole one stays. A torn one says another sum.
+            // Names are in order, so the last whole snapshot is used. A torn one has a wrong sum.
             let found = numbers(&disk.open_file(name)?.read_all()?);
             if found.len() as u64 == ACCOUNTS + 3
                 && found.iter().rev().skip(1).sum::<u64>() == found[10]
@@ -72,7 +74,7 @@ impl Bank {
         self.transfers += 1;
     }
 
-    /// When this returns, the transfer is for good.
+    /// Makes a transfer, which is durable on return.
     fn transfer(&mut self, from: u64, to: u64, amount: u64) -> Result<(), Failed> {
         let amount = amount.min(self.accounts[&from]);
         let transfer = [from, to, amount];
@@ -82,7 +84,8 @@ impl Bank {
         Ok(())
     }
 
-    /// Writes all accounts down, and lets the log go up to there: in this order, each step durable before the next.
+    /// Writes all accounts to a file, and then truncates the log up to there. Each step is durable
+    /// before the next.
     fn snapshot(&mut self) -> Result<(), Failed> {
         let mut all: Vec<u64> = self.accounts.values().copied().collect();
         all.extend([self.transfers, self.position.as_u64()]);
@@ -105,7 +108,7 @@ impl Bank {
     }
 }
 
-/// Some work; `answered` counts what the customers were told.
+/// Makes some transfers; `answered` counts those that customers got an answer for.
 fn work(disk: &SimulatedDisk, answered: &mut u64) -> Result<(), Failed> {
     let mut bank = Bank::open(disk)?;
     assert!(bank.transfers >= *answered, "an answer was forgotten");
@@ -129,7 +132,7 @@ fn main() -> Result<(), Failed> {
     for at in (0..operations).step_by(step) {
         let disk = SimulatedDisk::new(at);
         let mut answered = 0;
-        // Three lives, each cut short, the last one not.
+        // Three lives: two are interrupted, the last one is not.
         for cut in [Some(at), Some((at * 31) % 97), None] {
             if let Some(operations) = cut {
                 disk.power_off_after(operations);

@@ -1,13 +1,15 @@
-//! Events over HTTP into a log: a request is answered when its event is durable. On axum and tokio, with metrics.
+//! Takes events over HTTP into a log: a request is answered when its event is durable. On axum and
+//! tokio, with metrics.
 //!
-//! `cargo run --release --example http_ingest -- DIRECTORY [ADDRESS]`; the address is 127.0.0.1:8080 if it is not given.
+//! `cargo run --release --example http_ingest -- DIRECTORY [ADDRESS]`; the default address is
+//! 127.0.0.1:8080.
 //!
-//!  - `POST /events`, the event as the body: 201 and its position. While the disk is busy the answer waits, which is
-//!    the backpressure; any number of requests share one write.
+//!  - `POST /events`, the event as the body: 201 and its position. The answer waits for the disk,
+//!    which is the backpressure. Concurrent requests share writes.
 //!  - `GET /events/POSITION`: the event.
 //!  - `GET /events?from=POSITION&limit=N`: lines of position, tab, event.
-//!  - `GET /metrics`: for Prometheus. `examples/grafana/` has a dashboard.
-//!  - `GET /health`: 200 while events are taken.
+//!  - `GET /metrics`: metrics for Prometheus. `examples/grafana/` has a dashboard.
+//!  - `GET /health`: 200 while the service accepts events.
 //!
 //! ```text
 //! curl --data 'paid 7.50' localhost:8080/events
@@ -31,7 +33,7 @@ type Failure = Box<dyn std::error::Error>;
 
 /// Bytes of an event at most.
 const LARGEST: usize = 64 << 10;
-/// Events that one request is given at most.
+/// Number of events in an answer at most.
 const MOST: usize = 10_000;
 
 #[derive(Clone)]
@@ -53,9 +55,9 @@ impl IntoResponse for Refused {
     fn into_response(self) -> Response {
         let status = match &self.0 {
             Error::RecordTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            // Taken again as soon as there is room.
+            // The service accepts events again once there is space.
             Error::NoSpace => StatusCode::INSUFFICIENT_STORAGE,
-            // Whether the event is durable is not known: the client sends it again, elsewhere or later.
+            // The event may or may not be durable. The client sends it again, elsewhere or later.
             Error::Poisoned { .. } | Error::Closed => StatusCode::SERVICE_UNAVAILABLE,
             Error::Pruned { .. } => StatusCode::GONE,
             Error::NoRecord { .. } | Error::NotAppended { .. } | Error::NotDurable { .. } => {
@@ -67,7 +69,7 @@ impl IntoResponse for Refused {
     }
 }
 
-/// If the client goes away the event is taken all the same, or was not begun: never in part.
+/// Appends an event. If the client disconnects, the whole event is appended or none of it.
 async fn take(State(service): State<Service>, event: Bytes) -> Result<Response, Refused> {
     let lsn = service.wal.append_async(&event).await?;
     service.wal.when_durable(lsn).await?;
@@ -78,7 +80,7 @@ async fn one(
     State(service): State<Service>,
     Path(position): Path<u64>,
 ) -> Result<Vec<u8>, Refused> {
-    // Reading may wait for the disk: not on the runtime's threads.
+    // A read may wait for the disk, so it must not run on the runtime's threads.
     let read = move || service.wal.read(Lsn::new(position));
     let record = tokio::task::spawn_blocking(read).await.unwrap_or(Err(Error::Closed))?;
     Ok(record.payload)

@@ -1,4 +1,4 @@
-//! Create, update and delete operations are logged as JSON; replay rebuilds the map they made.
+//! Logs create, update and delete operations as JSON. Replay rebuilds the map.
 //!
 //! `cargo run --example json_operations`
 #![allow(clippy::print_stdout, reason = "an example prints")]
@@ -37,7 +37,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut live = Users::new();
     let wal = Wal::open(&dir)?;
     for operation in &operations {
-        // First the log, then the state: after a crash the log knows at least as much.
+        // The log comes first: after a crash it has every operation of the state.
         wal.append_durable(&serde_json::to_vec(operation)?)?;
         apply(&mut live, operation);
     }

@@ -1,11 +1,12 @@
-//! A durable key-value store: every change is logged before it is answered, snapshots keep the log short.
+//! A durable key-value store: every change is durable in the log before it is answered. Snapshots
+//! keep the log short.
 //!
 //! `cargo run --example key_value -- DIRECTORY put KEY VALUE`, and `get KEY`, `delete KEY`, `list`,
 //! `snapshot`, `fill COUNT`.
 //!
-//! The map lives in memory. Opening loads the newest snapshot and replays the log behind it. A snapshot is
-//! written beside, synced and renamed, and only then is the log before it let go. Killed at any moment, the
-//! store has every change that it has answered: `tests/tools/examples.rs` does that.
+//! The map is in memory. An open loads the newest snapshot and replays the log after it. A snapshot
+//! is written to a temporary file, synced and renamed; only then is the log before it truncated. A
+//! store killed at any moment keeps every answered change: `tests/tools/examples.rs` tests that.
 #![allow(clippy::print_stdout, reason = "a program")]
 
 use std::collections::BTreeMap;
@@ -25,7 +26,7 @@ enum Change {
     Delete(String),
 }
 
-/// What a snapshot file holds: everything below `next` is in the map.
+/// The content of a snapshot file. The map has every change below `next`.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Snapshot {
     next: Lsn,
@@ -40,7 +41,7 @@ struct Store {
 
 impl Store {
     fn open(dir: &Path) -> Result<Self, Failure> {
-        // Small segments, so that a snapshot soon lets some go.
+        // Small segments, so that a snapshot soon frees some.
         let wal =
             Wal::builder(dir.join("log")).application_version(1).segment_size(1 << 20).open()?;
         let log = TypedWal::new(wal);
@@ -56,7 +57,7 @@ impl Store {
         Ok(Store { dir: dir.into(), log, state })
     }
 
-    /// Logged, durable, and only then in the map.
+    /// Makes a change: durable in the log first, then in the map.
     fn change(&mut self, change: Change) -> Result<(), Failure> {
         let lsn = self.log.append_durable(&change)?;
         self.state.apply(lsn, change);
@@ -87,7 +88,7 @@ impl Snapshot {
 fn main() -> Result<(), Failure> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    // Without arguments: a short show in a directory of its own.
+    // Without arguments: a short demonstration in a temporary directory.
     let show = std::env::temp_dir().join(format!("ringwal-key-value-{}", std::process::id()));
     let (dir, command) = match words.split_first() {
         Some((dir, command)) => (Path::new(*dir), command.to_vec()),
@@ -110,7 +111,7 @@ fn main() -> Result<(), Failure> {
                 if n % 500 == 499 {
                     store.snapshot()?;
                 }
-                // Answered: from here on it is a promise.
+                // The change is answered: from here on it is a promise.
                 println!("{n}");
             }
         }

@@ -1,4 +1,4 @@
-//! Eleven strings are written, made durable, and read back.
+//! Writes eleven strings, makes them durable, and reads them back.
 //!
 //! `cargo run --example plain_text`
 #![allow(clippy::print_stdout, reason = "an example prints")]
@@ -30,7 +30,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("{} records are durable, up to {end}", LINES.len());
     wal.close()?;
 
-    // Another process, after a crash for all it knows.
+    // Another process could do this, after a crash.
     let wal = Wal::open(&dir)?;
     println!("{}", wal.recovery());
     let mut found: Vec<(Lsn, String)> = Vec::new();

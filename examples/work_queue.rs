@@ -1,9 +1,11 @@
-//! A durable work queue: jobs go into the log, named workers take them out, each job at least once.
+//! A durable work queue: jobs are records of the log, and each named worker gets every job at least
+//! once.
 //!
 //! `cargo run --example work_queue -- DIRECTORY push JOB...`, `work WORKER`, `lag`.
 //!
-//! Every worker sees every job: workers are subscribers, each with a position of its own. A worker that dies
-//! after a job and before its commit gets that job again. The log keeps what the slowest has not done.
+//! Workers are subscribers: every worker gets every job, and has a position of its own. A worker
+//! that dies between a job and its commit gets that job again. The log keeps the jobs that the
+//! slowest worker has not committed.
 #![allow(clippy::print_stdout, reason = "a program")]
 
 use std::error::Error;
@@ -22,20 +24,20 @@ fn push(wal: &Wal, jobs: &[&str]) -> Result<(), Failure> {
     for job in jobs {
         wal.append(job.as_bytes())?;
     }
-    // One wait for all of them.
+    // One wait makes all jobs durable.
     wal.sync()?;
     println!("{} jobs pushed", jobs.len());
     Ok(())
 }
 
-/// Works until nothing has come for a while.
+/// Works until no job has come for a while.
 fn work(mut worker: Consumer, patience: Duration) -> Result<(), Failure> {
     loop {
         let Some(job) = worker.records()?.next_timeout(patience)? else { return Ok(()) };
         let lsn = job.lsn;
-        // The work. It must bear being done again.
+        // The work, which must be idempotent.
         println!("{}", String::from_utf8_lossy(job.payload));
-        // Done: each job here, as these are slow jobs. Fast ones are committed some at a time.
+        // Commit after each job, because jobs are slow. Commit fast jobs several at a time.
         worker.commit(lsn)?;
     }
 }
@@ -61,7 +63,7 @@ fn main() -> Result<(), Failure> {
             lag(&open(Path::new(dir))?);
             Ok(())
         }
-        // A short show in a directory of its own.
+        // A short demonstration in a temporary directory.
         [] => {
             let dir = std::env::temp_dir().join(format!("ringwal-queue-{}", std::process::id()));
             let wal = open(&dir)?;

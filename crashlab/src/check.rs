@@ -1,4 +1,4 @@
-//! Whether a filesystem holds the log that it must hold.
+//! Checks that a filesystem holds the log that it must hold.
 
 use std::path::Path;
 
@@ -23,8 +23,8 @@ fn read(wal: &Wal) -> Result<Vec<Found>, String> {
     Ok(found)
 }
 
-/// Opens the log under `mount` and holds it against the acknowledgements received before. `by`: who
-/// opens; now and then it is another backend than the one that wrote.
+/// Opens the log under `mount` and compares it with the acknowledgements received before. `by`
+/// chooses the backend, at times another than the writer's.
 pub(crate) fn check(mount: &Path, config: &Config, acks: &[Ack], by: u64) -> Result<(), String> {
     let dir = mount.join("log");
     if !dir.exists() {
@@ -41,7 +41,7 @@ pub(crate) fn check(mount: &Path, config: &Config, acks: &[Ack], by: u64) -> Res
     let found = read(&wal)?;
     hold(&found, &wal, config, acks)?;
     if by.is_multiple_of(3) {
-        // What is appended now must stand behind that, and all of it be there again.
+        // A new record must follow the old ones, and the next open must find all of them.
         wal.append_durable(b"after").map_err(|e| format!("append: {e}"))?;
         wal.close().map_err(|e| format!("close: {e}"))?;
         drop(wal);

@@ -2,7 +2,7 @@
 //!
 //! 1. A request is numbered when it arrives (issue) and before its answer is sent (completion).
 //! 2. Requests in flight are completed by one thread in a random order.
-//! 3. Stalled, nothing is completed; gone, everything fails with EIO.
+//! 3. A stalled disk completes no request. A vanished disk fails every request with EIO.
 
 use std::ffi::OsStr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,12 +22,12 @@ const ROOT: u64 = 1;
 const DISK: u64 = 2;
 const TTL: Duration = Duration::from_secs(3600);
 
-/// What is to go wrong on the live disk.
+/// A planned fault of the live disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Fault {
-    /// A flush fails; otherwise a write.
+    /// Whether a flush fails, or a write.
     pub(crate) flush: bool,
-    /// Requests of that kind that still succeed.
+    /// Number of requests of that kind that still succeed.
     pub(crate) after: u64,
     pub(crate) for_ever: bool,
 }
@@ -44,11 +44,11 @@ struct State {
     disk: Disk,
     size: u64,
     pending: Vec<Pending>,
-    /// Writes that are not completed before they are released, whatever else is.
+    /// Writes that are held until they are released.
     held: Vec<Pending>,
     most_pending: usize,
     rng: Rng,
-    /// Microseconds that a completion is put off by at most, now and then.
+    /// Largest delay of some completions, in microseconds.
     slow: u64,
     fault: Option<Fault>,
     failed: u64,
@@ -61,7 +61,7 @@ struct State {
 pub(crate) struct Device {
     state: Mutex<State>,
     work: Condvar,
-    /// Where the workload's process reads the sequence.
+    /// Shared memory from which the workload's process reads the sequence number.
     sequence: memmap2::MmapRaw,
 }
 
@@ -95,7 +95,7 @@ impl Device {
         word.store(state.disk.trace.end, Ordering::SeqCst);
     }
 
-    /// A new disk of so many bytes; its requests are completed in an order that the seed gives.
+    /// Starts a new disk of so many bytes. The seed decides the order of completions.
     pub(crate) fn reset(&self, size: u64, seed: u64) {
         let mut state = self.state();
         state.disk = Disk::default();
@@ -105,7 +105,7 @@ impl Device {
         self.publish(&state);
     }
 
-    /// What is on the disk now is what the trace begins with.
+    /// Starts the trace with the current content of the disk.
     pub(crate) fn begin_trace(&self) {
         self.state().disk.settle();
     }
@@ -114,7 +114,7 @@ impl Device {
         self.state().disk.trace.clone()
     }
 
-    /// Requests that were in flight together, at most.
+    /// Largest number of requests in flight together.
     pub(crate) fn most_pending(&self) -> usize {
         self.state().most_pending
     }
@@ -127,7 +127,7 @@ impl Device {
         self.state().fault = fault;
     }
 
-    /// Requests that a fault has failed, or that came when the disk was gone.
+    /// Number of requests that a fault failed, or that came while the disk had vanished.
     pub(crate) fn failed(&self) -> u64 {
         self.state().failed
     }
@@ -142,12 +142,12 @@ impl Device {
         self.work.notify_all();
     }
 
-    /// Requests that are waiting to be completed.
+    /// Number of requests that wait for completion.
     pub(crate) fn waiting(&self) -> usize {
         self.state().pending.len()
     }
 
-    /// Holds the writes back that have been issued by now. Returns how many are held.
+    /// Holds the writes that have been issued by now. Returns their number.
     pub(crate) fn hold_writes(&self) -> usize {
         let mut state = self.state();
         let pending = std::mem::take(&mut state.pending);
@@ -213,7 +213,7 @@ impl Device {
         }
     }
 
-    /// Whether this request is to fail.
+    /// Whether this request must fail.
     fn fails(state: &mut State, flush: bool) -> bool {
         let fails = state.gone
             || match &mut state.fault {
@@ -297,7 +297,7 @@ impl Files {
 
 impl Filesystem for Files {
     fn init(&mut self, _: &Request<'_>, config: &mut KernelConfig) -> Result<(), i32> {
-        // Several requests of the loop device's are to be in flight at once.
+        // Lets several requests of the loop device be in flight at once.
         let _ = config.add_capabilities(consts::FUSE_ASYNC_DIO);
         let _ = config.set_max_background(64);
         Ok(())

@@ -1,10 +1,10 @@
-//! A disk in memory that remembers when each write and flush was issued and when it was completed.
+//! A disk in memory that records when each write and flush was issued and completed.
 //!
 //! 1. One sequence numbers every issue and every completion, in the order in which they happened.
-//! 2. Reads see completed writes. A flush makes durable the writes that completed before the flush was
-//!    *issued*, once it has itself completed; nothing else does.
-//! 3. What a power cut at a moment `t` may leave: every write that is durable at `t`, and of each other
-//!    write issued by `t` any of its sectors of 512 bytes, in any order where they overlap.
+//! 2. Reads see completed writes. Once a flush has completed, the writes that completed before it
+//!    was *issued* are durable. Nothing else makes a write durable.
+//! 3. A power failure at a moment `t` may leave every write that is durable at `t`, and any
+//!    512-byte sectors of each other write issued by `t`, in any order where they overlap.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -56,7 +56,7 @@ pub(crate) struct Write {
     pub(crate) offset: u64,
     pub(crate) bytes: Arc<[u8]>,
     pub(crate) issued: u64,
-    /// `u64::MAX`: never.
+    /// Number of its completion; `u64::MAX`: never.
     pub(crate) completed: u64,
 }
 
@@ -66,7 +66,7 @@ pub(crate) struct Flush {
     pub(crate) completed: u64,
 }
 
-/// What happened to a disk since it was last whole.
+/// The trace of a disk: its content at the start, and every write and flush since.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Trace {
     pub(crate) start: Pages,
@@ -76,7 +76,7 @@ pub(crate) struct Trace {
     pub(crate) end: u64,
 }
 
-/// The disk itself: its content now, and its trace.
+/// The disk: its current content, and its trace.
 #[derive(Debug, Default)]
 pub(crate) struct Disk {
     pub(crate) now: Pages,
@@ -89,7 +89,7 @@ impl Disk {
         self.trace.end - 1
     }
 
-    /// Forgets the past: the content is durable.
+    /// Clears the trace and makes the content durable.
     pub(crate) fn settle(&mut self) {
         self.trace = Trace { start: self.now.clone(), end: self.trace.end, ..Trace::default() };
     }

@@ -2,14 +2,15 @@
 
 use nix::libc;
 
-/// The call fails with `EPERM` in this process from now on, and in every thread that it starts.
+/// Makes the call fail with `EPERM` in this process from now on, and in every thread that it
+/// starts.
 ///
 /// # Errors
 ///
 /// The kernel has no seccomp filters, or refuses this one.
 pub(crate) fn deny_register() -> Result<(), String> {
     let step = |code: u32, jf: u8, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf, k };
-    // The number of the system call lies at the start of what a filter is shown.
+    // The filter's input starts with the number of the system call.
     let mut steps = [
         step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0),
         step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 1, libc::SYS_io_uring_register as u32),

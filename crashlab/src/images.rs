@@ -1,4 +1,4 @@
-//! What a power cut could have left of a traced disk.
+//! Images: the content that a power failure could leave on a traced disk.
 
 use std::fmt;
 
@@ -6,20 +6,20 @@ use fastrand::Rng;
 
 use crate::disk::{Pages, SECTOR, Trace, Write};
 
-/// How the writes that were not durable fared.
+/// Which of the writes that were not durable survive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Class {
-    /// None of them survived.
+    /// None of them.
     Nothing,
-    /// All of them did, in the order in which they were completed or issued.
+    /// All of them, in the order of their completion or issue.
     Everything,
-    /// The last one alone.
+    /// Only the last one.
     Newest,
-    /// All but the first.
+    /// All except the first.
     AllButOldest,
-    /// Each or not.
+    /// Any subset.
     Subset,
-    /// Each sector or not, in any order.
+    /// Any subset of their sectors, in any order.
     Torn,
 }
 
@@ -47,12 +47,12 @@ impl fmt::Display for Class {
     }
 }
 
-/// Goes through a trace from its start on, keeping what is durable at each moment.
+/// Replays a trace, and keeps the durable content at each moment.
 #[derive(Debug)]
 pub(crate) struct Cutter<'t> {
     trace: &'t Trace,
     durable: Pages,
-    /// Indices of writes that are not durable yet, of those issued by now.
+    /// Indices of the issued writes that are not durable.
     loose: Vec<usize>,
     next_write: usize,
     next_flush: usize,
@@ -64,7 +64,8 @@ impl<'t> Cutter<'t> {
         Cutter { trace, durable, loose: Vec::new(), next_write: 0, next_flush: 0 }
     }
 
-    /// Goes on to moment `t`, which only rises. Returns how many writes are not durable then.
+    /// Advances to moment `t`, which never decreases. Returns the number of writes that are not
+    /// durable then.
     pub(crate) fn advance(&mut self, t: u64) -> usize {
         let trace = self.trace;
         while trace.writes.get(self.next_write).is_some_and(|w| w.issued <= t) {
@@ -90,7 +91,7 @@ impl<'t> Cutter<'t> {
         self.loose.len()
     }
 
-    /// An image of this moment.
+    /// Returns an image of the current moment.
     pub(crate) fn image(&self, class: Class, rng: &mut Rng) -> Pages {
         let mut pages = self.durable.clone();
         let mut loose: Vec<&Write> = self.loose.iter().map(|&at| &self.trace.writes[at]).collect();

@@ -1,4 +1,5 @@
-//! The real things around the daemon: its mount, the disk that it serves, and the slots for images of that.
+//! The system resources around the daemon: its mount, the disk that it serves, and the slots for
+//! images.
 
 use std::fs;
 use std::io;
@@ -13,10 +14,10 @@ use crate::device::{Device, Files};
 use crate::mounts::{Kind, attach, detach, mount, unmount};
 use crate::slot::Slot;
 
-/// Images that are looked at together: most of the time goes into waiting for the kernel.
+/// Number of images checked in parallel. A check mostly waits for the kernel.
 const SLOTS: usize = 4;
 
-/// Everything that is mounted and attached; undone when it goes.
+/// Every mount and attached device. Its drop undoes them.
 #[derive(Debug)]
 pub(crate) struct Lab {
     dir: PathBuf,
@@ -29,7 +30,7 @@ pub(crate) struct Lab {
 }
 
 impl Lab {
-    /// Why there can be no lab here, if there cannot.
+    /// The reason why the lab cannot run on this machine, if any.
     pub(crate) fn missing(kind: Kind) -> Option<String> {
         if !nix::unistd::geteuid().is_root() {
             return Some("it needs root, to mount".into());
@@ -90,7 +91,7 @@ impl Lab {
         Ok(lab)
     }
 
-    /// Where the workload's process finds the sequence of the disk.
+    /// Path of the disk's sequence number for the workload's process.
     pub(crate) fn sequence(&self) -> PathBuf {
         self.dir.join("sequence")
     }
@@ -100,7 +101,7 @@ impl Lab {
         self.dir.join("live")
     }
 
-    /// A new filesystem on the live disk, and the beginning of its trace.
+    /// Creates a filesystem on the live disk, and starts its trace.
     pub(crate) fn make(&self, seed: u64) -> io::Result<()> {
         self.device.reset(self.kind.size(), seed);
         self.kind.mkfs(&self.disk)?;
@@ -117,7 +118,7 @@ impl Lab {
     }
 }
 
-/// Where files are memory, if the machine has such a place with room for the images of a few disks.
+/// A directory in memory with room for the images of a few disks, if the machine has one.
 fn memory() -> PathBuf {
     const ROOM: u64 = 1 << 30;
     let memory = Path::new("/dev/shm");
@@ -143,7 +144,7 @@ impl Drop for Lab {
     }
 }
 
-/// What labs that were killed have left.
+/// Removes the remains of killed labs.
 fn clear_stale() {
     for place in [std::env::temp_dir(), memory()] {
         for entry in fs::read_dir(place).into_iter().flatten().flatten() {
@@ -157,7 +158,7 @@ fn clear_stale() {
     }
 }
 
-/// Unmounts and detaches what lies in a directory, or is a file, and removes it.
+/// Unmounts and detaches everything in a directory, or of a file, and removes it.
 fn clear(path: &Path) {
     for entry in fs::read_dir(path).into_iter().flatten().flatten() {
         let _ = umount2(&entry.path(), MntFlags::MNT_DETACH);

@@ -1,12 +1,14 @@
-//! A real block device under ringwal, and every image that a power cut could leave of it.
+//! Crashes a real block device under ringwal, and checks the images that a power failure could
+//! leave.
 //!
-//! The engine runs on a real filesystem on a loop device, whose blocks are served by a daemon in this
-//! process through FUSE. The daemon records when each write and flush was issued and completed; from
-//! that record images are cut, mounted, and held against what had been acknowledged by then.
+//! The engine runs on a real filesystem on a loop device, whose blocks are served by a daemon in
+//! this process through FUSE. The daemon records when each write and flush was issued and
+//! completed. The lab builds images from that record, mounts them, and compares them with the
+//! acknowledgements received by then.
 //!
-//! `crashlab images|faults|stopped` runs it and says what was run. It exits with 1 at the first
-//! violation, which it names with the command that shows it again, and with 2 if it cannot run here.
-//! README.md of this package says what is not covered.
+//! `crashlab images|faults|stopped` runs the lab and prints what was run. At the first violation it
+//! exits with 1, and prints the violation and the command that repeats it. It exits with 2 if it
+//! cannot run on this machine. README.md of this package lists what is not covered.
 
 #[cfg(target_os = "linux")]
 mod check;

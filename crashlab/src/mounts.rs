@@ -1,4 +1,4 @@
-//! Filesystems and loop devices, as the system has them.
+//! Filesystems and loop devices of the system.
 
 use std::fmt;
 use std::io;
@@ -28,7 +28,7 @@ impl Kind {
         }
     }
 
-    /// Bytes of the disk: about the least that mkfs takes.
+    /// Bytes of the disk: about the least that mkfs accepts.
     pub(crate) fn size(self) -> u64 {
         match self {
             Kind::Ext4 => 64 << 20,
@@ -46,7 +46,8 @@ impl Kind {
         }
     }
 
-    /// Other data than the log's must not keep XFS from mounting a copy: there is one at a time.
+    /// Mount options. XFS refuses a second filesystem with the same UUID, so copies mount with
+    /// `nouuid`.
     fn options(self) -> &'static str {
         match self {
             Kind::Ext4 => "",
@@ -82,8 +83,8 @@ pub(crate) fn detach(device: &str) {
     let _ = run("losetup", &["-d", device]);
 }
 
-/// A mount may be busy for a moment after its last user has gone: the kernel lets go of the files of a ring
-/// in its own time, which on a busy machine is seconds.
+/// Unmounts, with retries. A mount may be busy after its last user has ended: the kernel releases
+/// the files of a ring late, on a busy machine after seconds.
 pub(crate) fn unmount(at: &Path) -> io::Result<()> {
     for _ in 0..100_000 {
         match umount2(at, MntFlags::empty()) {

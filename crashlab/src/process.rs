@@ -1,4 +1,4 @@
-//! The workload's process, as the lab sees it.
+//! The workload's process, seen from the lab.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -18,12 +18,12 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts the workload of a seed on a mount, with threads from `first_thread` on. `binary`: the
-    /// lab's own; `options`: of its subcommand `workload`.
+    /// Starts the workload of a seed on a mount, with threads numbered from `first_thread`.
+    /// `binary` is the lab's own; `options` are those of its subcommand `workload`.
     ///
     /// # Errors
     ///
-    /// It cannot be started.
+    /// The process cannot be started.
     pub(crate) fn start(
         binary: &Path,
         options: &[&str],
@@ -65,7 +65,7 @@ impl Process {
         }
     }
 
-    /// Takes what it reports for so long.
+    /// Reads the process's reports for `time`.
     pub(crate) fn listen(&mut self, time: Duration) {
         let until = Instant::now() + time;
         loop {
@@ -76,11 +76,11 @@ impl Process {
         }
     }
 
-    /// Waits until it has ended by itself.
+    /// Waits until the process has ended.
     ///
     /// # Errors
     ///
-    /// It hangs, or it ended with an error.
+    /// The process hangs, or ended with an error.
     pub(crate) fn finish(&mut self, limit: Duration) -> Result<(), String> {
         let until = Instant::now() + limit;
         let status = loop {
@@ -101,12 +101,12 @@ impl Process {
         if status.success() { Ok(()) } else { Err(format!("the workload ended with {status}")) }
     }
 
-    /// Kills it, without waiting for its end: I/O in flight may hold that up.
+    /// Kills the process without a wait for its end, which I/O in flight may delay.
     pub(crate) fn kill(&mut self) {
         let _ = self.child.kill();
     }
 
-    /// Takes what it had still reported, once it is gone.
+    /// Reads the last reports of the process, after its end.
     pub(crate) fn bury(&mut self) {
         let _ = self.child.wait();
         while let Ok(line) = self.lines.recv() {

@@ -1,4 +1,5 @@
-//! What the lab does: images of a traced run, faults on the live disk, writers killed over a stopped one.
+//! The lab's runs: images of a traced run, faults on the live disk, and writers killed over a
+//! stopped disk.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,20 +17,20 @@ use crate::process::Process;
 use crate::slot::Slot;
 use crate::workload::{Ack, Config};
 
-/// What was run, for what is published of it.
+/// Counts what was run, for the published figures.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Counts {
     pub(crate) runs: u64,
     pub(crate) images: u64,
-    /// Images beside these that their filesystem refused.
+    /// Number of further images that their filesystem refused.
     pub(crate) unmountable: u64,
     pub(crate) by_class: [u64; Class::ALL.len()],
     pub(crate) acknowledged: u64,
-    /// Acknowledgements held against images, summed.
+    /// Number of acknowledgements compared with images, summed.
     pub(crate) checked: u64,
     pub(crate) writes: u64,
     pub(crate) flushes: u64,
-    /// Runs by what was done to the disk, and requests that it failed.
+    /// Number of runs for each kind of fault, and of requests that the disk failed.
     pub(crate) by_fault: BTreeMap<&'static str, u64>,
     pub(crate) failed_requests: u64,
     pub(crate) most_in_flight: usize,
@@ -61,7 +62,7 @@ impl fmt::Display for Counts {
     }
 }
 
-/// How long a workload may take before it is said to hang.
+/// Time after which a workload counts as hanging.
 const LIMIT: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
@@ -70,9 +71,9 @@ pub(crate) struct Runner<'l> {
     /// The lab's own binary, whose subcommand `workload` is crashed.
     pub(crate) binary: PathBuf,
     pub(crate) counts: Counts,
-    /// Images of each run.
+    /// Number of images of each run.
     pub(crate) images: u64,
-    /// The writers run under a filter that denies `io_uring_register`.
+    /// Whether the writers run under a filter that denies `io_uring_register`.
     pub(crate) deny_register: bool,
 }
 
@@ -87,7 +88,7 @@ impl Runner<'_> {
         result.map_err(|e| format!("{what}: {e}"))
     }
 
-    /// A traced run of a seed's workload, and images of it.
+    /// Runs a seed's workload with a trace, and checks images of it.
     pub(crate) fn images_of(&mut self, seed: u64, until: Instant) -> Result<(), String> {
         let lab = self.lab;
         let mut rng = Rng::with_seed(seed);
@@ -144,7 +145,7 @@ impl Runner<'_> {
         verdict
     }
 
-    /// A run whose disk fails, stalls or vanishes, and comes back.
+    /// Runs a workload whose disk fails, stalls or vanishes, and returns.
     pub(crate) fn fault_of(&mut self, seed: u64) -> Result<(), String> {
         let lab = self.lab;
         let mut rng = Rng::with_seed(seed);
@@ -170,7 +171,7 @@ impl Runner<'_> {
         let finished = process.finish(LIMIT);
         lab.device.set_fault(None);
         lab.device.vanish(false);
-        // A filesystem whose journal has failed may refuse to be unmounted cleanly; it goes.
+        // A filesystem with a failed journal may refuse a clean unmount, but is unmounted.
         Self::io("unmount", lab.unmount_live())?;
         finished?;
         let faults = lab.device.failed() - failed;
@@ -187,8 +188,8 @@ impl Runner<'_> {
             .map_err(|e| format!("fault of kind {kind}: {e}"))
     }
 
-    /// A writer killed while its last write is stuck in a stopped disk, and its successor. Either the
-    /// whole disk stands still, or only what it had been asked for before does.
+    /// Kills a writer while its last write is stuck in a stopped disk, and runs a successor. Either
+    /// the whole disk is stopped, or only the writes issued before.
     pub(crate) fn stopped_of(&mut self, seed: u64) -> Result<(), String> {
         let lab = self.lab;
         let mut rng = Rng::with_seed(seed);
@@ -232,7 +233,7 @@ impl Runner<'_> {
     }
 }
 
-/// Looks at so many images of a trace, from its start to its end.
+/// Checks so many images of a trace, from its start to its end.
 fn sample(
     slot: &Slot,
     trace: &Trace,
@@ -252,12 +253,12 @@ fn sample(
         for _ in 0..2 {
             let class = rng.usize(..Class::ALL.len());
             let image = cutter.image(Class::ALL[class], rng);
-            // Everything with a number up to t has happened.
+            // Every event with a number up to `t` has happened.
             let known = &acks[..acks.partition_point(|ack| ack.sequence <= t + 1)];
             let by = rng.u64(..);
             let seen =
                 slot.with_image(&image, |at| check(at, config, known, by)).and_then(|seen| {
-                    // No filesystem promises to survive what tears its own checksummed blocks.
+                    // No filesystem promises to survive torn blocks of its own metadata.
                     let excused = Class::ALL[class] == Class::Torn;
                     if seen.is_none() && !excused {
                         Err("it cannot be mounted".into())
@@ -284,7 +285,7 @@ fn sample(
     Ok(counts)
 }
 
-/// The binary of this very process.
+/// Path of this process's binary.
 pub(crate) fn this_binary() -> Result<PathBuf, String> {
     std::env::current_exe().map_err(|e| e.to_string())
 }

@@ -1,4 +1,4 @@
-//! A loop device over a file in memory, on which one image after the other is put and mounted.
+//! A loop device over a file in memory, which takes and mounts one image after another.
 
 use std::fs::{self, File};
 use std::io;
@@ -11,7 +11,7 @@ use nix::fcntl::{FallocateFlags, fallocate};
 use crate::disk::Pages;
 use crate::mounts::{Kind, attach, detach, mount, unmount};
 
-/// What ext4 and XFS say of a wrong checksum.
+/// Errors of ext4 and XFS for a wrong checksum.
 const DAMAGED: [Errno; 2] = [Errno::EBADMSG, Errno::EUCLEAN];
 
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    /// `at`: an empty directory to mount on. The file is `path`.
+    /// Creates a slot with the file `path`. `at` is an empty directory to mount on.
     pub(crate) fn new(kind: Kind, path: PathBuf, at: PathBuf) -> io::Result<Self> {
         let mut options = fs::OpenOptions::new();
         let file = options.read(true).write(true).create(true).truncate(true).open(&path)?;
@@ -33,8 +33,8 @@ impl Slot {
         Ok(Slot { kind, path, file, device, at })
     }
 
-    /// Puts an image on the device, mounts it, and has somebody look at it. None: the filesystem
-    /// says that the image is damaged, so that nobody gets to see the log.
+    /// Writes an image to the device, mounts it, and runs the check on it. `None`: the filesystem
+    /// reports the image as damaged, so the log cannot be checked.
     pub(crate) fn with_image(
         &self,
         pages: &Pages,

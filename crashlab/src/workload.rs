@@ -1,5 +1,5 @@
-//! The program that is crashed: it appends records that say what they are, and reports every
-//! acknowledgement with the number that the disk's sequence had reached when it was received.
+//! The program that is crashed: appends tagged records, and reports every acknowledgement with the
+//! disk's sequence number at its receipt.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use ringwal::{BackendChoice, CommitMethod, Durability, Error, Lsn, Wal, WalBuilder};
 
-/// What a seed makes of a log.
+/// The settings of a log that a seed chooses.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Config {
     pub(crate) backend: BackendChoice,
@@ -54,7 +54,7 @@ impl Config {
     }
 }
 
-/// Who appended a record, which of theirs it is, and its place in a batch.
+/// The tag of a record: its thread, its number in the thread, and its place in a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Tag {
     pub(crate) thread: u32,
@@ -85,7 +85,7 @@ pub(crate) fn payload(tag: Tag) -> Vec<u8> {
     bytes
 }
 
-/// The tag of a payload whose content is what was appended.
+/// Returns the tag of a payload with intact content.
 pub(crate) fn tag(bytes: &[u8]) -> Option<Tag> {
     let mut words =
         bytes.get(..TAG)?.chunks(4).map(|w| u32::from_le_bytes([w[0], w[1], w[2], w[3]]));
@@ -97,7 +97,7 @@ pub(crate) fn tag(bytes: &[u8]) -> Option<Tag> {
 /// One line of the report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Ack {
-    /// Everything that the disk had done before has a lower number.
+    /// The disk's sequence number: every earlier event of the disk has a lower one.
     pub(crate) sequence: u64,
     pub(crate) thread: u32,
     pub(crate) n: u32,
@@ -126,12 +126,12 @@ impl Reporter {
 
     fn say(&self, line: &str) {
         let mut out = self.out.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        // One write of one line; nobody to tell is no reason to stop.
+        // Writes one line with one call. If the parent has gone, the workload continues.
         let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
     }
 }
 
-/// How long the log may stay locked by a predecessor that has been killed.
+/// Time for which a killed predecessor may keep the log locked.
 const LOCKED: Duration = Duration::from_secs(60);
 
 fn open(config: &Config, mount: &Path) -> Result<Wal, Error> {
@@ -146,12 +146,12 @@ fn open(config: &Config, mount: &Path) -> Result<Wal, Error> {
     }
 }
 
-/// Runs the workload of a seed, whose threads call themselves `first_thread` and on. Returns after its
-/// lives, or when the log has failed and was seen to refuse everything after that.
+/// Runs the workload of a seed, with threads numbered from `first_thread`. Returns after its lives,
+/// or after the log has failed and refused every further call.
 ///
 /// # Errors
 ///
-/// What the log did that it must not.
+/// A violation: something that the log must not do.
 pub(crate) fn run(
     mount: &Path,
     seed: u64,
@@ -207,7 +207,7 @@ pub(crate) fn run(
     Ok(())
 }
 
-/// Appends until the time is over. Returns the next number, and the error that ended it.
+/// Appends until the time is over. Returns the next number, and the error that ended the loop.
 fn produce(
     wal: &Wal,
     reporter: &Reporter,
@@ -231,7 +231,7 @@ fn produce(
             Err(e) => return (n, Some(e)),
         };
         n += batch;
-        // The first of a batch stands for all of it.
+        // The first record of a batch stands for the batch.
         let acknowledged = n - batch;
         if rng.u8(..3) == 0 {
             match wal.wait_durable(lsn) {
@@ -249,7 +249,7 @@ fn produce(
     (n, None)
 }
 
-/// A log that has failed takes nothing more, and acknowledges nothing more.
+/// Checks that a failed log accepts and acknowledges no further record.
 fn refuses(wal: &Wal, why: &Error) -> Result<(), String> {
     if !matches!(why, Error::Poisoned { .. }) {
         return Err(format!("not the error of a failed log: {why}"));

@@ -1,10 +1,10 @@
-//! The lab's commands for some seconds each, or, with `RINGWAL_LONG=1`, for ten minutes each.
+//! Runs each of the lab's commands for some seconds, or with `RINGWAL_LONG=1` for ten minutes.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "tests say what they did")]
 #![cfg(target_os = "linux")]
 
 use std::process::Command;
 
-/// What the lab exits with where it cannot run: without root, FUSE, loop devices or mkfs.
+/// Exit code of the lab where it cannot run: without root, FUSE, loop devices or mkfs.
 const CANNOT: i32 = 2;
 
 fn lab(args: &[&str], short: &[&str]) {
@@ -42,7 +42,7 @@ fn a_killed_writers_last_write_does_not_land_on_its_successors() {
     lab(&["stopped"], &["--seconds", "5"]);
 }
 
-/// Where the lock cannot be registered with io_uring, io_uring is not used.
+/// The log must not use io_uring if the lock cannot be registered with it.
 #[test]
 fn a_killed_writers_last_write_does_not_land_on_its_successors_without_io_uring_register() {
     lab(&["stopped", "--deny-register"], &["--seconds", "5"]);

@@ -1,4 +1,4 @@
-//! `ringwal::fuzzing::directory` on what libFuzzer thinks of, with the largest allocation watched.
+//! Runs `ringwal::fuzzing::directory` on inputs of libFuzzer, and watches the largest allocation.
 #![no_main]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -37,10 +37,11 @@ unsafe impl GlobalAlloc for Watching {
 #[global_allocator]
 static ALLOCATOR: Watching = Watching;
 
-/// An input allocates and frees the same buffers over and over, which the kernel would zero each time.
+/// Keeps the allocator from returning memory to the kernel, which would zero the same buffers for
+/// every input.
 fn keep_freed_memory() {
-    // SAFETY: sets thresholds of the allocator, which keeps its own lock; a refusal leaves the
-    // defaults.
+    // SAFETY: the calls set thresholds of the allocator, under its own lock. If it refuses one, the
+    // default stays.
     unsafe {
         libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 30);
         libc::mallopt(libc::M_TRIM_THRESHOLD, 1 << 30);

@@ -12,6 +12,7 @@ use ringwal::{BackendChoice, CommitMethod, Durability, Error, Lsn, Wal};
 pub(crate) const THREADS: u32 = 3;
 /// The thread that writes batches.
 pub(crate) const BATCHES: u32 = 1;
+/// Number of records in a batch.
 pub(crate) const BATCH: u32 = 3;
 
 /// The settings of an open.

@@ -1,8 +1,8 @@
-//! Records that wait for the next sync, for peers that have no append without a commit of its own.
+//! Records that wait for the next sync, for peers whose every append commits.
 
 use std::sync::{Mutex, PoisonError};
 
-/// Beyond this, whoever appends commits what is there: memory stays bounded.
+/// Bytes of waiting records at which an append commits them, so that memory stays bounded.
 const FULL: usize = 32 << 20;
 
 /// Records one after the other in one allocation.
@@ -23,14 +23,14 @@ impl Records {
         })
     }
 
-    /// Whether there is none.
+    /// Whether there are no records.
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
 }
 
-/// Where they wait. Two locks: appends go on while a batch is committed, and a sync waits for the
-/// batch that another thread is committing.
+/// The waiting records. With two locks, appends continue during a commit, and a sync waits for the
+/// commit of another thread.
 #[derive(Debug, Default)]
 pub struct Batch {
     waiting: Mutex<Records>,
@@ -38,7 +38,7 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Adds a record; commits when there is too much.
+    /// Adds a record. Commits if too many bytes wait.
     pub fn add<E>(
         &self,
         payload: &[u8],
@@ -54,9 +54,9 @@ impl Batch {
         if full { self.flush(commit) } else { Ok(()) }
     }
 
-    /// Commits everything that waits.
+    /// Commits every waiting record.
     pub fn flush<E>(&self, commit: impl FnOnce(Records) -> Result<(), E>) -> Result<(), E> {
-        // Taken after the commit lock, so that what this call finds gone is durable already.
+        // Taken after the commit lock, so that records which this call no longer finds are durable.
         let _committing = self.committing.lock().unwrap_or_else(PoisonError::into_inner);
         let records =
             std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));

@@ -1,8 +1,8 @@
 //! One measurement, in a process of its own.
 //!
-//! 1. What a peer leaves behind - threads, memory, settings of its process - ends with it, and one that
-//!    panics or hangs costs one cell.
-//! 2. The job comes in an argument and the result goes to a file: peers print what they like.
+//! 1. Threads, memory and process settings of a peer end with its process. A peer that panics or
+//!    hangs costs one cell.
+//! 2. The job comes in an argument, and the result goes to a file: peers may print anything.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,15 +18,15 @@ use crate::workload::{self, Figures, Task, Times};
 /// The hidden option that makes this program the child.
 pub const OPTION: &str = "--cell";
 
-/// Beyond the times that were asked for: opening, recovery, closing.
+/// Time for open, recovery and close, beside the requested times.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// A killed child may still have to wait for the writes that it has begun.
+/// Time for a killed child to complete the writes in flight.
 const LAST_WRITES: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(5);
-/// Of what a failed child printed, the end.
+/// Characters of a failed child's output that are reported, from its end.
 const LAST_WORDS: usize = 300;
 
-/// What the child is to do.
+/// The job of the child.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Job {
     peer: String,
@@ -36,7 +36,7 @@ pub struct Job {
     times: Times,
 }
 
-/// The child's side: does the job and leaves its result, good or bad.
+/// The child's side: does the job and writes its result, or its error.
 pub fn serve(job: &str) -> Result<()> {
     let job: Job = serde_json::from_str(job)?;
     let entry = find(&job.peer).ok_or("no such peer")?;
@@ -55,7 +55,7 @@ pub fn run(entry: &Entry, dir: &Path, task: Task, times: Times) -> Result<Figure
         .arg(OPTION)
         .arg(serde_json::to_string(&job)?)
         .env(DIRECTORY_VARIABLE, dir)
-        // Or it prints a line for every record.
+        // Without it, walrus prints a line for every record.
         .env("WALRUS_QUIET", "1")
         .stdin(Stdio::null())
         .stdout(Stdio::null())

@@ -1,8 +1,8 @@
-//! The flushes that the disk was asked for, and what they say about a run.
+//! Counts the flushes of the disk, and judges a run by them.
 //!
-//! The counter is the sixteenth field of the whole disk's `stat` in sysfs. It counts everybody's
-//! flushes, so a busy machine can hide a log that does not sync; it cannot make a log that does look
-//! as if it did not. What others flush between the rounds is reported.
+//! The counter is the sixteenth field of the whole disk's `stat` in sysfs. It counts the flushes of
+//! all processes. So a busy machine can hide a log that does not sync, but never discredits one
+//! that does. The suite reports the flushes of other processes between rounds.
 
 use std::path::Path;
 
@@ -13,12 +13,12 @@ use loadgen::log_dir::device::Device;
 pub struct Flushes(Device);
 
 impl Flushes {
-    /// For the disk under `directory`.
+    /// Finds the counter of the disk under `directory`.
     pub fn under(directory: &Path) -> Self {
         Flushes(Device::under(directory))
     }
 
-    /// Its reading now; `None` where the system does not tell.
+    /// Reads the counter. `None`: the system has none.
     pub fn read(&self) -> Option<u64> {
         self.0.flushes()
     }
@@ -39,9 +39,9 @@ pub fn between(before: Option<u64>, after: Option<u64>) -> Option<u64> {
     after?.checked_sub(before?)
 }
 
-/// Whether so many flushes can have made `commits` durable, where each of `threads` threads waits for
-/// its own commit: a flush serves one commit of each thread at most. A tenth is left for groups that
-/// straddle the ends of the measured time.
+/// Whether so many flushes can have made `commits` durable. Each of `threads` threads waits for its
+/// own commit, so a flush serves at most one commit of each thread. A tenth is allowed for groups
+/// that straddle the ends of the measured time.
 pub fn plausible(flushes: u64, commits: u64, threads: u64) -> bool {
     flushes > 0 && u128::from(flushes) * u128::from(threads) * 10 >= u128::from(commits) * 9
 }

@@ -1,4 +1,5 @@
-//! Write-ahead logs of other authors beside ringwal, on one disk, with one yardstick. See `--help`.
+//! Measures write-ahead logs of other authors and ringwal on one disk, with the same workloads. See
+//! `--help`.
 
 mod batch;
 mod cell;

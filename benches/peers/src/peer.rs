@@ -1,4 +1,4 @@
-//! What a log is opened and read back with, and the table of all of them. To the workloads, which are loadgen's, each is an
+//! The interface to a peer, and the table of all peers. For loadgen's workloads each peer is an
 //! [`Engine`].
 
 use std::any::Any;
@@ -8,34 +8,34 @@ use crate::peers;
 
 pub use loadgen::engine::{Engine, Result};
 
-/// What a log is opened for.
+/// The purpose of an open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Use {
-    /// [`Engine::append_durable`]. What was written need not be kept.
+    /// [`Engine::append_durable`]. Old records need not be kept.
     Blocking,
-    /// [`Engine::append`] and [`Engine::sync`]. What was written need not be kept.
+    /// [`Engine::append`] and [`Engine::sync`]. Old records need not be kept.
     Relaxed,
-    /// [`Engine::append`] and [`Engine::sync`], and then everything is read back.
+    /// [`Engine::append`] and [`Engine::sync`]. Then every record is read back.
     Recovery,
 }
 
-/// What a peer sets its sizes and modes by.
+/// The parameters by which a peer chooses its sizes and modes.
 #[derive(Debug, Clone, Copy)]
 pub struct Setup {
-    /// What it is opened for.
+    /// The purpose of the open.
     pub purpose: Use,
     /// Payload bytes that will be written at most.
     pub bytes: u64,
 }
 
 impl Setup {
-    /// Nothing may be recycled or checkpointed away.
+    /// Whether the peer must keep every record.
     pub fn keeps_all(&self) -> bool {
         self.purpose == Use::Recovery
     }
 }
 
-/// What a peer is, for the reader of the tables.
+/// The kind of a peer, for the tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// The log that this suite belongs to.
@@ -49,7 +49,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// In reports.
+    /// The name in reports.
     pub fn name(self) -> &'static str {
         match self {
             Kind::Own => "own",
@@ -60,15 +60,15 @@ impl Kind {
     }
 }
 
-/// What was read back.
+/// The records that were read back.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Records.
+    /// Number of records.
     pub records: u64,
     /// Bytes of their payloads.
     pub bytes: u64,
-    /// Sum of the numbers that payloads begin with: two records swapped for one another pass, a lost
-    /// one that is made up for by a doubled one does not.
+    /// Sum of the numbers that payloads start with. It detects a lost record beside a duplicate,
+    /// not two swapped records.
     pub sum: u64,
 }
 
@@ -82,8 +82,7 @@ impl Tally {
     }
 }
 
-/// What a replay returns: what it found, and whatever closing would take time for, which is not
-/// measured.
+/// The result of a replay: the records, and the open log, whose close is not measured.
 pub type Replayed = (Tally, Box<dyn Any>);
 
 /// One line of the table.
@@ -92,13 +91,13 @@ pub struct Entry {
     pub name: &'static str,
     /// The package whose version is reported.
     pub package: &'static str,
-    /// What it is.
+    /// The kind of the peer.
     pub kind: Kind,
     /// The calls that make a record durable.
     pub durable_by: &'static str,
-    /// Opens or makes a log in the directory.
+    /// Opens or creates a log in the directory.
     pub open: fn(&Path, &Setup) -> Result<Box<dyn Engine>>,
-    /// Opens the log in the directory and reads all of it, with what the peer verifies on the way.
+    /// Opens the log in the directory and reads every record, with the peer's own verification.
     pub replay: fn(&Path, &Setup) -> Result<Replayed>,
 }
 

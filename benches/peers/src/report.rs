@@ -10,10 +10,10 @@ use crate::peer::{ALL, Entry};
 use crate::suite::{Row, Suite};
 use crate::workload::{Figures, Task};
 
-/// Of an error, so much fits in a cell.
+/// Characters of an error that fit in a cell.
 const ERROR: usize = 160;
 
-/// Median, smallest and largest.
+/// Median, least and greatest.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Spread {
     median: f64,
@@ -30,7 +30,7 @@ impl Spread {
         Some(Spread { median: f64::midpoint(*low, *high), min, max })
     }
 
-    /// The median, and the others where there are others.
+    /// The median, with the least and the greatest if there were several rounds.
     fn text(self, unit: fn(f64) -> String) -> String {
         if self.min == self.max {
             unit(self.median)
@@ -40,7 +40,7 @@ impl Spread {
     }
 }
 
-/// What the flush counter says about a run.
+/// The verdict of the flush counter on a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Durable {
     Yes,
@@ -209,7 +209,7 @@ fn short(error: &str) -> String {
     text.replace('|', "/").replace('\n', " ")
 }
 
-/// One word for a row, or what was wrong with which cell.
+/// One word for a row, or the failures of its cells.
 fn verdict(rows: &[&Row]) -> String {
     let (mut wrong, mut unknown, mut right) = (Vec::new(), false, false);
     for row in rows {
@@ -217,7 +217,7 @@ fn verdict(rows: &[&Row]) -> String {
             match durable(row.task, figures) {
                 Durable::Yes => right = true,
                 Durable::Unknown => unknown = true,
-                // Once for each cell is enough.
+                // Report each cell once.
                 Durable::No(why) => {
                     wrong.push(format!("{}: {why}", head(row.task)));
                     break;

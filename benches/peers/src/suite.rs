@@ -1,4 +1,4 @@
-//! All measurements, in rounds: what disturbs the machine for a while disturbs every peer.
+//! All measurements, in rounds: a disturbance of the machine affects every peer.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -15,22 +15,24 @@ use crate::{Args, Choice, cell};
 const RELAXED: [(u64, usize); 4] = [(1, 100), (8, 100), (1, 1024), (8, 1024)];
 const RECOVERY_RECORD: usize = 1024;
 
-/// The raw device's block, area and time.
+/// Bytes of a write to the raw device.
 const BLOCK: usize = 4096;
+/// Bytes of the raw device that are overwritten in turn.
 const AREA: u64 = 64 << 20;
+/// Time of the measurement of the raw device.
 const RAW_TIME: Duration = Duration::from_millis(500);
 
-/// How long the flushes of others are counted before each round.
+/// Time before each round in which the flushes of other processes are counted.
 const IDLE_TIME: Duration = Duration::from_millis(500);
 
 /// Everything that was measured.
 pub struct Suite {
     /// The disk, in words.
     pub device: String,
-    /// Of each measurement.
+    /// Times of each measurement.
     pub times: Times,
-    /// Flushes in a second while nothing ran here, before each round: what others do to the disk, and
-    /// to the flush check.
+    /// Flushes per second before each round, while the suite is idle: those of other processes,
+    /// which disturb the flush check.
     pub idle_flushes_per_s: Vec<f64>,
     /// The raw device, once a round.
     pub raw: Vec<std::result::Result<Raw, String>>,
@@ -42,11 +44,11 @@ pub struct Suite {
 
 /// The raw device: the better of two methods.
 pub struct Raw {
-    /// Its name.
+    /// Name of the method.
     pub method: &'static str,
-    /// Durable writes in a second.
+    /// Durable writes per second.
     pub writes_per_s: f64,
-    /// Of one write.
+    /// Median time of one write, in nanoseconds.
     pub p50_ns: u64,
     pub p999_ns: u64,
 }
@@ -57,17 +59,17 @@ pub struct Row {
     pub entry: &'static Entry,
     /// The task.
     pub task: Task,
-    /// What each round found.
+    /// The result of each round.
     pub rounds: Vec<std::result::Result<Figures, String>>,
 }
 
-/// A directory that goes when this does.
+/// A directory that is removed on drop.
 struct Scratch(PathBuf);
 
 impl Scratch {
     fn create(path: PathBuf) -> Result<Self> {
         std::fs::create_dir_all(&path)?;
-        // What is removed later must not depend on the current directory.
+        // The path to remove later must not depend on the current directory.
         Ok(Scratch(path.canonicalize()?))
     }
 }
@@ -178,6 +180,6 @@ fn progress(round: u64, rounds: u64, row: &Row, result: &std::result::Result<Fig
         Err(e) => format!("failed: {e}"),
     };
     let line = format!("round {round}/{rounds}: {:?}: {}: {found}\n", row.task, row.entry.name);
-    // Only for whoever watches.
+    // Progress is only for a reader of the terminal.
     let _ = std::io::stderr().write_all(line.as_bytes());
 }

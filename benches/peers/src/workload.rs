@@ -1,5 +1,5 @@
-//! The tasks, and what one run of one of them finds. Threads, records and clocks are loadgen's, which drives its own log in
-//! the same way.
+//! The tasks, and the figures of one run. Threads, records and clocks are loadgen's, which drives
+//! ringwal in the same way.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -13,19 +13,19 @@ use loadgen::engine::Engine;
 use crate::device::{Flushes, between};
 use crate::peer::{Entry, Result, Setup, Tally, Use};
 
-/// Smallest record: its number.
+/// Bytes of the smallest record: its number.
 pub const SMALLEST: usize = 8;
 
-/// A relaxed run ends when it has appended so much.
+/// Payload bytes after which a relaxed run ends.
 const RELAXED_BYTES: u64 = 2 << 30;
-/// A blocking run too; no peer comes near in a few seconds.
+/// Payload bytes after which a blocking run ends. No peer reaches them in a few seconds.
 const BLOCKING_BYTES: u64 = 4 << 30;
-/// The warm-up of a relaxed run ends when it has appended so much.
+/// Payload bytes after which the warm-up of a relaxed run ends.
 const WARM_UP_BYTES: u64 = 256 << 20;
-/// A blocking run that ends so much too late did not run all the time.
+/// A blocking run that ends this much too late was interrupted.
 const LATE: Duration = Duration::from_millis(500);
 const SYNC_EVERY: Duration = Duration::from_millis(5);
-/// While a log is filled for recovery it is synced after so much.
+/// Payload bytes between syncs while a log is filled for recovery.
 const FILL_SYNC_BYTES: u64 = 4 << 20;
 
 /// One cell of the tables.
@@ -42,36 +42,36 @@ pub enum Task {
     Replay { size: usize, bytes: u64 },
 }
 
-/// How long a run takes.
+/// Times of a run.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Times {
-    /// Measured.
+    /// Measured time.
     pub run: Duration,
-    /// Before, not measured.
+    /// Warm-up before it, not measured.
     pub warm_up: Duration,
 }
 
-/// What one run found.
+/// The figures of one run.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Figures {
-    /// Records in a second.
+    /// Records per second.
     pub records_per_s: f64,
-    /// Payload bytes in a second.
+    /// Payload bytes per second.
     pub bytes_per_s: f64,
-    /// Records that count.
+    /// Number of measured records.
     pub records: u64,
     /// Measured time.
     pub seconds: f64,
-    /// Of commits, or of syncs in a relaxed run.
+    /// Median time of commits, or of syncs in a relaxed run, in nanoseconds.
     pub p50_ns: u64,
     pub p99_ns: u64,
     pub p999_ns: u64,
     pub max_ns: u64,
     /// Syncs of a relaxed run.
     pub syncs: u64,
-    /// That the disk was asked for meanwhile.
+    /// Flushes of the disk meanwhile.
     pub flushes: Option<u64>,
-    /// From the peer.
+    /// A note of the peer.
     pub note: Option<String>,
 }
 
@@ -127,7 +127,8 @@ fn with_peer(
     Ok(figures)
 }
 
-/// What opening has prepared must be on disk: its writing back is no part of the measurement.
+/// Waits until the files that the open prepared are on disk. Their writeback is no part of the
+/// measurement.
 fn settle(dir: &Path) -> Result<()> {
     each_file(dir, &mut |path| Ok(std::fs::File::open(path)?.sync_all()?))
 }
@@ -144,7 +145,7 @@ fn each_file(dir: &Path, work: &mut dyn FnMut(&Path) -> Result<()>) -> Result<()
     Ok(())
 }
 
-/// A payload of bytes that do not compress, each time with a number of its own in front.
+/// A payload of incompressible bytes, with a different number in front each time.
 struct Payload {
     bytes: Vec<u8>,
     next: u64,
@@ -177,7 +178,7 @@ fn bounded(plan: Plan, time: Duration, bytes: u64, size: usize) -> Plan {
     Plan { duration: Some(time), records: Some(bytes / size as u64), ..plan }
 }
 
-/// A warm-up, and then the same measured.
+/// Runs a warm-up, and then the same work measured.
 fn measured(
     peer: &dyn Engine,
     plan: &Plan,
@@ -202,7 +203,7 @@ fn blocking(
     let plan = Plan::blocking(usize::try_from(threads)?, size);
     let bytes = (BLOCKING_BYTES / 2, BLOCKING_BYTES / 2);
     let (outcome, flushes) = measured(peer, &plan, bytes, size, times, flushes)?;
-    // The last commits are waited for, so that it takes a little longer.
+    // A run takes a little longer, because it waits for the last commits.
     if outcome.seconds > (times.run + LATE).as_secs_f64() + outcome.latencies.max_ns() as f64 / 1e9
     {
         return Err("this process stood still for a while".into());
@@ -224,7 +225,7 @@ fn relaxed(
     let (outcome, flushes) = measured(peer, &plan, bytes, size, times, flushes)?;
     let took = Duration::from_secs_f64(outcome.seconds);
     let figures = Figures::new(outcome.records, size, took, &outcome.syncs);
-    // And the one that ended it.
+    // Add the sync that ended the run.
     Ok(Figures { syncs: outcome.syncs.count() + 1, flushes, ..figures })
 }
 
@@ -243,7 +244,7 @@ fn fill(peer: &dyn Engine, size: usize, bytes: u64) -> Result<Figures> {
 }
 
 fn replay(entry: &Entry, dir: &Path, size: usize, bytes: u64) -> Result<Figures> {
-    // A peer that writes past the page cache has left nothing in it.
+    // A peer that writes past the page cache leaves no data in it, so read every file first.
     each_file(dir, &mut |path| {
         std::io::copy(&mut std::fs::File::open(path)?, &mut std::io::sink())?;
         Ok(())

@@ -1,9 +1,9 @@
 //! fjall: an LSM database; its journal is what is measured.
 //!
-//! Durable by: `insert`, then `Database::persist(PersistMode::SyncData)`, an `fdatasync`. Threads that
-//! persist at the same time do not share it. Without waiting: `insert`.
-//! Settings: the journal is written to the system only when it is persisted, and the memtable is so
-//! large that nothing is compacted.
+//! Durable by: `insert`, then `Database::persist(PersistMode::SyncData)`, an `fdatasync`. Threads
+//! that persist at the same time do not share it. Without waiting: `insert`. Settings: the journal
+//! is written to the system only when it is persisted, and the memtable is so large that nothing is
+//! compacted.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};

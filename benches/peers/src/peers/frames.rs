@@ -8,7 +8,7 @@ use crate::peer::{Replayed, Result, Tally};
 
 const HEADER: usize = 8;
 const CHUNK: usize = 1 << 20;
-/// No record of the workloads is larger; what claims to be is no record.
+/// Bytes of the largest record. A frame that states more is no record.
 const LARGEST: usize = 64 << 20;
 
 /// Adds a record.
@@ -20,7 +20,7 @@ pub(super) fn push(buffer: &mut Vec<u8>, payload: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Counts the records of a file up to the first that is none.
+/// Counts the records of a file up to the first invalid one.
 pub(super) fn replay(path: &Path) -> Result<Replayed> {
     Ok((scan(path)?, Box::new(())))
 }

@@ -28,7 +28,7 @@ const NAME: &str = "log";
 const AREA: u64 = 256 << 20;
 /// Frames take a little more than payloads; this is enough for payloads of 64 bytes and more.
 const ROOM_SHARE: u64 = 8;
-/// Beyond this, whoever appends without waiting commits what is there.
+/// Bytes in the buffer at which an append without a wait commits them.
 const FULL: usize = 16 << 20;
 
 struct Log {
@@ -42,8 +42,9 @@ struct Log {
 struct State {
     buffer: Vec<u8>,
     spare: Vec<u8>,
-    /// Records put into the buffer, and of those how many are durable.
+    /// Number of records put into the buffer.
     put: u64,
+    /// Number of those records that are durable.
     durable: u64,
     offset: u64,
     leading: bool,
@@ -70,7 +71,7 @@ impl Log {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns when the first `upto` records are durable; leads if nobody does.
+    /// Returns when the first `upto` records are durable. Leads the commit if no other thread does.
     fn commit<'a>(&'a self, mut state: MutexGuard<'a, State>, upto: u64) -> Result<()> {
         while state.durable < upto {
             if state.failed {

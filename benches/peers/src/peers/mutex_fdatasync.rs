@@ -1,4 +1,4 @@
-//! What everybody writes first: one lock around one growing file.
+//! The simplest log: one lock around one growing file.
 //!
 //! Durable by: `write` and `fdatasync` for each record, under the lock. No group commit, nothing is
 //! preallocated. Without waiting: a buffer of 1 MiB that is written when it is full.

@@ -1,11 +1,11 @@
 //! nodedb-wal: the log of NodeDB.
 //!
-//! Durable by: `GroupCommitter::submit`; the first thread drains what all have queued, writes it and
-//! calls `fsync`. Without waiting: `WalWriter::append` under the writer's lock, then
-//! `WalWriter::sync`.
-//! Settings: not `O_DIRECT`, though it is the default: there every sync pads its last block with
-//! zeros, and the reader takes the padding for the end of the log. No double-write buffer: it would
-//! cost a second sync for each group, and a torn record at the end is found by its checksum.
+//! Durable by: `GroupCommitter::submit`; the first thread drains what all have queued, writes it
+//! and calls `fsync`. Without waiting: `WalWriter::append` under the writer's lock, then
+//! `WalWriter::sync`. Settings: not `O_DIRECT`, though it is the default: there every sync pads its
+//! last block with zeros, and the reader takes the padding for the end of the log. No double-write
+//! buffer: it would cost a second sync for each group, and a torn record at the end is found by its
+//! checksum.
 
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -2,9 +2,9 @@
 //!
 //! Durable by: `begin_entry`, `write_chunk`, `commit`; one thread syncs for all that wait. Without
 //! waiting: there is no such call, as an entry locks the log until it is committed; records are
-//! collected here and become the chunks of one entry at each sync.
-//! Settings: files of 64 MiB, written with zeros before, checkpointed (here: forgotten) and recycled
-//! when they are nearly full. For recovery one file that is never checkpointed.
+//! collected here and become the chunks of one entry at each sync. Settings: files of 64 MiB,
+//! written with zeros before, checkpointed (here: forgotten) and recycled when they are nearly
+//! full. For recovery one file that is never checkpointed.
 
 use std::io;
 use std::path::Path;
@@ -36,7 +36,7 @@ struct Log {
     batch: Batch,
 }
 
-/// Counts what is recovered; takes every checkpoint for done.
+/// Counts the recovered records, and treats every checkpoint as done.
 #[derive(Debug, Default)]
 struct Manager(Arc<Mutex<Tally>>);
 

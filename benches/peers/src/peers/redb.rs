@@ -1,4 +1,4 @@
-//! redb: a copy-on-write B-tree; it has no log at all, and is here for what people use instead of one.
+//! redb: a copy-on-write B-tree without a log, as an alternative to one.
 //!
 //! Durable by: a write transaction with one insert, committed with `Durability::Immediate`, the
 //! default. Transactions are one at a time; threads do not share a commit. Without waiting: records

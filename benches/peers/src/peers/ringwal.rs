@@ -1,9 +1,8 @@
-//! The log that this suite belongs to, with its defaults: the backend and the commit method are
-//! chosen by the log itself. It is an engine as it is.
+//! ringwal, with its defaults: the log chooses the backend and the commit method.
 //!
-//! Durable by: `append_durable`. Without waiting: `append`, then `sync`; every group is synced as it
-//! is written. Retention is on, so that segments are recycled; the measurement of the commit methods,
-//! which the log does in the background when it is new, is waited for.
+//! Durable by: `append_durable`. Without waiting: `append`, then `sync`; every group is synced as
+//! it is written. Retention is on, so that segments are recycled; the suite waits for the
+//! measurement of the commit methods, which a new log makes in the background.
 
 use std::convert::Infallible;
 use std::path::Path;

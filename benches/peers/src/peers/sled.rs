@@ -1,9 +1,9 @@
 //! sled: a tree on a log.
 //!
 //! Durable by: `insert`, then `flush`, then an `fdatasync` of its file by us: on Linux `flush` ends
-//! with `sync_file_range`, which leaves the data in the disk's volatile cache, and no public call goes
-//! further. Without waiting: `insert`. Settings: no flushes of its own in the background, the mode
-//! for throughput.
+//! with `sync_file_range`, which leaves the data in the disk's volatile cache, and no public call
+//! goes further. Without waiting: `insert`. Settings: no flushes of its own in the background, the
+//! mode for throughput.
 
 use std::fs::File;
 use std::path::Path;

@@ -3,8 +3,8 @@
 //! Durable by: a transaction in `journal_mode=WAL` with `synchronous=FULL`, which syncs its log at
 //! every commit. One connection under a lock: SQLite has one writer, and committers do not share a
 //! sync. Without waiting: records are collected here and become one transaction at each sync.
-//! Settings: the log is brought to 64 MiB before the measurement and then overwritten in turn, and is
-//! checkpointed when it is as long as that; for recovery never.
+//! Settings: the log is brought to 64 MiB before the measurement and then overwritten in turn, and
+//! is checkpointed when it is as long as that; for recovery never.
 
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};

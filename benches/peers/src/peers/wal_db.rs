@@ -1,8 +1,8 @@
 //! wal-db: a log in one file or in segments.
 //!
 //! Durable by: `append_and_sync`; syncs of several threads become one `fdatasync`. Without waiting:
-//! `append`, which writes to the page cache at once, then `sync`. Settings: one file; nothing can be
-//! preallocated or recycled.
+//! `append`, which writes to the page cache at once, then `sync`. Settings: one file; nothing can
+//! be preallocated or recycled.
 
 use std::path::Path;
 

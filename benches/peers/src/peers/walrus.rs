@@ -1,12 +1,12 @@
 //! walrus-rust: a log with topics; all records go to one.
 //!
 //! Durable by: `append_for_topic` under `FsyncSchedule::SyncEach`, which also opens the files with
-//! `O_SYNC`. No group commit. Without waiting: there is no sync call; records are collected here and
-//! appended with `batch_append_for_topic`, 2,000 at a time, the most there can be, which syncs at the
-//! end of each batch under every schedule. So the schedule is `NoFsync` there: with `SyncEach` each
-//! record of a batch is a synchronous write of its own.
-//! Settings: the file backend, which uses io_uring for batches. It takes its directory from the
-//! environment, which is why measurements run in processes of their own.
+//! `O_SYNC`. No group commit. Without waiting: there is no sync call; records are collected here
+//! and appended with `batch_append_for_topic`, 2,000 at a time, the most there can be, which syncs
+//! at the end of each batch under every schedule. So the schedule is `NoFsync` there: with
+//! `SyncEach` each record of a batch is a synchronous write of its own. Settings: the file backend,
+//! which uses io_uring for batches. It takes its directory from the environment, which is why
+//! measurements run in processes of their own.
 
 use std::path::Path;
 

@@ -1,10 +1,9 @@
 //! writeahead: an asynchronous log with a writer thread.
 //!
-//! Durable by: `WriteHandle::write`, awaited; what is queued while a sync runs becomes the next group,
-//! of 64 commands at most. Without waiting: a future that is not awaited submits nothing; records are
-//! collected here and submitted as one batch at each sync.
-//! Settings: a queue that holds a command of every thread. Files are zeroed ahead in steps of
-//! 256 KiB, the default.
+//! Durable by: `WriteHandle::write`, awaited; what is queued while a sync runs becomes the next
+//! group, of 64 commands at most. Without waiting: a future that is not awaited submits nothing;
+//! records are collected here and submitted as one batch at each sync. Settings: a queue that holds
+//! a command of every thread. Files are zeroed ahead in steps of 256 KiB, the default.
 
 use std::path::Path;
 
@@ -28,7 +27,7 @@ pub const ENTRY: Entry = Entry {
 };
 
 const QUEUE: usize = 1024;
-/// Larger than what is collected at most.
+/// Bytes of a batch at most: more than is ever collected.
 const LARGEST_BATCH: usize = 256 << 20;
 
 struct Log {
