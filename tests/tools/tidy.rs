@@ -11,7 +11,6 @@ const LONGEST: usize = 650;
 /// Places that do not keep a rule yet: a file or folder, and the rule. The list may only shrink: an
 /// entry that is no longer needed fails the rule's test.
 const EXCEPTIONS: &[(&str, &str)] = &[
-    ("src/checks/fuzzing", "cycle"),
     ("src/inspect", "cycle"),
     ("src/engine/io_thread/submit.rs", "function"),
     ("src/engine/recover.rs", "function"),
@@ -226,6 +225,74 @@ fn files_have_at_most_650_lines() {
     };
     let long: Vec<String> = files.iter().filter_map(long).collect();
     assert!(long.is_empty(), "{}", long.join("\n"));
+}
+
+/// The Markdown documents: the path from the root, and the text.
+fn documents() -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for folder in ["", "docs", "docs/design", "crashlab", "fuzz"] {
+        // The published package has only some of the folders.
+        let Ok(entries) = fs::read_dir(root().join(folder)) else { continue };
+        for path in entries.map(|entry| entry.unwrap().path()) {
+            if path.extension().is_some_and(|e| e == "md") {
+                let relative = path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
+                found.push((relative, fs::read_to_string(path).unwrap()));
+            }
+        }
+    }
+    found
+}
+
+/// The words in backticks of a text. Text between fences is left out.
+fn code_words(text: &str) -> Vec<&str> {
+    let outside = text.split("```").step_by(2);
+    outside.flat_map(|part| part.split('`').skip(1).step_by(2)).collect()
+}
+
+#[test]
+fn paths_in_documents_exist() {
+    assert_eq!(code_words("a `b` c\n```\nd `e`\n```\n`f/g`"), ["b", "f/g"]);
+    let folders = ["src", "cli", "loadgen", "crashlab", "tests", "docs", "benches", "examples"];
+    let is_path = |word: &&str| {
+        word.split_once('/').is_some_and(|(first, _)| folders.contains(&first))
+            && word.chars().all(|c| c.is_alphanumeric() || "/._-".contains(c))
+    };
+    let (mut checked, mut wrong) = (0, Vec::new());
+    for (document, text) in documents() {
+        for path in code_words(&text).into_iter().filter(is_path) {
+            // The published package has only some of the folders.
+            let folder = path.split('/').next().unwrap();
+            if root().join(folder).exists() {
+                checked += 1;
+                if !root().join(path).exists() {
+                    wrong.push(format!("{document}: {path}"));
+                }
+            }
+        }
+    }
+    assert!(checked > 50, "the paths were not found");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The four walks of CONTRIBUTING.md: each file has the names that stand beside it.
+#[test]
+fn files_in_the_walks_of_contributing_have_the_names_beside_them() {
+    let Ok(text) = fs::read_to_string(root().join("CONTRIBUTING.md")) else { return };
+    let section = text.split("## Where to find it").nth(1).unwrap().split("\n## ").next().unwrap();
+    let is_part = |c: char| c.is_alphanumeric() || c == '_';
+    let (mut path, mut names, mut checked) = ("", Vec::new(), 0);
+    for word in code_words(section) {
+        if word.contains('/') {
+            path = word;
+            let file = fs::read_to_string(root().join(path));
+            let file = file.unwrap_or_else(|e| panic!("{path}: {e}"));
+            names = file.split(|c| !is_part(c)).map(str::to_owned).collect::<Vec<_>>();
+        } else if word.chars().all(is_part) {
+            assert!(names.iter().any(|name| name == word), "{path} does not have {word}");
+            checked += 1;
+        }
+    }
+    assert!(checked > 20, "the walks were not found");
 }
 
 /// The text that each hunk of a patch expects, with its file.

@@ -6,8 +6,8 @@ use super::input::{Edit, number};
 use super::life::names;
 use super::memory::{Content, Files};
 use super::repair::{
-    BLOCK, behind, is_group, link, put, seal_group_records, seal_header, seal_segment, u32_at,
-    u64_at,
+    BLOCK, behind, is_group, link, log_id, put, seal_group_records, seal_header, seal_segment, set,
+    u32_at, u64_at,
 };
 use crate::format::stamp;
 
@@ -62,10 +62,6 @@ struct Piece {
 pub(super) struct Image<'a> {
     base: &'a Base,
     pieces: Vec<Piece>,
-}
-
-pub(super) fn set(b: &mut [u8], at: usize, size: usize, value: u64) {
-    put(b, at, &value.to_le_bytes()[..size]);
 }
 
 impl<'a> Image<'a> {
@@ -262,10 +258,6 @@ impl<'a> Image<'a> {
             }
         }
     }
-}
-
-pub(super) fn log_id(b: &[u8]) -> [u8; 16] {
-    b.get(32..48).and_then(|id| id.first_chunk()).copied().unwrap_or_default()
 }
 
 /// Edits a field of the n-th record of a group, or one of its bytes.

@@ -1,9 +1,9 @@
 //! Forges groups that no writer wrote, with valid checksums.
 
-use super::edit::{log_id, set};
 use super::input::Edit;
 use super::repair::{
-    BLOCK, behind, is_group, link_hash, put, seal_group_records, seal_header, u32_at, u64_at,
+    BLOCK, behind, is_group, link_hash, log_id, put, seal_group_records, seal_header, set, u32_at,
+    u64_at,
 };
 use crate::format::{item_size, write_item};
 

@@ -6,8 +6,8 @@
 
 use std::sync::Arc;
 
-use super::directory::{Seen, look};
 use super::life::names;
+use super::look::{Seen, look};
 use super::memory::{Content, Files, Memory};
 use super::witness::Witness;
 use crate::error::Error;

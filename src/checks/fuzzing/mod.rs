@@ -12,6 +12,7 @@ mod forge;
 mod input;
 mod judged;
 mod life;
+mod look;
 mod memory;
 mod parts;
 mod repair;

@@ -25,6 +25,16 @@ pub(super) fn put(b: &mut [u8], at: usize, bytes: &[u8]) {
     }
 }
 
+/// Writes the low `size` bytes of a number.
+pub(super) fn set(b: &mut [u8], at: usize, size: usize, value: u64) {
+    put(b, at, &value.to_le_bytes()[..size]);
+}
+
+/// The log id of a segment header.
+pub(super) fn log_id(b: &[u8]) -> [u8; 16] {
+    b.get(32..48).and_then(|id| id.first_chunk()).copied().unwrap_or_default()
+}
+
 /// CRC-32 of the bytes before and after the checksum field.
 fn without(b: &[u8], before: usize, behind: usize, end: usize) -> u32 {
     let mut sum = crc32fast::Hasher::new();
