@@ -121,7 +121,7 @@ fn standing(view: &View, durable_end: Option<DurableEnd<'_>>, front_was_taken: b
         let now = if examined.is_ok() || before.is_none() { before } else { told() };
         let refused = match examined {
             Ok(examined) => {
-                let judged = examined.judged.map(|judged| judged.end);
+                let judged = examined.end.map(|found| found.end);
                 let limit = match (judged, before) {
                     (Some(judged), Some(told)) if judged > told => {
                         beyond(told, judged, durable_end)

@@ -1,4 +1,7 @@
-//! Opening a log on a real disk: lock, recover, start.
+//! Opening a log on a real disk: lock -> find -> check -> prepare -> place -> start.
+//!
+//! The lock is taken here. `engine/recover/` has the four steps in the middle, and
+//! `engine/threads.rs` the start.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,7 +19,7 @@ use crate::wal::Wal;
 
 pub(crate) fn open(path: &Path, options: &Options) -> Result<Wal> {
     open_here(path, options).map_err(|e| match e {
-        // Whichever file it was that found no room.
+        // The file that found no space does not matter.
         Error::Io { source, .. } if is_no_space(&source) => Error::NoSpace,
         e => e,
     })
@@ -27,19 +30,9 @@ fn open_here(path: &Path, options: &Options) -> Result<Wal> {
     let dir = open_directory(path, options)?;
     let span = tracing::info_span!("open", dir = %dir.path().display(), prefix = options.prefix);
     let _entered = span.enter();
-    check_names(&dir, &names)?;
-    let newest = newest_segment(&dir, &names).map_err(|e| Error::io("list", path, e))?;
-    check_creation(&dir, &names, options, newest.is_some())?;
-    if let Some(newest) = newest {
-        dir.create_like_neighbour(&names.segment(newest));
-    }
-    let lock = DirLock::acquire(&dir, &names, options.lock_wait)?;
-    if let Some(mode) = options.file_mode {
-        let of_the_log = |name: &str| names.are_of(name);
-        dir.set_modes(of_the_log, mode).map_err(|e| Error::io("set the modes in", path, e))?;
-    }
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let lock = take_lock(&dir, &names, options)?;
     let dir: Arc<dyn Dir> = Arc::new(dir);
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let presence = Presence::hold(&dir, &names);
     let recovered = {
         let _recovery = tracing::info_span!("recovery").entered();
@@ -49,6 +42,24 @@ fn open_here(path: &Path, options: &Options) -> Result<Wal> {
     let RunningEngine { state, opened, info, threads } =
         threads::start(recovered, options, lock, presence, &clock)?;
     Wal::started(state, opened, info, Box::new(threads))
+}
+
+/// Takes the lock of the log, unless the names in the directory or the options forbid to open it.
+/// Sets the modes of its files.
+fn take_lock(dir: &OsDir, names: &Names, options: &Options) -> Result<DirLock> {
+    check_names(dir, names)?;
+    let newest = newest_segment(dir, names).map_err(|e| Error::io("list", dir.path(), e))?;
+    check_creation(dir, names, options, newest.is_some())?;
+    if let Some(newest) = newest {
+        dir.create_like_neighbour(&names.segment(newest));
+    }
+    let lock = DirLock::acquire(dir, names, options.lock_wait)?;
+    if let Some(mode) = options.file_mode {
+        let is_of_the_log = |name: &str| names.are_of(name);
+        let set = dir.set_modes(is_of_the_log, mode);
+        set.map_err(|e| Error::io("set the modes in", dir.path(), e))?;
+    }
+    Ok(lock)
 }
 
 /// Opens the log's directory, and creates it if the options allow a new log.
@@ -64,7 +75,7 @@ fn open_directory(path: &Path, options: &Options) -> Result<OsDir> {
         false => OsDir::open_with(path, mode),
     };
     opened.map_err(|e| match e.kind() {
-        // Creating the directory finds a file of its name first.
+        // The creation of the directory found a file of its name.
         std::io::ErrorKind::AlreadyExists => {
             Error::io("open directory", path, std::io::ErrorKind::NotADirectory.into())
         }
@@ -75,8 +86,8 @@ fn open_directory(path: &Path, options: &Options) -> Result<OsDir> {
     })
 }
 
-/// After a repair removed segments, and with them the groups that state the oldest position: opens
-/// the log once, whose new epoch states it.
+/// Opens and closes the log once, so that an epoch group states the oldest LSN. A repair removed
+/// the groups that stated it.
 pub(crate) fn state_oldest(path: &Path, names: &Names) -> Result<()> {
     let dir = OsDir::open(path).map_err(|e| Error::io("open directory", path, e))?;
     let segments = scan(&dir, names, &[])?.segments;

@@ -13,7 +13,6 @@ const LONGEST: usize = 650;
 const EXCEPTIONS: &[(&str, &str)] = &[
     ("src/inspect", "cycle"),
     ("src/engine/io_thread/submit.rs", "function"),
-    ("src/engine/recover.rs", "function"),
     ("src/engine/segment_keeper.rs", "function"),
     ("src/inspect/files.rs", "function"),
     ("src/inspect/walk.rs", "function"),

@@ -146,12 +146,12 @@ impl Reference {
         let Seen::Records { found, .. } = self.look() else { panic!("it is sound") };
         self.records = found;
         let (dir, names) = (self.disk.copy().dir(), Names::new(&self.options.prefix));
-        let Examined { found, judged, cuts, .. } = examine(&*dir, &names, false).unwrap();
-        let Some(judged) = judged else { return };
-        let live = found.segments[..=judged.active].iter().map(|header| (*header, None));
+        let Examined { scan, end, cuts, .. } = examine(&*dir, &names, false).unwrap();
+        let Some(found) = end else { return };
+        let live = scan.segments[..=found.active].iter().map(|header| (*header, None));
         let files =
             LogView::new(SegmentTable::new(live, []), &dir, &names, RecentGroups::new(0), cuts);
-        let all = Reader::new(Arc::new(files), 0, judged.end).map(Result::unwrap);
+        let all = Reader::new(Arc::new(files), 0, found.end).map(Result::unwrap);
         self.all = all.map(|record| (record.lsn.as_u64(), record.payload)).collect();
         assert!(self.all.ends_with(&self.records));
     }
