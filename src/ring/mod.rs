@@ -109,7 +109,8 @@ struct Opening {
     wakers: Vec<Waker>,
     /// What tasks were granted, by the sequence of the extent, ascending.
     unpolled: VecDeque<(u64, Arc<Request>)>,
-    /// No more extents are opened for producers.
+    /// No more extents are opened for producers. `durable/` has the log's status; this copy is under
+    /// the queue's lock, so that no producer enters the queue after [`Ring::stop`] has failed it.
     stopped: bool,
     /// The next segment cannot be prepared for want of space.
     no_space: bool,
@@ -117,8 +118,7 @@ struct Opening {
     forsaken: bool,
     /// A control group found no block left.
     private_waits: bool,
-    /// A block is kept for the epoch group, which is written when there is something to write after
-    /// it.
+    /// A block is held for the epoch group, which is written before the next group.
     epoch_held: bool,
     /// The last control group of the log may be written over by the epoch group, where no other
     /// block is left.

@@ -154,7 +154,6 @@ pub(crate) struct IoLoop {
     /// The disk was full when the log began to close.
     full_at_close: bool,
     closing: Closing,
-    failed: bool,
     /// Positions that became durable and whose waiters are still to be woken.
     to_wake: Option<(u64, u64)>,
     /// Tasks were granted room in the ring and are still to be woken.
@@ -164,6 +163,8 @@ pub(crate) struct IoLoop {
     relay_due: Option<u64>,
 }
 
+/// How far the loop has come in closing the log. That the log closes is a word in `durable/`. These
+/// phases follow it, and only the loop knows them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Closing {
     No,
@@ -222,7 +223,6 @@ impl IoLoop {
             marks_close: false,
             full_at_close: false,
             closing: Closing::No,
-            failed: false,
             to_wake: None,
             granted: false,
             ready: Ready::default(),
@@ -241,13 +241,11 @@ impl IoLoop {
             self.complete(completion);
             progress = true;
         }
-        // The segment keeper may have failed too.
-        self.failed |= self.state.durable.is_poisoned();
-        if self.failed {
+        if self.has_failed() {
             return self.failing_step(progress);
         }
         progress |= self.advance();
-        if !self.failed {
+        if !self.has_failed() {
             self.heed_requests();
             progress |= self.submit_groups();
             progress |= self.submit_sync();
@@ -271,13 +269,13 @@ impl IoLoop {
         progress |= self.heed_left_tasks();
         let finished = self.closing == Closing::Finished;
         if finished
-            && !self.failed
+            && !self.has_failed()
             && let Some(mut file) = self.setup.end_file.take()
         {
             file.seal(&*self.state.view.dir);
         }
         let (wake_on, deadline) = self.sleep_until();
-        Step { progress: progress || self.failed, finished, wake_on, deadline }
+        Step { progress: progress || self.has_failed(), finished, wake_on, deadline }
     }
 
     /// The device works on the next group while those who wait are woken.
@@ -304,9 +302,13 @@ impl IoLoop {
         }
     }
 
+    /// Whether this loop or another thread has failed the log. The word is kept in `durable/` only.
+    fn has_failed(&self) -> bool {
+        self.state.durable.is_poisoned()
+    }
+
     fn fail(&mut self, failure: &Failure) {
-        if !self.failed {
-            self.failed = true;
+        if !self.has_failed() {
             self.state.fail(Failure {
                 kind: failure.kind,
                 op: failure.op,
@@ -545,7 +547,7 @@ impl Debug for IoLoop {
             .field("next", &self.next)
             .field("flying", &self.groups.flying())
             .field("closing", &self.closing)
-            .field("failed", &self.failed)
+            .field("failed", &self.has_failed())
             .finish_non_exhaustive()
     }
 }

@@ -58,7 +58,9 @@ pub(crate) struct LogState {
     pub(crate) obstacle: Obstacle,
     pub(crate) keeper: KeeperBell,
     /// 1 once the I/O thread has ended and nothing becomes durable any more. Written by it, or by
-    /// the machine in its place; read by waiters, followers and the segment keeper.
+    /// the machine in its place; read by waiters, followers and the segment keeper. A log that is
+    /// closing or has failed still has groups in flight, so the status in `durable/` does not say
+    /// this.
     io_ended: AtomicU32,
     #[cfg(all(any(test, feature = "testing"), not(ringwal_loom)))]
     pub(crate) machine: std::sync::OnceLock<Box<dyn Driver>>,
