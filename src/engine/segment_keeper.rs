@@ -17,7 +17,7 @@ use crate::engine::state::LogState;
 use crate::error::{Error, Failure, FailureKind};
 use crate::format::SegmentHeader;
 use crate::io::fs::{Access, AlignedBuf, Refused, is_no_space};
-use crate::segment::{Haste, LockLost, Preparation, zeroes};
+use crate::segment::{Haste, LockLost, Preparation, Spare, zeroes};
 use crate::stats::in_flight::Place;
 use crate::sys::clock::Clock;
 
@@ -252,11 +252,10 @@ impl SegmentKeeper {
         synced.map_err(|e| Refused::names_not_synced(state.view.dir.path_of(""), e))
     }
 
+    /// Prepares the next segment, a piece at a time.
     fn prepare(&mut self) -> Result<KeeperStep, Refused> {
-        let table = &self.state.view.table;
-        let (live, spares) = table.counts();
-        let (end, bytes) = table.extent();
-        // Also with a spare, if all that is in it is the block that is held for the epoch group.
+        let (live, spares) = self.state.view.table.counts();
+        // True with a spare too, if the spare has only the block that is held for the epoch group.
         let waits = self.state.ring.waits_for_segment();
         if self.preparation.is_none() {
             if spares >= self.retention.policy().spares() && !waits {
@@ -264,64 +263,72 @@ impl SegmentKeeper {
                 self.unobstructed();
                 return Ok(KeeperStep::OnNudge(self.retention.next_look()));
             }
-            let over = self.retention.policy().max_segments.is_some_and(|n| live + spares + 1 > n)
-                || self
-                    .retention
-                    .policy()
-                    .max_total_bytes
-                    .is_some_and(|n| bytes + self.retention.policy().segment_size > n);
-            if over && !self.only_more_space_helps() {
-                // Retention makes room first; a pinned or unsynced segment may keep it from that.
+            if self.is_over_limit(live + spares) && !self.only_more_space_helps() {
+                // Retention makes space first. A pinned or unsynced segment may delay it.
                 let look_again = (spares == 0 || waits).then_some(Duration::from_millis(1));
                 return Ok(KeeperStep::OnNudge(look_again.or(self.retention.next_look())));
             }
-            let header = self.retention.policy().header(end, self.clock.wall());
-            let recycle = self.pool.take();
-            self.recycling = recycle.is_some();
-            self.begun = self.clock.now();
-            self.preparation = Some(Preparation::new(&self.state.view.names, header, recycle));
+            self.begin_preparation();
         }
         let haste = self.haste(spares, waits);
         let size = self.retention.policy().segment_size;
         let zeroes = self.zeroes.get_or_insert_with(|| zeroes(size));
         let Some(preparation) = &mut self.preparation else { return Ok(KeeperStep::OnNudge(None)) };
         match preparation.step(&*self.state.view.dir, &self.state.view.names, zeroes, haste)? {
-            // Done in half of the time in which the log will want it.
+            // Paced to end in half of the time after which the log will need the segment.
             None if haste == Haste::Paced => {
                 let pause = preparation.pause(self.lasted / 2).min(LONGEST_PAUSE);
                 Ok(KeeperStep::OnNudge(Some(pause)))
             }
             None => Ok(KeeperStep::After(Duration::ZERO)),
             Some(spare) => {
-                let counters = &self.state.counters;
-                if self.recycling {
-                    counters.segments_recycled.add(1);
-                } else {
-                    counters.segments_prepared.add(1);
-                    counters.segments_hurried.add(u64::from(preparation.was_hurried()));
-                }
-                self.preparation = None;
-                let taken = self.clock.now().saturating_sub(self.begun);
-                self.state.recorders.prepare_time.record(taken);
-                let took_ms = taken / 1_000_000;
-                tracing::debug!(
-                    base = spare.header.base,
-                    self.recycling,
-                    took_ms,
-                    "segment prepared"
-                );
-                if std::mem::take(&mut self.out_of_space) {
-                    tracing::info!("there is space for segments again");
-                }
-                let end = spare.header.end();
-                self.state.view.table.add_spare(spare);
-                self.state.ring.prepared(end);
-                // After it: who is refused for want of a segment is told why as long as it lacks.
-                self.unobstructed();
-                self.state.ring.doorbell.ring();
+                let hurried = preparation.was_hurried();
+                self.add_spare(spare, hurried);
                 Ok(KeeperStep::After(Duration::ZERO))
             }
         }
+    }
+
+    /// Whether one more file would exceed a limit of retention.
+    fn is_over_limit(&self, files: usize) -> bool {
+        let policy = self.retention.policy();
+        let (_, bytes) = self.state.view.table.extent();
+        policy.max_segments.is_some_and(|n| files + 1 > n)
+            || policy.max_total_bytes.is_some_and(|n| bytes + policy.segment_size > n)
+    }
+
+    fn begin_preparation(&mut self) {
+        let (end, _) = self.state.view.table.extent();
+        let header = self.retention.policy().header(end, self.clock.wall());
+        let recycle = self.pool.take();
+        self.recycling = recycle.is_some();
+        self.begun = self.clock.now();
+        self.preparation = Some(Preparation::new(&self.state.view.names, header, recycle));
+    }
+
+    /// Hands a prepared segment to the log.
+    fn add_spare(&mut self, spare: Spare, hurried: bool) {
+        let counters = &self.state.counters;
+        if self.recycling {
+            counters.segments_recycled.add(1);
+        } else {
+            counters.segments_prepared.add(1);
+            counters.segments_hurried.add(u64::from(hurried));
+        }
+        self.preparation = None;
+        let taken = self.clock.now().saturating_sub(self.begun);
+        self.state.recorders.prepare_time.record(taken);
+        let took_ms = taken / 1_000_000;
+        tracing::debug!(base = spare.header.base, self.recycling, took_ms, "segment prepared");
+        if std::mem::take(&mut self.out_of_space) {
+            tracing::info!("there is space for segments again");
+        }
+        let end = spare.header.end();
+        self.state.view.table.add_spare(spare);
+        self.state.ring.prepared(end);
+        // Last: as long as the ring lacks a segment, a call that it refuses finds the cause.
+        self.unobstructed();
+        self.state.ring.doorbell.ring();
     }
 
     fn haste(&mut self, spares: usize, waits: bool) -> Haste {

@@ -130,46 +130,7 @@ impl IoLoop {
             return false;
         }
         let len = align_up(u64::from(sealed.used), u64::from(self.setup.block)) as u32;
-        let wanted = self.state.retention.wanted();
-        let mut flags = Flags::NONE;
-        if control {
-            flags = match self.closing {
-                _ if self.next == 0 => Flags::EPOCH,
-                Closing::No if wanted > self.setup.oldest => Flags::RETENTION,
-                Closing::No if self.state.cut.is_wanted() => Flags::NONE,
-                Closing::No => Flags::IDLE_SEAL,
-                _ => Flags::CLEAN_CLOSE,
-            };
-        }
-        if wanted > self.setup.oldest {
-            self.setup.oldest = wanted;
-            self.state.retention.set_submitted(wanted);
-            // The segment keeper waits until this header is durable, in every mode.
-            self.sync_until = self.sync_until.max(sealed.lsn + u64::from(len));
-        }
-        // What is appended from now on lies above the cut, also in this group.
-        let cut = self.state.cut.take();
-        if cut.is_some() {
-            flags = flags.and(Flags::CUT);
-            self.sync_until = self.sync_until.max(sealed.lsn + u64::from(len));
-        }
-        let header = GroupHeader {
-            lsn: sealed.lsn,
-            log_id: self.setup.log_id,
-            epoch: self.setup.epoch,
-            // Only an epoch group that takes a mark's place lies below the end.
-            durable_end: self.state.durable.end().min(sealed.lsn),
-            prev: self.link.lsn,
-            prev_hash: self.link.hash,
-            used: sealed.used,
-            records: sealed.records,
-            first_ordinal: self.link.next_ordinal,
-            wall: self.clock.wall(),
-            oldest: self.setup.oldest,
-            flags,
-            last_cut: self.link.last_cut,
-            cut_from: cut.unwrap_or(0),
-        };
+        let header = self.next_header(&sealed, len, control);
         let buffer = self.state.ring.index(self.next);
         let start = self.finish_buffer(buffer, &header, len);
         let synced_alone = control || self.setup.durability == Durability::EveryGroup;
@@ -205,17 +166,79 @@ impl IoLoop {
             synced: false,
             covered_by: 0,
         });
+        self.note_submitted(&sealed, &header, len, control, method, now);
+        true
+    }
+
+    /// The header of the next group. It states the retention and the cut that are wanted by now.
+    fn next_header(&mut self, sealed: &SealedExtent, len: u32, control: bool) -> GroupHeader {
+        let wanted = self.state.retention.wanted();
+        let mut flags = Flags::NONE;
+        if control {
+            flags = self.control_flags(wanted);
+        }
+        if wanted > self.setup.oldest {
+            self.setup.oldest = wanted;
+            self.state.retention.set_submitted(wanted);
+            // The segment keeper waits until this header is durable, in every mode.
+            self.sync_until = self.sync_until.max(sealed.lsn + u64::from(len));
+        }
+        // What is appended from now on lies above the cut, also in this group.
+        let cut = self.state.cut.take();
+        if cut.is_some() {
+            flags = flags.and(Flags::CUT);
+            self.sync_until = self.sync_until.max(sealed.lsn + u64::from(len));
+        }
+        GroupHeader {
+            lsn: sealed.lsn,
+            log_id: self.setup.log_id,
+            epoch: self.setup.epoch,
+            // Only an epoch group that takes a mark's place lies below the end.
+            durable_end: self.state.durable.end().min(sealed.lsn),
+            prev: self.link.lsn,
+            prev_hash: self.link.hash,
+            used: sealed.used,
+            records: sealed.records,
+            first_ordinal: self.link.next_ordinal,
+            wall: self.clock.wall(),
+            oldest: self.setup.oldest,
+            flags,
+            last_cut: self.link.last_cut,
+            cut_from: cut.unwrap_or(0),
+        }
+    }
+
+    /// What a control group is written for.
+    fn control_flags(&self, wanted: u64) -> Flags {
+        match self.closing {
+            _ if self.next == 0 => Flags::EPOCH,
+            Closing::No if wanted > self.setup.oldest => Flags::RETENTION,
+            Closing::No if self.state.cut.is_wanted() => Flags::NONE,
+            Closing::No => Flags::IDLE_SEAL,
+            _ => Flags::CLEAN_CLOSE,
+        }
+    }
+
+    fn note_submitted(
+        &mut self,
+        sealed: &SealedExtent,
+        header: &GroupHeader,
+        len: u32,
+        control: bool,
+        method: Method,
+        now: u64,
+    ) {
         self.link = header.link();
         self.next += 1;
         self.submitted_end = sealed.lsn + u64::from(len);
         // A cut is data to its caller: a mark must follow it.
-        self.marked = control && cut.is_none();
-        self.closed = flags.has(Flags::CLEAN_CLOSE);
+        self.marked = control && !header.flags.has(Flags::CUT);
+        self.closed = header.flags.has(Flags::CLEAN_CLOSE);
         self.pace.submitted(len, sealed.records);
         self.state.durable.set_crowd(sealed.records);
         self.idle_due = None;
         self.delay_due = None;
-        self.count(&sealed, control, len, method);
+        self.count(sealed, control, len, method);
         if !control {
             self.pace.records_at(now);
             let waited = self.queued_from.map_or(0, |from| now.saturating_sub(from));
@@ -224,7 +247,6 @@ impl IoLoop {
             self.state.recorders.ring_bytes.record(held);
         }
         self.queued_from = Some(now);
-        true
     }
 
     /// Writes the header and the zero padding around what the producers wrote.
