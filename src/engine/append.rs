@@ -16,7 +16,7 @@ use crate::lsn::Lsn;
 use crate::ring::{Refused, Reservation};
 use crate::sys::reentrancy::{self, Filling};
 
-/// What it takes to append to one open log.
+/// Appends to one open log.
 #[derive(Debug, Clone)]
 pub(crate) struct Appender {
     pub(crate) state: Arc<LogState>,
@@ -42,7 +42,7 @@ impl Appender {
         self.state.durable.check_running()
     }
 
-    /// After a refusal.
+    /// Waits for room after a refusal.
     #[cold]
     fn reserve_or_wait(&self, len: u64) -> Result<Reservation<'_>> {
         while self.state.drive() {
@@ -63,11 +63,11 @@ impl Appender {
         }
     }
 
-    /// Why a reservation was refused, in the log's terms.
+    /// The error for a refused reservation.
     #[cold]
     pub(crate) fn refused(&self, refused: Refused) -> Error {
         match refused {
-            // The ring may be full because there is no segment to write to.
+            // A missing segment may be why the ring is full.
             Refused::Full => self.state.obstacle.get().unwrap_or(Error::RingFull),
             Refused::NoSpace => self.state.obstacle.no_segment(),
             Refused::Stopped => self.state.durable.check_running().err().unwrap_or(Error::Closed),
@@ -117,7 +117,7 @@ impl Appender {
         Ok(self.put(room, payload, sum))
     }
 
-    /// Checks an append that is to be polled, and the bytes that it needs.
+    /// Checks an append that is to be polled. Returns the bytes that it needs in the ring.
     pub(crate) fn check_append(&self, payload: &[u8]) -> Result<u64> {
         self.check_running()?;
         reentrancy::check_not_filling()?;
@@ -129,7 +129,7 @@ impl Appender {
         self.put(room, payload, self.seed.sum(payload))
     }
 
-    /// Gives a reservation up: its bytes become an abort record.
+    /// Abandons a reservation: its bytes become an abort record.
     pub(crate) fn abort(&self, mut room: Reservation<'_>) {
         let lsn = room.lsn();
         write_abort(room.bytes(), lsn, &self.seed, self.tag);
@@ -145,7 +145,7 @@ impl Appender {
             Ok(room) => room,
             Err(_) => self.reserve_or_wait(stored)?,
         };
-        // A panic in `fill` must not leave a hole: dropped on the way out, this aborts.
+        // A panic in `fill` must not leave a hole: the drop of this writes an abort record.
         let mut room = AbortOnDrop { appender: self, room: Some(room) };
         let Some(reserved) = &mut room.room else { return Err(Error::Closed) };
         let lsn = reserved.lsn();
@@ -166,12 +166,12 @@ impl Appender {
     pub(crate) fn append_batch<T: AsRef<[u8]>>(&self, records: &[T], wait: bool) -> Result<Lsn> {
         self.check_running()?;
         reentrancy::check_may_wait()?;
-        // as_ref() is user code: called once for each, before anything is reserved.
+        // as_ref() is user code: called once for each item, before the reservation.
         let slices: Vec<&[u8]> = records.iter().map(AsRef::as_ref).collect();
         if slices.is_empty() {
             return Err(Error::EmptyBatch);
         }
-        // A sum that overflows is too large in any case; one item's size does not.
+        // The sum may overflow and is too large then. The size of one item cannot.
         let sizes = slices.iter().map(|s| item_size(s.len()));
         let total = sizes.fold(BATCH_HEADER as u64, u64::saturating_add);
         self.check_len(usize::try_from(total - RECORD_HEADER as u64).unwrap_or(usize::MAX))?;
@@ -197,7 +197,7 @@ impl Appender {
         Lsn::new(lsn + BATCH_HEADER as u64)
     }
 
-    /// Refuses positions that were never given out: waiting for one would not end.
+    /// Rejects a position that was never assigned: a wait for it would not end.
     pub(crate) fn check_appended(&self, lsn: u64) -> Result<()> {
         self.check_not_forked()?;
         let end = self.state.ring.reserved_end();
@@ -207,7 +207,7 @@ impl Appender {
         Err(Error::NotAppended { lsn: Lsn::new(lsn), end: Lsn::new(end) })
     }
 
-    /// How it stands with `lsn`, after a sync of it has been asked for.
+    /// Requests a sync of `lsn`, and returns whether it is durable.
     pub(crate) fn ask_durable(&self, lsn: u64) -> Verdict {
         match self.state.durable.verdict(lsn) {
             Verdict::NotYet => {}
@@ -223,7 +223,7 @@ impl Appender {
         Verdict::NotYet
     }
 
-    /// The verdict of a durable position: it may have been cut out.
+    /// The verdict of a durable position, which a cut may have made void.
     pub(crate) fn unless_cut(&self, lsn: u64) -> Verdict {
         let cuts = &self.state.view.cuts;
         if cuts.count() > 0 && self.state.durable.is_forked() {
@@ -247,7 +247,7 @@ impl Appender {
         }
     }
 
-    /// In a child of fork() the ring may be in any state, and a lock held for ever.
+    /// Fails in a child of fork(): the ring may be in any state there, and a lock held for ever.
     pub(crate) fn check_not_forked(&self) -> Result<()> {
         if self.state.durable.is_forked() { Err(Error::Forked) } else { Ok(()) }
     }
@@ -257,7 +257,7 @@ impl Appender {
         let end = self.state.ring.reserved_end();
         if end > self.state.durable.end() {
             match self.wait_durable(end - 1) {
-                // It became durable, and was cut out beside this call.
+                // It became durable, and a concurrent call cut it.
                 Ok(()) | Err(Error::Truncated { .. }) => {}
                 Err(e) => return Err(e),
             }

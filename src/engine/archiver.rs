@@ -1,11 +1,14 @@
-//! A hook on segments that the log has left: archive it, then let it go.
+//! The archiver: calls the hook on segments that the log has left, and then releases them.
 //!
-//! 1. The hook is called for one segment at a time, oldest first, when all of its records are durable.
-//! 2. A segment stays until the hook has returned `Ok` for it and that is durable; then retention may remove it.
-//! 3. What was let go is remembered as a consumer's position is: after opening again it goes on with the
-//!    first segment that was not. So the hook may be called again for a segment, and never misses one.
-//! 4. The hook's thread does no I/O for the log, and nobody waits for the hook but retention, and `close` for
-//!    a while. After that the position is not touched any more.
+//! 1. The archiver calls the hook for one segment at a time, oldest first, when all records of the
+//!    segment are durable.
+//! 2. A segment is released when the hook has returned `Ok` for it and its end is stored durably.
+//!    Until then retention must not remove the segment.
+//! 3. The end of the last released segment is stored as a consumer's position is. A reopened log
+//!    continues with the segment after it. So the hook may be called twice for a segment, and never
+//!    misses one.
+//! 4. The archiver does no I/O for the log. Retention waits for the hook, and `close` waits for at
+//!    most [`PATIENCE`]. After that the archiver stores nothing.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,36 +22,37 @@ use crate::positions::PositionFile;
 use crate::sys::panics::caught;
 use crate::sys::sync::{Mutex, lock};
 
-/// How long `close` waits for a call of the hook that goes on.
+/// How long `close` waits for a running call of the hook.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Pauses before a failed call is made again: doubled each time.
+/// The pause before a failed call is retried: doubled after each failure, up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// What the hook's thread works on; `None` once nobody waits for it any more.
 #[derive(Debug)]
 pub(crate) struct Archiver {
     state: Arc<LogState>,
+    /// The file that stores the position. `None` once `close` does not wait any more.
     slots: Arc<Mutex<Option<PositionFile>>>,
+    /// End of the last released segment.
     position: u64,
-    /// Before a failed call is made again.
+    /// The pause before the next retry.
     pause: Duration,
 }
 
-/// What a step came to.
+/// When to step again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ArchiverStep {
-    /// A segment was let go; there may be another.
+    /// At once: a segment was released, and there may be another.
     Again,
-    /// After this pause.
+    /// After this pause: the hook failed.
     After(Duration),
-    /// When the log has left a segment, or one that it has left is durable.
+    /// When the bell rings: the log has left a segment, or a segment that it left is durable.
     OnBell,
-    /// The log has ended, or nobody waits for the hook any more.
+    /// Never: the log has ended, or `close` does not wait any more.
     Over,
 }
 
-/// Taken by whoever ends the log.
+/// The thread of an archiver, for the last handle, which ends it.
 #[derive(Debug)]
 pub(crate) struct ArchiverThread {
     pub(crate) thread: std::thread::JoinHandle<()>,
@@ -56,7 +60,8 @@ pub(crate) struct ArchiverThread {
 }
 
 impl Archiver {
-    /// Finds where the hook has got to. From here on retention waits for it.
+    /// Reads the stored position, or creates the file that stores it. From then on retention waits
+    /// for the hook.
     pub(crate) fn open(state: &Arc<LogState>, log_id: [u8; 16]) -> Result<Self> {
         let files = &state.view;
         let (name, temporary) = (files.names.sealed(), files.names.sealed_temporary());
@@ -78,7 +83,7 @@ impl Archiver {
         Arc::clone(&self.slots)
     }
 
-    /// The next segment, and whether it is whole on the device.
+    /// The next segment, and whether all of its records are durable.
     fn next(&self) -> Option<(SegmentHeader, bool)> {
         let mut next = None;
         self.state.view.table.closed_from(self.position, |header, _| {
@@ -86,7 +91,7 @@ impl Archiver {
             false
         });
         let header = next?;
-        // The end passes this one's with the first group of the next.
+        // The durable end passes the end of a segment with the first group of the next one.
         Some((header, self.state.durable.end() > header.end()))
     }
 
@@ -105,6 +110,7 @@ impl Archiver {
         }
     }
 
+    /// Whether the log is closing or has failed.
     fn is_over(&self) -> bool {
         self.state.is_closing() || self.state.durable.is_poisoned()
     }
@@ -116,7 +122,7 @@ impl Archiver {
         }
         let header = match self.next() {
             None => return ArchiverStep::OnBell,
-            // The I/O thread rings when it is.
+            // The I/O thread rings when the segment is durable.
             Some((_, false)) => return ArchiverStep::OnBell,
             Some((header, true)) => header,
         };
@@ -130,7 +136,7 @@ impl Archiver {
             Err(error) => {
                 self.state.counters.sealed_failures.add(1);
                 let segment = self.state.view.names.segment(header.base);
-                tracing::warn!(%segment, %error, "the hook on sealed segments failed; trying on");
+                tracing::warn!(%segment, %error, "the hook on sealed segments failed; it is retried");
                 let pause = self.pause;
                 self.pause = (pause * 2).min(LONGEST_PAUSE);
                 ArchiverStep::After(pause)
@@ -138,7 +144,7 @@ impl Archiver {
         }
     }
 
-    /// False: nobody waits for the hook any more.
+    /// Stores the end of the segment and releases it. False: `close` does not wait any more.
     fn release(&mut self, header: &SegmentHeader) -> std::result::Result<bool, String> {
         let mut slots = lock(&self.slots);
         let Some(slots) = slots.as_mut() else { return Ok(false) };
@@ -158,7 +164,7 @@ pub(crate) fn run(mut sealed: Archiver, hook: &OnSealed) {
             ArchiverStep::Again => {}
             ArchiverStep::OnBell => state.hook.wait(seen, None),
             ArchiverStep::Over => return,
-            // A failed call is not made again sooner because another segment was left meanwhile.
+            // The bell of another segment does not shorten the pause.
             ArchiverStep::After(pause) => {
                 let until = Instant::now() + pause;
                 while !sealed.is_over() {
@@ -174,7 +180,8 @@ pub(crate) fn run(mut sealed: Archiver, hook: &OnSealed) {
 }
 
 impl ArchiverThread {
-    /// Waits for a call that goes on, for a while; then it is left alone, and may store nothing.
+    /// Waits for a running call, for at most [`PATIENCE`]. After that the call is left alone, and
+    /// the archiver stores nothing.
     pub(crate) fn end(self, state: &LogState) {
         let until = Instant::now() + PATIENCE;
         state.hook.ring();

@@ -1,4 +1,4 @@
-//! What reading needs of a log: its segments, where they lie, and which records were cut out.
+//! What a reader needs of a log: its directory, its segments, and its cuts.
 
 use std::sync::Arc;
 
@@ -18,11 +18,11 @@ pub(crate) struct LogView {
     /// Copies of the newest groups.
     pub(crate) tail: Arc<RecentGroups>,
     pub(crate) cuts: Cuts,
-    /// The log is closed, or was never written from here: the directory may have another writer.
+    /// 1 if this process does not write the log, or not any more: another process may.
     left: AtomicU32,
 }
 
-/// Short: it is printed with every handle.
+/// Short: the `Debug` output of every handle contains it.
 impl std::fmt::Debug for LogView {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let path = self.dir.path_of(self.names.prefix());
@@ -51,19 +51,20 @@ impl LogView {
         }
     }
 
-    /// In a child of fork(), of a log that was opened before.
+    /// Fails in a child of fork() if the log was opened before the fork.
     pub(crate) fn check_not_forked(&self) -> Result<(), Error> {
         if self.table.is_forked() { Err(Error::Forked) } else { Ok(()) }
     }
 
-    /// Before the lock is let go, or where there is none.
+    /// Notes that another process may write the log. Called before the lock is released, and by
+    /// readers that hold no lock.
     pub(crate) fn leave(&self) {
         self.left.store(1, Ordering::SeqCst);
         self.table.unlock_spares();
     }
 
-    /// What an error in reading at `lsn` comes from: retention may have taken the place from under a reader that
-    /// does not hold it, or whose log is closed and written by another by now.
+    /// The cause of an error in reading at `lsn`. Retention may have removed the segment of a
+    /// reader that does not pin it, or of one whose log is closed and has another writer.
     #[cold]
     pub(crate) fn explain(&self, e: Error, lsn: u64) -> Error {
         if !matches!(e, Error::Corruption { .. } | Error::Io { .. }) {
@@ -77,7 +78,8 @@ impl LogView {
             return e;
         }
         match self.oldest_there() {
-            // Retention says durably what it takes before it does: a group that is there now says so too.
+            // Retention states durably what it removes before it removes it, so a group that is in
+            // the directory now states that.
             Ok(Some(oldest)) if lsn < oldest => {
                 match states_oldest(&*self.dir, &self.names, oldest) {
                     Ok(true) => Error::Pruned { oldest: Lsn::new(oldest) },
@@ -90,7 +92,7 @@ impl LogView {
         }
     }
 
-    /// The segment that held `lsn` is gone, and retention has not taken it.
+    /// The error for a segment that held `lsn`, is gone, and was not removed by retention.
     fn missing(&self, lsn: u64) -> Option<Error> {
         let Ok(header) = self.table.find(lsn) else { return None };
         Some(self.names.corruption(header.base, header.base, MISSING))
@@ -108,7 +110,7 @@ impl LogView {
         Error::io(op, self.dir.path_of(&self.names.segment(base)), e)
     }
 
-    /// The base of the oldest segment that is in the directory now.
+    /// The base of the oldest segment in the directory.
     pub(crate) fn oldest_there(&self) -> std::io::Result<Option<u64>> {
         let entries = self.dir.list()?;
         let bases = entries.iter().filter_map(|entry| match self.names.parse(&entry.name) {

@@ -1,13 +1,14 @@
-//! Which segments are to go: by number, by size, by age, and because somebody asked.
+//! Which segments retention removes: by number, size and age, and on request.
 //!
-//! 1. Number and size never take the newest segment that holds records, nor one after it: the marks that a log writes of
-//!    its own accord cost no record.
-//! 2. A segment that was left in this run has the age that the monotonic clock says: the wall clock may say anything.
-//! 3. One that was left before has the age that its stamps say, by the lowest reading of the wall clock in this run, and
-//!    from the opening on by the monotonic clock. A step ahead makes nothing older, a step back nothing younger than it
-//!    was at the opening.
-//! 4. What goes because of its stamps alone goes after a while of patience, and then a quarter of it at a time, so that a
-//!    wall clock that is wrong when the log is opened can be set right.
+//! 1. The limits of number and size never remove the newest segment that holds records, nor one
+//!    after it. So the marks that the log writes for itself cost no record.
+//! 2. The monotonic clock gives the age of a segment that was left in this run.
+//! 3. For a segment that was left in an earlier run, the age at opening is the lowest reading of
+//!    the wall clock in this run minus the stamp. The monotonic clock adds the time since. A
+//!    forward step of the wall clock makes no segment older, and a backward step makes none younger
+//!    than it was at opening.
+//! 4. Segments that only their stamps make old are removed after [`PATIENCE`], a quarter of them at
+//!    a time. So there is time to correct a wall clock that is wrong at opening.
 
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use crate::format::SegmentHeader;
 use crate::segment::SealTime;
 use crate::sys::clock::Clock;
 
-/// What the segments of this log are to be like, and how many may stay.
+/// The form of new segments, and the limits of retention.
 #[derive(Debug, Clone)]
 pub(crate) struct Policy {
     pub(crate) log_id: [u8; 16],
@@ -30,14 +31,15 @@ pub(crate) struct Policy {
 }
 
 impl Policy {
-    /// Segments to keep prepared: two, so that one is at hand while the next is made; one where the
-    /// limits are tight.
+    /// Segments to keep prepared: two, so that one is ready while the next is prepared, or one
+    /// where the limits allow fewer than four segments.
     pub(crate) fn spares(&self) -> usize {
         let tight = self.max_segments.is_some_and(|n| n < 4)
             || self.max_total_bytes.is_some_and(|n| n / self.segment_size < 4);
         if tight { 1 } else { 2 }
     }
 
+    /// The header of a new segment. `now` is the wall clock.
     pub(crate) fn header(&self, base: u64, now: u64) -> SegmentHeader {
         SegmentHeader {
             log_id: self.log_id,
@@ -50,32 +52,37 @@ impl Policy {
         }
     }
 
-    /// Whether this log can go on writing into such a segment.
+    /// Whether the groups of this run can be written into such a segment.
     pub(crate) fn fits(&self, header: &SegmentHeader) -> bool {
         header.block == self.block && header.max_group >= self.max_group
     }
 
-    /// The age at which segments go, in nanoseconds.
+    /// The age from which on segments are removed, in nanoseconds.
     fn age(&self) -> Option<u64> {
         self.max_age.map(|age| u64::try_from(age.as_nanos()).unwrap_or(u64::MAX))
     }
 }
 
-/// Nanoseconds for which nothing goes because of its stamps alone, at most, and between two quarters of it.
+/// Nanoseconds from opening until the first quarter of the segments that only their stamps make old
+/// is removed, and between two quarters. Less if `max_age` is less.
 const PATIENCE: u64 = 10_000_000_000;
-/// Nanoseconds by which the wall clock may move against the monotonic one without being said to have stepped.
+/// Nanoseconds by which the wall clock may move against the monotonic clock between two looks. More
+/// is reported as a step.
 const STEP: i128 = 1_000_000_000;
 
 #[derive(Debug)]
 pub(crate) struct Retention {
     policy: Policy,
-    /// By the monotonic clock.
+    /// When the log was opened, by the monotonic clock.
     opened: u64,
-    /// Nanoseconds by which the wall clock was ahead of the monotonic one: at least in this run, and at the last look.
+    /// Nanoseconds by which the wall clock was ahead of the monotonic clock: the lowest in this
+    /// run.
     lowest: i128,
+    /// The same, at the last look.
     last: i128,
-    /// What may go because of its stamps alone ends here, and in which round of patience that was found.
+    /// Segments up to this LSN may be removed although only their stamps make them old.
     stamped_end: u64,
+    /// The round that set `stamped_end`: times of [`PATIENCE`] since the log was opened.
     round: u64,
 }
 
@@ -90,7 +97,7 @@ impl Retention {
         &self.policy
     }
 
-    /// The LSN below which segments are to go.
+    /// The LSN below which segments are to be removed.
     pub(crate) fn target(&mut self, state: &LogState, clock: &dyn Clock) -> u64 {
         let table = &state.view.table;
         let newest = state.durable.end().saturating_sub(1);
@@ -132,6 +139,7 @@ impl Retention {
         target
     }
 
+    /// Whether retention by age removes the segment. `when` is when the log left it.
     fn is_old(&self, header: &SegmentHeader, when: Option<SealTime>, now: u64) -> bool {
         let Some(oldest) = self.policy.age() else { return false };
         match when {
@@ -148,6 +156,7 @@ impl Retention {
         }
     }
 
+    /// Reads both clocks and reports a step of the wall clock.
     fn look_at_the_clock(&mut self, state: &LogState, clock: &dyn Clock) {
         let ahead = i128::from(clock.wall()) - i128::from(clock.now());
         let step = ahead - self.last;
@@ -163,7 +172,7 @@ impl Retention {
         self.lowest = self.lowest.min(ahead);
     }
 
-    /// After each time of patience another quarter may go because of its stamps alone.
+    /// After each [`PATIENCE`] releases another quarter of the segments that have stamps only.
     fn begin_round(&mut self, state: &LogState, now: u64) {
         let Some(age) = self.policy.age() else { return };
         let round = (now - self.opened) / PATIENCE.min(age).max(1);
@@ -184,18 +193,21 @@ impl Retention {
         }
     }
 
-    /// Retention by age is looked at ten times in the age, at least every minute.
+    /// The pause between two checks of retention by age: a tenth of the age, at most a minute.
     pub(crate) fn next_look(&self) -> Option<Duration> {
         let every = self.policy.max_age? / 10;
         Some(every.clamp(Duration::from_millis(10), Duration::from_secs(60)))
     }
 }
 
-/// When segments were left, from what their groups say: `begun` is when each was begun, the last one for the segment that
-/// is written now, `last` when the last group was written, and `now` the wall clock.
+/// When the log left each segment but the last, by the wall clock, from the stamps of the groups.
 ///
-/// What lies ahead of now is no time. A clock that was set back makes nothing older: no segment was left before one that
-/// comes before it. Where nothing is known, what is known of a later one is the latest that it can be.
+/// `begun` has the stamp of each segment's first group; the last one is of the active segment.
+/// `last` is the stamp of the last group, and `now` is the wall clock.
+///
+/// A stamp ahead of `now` is ignored. A segment was left no earlier than the one before it, so a
+/// clock that was set back makes no segment older. Where a time is unknown, the next known time is
+/// an upper bound and stands for it.
 pub(crate) fn times_left(begun: &[Option<u64>], last: Option<u64>, now: u64) -> Vec<Option<u64>> {
     let known = |time: Option<u64>| time.filter(|&time| time <= now);
     let mut latest = begun.first().copied().and_then(known);
@@ -217,7 +229,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stamp_ahead_of_now_is_replaced_by_the_next_that_is_not() {
+    fn times_left_of_a_stamp_in_the_future_is_the_next_known_time() {
         let begun = [Some(10), Some(900), Some(30), Some(40)];
         assert_eq!(times_left(&begun, Some(50), 100), [Some(30), Some(30), Some(40)]);
         assert_eq!(times_left(&[Some(10), Some(900)], Some(50), 100), [Some(50)]);
@@ -225,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stamp_of_a_clock_set_back_makes_nothing_older() {
+    fn times_left_after_the_clock_was_set_back_makes_no_segment_older() {
         assert_eq!(times_left(&[Some(50), Some(60), Some(1)], Some(70), 100), [Some(60), Some(60)]);
         assert_eq!(times_left(&[Some(50), Some(1)], Some(1), 100), [Some(50)]);
         assert_eq!(times_left(&[Some(50), Some(900)], Some(1), 100), [None]);

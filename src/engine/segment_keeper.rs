@@ -7,7 +7,7 @@
 //! 2. The segment with the newest durable group, and everything at or above a pin, stays.
 //! 3. A segment is recycled only if it has one link and loses its name, durably, before it is
 //!    written to.
-//! 4. Limits bend only when the log could not go on otherwise.
+//! 4. A limit is exceeded by one file only while a rotation would otherwise block.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,21 +26,22 @@ use crate::sys::clock::Clock;
 pub(crate) enum KeeperStep {
     /// After this pause, whatever happens meanwhile.
     After(Duration),
-    /// When nudged, or after this time.
+    /// When the bell rings, or after this time.
     OnNudge(Option<Duration>),
     Finished,
 }
 
-/// Nanoseconds for which appends wait while a segment cannot be prepared for a cause that may pass.
+/// Nanoseconds for which appends wait while a transient error keeps a segment from being prepared.
 pub(crate) const PATIENCE: u64 = 1_000_000_000;
+/// The pause before a failed preparation or removal is retried.
 const RETRY: Duration = Duration::from_millis(100);
-/// A pause between two pieces of a segment that nobody waits for, at most.
+/// The longest pause between two pieces of a paced preparation.
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
-/// Nanoseconds that a segment is taken to last before the first has been filled.
+/// Nanoseconds after which the first segment is assumed to be full. Later ones are measured.
 const FIRST_GUESS: u64 = 1_000_000_000;
 
-/// Nanoseconds for which a log that had to wait for a segment gets them allocated only: writing them
-/// in advance would take from the same device what the log wants of it.
+/// Nanoseconds, after the log waited for a segment, for which segments are allocated and not
+/// written. Writing them in advance would compete with the log for the device.
 const HURRY: u64 = 1_000_000_000;
 
 #[derive(Debug)]
@@ -50,19 +51,21 @@ pub(crate) struct SegmentKeeper {
     retention: Retention,
     preparation: Option<Preparation>,
     recycling: bool,
-    /// When the preparation began.
+    /// When the preparation began, by the clock.
     begun: u64,
     zeroes: Option<AlignedBuf>,
-    /// A removed segment under a temporary name, to be used again.
+    /// Temporary name of a removed segment that is to be recycled.
     pool: Option<String>,
     out_of_space: bool,
-    /// Segments cannot be prepared or removed since then, by the clock.
+    /// Since when segments cannot be prepared or removed, by the clock.
     obstructed_since: Option<u64>,
-    /// Until this time segments are allocated and not written.
+    /// Until when segments are allocated and not written, by the clock.
     hurry_until: u64,
-    /// Base of the newest segment that holds groups, since when, and how long the one before lasted.
+    /// Base of the newest segment that holds groups.
     newest: u64,
+    /// Since when it is the newest, by the clock.
     newest_since: u64,
+    /// Nanoseconds for which the segment before was the newest.
     lasted: u64,
 }
 
@@ -87,16 +90,16 @@ impl SegmentKeeper {
         }
     }
 
-    /// A bounded piece of work.
+    /// Does a bounded piece of work.
     pub(crate) fn step(&mut self) -> KeeperStep {
         if self.state.durable.is_poisoned() {
             return self.finish();
         }
         if self.state.is_closing() {
-            // The last groups may have made retention durable: carry it out before the end.
+            // The last groups may have made a statement of retention durable: carry it out.
             let ended = self.state.has_io_ended();
             if !ended && self.state.ring.waits_for_segment() {
-                // The mark of a clean close needs a block.
+                // The mark of a clean close needs a block of the next segment.
                 return self.prepare().unwrap_or_else(|e| self.failed(&e));
             }
             return match self.retain() {
@@ -123,7 +126,7 @@ impl SegmentKeeper {
         if is_no_space(&e.source) && e.may_pass() {
             if !self.out_of_space {
                 self.state.counters.no_space.add(1);
-                tracing::warn!(error = %e, "no space for the next segment; trying on");
+                tracing::warn!(error = %e, "no space for the next segment; it is retried");
             }
             self.out_of_space = true;
             self.state.obstacle.set(None);
@@ -141,15 +144,16 @@ impl SegmentKeeper {
         KeeperStep::OnNudge(Some(RETRY))
     }
 
-    /// Tries on. Whoever waits for the segment is told after a while.
+    /// Handles a transient error: the keeper retries. Callers that wait for the segment fail after
+    /// [`PATIENCE`].
     fn obstructed(&mut self, e: &Refused) {
         let now = self.clock.now();
         let since = *self.obstructed_since.get_or_insert_with(|| {
             self.state.counters.obstructions.add(1);
-            tracing::warn!(error = %e, "cannot prepare or remove a segment now; trying on");
+            tracing::warn!(error = %e, "cannot prepare or remove a segment now; it is retried");
             now
         });
-        // The system's error is not cloned, but made again from its number.
+        // An I/O error cannot be cloned: this one is built from its number.
         let (number, kind) = (e.source.raw_os_error(), e.source.kind());
         let source = number.map_or(kind.into(), std::io::Error::from_raw_os_error);
         let obstacle = Error::Obstructed { path: e.path.clone(), source: Arc::new(source) };
@@ -159,7 +163,7 @@ impl SegmentKeeper {
         }
     }
 
-    /// What was in the way is no more, or stands in nobody's way.
+    /// Notes that the obstacle is gone, or that no call waits for a segment.
     fn unobstructed(&mut self) {
         if self.obstructed_since.take().is_some() {
             self.state.obstacle.clear();
@@ -167,7 +171,7 @@ impl SegmentKeeper {
         }
     }
 
-    /// Lets go of everybody who waits for the next segment, until there is one.
+    /// Fails every call that waits for the next segment, until there is one.
     fn refuse(&self) {
         self.state.ring.set_no_space();
         self.state.cut.wake_waiter();
@@ -176,7 +180,7 @@ impl SegmentKeeper {
     }
 
     fn clean_up(&mut self) {
-        // Left-overs do no harm: open removes them too.
+        // A file that stays does no harm: opening removes it.
         if let Some(p) = self.preparation.take() {
             let _ = self.state.view.dir.remove(&self.state.view.names.temporary(p.base()));
         }
@@ -185,15 +189,16 @@ impl SegmentKeeper {
         }
     }
 
+    /// Removes the segments that retention and the durable statements allow to be removed.
     fn retain(&mut self) -> Result<(), Refused> {
-        // Before the look at what may go: a wish that comes later is for the next round.
+        // Read before the target is computed: a later call is for the next round.
         let asked = self.state.retention.calls();
         if self.state.hook.is_set() {
             self.state.hook.ring();
         }
         let target = self.retention.target(&self.state, &*self.clock);
         self.state.want_retired(target);
-        // Made when there is something to tell of: this is looked at again and again.
+        // Created for the first removal only, because this runs often.
         let mut span = None;
         let state = Arc::clone(&self.state);
         let take = || {
@@ -202,15 +207,15 @@ impl SegmentKeeper {
             state.consumers.take_unheld(end, |held| table.take_oldest(most.min(held)))
         };
         while let Some(header) = take() {
-            let told = span.get_or_insert_with(|| tracing::debug_span!("retention", target));
-            let _entered = told.enter();
+            let span = span.get_or_insert_with(|| tracing::debug_span!("retention", target));
+            let _entered = span.enter();
             if let Err(e) = self.remove(&header) {
                 self.state.view.table.put_back(header);
                 return Err(e);
             }
         }
         state.view.cuts.forget_below(state.view.table.oldest());
-        // What a consumer holds that has come meanwhile stays.
+        // A consumer added since holds its segments, and the call does not wait for it.
         let held = self.state.consumers.holds(self.state.durable.end());
         if self.state.view.table.oldest() >= target || held.is_some_and(|held| held < target) {
             self.state.retention.set_calls_done(asked);
@@ -232,7 +237,7 @@ impl SegmentKeeper {
                 .is_ok_and(|n| n == 1);
         if single {
             let temporary = state.view.names.temporary(header.base);
-            // Left by an earlier try whose removal was refused.
+            // An earlier attempt may have left a file of this name.
             let _ = state.view.dir.remove(&temporary);
             let renamed = state.view.dir.rename(&name, &temporary);
             renamed.map_err(|e| Refused::new("rename", state.view.dir.path_of(&name), e))?;
@@ -247,7 +252,7 @@ impl SegmentKeeper {
         }
         state.counters.segments_removed.add(1);
         tracing::debug!(segment = %name, recycled = single, "segment removed by retention");
-        // The name is gone, and perhaps not durably so: not an error that may be tried again.
+        // The removal of the name may not be durable: no error of this sync may be retried.
         let synced = state.view.dir.sync();
         synced.map_err(|e| Refused::names_not_synced(state.view.dir.path_of(""), e))
     }
@@ -331,6 +336,7 @@ impl SegmentKeeper {
         self.state.ring.doorbell.ring();
     }
 
+    /// How fast to prepare. `waits`: the log waits for a segment.
     fn haste(&mut self, spares: usize, waits: bool) -> Haste {
         let now = self.clock.now();
         let newest = self.state.view.table.newest();
@@ -353,8 +359,8 @@ impl SegmentKeeper {
         }
     }
 
-    /// Whether the log stands still for want of a segment, and making what it holds durable, so that
-    /// retention can go on, would change nothing.
+    /// Whether the log waits for a segment and everything in it is durable, so that retention
+    /// cannot make space. Requests the missing sync otherwise.
     fn only_more_space_helps(&self) -> bool {
         if !self.state.ring.waits_for_segment() {
             return false;

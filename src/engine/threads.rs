@@ -186,7 +186,8 @@ impl Drop for Workers {
         if self.handles.is_empty() {
             return;
         }
-        // The segment keeper may not have started: the clean close goes without a segment for its mark.
+        // The segment keeper may not have started, and then no segment is prepared for the mark of
+        // the clean close.
         self.state.ring.forsake();
         self.state.begin_close();
         self.join();

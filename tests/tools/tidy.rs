@@ -14,11 +14,9 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("src/inspect", "cycle"),
     ("src/inspect/files.rs", "function"),
     ("src/inspect/walk.rs", "function"),
-    ("src/engine", "phrase"),
     ("src/io", "phrase"),
     ("src/io/fs/refused.rs", "twice"),
     ("src/ring/reserve.rs", "twice"),
-    ("src/engine", "width"),
     ("src/io", "width"),
     ("src/ring", "width"),
 ];

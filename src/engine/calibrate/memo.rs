@@ -1,7 +1,7 @@
-//! Verdicts that are kept: in the process, and in a small file beside the segments.
+//! Remembered verdicts: in the process, and in a small file beside the segments.
 //!
-//! The file is advice. It is not synced, and one that is missing, of another device or kernel, or
-//! damaged is as good as none.
+//! The file is advice and is not synced. A file that is missing, damaged, or of another device or
+//! kernel is ignored.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, OnceLock};
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_for_the_same_key_only() {
+    fn memo_of_another_key_is_ignored() {
         let text = encode("254:0 vda; 6.1", &chosen());
         let mut padded = text.clone().into_bytes();
         padded.resize(4096, 0);
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_is_as_good_as_nothing() {
+    fn memo_that_is_damaged_is_ignored() {
         let text = encode("key", &chosen()).into_bytes();
         for at in 0..text.len() {
             for bit in 0..8 {

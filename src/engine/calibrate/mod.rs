@@ -1,9 +1,9 @@
-//! Which commit method is faster on this device, and whether it can be trusted.
+//! Measures which commit method is faster on this device, and whether the method can be trusted.
 //!
-//! 1. Runs beside the log, in a file of its own that has lost its name, and writes no segment.
-//! 2. A verdict against the default needs both: a gain beyond the noise, and evidence that the
-//!    faster method's writes reach the medium. Whatever is unknown is a verdict for the linked sync.
-//! 3. Nothing here fails a log: what cannot be measured leaves the default.
+//! 1. The measurement runs beside the log in a file without a name, and writes no segment.
+//! 2. A verdict for DSYNC needs a gain beyond the noise and evidence that DSYNC writes reach the
+//!    medium. If either is unknown, the verdict is the linked sync.
+//! 3. An error here never fails the log: the default method stays.
 
 pub(crate) mod memo;
 mod timing;
@@ -17,24 +17,24 @@ use crate::io::fs::{Device, Dir, WriteCache, is_no_space};
 use crate::segment::Names;
 use timing::Timings;
 
-/// DSYNC has to be at least this much faster to be chosen: less is noise.
+/// The highest ratio of times at which DSYNC is chosen. A smaller gain is noise.
 const WORTH: f64 = 0.95;
-/// Within this of each other the methods are measured again at the next open, rather than a verdict
-/// remembered that another moment would have turned.
+/// If the ratio of the times lies in this range, the verdict is not remembered, and the next
+/// opening measures again.
 const UNCLEAR: std::ops::Range<f64> = 0.88..1.12;
 
-/// Syncs with four in flight have to take less than this share of the time of one alone, each, or
-/// they are made one after the other, each for all that came meanwhile.
+/// The highest ratio, of the time of a sync with four in flight to that of one alone, at which
+/// groups are synced side by side. Above it, one sync serves all groups that came meanwhile.
 const WORTH_PARALLEL: f64 = 0.85;
 
-/// What was found out earlier, in this process or by another one in this directory.
+/// The remembered verdict of this process, or of another one in this directory.
 pub(crate) fn remembered(dir: &dyn Dir, names: &Names) -> Option<ChosenMethod> {
     let device = Device::under(&dir.path_of(""))?;
     memo::recall(dir, names, &key(&device))
 }
 
-/// Times the methods; takes some 30 ms on a fast disk and about a second on a slow one. Gives up when
-/// `cancelled`.
+/// Times the methods. Takes some 30 ms on a fast disk and about a second on a slow one. Stops early
+/// when `cancelled`.
 pub(crate) fn measure(dir: &dyn Dir, names: &Names, cancelled: &dyn Fn() -> bool) -> ChosenMethod {
     let default = |detail: String| ChosenMethod {
         method: Method::Linked,
@@ -47,7 +47,7 @@ pub(crate) fn measure(dir: &dyn Dir, names: &Names, cancelled: &dyn Fn() -> bool
     };
     match timing::run(dir, names, &device, cancelled) {
         Ok(timings) => {
-            let (method, detail) = find_end(&timings, device.write_cache());
+            let (method, detail) = decide(&timings, device.write_cache());
             let pace = if method == Method::Dsync { timings.dsync } else { timings.linked };
             let parallel = ratio(pace.together, pace.alone) < WORTH_PARALLEL;
             let chosen = ChosenMethod { method, reason: MethodReason::Measured, parallel, detail };
@@ -62,7 +62,7 @@ pub(crate) fn measure(dir: &dyn Dir, names: &Names, cancelled: &dyn Fn() -> bool
     }
 }
 
-/// Device, filesystem mount and kernel: what a verdict holds for.
+/// Device, filesystem mount and kernel for which a verdict holds.
 fn key(device: &Device) -> String {
     let release = |name| std::fs::read_to_string(format!("/proc/sys/kernel/{name}"));
     let line = |text: io::Result<String>| text.unwrap_or_default().trim().replace('\n', " ");
@@ -71,7 +71,8 @@ fn key(device: &Device) -> String {
 }
 
 impl Timings {
-    /// DSYNC's time by the linked sync's: the geometric mean of alone and together.
+    /// DSYNC's time divided by the linked sync's: the geometric mean of one alone and four in
+    /// flight.
     fn gain(&self) -> f64 {
         let alone = ratio(self.dsync.alone, self.linked.alone);
         let together = ratio(self.dsync.together, self.linked.together);
@@ -101,8 +102,8 @@ fn ratio(a: Duration, b: Duration) -> f64 {
     a.as_secs_f64() / b.as_secs_f64().max(1e-9)
 }
 
-/// The verdict, and why.
-fn find_end(timings: &Timings, cache: Option<WriteCache>) -> (Method, String) {
+/// The verdict, with its reason.
+fn decide(timings: &Timings, cache: Option<WriteCache>) -> (Method, String) {
     if timings.gain() > WORTH {
         return (Method::Linked, format!("not slower here; {timings}"));
     }
@@ -141,14 +142,14 @@ mod tests {
     }
 
     fn method(t: &Timings, cache: Option<WriteCache>) -> Method {
-        find_end(t, cache).0
+        decide(t, cache).0
     }
 
     const BACK: Option<WriteCache> = Some(WriteCache::Back { fua: false });
     const FUA: Option<WriteCache> = Some(WriteCache::Back { fua: true });
 
     #[test]
-    fn the_faster_method_is_chosen_where_it_is_trusted() {
+    fn dsync_that_is_faster_and_trusted_is_chosen() {
         // A datacentre disk, a consumer disk, and this kind of virtual one.
         assert_eq!(
             method(&timings((16, 8), (11, 6), Some(0)), Some(WriteCache::Through)),
@@ -159,21 +160,21 @@ mod tests {
     }
 
     #[test]
-    fn a_gain_within_the_noise_changes_nothing() {
+    fn dsync_with_a_gain_within_the_noise_is_not_chosen() {
         assert_eq!(method(&timings((100, 50), (98, 49), Some(20)), BACK), Method::Linked);
         // Faster alone, slower together.
         assert_eq!(method(&timings((100, 50), (90, 60), Some(20)), BACK), Method::Linked);
     }
 
     #[test]
-    fn only_a_clear_verdict_is_remembered() {
+    fn verdict_that_is_not_clear_is_not_remembered() {
         assert!(timings((130, 43), (98, 32), None).is_clear());
         assert!(timings((100, 50), (240, 80), None).is_clear());
         assert!(!timings((143, 45), (146, 41), None).is_clear());
     }
 
     #[test]
-    fn what_is_not_proven_is_not_trusted() {
+    fn dsync_without_proof_is_not_trusted() {
         let fast = |flushes| timings((110, 57), (50, 20), flushes);
         assert_eq!(method(&fast(Some(0)), BACK), Method::Linked);
         assert_eq!(method(&fast(Some(19)), BACK), Method::Linked);

@@ -1,4 +1,4 @@
-//! Commits of one block, timed in a file of their own.
+//! Times commits of one block in a separate file.
 
 use std::io;
 use std::sync::Arc;
@@ -9,24 +9,24 @@ use crate::io::fs::{Access, AlignedBuf, Device, Dir, File, write_full};
 use crate::ring::Memory;
 use crate::segment::Names;
 
-/// Written blocks that the commits go round in.
+/// Written blocks that the commits overwrite in turn.
 const BLOCKS: u64 = 16;
 const DEPTH: usize = 4;
-/// Commits of a round, one after the other and with four in flight.
+/// Commits of a round: one after the other, and with four in flight.
 const ALONE: u64 = 4;
 const TOGETHER: u64 = 12;
-/// Rounds at most, and at least however slow the disk is; between them the time decides.
+/// Rounds at most, and at least. Between them the time decides.
 const ROUNDS: usize = 16;
 const ROUNDS_AT_LEAST: usize = 5;
 const ENOUGH: Duration = Duration::from_millis(200);
-/// A disk that takes longer for one commit is not to be measured while a log waits for it.
+/// A disk that takes longer for one commit is not measured further: the log needs it.
 const HOPELESS: Duration = Duration::from_secs(5);
 
 /// The typical time of a commit.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct MethodPace {
     pub(super) alone: Duration,
-    /// With four in flight: time by commits.
+    /// With four in flight: time divided by the number of commits.
     pub(super) together: Duration,
 }
 
@@ -34,8 +34,9 @@ pub(super) struct MethodPace {
 pub(super) struct Timings {
     pub(super) linked: MethodPace,
     pub(super) dsync: MethodPace,
-    /// DSYNC commits that were made one after the other, and the disk's flushes meanwhile: by others
-    /// too, so that fewer than commits proves something and more does not.
+    /// DSYNC commits made one after the other, and the flushes of the disk meanwhile. Other
+    /// processes flush too: fewer flushes than commits prove that DSYNC did not flush, and more
+    /// prove nothing.
     pub(super) dsync_commits: u64,
     pub(super) dsync_flushes: Option<u64>,
 }
@@ -47,7 +48,7 @@ struct Bench {
     next: u64,
 }
 
-/// `Interrupted`: cancelled.
+/// Runs the rounds. `Interrupted`: the measurement was cancelled.
 pub(super) fn run(
     dir: &dyn Dir,
     names: &Names,
@@ -65,7 +66,7 @@ pub(super) fn run(
     let mut samples: [[Vec<Duration>; 2]; 2] = Default::default();
     let (mut commits, mut flushes) = (0, Some(0));
     for round in 0..ROUNDS {
-        // Each method is first as often as second.
+        // Each method comes first as often as second.
         let order = [round % 2, (round + 1) % 2];
         for which in order {
             let method = [Method::Linked, Method::Dsync][which];
@@ -99,14 +100,14 @@ pub(super) fn run(
     })
 }
 
-/// The lower quartile: what else the disk does meanwhile, the log's own commits too, only ever makes
-/// a commit slower.
+/// The lower quartile: other work of the disk, such as the commits of the log, only makes a commit
+/// slower.
 fn typical(samples: &mut [Duration]) -> Duration {
     samples.sort_unstable();
     samples.get(samples.len() / 4).copied().unwrap_or_default()
 }
 
-/// A file of written blocks that is gone with its last descriptor.
+/// A file of written blocks without a name.
 fn scratch(dir: &dyn Dir, names: &Names) -> io::Result<Arc<dyn File>> {
     let name = names.scratch();
     let _ = dir.remove(&name);
@@ -119,7 +120,7 @@ fn scratch(dir: &dyn Dir, names: &Names) -> io::Result<Arc<dyn File>> {
 }
 
 impl Bench {
-    /// Time of one commit when `count` are made with `depth` in flight.
+    /// Time of one commit, measured over `count` commits with `depth` in flight.
     fn commits(&mut self, method: Method, count: u64, depth: usize) -> io::Result<Duration> {
         let begun = Instant::now();
         let (mut started, mut done) = (0, 0);
@@ -162,7 +163,8 @@ impl Bench {
             method,
         };
         // SAFETY: the buffer is a block of `memory`, zeroed at allocation and never written to; the
-        // backend holds the memory, and waits for what is in flight, or leaks it, when it is dropped.
+        // backend holds the memory, and waits for what is in flight, or leaks it, when it is
+        // dropped.
         unsafe { self.backend.write(write) };
     }
 }
@@ -172,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_disturbs_some_rounds_does_not_count() {
+    fn typical_time_ignores_disturbed_rounds() {
         let mut samples: Vec<_> = [900, 11, 12, 300, 10].map(Duration::from_micros).into();
         assert_eq!(typical(&mut samples), Duration::from_micros(11));
         assert_eq!(typical(&mut []), Duration::ZERO);

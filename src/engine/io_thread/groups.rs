@@ -1,4 +1,4 @@
-//! The groups that are submitted and not durable yet, in the order of the log.
+//! The groups that are submitted and not durable yet, in log order.
 
 use std::collections::VecDeque;
 
@@ -9,10 +9,10 @@ use crate::io::backend::Method;
 pub(super) struct Group {
     pub(super) sequence: u64,
     pub(super) lsn: u64,
-    /// Address behind its padding.
+    /// The LSN after its padding.
     pub(super) end: u64,
     pub(super) len: u32,
-    /// By the clock, when it was submitted, and when its write was complete.
+    /// When it was submitted and when its write completed, by the clock.
     pub(super) submitted_at: u64,
     pub(super) written_at: u64,
     pub(super) header: GroupHeader,
@@ -22,9 +22,9 @@ pub(super) struct Group {
     pub(super) oldest: u64,
     /// The write completed in full.
     pub(super) written: bool,
-    /// A sync that was submitted after that succeeded.
+    /// A sync that was submitted after its write completed has succeeded.
     pub(super) synced: bool,
-    /// The sync of its own that will make it so.
+    /// Token of the separate sync that covers it; 0 if none does.
     pub(super) covered_by: u64,
 }
 
@@ -43,13 +43,13 @@ impl Groups {
         self.list.is_empty()
     }
 
-    /// The first group, if its write is done and the sync that was linked to it is not.
+    /// The first group, if its write is complete and its linked sync is not.
     pub(super) fn syncing_linked(&self) -> Option<u64> {
         let first = self.list.front()?;
         (first.written && !first.synced && first.method != Method::Plain).then_some(first.sequence)
     }
 
-    /// Where the first group that is not durable begins.
+    /// LSN of the first group.
     pub(super) fn first_lsn(&self) -> Option<u64> {
         self.list.front().map(|g| g.lsn)
     }
@@ -82,7 +82,7 @@ impl Groups {
         }
     }
 
-    /// Groups whose write, or whose own sync, has not completed.
+    /// Number of groups whose write or linked sync has not completed.
     pub(super) fn flying(&self) -> usize {
         self.flying
     }
@@ -98,16 +98,17 @@ impl Groups {
     }
 
     pub(super) fn uses(&self, slot: usize) -> bool {
-        // Slots are used in turn: the first group's is the oldest that is still in use.
+        // Groups use the slots in turn, so the first group has the oldest slot in use.
         self.list.iter().any(|g| g.slot == slot)
     }
 
-    /// The first group that a sync of its own must cover.
+    /// The first group that needs a separate sync.
     pub(super) fn first_plain(&self) -> Option<&Group> {
         self.list.front().filter(|g| g.method == Method::Plain && !g.synced)
     }
 
-    /// Marks what the sync with this token will cover: the slot's groups that are written by now.
+    /// Notes which groups the sync with this token covers: those of the slot whose writes are
+    /// complete.
     pub(super) fn cover(&mut self, slot: usize, token: u64) {
         for group in self.list.iter_mut().take_while(|g| g.slot == slot) {
             if group.written && !group.synced {

@@ -1,22 +1,23 @@
 //! The commit path: seal, submit, complete, publish. A state machine that is stepped.
 //!
-//! Time, completions and files come in from outside, so that a simulated disk can drive the whole
-//! of it on one thread; `thread.rs` is the shell that runs it for real.
+//! Time, completions and files come from outside, so a simulated disk can drive the loop on one
+//! thread. `thread.rs` steps it in production.
 //!
 //! Invariants:
 //! 1. Groups are submitted in the order of their sequences. `groups` holds those that are not
 //!    durable yet, in that order; a group's token is its sequence.
 //! 2. A group is durable when its own write completed in full before a sync was submitted that
-//!    succeeded (a linked sync starts after its write; a DSYNC write is both), and every group before
-//!    it is durable. Only then does the durable end pass it.
+//!    succeeded (a linked sync starts after its write; a DSYNC write is both), and every group
+//!    before it is durable. Only then does the durable end pass it.
 //! 3. A buffer is released when its write and those of all groups before it are complete.
 //! 4. After the first failed write or sync nothing is submitted any more.
 //! 5. The first group of a segment is submitted only when everything before the previous segment is
 //!    durable: at most two segments are ever unsynced.
 //! 6. A control group is submitted only when every group before it is durable: its durable end is
 //!    its own LSN.
-//! 7. The epoch group is durable before any other group of its epoch is submitted. Where the log ends with a mark it is
-//!    written only when something is to be written after it (`epoch.rs`): opening alone writes nothing.
+//! 7. The epoch group is durable before any other group of its epoch is submitted. If the log ends
+//!    with a mark, the epoch group is written only before another group (`epoch.rs`): opening alone
+//!    writes nothing.
 //! 8. In a step: completions, then the durable end, then the next submissions, then the wake-ups.
 
 mod epoch;
@@ -49,11 +50,11 @@ use groups::Groups;
 use pace::CommitPace;
 use submit::SLOW_RESERVATION;
 
-/// Tokens of syncs of their own; those of groups are below.
+/// Tokens of separate syncs are above this, those of groups below.
 const SYNC_TOKEN: u64 = 1 << 60;
 
-/// Nanoseconds that a task has to wake those that were left to it: it has been scheduled and polled
-/// in a fraction of this if its executor is not stuck.
+/// Nanoseconds that a task has to wake the tasks left to it. If its executor is not stuck, it is
+/// polled in a fraction of this.
 const RELAY: u64 = 300_000;
 
 /// What recovery hands to the I/O loop.
@@ -76,7 +77,7 @@ pub(crate) struct Start {
     pub(crate) clean: bool,
 }
 
-/// What the loop is told once, at open.
+/// What the loop is built with.
 #[derive(Debug)]
 pub(crate) struct Setup {
     pub(crate) log_id: [u8; 16],
@@ -97,18 +98,18 @@ pub(crate) struct Setup {
     pub(crate) durability: Durability,
     pub(crate) commit_delay: Duration,
     pub(crate) idle_seal: Duration,
-    /// Where other processes are told how far the log is durable.
+    /// Publishes the durable end to other processes.
     pub(crate) end_file: Option<EndFile>,
 }
 
-/// What a step came to.
+/// The outcome of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Step {
     pub(crate) progress: bool,
     pub(crate) finished: bool,
-    /// What the sleeper must be woken for, beside completions.
+    /// What must wake the I/O thread, beside completions. `None`: completions only.
     pub(crate) wake_on: Option<WakeOn>,
-    /// When to step again at the latest, by the clock.
+    /// The latest time of the next step, by the clock.
     pub(crate) deadline: Option<u64>,
 }
 
@@ -132,18 +133,19 @@ pub(crate) struct IoLoop {
     submitted_end: u64,
     /// Completions still to come.
     outstanding: usize,
-    /// The sync of its own that is in flight.
+    /// Token of the separate sync in flight.
     syncing: Option<u64>,
     syncing_since: u64,
     sync_ids: u64,
-    /// Syncs of their own are wanted up to here.
+    /// Everything below this LSN needs a separate sync.
     sync_until: u64,
     interval_due: Option<u64>,
     delay_due: Option<u64>,
     idle_due: Option<u64>,
-    /// Whatever waits in the ring has come since then. `None`: it comes now.
+    /// Since when records may wait in the ring, by the clock. `None`: the next record does not
+    /// wait.
     queued_from: Option<u64>,
-    /// The last group is a control group, so that its mark covers everything.
+    /// The last group is a control group, whose durable mark covers everything.
     marked: bool,
     /// The last group submitted is the mark of a clean close.
     closed: bool,
@@ -159,7 +161,7 @@ pub(crate) struct IoLoop {
     /// Tasks were granted room in the ring and are still to be woken.
     granted: bool,
     ready: Ready,
-    /// When tasks that were left to each other are woken by this thread.
+    /// When this thread wakes the tasks that were left to other tasks, by the clock.
     relay_due: Option<u64>,
 }
 
@@ -168,7 +170,7 @@ pub(crate) struct IoLoop {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Closing {
     No,
-    /// The ring is stopped and sealed; what is in it is being written.
+    /// The ring is stopped and sealed, and its records are being written.
     Draining,
     /// The clean-close group has been taken.
     Marked,
@@ -234,7 +236,7 @@ impl IoLoop {
         Ok(io_loop)
     }
 
-    /// Does all that can be done without waiting.
+    /// Does everything that needs no wait.
     pub(crate) fn step(&mut self) -> Step {
         let mut progress = false;
         while let Some(completion) = self.backend.reap() {
@@ -278,7 +280,7 @@ impl IoLoop {
         Step { progress: progress || self.has_failed(), finished, wake_on, deadline }
     }
 
-    /// The device works on the next group while those who wait are woken.
+    /// Submits what is queued, so that the device works while this thread wakes waiters.
     fn submit_queued(&mut self) {
         if let Err(e) = self.backend.submit() {
             self.fail(&Failure::from_io("submitting", &e));
@@ -291,12 +293,12 @@ impl IoLoop {
         self.outstanding
     }
 
-    /// Submits what is queued and sleeps until there may be something to do.
+    /// Submits what is queued, and sleeps until a completion, a wake-up or the deadline.
     pub(crate) fn wait(&mut self, deadline: Option<u64>) {
         let timeout = deadline.map(|d| Duration::from_nanos(d.saturating_sub(self.clock.now())));
         if let Err(e) = self.backend.wait(timeout) {
             self.fail(&Failure::from_io("waiting for completions", &e));
-            // Without completions nothing in flight is ever known to be done.
+            // Without completions, operations in flight never end for this process.
             self.state.ring.memory.leak();
             self.outstanding = 0;
         }
@@ -318,7 +320,7 @@ impl IoLoop {
         }
     }
 
-    /// After a failure: only waits for what is in flight.
+    /// A step after a failure: only waits for operations in flight.
     fn failing_step(&mut self, progress: bool) -> Step {
         let finished = self.outstanding == 0;
         self.note_flights();
@@ -398,18 +400,18 @@ impl IoLoop {
             let taken = now.saturating_sub(group.submitted_at);
             self.state.recorders.commit_time.record(taken);
             if group.header.flags.has(Flags::CUT) {
-                // Before the durable end passes it: readers below that know of it.
+                // Before the durable end passes the cut, so that every reader of it knows the cut.
                 self.state.view.cuts.add(Cut { from: group.header.cut_from, to: group.lsn });
                 cut = true;
             }
         }
         if let Some((end, oldest)) = durable {
-            self.tell(end);
+            self.publish(end);
             self.state.durable.advance(end);
             if cut {
                 self.state.cut.wake_waiter();
             }
-            // The hook on sealed segments waits for the end to pass them.
+            // The archiver waits until the end has passed a segment.
             let passed = self.slots.iter().flatten().any(|&base| from <= base && base < end);
             if passed && self.state.hook.is_set() {
                 self.state.hook.ring();
@@ -420,7 +422,7 @@ impl IoLoop {
             self.to_wake = Some((from, end));
             self.detach_left_segments();
             if !self.started {
-                // The epoch group is durable: producers may come.
+                // The epoch group is durable: producers may append.
                 self.started = true;
                 self.state.ring.start();
             }
@@ -429,17 +431,18 @@ impl IoLoop {
         moved
     }
 
-    /// Tells other processes, before anybody in this one is told: what was acknowledged is seen there.
-    fn tell(&mut self, end: u64) {
+    /// Publishes the durable end to other processes before waiters of this one are woken. So
+    /// another process sees every acknowledged record.
+    fn publish(&mut self, end: u64) {
         if let Some(file) = &mut self.setup.end_file
             && !file.publish(end, self.state.view.cuts.newest())
         {
-            tracing::warn!("the durable end can no longer be told to other processes");
+            tracing::warn!("the durable end can no longer be published to other processes");
             self.setup.end_file = None;
         }
     }
 
-    /// Says what is waited for longest, for the watchdog.
+    /// Notes the oldest operations in flight, for the watchdog.
     fn note_flights(&self) {
         let (mut write, mut sync) = (0, 0);
         if self.outstanding > 0 {
@@ -453,7 +456,8 @@ impl IoLoop {
         self.state.in_flight.set(Place::Sync, sync);
     }
 
-    /// True: user code has run, which may have taken any time.
+    /// Wakes tasks that were left to other tasks too long ago. True: user code has run, which may
+    /// have taken any time.
     fn heed_left_tasks(&mut self) -> bool {
         if !self.state.durable.has_left_tasks() {
             self.relay_due = None;
@@ -468,6 +472,7 @@ impl IoLoop {
         due
     }
 
+    /// Detaches the segments that the log has left and that no group uses.
     fn detach_left_segments(&mut self) {
         for slot in 0..SLOTS {
             if self.slots[slot].is_some() && slot != self.slot && !self.groups.uses(slot) {
@@ -494,7 +499,8 @@ impl IoLoop {
             && self.groups.is_empty()
             && self.state.ring.opened() == self.next
         {
-            // A full disk does not matter while the segment has blocks left; the last one is for what makes room.
+            // A full disk does not matter while the segment has blocks left. The last block is for
+            // the group that makes space.
             let keeps = self.full_at_close && self.state.ring.is_last_block();
             if self.closed || (keeps && self.state.ring.is_out_of_space()) {
                 self.closing = Closing::Finished;
@@ -504,7 +510,7 @@ impl IoLoop {
             } else if self.state.ring.take_private().is_some() {
                 self.closing = Closing::Marked;
             } else if self.state.ring.is_out_of_space() {
-                // Everything is durable, and the end goes without a mark.
+                // Everything is durable, and the log ends without a mark.
                 self.closing = Closing::Finished;
             } else {
                 // No block is left for the mark: the segment keeper prepares a segment and rings.
@@ -530,7 +536,7 @@ impl IoLoop {
             None
         } else if flying >= self.eager() || self.filling_since.is_some() || self.delay_due.is_some()
         {
-            // A closed extent is next, or a time: what is published meanwhile changes nothing.
+            // The next step needs a sealed extent or a time. A published record changes nothing.
             Some(WakeOn::Sealed)
         } else {
             Some(WakeOn::Any)

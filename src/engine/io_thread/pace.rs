@@ -1,28 +1,30 @@
-//! How many groups are worth having in flight before more are left to fill. ARCHITECTURE.md has the
-//! measurements behind each line.
+//! How many groups are in flight before the next extent is left to fill. docs/design/commit.md has
+//! the measurements.
 
 use std::time::Duration;
 
 use crate::io::backend::Method;
 
-/// Bytes up to which a group's time on the device is its sync's, not its transfer's.
+/// Bytes up to which the sync takes most of a group's time on the device, and not the transfer.
 const SMALL: u32 = 64 << 10;
-/// Records up to which a group is a few committers', whose wait is the device's latency.
+/// Records up to which a group belongs to a few committers, which wait for the latency of the
+/// device.
 const FEW: u32 = 16;
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct CommitPace {
     pub(super) depth: usize,
-    /// Every group is synced, rather than several at a time.
+    /// Whether every group is synced, and not several at a time.
     pub(super) every_group: bool,
     last_len: u32,
     last_records: u32,
-    /// When the last group of records was submitted, and how long it takes from one to the next, at most, as of late.
+    /// When the last group of records was submitted, by the clock, and the longest recent pause
+    /// between two such groups.
     last_at: Option<u64>,
     gap: u64,
 }
 
-/// Nanoseconds between groups beyond which they are no traffic.
+/// Nanoseconds between two groups from which on the log counts as idle.
 const LONGEST_GAP: u64 = 5_000_000_000;
 
 impl CommitPace {
@@ -35,7 +37,7 @@ impl CommitPace {
         self.last_records = records;
     }
 
-    /// A group of records was submitted.
+    /// Notes that a group of records was submitted.
     pub(super) fn records_at(&mut self, now: u64) {
         if let Some(last) = self.last_at.replace(now) {
             let gap = now.saturating_sub(last).min(LONGEST_GAP);
@@ -43,20 +45,20 @@ impl CommitPace {
         }
     }
 
-    /// Nanoseconds without a group after which the log is idle and is sealed: twice what passes between groups, so that
-    /// one that comes regularly is not followed by a mark of its own, which takes as many bytes as it does. The mark in
-    /// the next group's header serves as well.
+    /// The time without a group after which an idle log gets a mark: at least twice the pause
+    /// between groups. So a group that comes regularly is not followed by a mark, which takes as
+    /// many bytes. The durable mark in the next group's header serves as well.
     pub(super) fn pause(&self, idle_seal: Duration) -> Duration {
         idle_seal.max(Duration::from_nanos(2 * self.gap))
     }
 
-    /// With fewer groups than this in flight an extent is sealed as soon as it holds anything; with
-    /// more, it is left to fill.
+    /// With fewer groups than this in flight, an extent is sealed as soon as it holds a record.
+    /// With more, it is left to fill.
     ///
-    /// Large groups keep the device busy one at a time. Small ones of few records are synced side by
-    /// side where the device gains from that: nobody else has anything to add to them. Small ones of
-    /// many records cost more processor than device, so that fewer and larger are faster; a linked
-    /// sync, being a second trip, leaves room for one more.
+    /// One large group keeps the device busy. Small groups of few records are synced side by side
+    /// if the device gains from that, because no other record waits for them. Small groups of many
+    /// records cost more processor time than device time, so fewer and larger ones are faster. A
+    /// linked sync is a second round trip, which leaves time for one more group.
     pub(super) fn eager(&self, method: Method, parallel: bool) -> usize {
         let worth = if !self.every_group || self.last_len > SMALL || !parallel {
             1
@@ -82,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn few_committers_are_synced_side_by_side() {
+    fn groups_of_few_committers_are_synced_side_by_side() {
         for method in [Method::Linked, Method::Dsync] {
             assert_eq!(eager(4096, 4, method, true), 4);
             assert_eq!(eager(65_536, 16, method, true), 4);
@@ -90,20 +92,20 @@ mod tests {
     }
 
     #[test]
-    fn a_crowd_and_large_groups_coalesce() {
+    fn groups_that_are_large_or_have_many_records_are_written_one_at_a_time() {
         assert_eq!(eager(4096, 40, Method::Dsync, true), 1);
         assert_eq!(eager(4096, 40, Method::Linked, true), 2);
         assert_eq!(eager(1 << 20, 4, Method::Linked, true), 1);
     }
 
     #[test]
-    fn where_parallel_syncs_gain_nothing_one_sync_serves_all_that_came_meanwhile() {
+    fn groups_on_a_device_without_gain_from_parallel_syncs_are_written_one_at_a_time() {
         assert_eq!(eager(4096, 4, Method::Dsync, false), 1);
         assert_eq!(eager(4096, 40, Method::Linked, false), 1);
     }
 
     #[test]
-    fn groups_that_come_regularly_are_sealed_once_after_the_last() {
+    fn groups_that_come_regularly_get_one_mark_after_the_last() {
         const MS: u64 = 1_000_000;
         let idle_seal = Duration::from_millis(20);
         let mut pace = CommitPace::new(4, true);
@@ -123,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn the_depth_bounds_it_and_other_modes_do_not_sync_groups() {
+    fn groups_in_flight_are_bounded_by_the_depth_in_every_mode() {
         let mut pace = CommitPace::new(1, true);
         pace.submitted(4096, 40);
         assert_eq!(pace.eager(Method::Linked, true), 1);

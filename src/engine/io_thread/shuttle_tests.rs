@@ -1,8 +1,8 @@
-//! The real loop, its step and its choice where to sleep, under random schedules: producers that wait
-//! for every record, beside a backend that completes when it is waited for.
+//! The I/O loop and its sleep under random schedules, with producers that wait for every record and
+//! a backend that completes operations when the loop waits.
 //!
-//! The clock stands still: nothing is ever due, so that a wake-up that is lost is a deadlock, which
-//! shuttle reports.
+//! The clock stands still, so no time is ever due. A lost wake-up is then a deadlock, which shuttle
+//! reports.
 
 use std::collections::VecDeque;
 use std::io;
@@ -49,7 +49,7 @@ impl Clock for StoppedClock {
     }
 }
 
-/// A directory and a file that keep nothing: the loop only passes them on.
+/// A directory and a file that store nothing: the loop only passes them on.
 #[derive(Debug)]
 struct Nothing;
 
@@ -116,7 +116,7 @@ impl Wake for Bell {
     }
 }
 
-/// Completes what was submitted, one operation for each wait, in order.
+/// Completes submitted operations in order, one for each wait.
 #[derive(Debug)]
 struct Patient {
     queued: VecDeque<Completion>,
@@ -227,7 +227,7 @@ fn io_loop(state: &Arc<LogState>, durability: Durability) -> IoLoop {
     io.begin(ready).unwrap()
 }
 
-/// Appends, and waits for each record: half of the producers at once, the others for every second.
+/// Appends and waits. Half of the producers wait for each record, the others for every second one.
 fn produce(state: &LogState, producer: u64) {
     for n in 0..RECORDS {
         let len = 1024 * (1 + (producer + n) % 3);
@@ -253,7 +253,7 @@ fn run(durability: Durability) {
         let io_loop = io_loop(&state, durability);
         thread::spawn(move || super::run(&state, io_loop))
     };
-    // As opening does: nobody appends before the epoch is durable.
+    // As opening does: no producer appends before the epoch group is durable.
     state.durable.wait(u64::from(BLOCK)).unwrap();
     let producers: Vec<_> = (0..PRODUCERS)
         .map(|producer| {
@@ -278,11 +278,11 @@ fn check(durability: Durability) {
 }
 
 #[test]
-fn loom_the_loop_sleeps_through_nothing_when_every_group_is_synced() {
+fn loom_io_loop_that_syncs_every_group_loses_no_wake_up() {
     check(Durability::EveryGroup);
 }
 
 #[test]
-fn loom_the_loop_sleeps_through_nothing_when_groups_are_synced_on_demand() {
+fn loom_io_loop_that_syncs_on_demand_loses_no_wake_up() {
     check(Durability::Manual);
 }

@@ -1,4 +1,4 @@
-//! Sealing and submitting: groups, the segments they go to, and syncs of their own.
+//! Seals extents, submits groups and separate syncs, and enters the next segment.
 
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ use crate::lsn::align_up;
 use crate::options::Durability;
 use crate::ring::{Poll, SealedExtent};
 
-/// A reservation that is filled for longer is told of; one that was made for a task, which may never be
-/// polled again, is taken back.
+/// Nanoseconds after which an unpublished reservation is logged, and a reservation that was granted
+/// to a task is revoked: the task may never be polled again.
 pub(super) const SLOW_RESERVATION: u64 = 10_000_000;
 
-/// By the clock, which has no time beyond its last: that is never.
+/// `now` plus `by`. The last time of the clock stands for never.
 fn later(now: u64, by: Duration) -> u64 {
     now.saturating_add(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX))
 }
@@ -48,7 +48,7 @@ impl IoLoop {
                 Poll::Open if flying < self.eager() && self.delay_is_over() => {
                     self.granted |= self.state.ring.seal(false);
                 }
-                // What was taken back may be all that was missing.
+                // A revoked reservation may be all that was missing.
                 Poll::Filling if self.note_filling() => progress = true,
                 Poll::Filling => return progress,
                 Poll::Empty if self.control_is_due() => self.granted |= self.state.ring.seal(true),
@@ -62,8 +62,8 @@ impl IoLoop {
         }
     }
 
-    /// Whether a control group was given the block that is kept for when there is no space: for what
-    /// makes space, and for a cut.
+    /// Whether a control group got the block that is kept for a full disk. It states retention,
+    /// which makes space, or a cut.
     fn last_block_is_due(&self) -> bool {
         let retires = self.state.retention.wanted() > self.setup.oldest;
         self.closing == Closing::No
@@ -74,7 +74,7 @@ impl IoLoop {
 
     fn delay_is_over(&mut self) -> bool {
         let delay = self.setup.commit_delay;
-        // Who waits for room in the next extent is company enough.
+        // Producers that wait for room in the next extent already make the next group large.
         if delay.is_zero() || self.state.is_closing() || self.state.ring.has_queue() {
             return true;
         }
@@ -83,7 +83,8 @@ impl IoLoop {
         now >= due
     }
 
-    /// True: something was filled here.
+    /// Logs a slow reservation, and revokes those that tasks have not claimed. True: a revoked one
+    /// was filled.
     fn note_filling(&mut self) -> bool {
         let now = self.clock.now();
         let since = *self.filling_since.get_or_insert(now);
@@ -120,7 +121,7 @@ impl IoLoop {
         now >= due
     }
 
-    /// False: the group has to wait.
+    /// Submits a group. False: the group has to wait.
     fn submit_group(&mut self, sealed: SealedExtent) -> bool {
         let control = sealed.used == GROUP_HEADER;
         if control && !self.groups.is_empty() {
@@ -135,9 +136,9 @@ impl IoLoop {
         let start = self.finish_buffer(buffer, &header, len);
         let synced_alone = control || self.setup.durability == Durability::EveryGroup;
         let method = if synced_alone { self.state.commit.method() } else { Method::Plain };
-        // SAFETY: the extent is complete, so that nobody writes to its buffer before release(),
-        // which comes after the write's completion (invariant 3). finish_buffer has initialised
-        // start..start + len. The ring's memory outlives the backend, or is leaked.
+        // SAFETY: the extent is complete, so that no producer writes to its buffer before
+        // release(), which comes after the write's completion (invariant 3). finish_buffer has
+        // initialised start..start + len. The ring's memory outlives the backend, or is leaked.
         unsafe {
             self.backend.write(WriteRequest {
                 token: self.next,
@@ -183,7 +184,7 @@ impl IoLoop {
             // The segment keeper waits until this header is durable, in every mode.
             self.sync_until = self.sync_until.max(sealed.lsn + u64::from(len));
         }
-        // What is appended from now on lies above the cut, also in this group.
+        // Records appended from now on lie above the cut, also those of this group.
         let cut = self.state.cut.take();
         if cut.is_some() {
             flags = flags.and(Flags::CUT);
@@ -193,7 +194,7 @@ impl IoLoop {
             lsn: sealed.lsn,
             log_id: self.setup.log_id,
             epoch: self.setup.epoch,
-            // Only an epoch group that takes a mark's place lies below the end.
+            // Only an epoch group that takes the place of a mark lies below the durable end.
             durable_end: self.state.durable.end().min(sealed.lsn),
             prev: self.link.lsn,
             prev_hash: self.link.hash,
@@ -219,6 +220,7 @@ impl IoLoop {
         }
     }
 
+    /// Updates the loop's words after a group was submitted.
     fn note_submitted(
         &mut self,
         sealed: &SealedExtent,
@@ -231,7 +233,7 @@ impl IoLoop {
         self.link = header.link();
         self.next += 1;
         self.submitted_end = sealed.lsn + u64::from(len);
-        // A cut is data to its caller: a mark must follow it.
+        // A cut is data of its caller, so a mark must follow it.
         self.marked = control && !header.flags.has(Flags::CUT);
         self.closed = header.flags.has(Flags::CLEAN_CLOSE);
         self.pace.submitted(len, sealed.records);
@@ -256,8 +258,8 @@ impl IoLoop {
         header.encode(&mut bytes);
         let used = header.used as usize;
         // SAFETY: the extent is complete and not released: the buffer is the I/O thread's alone
-        // (ring invariant 6). len is at most a buffer, which is a multiple of the block, and used is
-        // from the header's size to len.
+        // (ring invariant 6). len is at most a buffer, which is a multiple of the block, and used
+        // is from the header's size to len.
         unsafe {
             start.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
             start.add(used).write_bytes(0, len as usize - used);
@@ -288,9 +290,10 @@ impl IoLoop {
         }
     }
 
-    /// Goes on to the segment that starts before `lsn`. False: it has to wait.
+    /// Enters the segment that `lsn` lies in. False: the group has to wait.
     fn enter_next_segment(&mut self, lsn: u64) -> bool {
-        // Not the durable end: it stops where the previous segment was left, short of this base.
+        // The durable end cannot decide this: it stays where the previous segment was left, which
+        // is below this base.
         if self.groups.first_lsn().is_some_and(|first| first < self.current.base) {
             self.sync_until = self.sync_until.max(self.current.base);
             return false;
@@ -334,11 +337,11 @@ impl IoLoop {
             Durability::EveryGroup | Durability::Manual => {}
         }
         if self.state.retention.wanted() > self.setup.oldest || self.state.cut.is_wanted() {
-            // No group has come to say so; the control group that will needs everything durable.
+            // The control group that states this is submitted only when everything is durable.
             self.sync_until = self.sync_until.max(self.submitted_end);
         }
         let closing = self.closing != Closing::No;
-        // A position between two segments is demanded too by whoever waits for it.
+        // A waiter may demand a position between two segments, which no group reaches.
         let wanted =
             self.sync_until > first.lsn || self.state.durable.demanded() > self.state.durable.end();
         if self.syncing.is_some() || !(closing || wanted) || !first.written {

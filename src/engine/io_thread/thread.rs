@@ -1,4 +1,4 @@
-//! The thread around the loop.
+//! The I/O thread: steps the loop and sleeps.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ pub(crate) fn run(state: &Arc<LogState>, io_loop: IoLoop) {
     state.durable.pass_on();
     state.set_io_ended();
     if ran.is_err() {
-        // What was in flight when the backend was dropped may still be.
+        // The kernel may still write from these buffers: the backend was dropped in a panic.
         state.ring.memory.leak();
         state.fail(Failure::new("the I/O thread", "it panicked"));
     }
@@ -29,7 +29,7 @@ fn run_until_finished(state: &Arc<LogState>, mut io_loop: IoLoop) {
             continue;
         }
         if let Some(wake_on) = step.wake_on {
-            // Armed first, looked again second: see the doorbell's invariants.
+            // Armed before the second look: see the invariants of the doorbell.
             state.ring.doorbell.arm(wake_on);
             let again = io_loop.step();
             if again.progress || again.finished || again.wake_on != step.wake_on {

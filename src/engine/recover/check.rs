@@ -120,8 +120,8 @@ pub(crate) fn check_position(found: &FoundEnd, furthest: Option<(u64, String)>) 
 pub(crate) const ENDS_EARLY: &str = "the log ends before what its writer made durable on this boot of the machine, or before where it was \
      closed; restore the segments, or run `ringwal repair`, which gives up what is missing";
 
-/// Rejects a log that ends below `proven`, the durable end that its writer stated on this boot or at
-/// a close.
+/// Rejects a log that ends below `proven`, the durable end that its writer stated on this boot or
+/// at a close.
 pub(crate) fn check_end(
     found: &FoundEnd,
     names: &Names,

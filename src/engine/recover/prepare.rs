@@ -156,8 +156,8 @@ fn keep_spares(
     Ok(beyond[..usable].iter().map(spare).collect())
 }
 
-/// Removes the segments that the last group states to be retired, and that its writer had no time to
-/// remove.
+/// Removes the segments that the last group states to be retired, and that its writer had no time
+/// to remove.
 fn finish_retention(
     request: &Request<'_>,
     live: &mut Vec<SegmentHeader>,
@@ -192,9 +192,9 @@ fn next_group(request: &Request<'_>, policy: &Policy, segments: &Segments) -> Re
     Ok(active.end())
 }
 
-/// Gives the torn group at the end another link, if no group will be written over it: it would still
-/// be the successor of the last whole one. Its durable mark stays, for an opening after a crash of
-/// this one.
+/// Gives the torn group at the end another link, if no group will be written over it: it would
+/// still be the successor of the last whole one. Its durable mark stays, for an opening after a
+/// crash of this one.
 fn unlink(file: &Arc<dyn File>, segment: &SegmentHeader, found: &FoundEnd) -> std::io::Result<()> {
     let group = Walker::new(Arc::clone(file), *segment).group(found.end)?;
     let Ok(group) = group else { return Ok(()) };
@@ -220,12 +220,13 @@ fn reserve_blocks(
     let Segments { active, spares, end, .. } = segments;
     // A mark proves the log durable, and no group after it needs a new epoch to be void.
     let is_marked = end.last.is_some_and(|last| last.is_mark());
-    // If the active segment is left, the mark of a close needs the next one, unless the log ends with
-    // such a mark.
+    // If the active segment is left, the mark of a close needs the next one, unless the log ends
+    // with such a mark.
     let stays = policy.fits(active) || end.clean;
     let mut epoch_waits =
         is_marked && stays && end.case != RecoveryCase::Torn && !request.options.front_was_taken;
-    // The last block is kept for the group that makes space on a full disk. Opening does not take it.
+    // The last block is kept for the group that makes space on a full disk. Opening does not take
+    // it.
     let blocks = (active.end() - next) / u64::from(policy.block);
     let is_new = end.last.is_none();
     if spares.is_empty() && blocks < if epoch_waits || is_new { 1 } else { 2 } {

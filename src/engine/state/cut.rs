@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use crate::sys::sync::{AtomicU64, Futex, Ordering};
 
-/// No call asks for a cut.
+/// No cut is requested.
 const NO_CUT: u64 = u64::MAX;
 
-/// One cut at a time: `truncate_from` asks for it, and the I/O thread takes the request and makes
-/// the cut in its next group.
+/// The request of one cut: `truncate_from` sets it, and the I/O thread takes it and writes the cut
+/// in its next group.
 #[derive(Debug)]
 pub(crate) struct CutRequest {
-    /// The first LSN to be void. Written by `truncate_from`, taken by the I/O thread or, to withdraw
-    /// it, by `truncate_from`.
+    /// The first LSN to be void. Written by `truncate_from`, taken by the I/O thread or, to
+    /// withdraw it, by `truncate_from`.
     from: AtomicU64,
     /// Changes when a cut is durable and when none can become durable any more. `truncate_from`
     /// waits for it; the I/O thread, the segment keeper and a failure ring it.
@@ -32,7 +32,7 @@ impl CutRequest {
         self.from.load(Ordering::SeqCst) != NO_CUT
     }
 
-    /// Takes the request: the caller makes the cut, or withdraws it.
+    /// Takes the request: the caller writes the cut, or withdraws it.
     pub(crate) fn take(&self) -> Option<u64> {
         if !self.is_wanted() {
             return None;

@@ -27,18 +27,19 @@ use keeper_bell::KeeperBell;
 use obstacle::Obstacle;
 use retention::RetentionState;
 
-/// Moves a log that has no threads: a call that would wait moves it instead.
+/// Steps the parts of a log that has no threads, from inside the calls that would wait.
 #[cfg(all(any(test, feature = "testing"), not(ringwal_loom)))]
 pub(crate) trait Driver: Send + Sync + std::fmt::Debug {
-    /// Perhaps takes a step, as a thread would meanwhile.
+    /// May take a step, as a thread could at this point.
     fn stir(&self);
-    /// Takes a step. False: nothing can happen until a caller does something.
+    /// Takes a step. False: no part can step until a caller does something.
     fn drive(&self) -> bool;
 }
 
-/// What moves a log: its threads, or the machine of a simulated disk. The last handle ends it.
+/// What steps the parts of a log: its threads, or the machine of a simulated disk. The last handle
+/// ends it.
 pub(crate) trait Running: Send + std::fmt::Debug {
-    /// Waits until nothing moves any more, and releases the lock of the log.
+    /// Waits until no part is stepped any more, and releases the lock of the log.
     fn end(self: Box<Self>, state: &LogState);
 }
 
@@ -117,19 +118,19 @@ impl LogState {
         self.durable.wake_all();
         self.ring.doorbell.ring();
         self.keeper.ring();
-        // The segment keeper may be what has failed: it finishes no round any more.
+        // If the segment keeper has failed, it finishes no round any more.
         self.keeper.round_over();
         self.cut.wake_waiter();
         self.hook.ring();
     }
 
-    /// Asks the I/O thread to make everything from `from` on void.
+    /// Requests a cut: the I/O thread makes everything from `from` on void.
     pub(crate) fn want_cut(&self, from: u64) {
         self.cut.set(from);
         self.ring.doorbell.ring();
     }
 
-    /// Asks the I/O thread to state in a group header that segments below `oldest` go.
+    /// Requests that the I/O thread states `oldest` as the oldest LSN in a group header.
     pub(crate) fn want_retired(&self, oldest: u64) {
         if self.retention.raise_wanted(oldest) {
             self.ring.doorbell.ring();
@@ -148,7 +149,7 @@ impl LogState {
         }
     }
 
-    /// On a simulated disk, the machine may take a step now.
+    /// Lets the machine of a simulated disk take a step.
     #[inline]
     pub(crate) fn stir(&self) {
         #[cfg(all(any(test, feature = "testing"), not(ringwal_loom)))]
@@ -157,7 +158,7 @@ impl LogState {
         }
     }
 
-    /// Takes a step on a simulated disk, where a caller would wait otherwise. False: wait.
+    /// Takes a step on a simulated disk. False: the caller must wait.
     #[inline]
     pub(crate) fn drive(&self) -> bool {
         #[cfg(all(any(test, feature = "testing"), not(ringwal_loom)))]
@@ -167,7 +168,7 @@ impl LogState {
         false
     }
 
-    /// Waits until `lsn` is durable. The caller has asked for its sync.
+    /// Waits until `lsn` is durable. The caller has requested its sync.
     pub(crate) fn wait_durable(&self, lsn: u64) -> Result<(), crate::error::Error> {
         while matches!(self.durable.verdict(lsn), Verdict::NotYet) && self.drive() {}
         self.durable.wait(lsn)
@@ -186,7 +187,7 @@ impl LogState {
         self.durable.is_closed()
     }
 
-    /// The I/O thread has ended: nothing becomes durable any more.
+    /// Notes that the I/O thread has ended, and wakes all that wait for it.
     pub(crate) fn set_io_ended(&self) {
         self.io_ended.store(1, Ordering::SeqCst);
         self.durable.wake_all();
@@ -198,7 +199,7 @@ impl LogState {
         self.io_ended.load(Ordering::SeqCst) != 0
     }
 
-    /// Touches the directory no more. Called before the lock is released.
+    /// Ends every write to the directory. Called before the lock is released.
     pub(crate) fn detach_directory(&self) {
         self.consumers.end();
         self.view.leave();

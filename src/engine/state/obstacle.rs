@@ -6,9 +6,9 @@ use crate::sys::sync::{Mutex, lock};
 /// Written by the segment keeper, read by producers that were refused and by `Wal::health`.
 #[derive(Debug)]
 pub(crate) struct Obstacle {
-    /// What keeps the segment keeper from its work now. It retries.
+    /// Why the segment keeper cannot prepare or remove a segment now. The keeper retries.
     now: Mutex<Option<Error>>,
-    /// Why the log last had no next segment: the error of a producer that was refused.
+    /// Why the log last had no next segment: the error for a producer that is refused.
     no_segment: Mutex<Error>,
 }
 
@@ -17,7 +17,7 @@ impl Obstacle {
         Obstacle { now: Mutex::new(None), no_segment: Mutex::new(Error::NoSpace) }
     }
 
-    /// `None` stands for a full disk, which has an error of its own.
+    /// Sets the obstacle. `None` is a full disk: producers get `NoSpace`.
     pub(crate) fn set(&self, obstacle: Option<Error>) {
         *lock(&self.no_segment) = obstacle.clone().unwrap_or(Error::NoSpace);
         *lock(&self.now) = obstacle;

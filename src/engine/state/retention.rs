@@ -1,11 +1,12 @@
-//! How far retention has come, and what `truncate_before` has asked for.
+//! How far retention has come, and what `truncate_before` requested.
 
 use crate::sys::sync::{AtomicU64, Ordering};
 
-/// LSNs below which segments go, one for each stage, and the requests of `truncate_before`.
+/// LSNs below which segments are removed, one for each stage, and the requests of
+/// `truncate_before`.
 ///
-/// `wanted >= submitted >= durable`: the segment keeper wants, the I/O thread states that in a group
-/// header, and the header becomes durable. Only then may the keeper remove files.
+/// `wanted >= submitted >= durable`: the segment keeper wants, the I/O thread states that in a
+/// group header, and the header becomes durable. Only then may the keeper remove files.
 #[derive(Debug)]
 pub(crate) struct RetentionState {
     /// Written by the segment keeper, read by the I/O thread.
@@ -39,7 +40,7 @@ impl RetentionState {
         }
     }
 
-    /// Raises the LSN below which segments are to go. True if it rose.
+    /// Raises the LSN below which segments are to be removed. True if it rose.
     pub(super) fn raise_wanted(&self, oldest: u64) -> bool {
         self.wanted.fetch_max(oldest, Ordering::SeqCst) < oldest
     }
@@ -90,8 +91,8 @@ impl RetentionState {
         self.truncate_to.load(Ordering::SeqCst)
     }
 
-    /// The segment keeper reads this before it looks at what may go: a later call is for the next
-    /// round.
+    /// Calls so far. The segment keeper reads this before it decides what to remove: a later call
+    /// is for the next round.
     pub(crate) fn calls(&self) -> u64 {
         self.calls.load(Ordering::SeqCst)
     }

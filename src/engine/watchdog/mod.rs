@@ -1,11 +1,11 @@
-//! Telling of a disk that does not answer, while it does not.
+//! The watchdog: reports a disk that does not answer, while it does not.
 //!
-//! The I/O thread and the segment keeper can both be stuck in the same disk. So a thread that does
-//! no I/O looks at what they wait for, a few times in the threshold while anything is in flight and
-//! not at all while nothing is. Stepped, like the other two; its thread is a thin shell.
+//! The I/O thread and the segment keeper can both block in calls to the same disk. So a thread that
+//! does no I/O checks what they wait for: a few times in the threshold while an operation is in
+//! flight, and not at all otherwise. The watchdog is stepped, as they are.
 //!
-//! Time is what the watchdog has watched. A look that comes far too late says that the process was stopped,
-//! or the machine suspended: that says nothing about the disk, and does not count.
+//! 1. Only watched time counts. If a look comes far too late, the process was stopped or the
+//!    machine was suspended. That time says nothing about the disk.
 
 #[cfg(all(test, not(ringwal_loom)))]
 mod tests;
@@ -20,17 +20,17 @@ use crate::sys::clock::Clock;
 use crate::sys::panics::caught;
 use crate::sys::sync::Ordering;
 
-/// Looks with nothing in flight after which the watchdog sleeps: a busy log does not wake it at
+/// Looks with nothing in flight after which the watchdog sleeps. So a busy log does not wake it for
 /// every commit.
 const QUIET_LOOKS: u32 = 8;
 
-/// Nanoseconds after which a look is late for another reason than a busy machine.
+/// Nanoseconds by which a busy machine may delay a look. A longer delay has another cause.
 const LATE: u64 = 100_000_000;
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Seen {
     token: u64,
-    /// When it was first seen, and how long it must last to be told of next.
+    /// When the operation was first seen, and how long it must last until the next report.
     since: u64,
     tell_at: u64,
 }
@@ -43,7 +43,7 @@ pub(crate) struct Watchdog {
     on_stall: Option<OnStall>,
     seen: [Seen; 3],
     quiet: u32,
-    /// Nanoseconds that were watched until the last look, and the clock then.
+    /// Nanoseconds watched until the last look, and the clock at that look.
     watched: u64,
     last: u64,
 }
@@ -60,12 +60,12 @@ impl Watchdog {
         Watchdog { state, clock, threshold, on_stall, seen, quiet: 0, watched: 0, last }
     }
 
-    /// Counts the time since the last look, if it can have been watched.
+    /// Adds the time since the last look, if it was watched.
     fn watch(&mut self) -> u64 {
         let (now, pause) = (self.clock.now(), self.pause());
         let passed = now.saturating_sub(self.last);
         self.last = now;
-        // On a busy machine looks come late too; what they come late is not counted.
+        // A busy machine delays looks too. The delay does not count.
         if passed <= (2 * pause).max(LATE) {
             self.watched += passed.min(pause);
         }
@@ -77,7 +77,8 @@ impl Watchdog {
         self.threshold / 4
     }
 
-    /// One look. Returns the pause until the next, or `None` to sleep until something is in flight.
+    /// Looks once. Returns the pause until the next look, or `None` to sleep until an operation is
+    /// in flight.
     pub(crate) fn look(&mut self) -> Option<Duration> {
         let now = self.watch();
         let mut longest = 0;
@@ -140,6 +141,6 @@ pub(crate) fn run(state: &Arc<LogState>, mut watchdog: Watchdog) {
             None => state.in_flight.sleep(),
         }
     }
-    // What was told of as lasting is told of as over.
+    // Reports the end of every stall that was reported as ongoing.
     watchdog.look();
 }

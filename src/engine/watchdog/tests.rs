@@ -71,7 +71,7 @@ impl Watched {
         &self.state.in_flight
     }
 
-    /// Looks as often as the watchdog wants to, for so long.
+    /// Steps the watchdog as often as it requests, for this long.
     fn pass(&mut self, ms: u64) {
         let end = self.clock.now() + ms * 1_000_000;
         while self.clock.now() < end {
@@ -88,7 +88,7 @@ impl Watched {
 }
 
 #[test]
-fn a_stall_is_told_of_at_the_threshold_at_each_doubling_and_when_it_is_over() {
+fn stall_is_reported_at_the_threshold_at_each_doubling_and_at_its_end() {
     let mut w = Watched::new();
     w.in_flight().set(Place::Sync, 7);
     w.pass(90);
@@ -110,7 +110,7 @@ fn a_stall_is_told_of_at_the_threshold_at_each_doubling_and_when_it_is_over() {
 }
 
 #[test]
-fn a_log_that_moves_is_not_stalled_however_long_it_is_busy() {
+fn busy_log_that_makes_progress_is_not_stalled() {
     let mut w = Watched::new();
     for token in 1..500 {
         w.in_flight().set(Place::Write, token);
@@ -121,7 +121,7 @@ fn a_log_that_moves_is_not_stalled_however_long_it_is_busy() {
 }
 
 #[test]
-fn places_are_watched_apart_and_an_idle_log_is_not_looked_at() {
+fn each_place_is_watched_by_itself_and_an_idle_log_is_not_watched() {
     let mut w = Watched::new();
     w.in_flight().set(Place::Segment, 1);
     for token in 1..50 {
@@ -137,7 +137,7 @@ fn places_are_watched_apart_and_an_idle_log_is_not_looked_at() {
 }
 
 #[test]
-fn a_panic_in_the_callback_is_caught() {
+fn callback_that_panics_is_caught() {
     let mut w = Watched::new();
     w.watchdog.on_stall = Some(OnStall(Arc::new(|_| panic!("from the callback"))));
     w.in_flight().set(Place::Write, 1);
@@ -145,9 +145,9 @@ fn a_panic_in_the_callback_is_caught() {
     assert_eq!(w.state.counters.read().stalls, 1);
 }
 
-/// A process that is stopped, or a machine that is suspended, looks late.
+/// The watchdog of a stopped process, or of a suspended machine, looks late.
 #[test]
-fn a_pause_of_the_process_beside_a_slow_sync_is_no_stall() {
+fn process_stopped_during_a_slow_sync_is_no_stall() {
     for (slow, pause) in [(80, 10_000), (70, 60), (0, 90), (95, 101), (99, 1 << 30)] {
         let mut w = Watched::new();
         w.in_flight().set(Place::Sync, 7);
@@ -160,7 +160,7 @@ fn a_pause_of_the_process_beside_a_slow_sync_is_no_stall() {
         assert_eq!(w.told(), []);
         assert_eq!(w.state.counters.read().stalls, 0);
     }
-    // What goes on afterwards counts from there.
+    // A stall that continues after the pause is counted from there.
     let mut w = Watched::new();
     w.in_flight().set(Place::Write, 7);
     w.pass(50);
