@@ -12,6 +12,22 @@ use std::fmt;
 /// LSNs increase strictly in the order of the log. They are not dense: two neighbours differ by the
 /// size of the first on disk, and by more at the start of a group or segment.
 ///
+/// How each call takes a position (*at*: a record starts there):
+///
+/// | call | the record at the position | what else it may be | otherwise |
+/// |---|---|---|---|
+/// | [`Wal::read`](crate::Wal::read) | is read | | `NoRecord` |
+/// | [`Wal::reader`](crate::Wal::reader), [`follow`](crate::Wal::follow) `(from)` | is the first one | anything up to [`Wal::end`](crate::Wal::end); [`Lsn::ZERO`] is the oldest | `NotAppended` above, `Pruned` below the oldest |
+/// | [`Wal::reader_back`](crate::Wal::reader_back) `(before)` | is left out | anything | above the durable end: begins at the newest |
+/// | [`Wal::wait_durable`](crate::Wal::wait_durable), `when_durable`, `on_durable` | is waited for, with all before | anything below [`Wal::end`](crate::Wal::end) | `NotAppended` |
+/// | [`Wal::durable_end`](crate::Wal::durable_end), [`Wal::end`](crate::Wal::end) | is not included: all below it are durable, or appended | | |
+/// | [`Wal::truncate_before`](crate::Wal::truncate_before) | stays, with its segment | anything | above the end: counts as the end |
+/// | [`Wal::truncate_from`](crate::Wal::truncate_from) | is cut, with all after | a former durable end, the first record of a batch; [`Lsn::ZERO`] is the oldest | `NoRecord`, `InsideBatch` |
+/// | [`Consumer::commit`](crate::Consumer::commit) | is committed, with all before | | `NoRecord`, `NotDurable`, `NotAppended` |
+/// | [`Consumer::commit_before`](crate::Consumer::commit_before) | is not committed; all before are | [`Lsn::next`], a durable end | `NoRecord` inside a record |
+/// | [`Consumer::seek`](crate::Consumer::seek) | is delivered next | [`Lsn::next`], a durable end; [`Lsn::ZERO`] is the oldest | `NoRecord` inside a record |
+/// | [`Consumer::position`](crate::Consumer::position) | is delivered next: all below are committed | | |
+///
 /// ```
 /// use ringwal::Lsn;
 /// assert!(Lsn::new(4224) > Lsn::ZERO);

@@ -72,7 +72,8 @@ pub struct ConsumerInfo {
     pub name: String,
     /// Every record below is committed.
     pub position: Lsn,
-    /// Bytes of the log from the position to the durable end.
+    /// Bytes of the log from the position to the durable end. 0 once every durable record is
+    /// committed.
     pub lag: u64,
     /// There is a [`Consumer`](crate::Consumer) of this name now.
     pub attached: bool,

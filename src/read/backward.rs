@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::CHUNK_BYTES;
-use super::group_cursor::GroupCursor;
+use super::group_cursor::{GroupCursor, RecordSpan};
 use super::record::Record;
 use crate::engine::log_view::LogView;
 use crate::error::{Error, Result};
@@ -135,8 +135,21 @@ impl BackwardReader {
 
     /// Takes the records of a group, and moves on to the group before it.
     fn read_group(&mut self, lsn: u64) -> Result<()> {
+        let mut records = std::mem::take(&mut self.records);
+        let prev = self.visit(lsn, &mut |span, payload| {
+            let (lsn, payload) = (Lsn::new(span.lsn), payload.to_vec());
+            records.push(Record { lsn, payload });
+        })?;
+        self.records = records;
+        self.group = Some(prev);
+        Ok(())
+    }
+
+    /// Calls `each` with the records of the verified group at `lsn` that lie below `before`, and
+    /// with their payloads. Returns the address of the group before it.
+    fn visit(&mut self, lsn: u64, each: &mut dyn FnMut(RecordSpan, &[u8])) -> Result<u64> {
         let group = self.header(lsn)?;
-        let Some((segment, walker)) = &mut self.segment else { return Ok(()) };
+        let Some((segment, walker)) = &mut self.segment else { return Ok(0) };
         let base = segment.header.base;
         let mut cursor = GroupCursor::new(&group);
         cursor.apply_cuts(&self.view.cuts, lsn);
@@ -152,13 +165,21 @@ impl BackwardReader {
                     break;
                 }
                 if let Some(payload) = window.sub(span.payload, span.len) {
-                    self.records
-                        .push(Record { lsn: Lsn::new(span.lsn), payload: payload.to_vec() });
+                    each(span, payload);
                 }
             }
         }
-        self.group = Some(group.prev);
-        Ok(())
+        Ok(group.prev)
+    }
+
+    /// The LSN of the newest record below `before` that was not cut. The search begins in `group`,
+    /// the newest group that holds records. `None`: no record is left.
+    pub(super) fn newest_lsn(mut self, group: u64) -> Result<Option<u64>> {
+        let (mut at, mut newest) = (group, None);
+        while newest.is_none() && at != 0 && self.enter(at)? {
+            at = self.visit(at, &mut |span, _| newest = Some(span.lsn))?;
+        }
+        Ok(newest)
     }
 }
 

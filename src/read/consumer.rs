@@ -8,6 +8,8 @@ use crate::error::{Error, Result};
 use crate::lsn::Lsn;
 use crate::positions::{Attachment, PositionFile, PositionsBefore};
 use crate::read::follow::Follow;
+use crate::read::lag::lag;
+use crate::read::{is_inside_record, read_one};
 use crate::segment::{Names, is_consumer_name};
 use crate::sys::reentrancy;
 
@@ -124,10 +126,31 @@ impl Consumer {
         Lsn::new(self.position)
     }
 
-    /// Bytes of the log from the position to the durable end.
+    /// Bytes of the log from the position to the durable end. 0 once every durable record is
+    /// committed.
+    ///
+    /// Costs two atomic loads; a consumer in the newest group reads that group, once.
     #[must_use]
     pub fn lag(&self) -> u64 {
-        self.state.durable.end().saturating_sub(self.position)
+        lag(&self.state, self.position, self.position)
+    }
+
+    /// Whether every durable record is committed.
+    ///
+    /// ```
+    /// # let dir = std::env::temp_dir().join(format!("ringwal-doc-up-{}", std::process::id()));
+    /// # let wal = ringwal::Wal::open(&dir)?;
+    /// let mut worker = wal.consumer("worker")?;
+    /// let job = wal.append_durable(b"job")?;
+    /// assert!(!worker.is_caught_up());
+    /// worker.commit(job)?;
+    /// assert!(worker.is_caught_up() && worker.lag() == 0);
+    /// # wal.close()?; std::fs::remove_dir_all(&dir).unwrap();
+    /// # Ok::<(), ringwal::Error>(())
+    /// ```
+    #[must_use]
+    pub fn is_caught_up(&self) -> bool {
+        self.lag() == 0
     }
 
     /// The follower that delivers the records, from the position on.
@@ -152,21 +175,26 @@ impl Consumer {
     /// the log need not keep them for this consumer.
     ///
     /// The commit is durable on return. It costs one write and one sync of 4 KiB on this thread, so
-    /// commit every so many records.
+    /// commit every so many records. A record other than the one delivered last costs one read of
+    /// that record more, which checks that it is there.
     ///
     /// # Errors
     ///
     /// `ConsumerBackwards` below the position, `NotDurable` for a record that is not durable yet,
-    /// `Truncated` for a record that [`Wal::truncate_from`](crate::Wal::truncate_from) made void:
-    /// the position is unchanged. A commit at or above a cut that is being made waits for its end.
-    /// `Io` if the position cannot be stored: either position may be in the file, so attach the
-    /// consumer again. `Closed`, `Poisoned`, `WouldDeadlock`.
+    /// `NotAppended` above the log's end, `NoRecord` where no record starts, `Truncated` for a
+    /// record that [`Wal::truncate_from`](crate::Wal::truncate_from) made void: the position is
+    /// unchanged. A commit at or above a cut that is being made waits for its end. `Io` if the
+    /// position cannot be stored: either position may be in the file, so attach the consumer again.
+    /// `Closed`, `Poisoned`, `WouldDeadlock`.
     pub fn commit(&mut self, lsn: Lsn) -> Result<()> {
         let position = lsn.as_u64().saturating_add(1);
         if position < self.position {
             return Err(Error::ConsumerBackwards { lsn, position: self.position() });
         }
         self.check(lsn, lsn.as_u64())?;
+        if position > self.position {
+            self.check_record(lsn)?;
+        }
         let before = self.begin_store(position)?;
         if let Err(void) = self.state.view.cuts.check(lsn.as_u64()) {
             self.state.consumers.withdraw_store(&self.name, before);
@@ -180,30 +208,69 @@ impl Consumer {
         Ok(())
     }
 
-    /// Moves the position to the first record at or after `lsn`, forwards or backwards, durably.
+    /// Commits every record below `lsn`, and not the record at `lsn`.
     ///
-    /// [`Lsn::ZERO`] is the oldest record.
+    /// `lsn` is the LSN of a record, its [`Lsn::next`], or a
+    /// [`Wal::durable_end`](crate::Wal::durable_end). The cost is that of [`Consumer::seek`].
+    ///
+    /// ```
+    /// # let dir = std::env::temp_dir().join(format!("ringwal-doc-until-{}", std::process::id()));
+    /// # let wal = ringwal::Wal::open(&dir)?;
+    /// let mut worker = wal.consumer("worker")?;
+    /// wal.append(b"done")?;
+    /// let under_way = wal.append_durable(b"under way")?;
+    /// worker.commit_before(under_way)?;
+    /// assert_eq!(worker.records()?.next_ref()?.unwrap().lsn, under_way);
+    /// # wal.close()?; std::fs::remove_dir_all(&dir).unwrap();
+    /// # Ok::<(), ringwal::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
-    /// `Pruned` below the oldest, `NotDurable` above the durable end, `Truncated` inside a void
-    /// range: the position is unchanged. Otherwise as [`Consumer::commit`].
+    /// `NoRecord` inside a record; otherwise as [`Consumer::commit`]: the position is unchanged.
+    pub fn commit_before(&mut self, lsn: Lsn) -> Result<()> {
+        let position = lsn.as_u64();
+        if position < self.position {
+            return Err(Error::ConsumerBackwards { lsn, position: self.position() });
+        }
+        self.check(lsn, position.saturating_sub(1))?;
+        self.check_boundary(position)?;
+        let before = self.begin_store(position)?;
+        if let Some(void) = self.void_below(position) {
+            self.state.consumers.withdraw_store(&self.name, before);
+            return Err(void);
+        }
+        self.store(position, before)?;
+        if self.follow.as_ref().is_some_and(|follow| follow.delivered() < position) {
+            // The commit may skip records that were not delivered.
+            self.follow = None;
+        }
+        Ok(())
+    }
+
+    /// Moves the position to the first record at or after `lsn`, forwards or backwards, durably.
+    ///
+    /// [`Lsn::ZERO`] is the oldest record. Costs a commit and a read of the record at `lsn` or
+    /// directly before. If no record starts there, it reads the headers of the segment's groups.
+    ///
+    /// # Errors
+    ///
+    /// `Pruned` below the oldest, `NotDurable` above the durable end, `NotAppended` above the log's
+    /// end, `NoRecord` inside a record, `Truncated` inside a void range: the position is unchanged.
+    /// Otherwise as [`Consumer::commit`].
     pub fn seek(&mut self, lsn: Lsn) -> Result<()> {
         let table = &self.state.view.table;
         let wanted = if lsn == Lsn::ZERO { table.oldest().max(1) } else { lsn.as_u64() };
         self.check(lsn, wanted.saturating_sub(1))?;
+        if lsn != Lsn::ZERO {
+            self.check_boundary(wanted)?;
+        }
         // The lower position holds segments from now on. So the oldest that is read next stays.
         let before = self.begin_store(wanted)?;
         let oldest = table.oldest();
-        let refused = match self.state.view.cuts.at(wanted) {
-            _ if wanted < oldest && lsn != Lsn::ZERO => {
-                Some(Error::Pruned { oldest: Lsn::new(oldest) })
-            }
-            // At the start of a cut, or at the oldest position, nothing void lies below.
-            Some(cut) if cut.from.max(oldest) < wanted => {
-                Some(Error::Truncated { from: Lsn::new(cut.from), to: Lsn::new(cut.to) })
-            }
-            _ => None,
+        let refused = match wanted < oldest && lsn != Lsn::ZERO {
+            true => Some(Error::Pruned { oldest: Lsn::new(oldest) }),
+            false => self.void_below(wanted),
         };
         if let Some(refused) = refused {
             self.state.consumers.withdraw_store(&self.name, before);
@@ -218,11 +285,49 @@ impl Consumer {
     fn check(&self, lsn: Lsn, last: u64) -> Result<()> {
         self.state.durable.check_running()?;
         reentrancy::check_may_wait()?;
-        let durable_end = Lsn::new(self.state.durable.end());
-        if last >= durable_end.as_u64() {
-            return Err(Error::NotDurable { lsn, durable_end });
+        let durable_end = self.state.durable.end();
+        if last < durable_end {
+            return Ok(());
         }
-        Ok(())
+        let end = self.state.end();
+        Err(match last >= end {
+            true => Error::NotAppended { lsn, end: Lsn::new(end) },
+            false => Error::NotDurable { lsn, durable_end: Lsn::new(durable_end) },
+        })
+    }
+
+    /// Refuses a commit of `lsn`, which is durable, if no record starts there. What cannot be read
+    /// any more is not refused: a consumer may pass damage, and what retention has removed.
+    fn check_record(&self, lsn: Lsn) -> Result<()> {
+        let is_start = lsn.as_u64().is_multiple_of(8);
+        if is_start && self.follow.as_ref().is_some_and(|f| f.delivered() == lsn.as_u64()) {
+            return Ok(());
+        }
+        let state = &self.state;
+        match read_one(&state.view, lsn.as_u64(), state.durable.end()) {
+            Err(e @ (Error::NoRecord { .. } | Error::Truncated { .. })) => Err(e),
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses a position inside a record, as [`Consumer::check_record`] does.
+    fn check_boundary(&self, position: u64) -> Result<()> {
+        let view = &self.state.view;
+        if position == self.position || view.cuts.at(position).is_some() {
+            return Ok(());
+        }
+        match is_inside_record(view, position, self.state.durable.end()) {
+            Ok(true) => Err(Error::NoRecord { lsn: Lsn::new(position) }),
+            _ => Ok(()),
+        }
+    }
+
+    /// `Truncated`, if void records lie directly below `position`. At the start of a cut, or at
+    /// the oldest position, none do.
+    fn void_below(&self, position: u64) -> Option<Error> {
+        let cut = self.state.view.cuts.at(position)?;
+        let is_void = cut.from.max(self.state.view.table.oldest()) < position;
+        is_void.then(|| Error::Truncated { from: Lsn::new(cut.from), to: Lsn::new(cut.to) })
     }
 
     /// Enters `position` as being stored. Waits for the end of a cut below it first.

@@ -94,6 +94,11 @@ impl FollowCursor {
         self.delivered.max(self.cursor.from())
     }
 
+    /// The lowest address at which the next record may lie.
+    pub(super) fn position(&self) -> u64 {
+        if self.delivered == 0 { self.cursor.from() } else { self.reached().saturating_add(1) }
+    }
+
     fn finish(&mut self) {
         self.cursor.finish();
         self.peeked = None;

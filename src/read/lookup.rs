@@ -84,6 +84,30 @@ pub(crate) fn cut_point(view: &Arc<LogView>, from: u64, durable_end: u64) -> Res
     Ok(Some(batch))
 }
 
+/// Whether `lsn` lies inside a record: neither at the start of one, nor directly after that, nor
+/// between records. `lsn` lies at or below the durable end.
+///
+/// Costs a read of the record at `lsn` or directly before. If there is none, it reads the headers
+/// of the segment's groups up to `lsn`.
+pub(crate) fn is_inside_record(view: &Arc<LogView>, lsn: u64, durable_end: u64) -> Result<bool> {
+    let start = lsn & !7;
+    // Records start at multiples of 8, and `Lsn::next` adds 1.
+    if lsn - start > 1 {
+        return Ok(true);
+    }
+    if start >= durable_end {
+        return Ok(false);
+    }
+    match read_one(view, start, durable_end) {
+        Ok(_) | Err(Error::Truncated { .. }) => return Ok(false),
+        Err(Error::NoRecord { .. }) => {}
+        Err(e) => return Err(e),
+    }
+    let mut cursor = Cursor::new(Arc::clone(view), lsn, durable_end, Pinning::Pinned);
+    cursor.advance()?;
+    Ok(cursor.segment().is_some_and(|segment| segment.skipped_to > lsn))
+}
+
 /// The end of the segment's groups. Bytes after it may be older than the log's last cut.
 fn used_end(view: &LogView, header: &SegmentHeader, durable_end: u64) -> Result<u64> {
     let group = |header: SegmentHeader, lsn: u64| {

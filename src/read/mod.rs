@@ -19,6 +19,7 @@ mod cursor;
 pub(crate) mod follow;
 mod follow_cursor;
 mod group_cursor;
+pub(crate) mod lag;
 mod lookup;
 pub(crate) mod outside;
 mod reader;
@@ -26,7 +27,7 @@ mod record;
 mod segment_cursor;
 
 pub use backward::BackwardReader;
-pub(crate) use lookup::{cut_point, read_one};
+pub(crate) use lookup::{cut_point, is_inside_record, read_one};
 pub use reader::Reader;
 pub use record::{Record, RecordRef, Records};
 

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::cursor::Cursor;
+use super::group_cursor::RecordSpan;
 use super::record::{Record, RecordRef, Records};
 use crate::engine::log_view::LogView;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::segment::Pinning;
 
 /// Reads durable records in order, from [`Wal::reader`](crate::Wal::reader).
@@ -15,11 +16,27 @@ use crate::segment::Pinning;
 #[derive(Debug)]
 pub struct Reader {
     cursor: Cursor,
+    /// The error of the first call.
+    refused: Option<Error>,
 }
 
 impl Reader {
     pub(crate) fn new(view: Arc<LogView>, from: u64, end: u64) -> Self {
-        Reader { cursor: Cursor::new(view, from, end, Pinning::Pinned) }
+        Reader { cursor: Cursor::new(view, from, end, Pinning::Pinned), refused: None }
+    }
+
+    /// The first call fails with `refused`.
+    pub(crate) fn refused(mut self, refused: Error) -> Self {
+        self.refused = Some(refused);
+        self
+    }
+
+    #[inline]
+    fn advance(&mut self) -> Result<Option<RecordSpan>> {
+        if let Some(refused) = self.refused.take() {
+            return Err(refused);
+        }
+        self.cursor.advance()
     }
 
     /// The next record, in place. `None` at the end. Costs no allocation and no copy.
@@ -42,7 +59,7 @@ impl Reader {
     /// # Ok::<(), ringwal::Error>(())
     /// ```
     pub fn next_ref(&mut self) -> Result<Option<RecordRef<'_>>> {
-        match self.cursor.advance() {
+        match self.advance() {
             Ok(Some(span)) => self.cursor.record(span).map(Some),
             ended => {
                 self.cursor.finish();
@@ -60,7 +77,7 @@ impl Reader {
     ///
     /// As the iterator's.
     pub fn next_records(&mut self) -> Result<Option<Records<'_>>> {
-        match self.cursor.advance() {
+        match self.advance() {
             Ok(Some(first)) => self.cursor.records_from(first).map(Some),
             ended => {
                 self.cursor.finish();

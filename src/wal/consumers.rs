@@ -3,6 +3,7 @@
 use crate::error::Result;
 use crate::positions::ConsumerInfo;
 use crate::read::consumer::{self, Consumer};
+use crate::read::lag::lag;
 use crate::wal::Wal;
 
 impl Wal {
@@ -26,7 +27,12 @@ impl Wal {
         if state.durable.is_forked() {
             return Vec::new();
         }
-        state.consumers.list(state.durable.end())
+        let mut consumers = state.consumers.list(state.durable.end());
+        for consumer in &mut consumers {
+            let position = consumer.position.as_u64();
+            consumer.lag = lag(state, position, position);
+        }
+        consumers
     }
 
     /// Deletes a consumer with its position. Retention then keeps nothing for it.

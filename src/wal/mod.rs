@@ -44,10 +44,11 @@ use crate::wal::futures::{AppendFuture, DurableFuture};
 /// | [`try_append`](Wal::try_append) | never | no | as `append`, and `RingFull` |
 /// | [`append_async`](Wal::append_async)`.await` | never; the task waits | no | as `append` |
 /// | [`append_durable`](Wal::append_durable) | until durable | yes | as `append` |
+/// | [`append_durable_async`](Wal::append_durable_async)`.await` | never; the task waits | yes | as `append` |
 /// | [`wait_durable`](Wal::wait_durable) | until durable | yes, with every earlier record | `NotAppended`, `Truncated`, `WouldDeadlock` |
 /// | [`when_durable`](Wal::when_durable)`.await`, [`on_durable`](Wal::on_durable) | never; the task or callback waits | yes, with every earlier record | as `wait_durable` |
 /// | [`sync`](Wal::sync) | until durable | yes, everything appended before | as `wait_durable` |
-/// | [`durable_end`](Wal::durable_end), [`stats`](Wal::stats), [`health`](Wal::health) | never | | `health`: `Obstructed` |
+/// | [`end`](Wal::end), [`durable_end`](Wal::durable_end), [`stats`](Wal::stats), [`health`](Wal::health) | never | | `health`: `Obstructed` |
 /// | [`read`](Wal::read), [`replay`](Wal::replay), [`reader`](Wal::reader), [`reader_back`](Wal::reader_back) | for the disk | reads durable records only | `Pruned`, `NotDurable`, `NoRecord`, `Corruption`, `Io` |
 /// | [`follow`](Wal::follow) | `next`: until the next record is durable | reads durable records only | `Pruned`, `NotAppended` |
 /// | [`truncate_before`](Wal::truncate_before) | until the files are removed | yes | `NoSpace`, `WouldDeadlock` |
@@ -188,6 +189,21 @@ impl Wal {
         Ok(lsn)
     }
 
+    /// Appends a record and waits until it is durable, as a future, in every mode of
+    /// [`crate::Durability`]. Works on any executor.
+    ///
+    /// A future that is dropped may have appended the record: then it becomes durable as after
+    /// [`Wal::append`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Wal::append_durable`], without `WouldDeadlock`.
+    pub async fn append_durable_async(&self, payload: &[u8]) -> Result<Lsn> {
+        let lsn = self.append_async(payload).await?;
+        self.when_durable(lsn).await?;
+        Ok(lsn)
+    }
+
     /// Appends several records that survive a crash all together or not at all. Returns the LSN of
     /// the first. The others follow it directly, each with its own LSN. Blocks as [`Wal::append`].
     /// Calls `as_ref` once for each record.
@@ -219,7 +235,7 @@ impl Wal {
     }
 
     /// Waits until the record at `lsn` and every earlier record are durable. In the modes that do
-    /// not sync every group, requests a sync.
+    /// not sync every group, requests a sync. A position inside a record waits for that record.
     ///
     /// # Errors
     ///
@@ -247,6 +263,12 @@ impl Wal {
     /// If the outcome is known already, `call` runs at once on this thread. Otherwise `call` runs
     /// on the I/O thread, after the next group was submitted. There it must be quick, and a
     /// blocking call of the log gets `WouldDeadlock`. A panic in `call` is caught. Allocates.
+    ///
+    /// Callbacks do not run in the order of their LSNs. Those of one block of 4 KiB run in the
+    /// order of their registration. Those of several blocks run in the order of the blocks, unless
+    /// more than 64 blocks (256 KiB of log) become durable at once. A callback whose outcome is
+    /// known overtakes those that wait for the I/O thread. Where order matters, use
+    /// [`Wal::durable_end`], which never goes back.
     ///
     /// ```
     /// # let dir = std::env::temp_dir().join(format!("ringwal-doc-call-{}", std::process::id()));
@@ -278,6 +300,27 @@ impl Wal {
         self.appender().durable_end()
     }
 
+    /// The log's end: the first position after everything that was appended before this call.
+    ///
+    /// The next record lies at or above it. Everything below it is durable once
+    /// [`Wal::durable_end`] has reached it. Costs a few atomic loads, and rarely a short lock. In a
+    /// child of `fork()` it is the durable end.
+    ///
+    /// ```
+    /// # let dir = std::env::temp_dir().join(format!("ringwal-doc-end-{}", std::process::id()));
+    /// # let wal = ringwal::Wal::open(&dir)?;
+    /// let lsn = wal.append(b"the last one")?;
+    /// let end = wal.end();
+    /// assert!(end > lsn);
+    /// assert!(wal.append(b"a later one")? >= end);
+    /// # wal.close()?; std::fs::remove_dir_all(&dir).unwrap();
+    /// # Ok::<(), ringwal::Error>(())
+    /// ```
+    #[must_use]
+    pub fn end(&self) -> Lsn {
+        Lsn::new(self.appender().state.end())
+    }
+
     /// Calls `apply` with every record that was appended before this call, oldest first. Returns
     /// the number of records.
     ///
@@ -307,12 +350,22 @@ impl Wal {
     }
 
     /// Reads durable records from the first one at or after `from` to the current durable end.
-    /// [`Lsn::ZERO`] is the oldest record. For a position below the oldest, the first call of
-    /// `next` returns `Pruned`.
+    /// [`Lsn::ZERO`] is the oldest record.
+    ///
+    /// The first call of `next` fails where [`Wal::follow`] fails: with `Pruned` below the oldest,
+    /// and with `NotAppended` above [`Wal::end`].
     #[must_use]
     pub fn reader(&self, from: Lsn) -> Reader {
         let state = &self.appender().state;
-        Reader::new(Arc::clone(&state.view), from.as_u64(), state.durable.end())
+        let durable_end = state.durable.end();
+        let reader = Reader::new(Arc::clone(&state.view), from.as_u64(), durable_end);
+        if from.as_u64() <= durable_end {
+            return reader;
+        }
+        match state.end() {
+            end if from.as_u64() <= end => reader,
+            end => reader.refused(Error::NotAppended { lsn: from, end: Lsn::new(end) }),
+        }
     }
 
     /// Reads durable records backwards: from the last one below `before` to the oldest.
@@ -348,7 +401,7 @@ impl Wal {
     pub fn follow(&self, from: Lsn) -> Result<Follow> {
         let state = &self.appender().state;
         self.appender().check_not_forked()?;
-        let end = state.ring.reserved_end().max(state.durable.end());
+        let end = state.end();
         if from.as_u64() > end {
             return Err(Error::NotAppended { lsn: from, end: Lsn::new(end) });
         }

@@ -305,3 +305,59 @@ fn durations_longer_than_the_clock_mean_never() {
         assert_eq!(read_all(&small(&temp.log()).open().unwrap()).len(), 2);
     }
 }
+
+#[test]
+fn append_durable_async_returns_once_the_record_is_durable_in_every_mode() {
+    for backend in backends() {
+        for durability in [
+            Durability::EveryGroup,
+            Durability::Manual,
+            Durability::Interval(Duration::from_secs(3600)),
+        ] {
+            let temp = Temp::new();
+            let wal = small(&temp.log()).backend(backend).durability(durability).open().unwrap();
+            for n in 0..20_u8 {
+                let lsn = block_on(wal.append_durable_async(&[n; 2000])).unwrap();
+                assert!(lsn < wal.durable_end());
+                assert_eq!(wal.read(lsn).unwrap().payload, [n; 2000]);
+            }
+            let spawned = wal.clone();
+            let payload = vec![9];
+            // The future may move between threads, as executors ask for.
+            let task = async move { spawned.append_durable_async(&payload).await };
+            let lsn = std::thread::spawn(|| block_on(task)).join().unwrap().unwrap();
+            assert!(lsn < wal.durable_end());
+            wal.close().unwrap();
+            let closed = block_on(wal.append_durable_async(b"x"));
+            assert!(matches!(closed, Err(Error::Closed)), "{closed:?}");
+        }
+    }
+}
+
+#[test]
+fn end_of_the_log_lies_above_every_appended_record_and_is_the_durable_end_after_a_sync() {
+    for backend in backends() {
+        let temp = Temp::new();
+        let open = || {
+            let builder = small(&temp.log()).backend(backend).durability(Durability::Manual);
+            builder.idle_seal(Duration::MAX).open().unwrap()
+        };
+        let mut wal = open();
+        for n in 0..200 {
+            let end = wal.end();
+            assert!(end >= wal.durable_end());
+            let lsn = wal.append(&vec![7; n * 31 % 3000]).unwrap();
+            assert!(lsn >= end && wal.end() > lsn, "{n}");
+            if n % 50 == 0 {
+                wal.sync().unwrap();
+                assert_eq!(wal.end(), wal.durable_end());
+                assert_eq!(wal.reader(wal.end()).count(), 0);
+                wal.follow(wal.end()).unwrap();
+            }
+        }
+        wal.close().unwrap();
+        assert_eq!(wal.end(), wal.durable_end());
+        wal = open();
+        assert!(wal.end() >= wal.durable_end());
+    }
+}

@@ -347,8 +347,16 @@ impl Subject {
                         Err("pruned in the middle".into())
                     };
                 }
+                Err(Error::NotAppended { end, .. })
+                    if from > end.as_u64() && self.surely_appended(from) != Some(true) =>
+                {
+                    return Ok(());
+                }
                 Err(e) => return Err(e.to_string()),
             }
+        }
+        if self.surely_appended(from) == Some(false) {
+            return Err("read from a place behind the end".into());
         }
         // A reader ends at the durable end of its creation, which is at least the durable end
         // before it.

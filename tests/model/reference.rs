@@ -70,6 +70,19 @@ impl Reference {
         self.void.iter().any(|&(_, first, to)| to >= oldest && (first..to).contains(&lsn))
     }
 
+    pub(crate) fn is_record(&self, lsn: u64) -> bool {
+        self.records.binary_search_by_key(&lsn, |r| r.0).is_ok()
+    }
+
+    /// Whether a record has begun more than one byte below `lsn`, and its payload reaches there.
+    pub(crate) fn is_surely_inside(&self, lsn: u64) -> bool {
+        let at = self.records.partition_point(|r| r.0 < lsn);
+        let before = at.checked_sub(1).map(|at| &self.records[at]);
+        before.is_some_and(|(start, payload)| {
+            lsn > start + 1 && lsn < start + 8 + payload.len() as u64 && *start >= self.oldest
+        })
+    }
+
     /// Notes that the log holds room without a record after the last record.
     pub(crate) fn hole(&mut self) {
         self.holes.insert(self.records.last().map_or(0, |r| r.0));

@@ -84,7 +84,7 @@ fn refusal_states_the_sizes_and_positions_of_the_call() {
     assert_eq!(size(wal.append_batch(&["123456789", ""])), 36);
     let far = Lsn::new(1 << 40);
     let seek = wal.consumer("c").unwrap().seek(far);
-    assert!(matches!(seek, Err(Error::NotDurable { lsn, .. }) if lsn == far), "{seek:?}");
+    assert!(matches!(seek, Err(Error::NotAppended { lsn, .. }) if lsn == far), "{seek:?}");
     let age = Wal::builder(temp.log()).max_age(Duration::ZERO).open().unwrap_err().to_string();
     assert!(age.contains("max_age must be longer than zero") && !age.contains("sync"), "{age}");
 }

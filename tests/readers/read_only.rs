@@ -161,6 +161,9 @@ fn read_only_open_of_a_bad_place_is_a_typed_error() {
     assert!(matches!(log.follow(first), Err(Error::Pruned { .. })));
     assert!(matches!(log.reader(first).unwrap().next(), Some(Err(Error::Pruned { .. }))));
     assert!(matches!(log.follow(Lsn::new(1 << 50)), Err(Error::NotDurable { .. })));
+    let mut above = log.reader(Lsn::new(1 << 50)).unwrap();
+    assert!(matches!(above.next(), Some(Err(Error::NotDurable { .. }))));
+    assert!(above.next().is_none());
     assert!(!found(&log).is_empty());
 }
 

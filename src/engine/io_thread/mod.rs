@@ -407,6 +407,8 @@ impl IoLoop {
         }
         if let Some((end, oldest)) = durable {
             self.publish(end);
+            // Before the durable end: a caller that sees the end knows of the record below it.
+            self.state.retention.set_newest_record(newest_record);
             self.state.durable.advance(end);
             if cut {
                 self.state.cut.wake_waiter();
@@ -417,7 +419,6 @@ impl IoLoop {
                 self.state.hook.ring();
             }
             self.state.set_retired(oldest);
-            self.state.retention.set_newest_record(newest_record);
             let from = self.to_wake.map_or(from, |(first, _)| first);
             self.to_wake = Some((from, end));
             self.detach_left_segments();

@@ -6,6 +6,7 @@
 mod cut;
 mod hook;
 mod keeper_bell;
+mod newest_record;
 mod obstacle;
 mod retention;
 
@@ -24,6 +25,7 @@ use crate::sys::sync::{AtomicU32, Ordering};
 use cut::CutRequest;
 use hook::HookState;
 use keeper_bell::KeeperBell;
+use newest_record::NewestRecord;
 use obstacle::Obstacle;
 use retention::RetentionState;
 
@@ -58,6 +60,7 @@ pub(crate) struct LogState {
     pub(crate) hook: HookState,
     pub(crate) obstacle: Obstacle,
     pub(crate) keeper: KeeperBell,
+    pub(crate) newest_record: NewestRecord,
     /// 1 once the I/O thread has ended and nothing becomes durable any more. Written by it, or by
     /// the machine in its place; read by waiters, followers and the segment keeper. A log that is
     /// closing or has failed still has groups in flight, so the status in `durable/` does not say
@@ -101,6 +104,7 @@ impl LogState {
             hook: HookState::new(),
             obstacle: Obstacle::new(),
             keeper: KeeperBell::new(),
+            newest_record: NewestRecord::new(),
             io_ended: AtomicU32::new(0),
             #[cfg(all(any(test, feature = "testing"), not(ringwal_loom)))]
             machine: std::sync::OnceLock::new(),
@@ -122,6 +126,12 @@ impl LogState {
         self.keeper.round_over();
         self.cut.wake_waiter();
         self.hook.ring();
+    }
+
+    /// The first position that no append has taken. In a child of fork(): the durable end.
+    pub(crate) fn end(&self) -> u64 {
+        let durable = self.durable.end();
+        if self.durable.is_forked() { durable } else { self.ring.reserved_end().max(durable) }
     }
 
     /// Requests a cut: the I/O thread makes everything from `from` on void.

@@ -141,7 +141,8 @@ impl ReadOnlyWal {
     ///
     /// # Errors
     ///
-    /// As [`ReadOnlyWal::open`].
+    /// As [`ReadOnlyWal::open`]. The first call of `next` fails where [`ReadOnlyWal::follow`]
+    /// fails: with `Pruned` below the oldest, and with `NotDurable` above the durable end.
     pub fn reader(&self, from: Lsn) -> Result<ReadOnlyReader> {
         self.log.list()?;
         let end = self.log.refresh()?;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::LogDirectory;
 use crate::error::{Error, Result};
+use crate::lsn::Lsn;
 use crate::read::follow_cursor::FollowCursor;
 use crate::read::{Record, RecordRef, Records};
 
@@ -26,12 +27,18 @@ enum Start {
     Oldest,
     /// Where the cursor is.
     Found,
+    /// At this address above the end, which is an error.
+    Above(u64),
 }
 
 impl ReadOnlyReader {
     pub(super) fn new(log: Arc<LogDirectory>, from: u64, end: u64) -> Self {
         let cursor = FollowCursor::up_to(Arc::clone(&log.view), from, end);
-        let start = if from == 0 { Start::Oldest } else { Start::Found };
+        let start = match from {
+            0 => Start::Oldest,
+            _ if from > end => Start::Above(from),
+            _ => Start::Found,
+        };
         ReadOnlyReader { log, cursor, end, start }
     }
 
@@ -57,8 +64,14 @@ impl ReadOnlyReader {
         self.cursor.next_records(self.end)
     }
 
-    /// Begins again while retention removes the oldest segment before the cursor has opened it.
+    /// Refuses to begin above the end. Begins again while retention removes the oldest segment
+    /// before the cursor has opened it.
     fn find_oldest(&mut self) -> Result<()> {
+        if let Start::Above(from) = self.start {
+            self.start = Start::Found;
+            let durable_end = Lsn::new(self.end);
+            return Err(Error::NotDurable { lsn: Lsn::new(from), durable_end });
+        }
         while self.start == Start::Oldest {
             match self.cursor.peek_below(self.end) {
                 Err(Error::Pruned { .. }) => {
