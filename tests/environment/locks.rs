@@ -186,9 +186,10 @@ fn removed_lock_file_admits_no_second_writer_and_stops_the_first_before_its_next
             let failed = loop {
                 // This holds also after the writer has moved to other segments.
                 let second = open("wal");
-                assert!(matches!(second, Err(Error::Locked { .. })), "{way}: {second:?}");
+                let is_locked = matches!(second, Err(Error::Locked { .. }));
                 match (0..8).try_for_each(|_| wal.append_durable(&[7; 2000]).map(|_| kept += 1)) {
-                    Ok(()) => {}
+                    // The second may have come after the first had found that its lock is lost.
+                    Ok(()) => assert!(is_locked, "{way}: {second:?}"),
                     Err(e) => break e,
                 }
             };
@@ -213,7 +214,13 @@ fn new_log_without_its_lock_file_is_locked_by_its_first_segment() {
     let temp = Temp::new();
     let wal = at_once(&temp.log()).open().unwrap();
     fs::remove_file(temp.log().join("wal.lock")).unwrap();
-    assert!(matches!(at_once(&temp.log()).open(), Err(Error::Locked { .. })));
+    match at_once(&temp.log()).open() {
+        Err(Error::Locked { .. }) => {}
+        // On a slow machine, the first writer has found that its lock is lost, and has ended.
+        second => {
+            assert!(matches!(wal.append(b"late"), Err(Error::Poisoned { .. })), "{second:?}");
+        }
+    }
     let _ = wal.close();
     at_once(&temp.log()).open().unwrap();
 }
