@@ -40,7 +40,7 @@ fn plots_have_axes(name: &str, page: &str) {
     }
 }
 
-/// A script that measures every frame: overflow, and the size of letters.
+/// A script that measures every frame: overflow, the size of letters, and names over other text.
 const HARNESS: &str = r#"<!doctype html><body><script>
 addEventListener('load', () => setTimeout(() => {
   const found = [];
@@ -48,7 +48,7 @@ addEventListener('load', () => setTimeout(() => {
     const doc = frame.contentDocument, root = doc.documentElement;
     const shown = [...doc.querySelectorAll('svg')].filter(s => s.getBoundingClientRect().width > 0);
     const body = parseFloat(frame.contentWindow.getComputedStyle(doc.body).fontSize);
-    let largest = 0, outside = 0;
+    let largest = 0, outside = 0, covered = 0;
     for (const svg of shown) {
       const box = svg.getBoundingClientRect(), scale = box.width / svg.viewBox.baseVal.width;
       largest = Math.max(largest, 13 * scale);
@@ -56,10 +56,19 @@ addEventListener('load', () => setTimeout(() => {
         const b = text.getBoundingClientRect();
         if (b.left < box.left - 1 || b.right > box.right + 1) outside += ' "' + text.textContent + '"';
       }
+      for (const name of svg.querySelectorAll('text.name')) {
+        const a = name.getBoundingClientRect();
+        for (const other of svg.querySelectorAll('text')) {
+          const b = other.getBoundingClientRect();
+          const across = Math.min(a.right, b.right) - Math.max(a.left, b.left);
+          const down = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
+          if (other !== name && across > 1 && down > 3) covered += ' "' + name.textContent + '"';
+        }
+      }
     }
     const over = root.scrollWidth - root.clientWidth;
     const back = frame.contentWindow.getComputedStyle(doc.body).backgroundColor;
-    found.push([frame.title, frame.width, 'overflow', over, 'plots', shown.length, 'letters', largest <= body, 'outside', outside, back].join(' '));
+    found.push([frame.title, frame.width, 'overflow', over, 'plots', shown.length, 'letters', largest <= body, 'outside', outside, 'covered', covered, back].join(' '));
   }
   document.body.innerHTML = '<pre id=found>' + found.join('\n') + '</pre>';
 }, 200));
@@ -147,6 +156,7 @@ fn pages_need_no_network_and_fit_every_screen() {
             assert!(line.contains(" overflow 0 "), "dark: {dark}: {line}");
             assert!(line.contains(" letters true "), "{line}");
             assert!(line.contains(" outside 0 "), "{line}");
+            assert!(line.contains(" covered 0 "), "{line}");
             let back = if dark { "rgb(18, 22, 29)" } else { "rgb(255, 255, 255)" };
             assert!(line.ends_with(back), "dark: {dark}: {line}");
         }

@@ -55,7 +55,7 @@ dt{color:var(--dim);font-size:.85rem}dd{margin:0;font-size:1.25rem;font-weight:6
 .warn{border-color:var(--warn);color:var(--warn)}.warn dt{color:inherit}.warn dd{font-size:1rem}
 table.rows{border-collapse:collapse;font-size:.9rem}.rows th,.rows td{text-align:left;padding:.15rem .8rem .15rem 0;vertical-align:top}
 .scroll{overflow-x:auto}
-@media(max-width:40rem){.wide{display:none}.narrow{display:block}dl div{flex-basis:6.5rem}.bars,.bars tbody,.bars tr,.bars th,.bars td{display:block;width:100%!important;padding:.1rem 0!important;white-space:normal!important}}
+@media(max-width:40rem){.wide{display:none}.narrow{display:block}dl div{flex-basis:6.5rem;padding:.5rem}dd{font-size:1.05rem}.bars,.bars tbody,.bars tr,.bars th,.bars td{display:block;width:100%!important;padding:.1rem 0!important;white-space:normal!important}}
 ";
 
 fn page(title: &str, body: &str) -> String {

@@ -181,6 +181,31 @@ pub(super) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
+/// Returns the middle and the baseline of the name of each point. A name stays right of the numbers
+/// of the axis and inside the plot, and covers no other name.
+fn label_places(shape: Shape, points: &[(f64, f64, &str)]) -> Vec<(f64, f64)> {
+    const ROW: f64 = 16.0;
+    let mut taken: Vec<(f64, f64, f64)> = Vec::new();
+    let half = |name: &str| name.chars().count() as f64 * LETTER / 2.0;
+    let place = |&(px, py, name): &(f64, f64, &str)| {
+        let half = half(name);
+        let at = px.clamp(LEFT + half, (shape.width - half - 2.0).max(LEFT + half));
+        // Keeps the name off the line that leads to the point: above it, and below it at the top.
+        let above = (0..4).map(|n| py - 8.0 - ROW * f64::from(n));
+        let below = (0..8).map(|n| py + 18.0 + ROW * f64::from(n));
+        let inside = |base: &f64| (TOP + 14.0..=shape.height - BOTTOM - 4.0).contains(base);
+        let free = |base: &f64| {
+            taken
+                .iter()
+                .all(|(x, y, other)| (x - at).abs() >= half + other || (y - base).abs() >= ROW)
+        };
+        let base = above.chain(below).filter(inside).find(free).unwrap_or(py - 8.0);
+        taken.push((at, base, half));
+        (at, base)
+    };
+    points.iter().map(place).collect()
+}
+
 impl Plot {
     /// Renders the figure: title, drawing, legend.
     pub(super) fn render(&self) -> String {
@@ -314,16 +339,17 @@ impl Plot {
                 told(*cross)
             );
         }
-        for (lx, ly, name) in &line.labels {
-            let Some((px, py)) = frame.place((*lx, *ly)) else { continue };
+        let points = line.labels.iter().filter_map(|(x, y, name)| {
+            let (px, py) = frame.place((*x, *y))?;
+            Some((px, py, name.as_str()))
+        });
+        let points: Vec<_> = points.collect();
+        let places = label_places(frame.shape, &points);
+        for ((px, py, name), (at, base)) in points.iter().zip(places) {
             // The letters have an outline, which keeps them legible over a line.
-            let half = name.chars().count() as f64 * LETTER / 2.0 + 4.0;
-            let at = px.clamp(LEFT.max(half), frame.shape.width - half);
             let _ = writeln!(
                 svg,
-                "<circle class=\"{class}\" cx=\"{px:.1}\" cy=\"{py:.1}\" r=\"3.5\"/><text class=\"name\" x=\"{at:.1}\" y=\"{:.1}\">{}</text>",
-                // Keeps the label off the line that leads to the point.
-                if py < TOP + 24.0 { py + 18.0 } else { py - 8.0 },
+                "<circle class=\"{class}\" cx=\"{px:.1}\" cy=\"{py:.1}\" r=\"3.5\"/><text class=\"name\" x=\"{at:.1}\" y=\"{base:.1}\">{}</text>",
                 escape(name)
             );
         }
@@ -419,6 +445,34 @@ mod tests {
                     let (x, y) = (number("cx=\""), number("cy=\""));
                     let inside = (LEFT - 0.1..=720.0).contains(&x) && (0.0..=300.0).contains(&y);
                     assert!(inside || y.is_nan(), "{x} {y}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn names_of_points_cover_neither_each_other_nor_the_axis() {
+        for shape in SHAPES {
+            let right = shape.width - RIGHT;
+            for y in [TOP, 30.0, 120.0, shape.height - BOTTOM] {
+                let points = [
+                    (LEFT, y, "p50 2.40 ms"),
+                    (right - 60.0, y + 2.0, "p99 166 ms"),
+                    (right - 30.0, y + 1.0, "p99.9 188 ms"),
+                    (right, y, "max 193 ms"),
+                ];
+                let places = label_places(shape, &points);
+                let half = |n: usize| points[n].2.len() as f64 * LETTER / 2.0;
+                for (n, (at, base)) in places.iter().enumerate() {
+                    assert!(
+                        at - half(n) >= LEFT - 0.1 && at + half(n) <= shape.width,
+                        "{places:?}"
+                    );
+                    assert!((TOP..=shape.height - BOTTOM).contains(base), "{places:?}");
+                    for (m, (x, other)) in places.iter().enumerate().take(n) {
+                        let apart = (at - x).abs() >= half(n) + half(m);
+                        assert!(apart || (base - other).abs() >= 14.0, "{y}: {places:?}");
+                    }
                 }
             }
         }
