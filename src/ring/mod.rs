@@ -109,8 +109,8 @@ struct Opening {
     wakers: Vec<Waker>,
     /// What tasks were granted, by the sequence of the extent, ascending.
     unpolled: VecDeque<(u64, Arc<Request>)>,
-    /// No more extents are opened for producers. `durable/` has the log's status; this copy is under
-    /// the queue's lock, so that no producer enters the queue after [`Ring::stop`] has failed it.
+    /// No extent opens for producers any more. `durable/` has the log's status. This copy is under
+    /// the queue's lock: no producer enters the queue after [`Ring::stop`] has failed it.
     stopped: bool,
     /// The next segment cannot be prepared for want of space.
     no_space: bool,

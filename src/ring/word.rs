@@ -5,8 +5,8 @@
 //! 1. An extent is open while the offset is at most the limit (a buffer's size, at most 2^28), and
 //!    closed from the moment the offset passes it until the next extent is published.
 //! 2. A closed word is added to only by producers that looked before it closed: each adds once, at
-//!    most the limit. With fewer than 2^10 such producers in one instant per 2^38, neither they nor the
-//!    one seal carry into the sequence.
+//!    most the limit. With fewer than 2^10 such producers in one instant per 2^38, neither they nor
+//!    the one seal carry into the sequence.
 //! 3. Sequences 2^24 apart are never alive together: the number of buffers divides 2^24.
 
 const OFFSET_BITS: u32 = 40;

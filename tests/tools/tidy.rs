@@ -18,7 +18,6 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("src/io/fs/refused.rs", "twice"),
     ("src/ring/reserve.rs", "twice"),
     ("src/io", "width"),
-    ("src/ring", "width"),
 ];
 
 /// A place that does not keep a rule.
