@@ -46,6 +46,7 @@ mod wal;
 #[cfg(all(any(test, fuzzing), not(ringwal_loom)))]
 #[doc(hidden)]
 pub use checks::fuzzing;
+pub use engine::batch::BatchLsns;
 pub use error::{Error, Failure, FailureKind, OptionsError, ReplayError, Result};
 pub use hooks::{SealedSegment, Stall, StallKind};
 pub use io::backend::{BackendInfo, BackendKind, MethodReason};
@@ -61,7 +62,7 @@ pub use stats::counters::{Histograms, Stats};
 pub use stats::histogram::Histogram;
 pub use wal::Wal;
 pub use wal::builder::WalBuilder;
-pub use wal::futures::{AppendFuture, DurableFuture};
+pub use wal::futures::{AppendBatchFuture, AppendFuture, DurableFuture};
 #[cfg(feature = "futures")]
 pub use wal::stream::{AppendSink, FollowStream};
 #[cfg(feature = "json")]

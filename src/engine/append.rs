@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use crate::durable::Verdict;
+use crate::engine::batch::BatchLsns;
 use crate::engine::state::LogState;
 use crate::error::{Error, Result};
 use crate::format::{
@@ -163,38 +164,70 @@ impl Appender {
         Ok(Lsn::new(lsn))
     }
 
-    pub(crate) fn append_batch<T: AsRef<[u8]>>(&self, records: &[T], wait: bool) -> Result<Lsn> {
+    pub(crate) fn append_batch<'a, T: AsRef<[u8]>>(
+        &self,
+        records: &'a [T],
+    ) -> Result<BatchLsns<'a>> {
         self.check_running()?;
         reentrancy::check_may_wait()?;
-        // as_ref() is user code: called once for each item, before the reservation.
-        let slices: Vec<&[u8]> = records.iter().map(AsRef::as_ref).collect();
+        let slices = slices(records);
+        let stored = self.check_batch(&slices)?;
+        let room = match self.state.ring.try_reserve(stored) {
+            Ok(room) => room,
+            Err(_) => self.reserve_or_wait(stored)?,
+        };
+        Ok(self.put_batch(room, slices))
+    }
+
+    pub(crate) fn try_append_batch<'a, T: AsRef<[u8]>>(
+        &self,
+        records: &'a [T],
+    ) -> Result<BatchLsns<'a>> {
+        let slices = slices(records);
+        let stored = self.check_polled_batch(&slices)?;
+        let room = match self.state.ring.try_reserve(stored) {
+            Ok(room) => room,
+            Err(_) => self.state.ring.reserve_or_refuse(stored).map_err(|r| self.refused(r))?,
+        };
+        Ok(self.put_batch(room, slices))
+    }
+
+    /// Checks a batch that does not block, and returns the bytes that it needs.
+    pub(crate) fn check_polled_batch(&self, slices: &[&[u8]]) -> Result<u64> {
+        self.check_running()?;
+        reentrancy::check_not_filling()?;
+        self.check_batch(slices)
+    }
+
+    fn check_batch(&self, slices: &[&[u8]]) -> Result<u64> {
         if slices.is_empty() {
             return Err(Error::EmptyBatch);
         }
         // The sum may overflow and is too large then. The size of one item cannot.
         let sizes = slices.iter().map(|s| item_size(s.len()));
-        let total = sizes.fold(BATCH_HEADER as u64, u64::saturating_add);
-        self.check_len(usize::try_from(total - RECORD_HEADER as u64).unwrap_or(usize::MAX))?;
-        let room = match self.state.ring.try_reserve(total) {
-            Ok(room) => room,
-            Err(refused) if !wait => return Err(self.refused(refused)),
-            Err(_) => self.reserve_or_wait(total)?,
-        };
-        Ok(self.put_batch(room, &slices))
+        let stored = sizes.fold(BATCH_HEADER as u64, u64::saturating_add);
+        self.check_len(usize::try_from(stored - RECORD_HEADER as u64).unwrap_or(usize::MAX))?;
+        Ok(stored)
     }
 
-    fn put_batch(&self, mut room: Reservation<'_>, slices: &[&[u8]]) -> Lsn {
+    /// Fills a reservation with a batch of at least one record.
+    pub(crate) fn put_batch<'a>(
+        &self,
+        mut room: Reservation<'_>,
+        slices: Vec<&'a [u8]>,
+    ) -> BatchLsns<'a> {
         let lsn = room.lsn();
         let bytes = room.bytes();
         bytes[RECORD_HEADER..BATCH_HEADER].copy_from_slice(&(slices.len() as u32).to_le_bytes());
-        let mut at = BATCH_HEADER;
-        for slice in slices {
+        let (mut at, mut last) = (BATCH_HEADER, BATCH_HEADER);
+        for slice in &slices {
+            last = at;
             at = write_item(bytes, at, slice);
         }
         let sum = self.seed.sum(&bytes[RECORD_HEADER..]);
         sum.write_header(bytes, lsn, KIND_BATCH, self.tag);
         room.publish(slices.len() as u32);
-        Lsn::new(lsn + BATCH_HEADER as u64)
+        BatchLsns::new(lsn + BATCH_HEADER as u64, lsn + last as u64, slices)
     }
 
     /// Rejects a position that was never assigned: a wait for it would not end.
@@ -268,6 +301,12 @@ impl Appender {
     pub(crate) fn durable_end(&self) -> Lsn {
         Lsn::new(self.state.durable.end())
     }
+}
+
+/// The records of a batch. `as_ref()` is user code: called once for each record, before the
+/// reservation.
+pub(crate) fn slices<T: AsRef<[u8]>>(records: &[T]) -> Vec<&[u8]> {
+    records.iter().map(AsRef::as_ref).collect()
 }
 
 struct AbortOnDrop<'a> {

@@ -3,6 +3,7 @@
 pub(crate) mod append;
 pub(crate) mod archiver;
 pub(crate) mod assemble;
+pub(crate) mod batch;
 #[cfg(linux_calls)]
 pub(crate) mod calibrate;
 mod choose_backend;

@@ -6,9 +6,10 @@ use std::task::{Context, Poll};
 
 use crate::durable::{Registrar, Verdict};
 use crate::engine::append::Appender;
+use crate::engine::batch::BatchLsns;
 use crate::error::{Error, Result};
 use crate::lsn::Lsn;
-use crate::ring::{PendingReservation, Turn};
+use crate::ring::{PendingReservation, Reservation, Turn};
 
 /// Resolves when a record is durable. From [`Wal::when_durable`](crate::Wal::when_durable).
 #[derive(Debug)]
@@ -99,46 +100,13 @@ impl Drop for DurableFuture {
 #[derive(Debug)]
 #[must_use = "a future does nothing until it is polled"]
 pub struct AppendFuture<'a> {
-    appender: &'a Appender,
     payload: &'a [u8],
-    pending: Option<PendingReservation>,
-    done: bool,
+    wait: RoomWait<'a>,
 }
 
 impl<'a> AppendFuture<'a> {
     pub(crate) fn new(appender: &'a Appender, payload: &'a [u8]) -> Self {
-        AppendFuture { appender, payload, pending: None, done: false }
-    }
-
-    fn attempt(&mut self, cx: &Context<'_>) -> Poll<Result<Lsn>> {
-        let ring = &self.appender.state.ring;
-        if let Some(pending) = &self.pending {
-            let Some(turn) = pending.poll(ring, cx.waker()) else { return Poll::Pending };
-            self.pending = None;
-            match turn {
-                Turn::Granted(room) => {
-                    return Poll::Ready(Ok(self.appender.put_polled(room, self.payload)));
-                }
-                Turn::Refused(refused) => return Poll::Ready(Err(self.appender.refused(refused))),
-                Turn::Missed => {}
-            }
-        }
-        let len = self.appender.check_append(self.payload)?;
-        let room = match ring.try_reserve(len) {
-            Ok(room) => Ok(room),
-            Err(_) => match ring.reserve_later(len, cx.waker()) {
-                Ok(Ok(room)) => Ok(room),
-                Ok(Err(pending)) => {
-                    self.pending = Some(pending);
-                    return Poll::Pending;
-                }
-                Err(refused) => Err(refused),
-            },
-        };
-        match room {
-            Ok(room) => Poll::Ready(Ok(self.appender.put_polled(room, self.payload))),
-            Err(refused) => Poll::Ready(Err(self.appender.refused(refused))),
-        }
+        AppendFuture { payload, wait: RoomWait::new(appender) }
     }
 }
 
@@ -146,22 +114,105 @@ impl Future for AppendFuture<'_> {
     type Output = Result<Lsn>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let AppendFuture { payload, wait } = &mut *self;
+        let appender = wait.appender;
+        let room = wait.poll(cx, || appender.check_append(payload));
+        room.map_ok(|room| appender.put_polled(room, payload))
+    }
+}
+
+/// Resolves when a batch has its place in the log. From
+/// [`Wal::append_batch_async`](crate::Wal::append_batch_async). It waits for room as an
+/// [`AppendFuture`] does.
+#[derive(Debug)]
+#[must_use = "a future does nothing until it is polled"]
+pub struct AppendBatchFuture<'a> {
+    records: Vec<&'a [u8]>,
+    wait: RoomWait<'a>,
+}
+
+impl<'a> AppendBatchFuture<'a> {
+    pub(crate) fn new(appender: &'a Appender, records: Vec<&'a [u8]>) -> Self {
+        AppendBatchFuture { records, wait: RoomWait::new(appender) }
+    }
+}
+
+impl<'a> Future for AppendBatchFuture<'a> {
+    type Output = Result<BatchLsns<'a>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let AppendBatchFuture { records, wait } = &mut *self;
+        let appender = wait.appender;
+        let room = wait.poll(cx, || appender.check_polled_batch(records));
+        room.map_ok(|room| appender.put_batch(room, std::mem::take(records)))
+    }
+}
+
+/// A task's wait for room in the ring. Dropping it gives up room that was granted meanwhile.
+#[derive(Debug)]
+struct RoomWait<'a> {
+    appender: &'a Appender,
+    pending: Option<PendingReservation>,
+    done: bool,
+}
+
+impl<'a> RoomWait<'a> {
+    fn new(appender: &'a Appender) -> Self {
+        RoomWait { appender, pending: None, done: false }
+    }
+
+    /// Polls for as much room as `len` says, which also checks that the log takes appends.
+    fn poll(
+        &mut self,
+        cx: &Context<'_>,
+        len: impl Fn() -> Result<u64>,
+    ) -> Poll<Result<Reservation<'a>>> {
         if self.done {
             // Polled after it was ready: nothing is appended twice.
             return Poll::Ready(Err(Error::Closed));
         }
         // The granted room belongs to the parent process.
         self.appender.check_not_forked()?;
-        let mut polled = self.attempt(cx);
+        let mut polled = self.attempt(cx, &len);
         while polled.is_pending() && self.appender.state.drive() {
-            polled = self.attempt(cx);
+            polled = self.attempt(cx, &len);
         }
         self.done = polled.is_ready();
         polled
     }
+
+    fn attempt(
+        &mut self,
+        cx: &Context<'_>,
+        len: impl Fn() -> Result<u64>,
+    ) -> Poll<Result<Reservation<'a>>> {
+        let appender = self.appender;
+        let ring = &appender.state.ring;
+        if let Some(pending) = &self.pending {
+            let Some(turn) = pending.poll(ring, cx.waker()) else { return Poll::Pending };
+            self.pending = None;
+            match turn {
+                Turn::Granted(room) => return Poll::Ready(Ok(room)),
+                Turn::Refused(refused) => return Poll::Ready(Err(appender.refused(refused))),
+                Turn::Missed => {}
+            }
+        }
+        let len = len()?;
+        if let Ok(room) = ring.try_reserve(len) {
+            return Poll::Ready(Ok(room));
+        }
+        match ring.reserve_later(len, cx.waker()) {
+            Ok(Ok(room)) => Poll::Ready(Ok(room)),
+            Ok(Err(pending)) => {
+                self.pending = Some(pending);
+                Poll::Pending
+            }
+            Err(refused) => Poll::Ready(Err(appender.refused(refused))),
+        }
+    }
 }
 
-impl Drop for AppendFuture<'_> {
+impl Drop for RoomWait<'_> {
     fn drop(&mut self) {
         let Some(pending) = self.pending.take() else { return };
         if self.appender.state.durable.is_forked() {

@@ -22,8 +22,9 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use crate::durable::Verdict;
-use crate::engine::append::Appender;
+use crate::engine::append::{Appender, slices};
 use crate::engine::assemble::Opened;
+use crate::engine::batch::BatchLsns;
 use crate::engine::state::{LogState, Running};
 use crate::error::{Error, ReplayError, Result};
 use crate::io::backend::{BackendInfo, method_name};
@@ -34,15 +35,15 @@ use crate::recovery::RecoveryReport;
 use crate::stats::counters::{Histograms, Stats};
 use crate::sys::reentrancy;
 use crate::sys::sync::{Mutex, Ordering, lock};
-use crate::wal::futures::{AppendFuture, DurableFuture};
+use crate::wal::futures::{AppendBatchFuture, AppendFuture, DurableFuture};
 
 /// A write-ahead log that is open for appending. A clone is cheap and stands for the same log.
 ///
 /// | call | blocks | durable on return | errors beside `Closed`, `Poisoned`, `Forked` |
 /// |---|---|---|---|
-/// | [`append`](Wal::append), [`append_batch`](Wal::append_batch), [`append_with`](Wal::append_with) | while the ring is full or the next segment is not prepared | no | `RecordTooLarge`, `NoSpace`, `Obstructed`, `EmptyBatch`, `WouldDeadlock`, `Reentrant` |
-/// | [`try_append`](Wal::try_append) | never | no | as `append`, and `RingFull` |
-/// | [`append_async`](Wal::append_async)`.await` | never; the task waits | no | as `append` |
+/// | [`append`](Wal::append), [`append_batch`](Wal::append_batch), [`append_batch_lsns`](Wal::append_batch_lsns), [`append_with`](Wal::append_with) | while the ring is full or the next segment is not prepared | no | `RecordTooLarge`, `NoSpace`, `Obstructed`, `EmptyBatch`, `WouldDeadlock`, `Reentrant` |
+/// | [`try_append`](Wal::try_append), [`try_append_batch`](Wal::try_append_batch) | never | no | as `append`, and `RingFull` |
+/// | [`append_async`](Wal::append_async)`.await`, [`append_batch_async`](Wal::append_batch_async)`.await` | never; the task waits | no | as `append` |
 /// | [`append_durable`](Wal::append_durable) | until durable | yes | as `append` |
 /// | [`append_durable_async`](Wal::append_durable_async)`.await` | never; the task waits | yes | as `append` |
 /// | [`wait_durable`](Wal::wait_durable) | until durable | yes, with every earlier record | `NotAppended`, `Truncated`, `WouldDeadlock` |
@@ -206,7 +207,11 @@ impl Wal {
 
     /// Appends several records that survive a crash all together or not at all. Returns the LSN of
     /// the first. The others follow it directly, each with its own LSN. Blocks as [`Wal::append`].
-    /// Calls `as_ref` once for each record.
+    /// Calls `as_ref` once for each record. Allocates once, for references to the records.
+    ///
+    /// [`Wal::truncate_from`] cuts a batch as a whole: at its first record. At a later record of
+    /// the batch it fails with `InsideBatch`. Readers, consumers and [`Wal::read`] take each record
+    /// by itself.
     ///
     /// # Errors
     ///
@@ -214,7 +219,53 @@ impl Wal {
     /// number of records, and each record with 8 bytes and padding to 8. Otherwise as
     /// [`Wal::append`].
     pub fn append_batch<T: AsRef<[u8]>>(&self, records: &[T]) -> Result<Lsn> {
-        self.appender().append_batch(records, true)
+        Ok(self.append_batch_lsns(records)?.first_lsn())
+    }
+
+    /// Appends a batch as [`Wal::append_batch`] does, and returns the LSN of every record.
+    ///
+    /// ```
+    /// # let dir = std::env::temp_dir().join(format!("ringwal-doc-lsns-{}", std::process::id()));
+    /// # let wal = ringwal::Wal::open(&dir)?;
+    /// let transfer = ["debit 7", "credit 9"];
+    /// let lsns = wal.append_batch_lsns(&transfer)?;
+    /// wal.wait_durable(lsns.last_lsn())?;
+    /// for (lsn, record) in lsns.zip(transfer) {
+    ///     assert_eq!(wal.read(lsn)?.payload, record.as_bytes());
+    /// }
+    /// # wal.close()?; std::fs::remove_dir_all(&dir).unwrap();
+    /// # Ok::<(), ringwal::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`Wal::append_batch`].
+    pub fn append_batch_lsns<'a, T: AsRef<[u8]>>(&self, records: &'a [T]) -> Result<BatchLsns<'a>> {
+        self.appender().append_batch(records)
+    }
+
+    /// Appends a batch as [`Wal::append_batch_lsns`] does, but never blocks.
+    ///
+    /// # Errors
+    ///
+    /// `RingFull` where [`Wal::append_batch`] would wait; otherwise as [`Wal::append_batch`].
+    pub fn try_append_batch<'a, T: AsRef<[u8]>>(&self, records: &'a [T]) -> Result<BatchLsns<'a>> {
+        self.appender().try_append_batch(records)
+    }
+
+    /// Appends a batch as [`Wal::append_batch_lsns`] does, as a future that waits while the ring is
+    /// full. Calls `as_ref` once for each record, before it returns the future.
+    ///
+    /// The future may be dropped and polled late as that of [`Wal::append_async`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Wal::append_batch`].
+    pub fn append_batch_async<'a, T: AsRef<[u8]>>(
+        &'a self,
+        records: &'a [T],
+    ) -> AppendBatchFuture<'a> {
+        AppendBatchFuture::new(self.appender(), slices(records))
     }
 
     /// Appends a record of `len` bytes that `fill` writes in place, into zeroed memory.

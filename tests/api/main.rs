@@ -12,6 +12,7 @@ mod mounted;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod batches;
 mod creation;
 mod dropped;
 mod extremes;

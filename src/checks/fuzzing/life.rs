@@ -150,7 +150,7 @@ impl Life {
         for _ in 0..STEPS {
             let appended = match records {
                 [one] => self.appender.try_append(one),
-                batch => self.appender.append_batch(batch, false),
+                batch => self.appender.try_append_batch(batch).map(|lsns| lsns.first_lsn()),
             };
             match appended {
                 Ok(lsn) => return Ok(lsn.as_u64()),

@@ -252,7 +252,7 @@ impl World {
         let n = self.rng.usize(1..6);
         let each = life.appender.max_record() / 6 - 20;
         let items: Vec<Vec<u8>> = (0..n).map(|_| self.payload(each)).collect();
-        if let Ok(first) = life.appender.append_batch(&items, false) {
+        if let Ok(first) = life.appender.try_append_batch(&items).map(|lsns| lsns.first_lsn()) {
             let mut at = first.as_u64();
             for (i, item) in items.into_iter().enumerate() {
                 if i > 0 {
