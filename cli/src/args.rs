@@ -1,10 +1,12 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
 use clap::builder::styling::{AnsiColor, Styles};
-use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 
 use crate::units;
@@ -45,6 +47,24 @@ pub(crate) struct Cli {
     pub(crate) quiet: bool,
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// Names the option of a negative value, which the parser takes for an unknown option.
+pub(crate) fn explain(e: clap::Error, words: &[OsString]) -> clap::Error {
+    let negative = |word: &str| {
+        let rest = word.strip_prefix('-').unwrap_or_default();
+        rest.starts_with(|c: char| c.is_ascii_digit() || c == '.')
+    };
+    match e.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(word)) if negative(word) => {}
+        _ => return e,
+    }
+    let words: Vec<&str> = words.iter().map(|word| word.to_str().unwrap_or_default()).collect();
+    let Some(at) = words.iter().position(|word| negative(word)) else { return e };
+    let before = words[at.saturating_sub(1)];
+    let place = if before.starts_with('-') { format!(" for '{before}'") } else { String::new() };
+    let text = format!("invalid value '{}'{place}: it must not be negative", words[at]);
+    clap::Error::raw(ErrorKind::InvalidValue, text).with_cmd(&Cli::command())
 }
 
 #[derive(Debug, Subcommand)]
@@ -380,7 +400,7 @@ pub(crate) struct Import {
     #[arg(long, value_enum, default_value = "jsonl")]
     pub(crate) format: Framing,
     /// The application's version of its record format, for a new log.
-    #[arg(long, value_name = "N", value_parser = units::small_count)]
+    #[arg(long, value_name = "N", value_parser = units::version)]
     pub(crate) application_version: Option<u32>,
     /// Skips the first N records of the input, to resume an import.
     #[arg(long, default_value_t = 0, value_name = "N", value_parser = units::count)]

@@ -29,7 +29,8 @@ use clap::Parser;
 use error::{Error, Result};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let words: Vec<_> = std::env::args_os().collect();
+    let cli = Cli::try_parse_from(&words).unwrap_or_else(|e| args::explain(e, &words).exit());
     let Err(e) = run(&cli) else { return ExitCode::SUCCESS };
     if !matches!(e, Error::Enough) {
         let mut stderr = anstream::stderr();

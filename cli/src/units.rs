@@ -41,9 +41,12 @@ pub(crate) fn count(text: &str) -> Result<u64, String> {
     })
 }
 
-/// A number of 32 bits, in the grammar of [`count`].
-pub(crate) fn small_count(text: &str) -> Result<u32, String> {
-    u32::try_from(count(text)?).map_err(|_| format!("{text:?} is more than {}", u32::MAX))
+/// A version of an application: a number of 32 bits, in the grammar of [`count`].
+pub(crate) fn version(text: &str) -> Result<u32, String> {
+    let number = scaled(text, 1000).and_then(|number| u32::try_from(number).ok());
+    number.ok_or_else(|| {
+        format!("{text:?} is not a version; write a whole number from 0 to {}", u32::MAX)
+    })
 }
 
 /// Permission bits.
@@ -135,7 +138,9 @@ mod tests {
             assert!(position(bad).unwrap_err().contains("is not a position"), "{bad}");
             assert!(count(bad).unwrap_err().contains("is not a number"), "{bad}");
         }
-        assert!(small_count("5g").is_err() && mode("0640") == Ok(0o640));
+        assert!(version("5g").is_err() && version("7") == Ok(7));
+        assert!(version("x").unwrap_err().contains("not a version"));
+        assert!(mode("0640") == Ok(0o640));
         for bad in ["9", "0400", "01777", "rw", ""] {
             assert!(mode(bad).unwrap_err().contains("octal"), "{bad}");
         }

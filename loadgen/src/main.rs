@@ -10,7 +10,7 @@ use clap::Parser;
 use loadgen::Error;
 use loadgen::cli::{
     AbArgs, Args, BenchArgs, Command, CompareArgs, CrashArgs, DeviceArgs, SweepArgs, WitnessArgs,
-    generate,
+    explain, generate,
 };
 use loadgen::commands::run::run;
 use loadgen::commands::{ab, bench, compare, crash, probe, sweep};
@@ -21,7 +21,8 @@ use loadgen::stop::Stop;
 use loadgen::units::grouped;
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let words: Vec<_> = std::env::args_os().collect();
+    let args = Args::try_parse_from(&words).unwrap_or_else(|e| explain(e, &words).exit());
     match go(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {

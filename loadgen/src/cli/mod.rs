@@ -1,9 +1,11 @@
 //! The command line. The parser checks every argument before the run opens a file.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use ringwal::{CommitMethod, Durability};
 
@@ -183,6 +185,24 @@ pub struct Args {
     /// Ends the run when more than this number of latencies exceed the duration. A sweep sets it.
     #[arg(skip)]
     pub most_above: Option<(Duration, u64)>,
+}
+
+/// Names the option of a negative value, which the parser takes for an unknown option.
+pub fn explain(e: clap::Error, words: &[OsString]) -> clap::Error {
+    let negative = |word: &str| {
+        let rest = word.strip_prefix('-').unwrap_or_default();
+        rest.starts_with(|c: char| c.is_ascii_digit() || c == '.')
+    };
+    match e.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(word)) if negative(word) => {}
+        _ => return e,
+    }
+    let words: Vec<&str> = words.iter().map(|word| word.to_str().unwrap_or_default()).collect();
+    let Some(at) = words.iter().position(|word| negative(word)) else { return e };
+    let before = words[at.saturating_sub(1)];
+    let place = if before.starts_with('-') { format!(" for '{before}'") } else { String::new() };
+    let text = format!("invalid value '{}'{place}: it must not be negative", words[at]);
+    clap::Error::raw(ErrorKind::InvalidValue, text).with_cmd(&Args::command())
 }
 
 /// The commands besides a single run.

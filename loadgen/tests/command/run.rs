@@ -215,6 +215,9 @@ fn bad_argument_or_file_ends_with_status_two_and_one_line() {
         ("bench --rounds x", "write 1000"),
         ("crash --size 1z", "is not a size"),
         ("compare a b --tolerance many", "percentage"),
+        ("--seed -1", "'-1' for '--seed': it must not be negative"),
+        ("sweep --bound -5ms", "'-5ms' for '--bound'"),
+        ("device --size -4k", "'-4k' for '--size'"),
     ] {
         let output = place.run(line);
         let stderr = String::from_utf8_lossy(&output.stderr);
