@@ -17,7 +17,9 @@ pub(super) const RUN: &str = with_status!(
   loadgen --dir /data/try --duration 60           on another disk, for longer
   loadgen --mode blocking --threads 64            64 threads, each waits until its record is durable
   loadgen --rate 100k --arrivals burst:500        an open loop; latencies count from the arrival
+  loadgen --rate 2k --tasks 100                   a hundred handlers, which wait for each record
   loadgen --size 100:9,4k-64k:1                   nine small records to one large
+  loadgen --replay trace --logs 4                 recorded times and sizes, over four logs
   loadgen --sample /var/log/syslog --verify       records like those lines, every one compared in the end
   loadgen --rate 50k --require 'p99<5ms'          99 if that does not hold
   loadgen --html run.html --json run.json         a page with plots, and figures for programs

@@ -9,11 +9,8 @@ use ringwal::{Lsn, Wal};
 fn records_are_spread_over_the_logs_and_figures_are_of_all() {
     let place = Place::new("logs");
     for (n, line) in [
-        "--threads 1 --mode pipelined",
         "--threads 3 --mode blocking",
         "--tasks 7 --threads 2",
-        "--tasks 5 --mode pipelined",
-        "--rate 4k --threads 2",
         "--rate 4k --tasks 20",
         "--followers 1 --consumers 1",
     ]

@@ -97,8 +97,9 @@ fn json_keys_match_the_documentation() {
     assert!(output.status.success(), "{output:?}");
     agrees("compare", &[serde_json::from_slice(&output.stdout).unwrap()]);
     // Two equal sides with twenty pairs, which also give the false alarms.
-    let mut command = place.command("ab --pairs 20 --time 50ms --json - --quiet");
+    let mut command = place.command("ab --pairs 20 --json - --quiet");
     command.args(["--threads 1", "--threads 1", "--", "--warm-up", "0", "--backend", "discard"]);
+    command.args(["--records", "500", "--mode", "blocking"]);
     command.args(SMALL.split_whitespace());
     agrees("ab", &[serde_json::from_slice(&command.output().unwrap().stdout).unwrap()]);
 }
