@@ -108,6 +108,12 @@ pub enum Error {
         /// The position asked for.
         lsn: Lsn,
     },
+    /// No durable record has the ordinal. A later append may get it.
+    #[error("no durable record has the ordinal {ordinal}; the log ends before it")]
+    NoOrdinal {
+        /// The ordinal asked for.
+        ordinal: u64,
+    },
     /// [`Wal::truncate_from`](crate::Wal::truncate_from) made the position void, with everything
     /// from `from` up to `to`.
     #[error("positions from {from} up to {to} were cut out of the log by truncate_from")]
@@ -360,6 +366,7 @@ impl From<Error> for io::Error {
             Error::Pruned { .. }
             | Error::Truncated { .. }
             | Error::NoRecord { .. }
+            | Error::NoOrdinal { .. }
             | Error::NotAppended { .. }
             | Error::NoConsumer { .. }
             | Error::NoLog { .. } => io::ErrorKind::NotFound,

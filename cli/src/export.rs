@@ -96,7 +96,8 @@ fn export_to(
         return failed.map_or(Ok(Some(survey)), Err);
     }
     let log = ReadOnlyWal::open_with_prefix(&export.dir, &cli.prefix)?;
-    let mut reader = log.reader(Lsn::new(from))?;
+    // Above the end there is nothing to write, as between the last record and the end.
+    let mut reader = log.reader(Lsn::new(from).min(log.durable_end()?))?;
     let (from, end) = (log.oldest_lsn()?.as_u64().max(from), log.durable_end()?.as_u64());
     while let Some(record) = reader.next_ref()? {
         if !wanted(record.lsn) {

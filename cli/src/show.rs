@@ -63,11 +63,13 @@ pub(crate) fn dump(cli: &Cli, dump: &Dump) -> Result<()> {
         return follow(cli, &dump.dir, &log, follower, &mut out, &mut wanted);
     }
     let from = log.oldest_lsn()?.as_u64().max(since);
-    let end = log.durable_end()?.as_u64().min(to.unwrap_or(u64::MAX));
+    let durable_end = log.durable_end()?.as_u64();
+    let end = durable_end.min(to.unwrap_or(u64::MAX));
     // Records that go by on a terminal are progress enough.
     let mut bar = Bar::new(cli.quiet || std::io::stdout().is_terminal());
     let mut told = |lsn: u64| bar.set(lsn.saturating_sub(from), end.saturating_sub(from));
-    write_all(log.reader(Lsn::new(since))?, &mut out, &mut wanted, &mut told)
+    // Above the end there is nothing to write, as between the last record and the end.
+    write_all(log.reader(Lsn::new(since.min(durable_end)))?, &mut out, &mut wanted, &mut told)
 }
 
 fn write_all(

@@ -14,35 +14,29 @@ use crate::error::{Error, Result};
 use crate::format::{GroupHeader, Link, SegmentHeader};
 use crate::io::fs::File;
 use crate::lsn::Lsn;
+use crate::read::places::{LogPlace, bisect_segments};
 use crate::recovery::Walker;
 
 /// Bytes read at once.
 const CHUNK: usize = 256 << 10;
 
 pub(super) fn position_at(log: &Directory, time: SystemTime) -> Result<Lsn> {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let since = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
+    let place = LogPlace::at_time(time);
     let limit = durable_end(log).ok();
     let files = list(&log.view)?;
-    // A segment lies before the time as a whole if its successor begins before it.
-    let mut start = 0;
-    for (at, file) in files.iter().enumerate().skip(1) {
+    let start = bisect_segments(files.len(), |at| {
         let mut first = None;
-        groups(&log.view, file, limit, &mut |group, _| {
-            first = Some(group.wall);
+        groups(&log.view, &files[at], limit, &mut |group, _| {
+            first = Some(place.is_reached_by(group));
             false
         })?;
-        match first {
-            Some(wall) if wall < since => start = at,
-            Some(_) => break,
-            None => {}
-        }
-    }
+        Ok(first)
+    })?;
     let (mut found, mut last) = (None, 0);
-    for file in &files[start..] {
+    for file in files.iter().skip(start) {
         groups(&log.view, file, limit, &mut |group, end| {
             last = end;
-            found = (group.wall >= since).then_some(group.lsn);
+            found = place.is_reached_by(group).then_some(group.lsn);
             found.is_none()
         })?;
         if found.is_some() {

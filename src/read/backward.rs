@@ -137,8 +137,7 @@ impl BackwardReader {
     fn read_group(&mut self, lsn: u64) -> Result<()> {
         let mut records = std::mem::take(&mut self.records);
         let prev = self.visit(lsn, &mut |span, payload| {
-            let (lsn, payload) = (Lsn::new(span.lsn), payload.to_vec());
-            records.push(Record { lsn, payload });
+            records.push(Record::new(span, payload.to_vec()));
         })?;
         self.records = records;
         self.group = Some(prev);

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use crate::engine::state::LogState;
 use crate::error::{Error, Result};
@@ -9,6 +10,7 @@ use crate::lsn::Lsn;
 use crate::positions::{Attachment, PositionFile, PositionsBefore};
 use crate::read::follow::Follow;
 use crate::read::lag::lag;
+use crate::read::places::{position_at, read_ordinal};
 use crate::read::{is_inside_record, read_one};
 use crate::segment::{Names, is_consumer_name};
 use crate::sys::reentrancy;
@@ -279,6 +281,31 @@ impl Consumer {
         self.store(wanted.max(oldest), before)?;
         self.follow = None;
         Ok(())
+    }
+
+    /// Moves the position to the record with this ordinal, durably: see [`Consumer::seek`] and
+    /// [`RecordRef::ordinal`](crate::RecordRef::ordinal).
+    ///
+    /// # Errors
+    ///
+    /// As [`Wal::read_ordinal`](crate::Wal::read_ordinal) and [`Consumer::seek`]: the position is
+    /// unchanged.
+    pub fn seek_ordinal(&mut self, ordinal: u64) -> Result<()> {
+        self.state.durable.check_running()?;
+        let record = read_ordinal(&self.state.view, self.state.durable.end(), ordinal)?;
+        self.seek(record.lsn)
+    }
+
+    /// Moves the position to where [`Wal::reader_from_time`](crate::Wal::reader_from_time) begins,
+    /// durably. If every record is older, that is the durable end.
+    ///
+    /// # Errors
+    ///
+    /// As there, and as [`Consumer::seek`]: the position is unchanged.
+    pub fn seek_time(&mut self, time: SystemTime) -> Result<()> {
+        self.state.durable.check_running()?;
+        let position = position_at(&self.state.view, self.state.durable.end(), time)?;
+        self.seek(Lsn::new(position))
     }
 
     /// Refuses `lsn`, unless the log is running and `last` is durable.

@@ -156,7 +156,7 @@ impl Cursor {
     pub(super) fn record(&self, span: RecordSpan) -> Result<RecordRef<'_>> {
         let Some(segment) = &self.segment else { return Err(Error::Closed) };
         match segment.window().sub(span.payload, span.len) {
-            Some(payload) => Ok(RecordRef { lsn: Lsn::new(span.lsn), payload }),
+            Some(payload) => Ok(RecordRef::new(span, payload)),
             None => Err(self.corruption(&segment.segment.header, span.lsn, "record length")),
         }
     }

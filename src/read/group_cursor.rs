@@ -14,6 +14,10 @@ pub(super) struct GroupCursor {
     pub(super) at: u64,
     pub(super) records_end: u64,
     pub(super) batch_end: u64,
+    /// Ordinal of the next record.
+    ordinal: u64,
+    /// When the group was written: nanoseconds since 1970.
+    wall: u64,
 }
 
 /// The place of a record in a window.
@@ -24,17 +28,32 @@ pub(super) struct RecordSpan {
     pub(super) payload: usize,
     /// Bytes of the payload.
     pub(super) len: usize,
+    pub(super) ordinal: u64,
+    /// When the record's group was written: nanoseconds since 1970.
+    pub(super) wall: u64,
 }
 
 impl GroupCursor {
-    pub(super) const NOTHING: GroupCursor = GroupCursor { at: 0, records_end: 0, batch_end: 0 };
+    pub(super) const NOTHING: GroupCursor =
+        GroupCursor { at: 0, records_end: 0, batch_end: 0, ordinal: 0, wall: 0 };
 
     pub(super) fn new(group: &GroupHeader) -> Self {
         GroupCursor {
             at: group.lsn + u64::from(GROUP_HEADER),
             records_end: group.lsn + u64::from(group.used),
             batch_end: 0,
+            ordinal: group.first_ordinal,
+            wall: group.wall,
         }
+    }
+
+    /// Counts the record at `lsn`.
+    #[inline]
+    fn span(&mut self, lsn: u64, payload: usize, len: usize) -> RecordSpan {
+        let span = RecordSpan { lsn, payload, len, ordinal: self.ordinal, wall: self.wall };
+        // A group's header is valid only if its ordinals do not overflow.
+        self.ordinal = self.ordinal.wrapping_add(1);
+        span
     }
 
     /// Ends the group at `group` where a cut begins. Cuts begin between records.
@@ -61,7 +80,7 @@ impl GroupCursor {
                 let (from, head) = window.at(at, ITEM_HEADER)?;
                 let len = u32::from_le_bytes(*head.first_chunk()?) as usize;
                 self.at = at + item_size(len);
-                return Some(RecordSpan { lsn: at, payload: from + ITEM_HEADER, len });
+                return Some(self.span(at, from + ITEM_HEADER, len));
             }
             if at >= self.records_end {
                 return None;
@@ -73,7 +92,7 @@ impl GroupCursor {
             match kind {
                 KIND_DATA => {
                     self.at = end;
-                    return Some(RecordSpan { lsn: at, payload: from + RECORD_HEADER, len });
+                    return Some(self.span(at, from + RECORD_HEADER, len));
                 }
                 KIND_BATCH => {
                     self.at = at + BATCH_HEADER as u64;

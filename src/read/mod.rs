@@ -22,6 +22,7 @@ mod group_cursor;
 pub(crate) mod lag;
 mod lookup;
 pub(crate) mod outside;
+pub(crate) mod places;
 mod reader;
 mod record;
 mod segment_cursor;

@@ -1,19 +1,57 @@
 //! Records as readers return them.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use super::group_cursor::{GroupCursor, RecordSpan};
 use super::segment_cursor::SegmentCursor;
 use crate::lsn::Lsn;
 
 /// A record with its position.
-#[derive(Debug, Clone, PartialEq, Eq)]
+///
+/// Two records are equal if position and payload are: [`Wal::read`](crate::Wal::read) finds no
+/// more of a record.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Record {
     /// Its position in the log.
     pub lsn: Lsn,
     /// The bytes that were appended.
     pub payload: Vec<u8>,
+    origin: Option<Origin>,
 }
 
+/// What the header of a record's group says of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Origin {
+    ordinal: u64,
+    /// Nanoseconds since 1970.
+    wall: u64,
+}
+
+impl Origin {
+    fn written_at(self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_nanos(self.wall)
+    }
+}
+
+impl PartialEq for Record {
+    fn eq(&self, other: &Record) -> bool {
+        self.lsn == other.lsn && self.payload == other.payload
+    }
+}
+
+impl Eq for Record {}
+
 impl Record {
+    /// A record whose group was not read.
+    pub(super) fn alone(lsn: u64, payload: Vec<u8>) -> Self {
+        Record { lsn: Lsn::new(lsn), payload, origin: None }
+    }
+
+    pub(super) fn new(span: RecordSpan, payload: Vec<u8>) -> Self {
+        RecordRef::new(span, &[]).with_payload(payload)
+    }
+
     /// Its position in the log.
     #[must_use]
     pub fn lsn(&self) -> Lsn {
@@ -25,22 +63,75 @@ impl Record {
     pub fn payload(&self) -> &[u8] {
         &self.payload
     }
+
+    /// Its number in the log: see [`RecordRef::ordinal`]. `None` for a record from
+    /// [`Wal::read`](crate::Wal::read), which reads the record and not its group.
+    #[must_use]
+    pub fn ordinal(&self) -> Option<u64> {
+        self.origin.map(|origin| origin.ordinal)
+    }
+
+    /// When its group was written: see [`RecordRef::written_at`]. `None` for a record from
+    /// [`Wal::read`](crate::Wal::read).
+    #[must_use]
+    pub fn written_at(&self) -> Option<SystemTime> {
+        self.origin.map(Origin::written_at)
+    }
 }
 
 /// A record in the reader's own memory, valid until the reader's next call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RecordRef<'a> {
     /// Its position in the log.
     pub lsn: Lsn,
     /// The bytes that were appended.
     pub payload: &'a [u8],
+    origin: Origin,
 }
 
-impl RecordRef<'_> {
+impl<'a> RecordRef<'a> {
+    #[inline]
+    pub(super) fn new(span: RecordSpan, payload: &'a [u8]) -> Self {
+        let origin = Origin { ordinal: span.ordinal, wall: span.wall };
+        RecordRef { lsn: Lsn::new(span.lsn), payload, origin }
+    }
+
+    /// Its position in the log.
+    #[must_use]
+    pub fn lsn(&self) -> Lsn {
+        self.lsn
+    }
+
+    /// The bytes that were appended.
+    #[must_use]
+    pub fn payload(&self) -> &'a [u8] {
+        self.payload
+    }
+
+    /// Its number in the log: the first record ever appended has 0, and the next one has 1 more. A
+    /// record that was cut keeps its ordinal, so the ordinals that a reader returns have a gap
+    /// there. [`Wal::read_ordinal`](crate::Wal::read_ordinal) finds the record again.
+    #[must_use]
+    pub fn ordinal(&self) -> u64 {
+        self.origin.ordinal
+    }
+
+    /// The wall clock's time when the writer wrote the record's group. Records of one group have
+    /// the same time. The clock may have been set back: positions order the log, times do not.
+    #[must_use]
+    pub fn written_at(&self) -> SystemTime {
+        self.origin.written_at()
+    }
+
     /// A copy that outlives the reader's next call.
     #[must_use]
     pub fn to_record(&self) -> Record {
-        Record { lsn: self.lsn, payload: self.payload.to_vec() }
+        self.with_payload(self.payload.to_vec())
+    }
+
+    fn with_payload(&self, payload: Vec<u8>) -> Record {
+        Record { lsn: self.lsn, payload, origin: Some(self.origin) }
     }
 }
 
@@ -74,6 +165,6 @@ impl<'a> Iterator for Records<'a> {
             None => self.group.next(segment.window())?,
         };
         let payload = segment.window().sub(span.payload, span.len)?;
-        Some(RecordRef { lsn: Lsn::new(span.lsn), payload })
+        Some(RecordRef::new(span, payload))
     }
 }

@@ -298,6 +298,11 @@ impl SegmentTable {
         while segments.next().is_some_and(|s| visit(&s.header, s.sealed)) {}
     }
 
+    /// The live segments, the oldest first. Allocates.
+    pub(crate) fn headers(&self) -> Vec<SegmentHeader> {
+        lock(&self.state).live.iter().map(|segment| segment.header).collect()
+    }
+
     /// The base of the oldest pinned segment.
     pub(crate) fn oldest_pin(&self) -> Option<u64> {
         let state = self.peek()?;

@@ -4,6 +4,7 @@
 //!    that the drop of the last handle closes the log.
 //! 2. A call that waits is rejected on the log's own threads.
 
+mod batch;
 pub(crate) mod builder;
 pub(crate) mod callback;
 mod consumers;
@@ -11,6 +12,7 @@ pub(crate) mod futures;
 #[cfg(feature = "metrics")]
 mod metrics;
 pub(crate) mod open;
+mod places;
 mod remove;
 #[cfg(feature = "futures")]
 pub(crate) mod stream;
@@ -22,9 +24,8 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use crate::durable::Verdict;
-use crate::engine::append::{Appender, slices};
+use crate::engine::append::Appender;
 use crate::engine::assemble::Opened;
-use crate::engine::batch::BatchLsns;
 use crate::engine::state::{LogState, Running};
 use crate::error::{Error, ReplayError, Result};
 use crate::io::backend::{BackendInfo, method_name};
@@ -35,7 +36,7 @@ use crate::recovery::RecoveryReport;
 use crate::stats::counters::{Histograms, Stats};
 use crate::sys::reentrancy;
 use crate::sys::sync::{Mutex, Ordering, lock};
-use crate::wal::futures::{AppendBatchFuture, AppendFuture, DurableFuture};
+use crate::wal::futures::{AppendFuture, DurableFuture};
 
 /// A write-ahead log that is open for appending. A clone is cheap and stands for the same log.
 ///
@@ -51,6 +52,7 @@ use crate::wal::futures::{AppendBatchFuture, AppendFuture, DurableFuture};
 /// | [`sync`](Wal::sync) | until durable | yes, everything appended before | as `wait_durable` |
 /// | [`end`](Wal::end), [`durable_end`](Wal::durable_end), [`stats`](Wal::stats), [`health`](Wal::health) | never | | `health`: `Obstructed` |
 /// | [`read`](Wal::read), [`replay`](Wal::replay), [`reader`](Wal::reader), [`reader_back`](Wal::reader_back) | for the disk | reads durable records only | `Pruned`, `NotDurable`, `NoRecord`, `Corruption`, `Io` |
+/// | [`read_ordinal`](Wal::read_ordinal), [`reader_from_time`](Wal::reader_from_time) | for the disk | reads durable records only | `NoOrdinal`, `Pruned`, `Truncated`, `Corruption`, `Io` |
 /// | [`follow`](Wal::follow) | `next`: until the next record is durable | reads durable records only | `Pruned`, `NotAppended` |
 /// | [`truncate_before`](Wal::truncate_before) | until the files are removed | yes | `NoSpace`, `WouldDeadlock` |
 /// | [`truncate_from`](Wal::truncate_from) | until the cut is durable | yes | `NotAppended`, `Pruned`, `NoRecord`, `InsideBatch`, `Consumed`, `NoSpace` |
@@ -203,69 +205,6 @@ impl Wal {
         let lsn = self.append_async(payload).await?;
         self.when_durable(lsn).await?;
         Ok(lsn)
-    }
-
-    /// Appends several records that survive a crash all together or not at all. Returns the LSN of
-    /// the first. The others follow it directly, each with its own LSN. Blocks as [`Wal::append`].
-    /// Calls `as_ref` once for each record. Allocates once, for references to the records.
-    ///
-    /// [`Wal::truncate_from`] cuts a batch as a whole: at its first record. At a later record of
-    /// the batch it fails with `InsideBatch`. Readers, consumers and [`Wal::read`] take each record
-    /// by itself.
-    ///
-    /// # Errors
-    ///
-    /// `EmptyBatch`; `RecordTooLarge` if the batch exceeds `max_record_size`: 4 bytes for the
-    /// number of records, and each record with 8 bytes and padding to 8. Otherwise as
-    /// [`Wal::append`].
-    pub fn append_batch<T: AsRef<[u8]>>(&self, records: &[T]) -> Result<Lsn> {
-        Ok(self.append_batch_lsns(records)?.first_lsn())
-    }
-
-    /// Appends a batch as [`Wal::append_batch`] does, and returns the LSN of every record.
-    ///
-    /// ```
-    /// # let dir = std::env::temp_dir().join(format!("ringwal-doc-lsns-{}", std::process::id()));
-    /// # let wal = ringwal::Wal::open(&dir)?;
-    /// let transfer = ["debit 7", "credit 9"];
-    /// let lsns = wal.append_batch_lsns(&transfer)?;
-    /// wal.wait_durable(lsns.last_lsn())?;
-    /// for (lsn, record) in lsns.zip(transfer) {
-    ///     assert_eq!(wal.read(lsn)?.payload, record.as_bytes());
-    /// }
-    /// # wal.close()?; std::fs::remove_dir_all(&dir).unwrap();
-    /// # Ok::<(), ringwal::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// As [`Wal::append_batch`].
-    pub fn append_batch_lsns<'a, T: AsRef<[u8]>>(&self, records: &'a [T]) -> Result<BatchLsns<'a>> {
-        self.appender().append_batch(records)
-    }
-
-    /// Appends a batch as [`Wal::append_batch_lsns`] does, but never blocks.
-    ///
-    /// # Errors
-    ///
-    /// `RingFull` where [`Wal::append_batch`] would wait; otherwise as [`Wal::append_batch`].
-    pub fn try_append_batch<'a, T: AsRef<[u8]>>(&self, records: &'a [T]) -> Result<BatchLsns<'a>> {
-        self.appender().try_append_batch(records)
-    }
-
-    /// Appends a batch as [`Wal::append_batch_lsns`] does, as a future that waits while the ring is
-    /// full. Calls `as_ref` once for each record, before it returns the future.
-    ///
-    /// The future may be dropped and polled late as that of [`Wal::append_async`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Wal::append_batch`].
-    pub fn append_batch_async<'a, T: AsRef<[u8]>>(
-        &'a self,
-        records: &'a [T],
-    ) -> AppendBatchFuture<'a> {
-        AppendBatchFuture::new(self.appender(), slices(records))
     }
 
     /// Appends a record of `len` bytes that `fill` writes in place, into zeroed memory.

@@ -15,6 +15,7 @@ mod support;
 mod backward;
 mod following;
 mod other_processes;
+mod places;
 mod read_only;
 mod read_only_beside_a_writer;
 mod survey_beside_a_writer;

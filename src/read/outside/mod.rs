@@ -21,6 +21,7 @@ mod watch;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 pub use follow::ReadOnlyFollow;
 pub use reader::ReadOnlyReader;
@@ -29,7 +30,7 @@ use crate::engine::log_view::LogView;
 use crate::error::{Error, ReplayError, Result};
 use crate::io::fs::OsDir;
 use crate::lsn::Lsn;
-use crate::read::{BackwardReader, Record, read_one};
+use crate::read::{BackwardReader, Record, places, read_one};
 use crate::sys::sync::{Mutex, lock};
 use snapshot::Snapshot;
 
@@ -195,6 +196,42 @@ impl ReadOnlyWal {
             return Err(Error::NotDurable { lsn, durable_end: Lsn::new(end) });
         }
         read_one(&self.log.view, lsn.as_u64(), end)
+    }
+
+    /// Reads the record with this ordinal: see [`Wal::read_ordinal`](crate::Wal::read_ordinal).
+    ///
+    /// # Errors
+    ///
+    /// As there; otherwise as [`ReadOnlyWal::open`].
+    pub fn read_ordinal(&self, ordinal: u64) -> Result<Record> {
+        self.search(|end| places::read_ordinal(&self.log.view, end, ordinal))
+    }
+
+    /// Reads from the first group that was written at `time` or later to the end that is durable
+    /// now: see [`Wal::reader_from_time`](crate::Wal::reader_from_time).
+    ///
+    /// # Errors
+    ///
+    /// As there; otherwise as [`ReadOnlyWal::open`].
+    pub fn reader_from_time(&self, time: SystemTime) -> Result<ReadOnlyReader> {
+        let (from, end) =
+            self.search(|end| Ok((places::position_at(&self.log.view, end, time)?, end)))?;
+        Ok(ReadOnlyReader::new(Arc::clone(&self.log), from, end))
+    }
+
+    /// Searches the log up to the durable end. If retention has removed a segment meanwhile,
+    /// searches again.
+    fn search<T>(&self, find: impl Fn(u64) -> Result<T>) -> Result<T> {
+        let mut before = None;
+        loop {
+            self.log.list()?;
+            let end = self.log.refresh()?;
+            let oldest = self.log.view.table.oldest();
+            match find(end) {
+                Err(Error::Pruned { .. }) if before != Some(oldest) => before = Some(oldest),
+                found => return found,
+            }
+        }
     }
 
     /// Reads from the first record at or after `from`, and waits for records that become durable.
