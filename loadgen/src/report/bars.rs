@@ -25,7 +25,7 @@ const MARKS: [(f64, &str); 5] =
 /// ```
 /// let mut latencies = loadgen::Latencies::new();
 /// latencies.record(std::time::Duration::from_micros(110));
-/// assert!(loadgen::bars::render(&latencies).contains("100.0 %"));
+/// assert!(loadgen::report::bars::render(&latencies).contains("100.0 %"));
 /// ```
 #[must_use]
 pub fn render(latencies: &Latencies) -> String {

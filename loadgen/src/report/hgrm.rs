@@ -14,7 +14,7 @@ const TICKS_PER_HALF_DISTANCE: u32 = 5;
 /// Renders the whole file.
 ///
 /// ```
-/// let text = loadgen::hgrm::render(&loadgen::Latencies::new());
+/// let text = loadgen::report::hgrm::render(&loadgen::Latencies::new());
 /// assert!(text.starts_with("       Value     Percentile TotalCount 1/(1-Percentile)\n\n"));
 /// ```
 #[must_use]
