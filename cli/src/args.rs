@@ -228,6 +228,9 @@ pub(crate) struct Dump {
     /// From the first record at or after this position.
     #[arg(long, default_value_t = 0, value_name = "LSN", value_parser = units::position)]
     pub(crate) from: u64,
+    /// From the record with this ordinal: the first record ever appended has 0.
+    #[arg(long, value_name = "N", value_parser = units::count)]
+    pub(crate) from_ordinal: Option<u64>,
     /// Up to this position, itself excluded.
     #[arg(long, value_name = "LSN", value_parser = units::position)]
     pub(crate) to: Option<u64>,

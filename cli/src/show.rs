@@ -55,6 +55,8 @@ pub(crate) fn dump(cli: &Cli, dump: &Dump) -> Result<()> {
     let known = Window { until: dump.window.until.filter(|_| later.is_none()), ..dump.window };
     let (since, to) = window::positions(cli, &dump.dir, &known, dump.from, dump.to)?;
     let log = ReadOnlyWal::open_with_prefix(&dump.dir, &cli.prefix)?;
+    let ordinal = dump.from_ordinal.map(|ordinal| log.read_ordinal(ordinal)).transpose()?;
+    let since = since.max(ordinal.map_or(0, |record| record.lsn.as_u64()));
     let mut out = stdout();
     let left = dump.limit.unwrap_or(u64::MAX);
     let mut wanted = Wanted { to, until: later, left, format: dump.format };

@@ -166,3 +166,22 @@ fn follow_ends_when_its_reader_closes_the_pipe() {
         assert_eq!((out.status.code(), out.stderr), (Some(0), vec![]), "{arguments:?}");
     }
 }
+
+#[test]
+fn dump_from_an_ordinal_begins_at_that_record_and_refuses_one_that_is_not_there() {
+    let temp = Temp::new();
+    let dir = temp.log();
+    let records = log(&dir);
+    for ordinal in [0, 1, 9, 300, 599] {
+        let lsn = records[ordinal].0.to_string();
+        let from = said(&["dump", "--format", "json", "--from", &lsn, &dir], 0);
+        let ordinal = ordinal.to_string();
+        let dumped = said(&["dump", "--format", "json", "--from-ordinal", &ordinal, &dir], 0);
+        assert_eq!(dumped, from, "{ordinal}");
+        assert!(dumped.contains(&lsn));
+    }
+    let out = command().args(["dump", "--from-ordinal", "600", &dir]).output().unwrap();
+    assert!(out.status.code() != Some(0) && out.stdout.is_empty());
+    let error = String::from_utf8(out.stderr).unwrap();
+    assert!(error.contains("no durable record has the ordinal 600"), "{error}");
+}
