@@ -328,6 +328,21 @@ impl Durable {
         })
     }
 
+    /// Wakes the threads that wait for a position in `[from, to)`, which runs no user code. False:
+    /// tasks wait too.
+    pub(crate) fn wake_threads(&self, from: u64, to: u64) -> bool {
+        model_fence();
+        let mut all = true;
+        for bucket in self.touched(from, to) {
+            if bucket.threads.load(Ordering::SeqCst) != 0 {
+                bucket.changed.bump();
+                bucket.changed.wake_all();
+            }
+            all &= bucket.tasks.load(Ordering::SeqCst) == 0;
+        }
+        all
+    }
+
     fn touched(&self, from: u64, to: u64) -> impl Iterator<Item = &Bucket> {
         let first = from >> BLOCK_BITS;
         let count = (to.saturating_sub(1) >> BLOCK_BITS).saturating_sub(first) + 1;

@@ -3,18 +3,20 @@
 //! Payload bytes are summed and user code is run before the reservation, except for the closure of
 //! `append_with`: between reservation and publication nothing may wait.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::durable::Verdict;
 use crate::engine::batch::BatchLsns;
+use crate::engine::baton::{Awaited, CommitLoop, Held, Left};
 use crate::engine::state::LogState;
-use crate::error::{Error, Result};
+use crate::error::{Error, Failure, Result};
 use crate::format::{
     BATCH_HEADER, EpochId, KIND_BATCH, KIND_DATA, PayloadSum, RECORD_HEADER, Seed, item_size,
     stored_size, write_abort, write_item,
 };
 use crate::lsn::Lsn;
-use crate::ring::{Refused, Reservation};
+use crate::ring::{Refused, Reservation, WakeOn};
 use crate::sys::reentrancy::{self, Filling};
 
 /// Appends to one open log.
@@ -268,12 +270,94 @@ impl Appender {
         }
     }
 
+    pub(crate) fn append_durable(&self, payload: &[u8]) -> Result<Lsn> {
+        self.check_running()?;
+        reentrancy::check_may_wait()?;
+        if let Some(held) = self.state.baton.take_to_commit() {
+            // Awake, as far as producers know: this thread steps the loop.
+            self.state.ring.doorbell.disarm();
+            match self.try_append(payload) {
+                Ok(lsn) => {
+                    self.commit(held, lsn.as_u64());
+                    self.wait_durable(lsn.as_u64())?;
+                    return Ok(lsn);
+                }
+                Err(e) => {
+                    self.hand_over(held);
+                    if !matches!(e, Error::RingFull) {
+                        return Err(e);
+                    }
+                }
+            }
+        }
+        let lsn = self.append(payload)?;
+        self.wait_durable(lsn.as_u64())?;
+        Ok(lsn)
+    }
+
+    /// Commits up to `lsn` on this thread, and puts the loop back.
+    fn commit(&self, mut held: Held<'_, Box<dyn CommitLoop>>, lsn: u64) {
+        // Demand first, so that the other modes sync it.
+        self.state.durable.demand(lsn + 1);
+        // In the models all threads are one.
+        #[cfg(not(ringwal_loom))]
+        let _serving = reentrancy::Serving::enter();
+        let Some(io_loop) = &mut *held else { return };
+        let done = catch_unwind(AssertUnwindSafe(|| io_loop.commit(lsn)));
+        let left = match done {
+            Ok(left) => left,
+            Err(panic) => {
+                io_loop.abandon();
+                self.state.fail(Failure::new("a commit by its caller", "it panicked"));
+                // A payload that panics when it is dropped is no business of ours.
+                std::mem::forget(panic);
+                Left { work: true, records: true, deadline: 0 }
+            }
+        };
+        // Records are left to the next committer, if one waits awake.
+        let baton = &self.state.baton;
+        let records = left.records && !baton.has_next();
+        if left.work || records || baton.must_hear_of(left.deadline) {
+            self.state.ring.doorbell.arm(WakeOn::Any);
+            self.state.ring.doorbell.ring();
+        }
+        drop(held);
+    }
+
+    /// Commits up to `lsn`, which is in the ring, if this thread gets the loop.
+    fn commit_or_wait_awake(&self, lsn: u64) {
+        let LogState { baton, durable, ring, .. } = &*self.state;
+        let mut held = baton.take_to_commit();
+        if held.is_none() {
+            match baton.wait_awake(|| !matches!(durable.verdict(lsn), Verdict::NotYet)) {
+                Awaited::Held(taken) => held = Some(taken),
+                Awaited::GaveUp => ring.doorbell.ring(),
+                // A third committer's record may have been left to this thread.
+                Awaited::Done if ring.reserved_end() > durable.end() => ring.doorbell.ring(),
+                Awaited::Nothing | Awaited::Done => {}
+            }
+        }
+        if let Some(held) = held {
+            ring.doorbell.disarm();
+            self.commit(held, lsn);
+        }
+    }
+
+    /// Puts the loop back for the I/O thread to go on with.
+    #[cold]
+    fn hand_over(&self, held: Held<'_, Box<dyn CommitLoop>>) {
+        self.state.ring.doorbell.arm(WakeOn::Any);
+        self.state.ring.doorbell.ring();
+        drop(held);
+    }
+
     pub(crate) fn wait_durable(&self, lsn: u64) -> Result<()> {
         match self.ask_durable(lsn) {
             Verdict::Durable => Ok(()),
             Verdict::Failed(e) => Err(e),
             Verdict::NotYet => {
                 reentrancy::check_may_wait()?;
+                self.commit_or_wait_awake(lsn);
                 self.state.wait_durable(lsn)?;
                 self.state.view.cuts.check(lsn)
             }

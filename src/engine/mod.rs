@@ -4,6 +4,7 @@ pub(crate) mod append;
 pub(crate) mod archiver;
 pub(crate) mod assemble;
 pub(crate) mod batch;
+pub(crate) mod baton;
 #[cfg(linux_calls)]
 pub(crate) mod calibrate;
 mod choose_backend;

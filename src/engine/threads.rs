@@ -90,7 +90,7 @@ fn start_io(io: IoStart, lock: Hold, is_alive: bool) -> Result<IoThread> {
     let thread = spawn("ringwal-io", move || match begin_io(io, lock, is_alive) {
         Ok((io_loop, info)) => {
             let _ = send.send(Ok(info));
-            io_thread::run(&thread_state, io_loop);
+            io_thread::run(&thread_state, Box::new(io_loop));
         }
         Err(e) => {
             let _ = send.send(Err(e));

@@ -44,12 +44,14 @@ impl Doorbell {
     }
 
     pub(crate) fn arm(&self, on: WakeOn) {
-        self.state.store(on as u32, Ordering::SeqCst);
+        // A swap costs what a sequentially consistent store does, and takes its place among the
+        // swaps of those that ring, in the models too.
+        self.state.swap(on as u32, Ordering::SeqCst);
         model_fence();
     }
 
     pub(crate) fn disarm(&self) {
-        self.state.store(AWAKE, Ordering::SeqCst);
+        self.state.swap(AWAKE, Ordering::SeqCst);
     }
 
     /// Reports a published record. `completes` returns whether it was the last of a closed extent;

@@ -48,13 +48,12 @@ pub(crate) fn check_may_wait() -> Result<(), Error> {
 }
 
 /// While this value lives, the thread does the work of the log's own threads.
-#[cfg(simulated)]
+#[cfg_attr(ringwal_loom, allow(dead_code, reason = "the models run all threads on one"))]
 #[derive(Debug)]
 pub(crate) struct Serving {
     before: Doing,
 }
 
-#[cfg(simulated)]
 impl Serving {
     /// Marks the thread. `None`: the thread does something for a log already.
     pub(crate) fn enter() -> Option<Self> {
@@ -62,7 +61,6 @@ impl Serving {
     }
 }
 
-#[cfg(simulated)]
 impl Drop for Serving {
     fn drop(&mut self) {
         DOING.set(self.before);

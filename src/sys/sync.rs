@@ -21,15 +21,15 @@
 //! | ring/reserve.rs | done | fetch_add SeqCst | Dekker with the bell: a producer publishes (Release of its bytes) before it looks at the bell |
 //! | ring/mod.rs | base | load Acquire, 3 load Relaxed, 3 store Release | The ring's invariants 7 and 9. The lock and `end` order the crosser and the I/O thread |
 //! | ring/reserve.rs | base | load Relaxed | After the addition to the tail, which read the value released by the opener's swap |
-//! | ring/doorbell.rs | state | 2 load SeqCst, 2 store SeqCst, swap SeqCst | Dekker: `arm` stores before the I/O thread looks for work, `published` and `ring` look after the work is there |
+//! | ring/doorbell.rs | state | 2 load SeqCst, 3 swap SeqCst | Dekker: `arm` swaps before the I/O thread looks for work, `published` and `ring` look after the work is there |
 //! | ring/request.rs | len | load Relaxed, store Relaxed | Written before the request is queued, under the lock |
 //! | ring/request.rs | index | load Relaxed, store Relaxed | Written before the state says GRANTED, read after that was seen |
 //! | ring/request.rs | offset | load Relaxed, store Relaxed | As the index |
 //! | ring/reserve.rs | full_waits | 2 fetch_add Relaxed | A statistic |
 //! | ring/memory.rs | leak | store Release | Read by `drop`, which owns the memory |
 //! | durable/mod.rs | end | load Relaxed, load SeqCst, store SeqCst | Dekker with the buckets: the I/O thread moves the end, then looks for waiters. The relaxed look only ends a pause early |
-//! | durable/mod.rs | threads | 2 fetch_add SeqCst, 2 fetch_sub SeqCst, 2 load SeqCst | Dekker with the end: a thread enters, then looks at the end |
-//! | durable/mod.rs | tasks | 2 load SeqCst, 3 store SeqCst | Dekker with the end: a task enters, then looks at the end |
+//! | durable/mod.rs | threads | 2 fetch_add SeqCst, 2 fetch_sub SeqCst, 3 load SeqCst | Dekker with the end: a thread enters, then looks at the end |
+//! | durable/mod.rs | tasks | 3 load SeqCst, 3 store SeqCst | Dekker with the end: a task enters, then looks at the end |
 //! | durable/mod.rs | demand | fetch_max SeqCst, load SeqCst | Dekker with the bell: a waiter demands, then rings; the I/O thread arms, then looks at the demand |
 //! | durable/mod.rs | crowd | load Relaxed, store Relaxed | A hint |
 //! | durable/mod.rs | ids | fetch_add Relaxed | The numbers only have to differ |

@@ -13,5 +13,6 @@ mod mounted;
 mod support;
 
 mod commit_method;
+mod lone_committer;
 mod simulated;
 mod torture;

@@ -43,6 +43,22 @@ fn case() {
             assert!(info.reason.contains("seccomp"), "{info}");
             wal.append_durable(b"all the same").unwrap();
         }
+        "pwritev2" => {
+            // Of the threads that exist from now on: the log's own are unaffected.
+            let wal = small(&dir).open().unwrap();
+            wal.append_durable(b"before").unwrap();
+            filter_system_calls(&[
+                NUMBER,
+                if_equal(libc::SYS_pwritev2 as u32, 1),
+                fail(libc::EPERM),
+                ALLOW,
+            ]);
+            for _ in 0..100 {
+                wal.append_durable(b"by write and fdatasync").unwrap();
+            }
+            wal.close().unwrap();
+            assert_eq!(read_all(&Wal::open(&dir).unwrap()).len(), 101);
+        }
         "memlock" => {
             use nix::sys::resource::{Resource, setrlimit};
             setrlimit(Resource::RLIMIT_MEMLOCK, 64 << 10, 64 << 10).unwrap();
@@ -66,6 +82,12 @@ fn forbidden_io_uring_falls_back_and_the_reason_says_what_to_do() {
         let wal = small(&temp.log()).backend(BackendChoice::IoUring).open().unwrap();
         assert_eq!(read_all(&wal).len(), 1, "and io_uring opens what std wrote");
     }
+}
+
+#[test]
+fn committer_whose_thread_may_not_write_durably_in_one_call_uses_two() {
+    let temp = Temp::new();
+    in_a_process("pwritev2", &temp.log());
 }
 
 #[test]

@@ -26,7 +26,7 @@ fn append(wal: &Wal, known: &mut Known, round: usize) {
         }
         _ => known.push(Some((wal.append(&payload(round)).unwrap(), payload(round)))),
     }
-    if round % 7 == 0 {
+    if round.is_multiple_of(7) {
         wal.sync().unwrap();
     }
 }

@@ -87,6 +87,7 @@ impl Life {
             },
             depth: options.depth,
             end_file: None,
+            alone: None,
         };
         let ticks = Arc::new(Ticks::default());
         let clock: Arc<dyn Clock> = Arc::<Ticks>::clone(&ticks);

@@ -9,6 +9,7 @@ use super::oracle::{Oracle, Records};
 use super::tally::Tally;
 use crate::engine::append::Appender;
 use crate::engine::assemble::{Engine, Opened, ReadyBackend, assemble};
+use crate::engine::baton::CommitLoop;
 use crate::engine::io_thread::IoLoop;
 use crate::engine::recover::{RecoveredLog, recover};
 use crate::engine::segment_keeper::{KeeperStep, PATIENCE, SegmentKeeper};
@@ -141,9 +142,10 @@ impl World {
             self.oracle.may_be_gone = self.oracle.may_be_gone.max(wanted);
         }
         let method = chosen(self.method, self.rng.bool());
+        let alone = Some(if self.rng.bool() { Method::Linked } else { Method::Dsync });
         let backend = Box::new(SimBackend::new(self.rng.u64(..), self.sabotage));
         let depth = self.options.depth;
-        let ready = ReadyBackend { backend, method, depth, end_file: None };
+        let ready = ReadyBackend { backend, method, depth, end_file: None, alone };
         let clock: Arc<dyn Clock> = Arc::<SimClock>::clone(&self.clock);
         let engine = assemble(recovered, &self.options, &clock, |io| io.begin(ready));
         let Engine { state, mut io, keeper, opened, .. } = engine.map_err(|e| e.to_string())?;
@@ -245,6 +247,13 @@ impl World {
         if let Ok(lsn) = appended {
             self.oracle.records.push((lsn.as_u64(), payload));
             self.tally.records += 1;
+            // A committer that finds the loop at rest steps it, until its record is durable.
+            if life.io.may_park() && self.rng.u8(0..4) == 0 {
+                life.state.durable.demand(lsn.as_u64() + 1);
+                let left = life.io.commit(lsn.as_u64());
+                let is_durable = life.state.durable.end() > lsn.as_u64();
+                assert!(is_durable || left.work || left.records, "{left:?}");
+            }
         }
     }
 

@@ -20,6 +20,7 @@
 //!    writes nothing.
 //! 8. In a step: completions, then the durable end, then the next submissions, then the wake-ups.
 
+mod commit;
 mod epoch;
 mod groups;
 mod pace;
@@ -35,10 +36,11 @@ use std::time::Duration;
 pub(crate) use thread::run;
 
 use crate::durable::Ready;
+use crate::engine::baton::Step;
 use crate::engine::state::LogState;
 use crate::error::Failure;
 use crate::format::{EpochId, Flags, GroupHeader, Link, SegmentHeader};
-use crate::io::backend::{Backend, Completion, Method, Part, SLOTS};
+use crate::io::backend::{Backend, Completion, Method, Part, SLOTS, StdBackend};
 use crate::io::fs::File;
 use crate::options::Durability;
 use crate::ring::WakeOn;
@@ -100,23 +102,18 @@ pub(crate) struct Setup {
     pub(crate) idle_seal: Duration,
     /// Publishes the durable end to other processes.
     pub(crate) end_file: Option<EndFile>,
-}
-
-/// The outcome of a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Step {
-    pub(crate) progress: bool,
-    pub(crate) finished: bool,
-    /// What must wake the I/O thread, beside completions. `None`: completions only.
-    pub(crate) wake_on: Option<WakeOn>,
-    /// The latest time of the next step, by the clock.
-    pub(crate) deadline: Option<u64>,
+    /// How a committer that steps the loop makes its group durable. `None`: none may step it.
+    pub(crate) alone: Option<Method>,
 }
 
 pub(crate) struct IoLoop {
     state: Arc<LogState>,
     clock: Arc<dyn Clock>,
     backend: Box<dyn Backend>,
+    /// For a committer that steps the loop itself: writes and syncs on the thread that waits.
+    direct: Option<StdBackend>,
+    /// While a committer steps it: the position that it commits.
+    committing: Option<u64>,
     setup: Setup,
     pace: CommitPace,
     /// The segment that groups go to, and its slot.
@@ -185,9 +182,11 @@ impl IoLoop {
         mut backend: Box<dyn Backend>,
         setup: Setup,
     ) -> Result<Self, Failure> {
-        state.ring.doorbell.connect(backend.waker());
+        state.ring.doorbell.connect(Box::new(state.baton.waker(backend.waker())));
+        let mut direct = setup.alone.map(|_| StdBackend::for_committers());
         backend
             .attach(0, &setup.active_file)
+            .and_then(|()| direct.as_mut().map_or(Ok(()), |d| d.attach(0, &setup.active_file)))
             .map_err(|e| Failure::from_io("attaching the active segment", &e))?;
         if setup.replaceable.is_some() {
             state.ring.set_replaceable();
@@ -200,6 +199,8 @@ impl IoLoop {
         let mut io_loop = IoLoop {
             clock,
             backend,
+            direct,
+            committing: None,
             pace: CommitPace::new(setup.depth, setup.durability == Durability::EveryGroup),
             current: setup.active,
             slot: 0,
@@ -239,7 +240,7 @@ impl IoLoop {
     /// Does everything that needs no wait.
     pub(crate) fn step(&mut self) -> Step {
         let mut progress = false;
-        while let Some(completion) = self.backend.reap() {
+        while let Some(completion) = self.backend().reap() {
             self.complete(completion);
             progress = true;
         }
@@ -248,11 +249,33 @@ impl IoLoop {
         }
         progress |= self.advance();
         if !self.has_failed() {
-            self.heed_requests();
-            progress |= self.submit_groups();
+            if self.committing.is_none() {
+                self.heed_requests();
+            }
+            if !self.leaves_groups() {
+                progress |= self.submit_groups();
+            }
             progress |= self.submit_sync();
         }
         self.note_flights();
+        progress |= match self.committing {
+            None => self.wake_waiters(),
+            Some(_) => self.wake_threads(),
+        };
+        let finished = self.closing == Closing::Finished;
+        if finished
+            && !self.has_failed()
+            && let Some(mut file) = self.setup.end_file.take()
+        {
+            file.seal(&*self.state.view.dir);
+        }
+        let (wake_on, deadline) = self.sleep_until();
+        Step { progress: progress || self.has_failed(), finished, wake_on, deadline }
+    }
+
+    /// On the I/O thread: wakes threads and tasks. Wakers are user code.
+    fn wake_waiters(&mut self) -> bool {
+        let mut progress = false;
         if std::mem::take(&mut self.granted) {
             self.submit_queued();
             self.state.ring.wake_tasks();
@@ -268,21 +291,12 @@ impl IoLoop {
             }
             progress = true;
         }
-        progress |= self.heed_left_tasks();
-        let finished = self.closing == Closing::Finished;
-        if finished
-            && !self.has_failed()
-            && let Some(mut file) = self.setup.end_file.take()
-        {
-            file.seal(&*self.state.view.dir);
-        }
-        let (wake_on, deadline) = self.sleep_until();
-        Step { progress: progress || self.has_failed(), finished, wake_on, deadline }
+        progress | self.heed_left_tasks()
     }
 
     /// Submits what is queued, so that the device works while this thread wakes waiters.
     fn submit_queued(&mut self) {
-        if let Err(e) = self.backend.submit() {
+        if let Err(e) = self.backend().submit() {
             self.fail(&Failure::from_io("submitting", &e));
         }
     }
@@ -296,7 +310,7 @@ impl IoLoop {
     /// Submits what is queued, and sleeps until a completion, a wake-up or the deadline.
     pub(crate) fn wait(&mut self, deadline: Option<u64>) {
         let timeout = deadline.map(|d| Duration::from_nanos(d.saturating_sub(self.clock.now())));
-        if let Err(e) = self.backend.wait(timeout) {
+        if let Err(e) = self.backend().wait(timeout) {
             self.fail(&Failure::from_io("waiting for completions", &e));
             // Without completions, operations in flight never end for this process.
             self.state.ring.memory.leak();
@@ -475,9 +489,16 @@ impl IoLoop {
 
     /// Detaches the segments that the log has left and that no group uses.
     fn detach_left_segments(&mut self) {
+        if self.committing.is_some() {
+            // The backend is the I/O thread's: it comes to this after its next group.
+            return;
+        }
         for slot in 0..SLOTS {
             if self.slots[slot].is_some() && slot != self.slot && !self.groups.uses(slot) {
                 self.backend.detach(slot);
+                if let Some(direct) = &mut self.direct {
+                    direct.detach(slot);
+                }
                 self.slots[slot] = None;
                 self.state.keeper.ring();
             }

@@ -37,6 +37,11 @@ impl CommitPace {
         self.last_records = records;
     }
 
+    /// Records of the last group.
+    pub(super) fn last_records(&self) -> u32 {
+        self.last_records
+    }
+
     /// Notes that a group of records was submitted.
     pub(super) fn records_at(&mut self, now: u64) {
         if let Some(last) = self.last_at.replace(now) {

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::{IoLoop, Start};
 use crate::durable::Durable;
+use crate::engine::append::Appender;
 use crate::engine::assemble::{IoStart, ReadyBackend};
 use crate::engine::log_view::LogView;
 use crate::engine::state::LogState;
@@ -178,7 +179,7 @@ fn state(durability: Durability) -> Arc<LogState> {
     Arc::new(LogState::new(ring, durable, files, consumers, 0))
 }
 
-fn io_loop(state: &Arc<LogState>, durability: Durability) -> IoLoop {
+fn io_loop(state: &Arc<LogState>, durability: Durability, alone: Option<Method>) -> IoLoop {
     let backend = Patient {
         queued: VecDeque::new(),
         done: VecDeque::new(),
@@ -223,7 +224,8 @@ fn io_loop(state: &Arc<LogState>, durability: Durability) -> IoLoop {
         parallel: true,
         detail: String::new(),
     };
-    let ready = ReadyBackend { backend: Box::new(backend), method, depth: 2, end_file: None };
+    let ready =
+        ReadyBackend { backend: Box::new(backend), method, depth: 2, end_file: None, alone };
     io.begin(ready).unwrap()
 }
 
@@ -246,11 +248,33 @@ fn produce(state: &LogState, producer: u64) {
     }
 }
 
-fn run(durability: Durability) {
+/// Commits as `append_durable`, `append` with `wait_durable`, and `append` with `sync` do.
+fn commit(state: &Arc<LogState>, producer: u64) {
+    let appender = Appender::new(Arc::clone(state), &[0; 16], 1, 4096);
+    for n in 0..RECORDS {
+        let payload = [0; 100];
+        let lsn = match (producer + n) % 3 {
+            0 => appender.append_durable(&payload).unwrap(),
+            1 => {
+                let lsn = appender.append(&payload).unwrap();
+                appender.wait_durable(lsn.as_u64()).unwrap();
+                lsn
+            }
+            _ => {
+                let lsn = appender.append(&payload).unwrap();
+                appender.sync().unwrap();
+                lsn
+            }
+        };
+        assert!(state.durable.end() > lsn.as_u64());
+    }
+}
+
+fn run(durability: Durability, alone: Option<Method>) {
     let state = state(durability);
     let io = {
         let state = Arc::clone(&state);
-        let io_loop = io_loop(&state, durability);
+        let io_loop = Box::new(io_loop(&state, durability, alone));
         thread::spawn(move || super::run(&state, io_loop))
     };
     // As opening does: no producer appends before the epoch group is durable.
@@ -258,7 +282,10 @@ fn run(durability: Durability) {
     let producers: Vec<_> = (0..PRODUCERS)
         .map(|producer| {
             let state = Arc::clone(&state);
-            thread::spawn(move || produce(&state, producer))
+            thread::spawn(move || match alone {
+                Some(_) => commit(&state, producer),
+                None => produce(&state, producer),
+            })
         })
         .collect();
     for producer in producers {
@@ -271,18 +298,28 @@ fn run(durability: Durability) {
     assert_eq!(state.counters.records.get(), PRODUCERS * RECORDS);
 }
 
-fn check(durability: Durability) {
+fn check(durability: Durability, alone: Option<Method>) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(3);
-    builder.check(move || run(durability));
+    builder.check(move || run(durability, alone));
 }
 
 #[test]
 fn loom_io_loop_that_syncs_every_group_loses_no_wake_up() {
-    check(Durability::EveryGroup);
+    check(Durability::EveryGroup, None);
 }
 
 #[test]
 fn loom_io_loop_that_syncs_on_demand_loses_no_wake_up() {
-    check(Durability::Manual);
+    check(Durability::Manual, None);
+}
+
+#[test]
+fn loom_committers_that_step_the_loop_lose_no_wake_up() {
+    check(Durability::EveryGroup, Some(Method::Dsync));
+}
+
+#[test]
+fn loom_committers_that_step_the_loop_and_sync_on_demand_lose_no_wake_up() {
+    check(Durability::Manual, Some(Method::Linked));
 }

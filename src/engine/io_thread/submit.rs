@@ -7,7 +7,7 @@ use super::IoLoop;
 use super::groups::Group;
 use crate::error::Failure;
 use crate::format::{Flags, GROUP_HEADER, GroupHeader, Seed, write_abort};
-use crate::io::backend::{Method, WriteRequest};
+use crate::io::backend::{Backend, Method, WriteRequest};
 use crate::lsn::align_up;
 use crate::options::Durability;
 use crate::ring::{Poll, SealedExtent};
@@ -17,7 +17,7 @@ use crate::ring::{Poll, SealedExtent};
 pub(super) const SLOW_RESERVATION: u64 = 10_000_000;
 
 /// `now` plus `by`. The last time of the clock stands for never.
-fn later(now: u64, by: Duration) -> u64 {
+pub(super) fn later(now: u64, by: Duration) -> u64 {
     now.saturating_add(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX))
 }
 
@@ -29,7 +29,7 @@ impl IoLoop {
         }
         loop {
             let flying = self.groups.flying();
-            if flying >= self.setup.depth
+            if flying >= self.depth()
                 || self.next >= self.next_release + self.state.ring.buffers() as u64
             {
                 return progress;
@@ -127,7 +127,9 @@ impl IoLoop {
         if control && !self.groups.is_empty() {
             return false;
         }
-        if sealed.lsn >= self.current.end() && !self.enter_next_segment(sealed.lsn) {
+        let is_next = sealed.lsn >= self.current.end();
+        // A rotation attaches the segment to the backend of the I/O thread.
+        if is_next && (self.committing.is_some() || !self.enter_next_segment(sealed.lsn)) {
             return false;
         }
         let len = align_up(u64::from(sealed.used), u64::from(self.setup.block)) as u32;
@@ -135,20 +137,25 @@ impl IoLoop {
         let buffer = self.state.ring.index(self.next);
         let start = self.finish_buffer(buffer, &header, len);
         let synced_alone = control || self.setup.durability == Durability::EveryGroup;
-        let method = if synced_alone { self.state.commit.method() } else { Method::Plain };
+        let method = match self.committing.and(self.setup.alone) {
+            _ if !synced_alone => Method::Plain,
+            Some(alone) => alone,
+            None => self.state.commit.method(),
+        };
+        let write = WriteRequest {
+            token: self.next,
+            slot: self.slot,
+            offset: sealed.lsn - self.current.base,
+            start,
+            len,
+            buffer,
+            method,
+        };
         // SAFETY: the extent is complete, so that no producer writes to its buffer before
         // release(), which comes after the write's completion (invariant 3). finish_buffer has
         // initialised start..start + len. The ring's memory outlives the backend, or is leaked.
         unsafe {
-            self.backend.write(WriteRequest {
-                token: self.next,
-                slot: self.slot,
-                offset: sealed.lsn - self.current.base,
-                start,
-                len,
-                buffer,
-                method,
-            });
+            self.backend().write(write);
         }
         self.outstanding += if method == Method::Linked { 2 } else { 1 };
         let now = self.clock.now();
@@ -305,7 +312,10 @@ impl IoLoop {
             self.fail(&Failure::new("rotation", detail));
             return false;
         };
-        if let Err(e) = self.backend.attach(slot, &spare.file) {
+        let attached = self.backend.attach(slot, &spare.file).and_then(|()| {
+            self.direct.as_mut().map_or(Ok(()), |direct| direct.attach(slot, &spare.file))
+        });
+        if let Err(e) = attached {
             self.fail(&Failure::from_io("attaching a segment", &e));
             return false;
         }
@@ -350,7 +360,8 @@ impl IoLoop {
         let slot = first.slot;
         self.sync_ids += 1;
         self.groups.cover(slot, self.sync_ids);
-        self.backend.sync(self.sync_ids, slot);
+        let token = self.sync_ids;
+        self.backend().sync(token, slot);
         self.syncing = Some(self.sync_ids);
         self.syncing_since = self.clock.now();
         self.outstanding += 1;

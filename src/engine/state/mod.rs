@@ -13,6 +13,7 @@ mod retention;
 use std::sync::Arc;
 
 use crate::durable::{Durable, Verdict};
+use crate::engine::baton::{Baton, CommitLoop};
 use crate::engine::log_view::LogView;
 use crate::error::Failure;
 use crate::io::backend::CommitState;
@@ -47,6 +48,8 @@ pub(crate) trait Running: Send + std::fmt::Debug {
 
 pub(crate) struct LogState {
     pub(crate) ring: Ring,
+    /// The commit loop, while the I/O thread sleeps.
+    pub(crate) baton: Baton<Box<dyn CommitLoop>>,
     pub(crate) durable: Durable,
     pub(crate) view: Arc<LogView>,
     pub(crate) counters: Counters,
@@ -93,6 +96,7 @@ impl LogState {
         LogState {
             view: Arc::new(view),
             ring,
+            baton: Baton::new(),
             durable,
             counters: Counters::new(),
             consumers,

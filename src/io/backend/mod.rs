@@ -27,7 +27,6 @@ use std::time::Duration;
 pub(crate) use choose::{BackendRequest, choose};
 pub use method::MethodReason;
 pub(crate) use method::{ChosenMethod, CommitState, Method};
-#[cfg(all(any(test, fuzzing), not(ringwal_loom)))]
 pub(crate) use std_fs::StdBackend;
 #[cfg(linux_calls)]
 pub(crate) use uring::UringBackend;

@@ -1,4 +1,5 @@
-//! The portable backend: positional writes and `sync_data`, one after the other, on the I/O thread.
+//! The portable backend: positional writes and `sync_data`, one after the other, on the thread that
+//! waits for them: the I/O thread, or a committer that steps the commit loop itself.
 
 use std::collections::VecDeque;
 use std::io;
@@ -7,7 +8,7 @@ use std::thread::Thread;
 use std::time::Duration;
 
 use super::{Backend, Completion, Method, Part, SLOTS, WriteRequest};
-use crate::io::fs::{File, write_full};
+use crate::io::fs::{File, write_durable, write_full};
 use crate::ring::Wake;
 
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub(crate) struct StdBackend {
     queue: VecDeque<Op>,
     done: VecDeque<Completion>,
     waker: Unpark,
+    /// Whether a file that is detached is unlocked: another backend may have it too.
+    unlocks: bool,
 }
 
 /// Ends a thread's park.
@@ -43,11 +46,22 @@ impl Wake for Unpark {
 impl StdBackend {
     /// For the thread that calls this.
     pub(crate) fn new() -> Self {
+        StdBackend::with(true)
+    }
+
+    /// For committers, beside the backend of the I/O thread, which has the same files and unlocks
+    /// them.
+    pub(crate) fn for_committers() -> Self {
+        StdBackend::with(false)
+    }
+
+    fn with(unlocks: bool) -> Self {
         StdBackend {
             files: [const { None }; SLOTS],
             queue: VecDeque::new(),
             done: VecDeque::new(),
             waker: Unpark::this_thread(),
+            unlocks,
         }
     }
 
@@ -60,6 +74,13 @@ impl StdBackend {
 
     fn run(&mut self, op: Op) {
         match op {
+            Op::Write(w) if w.method == Method::Dsync => {
+                // SAFETY: as below.
+                let bytes = unsafe { std::slice::from_raw_parts(w.start, w.len as usize) };
+                let written = self.file(w.slot).and_then(|f| write_durable(f, bytes, w.offset));
+                let result = written.map(|()| w.len);
+                self.done.push_back(Completion { token: w.token, part: Part::Write, result });
+            }
             Op::Write(w) => {
                 // SAFETY: the contract of Backend::write: initialised, and not written by anybody
                 // until this write's completion is reaped, which is after this call.
@@ -92,7 +113,9 @@ impl Backend for StdBackend {
     }
 
     fn detach(&mut self, slot: usize) {
-        if let Some(file) = self.files[slot].take() {
+        if let Some(file) = self.files[slot].take()
+            && self.unlocks
+        {
             file.unlock();
         }
     }

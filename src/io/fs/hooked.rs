@@ -109,6 +109,12 @@ impl File for HookedFile {
         self.inner.write_at(buf, offset)
     }
 
+    fn write_durable_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
+        (self.hook)(Call::Write, &self.name)?;
+        (self.hook)(Call::Sync, &self.name)?;
+        self.inner.write_durable_at(buf, offset)
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         (self.hook)(Call::Sync, &self.name)?;
         self.inner.sync_data()

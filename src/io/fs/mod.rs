@@ -72,8 +72,9 @@ pub(crate) trait Dir: Send + Sync + Debug {
     fn raw_fd(&self) -> Option<i32> {
         None
     }
-    /// Whether the lock file that was locked through this directory still has its name: if not, another
-    /// writer can lock a new one. True where nothing was locked, and where the system does not tell.
+    /// Whether the lock file that was locked through this directory still has its name: if not,
+    /// another writer can lock a new one. True where nothing was locked, and where the system does
+    /// not tell.
     fn holds_lock(&self) -> io::Result<bool> {
         Ok(true)
     }
@@ -84,6 +85,12 @@ pub(crate) trait Dir: Send + Sync + Debug {
 pub(crate) trait File: Send + Sync + Debug {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize>;
+    /// Writes bytes that are durable when this returns, if the system can do both in one call. An
+    /// error of kind `Unsupported`: it cannot, and nothing was written.
+    fn write_durable_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
+        let _ = (buf, offset);
+        Err(io::ErrorKind::Unsupported.into())
+    }
     fn sync_data(&self) -> io::Result<()>;
     fn len(&self) -> io::Result<u64>;
     fn links(&self) -> io::Result<u64>;
@@ -93,15 +100,15 @@ pub(crate) trait File: Send + Sync + Debug {
     /// Makes the file `len` bytes long and gives it the space, which reads as zeros and must be
     /// converted at the first write.
     fn allocate(&self, len: u64) -> io::Result<()>;
-    /// Where bytes follow that are not a hole, at `offset` or behind it; `offset` where the system does not
-    /// tell. `None`: only a hole follows, which reads as zeros.
+    /// Where bytes follow that are not a hole, at `offset` or behind it; `offset` where the system
+    /// does not tell. `None`: only a hole follows, which reads as zeros.
     fn next_data(&self, offset: u64) -> Option<u64> {
         Some(offset)
     }
     fn is_direct(&self) -> bool;
-    /// Takes the advisory lock of this open file without waiting. False: another open file has it. The
-    /// lock ends with [`File::unlock`], or when the last reference to the open file is gone, the
-    /// kernel's for operations in flight too. True where there are no such locks.
+    /// Takes the advisory lock of this open file without waiting. False: another open file has it.
+    /// The lock ends with [`File::unlock`], or when the last reference to the open file is gone,
+    /// the kernel's for operations in flight too. True where there are no such locks.
     fn try_lock(&self) -> io::Result<bool> {
         Ok(true)
     }
@@ -152,6 +159,25 @@ pub(crate) fn write_full(file: &dyn File, buf: &[u8], offset: u64) -> io::Result
         match uninterrupted(|| file.write_at(&buf[done..], offset + done as u64))? {
             0 => return Err(io::ErrorKind::WriteZero.into()),
             n => done += n,
+        }
+    }
+    Ok(())
+}
+
+/// Writes all of `buf`, which is durable when this returns. A short write made durable what it
+/// wrote; the rest is written the same way.
+pub(crate) fn write_durable(file: &dyn File, buf: &[u8], offset: u64) -> io::Result<()> {
+    let mut done = 0;
+    while done < buf.len() {
+        let at = offset + done as u64;
+        match uninterrupted(|| file.write_durable_at(&buf[done..], at)) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) => done += n,
+            Err(e) if e.kind() == io::ErrorKind::Unsupported => {
+                write_full(file, &buf[done..], at)?;
+                return file.sync_data();
+            }
+            Err(e) => return Err(e),
         }
     }
     Ok(())

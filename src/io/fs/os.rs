@@ -428,6 +428,10 @@ impl File for OsFile {
         return std::os::windows::fs::FileExt::seek_write(&self.file, buf, offset);
     }
 
+    fn write_durable_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
+        sys::write_durable_at(&self.file, buf, offset)
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         self.file.sync_data()
     }

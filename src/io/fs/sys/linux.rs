@@ -1,4 +1,5 @@
-//! Linux: files by the descriptor of their directory, direct I/O, and what a filesystem makes of it.
+//! Linux: files by the descriptor of their directory, direct I/O, and what a filesystem makes of
+//! it.
 
 use std::fs;
 use std::io;
@@ -107,7 +108,8 @@ impl Directory {
         let fd = self.handle.as_raw_fd();
         let flags = libc::AT_SYMLINK_NOFOLLOW;
         again(|| {
-            // SAFETY: an open descriptor, a C string and room for the answer, which outlive the call.
+            // SAFETY: an open descriptor, a C string and room for the answer, which outlive the
+            // call.
             let rc = unsafe { libc::fstatat64(fd, name.as_ptr(), stat.as_mut_ptr(), flags) };
             Errno::result(rc)
         })?;
@@ -166,8 +168,8 @@ impl Directory {
         let name = |name: &str| std::ffi::CString::new(name).map_err(|_| Errno::EINVAL);
         let (from, to) = (name(from)?, name(to)?);
         let flags = libc::RENAME_NOREPLACE;
-        // SAFETY: an open descriptor and two C strings that outlive the call. By number: not every C
-        // library has the function.
+        // SAFETY: an open descriptor and two C strings that outlive the call. By number: not every
+        // C library has the function.
         let rc = unsafe {
             libc::syscall(libc::SYS_renameat2, fd, from.as_ptr(), fd, to.as_ptr(), flags)
         };
@@ -180,8 +182,8 @@ impl Directory {
     }
 }
 
-/// Whether a lock file was left by another user in a directory of this process's user, and the system
-/// shows no lock on it.
+/// Whether a lock file was left by another user in a directory of this process's user, and the
+/// system shows no lock on it.
 pub(in super::super) fn is_forgotten_lock(file: &fs::Metadata, directory: &fs::Metadata) -> bool {
     use std::os::unix::fs::MetadataExt;
     let us = nix::unistd::geteuid().as_raw();
@@ -200,6 +202,42 @@ pub(in super::super) fn settle(file: &fs::File) -> io::Result<()> {
     let flags = OFlag::from_bits_retain(again(|| fcntl(file, FcntlArg::F_GETFL))?);
     let waits = flags.difference(OFlag::O_NONBLOCK);
     again(|| fcntl(file, FcntlArg::F_SETFL(waits))).map(drop)
+}
+
+/// Writes bytes that are durable when this returns. `Unsupported`: the system, or a filter of
+/// system calls, does not have the call, and nothing was written.
+pub(in super::super) fn write_durable_at(
+    file: &fs::File,
+    buf: &[u8],
+    offset: u64,
+) -> io::Result<usize> {
+    let vector = libc::iovec { iov_base: buf.as_ptr().cast_mut().cast(), iov_len: buf.len() };
+    let offset = i64::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // By number, as not every C library has a name for it. The last half of the offset is for
+    // registers of 32 bits: there are none where this is built.
+    // SAFETY: a system call on an open descriptor that reads `buf` through one vector on the stack;
+    // both outlive the call. The kernel does not write through the vector.
+    let n = unsafe {
+        libc::syscall(
+            libc::SYS_pwritev2,
+            file.as_raw_fd(),
+            &raw const vector,
+            1_usize,
+            offset,
+            0_usize,
+            libc::RWF_DSYNC,
+        )
+    };
+    if let Ok(n) = usize::try_from(n) {
+        return Ok(n);
+    }
+    let failed = io::Error::last_os_error();
+    match failed.raw_os_error() {
+        Some(libc::ENOSYS | libc::EOPNOTSUPP | libc::EPERM) => {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+        _ => Err(failed),
+    }
 }
 
 /// Only the place that calls without an offset go on at is changed; all calls here have one.
@@ -265,8 +303,8 @@ fn direct_alignment(file: &fs::File) -> Option<u32> {
 }
 
 /// Whether direct I/O on this file, which was opened for it, is direct. Some filesystems accept the
-/// flag and use the page cache all the same: tmpfs; ext4 that journals data; btrfs and bcachefs where
-/// they sum or compress what is written; ZFS.
+/// flag and use the page cache all the same: tmpfs; ext4 that journals data; btrfs and bcachefs
+/// where they sum or compress what is written; ZFS.
 pub(in super::super) fn goes_past_the_cache(file: &fs::File) -> bool {
     if direct_alignment(file) == Some(0) {
         return false;
@@ -335,8 +373,8 @@ fn options_of(mounts: &str, id: u64) -> Option<String> {
 fn is_not_copied_on_write(file: &fs::File) -> bool {
     const FS_NOCOW_FL: libc::c_long = 0x0080_0000;
     let mut flags: libc::c_long = 0;
-    // SAFETY: an open descriptor and room for the answer, which outlives the call. The kernel writes an
-    // int there, which fits.
+    // SAFETY: an open descriptor and room for the answer, which outlives the call. The kernel
+    // writes an int there, which fits.
     let rc = unsafe { libc::ioctl(file.as_raw_fd(), libc::FS_IOC_GETFLAGS, &raw mut flags) };
     rc == 0 && flags & FS_NOCOW_FL != 0
 }

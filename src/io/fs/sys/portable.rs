@@ -134,6 +134,10 @@ pub(in super::super) fn settle(_: &fs::File) -> io::Result<()> {
     Ok(())
 }
 
+pub(in super::super) fn write_durable_at(_: &fs::File, _: &[u8], _: u64) -> io::Result<usize> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 pub(in super::super) fn next_data(_: &fs::File, offset: u64) -> Option<u64> {
     Some(offset)
 }

@@ -1,0 +1,140 @@
+//! A committer that finds the log at rest commits its record on its own thread.
+
+use std::sync::{Barrier, mpsc};
+use std::time::Duration;
+
+use ringwal::{BackendChoice, Durability, Wal};
+
+use crate::support::{Temp, backends, small};
+
+/// Commits until commits are made by their callers.
+fn settle(wal: &Wal) {
+    for _ in 0..50 {
+        wal.append_durable(b"settling").unwrap();
+    }
+}
+
+#[test]
+fn lone_committer_wakes_no_thread() {
+    for backend in backends() {
+        let temp = Temp::new();
+        let wal = small(&temp.log()).backend(backend).idle_seal(Duration::from_secs(60));
+        let wal = wal.segment_size(4 << 20).open().unwrap();
+        settle(&wal);
+        let before = wal.stats().io_sleeps;
+        for _ in 0..200 {
+            wal.append_durable(b"alone").unwrap();
+        }
+        let sleeps = wal.stats().io_sleeps - before;
+        assert!(sleeps < 20, "{backend:?}: the I/O thread slept {sleeps} times in 200 commits");
+        assert_eq!(wal.reader(ringwal::Lsn::ZERO).count(), 250);
+    }
+}
+
+#[test]
+fn lone_sync_of_unsynced_records_wakes_no_thread() {
+    for backend in backends() {
+        let temp = Temp::new();
+        let wal = small(&temp.log()).backend(backend).durability(Durability::Manual);
+        let wal = wal.idle_seal(Duration::from_secs(60)).segment_size(4 << 20).open().unwrap();
+        settle(&wal);
+        let before = wal.stats().io_sleeps;
+        for _ in 0..100 {
+            let lsn = wal.append_durable(b"alone").unwrap();
+            assert!(wal.durable_end() > lsn);
+        }
+        let sleeps = wal.stats().io_sleeps - before;
+        assert!(sleeps < 20, "{backend:?}: the I/O thread slept {sleeps} times in 100 commits");
+    }
+}
+
+#[test]
+fn callback_runs_on_no_committers_thread() {
+    for backend in backends() {
+        let temp = Temp::new();
+        let wal = small(&temp.log()).backend(backend).open().unwrap();
+        settle(&wal);
+        for _ in 0..50 {
+            let (send, receive) = mpsc::channel();
+            let lsn = wal.append(b"with a callback").unwrap();
+            wal.on_durable(lsn, move |result| {
+                send.send((result, std::thread::current().id())).unwrap();
+            });
+            wal.append_durable(b"its committer").unwrap();
+            let (result, thread) = receive.recv().unwrap();
+            result.unwrap();
+            assert_ne!(thread, std::thread::current().id());
+        }
+    }
+}
+
+#[test]
+fn committers_that_come_and_go_lose_no_record() {
+    for backend in backends() {
+        for durability in [Durability::EveryGroup, Durability::Manual] {
+            let temp = Temp::new();
+            let wal = small(&temp.log()).backend(backend).durability(durability).open().unwrap();
+            let together = Barrier::new(4);
+            let appended: Vec<_> = std::thread::scope(|scope| {
+                let threads: Vec<_> = (0..4_u64)
+                    .map(|thread| {
+                        let (wal, together) = (&wal, &together);
+                        scope.spawn(move || {
+                            let mut mine = Vec::new();
+                            for n in 0..150 {
+                                if n % 50 == 0 {
+                                    together.wait();
+                                }
+                                // Alone for a while, then two, then all.
+                                if n < 50 && thread > 0 || n < 100 && thread > 1 {
+                                    continue;
+                                }
+                                let payload = format!("{thread} {n}");
+                                let lsn = match n % 3 {
+                                    0 => wal.append_durable(payload.as_bytes()).unwrap(),
+                                    1 => {
+                                        let lsn = wal.append(payload.as_bytes()).unwrap();
+                                        wal.wait_durable(lsn).unwrap();
+                                        lsn
+                                    }
+                                    _ => {
+                                        let lsn = wal.append(payload.as_bytes()).unwrap();
+                                        assert!(wal.sync().unwrap() > lsn);
+                                        lsn
+                                    }
+                                };
+                                assert!(wal.durable_end() > lsn);
+                                mine.push((lsn, payload));
+                            }
+                            mine
+                        })
+                    })
+                    .collect();
+                threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+            });
+            wal.close().unwrap();
+            let wal = Wal::open(temp.log()).unwrap();
+            for (lsn, payload) in appended {
+                assert_eq!(wal.read(lsn).unwrap().payload, payload.as_bytes());
+            }
+        }
+    }
+}
+
+#[test]
+fn log_of_a_lone_committer_rotates_seals_and_closes() {
+    let temp = Temp::new();
+    let wal = small(&temp.log()).backend(BackendChoice::Std).idle_seal(Duration::from_millis(5));
+    let wal = wal.max_segments(3).open().unwrap();
+    for _ in 0..200 {
+        wal.append_durable(&[7; 1000]).unwrap();
+    }
+    assert!(wal.stats().rotations > 2);
+    let sealed = wal.stats().control_groups;
+    while wal.stats().control_groups == sealed {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    wal.close().unwrap();
+    let wal = Wal::open(temp.log()).unwrap();
+    assert!(wal.recovery().clean);
+}
