@@ -16,7 +16,7 @@ use crate::engine::state::LogState;
 use crate::engine::watchdog::Watchdog;
 use crate::error::{Error, Result};
 use crate::hooks::OnSealed;
-use crate::io::backend::{Backend, ChosenMethod, Method};
+use crate::io::backend::{Backend, ChosenMethod};
 use crate::options::{Geometry, Options};
 use crate::recovery::RecoveryReport;
 use crate::segment::end_file::EndFile;
@@ -70,8 +70,8 @@ pub(crate) struct ReadyBackend {
     pub(crate) depth: usize,
     /// `None` if no other process may rely on what this backend completes.
     pub(crate) end_file: Option<EndFile>,
-    /// How a lone committer makes its group durable. `None`: no committer may step the loop.
-    pub(crate) alone: Option<Method>,
+    /// Whether a committer may step the loop while the I/O thread sleeps.
+    pub(crate) parks: bool,
 }
 
 impl IoStart {
@@ -95,7 +95,7 @@ impl IoStart {
             commit_delay: options.commit_delay,
             idle_seal: options.idle_seal,
             end_file: ready.end_file,
-            alone: ready.alone,
+            parks: ready.parks,
         };
         IoLoop::new(state, clock, ready.backend, setup)
             .map_err(|failure| Error::Poisoned { cause: Arc::new(failure) })

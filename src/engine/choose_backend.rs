@@ -38,17 +38,12 @@ pub(crate) fn choose_backend(
     let (end, cut) = (state.durable.end(), view.cuts.newest());
     let create_end_file =
         || EndFile::create(&*view.dir, &view.names, start.log_id, end, cut, is_alive);
-    // One call does both. What the user has chosen stays.
-    let alone = match started.method.reason {
-        MethodReason::Pinned => started.method.method,
-        _ => Method::Dsync,
-    };
     let ready = ReadyBackend {
         backend: started.backend,
         method: started.method,
         depth: started.info.depth,
         end_file: started.info.kind.is_durable().then(create_end_file).flatten(),
-        alone: started.info.kind.is_durable().then_some(alone),
+        parks: started.info.kind.is_durable(),
     };
     Ok((ready, started.info))
 }

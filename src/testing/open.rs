@@ -47,7 +47,8 @@ pub(super) fn open(
         volatility: None,
     };
     let backend = Box::new(SimBackend::new(rng.u64(..), Sabotage::None));
-    let ready = ReadyBackend { backend, method, depth: options.depth, end_file: None, alone: None };
+    let ready =
+        ReadyBackend { backend, method, depth: options.depth, end_file: None, parks: false };
     let time: Arc<dyn Clock> = Arc::<SimClock>::clone(clock);
     let engine = assemble(recovered, options, &time, |io| io.begin(ready))?;
     let Engine { state, io, archiver, keeper, opened, .. } = engine;

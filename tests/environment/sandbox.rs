@@ -11,7 +11,7 @@ use crate::child::{
 };
 use crate::support::{Temp, backends, read_all, small};
 use nix::libc;
-use ringwal::{BackendChoice, BackendKind, Error, Wal};
+use ringwal::{BackendChoice, BackendKind, CommitMethod, Error, Wal};
 
 /// Makes `io_uring_setup` fail with `errno` in this process from now on.
 fn forbid_io_uring(errno: i32) {
@@ -45,7 +45,7 @@ fn case() {
         }
         "pwritev2" => {
             // Of the threads that exist from now on: the log's own are unaffected.
-            let wal = small(&dir).open().unwrap();
+            let wal = small(&dir).commit_method(CommitMethod::Dsync).open().unwrap();
             wal.append_durable(b"before").unwrap();
             filter_system_calls(&[
                 NUMBER,

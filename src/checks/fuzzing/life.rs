@@ -87,7 +87,7 @@ impl Life {
             },
             depth: options.depth,
             end_file: None,
-            alone: None,
+            parks: false,
         };
         let ticks = Arc::new(Ticks::default());
         let clock: Arc<dyn Clock> = Arc::<Ticks>::clone(&ticks);

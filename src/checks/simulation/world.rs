@@ -142,10 +142,9 @@ impl World {
             self.oracle.may_be_gone = self.oracle.may_be_gone.max(wanted);
         }
         let method = chosen(self.method, self.rng.bool());
-        let alone = Some(if self.rng.bool() { Method::Linked } else { Method::Dsync });
         let backend = Box::new(SimBackend::new(self.rng.u64(..), self.sabotage));
         let depth = self.options.depth;
-        let ready = ReadyBackend { backend, method, depth, end_file: None, alone };
+        let ready = ReadyBackend { backend, method, depth, end_file: None, parks: true };
         let clock: Arc<dyn Clock> = Arc::<SimClock>::clone(&self.clock);
         let engine = assemble(recovered, &self.options, &clock, |io| io.begin(ready));
         let Engine { state, mut io, keeper, opened, .. } = engine.map_err(|e| e.to_string())?;

@@ -102,8 +102,8 @@ pub(crate) struct Setup {
     pub(crate) idle_seal: Duration,
     /// Publishes the durable end to other processes.
     pub(crate) end_file: Option<EndFile>,
-    /// How a committer that steps the loop makes its group durable. `None`: none may step it.
-    pub(crate) alone: Option<Method>,
+    /// Whether a committer may step the loop while the I/O thread sleeps.
+    pub(crate) parks: bool,
 }
 
 pub(crate) struct IoLoop {
@@ -183,7 +183,7 @@ impl IoLoop {
         setup: Setup,
     ) -> Result<Self, Failure> {
         state.ring.doorbell.connect(Box::new(state.baton.waker(backend.waker())));
-        let mut direct = setup.alone.map(|_| StdBackend::for_committers());
+        let mut direct = setup.parks.then(StdBackend::for_committers);
         backend
             .attach(0, &setup.active_file)
             .and_then(|()| direct.as_mut().map_or(Ok(()), |d| d.attach(0, &setup.active_file)))

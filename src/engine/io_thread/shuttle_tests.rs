@@ -179,7 +179,7 @@ fn state(durability: Durability) -> Arc<LogState> {
     Arc::new(LogState::new(ring, durable, files, consumers, 0))
 }
 
-fn io_loop(state: &Arc<LogState>, durability: Durability, alone: Option<Method>) -> IoLoop {
+fn io_loop(state: &Arc<LogState>, durability: Durability, parks: bool) -> IoLoop {
     let backend = Patient {
         queued: VecDeque::new(),
         done: VecDeque::new(),
@@ -225,7 +225,7 @@ fn io_loop(state: &Arc<LogState>, durability: Durability, alone: Option<Method>)
         detail: String::new(),
     };
     let ready =
-        ReadyBackend { backend: Box::new(backend), method, depth: 2, end_file: None, alone };
+        ReadyBackend { backend: Box::new(backend), method, depth: 2, end_file: None, parks };
     io.begin(ready).unwrap()
 }
 
@@ -270,11 +270,11 @@ fn commit(state: &Arc<LogState>, producer: u64) {
     }
 }
 
-fn run(durability: Durability, alone: Option<Method>) {
+fn run(durability: Durability, parks: bool) {
     let state = state(durability);
     let io = {
         let state = Arc::clone(&state);
-        let io_loop = Box::new(io_loop(&state, durability, alone));
+        let io_loop = Box::new(io_loop(&state, durability, parks));
         thread::spawn(move || super::run(&state, io_loop))
     };
     // As opening does: no producer appends before the epoch group is durable.
@@ -282,9 +282,9 @@ fn run(durability: Durability, alone: Option<Method>) {
     let producers: Vec<_> = (0..PRODUCERS)
         .map(|producer| {
             let state = Arc::clone(&state);
-            thread::spawn(move || match alone {
-                Some(_) => commit(&state, producer),
-                None => produce(&state, producer),
+            thread::spawn(move || match parks {
+                true => commit(&state, producer),
+                false => produce(&state, producer),
             })
         })
         .collect();
@@ -298,28 +298,28 @@ fn run(durability: Durability, alone: Option<Method>) {
     assert_eq!(state.counters.records.get(), PRODUCERS * RECORDS);
 }
 
-fn check(durability: Durability, alone: Option<Method>) {
+fn check(durability: Durability, parks: bool) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(3);
-    builder.check(move || run(durability, alone));
+    builder.check(move || run(durability, parks));
 }
 
 #[test]
 fn loom_io_loop_that_syncs_every_group_loses_no_wake_up() {
-    check(Durability::EveryGroup, None);
+    check(Durability::EveryGroup, false);
 }
 
 #[test]
 fn loom_io_loop_that_syncs_on_demand_loses_no_wake_up() {
-    check(Durability::Manual, None);
+    check(Durability::Manual, false);
 }
 
 #[test]
 fn loom_committers_that_step_the_loop_lose_no_wake_up() {
-    check(Durability::EveryGroup, Some(Method::Dsync));
+    check(Durability::EveryGroup, true);
 }
 
 #[test]
 fn loom_committers_that_step_the_loop_and_sync_on_demand_lose_no_wake_up() {
-    check(Durability::Manual, Some(Method::Linked));
+    check(Durability::Manual, true);
 }

@@ -137,11 +137,8 @@ impl IoLoop {
         let buffer = self.state.ring.index(self.next);
         let start = self.finish_buffer(buffer, &header, len);
         let synced_alone = control || self.setup.durability == Durability::EveryGroup;
-        let method = match self.committing.and(self.setup.alone) {
-            _ if !synced_alone => Method::Plain,
-            Some(alone) => alone,
-            None => self.state.commit.method(),
-        };
+        // A committer that steps the loop uses the same: DSYNC only where it is trusted.
+        let method = if synced_alone { self.state.commit.method() } else { Method::Plain };
         let write = WriteRequest {
             token: self.next,
             slot: self.slot,
