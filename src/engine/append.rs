@@ -16,7 +16,7 @@ use crate::format::{
     stored_size, write_abort, write_item,
 };
 use crate::lsn::Lsn;
-use crate::ring::{Refused, Reservation, WakeOn};
+use crate::ring::{Reservation, ReserveError, WakeOn};
 use crate::sys::reentrancy::{self, Filling};
 
 /// Appends to one open log.
@@ -50,7 +50,7 @@ impl Appender {
     fn reserve_or_wait(&self, len: u64) -> Result<Reservation<'_>> {
         while self.state.drive() {
             match self.state.ring.reserve_or_refuse(len) {
-                Err(Refused::Full) => {}
+                Err(ReserveError::Full) => {}
                 room => return room.map_err(|r| self.refused(r)),
             }
         }
@@ -68,12 +68,14 @@ impl Appender {
 
     /// The error for a refused reservation.
     #[cold]
-    pub(crate) fn refused(&self, refused: Refused) -> Error {
+    pub(crate) fn refused(&self, refused: ReserveError) -> Error {
         match refused {
             // A missing segment may be why the ring is full.
-            Refused::Full => self.state.obstacle.get().unwrap_or(Error::RingFull),
-            Refused::NoSpace => self.state.obstacle.no_segment(),
-            Refused::Stopped => self.state.durable.check_running().err().unwrap_or(Error::Closed),
+            ReserveError::Full => self.state.obstacle.get().unwrap_or(Error::RingFull),
+            ReserveError::NoSpace => self.state.obstacle.no_segment(),
+            ReserveError::Stopped => {
+                self.state.durable.check_running().err().unwrap_or(Error::Closed)
+            }
         }
     }
 

@@ -50,7 +50,7 @@ pub(crate) use doorbell::{Doorbell, Wake, WakeOn};
 pub(crate) use memory::Memory;
 #[cfg(linux_unmodelled)]
 pub(crate) use memory::{page, whole_pages};
-pub(crate) use reserve::{PendingReservation, Refused, Reservation, Turn};
+pub(crate) use reserve::{PendingReservation, Reservation, ReserveError, Turn};
 
 use crate::format::GROUP_HEADER;
 use crate::lsn::align_up;

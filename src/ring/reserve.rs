@@ -27,7 +27,7 @@ pub(crate) struct Reservation<'a> {
 
 /// Why no reservation was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Refused {
+pub(crate) enum ReserveError {
     /// No room now.
     Full,
     /// No space for the next segment.
@@ -44,12 +44,12 @@ thread_local! {
 impl Ring {
     /// Reserves `len` bytes, a multiple of 8 that with the group header is at most a buffer.
     #[inline]
-    pub(crate) fn try_reserve(&self, len: u64) -> Result<Reservation<'_>, Refused> {
+    pub(crate) fn try_reserve(&self, len: u64) -> Result<Reservation<'_>, ReserveError> {
         loop {
             // Look first: once the word is closed it is not added to, so that overshoot is bounded.
             let seen = Tail(self.tail.load(Ordering::Relaxed));
             if seen.offset() > self.limit {
-                return Err(Refused::Full);
+                return Err(ReserveError::Full);
             }
             let old = Tail(self.tail.fetch_add(len, Ordering::SeqCst));
             let (index, offset) = (old.index(self.extents.len()), old.offset());
@@ -65,7 +65,7 @@ impl Ring {
 
     /// Reserves `len` bytes after a refusal, for a caller that must not sleep.
     #[cold]
-    pub(crate) fn reserve_or_refuse(&self, len: u64) -> Result<Reservation<'_>, Refused> {
+    pub(crate) fn reserve_or_refuse(&self, len: u64) -> Result<Reservation<'_>, ReserveError> {
         for _ in 0..SPINS {
             if let Ok(r) = self.try_reserve(len) {
                 return Ok(r);
@@ -74,11 +74,11 @@ impl Ring {
         }
         let opening = lock(&self.opening);
         let refused = if opening.stopped {
-            Refused::Stopped
+            ReserveError::Stopped
         } else if self.starved(&opening) {
-            Refused::NoSpace
+            ReserveError::NoSpace
         } else {
-            Refused::Full
+            ReserveError::Full
         };
         drop(opening);
         self.try_reserve(len).map_err(|_| refused)
@@ -86,7 +86,7 @@ impl Ring {
 
     /// Reserves `len` bytes. Sleeps until they are granted.
     #[cold]
-    pub(crate) fn reserve_or_wait(&self, len: u64) -> Result<Reservation<'_>, Refused> {
+    pub(crate) fn reserve_or_wait(&self, len: u64) -> Result<Reservation<'_>, ReserveError> {
         for _ in 0..SPINS {
             if let Ok(r) = self.try_reserve(len) {
                 return Ok(r);
@@ -113,8 +113,8 @@ impl Ring {
         }
     }
 
-    fn why_failed(&self) -> Refused {
-        if lock(&self.opening).stopped { Refused::Stopped } else { Refused::NoSpace }
+    fn why_failed(&self) -> ReserveError {
+        if lock(&self.opening).stopped { ReserveError::Stopped } else { ReserveError::NoSpace }
     }
 
     /// Queues the request, or reserves after all if an extent has opened meanwhile.
@@ -123,17 +123,17 @@ impl Ring {
         request: &Arc<Request>,
         len: u64,
         waker: Option<Waker>,
-    ) -> Result<Option<Reservation<'_>>, Refused> {
+    ) -> Result<Option<Reservation<'_>>, ReserveError> {
         loop {
             if let Ok(r) = self.try_reserve(len) {
                 return Ok(Some(r));
             }
             let mut opening = lock(&self.opening);
             if opening.stopped {
-                return Err(Refused::Stopped);
+                return Err(ReserveError::Stopped);
             }
             if self.starved(&opening) {
-                return Err(Refused::NoSpace);
+                return Err(ReserveError::NoSpace);
             }
             // Extents open only under this lock: closed now, it opens after we are in the queue.
             if Tail(self.tail.load(Ordering::Acquire)).offset() > self.limit {
@@ -149,7 +149,7 @@ impl Ring {
         &self,
         len: u64,
         waker: &Waker,
-    ) -> Result<Result<Reservation<'_>, PendingReservation>, Refused> {
+    ) -> Result<Result<Reservation<'_>, PendingReservation>, ReserveError> {
         let request = Arc::new(Request::new());
         Ok(match self.enqueue(&request, len, Some(waker.clone()))? {
             Some(r) => Ok(r),
@@ -170,7 +170,7 @@ pub(crate) struct PendingReservation {
 /// What became of a task's wait for room.
 pub(crate) enum Turn<'r> {
     Granted(Reservation<'r>),
-    Refused(Refused),
+    Refused(ReserveError),
     /// The I/O thread revoked the granted room, because the task came too late. The task waits
     /// again.
     Missed,

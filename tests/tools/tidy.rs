@@ -14,10 +14,6 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("src/inspect", "cycle"),
     ("src/inspect/files.rs", "function"),
     ("src/inspect/walk.rs", "function"),
-    ("src/io", "phrase"),
-    ("src/io/fs/refused.rs", "twice"),
-    ("src/ring/reserve.rs", "twice"),
-    ("src/io", "width"),
 ];
 
 /// A place that does not keep a rule.

@@ -30,7 +30,7 @@ pub(crate) struct BackendRequest<'a> {
 
 pub(crate) struct StartedBackend {
     pub(crate) backend: Box<dyn Backend>,
-    /// Its commit method is filled in by whoever is asked: it may change.
+    /// The caller that is asked fills in its commit method: it may change.
     pub(crate) info: BackendInfo,
     /// How groups that are durable by themselves are written, at first.
     pub(crate) method: ChosenMethod,

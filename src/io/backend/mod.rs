@@ -36,9 +36,9 @@ use crate::ring::Wake;
 
 /// The writer's lock, as a backend sees it.
 ///
-/// A backend that ends while the kernel may still write for it says so with [`Hold::keep`]. The lock's
-/// owner then closes its descriptor without unlocking: the lock ends with the last operation, as the
-/// kernel holds the description until then.
+/// A backend that ends while the kernel may still write for it says so with [`Hold::keep`]. The
+/// lock's owner then closes its descriptor without unlocking: the lock ends with the last
+/// operation, as the kernel holds the description until then.
 #[derive(Debug, Clone)]
 pub(crate) struct Hold {
     #[cfg_attr(not(linux_calls), allow(dead_code, reason = "registered with io_uring"))]
@@ -57,7 +57,7 @@ impl Hold {
         self.fd
     }
 
-    /// Operations are in flight that nobody waits for any more.
+    /// Operations are in flight that no thread waits for any more.
     #[cfg_attr(not(linux_calls), allow(dead_code, reason = "std waits for each call"))]
     pub(crate) fn keep(&self) {
         self.kept.store(true, Ordering::SeqCst);
@@ -85,8 +85,8 @@ pub(crate) struct WriteRequest {
     pub(crate) method: Method,
 }
 
-// SAFETY: the pointer is only an address here. Whoever reads through it has the promise of
-// `Backend::write`, on whatever thread: initialised memory that nobody writes to meanwhile.
+// SAFETY: the pointer is only an address here. The code that reads through it has the promise of
+// `Backend::write`, on whatever thread: initialised memory that no thread writes to meanwhile.
 unsafe impl Send for WriteRequest {}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,8 +113,8 @@ pub(crate) trait Backend: Send {
     /// # Safety
     ///
     /// - `start..start + len` is initialised memory inside ring buffer `buffer`;
-    /// - nobody writes to it and it is not freed until the write's completion has been reaped, or
-    ///   the backend has been dropped.
+    /// - no thread writes to it and it is not freed until the write's completion has been reaped,
+    ///   or the backend has been dropped.
     unsafe fn write(&mut self, write: WriteRequest);
     /// Queues a sync of the slot's data: it covers every write that completed before.
     fn sync(&mut self, token: u64, slot: usize);
@@ -199,8 +199,8 @@ pub struct BackendInfo {
     pub commit_method_reason: MethodReason,
     /// The same in words, with the times that were measured.
     pub commit_method_detail: String,
-    /// Whether writes go past the page cache. False also where the filesystem accepts direct I/O and
-    /// caches all the same, as tmpfs, ext4 with `data=journal` and btrfs with checksums do.
+    /// Whether writes go past the page cache. False also where the filesystem accepts direct I/O
+    /// and caches all the same, as tmpfs, ext4 with `data=journal` and btrfs with checksums do.
     pub direct_io: bool,
     /// Whether the ring's buffers are registered with the kernel.
     pub registered_buffers: bool,
@@ -210,9 +210,9 @@ pub struct BackendInfo {
     pub depth: usize,
     /// Bytes of the ring.
     pub ring_bytes: usize,
-    /// Why the log's filesystem does not keep what it has synced, for instance because it is a tmpfs.
-    /// `None`: nothing of the kind is known. Opening a log on such a filesystem also emits a `tracing`
-    /// event.
+    /// Why the log's filesystem does not keep what it has synced, for instance because it is a
+    /// tmpfs. `None`: nothing of the kind is known. Opening a log on such a filesystem also emits a
+    /// `tracing` event.
     pub volatility: Option<&'static str>,
 }
 

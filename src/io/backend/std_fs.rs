@@ -82,8 +82,8 @@ impl StdBackend {
                 self.done.push_back(Completion { token: w.token, part: Part::Write, result });
             }
             Op::Write(w) => {
-                // SAFETY: the contract of Backend::write: initialised, and not written by anybody
-                // until this write's completion is reaped, which is after this call.
+                // SAFETY: the contract of Backend::write: initialised, and not written by any
+                // thread until this write's completion is reaped, which is after this call.
                 let bytes = unsafe { std::slice::from_raw_parts(w.start, w.len as usize) };
                 let written = self.file(w.slot).and_then(|f| write_full(f, bytes, w.offset));
                 let failed = written.is_err();

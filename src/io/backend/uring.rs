@@ -4,9 +4,9 @@
 //! 2. A write and its linked sync enter the kernel in one submission: a chain that is cut there
 //!    would let the sync run early. Room for both is made before the first is pushed; if the kernel
 //!    takes only the write all the same, the log fails before any completion is believed.
-//! 3. `in_flight` counts completions still to come, but for the eventfd's read. Drop waits for those of
-//!    entries that the kernel has taken, whatever failed before: the ring's memory outlives every
-//!    operation. What still does not come keeps the memory, and the lock.
+//! 3. `in_flight` counts completions still to come, but for the eventfd's read. Drop waits for
+//!    those of entries that the kernel has taken, whatever failed before: the ring's memory
+//!    outlives every operation. What still does not come keeps the memory, and the lock.
 //! 4. The lock file is a registered file: the kernel keeps it open, and so locked, until the last
 //!    operation of a killed process has ended. Where it cannot be registered there is no backend.
 
@@ -76,8 +76,9 @@ pub(super) struct LockNotRegistered(io::Error);
 
 /// What is in the submission queue, in its order.
 ///
-/// The kernel may take a part of the queue, when it is short of memory. A sync that is left behind by its
-/// write has lost its link: it would run at once, and its success would say nothing about the write.
+/// The kernel may take a part of the queue, when it is short of memory. A sync that is left behind
+/// by its write has lost its link: it would run at once, and its success would say nothing about
+/// the write.
 #[derive(Debug, Default)]
 struct Queued {
     entries: VecDeque<Entry>,
@@ -108,8 +109,8 @@ impl Wake for Ring {
 }
 
 impl UringBackend {
-    /// Makes a ring for the thread that calls this. `buffers`: of the ring, each so many bytes. Fails
-    /// with [`LockNotRegistered`] if there is a `lock` that the kernel does not keep.
+    /// Makes a ring for the thread that calls this. `buffers`: of the ring, each so many bytes.
+    /// Fails with [`LockNotRegistered`] if there is a `lock` that the kernel does not keep.
     pub(crate) fn new(
         depth: usize,
         memory: Arc<Memory>,
@@ -161,8 +162,8 @@ impl UringBackend {
         Ok(backend)
     }
 
-    /// Registering pins a buffer's pages, also those that were never used. So where the kernel can (5.19), each is
-    /// registered at its first group that fills half of it.
+    /// Registering pins a buffer's pages, also those that were never used. So where the kernel can
+    /// (5.19), each is registered at its first group that fills half of it.
     fn register_buffers(&mut self, buffers: usize, buffer: usize) {
         let number = u32::try_from(buffers).unwrap_or(u32::MAX);
         if self.ring.submitter().register_buffers_sparse(number).is_ok() {
@@ -189,8 +190,8 @@ impl UringBackend {
         let sq = self.ring.submission();
         if sq.capacity() - sq.len() < entries {
             drop(sq);
-            // Never so: the queue holds more than what may be in flight at a time. A failure is seen by
-            // the next submission.
+            // Never so: the queue holds more than what may be in flight at a time. A failure is
+            // seen by the next submission.
             let _ = self.enter(0, None);
         }
     }
@@ -228,9 +229,9 @@ impl UringBackend {
                 let start = self.memory.buffer(w.buffer).cast();
                 let vector = [libc::iovec { iov_base: start, iov_len: self.buffer }];
                 let at = u32::try_from(w.buffer).unwrap_or(u32::MAX);
-                // SAFETY: the vector describes one of the ring's buffers, which live as long as self.memory, and so
-                // longer than the ring. A refusal leaves plain writes for this one, and is not repeated sooner than at
-                // its next large group.
+                // SAFETY: the vector describes one of the ring's buffers, which live as long as
+                // self.memory, and so longer than the ring. A refusal leaves plain writes for this
+                // one, and is not repeated sooner than at its next large group.
                 let done = unsafe {
                     self.ring.submitter().register_buffers_update(at, &vector, None).is_ok()
                 };
@@ -388,8 +389,8 @@ impl Backend for UringBackend {
 }
 
 impl UringBackend {
-    /// Completions still to come of entries that the kernel has taken, and whether the eventfd's read is
-    /// among them. What is left in the queue never begins.
+    /// Completions still to come of entries that the kernel has taken, and whether the eventfd's
+    /// read is among them. What is left in the queue never begins.
     fn taken(&self) -> (usize, bool) {
         let left = |kind: fn(Entry) -> bool| {
             self.queued.entries.iter().filter(|&&entry| kind(entry)).count()
@@ -401,8 +402,8 @@ impl UringBackend {
     /// Lets the kernel post completions, without submitting anything and without sleeping.
     fn post_completions(&self) {
         let flags = EnterFlags::GETEVENTS.bits();
-        // SAFETY: nothing is submitted and no argument is given: the kernel only posts completions. An
-        // error changes nothing; the caller looks again.
+        // SAFETY: nothing is submitted and no argument is given: the kernel only posts completions.
+        // An error changes nothing; the caller looks again.
         let _ = unsafe { self.ring.submitter().enter::<libc::sigset_t>(0, 0, flags, None) };
     }
 }
@@ -422,8 +423,8 @@ impl Drop for UringBackend {
         let (operations, bell) = self.taken();
         if operations > 0 {
             // A device that does not answer: better lose the memory than let the kernel read or
-            // write what somebody else owns by then. The segments and the lock stay locked until the
-            // kernel lets go of their files.
+            // write what another owner has by then. The segments and the lock stay locked until
+            // the kernel drops its references to their files.
             self.memory.leak();
             if let Some(lock) = &self.lock {
                 lock.keep();
@@ -436,7 +437,8 @@ impl Drop for UringBackend {
         }
         // It would wait for what is in flight.
         if self.registered_files && operations == 0 {
-            // The kernel takes a ring apart when it comes to it; until then its files keep their filesystem mounted.
+            // The kernel takes a ring apart when it comes to it; until then its files keep their
+            // filesystem mounted.
             let _ = self.ring.submitter().unregister_files();
         }
     }

@@ -1,4 +1,5 @@
-//! What the kernel makes of the entries that the backend submits. Skipped where it refuses io_uring.
+//! What the kernel makes of the entries that the backend submits. Skipped where it refuses
+//! io_uring.
 #![allow(clippy::print_stderr, reason = "tests say what they skip")]
 
 use std::os::fd::AsRawFd;
@@ -38,7 +39,7 @@ fn linked(access: Access) -> Option<[io::Result<u32>; 2]> {
     let memory = Arc::new(Memory::new(BUFFER, 1).unwrap());
     let mut backend = backend(&memory, None)?;
     backend.attach(0, &file(&path, access)).unwrap();
-    // SAFETY: the buffer is initialised, and nobody writes to it while the backend lives.
+    // SAFETY: the buffer is initialised, and no thread writes to it while the backend lives.
     unsafe { backend.write(write(&memory, Method::Linked)) };
     let mut parts = [None, None];
     while parts.iter().any(Option::is_none) {
@@ -113,7 +114,7 @@ fn the_kernel_keeps_the_lock_while_the_ring_lives() {
         eprintln!("files cannot be registered here: the kernel's hold on the lock is not tested");
         return;
     }
-    // As when the process dies: the descriptor is gone, and nobody has unlocked it.
+    // As when the process dies: the descriptor is gone, and nothing has unlocked it.
     drop(holder);
     assert!(open().try_lock().is_err());
     drop(backend);
@@ -123,8 +124,8 @@ fn the_kernel_keeps_the_lock_while_the_ring_lives() {
     }
 }
 
-/// A backend with one operation in flight that ends when the pipe is written to, and whose latch says
-/// that everything is over.
+/// A backend with one operation in flight that ends when the pipe is written to, and whose latch
+/// says that everything is over.
 fn stuck(memory: &Arc<Memory>, hold: &Hold, pipe: &std::io::PipeReader) -> Option<UringBackend> {
     let mut backend = backend(memory, Some(hold.clone()))?;
     let entry = opcode::Read::new(Fd(pipe.as_raw_fd()), memory.buffer(0), 1).build();

@@ -53,7 +53,8 @@ impl Device {
         }
     }
 
-    /// Flushes that the disk has completed since it was found, for everybody. `None` before Linux 5.5.
+    /// Flushes that the disk has completed since it was found, for everybody. `None` before Linux
+    /// 5.5.
     pub(crate) fn flushes(&self) -> Option<u64> {
         self.read("stat")?.split_ascii_whitespace().nth(15)?.parse().ok()
     }

@@ -100,7 +100,7 @@ pub(crate) trait File: Send + Sync + Debug {
     /// Makes the file `len` bytes long and gives it the space, which reads as zeros and must be
     /// converted at the first write.
     fn allocate(&self, len: u64) -> io::Result<()>;
-    /// Where bytes follow that are not a hole, at `offset` or behind it; `offset` where the system
+    /// Where bytes follow that are not a hole, at `offset` or after it; `offset` where the system
     /// does not tell. `None`: only a hole follows, which reads as zeros.
     fn next_data(&self, offset: u64) -> Option<u64> {
         Some(offset)

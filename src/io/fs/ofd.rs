@@ -1,9 +1,9 @@
 //! Locks of open file descriptions (`F_OFD_SETLK`) as signs of life.
 //!
-//! 1. A holder keeps a lock for as long as what it stands for is true. The kernel releases the lock of a process
-//!    that dies, so that no text can outlive what it says.
-//! 2. Asking acquires nothing and changes nothing. It works on a descriptor that may only be read, and also
-//!    inside the process of the holder.
+//! 1. A holder keeps a lock for as long as what it stands for is true. The kernel releases the lock
+//!    of a process that dies, so that no text can outlive what it says.
+//! 2. Asking acquires nothing and changes nothing. It works on a descriptor that may only be read,
+//!    and also inside the process of the holder.
 //! 3. These locks are independent of those of `flock`.
 //! 4. `None` is an answer: the system cannot tell. A caller must take it for neither yes nor no.
 
@@ -46,7 +46,8 @@ mod imp {
 
     pub(crate) fn is_held(fd: i32, at: u32) -> Option<bool> {
         let mut lock = byte(at, libc::F_WRLCK);
-        // SAFETY: the structure outlives the call, which writes to it; a descriptor that is not open is an error.
+        // SAFETY: the structure outlives the call, which writes to it; a descriptor that is not
+        // open is an error.
         let rc = unsafe { libc::fcntl(fd, libc::F_OFD_GETLK, &raw mut lock) };
         (rc == 0).then_some(i32::from(lock.l_type) != libc::F_UNLCK)
     }
@@ -84,7 +85,8 @@ mod imp {
     }
 }
 
-/// Holds one byte of the file alone, until it is released or the last descriptor of this description is closed.
+/// Holds one byte of the file alone, until it is released or the last descriptor of this
+/// description is closed.
 pub(crate) fn hold(fd: Option<i32>, at: u32) -> std::io::Result<()> {
     imp::hold(fd.ok_or(std::io::ErrorKind::Unsupported)?, at)
 }

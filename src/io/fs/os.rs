@@ -5,8 +5,8 @@
 //! 2. A name that is no regular file is refused before it is opened, and again by the flags of the
 //!    open itself (no link is followed, no pipe blocks), as it might change in between.
 //! 3. What a privileged process creates in another user's directory belongs to that user.
-//! 4. A directory that is created here has a durable name before anything is created in it; one that
-//!    is found gets one, as whoever created it may have been stopped before.
+//! 4. A directory that is created here has a durable name before anything is created in it; one
+//!    that is found gets one, as its creator may have been stopped before.
 
 use std::fs;
 use std::io;
@@ -65,7 +65,7 @@ impl OsDir {
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         // Later calls must not depend on the process's working directory.
         let path = fs::canonicalize(path)?;
-        // Opening a pipe would wait for somebody.
+        // Opening a pipe would wait for its other end.
         if !fs::metadata(&path)?.is_dir() {
             return Err(io::ErrorKind::NotADirectory.into());
         }
@@ -92,9 +92,9 @@ impl OsDir {
         self.directory.reach().unwrap_or_else(|_| self.path.clone()).join(name)
     }
 
-    /// Opens or creates the lock file, for reading only if it may not be written: that is enough for a
-    /// lock. As the directory's first regular file it also answers which alignment direct I/O asks for
-    /// here.
+    /// Opens or creates the lock file, for reading only if it may not be written: that is enough
+    /// for a lock. As the directory's first regular file it also answers which alignment direct I/O
+    /// asks for here.
     pub(crate) fn open_lock_file(&self, name: &str) -> io::Result<fs::File> {
         let file = match self.open_or_create_file(name) {
             Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
@@ -121,8 +121,9 @@ impl OsDir {
         Ok(())
     }
 
-    /// Whether a lock file that may not be opened can be replaced: this process owns the directory and
-    /// another user the file, as after a command that ran as root, and the system shows no lock on it.
+    /// Whether a lock file that may not be opened can be replaced: this process owns the directory
+    /// and another user the file, as after a command that ran as root, and the system shows no lock
+    /// on it.
     pub(crate) fn may_replace_lock_file(&self, name: &str) -> bool {
         let directory = self.directory.metadata();
         let file = fs::symlink_metadata(self.reach_of(name));
@@ -138,12 +139,12 @@ impl OsDir {
         sys::mode_of(&file.metadata().ok()?)
     }
 
-    /// Gives this mode to the files that the log has already. One that belongs to another user, or has
-    /// several links, keeps its own.
+    /// Gives this mode to the files that the log has already. One that belongs to another user, or
+    /// has several links, keeps its own.
     pub(crate) fn set_modes(&self, of_the_log: impl Fn(&str) -> bool, mode: u32) -> io::Result<()> {
         let how = How { write: false, new: None, direct: false };
         for entry in self.list()?.iter().filter(|entry| entry.regular && of_the_log(&entry.name)) {
-            // Under another name it may be somebody else's file too.
+            // Under another name it may be the file of another owner too.
             if let Ok(file) = self.open_existing(&entry.name, how)
                 && file.metadata().is_ok_and(|meta| sys::links(&meta) == 1)
             {
@@ -173,7 +174,7 @@ impl OsDir {
     }
 
     fn open_or_create_file(&self, name: &str) -> io::Result<fs::File> {
-        /// Rounds in which somebody else creates and removes the file in between.
+        /// Rounds in which another process creates and removes the file in between.
         const ROUNDS: u32 = 100;
         let mut round = 0;
         loop {
@@ -205,8 +206,8 @@ impl OsDir {
         Ok(file)
     }
 
-    /// Files that a privileged process creates from now on belong to the owner of this one, unless that is the superuser:
-    /// the directory may belong to another user than the log in it.
+    /// Files that a privileged process creates from now on belong to the owner of this one, unless
+    /// that is the superuser: the directory may belong to another user than the log in it.
     pub(crate) fn create_like_neighbour(&self, name: &str) {
         let how = How { write: false, new: None, direct: false };
         if let Ok(file) = self.open_existing(name, how).and_then(|file| file.metadata())
@@ -216,7 +217,8 @@ impl OsDir {
         }
     }
 
-    /// What this process has created here belongs to the owner of its neighbour, or of the directory.
+    /// What this process has created here belongs to the owner of its neighbour, or of the
+    /// directory.
     pub(crate) fn give_to_owner(&self, made: &fs::File) {
         match self.neighbour.get() {
             Some(neighbour) => sys::give_to_owner(made, neighbour),
@@ -272,8 +274,9 @@ fn directory_mode(mode: u32) -> u32 {
     mode | (mode & 0o444) >> 2
 }
 
-/// Creates the directories that are missing on the way to this one, and this one. Each has a durable
-/// name before the next is created in it, so that only the last that is found may have none yet.
+/// Creates the directories that are missing on the way to this one, and this one. Each has a
+/// durable name before the next is created in it, so that only the last that is found may have none
+/// yet.
 fn create_durably(
     path: &Path,
     mode: u32,
@@ -286,7 +289,7 @@ fn create_durably(
         && shares_filesystem(&found, parent)
     {
         match sync(parent) {
-            // What may be entered and not be read is there by somebody else's doing.
+            // What may be entered and not be read was created by another user.
             Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {}
             synced => synced?,
         }
@@ -294,7 +297,7 @@ fn create_durably(
     for made in missing.into_iter().rev() {
         let parent = parent_of(made);
         match create_directory(made, mode, parent) {
-            // Somebody else was faster.
+            // Another process was faster.
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists && made.is_dir() => {}
             created => created?,
         }

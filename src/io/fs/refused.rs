@@ -11,7 +11,8 @@ pub(crate) struct Refused {
     pub(crate) op: &'static str,
     pub(crate) path: PathBuf,
     pub(crate) source: io::Error,
-    /// The call before it was carried out, and perhaps not durably so: what is on disk is not known.
+    /// The call before it was carried out, and perhaps not durably so: what is on disk is not
+    /// known.
     pub(crate) half_done: bool,
 }
 
@@ -25,8 +26,8 @@ impl Refused {
         Refused { op: "sync the directory", path, source, half_done: true }
     }
 
-    /// Whether the same may succeed later, and nothing is lost by waiting for that: the answer is about
-    /// room, rights, limits or names, which somebody may change, and not about the device.
+    /// Whether the same may succeed later, and nothing is lost by waiting for that: the answer is
+    /// about room, rights, limits or names, which an operator may change, and not about the device.
     pub(crate) fn may_pass(&self) -> bool {
         use io::ErrorKind as Kind;
         let kind = self.source.kind();
@@ -50,7 +51,8 @@ impl Refused {
             | Kind::Interrupted
             | Kind::TimedOut
             | Kind::StaleNetworkFileHandle => true,
-            // What is in the file's place is no regular file: said by this process, not by the system.
+            // What is in the file's place is no regular file: said by this process, not by the
+            // system.
             Kind::InvalidInput => self.source.raw_os_error().is_none(),
             _ => cfg!(unix) && self.source.raw_os_error().is_some_and(is_passing),
         };
@@ -83,8 +85,8 @@ mod tests {
     #[test]
     #[cfg(target_os = "linux")]
     fn room_rights_limits_and_names_may_pass_and_the_device_may_not() {
-        // EPERM ENOENT EAGAIN ENOMEM EACCES EBUSY EEXIST ENOTDIR EISDIR ENFILE EMFILE EFBIG ENOSPC EROFS
-        // EMLINK ENAMETOOLONG ENOLCK ELOOP ETIMEDOUT ESTALE EDQUOT
+        // EPERM ENOENT EAGAIN ENOMEM EACCES EBUSY EEXIST ENOTDIR EISDIR ENFILE EMFILE EFBIG ENOSPC
+        // EROFS EMLINK ENAMETOOLONG ENOLCK ELOOP ETIMEDOUT ESTALE EDQUOT
         for errno in
             [1, 2, 11, 12, 13, 16, 17, 20, 21, 23, 24, 27, 28, 30, 31, 36, 37, 40, 110, 116, 122]
         {

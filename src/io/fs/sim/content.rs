@@ -1,4 +1,5 @@
-//! The bytes of one simulated file: what is durable, what a read sees, and what a crash may still keep.
+//! The bytes of one simulated file: what is durable, what a read sees, and what a crash may still
+//! keep.
 
 use std::sync::Arc;
 

@@ -3,9 +3,9 @@
 //! 1. A file has its durable content, and writes that are not synced yet: in flight or completed.
 //! 2. A sync makes the writes durable that had completed when it began.
 //! 3. Names change in order; a crash keeps a prefix of the changes since the directory's last sync.
-//! 4. Every operation that may change something has a number, and every read another. From `crash_at`
-//!    on nothing happens any more: every operation fails. [`SimDisk::crash`] then draws what survived,
-//!    and the disk goes on from there; [`SimDisk::image`] draws it on a copy.
+//! 4. Every operation that may change something has a number, and every read another. From
+//!    `crash_at` on nothing happens any more: every operation fails. [`SimDisk::crash`] then draws
+//!    what survived, and the disk goes on from there; [`SimDisk::image`] draws it on a copy.
 //! 5. Handles of the time before a crash are dead: nothing that they do arrives.
 
 mod content;
@@ -135,7 +135,7 @@ pub(crate) struct SimDir {
     life: u64,
 }
 
-/// A name that nobody else can lock meanwhile.
+/// A name that no other writer can lock meanwhile.
 #[derive(Debug)]
 pub(crate) struct SimLock {
     disk: SimDisk,

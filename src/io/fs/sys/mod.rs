@@ -1,8 +1,8 @@
 //! The system's calls on the files of one directory: one file a platform, chosen here.
 //!
 //! Both files have the same items. [`linux`] reaches every file by the descriptor of the open
-//! directory, so that no change of the process (root directory, user, working directory) and no move
-//! of the directory comes between the log and its files. [`portable`] has what std offers.
+//! directory, so that no change of the process (root directory, user, working directory) and no
+//! move of the directory comes between the log and its files. [`portable`] has what std offers.
 
 #[cfg(linux_calls)]
 mod linux;
@@ -28,9 +28,9 @@ pub(super) struct How {
     pub(super) direct: bool,
 }
 
-/// Gives a file or directory that this process has created the owner and the group of another, most often of the directory
-/// that it lies in, if that belongs to another user. Only a privileged process can: for
-/// any other the file stays its own.
+/// Gives a file or directory that this process has created the owner and the group of another, most
+/// often of the directory that it lies in, if that belongs to another user. Only a privileged
+/// process can: for any other the file stays its own.
 pub(super) fn give_to_owner(made: &fs::File, directory: &fs::Metadata) {
     #[cfg(unix)]
     {

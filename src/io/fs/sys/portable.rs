@@ -1,8 +1,8 @@
 //! Every other system, and builds without the feature `uring`: what std offers.
 //!
 //! Files are reached by paths. Where the system shows open descriptors as paths they lead through
-//! the open directory; elsewhere, or where a change of root or user has taken those away, through the
-//! directory's own path while the same directory is there.
+//! the open directory; elsewhere, or where a change of root or user has taken those away, through
+//! the directory's own path while the same directory is there.
 
 use std::fs::{self, OpenOptions};
 use std::io;
