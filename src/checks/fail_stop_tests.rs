@@ -105,13 +105,15 @@ fn open_whose_epoch_group_cannot_be_synced_fails() {
 /// A panic from a defect of the engine, in any of its threads, poisons the log and loses nothing.
 #[test]
 fn panic_in_a_thread_of_the_log_poisons_it_and_ends_every_wait() {
-    for thread in ["ringwal-io", "ringwal-segments"] {
+    let committer = std::thread::current().name().unwrap_or_default().to_owned();
+    for thread in ["ringwal-io".to_owned(), "ringwal-segments".to_owned(), committer] {
         let path = TempPath::new();
         let armed = Arc::new(AtomicBool::new(false));
         let is_armed = Arc::clone(&armed);
         let mut registered = 0;
+        let expected = thread.clone();
         let hook = move |_, _: &str| {
-            let here = std::thread::current().name() == Some(thread);
+            let here = std::thread::current().name() == Some(&*expected);
             if here && is_armed.swap(false, Ordering::SeqCst) {
                 std::panic::resume_unwind(Box::new("a defect"));
             }
@@ -146,6 +148,45 @@ fn panic_in_a_thread_of_the_log_poisons_it_and_ends_every_wait() {
         assert_eq!(called.iter().count(), registered, "every callback was called");
         let again = open(&path, &options, |dir| HookedDir::new(dir, |_, _| Ok(()))).unwrap();
         assert!(again.reader(Lsn::ZERO).any(|r| r.unwrap().lsn == kept), "{thread}");
+    }
+}
+
+/// A committer whose write fails latches the failure. The I/O thread wakes the others, whose wakers
+/// may want what the committer holds.
+#[test]
+fn failed_commit_by_its_caller_runs_no_callback_on_that_thread() {
+    // The I/O thread may be first, and then its write fails: 2 of 30 times on two cores.
+    for _ in 0..30 {
+        let path = TempPath::new();
+        let armed = Arc::new(AtomicBool::new(false));
+        let here = std::thread::current().id();
+        let is_armed = Arc::clone(&armed);
+        let hook = move |call, _: &str| {
+            if call == Call::Write && is_armed.load(Ordering::SeqCst) {
+                return Err(io::Error::from_raw_os_error(5));
+            }
+            Ok(())
+        };
+        let options = options(Durability::EveryGroup);
+        let wal = open(&path, &options, |dir| HookedDir::new(dir, hook)).unwrap();
+        for _ in 0..20 {
+            wal.append_durable(b"before").unwrap();
+        }
+        armed.store(true, Ordering::SeqCst);
+        let (send, called) = mpsc::channel();
+        let registering = Arc::new(AtomicBool::new(true));
+        let is_registering = Arc::clone(&registering);
+        let Ok(lsn) = wal.append(b"with a callback") else { continue };
+        wal.on_durable(lsn, move |result| {
+            let on_time = !is_registering.load(Ordering::SeqCst);
+            send.send((result, on_time, std::thread::current().id())).unwrap();
+        });
+        registering.store(false, Ordering::SeqCst);
+        let committed = wal.append_durable(b"its committer");
+        assert!(matches!(committed, Err(Error::Poisoned { .. })), "{committed:?}");
+        let (result, on_time, thread) = called.recv_timeout(Duration::from_secs(60)).unwrap();
+        assert!(matches!(result, Err(Error::Poisoned { .. })), "{result:?}");
+        assert!(!on_time || thread != here, "the committer called it");
     }
 }
 

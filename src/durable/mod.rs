@@ -1,7 +1,8 @@
 //! How far the log is durable, which waiters wait for it, and the latch that a failure sets.
 //!
 //! Invariants:
-//! 1. The durable end never goes back. Only the I/O thread moves it.
+//! 1. The durable end never goes back. Only the I/O thread moves it. Here and in the ring, that
+//!    name stands for the thread that holds the I/O loop, which may be a committer's.
 //! 2. A waiter for `lsn` belongs to the bucket of its block. Groups are block-aligned, so that all
 //!    waiters of one block wait for the same group. Each is woken once, when its own group is
 //!    durable, or when another group 64 blocks away in the same bucket is.
@@ -60,6 +61,15 @@ struct Bucket {
     tasks: AtomicU32,
     changed: Futex,
     list: Mutex<Tasks>,
+}
+
+impl Bucket {
+    fn wake_threads(&self) {
+        if self.threads.load(Ordering::SeqCst) != 0 {
+            self.changed.bump();
+            self.changed.wake_all();
+        }
+    }
 }
 
 /// What the I/O thread keeps from one waking to the next, so that waking allocates nothing.
@@ -334,10 +344,7 @@ impl Durable {
         model_fence();
         let mut all = true;
         for bucket in self.touched(from, to) {
-            if bucket.threads.load(Ordering::SeqCst) != 0 {
-                bucket.changed.bump();
-                bucket.changed.wake_all();
-            }
+            bucket.wake_threads();
             all &= bucket.tasks.load(Ordering::SeqCst) == 0;
         }
         all
@@ -360,10 +367,7 @@ impl Durable {
     fn wake_from(&self, from: u64, to: u64, ready: &mut Ready, everybody: bool) {
         model_fence();
         for bucket in self.touched(from, to) {
-            if bucket.threads.load(Ordering::SeqCst) != 0 {
-                bucket.changed.bump();
-                bucket.changed.wake_all();
-            }
+            bucket.wake_threads();
             if bucket.tasks.load(Ordering::SeqCst) != 0 {
                 let end = self.end();
                 let mut list = lock(&bucket.list);

@@ -310,7 +310,7 @@ impl Appender {
             Ok(left) => left,
             Err(panic) => {
                 io_loop.abandon();
-                self.state.fail(Failure::new("a commit by its caller", "it panicked"));
+                self.state.latch(Failure::new("a commit by its caller", "it panicked"));
                 // A payload that panics when it is dropped is no business of ours.
                 std::mem::forget(panic);
                 Left { work: true, records: true, deadline: 0 }

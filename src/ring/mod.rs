@@ -1,4 +1,4 @@
-//! The ring of extents: producers put their records in, and the I/O thread takes groups out.
+//! The ring of extents: producers put records in, and the holder of the I/O loop takes groups out.
 //!
 //! The ring is K equal buffers, used in turn. The *open extent* owns one whole buffer, in which
 //! producers reserve. When it is closed it becomes one group.

@@ -3,10 +3,10 @@
 //!
 //! # Orderings
 //!
-//! The table lists every atomic access of the ring, the waiters and the futex, by file and word.
-//! `tests/tools/tidy.rs` checks it against the code. Loom models sequential consistency only for
-//! fences, so that the fences of its models would hide a weaker access. A change of an ordering
-//! must change its row, and the row must say why the ordering is enough.
+//! The table lists every atomic access of the ring, the waiters, the baton and the futex, by file
+//! and word. `tests/tools/tidy.rs` checks it against the code. Loom models sequential consistency
+//! only for fences, so that the fences of its models would hide a weaker access. A change of an
+//! ordering must change its row, and the row must say why the ordering is enough.
 //!
 //! *Dekker*: each of two sides stores its own word and then loads the word of the other. At least
 //! one of the two must see the other, which takes four sequentially consistent accesses.
@@ -28,7 +28,7 @@
 //! | ring/reserve.rs | full_waits | 2 fetch_add Relaxed | A statistic |
 //! | ring/memory.rs | leak | store Release | Read by `drop`, which owns the memory |
 //! | durable/mod.rs | end | load Relaxed, load SeqCst, store SeqCst | Dekker with the buckets: the I/O thread moves the end, then looks for waiters. The relaxed look only ends a pause early |
-//! | durable/mod.rs | threads | 2 fetch_add SeqCst, 2 fetch_sub SeqCst, 3 load SeqCst | Dekker with the end: a thread enters, then looks at the end |
+//! | durable/mod.rs | threads | 2 fetch_add SeqCst, 2 fetch_sub SeqCst, 2 load SeqCst | Dekker with the end: a thread enters, then looks at the end |
 //! | durable/mod.rs | tasks | 3 load SeqCst, 3 store SeqCst | Dekker with the end: a task enters, then looks at the end |
 //! | durable/mod.rs | demand | fetch_max SeqCst, load SeqCst | Dekker with the bell: a waiter demands, then rings; the I/O thread arms, then looks at the demand |
 //! | durable/mod.rs | crowd | load Relaxed, store Relaxed | A hint |
@@ -36,6 +36,12 @@
 //! | durable/relay.rs | waiting | load SeqCst, 2 store SeqCst | Dekker: wakers enter before the chosen task is woken, and each poll looks for them |
 //! | durable/status.rs | word | compare_exchange SeqCst SeqCst, load SeqCst, 2 store SeqCst | Dekker with the buckets, as the end: a failure releases every waiter |
 //! | durable/fork.rs | LAST | fetch_add SeqCst | The numbers only have to differ |
+//! | engine/baton/mod.rs | parked | load SeqCst, 2 swap SeqCst | Written before the bell is armed, read by the thread that finds it armed |
+//! | engine/baton/mod.rs | next | compare_exchange SeqCst SeqCst, load SeqCst, swap SeqCst | Dekker with the bell: a committer clears `next`, then rings; a holder arms, then looks at `next` |
+//! | engine/baton/mod.rs | wakes_at | load SeqCst, store SeqCst | Stored before the loop is put down, read by the thread that took it |
+//! | engine/baton/mod.rs | commit_time | load Relaxed, store Relaxed | A hint |
+//! | engine/baton/mod.rs | detour | load Relaxed, 2 store Relaxed | A hint |
+//! | engine/baton/mod.rs | detour_length | load Relaxed, 2 store Relaxed | A hint |
 //! | sys/sync.rs | word | compare_exchange SeqCst SeqCst, fetch_add SeqCst, load SeqCst, store SeqCst | The futex's invariant 2, and the pairs of its users |
 //! | sys/sync.rs | atomic | fence SeqCst | In the models only |
 

@@ -5,7 +5,8 @@
 //!    the loop is put back.
 //! 2. A committer submits one group at a time, and none once its own position is durable.
 //! 3. What only the I/O thread can do (a rotation, control groups, a close) is left to it.
-//! 4. No user code runs on the committer's thread: the wakers of tasks are left to the I/O thread.
+//! 4. No user code runs on the committer's thread: the wakers of tasks are left to the I/O thread,
+//!    after a failure too.
 //!    The committer may hold locks of its own that a waker takes.
 
 use std::time::Duration;

@@ -325,12 +325,17 @@ impl IoLoop {
 
     fn fail(&mut self, failure: &Failure) {
         if !self.has_failed() {
-            self.state.fail(Failure {
+            let failure = Failure {
                 kind: failure.kind,
                 op: failure.op,
                 os_error: failure.os_error,
                 detail: failure.detail.clone(),
-            });
+            };
+            match self.committing {
+                None => self.state.fail(failure),
+                // The I/O thread wakes the waiters: see `commit.rs`.
+                Some(_) => self.state.latch(failure),
+            }
         }
     }
 

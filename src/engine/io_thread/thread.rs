@@ -17,6 +17,9 @@ pub(crate) fn run(state: &Arc<LogState>, io_loop: Box<dyn CommitLoop>) {
         // The kernel may still write from these buffers: the backend was dropped in a panic.
         state.ring.memory.leak();
         state.fail(Failure::new("the I/O thread", "it panicked"));
+    } else if state.durable.is_poisoned() {
+        // A committer that fails wakes no waiter.
+        state.wake_all();
     }
 }
 

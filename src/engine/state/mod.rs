@@ -117,11 +117,21 @@ impl LogState {
 
     /// Fails the log: latches the failure and wakes every waiter.
     pub(crate) fn fail(&self, failure: Failure) {
+        self.latch(failure);
+        self.wake_all();
+    }
+
+    /// Latches the failure. The caller has every waiter woken.
+    pub(crate) fn latch(&self, failure: Failure) {
         let text = failure.to_string();
         // A later failure is a consequence of the first, or comes from the same disk.
         if self.durable.poison(failure) {
             tracing::error!(failure = text, "the log is poisoned");
         }
+    }
+
+    /// Wakes every waiter of a log that has failed. Wakers are user code.
+    pub(crate) fn wake_all(&self) {
         self.ring.stop();
         self.durable.wake_all();
         self.ring.doorbell.ring();
