@@ -44,7 +44,7 @@ fn work(mut worker: Consumer, patience: Duration) -> Result<(), Failure> {
 
 fn lag(wal: &Wal) {
     for consumer in wal.consumers() {
-        println!("{} is {} bytes behind", consumer.name, consumer.lag);
+        println!("{} is {} bytes behind", consumer.name, consumer.lag_bytes);
     }
 }
 

@@ -69,7 +69,10 @@ pub enum Error {
         pid: Option<u32>,
     },
     /// Durable data was damaged, or a required file is missing.
-    #[error("corruption in {segment} at offset {offset} (LSN {lsn}): {reason}")]
+    #[error(
+        "corruption in {segment} at offset {offset} (LSN {lsn}): {reason}; run `ringwal verify DIR` on the \
+         log's directory to see everything that is damaged"
+    )]
     Corruption {
         /// Name of the segment file.
         segment: String,

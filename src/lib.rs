@@ -21,6 +21,22 @@
 //! | [`Wal::wait_durable`], [`Wal::when_durable`]`.await` | | yes, and every earlier record |
 //! | [`Wal::sync`] | | yes, everything appended before |
 //! | [`Wal::close`] | | yes, everything |
+//!
+//! Add the crate with `cargo add ringwal`. The [guide] leads from the first decision to the daily
+//! work. Features:
+//!
+//! | feature | default | adds |
+//! |---|---|---|
+//! | `uring` | yes | on Linux: io_uring, direct I/O, and every other call that only Linux has |
+//! | `serde` | no | `TypedWal`: records as values, encoded with postcard; `Lsn` can be serialized |
+//! | `json` | no | `serde`, and the codec `Json` for values that postcard cannot decode |
+//! | `futures` | no | a follower is a `Stream`, appending is a `Sink` |
+//! | `metrics` | no | `Wal::publish_metrics`, for any exporter of the crate `metrics` |
+//! | `testing` | no | `testing::SimulatedDisk`, on which a test crashes a service and its logs |
+//! | `discard` | no | a backend that writes nothing, to measure the engine without a device |
+//!
+//! Rust 1.89 is the oldest that builds the crate: `File::try_lock`, by which a log locks its files
+//! on every system, is stable since then.
 
 mod checks;
 mod durable;
@@ -63,6 +79,7 @@ pub use stats::histogram::Histogram;
 pub use wal::Wal;
 pub use wal::builder::WalBuilder;
 pub use wal::futures::{AppendBatchFuture, AppendFuture, DurableFuture};
+pub use wal::held::HeldBy;
 #[cfg(feature = "futures")]
 pub use wal::stream::{AppendSink, FollowStream};
 #[cfg(feature = "json")]

@@ -27,7 +27,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use crossbeam::utils::CachePadded;
+use crossbeam_utils::CachePadded;
 use relay::{Relay, this_thread};
 pub(crate) use status::Status;
 use tasks::{Task, Tasks};

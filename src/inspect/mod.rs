@@ -270,7 +270,7 @@ impl Directory {
         let info = |(name, file): (String, String)| {
             let position = position(&file).unwrap_or(0);
             let lag = end.saturating_sub(position);
-            ConsumerInfo { name, position: Lsn::new(position), lag, attached: false }
+            ConsumerInfo { name, position: Lsn::new(position), lag_bytes: lag, attached: false }
         };
         Ok(found.into_iter().map(info).collect())
     }

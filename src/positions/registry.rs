@@ -74,7 +74,7 @@ pub struct ConsumerInfo {
     pub position: Lsn,
     /// Bytes of the log from the position to the durable end. 0 once every durable record is
     /// committed.
-    pub lag: u64,
+    pub lag_bytes: u64,
     /// There is a [`Consumer`](crate::Consumer) of this name now.
     pub attached: bool,
 }
@@ -120,6 +120,14 @@ impl Consumers {
     /// The lowest position that holds segments, where `end` is the durable end.
     pub(crate) fn holds(&self, end: u64) -> Option<u64> {
         self.lowest(&lock(&self.entries).consumers, end)
+    }
+
+    /// The consumer whose position that is, with the position.
+    pub(crate) fn slowest(&self, end: u64) -> Option<(String, u64)> {
+        let entries = lock(&self.entries);
+        let position = self.lowest(&entries.consumers, end)?;
+        let (name, _) = entries.consumers.iter().find(|(_, entry)| entry.position == position)?;
+        Some((name.clone(), position))
     }
 
     fn lowest(&self, entries: &BTreeMap<String, ConsumerState>, end: u64) -> Option<u64> {
@@ -185,7 +193,7 @@ impl Consumers {
         let info = |(name, entry): (&String, &ConsumerState)| ConsumerInfo {
             name: name.clone(),
             position: Lsn::new(entry.position),
-            lag: end.saturating_sub(entry.position),
+            lag_bytes: end.saturating_sub(entry.position),
             attached: entry.attached,
         };
         entries.consumers.iter().map(info).collect()

@@ -119,8 +119,8 @@ impl Follow {
     /// durable record was delivered.
     ///
     /// Before the first record it counts from where the follower began. The bytes that retention
-    /// keeps for readers are [`Stats::reader_lag`](crate::Stats::reader_lag). Costs two atomic
-    /// loads; a follower in the newest group reads that group, once.
+    /// keeps for readers are [`Stats::reader_lag_bytes`](crate::Stats::reader_lag_bytes). Costs two
+    /// atomic loads; a follower in the newest group reads that group, once.
     #[must_use]
     pub fn lag(&self) -> u64 {
         lag(&self.state, self.cursor.reached(), self.cursor.position())

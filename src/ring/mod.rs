@@ -44,7 +44,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::Waker;
 
-use crossbeam::utils::CachePadded;
+use crossbeam_utils::CachePadded;
 
 pub(crate) use doorbell::{Doorbell, Wake, WakeOn};
 pub(crate) use memory::Memory;

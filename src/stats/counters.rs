@@ -3,7 +3,7 @@
 //! One thread writes each counter: the I/O thread, the segment keeper or the watchdog. Any thread
 //! may read it.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::io::backend::MethodReason;
 use crate::lsn::Lsn;
@@ -116,10 +116,16 @@ macro_rules! counters {
             pub durable_end: Lsn,
             /// Bytes that were appended and are not durable yet.
             pub ring_bytes: u64,
+            /// Bytes of the log from the oldest position that is kept to the durable end.
+            pub kept_bytes: u64,
+            /// When the group of the oldest record that is kept was written, by the wall clock.
+            /// `None` if the log holds no record, or if that record cannot be read. See
+            /// [`Stats::oldest_age`].
+            pub oldest_written_at: Option<SystemTime>,
             /// Bytes that retention keeps for the slowest [`Reader`](crate::Reader) or
             /// [`Follow`](crate::Follow), up to the durable end. 0 without a reader. For consumers,
             /// see [`Wal::consumers`](crate::Wal::consumers).
-            pub reader_lag: u64,
+            pub reader_lag_bytes: u64,
             /// Whether there is no space for the next segment now. Once the prepared segments are
             /// full, appends get `NoSpace`.
             pub out_of_space: bool,
@@ -134,6 +140,16 @@ macro_rules! counters {
             /// Time that the disk has not answered, if it is stalled now; otherwise zero. As of the
             /// watchdog's last look, at most a quarter of the threshold ago.
             pub stalled_for: Duration,
+        }
+
+        impl Stats {
+            /// The age of the oldest record that is kept, by the wall clock. Zero if that clock was
+            /// set back since; `None` as for [`Stats::oldest_written_at`].
+            #[must_use]
+            pub fn oldest_age(&self) -> Option<Duration> {
+                let written_at = self.oldest_written_at?;
+                Some(SystemTime::now().duration_since(written_at).unwrap_or_default())
+            }
         }
 
         #[derive(Debug)]

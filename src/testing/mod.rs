@@ -66,9 +66,10 @@ pub use file::SimulatedFile;
 
 use crate::error::Result;
 use crate::io::fs::sim::{Fault, SimDisk};
+use crate::options::Options;
 use crate::sys::sync::lock;
 use crate::wal::Wal;
-use crate::wal::builder::WalBuilder;
+use crate::wal::builder::{OpenElsewhere, WalBuilder};
 
 /// How an operation of a [`SimulatedDisk`] fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,6 +99,44 @@ impl DiskFault {
             DiskFault::Again => Fault::Again,
             DiskFault::Cancelled => Fault::Cancelled,
         }
+    }
+}
+
+impl OpenElsewhere for SimulatedDisk {
+    fn open(&self, options: &Options) -> Result<Wal> {
+        let rng = lock(&self.rng).fork();
+        open::open(&self.disk, &self.clock, options, rng)
+    }
+}
+
+impl WalBuilder {
+    /// Makes [`WalBuilder::open`] open the log on a simulated disk: a service that takes
+    /// a builder is tested as it is. The builder's directory and its
+    /// [`BackendChoice`](crate::BackendChoice) are ignored, as by [`SimulatedDisk::open`]. Feature
+    /// `testing`.
+    ///
+    /// ```
+    /// use ringwal::testing::SimulatedDisk;
+    /// use ringwal::{Wal, WalBuilder};
+    ///
+    /// struct Service(Wal);
+    /// impl Service {
+    ///     fn start(settings: WalBuilder) -> ringwal::Result<Service> {
+    ///         Ok(Service(settings.open()?))
+    ///     }
+    /// }
+    ///
+    /// let disk = SimulatedDisk::new(7);
+    /// let settings = Wal::builder("data/log").segment_size(64 << 10).on(&disk);
+    /// let service = Service::start(settings.clone())?;
+    /// let lsn = service.0.append_durable(b"acknowledged")?;
+    /// disk.crash();
+    /// let service = Service::start(settings)?;
+    /// assert_eq!(service.0.read(lsn)?.payload, b"acknowledged");
+    /// # Ok::<(), ringwal::Error>(())
+    /// ```
+    pub fn on(self, disk: &SimulatedDisk) -> Self {
+        self.at(Arc::new(disk.clone()))
     }
 }
 
@@ -132,8 +171,7 @@ impl SimulatedDisk {
     /// As [`WalBuilder::open`]: among them `Locked` while the log is open, `Io` and `Poisoned` if
     /// the power fails.
     pub fn open(&self, builder: &WalBuilder) -> Result<Wal> {
-        let rng = lock(&self.rng).fork();
-        open::open(&self.disk, &self.clock, builder.options(), rng)
+        OpenElsewhere::open(self, builder.options())
     }
 
     /// Turns the power off and on. A random part of the unsynced data survives. Every open log and

@@ -16,6 +16,15 @@ use crate::wal::Wal;
 pub struct WalBuilder {
     dir: PathBuf,
     options: Options,
+    #[cfg(simulated)]
+    place: Option<Arc<dyn OpenElsewhere>>,
+}
+
+/// Where a log is opened, if not in a directory of the system.
+#[cfg(simulated)]
+pub(crate) trait OpenElsewhere: std::fmt::Debug + Send + Sync {
+    /// Opens the log with these settings, which the callee checks.
+    fn open(&self, options: &Options) -> Result<Wal>;
 }
 
 impl Wal {
@@ -39,7 +48,18 @@ impl WalBuilder {
     }
 
     pub(crate) fn new(dir: &Path) -> Self {
-        WalBuilder { dir: dir.into(), options: Options::default() }
+        WalBuilder {
+            dir: dir.into(),
+            options: Options::default(),
+            #[cfg(simulated)]
+            place: None,
+        }
+    }
+
+    #[cfg(simulated)]
+    pub(crate) fn at(mut self, place: Arc<dyn OpenElsewhere>) -> Self {
+        self.place = Some(place);
+        self
     }
 
     fn with(mut self, set: impl FnOnce(&mut Options)) -> Self {
@@ -309,6 +329,10 @@ impl WalBuilder {
     /// io_uring was requested and cannot run, `Io` for any other refusal of the system. Opening
     /// changes nothing on disk before it has judged the log valid.
     pub fn open(self) -> Result<Wal> {
+        #[cfg(simulated)]
+        if let Some(place) = &self.place {
+            return place.open(&self.options);
+        }
         self.options.validate()?;
         crate::wal::open::open(&self.dir, &self.options)
     }

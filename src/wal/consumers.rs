@@ -30,7 +30,7 @@ impl Wal {
         let mut consumers = state.consumers.list(state.durable.end());
         for consumer in &mut consumers {
             let position = consumer.position.as_u64();
-            consumer.lag = lag(state, position, position);
+            consumer.lag_bytes = lag(state, position, position);
         }
         consumers
     }

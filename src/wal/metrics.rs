@@ -11,9 +11,51 @@ impl Wal {
     /// Publishes [`Wal::stats`], [`Wal::histograms`] and [`Wal::consumers`] to the installed
     /// recorder of the crate `metrics`.
     ///
-    /// Publishes counters `ringwal_*_total`, and gauges. Gauges of times are in seconds and have a
-    /// label `quantile`. Each metric has the label `log`. Call it before each scrape, or every few
-    /// seconds: nothing is published in between. Feature `metrics`.
+    /// Call it before each scrape, or every few seconds: nothing is published in between. Each
+    /// metric has the label `log`. Feature `metrics`.
+    ///
+    /// Counters, from the field of [`Stats`](crate::Stats) that has the same name:
+    ///
+    /// | metric | unit | counts |
+    /// |---|---|---|
+    /// | `ringwal_records_total` | records | application records in submitted groups |
+    /// | `ringwal_record_bytes_total` | bytes | those records, with headers and padding |
+    /// | `ringwal_groups_total` | groups | submitted groups with records |
+    /// | `ringwal_control_groups_total` | groups | submitted groups without records |
+    /// | `ringwal_group_bytes_total` | bytes | written for groups of both kinds |
+    /// | `ringwal_syncs_total` | operations | durability barriers |
+    /// | `ringwal_rotations_total` | rotations | the log continued in the next segment |
+    /// | `ringwal_segments_prepared_total` | segments | prepared ahead of need |
+    /// | `ringwal_segments_recycled_total` | segments | reused after retention |
+    /// | `ringwal_segments_removed_total` | segments | removed by retention |
+    /// | `ringwal_ring_full_waits_total` | appends | had to wait for room in the ring |
+    /// | `ringwal_no_space_total` | attempts | found the filesystem full |
+    /// | `ringwal_obstructions_total` | attempts | to prepare or remove a segment, failed otherwise |
+    /// | `ringwal_clock_steps_total` | steps | of the wall clock by more than a second |
+    /// | `ringwal_slow_reservations_total` | groups | waited more than 10 ms for a producer |
+    /// | `ringwal_stalls_total` | operations | took longer than `stall_threshold` |
+    /// | `ringwal_sealed_failures_total` | calls | of the hook on sealed segments failed |
+    ///
+    /// Gauges:
+    ///
+    /// | metric | unit | value |
+    /// |---|---|---|
+    /// | `ringwal_kept_bytes` | bytes | of the log that are kept |
+    /// | `ringwal_oldest_age_seconds` | seconds | age of the oldest record; 0 without a record |
+    /// | `ringwal_durable_end` | LSN | the first position that is not durable |
+    /// | `ringwal_ring_bytes` | bytes | appended and not durable yet |
+    /// | `ringwal_reader_lag_bytes` | bytes | kept for the slowest reader |
+    /// | `ringwal_consumer_lag_bytes` | bytes | behind the durable end; label `consumer` |
+    /// | `ringwal_stalled_seconds` | seconds | that the disk has not answered, if stalled now |
+    /// | `ringwal_out_of_space` | 0 or 1 | there is no space for the next segment |
+    /// | `ringwal_obstructed` | 0 or 1 | a segment cannot be prepared or removed |
+    /// | `ringwal_poisoned` | 0 or 1 | a write or sync failed, the log must be opened again |
+    ///
+    /// Histograms, as gauges with the label `quantile` (0.5, 0.9, 0.99, 0.999), since the opening,
+    /// from the field of [`Histograms`](crate::Histograms) that has the same name:
+    /// `ringwal_group_records` (records), `ringwal_group_bytes` (bytes), and in seconds
+    /// `ringwal_queue_seconds`, `ringwal_prepare_seconds`, `ringwal_write_seconds`,
+    /// `ringwal_sync_seconds`, `ringwal_commit_seconds` and `ringwal_wake_seconds`.
     pub fn publish_metrics(&self, log: &str) {
         publish(self, log);
     }
@@ -46,11 +88,11 @@ fn publish(wal: &Wal, log: &str) {
     let gauge = |name: &'static str, value: f64| {
         metrics::gauge!(name, "log" => log.to_owned()).set(value);
     };
-    let oldest = wal.oldest_lsn().as_u64();
-    gauge("ringwal_kept_bytes", stats.durable_end.as_u64().saturating_sub(oldest) as f64);
+    gauge("ringwal_kept_bytes", stats.kept_bytes as f64);
+    gauge("ringwal_oldest_age_seconds", stats.oldest_age().unwrap_or_default().as_secs_f64());
     gauge("ringwal_durable_end", stats.durable_end.as_u64() as f64);
     gauge("ringwal_ring_bytes", stats.ring_bytes as f64);
-    gauge("ringwal_reader_lag_bytes", stats.reader_lag as f64);
+    gauge("ringwal_reader_lag_bytes", stats.reader_lag_bytes as f64);
     gauge("ringwal_stalled_seconds", stats.stalled_for.as_secs_f64());
     gauge("ringwal_out_of_space", f64::from(u8::from(stats.out_of_space)));
     gauge("ringwal_obstructed", f64::from(u8::from(stats.obstructed)));
@@ -58,7 +100,7 @@ fn publish(wal: &Wal, log: &str) {
     gauge("ringwal_poisoned", f64::from(u8::from(poisoned)));
     for consumer in wal.consumers() {
         let labels = [("log", log.to_owned()), ("consumer", consumer.name)];
-        metrics::gauge!("ringwal_consumer_lag_bytes", &labels).set(consumer.lag as f64);
+        metrics::gauge!("ringwal_consumer_lag_bytes", &labels).set(consumer.lag_bytes as f64);
     }
     let histograms = wal.histograms();
     quantiles("ringwal_group_records", log, &histograms.group_records, 1.0);

@@ -9,11 +9,13 @@ pub(crate) mod builder;
 pub(crate) mod callback;
 mod consumers;
 pub(crate) mod futures;
+pub(crate) mod held;
 #[cfg(feature = "metrics")]
 mod metrics;
 pub(crate) mod open;
 mod places;
 mod remove;
+mod stats;
 #[cfg(feature = "futures")]
 pub(crate) mod stream;
 mod truncate;
@@ -21,7 +23,6 @@ mod truncate;
 pub(crate) mod typed;
 
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
 
 use crate::durable::Verdict;
 use crate::engine::append::Appender;
@@ -33,9 +34,8 @@ use crate::lsn::Lsn;
 use crate::read::follow::Follow;
 use crate::read::{BackwardReader, Reader, Record, read_one};
 use crate::recovery::RecoveryReport;
-use crate::stats::counters::{Histograms, Stats};
 use crate::sys::reentrancy;
-use crate::sys::sync::{Mutex, Ordering, lock};
+use crate::sys::sync::{Mutex, lock};
 use crate::wal::futures::{AppendFuture, DurableFuture};
 
 /// A write-ahead log that is open for appending. A clone is cheap and stands for the same log.
@@ -434,59 +434,6 @@ impl Wal {
     #[must_use]
     pub fn recovery(&self) -> &RecoveryReport {
         &self.inner.report
-    }
-
-    /// The counters of the log since it was opened. Costs some twenty atomic loads, and short locks
-    /// that appending does not use. In a child of `fork()`: only what needs no lock, as of the
-    /// fork.
-    #[must_use]
-    pub fn stats(&self) -> Stats {
-        let appender = self.appender();
-        if appender.state.durable.is_forked() {
-            let method = appender.state.commit.method();
-            return Stats {
-                ring_full_waits: appender.state.ring.full_waits.load(Ordering::Relaxed),
-                durable_end: appender.durable_end(),
-                commit_method: method_name(self.inner.info.kind, method),
-                ..appender.state.counters.read()
-            };
-        }
-        let commit = appender.state.commit.chosen();
-        let durable_end = appender.durable_end();
-        let pinned = appender.state.view.table.oldest_pin();
-        let obstructed = appender.state.obstacle.get().is_some();
-        Stats {
-            ring_full_waits: appender.state.ring.full_waits.load(Ordering::Relaxed),
-            durable_end,
-            ring_bytes: appender.state.ring.reserved_end().saturating_sub(durable_end.as_u64()),
-            out_of_space: appender.state.ring.is_out_of_space() && !obstructed,
-            obstructed,
-            reader_lag: pinned.map_or(0, |pin| durable_end.as_u64().saturating_sub(pin)),
-            commit_method: method_name(self.inner.info.kind, commit.method),
-            commit_method_reason: commit.reason,
-            stalled_for: Duration::from_nanos(
-                appender.state.in_flight.stalled.load(Ordering::Relaxed),
-            ),
-            ..appender.state.counters.read()
-        }
-    }
-
-    /// Histograms since the log was opened: the sizes of groups, and the times of writes, syncs and
-    /// wake-ups. Copies some 35 KiB.
-    ///
-    /// ```
-    /// # let dir = std::env::temp_dir().join(format!("ringwal-doc-hist-{}", std::process::id()));
-    /// # let wal = ringwal::Wal::open(&dir)?;
-    /// wal.append_durable(b"timed")?;
-    /// let commits = wal.histograms().commit_time;
-    /// println!("p50 {} ns, p99 {} ns", commits.quantile(0.5), commits.quantile(0.99));
-    /// # assert!(commits.count() >= 1 && commits.quantile(0.5) > 0);
-    /// # wal.close()?; std::fs::remove_dir_all(&dir).unwrap();
-    /// # Ok::<(), ringwal::Error>(())
-    /// ```
-    #[must_use]
-    pub fn histograms(&self) -> Histograms {
-        self.appender().state.recorders.read()
     }
 
     /// Reports whether the log is running, for a health check. Costs an atomic load and a short

@@ -27,8 +27,8 @@ impl Wal {
     ///
     /// Segments are removed as a whole, so that the result is at most `lsn`. The newest durable
     /// segment stays. A position above the log's end counts as the end: records appended later
-    /// stay. Blocks until the files are removed. A segment that a reader is in stays until the
-    /// reader has left it.
+    /// stay. Blocks until the files are removed. A segment that a consumer, a reader or the hook on
+    /// sealed segments needs stays: [`Wal::held_by`] names the one that keeps the most.
     ///
     /// On a full disk this call makes room: a log reserves a block for it in each segment.
     ///

@@ -1,11 +1,11 @@
 //! Counters, histograms and metrics report what the log did.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::support::{Temp, backends, small};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
-use ringwal::Durability;
+use ringwal::{Durability, HeldBy};
 
 #[test]
 fn histograms_and_counters_agree() {
@@ -85,7 +85,7 @@ fn published_metrics_equal_the_stats() {
     assert_eq!(told["ringwal_records_total "], 500.0);
     assert!(told["ringwal_rotations_total "] >= 1.0);
     assert_eq!(told["ringwal_durable_end "], wal.durable_end().as_u64() as f64);
-    assert_eq!(told["ringwal_consumer_lag_bytes slow"], wal.consumers()[0].lag as f64);
+    assert_eq!(told["ringwal_consumer_lag_bytes slow"], wal.consumers()[0].lag_bytes as f64);
     let (median, worst) =
         (told["ringwal_commit_seconds 0.5"], told["ringwal_commit_seconds 0.999"]);
     assert!(median > 0.0 && median <= worst && worst < 60.0, "{median} {worst}");
@@ -103,6 +103,11 @@ fn published_metrics_equal_the_stats() {
     for name in &asked {
         assert!(names.contains(name), "{name} is not published");
     }
+    let documented = include_str!("../../src/wal/metrics.rs");
+    for name in &names {
+        let row = format!("`{name}`");
+        assert!(documented.contains(&row), "publish_metrics does not document {name}");
+    }
     for name in ["ringwal_poisoned", "ringwal_out_of_space", "ringwal_stalled_seconds"] {
         assert!(asked.contains(name), "no dashboard or alert queries {name}");
     }
@@ -113,7 +118,7 @@ fn reader_lag_and_ring_occupancy_are_reported() {
     let temp = Temp::new();
     let manual = small(&temp.log()).durability(Durability::Manual);
     let wal = manual.idle_seal(Duration::MAX).open().unwrap();
-    assert_eq!(wal.stats().reader_lag, 0);
+    assert_eq!(wal.stats().reader_lag_bytes, 0);
     let mut follow = wal.follow(ringwal::Lsn::ZERO).unwrap();
     let first = wal.append(&[1; 1000]).unwrap();
     assert!(wal.stats().ring_bytes >= 1000, "nothing syncs it");
@@ -125,7 +130,63 @@ fn reader_lag_and_ring_occupancy_are_reported() {
     assert_eq!(follow.lag(), end);
     assert_eq!(follow.next_ref().unwrap().unwrap().lsn, first);
     assert_eq!(follow.lag(), end - first.as_u64());
-    assert!(wal.stats().reader_lag > 200_000 && wal.stats().reader_lag <= end);
+    assert!(wal.stats().reader_lag_bytes > 200_000 && wal.stats().reader_lag_bytes <= end);
     drop(follow);
-    assert_eq!(wal.stats().reader_lag, 0);
+    assert_eq!(wal.stats().reader_lag_bytes, 0);
+}
+
+#[test]
+fn kept_bytes_and_oldest_age_follow_retention() {
+    let temp = Temp::new();
+    let wal = small(&temp.log()).open().unwrap();
+    assert_eq!(wal.stats().oldest_written_at, None, "no record has an age");
+    assert_eq!(wal.stats().oldest_age(), None);
+    let before = SystemTime::now() - Duration::from_secs(1);
+    let first = wal.append_durable(b"the oldest").unwrap();
+    let oldest = wal.stats().oldest_written_at.unwrap();
+    assert!(oldest >= before && oldest <= SystemTime::now() + Duration::from_secs(1));
+    assert!(wal.stats().oldest_age().unwrap() < Duration::from_secs(600));
+    let mut last = first;
+    while wal.stats().rotations < 2 {
+        last = wal.append_durable(&[7; 3000]).unwrap();
+    }
+    let stats = wal.stats();
+    assert_eq!(stats.oldest_written_at, Some(oldest), "it is the same record");
+    assert_eq!(stats.kept_bytes, stats.durable_end.as_u64() - wal.oldest_lsn().as_u64());
+    wal.truncate_before(last).unwrap();
+    let after = wal.stats();
+    assert!(after.kept_bytes < stats.kept_bytes);
+    let kept = wal.reader(wal.oldest_lsn()).next().unwrap().unwrap();
+    assert_eq!(after.oldest_written_at, kept.written_at());
+    assert!(after.oldest_written_at > Some(oldest));
+    wal.close().unwrap();
+    let wal = small(&temp.log()).open().unwrap();
+    assert_eq!(wal.stats().oldest_written_at, kept.written_at(), "it survives a restart");
+}
+
+#[test]
+fn held_by_names_what_keeps_the_most() {
+    let temp = Temp::new();
+    let wal = small(&temp.log()).open().unwrap();
+    assert_eq!(wal.held_by(), None);
+    let mut slow = wal.consumer("slow").unwrap();
+    let mut quick = wal.consumer("quick").unwrap();
+    let mut last = wal.append_durable(b"first").unwrap();
+    while wal.stats().rotations < 3 {
+        last = wal.append_durable(&[7; 3000]).unwrap();
+    }
+    quick.commit(last).unwrap();
+    let oldest = wal.oldest_lsn();
+    assert_eq!(wal.truncate_before(last).unwrap(), oldest, "the slow one keeps everything");
+    let Some(HeldBy::Consumer { name, position }) = wal.held_by() else { panic!() };
+    assert_eq!((name.as_str(), position), ("slow", slow.position()));
+    slow.commit(last).unwrap();
+    drop(slow);
+    wal.remove_consumer("slow").unwrap();
+    let reader = wal.follow(oldest).unwrap();
+    assert!(
+        matches!(wal.held_by(), Some(HeldBy::Reader { position }) if position <= oldest.next())
+    );
+    drop(reader);
+    assert!(wal.truncate_before(last).unwrap() > oldest);
 }

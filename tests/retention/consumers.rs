@@ -77,7 +77,7 @@ fn uncommitted_records_are_delivered_again_over_restarts_and_kills() {
         assert!(delivered > expected);
         let info = &wal.consumers()[0];
         assert_eq!((info.name.as_str(), info.attached), ("mailer", false));
-        assert_eq!(info.lag, wal.durable_end().as_u64() - info.position.as_u64());
+        assert_eq!(info.lag_bytes, wal.durable_end().as_u64() - info.position.as_u64());
     }
 }
 
@@ -587,7 +587,7 @@ fn lag_of_a_consumer_that_has_everything_is_zero() {
         let open = || small(&temp.log()).backend(backend).open().unwrap();
         let mut wal = open();
         let lags = |wal: &Wal, consumer: &Consumer| {
-            assert_eq!(wal.consumers()[0].lag, consumer.lag());
+            assert_eq!(wal.consumers()[0].lag_bytes, consumer.lag());
             assert_eq!(consumer.is_caught_up(), consumer.lag() == 0);
             consumer.lag()
         };
@@ -629,7 +629,7 @@ fn lag_of_a_consumer_that_has_everything_is_zero() {
                     drop(follow);
                     wal.close().unwrap();
                     wal = open();
-                    assert_eq!(wal.consumers()[0].lag, 0);
+                    assert_eq!(wal.consumers()[0].lag_bytes, 0);
                     consumer = wal.consumer("c").unwrap();
                 }
             }

@@ -6,11 +6,12 @@
 mod cut;
 mod hook;
 mod keeper_bell;
-mod newest_record;
 mod obstacle;
+mod remembered;
 mod retention;
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use crate::durable::{Durable, Verdict};
 use crate::engine::baton::{Baton, CommitLoop};
@@ -26,8 +27,8 @@ use crate::sys::sync::{AtomicU32, Ordering};
 use cut::CutRequest;
 use hook::HookState;
 use keeper_bell::KeeperBell;
-use newest_record::NewestRecord;
 use obstacle::Obstacle;
+use remembered::Remembered;
 use retention::RetentionState;
 
 /// Steps the parts of a log that has no threads, from inside the calls that would wait.
@@ -63,7 +64,11 @@ pub(crate) struct LogState {
     pub(crate) hook: HookState,
     pub(crate) obstacle: Obstacle,
     pub(crate) keeper: KeeperBell,
-    pub(crate) newest_record: NewestRecord,
+    /// The LSN of the newest durable record, 0 if there is none. It belongs to the newest group
+    /// with records, and to the number of cuts.
+    pub(crate) newest_record: Remembered<(u64, u64), u64>,
+    /// When the oldest record was written. It belongs to the oldest LSN, and to the number of cuts.
+    pub(crate) oldest_record: Remembered<(u64, u64), SystemTime>,
     /// 1 once the I/O thread has ended and nothing becomes durable any more. Written by it, or by
     /// the machine in its place; read by waiters, followers and the segment keeper. A log that is
     /// closing or has failed still has groups in flight, so the status in `durable/` does not say
@@ -108,7 +113,8 @@ impl LogState {
             hook: HookState::new(),
             obstacle: Obstacle::new(),
             keeper: KeeperBell::new(),
-            newest_record: NewestRecord::new(),
+            newest_record: Remembered::new(),
+            oldest_record: Remembered::new(),
             io_ended: AtomicU32::new(0),
             #[cfg(all(any(test, feature = "testing"), not(ringwal_loom)))]
             machine: std::sync::OnceLock::new(),
