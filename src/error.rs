@@ -1,5 +1,7 @@
 //! Error types.
 
+mod code;
+
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -72,14 +72,15 @@ pub use positions::ConsumerInfo;
 pub use read::consumer::Consumer;
 pub use read::follow::Follow;
 pub use read::outside::{ReadOnlyFollow, ReadOnlyReader, ReadOnlyWal};
-pub use read::{BackwardReader, Reader, Record, RecordRef, Records};
+pub use read::{BackwardReader, Reader, Record, RecordRef, Records, SharedRecord, SharedRecords};
 pub use recovery::{RecoveryCase, RecoveryReport};
 pub use stats::counters::{Histograms, Stats};
 pub use stats::histogram::Histogram;
 pub use wal::Wal;
 pub use wal::builder::WalBuilder;
-pub use wal::futures::{AppendBatchFuture, AppendFuture, DurableFuture};
+pub use wal::futures::{AppendBatchFuture, AppendFuture, AppendOwnedFuture, DurableFuture};
 pub use wal::held::HeldBy;
+pub use wal::listener::DurableEndListener;
 #[cfg(feature = "futures")]
 pub use wal::stream::{AppendSink, FollowStream};
 #[cfg(feature = "json")]

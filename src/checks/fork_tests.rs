@@ -70,6 +70,7 @@ fn child_of_fork_never_waits_for_a_lock_of_the_parent() {
     let wal = log(&path);
     let end = wal.durable_end();
     let records = wal.stats().records;
+    let listener = wal.on_durable_end(drop).unwrap();
     let asked = || {
         in_a_child(|| {
             let stats = wal.stats();
@@ -89,6 +90,11 @@ fn child_of_fork_never_waits_for_a_lock_of_the_parent() {
                 && is_forked(wal.truncate_from(end))
                 && is_forked(wal.consumer("name"))
                 && is_forked(wal.remove_consumer("name"))
+                && is_forked(wal.on_durable_end(drop))
+                && {
+                    drop(listener);
+                    true
+                }
         })
     };
     assert!(with_locks_held(&wal, asked));

@@ -15,6 +15,7 @@
 //!    its own invariants.
 
 pub(crate) mod fork;
+pub(crate) mod listeners;
 #[cfg(all(test, ringwal_loom))]
 mod loom_tests;
 mod relay;
@@ -28,6 +29,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use crossbeam_utils::CachePadded;
+use listeners::EndListeners;
 use relay::{Relay, this_thread};
 pub(crate) use status::Status;
 use tasks::{Task, Tasks};
@@ -92,6 +94,7 @@ pub(crate) struct Durable {
     /// Records in the last group: how many threads may be waiting together. Only a hint.
     crowd: CachePadded<AtomicU32>,
     relay: CachePadded<Relay>,
+    pub(crate) listeners: EndListeners,
 }
 
 /// How a waiter is woken.
@@ -132,6 +135,7 @@ impl Durable {
             ids: AtomicU64::new(0),
             crowd: CachePadded::new(AtomicU32::new(0)),
             relay: CachePadded::new(Relay::new()),
+            listeners: EndListeners::new(),
         }
     }
 
@@ -146,7 +150,7 @@ impl Durable {
     }
 
     #[cold]
-    fn why_not_running(&self) -> Error {
+    pub(crate) fn why_not_running(&self) -> Error {
         match (self.status.load(), self.failure.get()) {
             (FORKED, _) => Error::Forked,
             (POISONED, Some(cause)) => Error::Poisoned { cause: Arc::clone(cause) },
@@ -171,6 +175,12 @@ impl Durable {
             self.status.store(POISONED);
         }
         first
+    }
+
+    /// Reports to the listeners that the log has ended, and why. On the I/O thread, once no group
+    /// becomes durable any more.
+    pub(crate) fn end_listeners(&self) {
+        self.listeners.end(&self.why_not_running());
     }
 
     /// Takes no more appends. A poisoned log stays poisoned.

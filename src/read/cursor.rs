@@ -9,6 +9,7 @@ use super::CHUNK_BYTES;
 use super::group_cursor::{GroupCursor, RecordSpan};
 use super::record::{RecordRef, Records};
 use super::segment_cursor::SegmentCursor;
+use super::shared::SharedRecords;
 use crate::engine::log_view::LogView;
 use crate::error::{Error, Result};
 use crate::format::{GROUP_HEADER, GroupHeader, GroupInvalid, SegmentHeader};
@@ -165,6 +166,14 @@ impl Cursor {
     pub(super) fn records_from(&mut self, first: RecordSpan) -> Result<Records<'_>> {
         match &mut self.segment {
             Some(segment) => Ok(Records::new(segment, first)),
+            None => Err(Error::Closed),
+        }
+    }
+
+    /// As [`Cursor::records_from`], with memory that the records share.
+    pub(super) fn shared_from(&mut self, first: RecordSpan) -> Result<SharedRecords> {
+        match &mut self.segment {
+            Some(segment) => Ok(SharedRecords::new(segment, first)),
             None => Err(Error::Closed),
         }
     }

@@ -16,7 +16,7 @@ use crate::engine::state::LogState;
 use crate::error::{Error, Result};
 use crate::read::follow_cursor::FollowCursor;
 use crate::read::lag::lag;
-use crate::read::{Record, RecordRef, Records};
+use crate::read::{Record, RecordRef, Records, SharedRecords};
 use crate::segment::Pinning;
 use crate::sys::reentrancy;
 
@@ -178,6 +178,42 @@ impl Follow {
         }
         self.end = self.state.durable.end();
         let records = self.cursor.next_records(self.end);
+        if records.is_err() {
+            self.status = FollowStatus::Failed;
+        }
+        records
+    }
+
+    /// The next records that lie in memory together, as values that outlive the follower's next
+    /// call. Waits until there is one.
+    ///
+    /// Otherwise as [`Follow::next_records`]. See [`SharedRecords`] for the cost.
+    ///
+    /// # Errors
+    ///
+    /// As [`Follow::next_ref`].
+    pub fn next_shared(&mut self) -> Result<Option<SharedRecords>> {
+        self.wait(None)?;
+        self.take_shared()
+    }
+
+    /// As [`Follow::next_shared`], but waits for `timeout` at most. `None`: no record became
+    /// durable in time, or the log has ended.
+    ///
+    /// # Errors
+    ///
+    /// As [`Follow::next_ref`].
+    pub fn next_shared_timeout(&mut self, timeout: Duration) -> Result<Option<SharedRecords>> {
+        self.wait(Instant::now().checked_add(timeout))?;
+        self.take_shared()
+    }
+
+    fn take_shared(&mut self) -> Result<Option<SharedRecords>> {
+        if self.is_over() {
+            return Ok(None);
+        }
+        self.end = self.state.durable.end();
+        let records = self.cursor.next_shared(self.end);
         if records.is_err() {
             self.status = FollowStatus::Failed;
         }

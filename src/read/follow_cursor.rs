@@ -5,6 +5,8 @@ use std::sync::Arc;
 use super::cursor::Cursor;
 use super::group_cursor::RecordSpan;
 use super::record::{RecordRef, Records};
+use super::segment_cursor::SegmentCursor;
+use super::shared::SharedRecords;
 use crate::engine::log_view::LogView;
 use crate::error::Result;
 use crate::segment::Pinning;
@@ -71,12 +73,25 @@ impl FollowCursor {
 
     /// The next records below `end` that lie in memory together. `None` if there is no record.
     pub(super) fn next_records(&mut self, end: u64) -> Result<Option<Records<'_>>> {
+        let run = self.next_run(end)?;
+        Ok(run.map(|(segment, first)| Records::new(segment, first)))
+    }
+
+    /// As [`FollowCursor::next_records`], with memory that the records share.
+    pub(super) fn next_shared(&mut self, end: u64) -> Result<Option<SharedRecords>> {
+        let run = self.next_run(end)?;
+        Ok(run.map(|(segment, first)| SharedRecords::new(segment, first)))
+    }
+
+    /// The next record below `end`, with the place of the later ones of its group. All count as
+    /// delivered.
+    fn next_run(&mut self, end: u64) -> Result<Option<(&mut SegmentCursor, RecordSpan)>> {
         self.peek_below(end)?;
         let Some(segment) = self.cursor.segment() else { return Ok(None) };
         let Some(first) = self.peeked.take() else { return Ok(None) };
         let group = &segment.group;
         self.delivered = group.records_end.max(group.batch_end).max(first.lsn + 1) - 1;
-        Ok(Some(Records::new(segment, first)))
+        Ok(Some((segment, first)))
     }
 
     /// The highest end so far.

@@ -26,11 +26,13 @@ pub(crate) mod places;
 mod reader;
 mod record;
 mod segment_cursor;
+mod shared;
 
 pub use backward::BackwardReader;
 pub(crate) use lookup::{cut_point, is_inside_record, read_one};
 pub use reader::Reader;
 pub use record::{Record, RecordRef, Records};
+pub use shared::{SharedRecord, SharedRecords};
 
 /// Bytes that a reader reads at once.
 const CHUNK_BYTES: usize = 512 << 10;

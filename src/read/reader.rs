@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::cursor::Cursor;
 use super::group_cursor::RecordSpan;
 use super::record::{Record, RecordRef, Records};
+use super::shared::SharedRecords;
 use crate::engine::log_view::LogView;
 use crate::error::{Error, Result};
 use crate::segment::Pinning;
@@ -79,6 +80,38 @@ impl Reader {
     pub fn next_records(&mut self) -> Result<Option<Records<'_>>> {
         match self.advance() {
             Ok(Some(first)) => self.cursor.records_from(first).map(Some),
+            ended => {
+                self.cursor.finish();
+                ended.map(|_| None)
+            }
+        }
+    }
+
+    /// The next records that lie in memory together, at least one, as values that outlive the
+    /// reader's next call. `None` at the end.
+    ///
+    /// Copies no payload: the records share the reader's memory. See [`SharedRecords`] for the
+    /// cost. Records that the caller does not take from the iterator are skipped.
+    ///
+    /// # Errors
+    ///
+    /// As the iterator's.
+    ///
+    /// ```
+    /// # let dir = std::env::temp_dir().join(format!("ringwal-doc-shared-{}", std::process::id()));
+    /// # let wal = ringwal::Wal::open(&dir)?;
+    /// wal.append_batch(&["to another", "thread"])?;
+    /// wal.sync()?;
+    /// let mut reader = wal.reader(ringwal::Lsn::ZERO);
+    /// let records: Vec<ringwal::SharedRecord> = reader.next_shared()?.unwrap().collect();
+    /// let bytes = std::thread::spawn(move || records.iter().map(|r| r.payload().len()).sum());
+    /// assert_eq!(bytes.join().unwrap(), 16_usize);
+    /// # wal.close()?; std::fs::remove_dir_all(&dir).unwrap();
+    /// # Ok::<(), ringwal::Error>(())
+    /// ```
+    pub fn next_shared(&mut self) -> Result<Option<SharedRecords>> {
+        match self.advance() {
+            Ok(Some(first)) => self.cursor.shared_from(first).map(Some),
             ended => {
                 self.cursor.finish();
                 ended.map(|_| None)

@@ -3,6 +3,8 @@
 //! 1. The window holds bytes of the file from an aligned offset on. It grows only to hold one
 //!    group, so at most to the largest group that the segment's header allows.
 //! 2. A read error is never taken for the end of the file.
+//! 3. The walker writes to the window's memory only while nothing shares it. A shared window stays
+//!    as it is, and the walker goes on with new memory.
 
 use std::io;
 use std::sync::Arc;
@@ -24,7 +26,8 @@ pub(crate) struct Walker {
     file: Arc<dyn File>,
     pub(crate) header: SegmentHeader,
     seed: Seed,
-    window: AlignedBuf,
+    /// Shared with the records that a reader handed out as [`SharedChunk`].
+    window: Arc<AlignedBuf>,
     /// Bytes of the next read. Doubles up to `most` while reads are sequential: a walk over small
     /// groups then reads at the device's speed, and a walk over large groups reads headers only.
     chunk: usize,
@@ -36,6 +39,23 @@ pub(crate) struct Walker {
     start: u64,
     /// Number of valid bytes in the window.
     filled: usize,
+}
+
+/// Bytes of a segment that their holders share.
+#[derive(Debug, Clone)]
+pub(crate) struct SharedChunk {
+    /// Address of the first byte.
+    start: u64,
+    /// Number of valid bytes.
+    filled: usize,
+    bytes: Arc<AlignedBuf>,
+}
+
+impl SharedChunk {
+    #[inline]
+    pub(crate) fn held(&self) -> ByteWindow<'_> {
+        ByteWindow { start: self.start, bytes: &self.bytes[..self.filled] }
+    }
 }
 
 impl Walker {
@@ -53,7 +73,7 @@ impl Walker {
             file,
             header,
             seed: Seed::new(&header.log_id),
-            window: AlignedBuf::new(chunk),
+            window: Arc::new(AlignedBuf::new(chunk)),
             chunk,
             most: at_most(MOST).max(chunk),
             limit: u64::MAX,
@@ -93,6 +113,12 @@ impl Walker {
         ByteWindow { start: self.header.base + self.start, bytes: &self.window[..self.filled] }
     }
 
+    /// The window, which the walker then leaves as it is.
+    pub(crate) fn share(&self) -> SharedChunk {
+        let start = self.header.base + self.start;
+        SharedChunk { start, filled: self.filled, bytes: Arc::clone(&self.window) }
+    }
+
     #[cold]
     fn load(&mut self, offset: u64, len: usize) -> io::Result<()> {
         let block = u64::from(self.header.block);
@@ -107,31 +133,38 @@ impl Walker {
         let below = self.limit.saturating_sub(self.header.base).saturating_sub(start);
         let below = usize::try_from(below).unwrap_or(usize::MAX) / block as usize * block as usize;
         let want = self.chunk.min(below).max(asked);
-        if self.window.len() < want {
-            self.window = AlignedBuf::new(want);
-            self.filled = 0;
-        }
         // Bytes that the window already has move to its front. Only the rest is read.
-        let kept = if self.filled > 0 && start >= self.start {
-            let from = (start - self.start).min(self.filled as u64) as usize;
-            if from < self.filled && from.is_multiple_of(block as usize) {
-                let kept = (self.filled - from) / block as usize * block as usize;
-                self.window.copy_within(from..from + kept, 0);
-                kept
-            } else {
-                0
-            }
-        } else {
-            0
-        };
+        let (from, kept) = self.kept(start, want, block as usize);
         self.filled = 0;
+        match Arc::get_mut(&mut self.window) {
+            Some(window) if window.len() >= want => window.copy_within(from..from + kept, 0),
+            _ => {
+                let mut window = AlignedBuf::new(want);
+                window[..kept].copy_from_slice(&self.window[from..from + kept]);
+                self.window = Arc::new(window);
+            }
+        }
         let end = (start + want as u64).min(self.header.size);
         let room = (end - start) as usize;
         let kept = kept.min(room);
-        let n = read_full(&*self.file, &mut self.window[kept..room], start + kept as u64)?;
+        let Some(window) = Arc::get_mut(&mut self.window) else {
+            return Err(io::Error::other("the window is shared"));
+        };
+        let n = read_full(&*self.file, &mut window[kept..room], start + kept as u64)?;
         self.start = start;
         self.filled = kept + n;
         Ok(())
+    }
+
+    /// The whole blocks of the window from the file's offset `start` on, up to `most` bytes: their
+    /// index in the window, and their number of bytes.
+    fn kept(&self, start: u64, most: usize, block: usize) -> (usize, usize) {
+        if start < self.start {
+            return (0, 0);
+        }
+        let from = (start - self.start).min(self.filled as u64) as usize;
+        let kept = (self.filled - from).min(most) / block * block;
+        if from.is_multiple_of(block) { (from, kept) } else { (0, 0) }
     }
 
     /// Decodes the group header at `lsn`.

@@ -35,7 +35,7 @@ pub struct Histograms {
     /// Time from a group's submission to the moment when that group and every earlier one are
     /// durable.
     pub commit_time: Histogram,
-    /// Time to wake the waiters of a group.
+    /// Time to wake the waiters of a group and to call the listeners.
     pub wake_time: Histogram,
     /// Time of preparing a segment, with the pauses that leave the device to the log.
     pub prepare_time: Histogram,

@@ -33,6 +33,7 @@
 //! | durable/mod.rs | demand | fetch_max SeqCst, load SeqCst | Dekker with the bell: a waiter demands, then rings; the I/O thread arms, then looks at the demand |
 //! | durable/mod.rs | crowd | load Relaxed, store Relaxed | A hint |
 //! | durable/mod.rs | ids | fetch_add Relaxed | The numbers only have to differ |
+//! | durable/listeners.rs | count | load SeqCst, 3 store SeqCst | Dekker with the end: a listener enters, then its owner looks at the end |
 //! | durable/relay.rs | waiting | load SeqCst, 2 store SeqCst | Dekker: wakers enter before the chosen task is woken, and each poll looks for them |
 //! | durable/status.rs | word | compare_exchange SeqCst SeqCst, load SeqCst, 2 store SeqCst | Dekker with the buckets, as the end: a failure releases every waiter |
 //! | durable/fork.rs | LAST | fetch_add SeqCst | The numbers only have to differ |

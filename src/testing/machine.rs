@@ -85,6 +85,7 @@ impl Parts {
             self.turns.io_over = true;
             self.state.durable.pass_on();
             self.state.set_io_ended();
+            self.state.durable.end_listeners();
             return true;
         }
         if step.progress {
@@ -219,6 +220,7 @@ impl Running for End {
         if !state.has_io_ended() {
             state.set_io_ended();
         }
+        state.durable.end_listeners();
         state.in_flight.end();
         *parts = None;
         state.detach_directory();

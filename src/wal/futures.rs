@@ -1,5 +1,6 @@
 //! The futures: durable, and appended. Neither needs a particular executor.
 
+use std::borrow::Borrow;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -101,7 +102,7 @@ impl Drop for DurableFuture {
 #[must_use = "a future does nothing until it is polled"]
 pub struct AppendFuture<'a> {
     payload: &'a [u8],
-    wait: RoomWait<'a>,
+    wait: RoomWait<&'a Appender>,
 }
 
 impl<'a> AppendFuture<'a> {
@@ -115,9 +116,31 @@ impl Future for AppendFuture<'_> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let AppendFuture { payload, wait } = &mut *self;
-        let appender = wait.appender;
-        let room = wait.poll(cx, || appender.check_append(payload));
-        room.map_ok(|room| appender.put_polled(room, payload))
+        wait.append(cx, payload)
+    }
+}
+
+/// Resolves when a record has its place in the log, as an [`AppendFuture`] does, and owns what it
+/// needs. From [`Wal::append_async_owned`](crate::Wal::append_async_owned).
+#[derive(Debug)]
+#[must_use = "a future does nothing until it is polled"]
+pub struct AppendOwnedFuture {
+    payload: Vec<u8>,
+    wait: RoomWait<Appender>,
+}
+
+impl AppendOwnedFuture {
+    pub(crate) fn new(appender: Appender, payload: Vec<u8>) -> Self {
+        AppendOwnedFuture { payload, wait: RoomWait::new(appender) }
+    }
+}
+
+impl Future for AppendOwnedFuture {
+    type Output = Result<Lsn>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let AppendOwnedFuture { payload, wait } = &mut *self;
+        wait.append(cx, payload)
     }
 }
 
@@ -128,7 +151,7 @@ impl Future for AppendFuture<'_> {
 #[must_use = "a future does nothing until it is polled"]
 pub struct AppendBatchFuture<'a> {
     records: Vec<&'a [u8]>,
-    wait: RoomWait<'a>,
+    wait: RoomWait<&'a Appender>,
 }
 
 impl<'a> AppendBatchFuture<'a> {
@@ -143,27 +166,44 @@ impl<'a> Future for AppendBatchFuture<'a> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let AppendBatchFuture { records, wait } = &mut *self;
         let appender = wait.appender;
-        let room = wait.poll(cx, || appender.check_polled_batch(records));
+        let room = wait.request.poll(appender, cx, || appender.check_polled_batch(records));
         room.map_ok(|room| appender.put_batch(room, std::mem::take(records)))
     }
 }
 
 /// A task's wait for room in the ring. Dropping it gives up room that was granted meanwhile.
+///
+/// `A` is an appender or a reference to one.
 #[derive(Debug)]
-struct RoomWait<'a> {
-    appender: &'a Appender,
+struct RoomWait<A: Borrow<Appender>> {
+    appender: A,
+    request: RoomRequest,
+}
+
+#[derive(Debug, Default)]
+struct RoomRequest {
     pending: Option<PendingReservation>,
     done: bool,
 }
 
-impl<'a> RoomWait<'a> {
-    fn new(appender: &'a Appender) -> Self {
-        RoomWait { appender, pending: None, done: false }
+impl<A: Borrow<Appender>> RoomWait<A> {
+    fn new(appender: A) -> Self {
+        RoomWait { appender, request: RoomRequest::default() }
     }
 
+    /// Polls for the room of one record, and fills it.
+    fn append(&mut self, cx: &Context<'_>, payload: &[u8]) -> Poll<Result<Lsn>> {
+        let appender = self.appender.borrow();
+        let room = self.request.poll(appender, cx, || appender.check_append(payload));
+        room.map_ok(|room| appender.put_polled(room, payload))
+    }
+}
+
+impl RoomRequest {
     /// Polls for as much room as `len` says, which also checks that the log takes appends.
-    fn poll(
+    fn poll<'a>(
         &mut self,
+        appender: &'a Appender,
         cx: &Context<'_>,
         len: impl Fn() -> Result<u64>,
     ) -> Poll<Result<Reservation<'a>>> {
@@ -172,21 +212,21 @@ impl<'a> RoomWait<'a> {
             return Poll::Ready(Err(Error::Closed));
         }
         // The granted room belongs to the parent process.
-        self.appender.check_not_forked()?;
-        let mut polled = self.attempt(cx, &len);
-        while polled.is_pending() && self.appender.state.drive() {
-            polled = self.attempt(cx, &len);
+        appender.check_not_forked()?;
+        let mut polled = self.attempt(appender, cx, &len);
+        while polled.is_pending() && appender.state.drive() {
+            polled = self.attempt(appender, cx, &len);
         }
         self.done = polled.is_ready();
         polled
     }
 
-    fn attempt(
+    fn attempt<'a>(
         &mut self,
+        appender: &'a Appender,
         cx: &Context<'_>,
         len: impl Fn() -> Result<u64>,
     ) -> Poll<Result<Reservation<'a>>> {
-        let appender = self.appender;
         let ring = &appender.state.ring;
         if let Some(pending) = &self.pending {
             let Some(turn) = pending.poll(ring, cx.waker()) else { return Poll::Pending };
@@ -212,13 +252,14 @@ impl<'a> RoomWait<'a> {
     }
 }
 
-impl Drop for RoomWait<'_> {
+impl<A: Borrow<Appender>> Drop for RoomWait<A> {
     fn drop(&mut self) {
-        let Some(pending) = self.pending.take() else { return };
-        if self.appender.state.durable.is_forked() {
+        let Some(pending) = self.request.pending.take() else { return };
+        let appender = self.appender.borrow();
+        if appender.state.durable.is_forked() {
             std::mem::forget(pending);
-        } else if let Some(room) = pending.cancel(&self.appender.state.ring) {
-            self.appender.abort(room);
+        } else if let Some(room) = pending.cancel(&appender.state.ring) {
+            appender.abort(room);
         }
     }
 }

@@ -10,6 +10,7 @@ pub(crate) mod callback;
 mod consumers;
 pub(crate) mod futures;
 pub(crate) mod held;
+pub(crate) mod listener;
 #[cfg(feature = "metrics")]
 mod metrics;
 pub(crate) mod open;
@@ -36,7 +37,7 @@ use crate::read::{BackwardReader, Reader, Record, read_one};
 use crate::recovery::RecoveryReport;
 use crate::sys::reentrancy;
 use crate::sys::sync::{Mutex, lock};
-use crate::wal::futures::{AppendFuture, DurableFuture};
+use crate::wal::futures::{AppendFuture, AppendOwnedFuture, DurableFuture};
 
 /// A write-ahead log that is open for appending. A clone is cheap and stands for the same log.
 ///
@@ -44,11 +45,12 @@ use crate::wal::futures::{AppendFuture, DurableFuture};
 /// |---|---|---|---|
 /// | [`append`](Wal::append), [`append_batch`](Wal::append_batch), [`append_batch_lsns`](Wal::append_batch_lsns), [`append_with`](Wal::append_with) | while the ring is full or the next segment is not prepared | no | `RecordTooLarge`, `NoSpace`, `Obstructed`, `EmptyBatch`, `WouldDeadlock`, `Reentrant` |
 /// | [`try_append`](Wal::try_append), [`try_append_batch`](Wal::try_append_batch) | never | no | as `append`, and `RingFull` |
-/// | [`append_async`](Wal::append_async)`.await`, [`append_batch_async`](Wal::append_batch_async)`.await` | never; the task waits | no | as `append` |
+/// | [`append_async`](Wal::append_async)`.await`, [`append_async_owned`](Wal::append_async_owned)`.await`, [`append_batch_async`](Wal::append_batch_async)`.await` | never; the task waits | no | as `append` |
 /// | [`append_durable`](Wal::append_durable) | until durable | yes | as `append` |
 /// | [`append_durable_async`](Wal::append_durable_async)`.await` | never; the task waits | yes | as `append` |
 /// | [`wait_durable`](Wal::wait_durable) | until durable | yes, with every earlier record | `NotAppended`, `Truncated`, `WouldDeadlock` |
 /// | [`when_durable`](Wal::when_durable)`.await`, [`on_durable`](Wal::on_durable) | never; the task or callback waits | yes, with every earlier record | as `wait_durable` |
+/// | [`on_durable_end`](Wal::on_durable_end) | never; the listener gets each new durable end | | |
 /// | [`sync`](Wal::sync) | until durable | yes, everything appended before | as `wait_durable` |
 /// | [`end`](Wal::end), [`durable_end`](Wal::durable_end), [`stats`](Wal::stats), [`health`](Wal::health) | never | | `health`: `Obstructed` |
 /// | [`read`](Wal::read), [`replay`](Wal::replay), [`reader`](Wal::reader), [`reader_back`](Wal::reader_back) | for the disk | reads durable records only | `Pruned`, `NotDurable`, `NoRecord`, `Corruption`, `Io` |
@@ -178,6 +180,29 @@ impl Wal {
     /// As [`Wal::append`].
     pub fn append_async<'a>(&'a self, payload: &'a [u8]) -> AppendFuture<'a> {
         AppendFuture::new(self.appender(), payload)
+    }
+
+    /// Appends a record as [`Wal::append_async`] does. The future owns what it needs, so it may
+    /// outlive this handle and move to another task. It does not keep the log open.
+    ///
+    /// [`Wal::try_append`] needs no owned payload: call it first, and this after `RingFull`.
+    ///
+    /// ```
+    /// # let dir = std::env::temp_dir().join(format!("ringwal-doc-owned-{}", std::process::id()));
+    /// # let wal = ringwal::Wal::open(&dir)?;
+    /// let append = wal.append_async_owned(format!("job {}", 7));
+    /// let task = std::thread::spawn(|| smol::block_on(append));
+    /// let lsn = task.join().unwrap()?;
+    /// # wal.wait_durable(lsn)?; assert_eq!(wal.read(lsn)?.payload, b"job 7");
+    /// # wal.close()?; std::fs::remove_dir_all(&dir).unwrap();
+    /// # Ok::<(), ringwal::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`Wal::append`].
+    pub fn append_async_owned(&self, payload: impl Into<Vec<u8>>) -> AppendOwnedFuture {
+        AppendOwnedFuture::new(self.appender().clone(), payload.into())
     }
 
     /// Appends a record and waits until it is durable, in every mode of [`crate::Durability`].

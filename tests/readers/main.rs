@@ -18,4 +18,5 @@ mod other_processes;
 mod places;
 mod read_only;
 mod read_only_beside_a_writer;
+mod shared_records;
 mod survey_beside_a_writer;

@@ -5,8 +5,8 @@
 //!    the loop is put back.
 //! 2. A committer submits one group at a time, and none once its own position is durable.
 //! 3. What only the I/O thread can do (a rotation, control groups, a close) is left to it.
-//! 4. No user code runs on the committer's thread: the wakers of tasks are left to the I/O thread,
-//!    after a failure too.
+//! 4. No user code runs on the committer's thread: the wakers of tasks, and listeners, are left to
+//!    the I/O thread, after a failure too.
 //!    The committer may hold locks of its own that a waker takes.
 
 use std::time::Duration;
@@ -56,9 +56,12 @@ impl IoLoop {
             && self.filling_since.is_none()
     }
 
-    /// On a committer's thread: wakes threads. Tasks stay for the I/O thread to wake.
+    /// On a committer's thread: wakes threads. Tasks and listeners stay for the I/O thread.
     pub(super) fn wake_threads(&mut self) -> bool {
-        let wakes = |&mut (from, to): &mut (u64, u64)| self.state.durable.wake_threads(from, to);
+        let durable = &self.state.durable;
+        let wakes = |&mut (from, to): &mut (u64, u64)| {
+            durable.wake_threads(from, to) && !durable.listeners.exist()
+        };
         self.to_wake.take_if(wakes).is_some()
     }
 

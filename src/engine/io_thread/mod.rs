@@ -273,7 +273,8 @@ impl IoLoop {
         Step { progress: progress || self.has_failed(), finished, wake_on, deadline }
     }
 
-    /// On the I/O thread: wakes threads and tasks. Wakers are user code.
+    /// On the I/O thread: wakes threads and tasks, and calls listeners. Wakers and listeners are
+    /// user code.
     fn wake_waiters(&mut self) -> bool {
         let mut progress = false;
         if std::mem::take(&mut self.granted) {
@@ -282,10 +283,17 @@ impl IoLoop {
             progress = true;
         }
         if let Some((from, to)) = self.to_wake.take() {
-            if self.state.durable.has_waiters(from, to) {
+            let has_waiters = self.state.durable.has_waiters(from, to);
+            let has_listeners = self.state.durable.listeners.exist();
+            if has_waiters || has_listeners {
                 self.submit_queued();
                 let begun = self.clock.now();
-                self.state.durable.wake(from, to, &mut self.ready);
+                if has_waiters {
+                    self.state.durable.wake(from, to, &mut self.ready);
+                }
+                if has_listeners {
+                    self.state.durable.listeners.report(to);
+                }
                 let taken = self.clock.now().saturating_sub(begun);
                 self.state.recorders.wake_time.record(taken);
             }
@@ -343,6 +351,14 @@ impl IoLoop {
     fn failing_step(&mut self, progress: bool) -> Step {
         let finished = self.outstanding == 0;
         self.note_flights();
+        if self.committing.is_none() {
+            let durable = &self.state.durable;
+            if let Some((_, end)) = self.to_wake.take() {
+                // It became durable before the failure. The failure wakes every waiter.
+                durable.listeners.report(end);
+            }
+            durable.end_listeners();
+        }
         if finished {
             self.closing = Closing::Finished;
         }

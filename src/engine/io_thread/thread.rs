@@ -21,6 +21,7 @@ pub(crate) fn run(state: &Arc<LogState>, io_loop: Box<dyn CommitLoop>) {
         // A committer that fails wakes no waiter.
         state.wake_all();
     }
+    state.durable.end_listeners();
 }
 
 fn run_until_finished(state: &Arc<LogState>, mut io_loop: Box<dyn CommitLoop>) {

@@ -7,7 +7,7 @@ use super::LogDirectory;
 use super::watch::DirectoryWatch;
 use crate::error::Result;
 use crate::read::follow_cursor::FollowCursor;
-use crate::read::{Record, RecordRef, Records};
+use crate::read::{Record, RecordRef, Records, SharedRecords};
 use crate::segment::Pinning;
 use crate::sys::reentrancy;
 
@@ -89,6 +89,23 @@ impl ReadOnlyFollow {
             return Ok(None);
         }
         let records = self.cursor.next_records(0);
+        self.failed = records.is_err();
+        records
+    }
+
+    /// The next records that lie in memory together, as values that outlive the follower's next
+    /// call. Waits until there is one. `None` only after an error.
+    ///
+    /// See [`SharedRecords`] for the cost.
+    ///
+    /// # Errors
+    ///
+    /// As [`ReadOnlyFollow::next_ref`].
+    pub fn next_shared(&mut self) -> Result<Option<SharedRecords>> {
+        if !self.wait(None)? {
+            return Ok(None);
+        }
+        let records = self.cursor.next_shared(0);
         self.failed = records.is_err();
         records
     }

@@ -6,7 +6,7 @@ use super::LogDirectory;
 use crate::error::{Error, Result};
 use crate::lsn::Lsn;
 use crate::read::follow_cursor::FollowCursor;
-use crate::read::{Record, RecordRef, Records};
+use crate::read::{Record, RecordRef, Records, SharedRecords};
 
 /// Reads durable records in order, from [`ReadOnlyWal::reader`](super::ReadOnlyWal::reader).
 ///
@@ -62,6 +62,19 @@ impl ReadOnlyReader {
     pub fn next_records(&mut self) -> Result<Option<Records<'_>>> {
         self.find_oldest()?;
         self.cursor.next_records(self.end)
+    }
+
+    /// The next records that lie in memory together, at least one, as values that outlive the
+    /// reader's next call. `None` at the end.
+    ///
+    /// See [`Reader::next_shared`](crate::Reader::next_shared).
+    ///
+    /// # Errors
+    ///
+    /// As [`ReadOnlyReader::next_ref`].
+    pub fn next_shared(&mut self) -> Result<Option<SharedRecords>> {
+        self.find_oldest()?;
+        self.cursor.next_shared(self.end)
     }
 
     /// Refuses to begin above the end. Begins again while retention removes the oldest segment
