@@ -194,6 +194,57 @@ pub enum Error {
         /// The file that stores the position.
         file: PathBuf,
     },
+    /// The name of a cell must be plain.
+    #[error("{name:?} is no cell's name: 1 to 64 of A-Z, a-z, 0-9, - and _")]
+    CellName {
+        /// The name as given.
+        name: String,
+    },
+    /// The value does not fit a cell. Nothing was stored.
+    #[error(
+        "a value of {len} bytes is too large for the cell {name}: a cell holds {max}; append it as a \
+         record, and store its LSN"
+    )]
+    CellTooLarge {
+        /// The cell's name.
+        name: String,
+        /// Bytes of the value.
+        len: usize,
+        /// Bytes that a cell holds.
+        max: usize,
+    },
+    /// All cells together would take more than they may. Nothing was stored.
+    #[error(
+        "the cells would take {len} bytes, and may take {max}: remove cells, or store less in them"
+    )]
+    CellsFull {
+        /// Bytes that the cells would take, with their names.
+        len: usize,
+        /// Bytes that they may take.
+        max: usize,
+    },
+    /// The file of the cells is damaged, or of another log: neither of its two copies is valid.
+    #[error(
+        "the cells in {file} are damaged, or of another log: restore the file from a backup, or remove \
+         it: every cell is then empty"
+    )]
+    CellsDamaged {
+        /// The file that stores the cells.
+        file: PathBuf,
+    },
+    /// A write or a sync of the cells has failed. A cell holds the value that was stored last or
+    /// the one that was being stored, and opening the log finds out which. Nothing is retried. The
+    /// log itself goes on.
+    #[error(
+        "the cells in {file} could not be stored ({source}), and what the disk holds is unknown: close the \
+         log, fix the cause and open it again"
+    )]
+    CellsFailed {
+        /// The file that stores the cells.
+        file: PathBuf,
+        /// The first failure.
+        source: Arc<io::Error>,
+    },
     /// A consumer has consumed records that the cut would remove. Nothing was cut.
     #[error("the consumer {name} is at {position}, beyond the cut; seek it back first")]
     Consumed {
@@ -356,7 +407,7 @@ impl From<Error> for io::Error {
             Error::Io { source, .. } => source.kind(),
             Error::RingFull | Error::NotDurable { .. } => io::ErrorKind::WouldBlock,
             Error::NoSpace => io::ErrorKind::StorageFull,
-            Error::Obstructed { source, .. } => source.kind(),
+            Error::Obstructed { source, .. } | Error::CellsFailed { source, .. } => source.kind(),
             Error::Closed => io::ErrorKind::BrokenPipe,
             Error::Locked { .. } | Error::ConsumerInUse { .. } => io::ErrorKind::ResourceBusy,
             Error::NameTaken { .. } | Error::LogExists { .. } => io::ErrorKind::AlreadyExists,
@@ -364,7 +415,8 @@ impl From<Error> for io::Error {
             Error::Corruption { .. }
             | Error::ForeignSegment { .. }
             | Error::OtherLog { .. }
-            | Error::ConsumerDamaged { .. } => io::ErrorKind::InvalidData,
+            | Error::ConsumerDamaged { .. }
+            | Error::CellsDamaged { .. } => io::ErrorKind::InvalidData,
             Error::Unsupported { .. }
             | Error::BackendUnavailable { .. }
             | Error::ApplicationVersion { .. } => io::ErrorKind::Unsupported,
@@ -381,6 +433,9 @@ impl From<Error> for io::Error {
             | Error::ConsumerName { .. }
             | Error::ConsumerNameTooLong { .. }
             | Error::ConsumerBackwards { .. }
+            | Error::CellName { .. }
+            | Error::CellTooLarge { .. }
+            | Error::CellsFull { .. }
             | Error::Consumed { .. }
             | Error::Options(_) => io::ErrorKind::InvalidInput,
             Error::Poisoned { .. } | Error::Forked => io::ErrorKind::Other,

@@ -38,6 +38,7 @@
 //! Rust 1.89 is the oldest that builds the crate: `File::try_lock`, by which a log locks its files
 //! on every system, is stable since then.
 
+mod cells;
 mod checks;
 mod durable;
 mod engine;
@@ -78,6 +79,7 @@ pub use stats::counters::{Histograms, Stats};
 pub use stats::histogram::Histogram;
 pub use wal::Wal;
 pub use wal::builder::WalBuilder;
+pub use wal::cells::{Cell, StoreFuture};
 pub use wal::futures::{AppendBatchFuture, AppendFuture, AppendOwnedFuture, DurableFuture};
 pub use wal::held::HeldBy;
 pub use wal::listener::DurableEndListener;

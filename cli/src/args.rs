@@ -150,6 +150,12 @@ Examples:
   ringwal consumers /var/lib/orders
   ringwal consumers --json /var/lib/orders | jq '.[] | select(.position == null)'")]
     Consumers(Look),
+    /// Lists the cells with the sizes of their values, or prints one.
+    #[command(after_help = "\
+Examples:
+  ringwal cells /var/lib/orders
+  ringwal cells --raw vote /var/lib/orders | xxd")]
+    Cells(Cells),
     /// Removes an abandoned consumer, so that retention no longer waits for it.
     ///
     /// Refused while a writer has the log open; a program calls Wal::remove_consumer there.
@@ -202,6 +208,19 @@ pub(crate) struct Look {
     /// The log's directory.
     #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) dir: PathBuf,
+    /// As JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Cells {
+    /// The log's directory.
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) dir: PathBuf,
+    /// Prints the value of this cell, byte for byte.
+    #[arg(long, value_name = "NAME", conflicts_with = "json")]
+    pub(crate) raw: Option<String>,
     /// As JSON.
     #[arg(long)]
     pub(crate) json: bool,

@@ -297,8 +297,8 @@ impl Copier<'_> {
         Ok(())
     }
 
-    /// Reads the files of consumers and of the hook on sealed segments. Each has two slots, of
-    /// which one is sound at any moment.
+    /// Reads the files of consumers, of the hook on sealed segments, and of the cells. Each has two
+    /// slots, of which one is sound at any moment.
     fn positions(&self) -> Result<Vec<(String, Vec<u8>)>> {
         let mut names: Vec<_> =
             self.log.stored_consumers()?.into_iter().map(|consumer| consumer.file).collect();
@@ -312,6 +312,8 @@ impl Copier<'_> {
                 Err(source) => return Err(Error::File { op: "read", path, source }),
             }
         }
+        let cells = self.log.stored_cells()?;
+        found.extend(cells.map(|cells| (cells.file, cells.bytes)));
         Ok(found)
     }
 
@@ -327,6 +329,15 @@ impl Copier<'_> {
                     source,
                 })?;
             }
+        }
+        // The log has no cells, or not any more.
+        let cells = self.args.dest.join(format!("{}.cells", self.cli.prefix));
+        if cells.exists() && !positions.iter().any(|(name, _)| cells.ends_with(name)) {
+            fs::remove_file(&cells).map_err(|source| Error::File {
+                op: "remove",
+                path: cells,
+                source,
+            })?;
         }
         for (name, bytes) in positions {
             self.put(&name, &bytes)?;

@@ -72,6 +72,11 @@ impl Error {
                  remove it",
                 file.display()
             ),
+            Log::CellsDamaged { file } => format!(
+                "the cells in {} are damaged, or of another log; restore the file from a backup, or let `ringwal \
+                 repair` move it away: every cell is then empty",
+                file.display()
+            ),
             Log::ApplicationVersion { found, expected } => {
                 format!("the log's application version is {found}, and not {expected}")
             }

@@ -3,6 +3,7 @@
 mod args;
 mod backup;
 mod bar;
+mod cells;
 mod change;
 mod consumers;
 mod error;
@@ -67,6 +68,7 @@ fn run(cli: &Cli) -> Result<()> {
         Command::Salvage(args) => salvage::salvage(cli, args),
         Command::Backup(args) => backup::backup(cli, args),
         Command::Consumers(look) => consumers::consumers(cli, look),
+        Command::Cells(args) => cells::cells(cli, args),
         Command::RemoveConsumer(args) => consumers::remove(cli, args),
         Command::Import(import) => import::import(cli, import),
         Command::Completions { shell } => generate::completions(*shell),

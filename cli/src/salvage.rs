@@ -29,6 +29,8 @@ pub(crate) struct Salvaged {
     pub(crate) consumers: Vec<String>,
     /// Consumers whose position is damaged: the new log lacks them.
     pub(crate) consumers_left: Vec<String>,
+    /// Cells of the new log. `None`: they are damaged, and the new log lacks them.
+    pub(crate) cells: Option<usize>,
     pub(crate) after: Survey,
 }
 
@@ -152,6 +154,7 @@ fn fill(
     }
     log.wal.sync()?;
     let (consumers, consumers_left) = continue_consumers(&log.wal, &stored, done)?;
+    let cells = store_cells(&log.wal, directory)?;
     log.wal.close()?;
     let file: File = map.into_inner().map_err(|e| wrong("write")(e.into_error()))?;
     file.sync_all().map_err(wrong("sync"))?;
@@ -165,7 +168,7 @@ fn fill(
             after.records
         )));
     }
-    Ok(Salvaged { records, positions, consumers, consumers_left, after })
+    Ok(Salvaged { records, positions, consumers, consumers_left, cells, after })
 }
 
 /// Stores the consumers in the new log. Returns the names of those that are in it, and of those
@@ -190,6 +193,16 @@ fn continue_consumers(
     Ok((continued, left_out))
 }
 
+/// Stores the cells in the new log. Returns their number. `None`: they are damaged.
+fn store_cells(wal: &Wal, directory: &Directory) -> Result<Option<usize>> {
+    let Some(stored) = directory.stored_cells()? else { return Ok(Some(0)) };
+    let Some(cells) = stored.cells else { return Ok(None) };
+    for (name, value) in &cells {
+        wal.cell(name).store(value)?;
+    }
+    Ok(Some(cells.len()))
+}
+
 /// Gives the new files the owner and the mode of the damaged log's files.
 fn own(dir: &Path, dest: &Path, survey: &Survey) {
     let newest = survey.segments.iter().rev();
@@ -209,6 +222,7 @@ impl Salvaged {
             "positions": self.positions.display().to_string(),
             "consumers": self.consumers,
             "consumers_left": self.consumers_left,
+            "cells": self.cells,
         })
     }
 
@@ -225,6 +239,9 @@ impl Salvaged {
                 out,
                 "         the position of the consumer {name} is damaged: it is left out"
             )?;
+        }
+        if self.cells.is_none() {
+            writeln!(out, "         the cells are damaged: they are left out")?;
         }
         let what = "the damaged log was left as it is; put the new one in its place once the writer is stopped";
         Ok(writeln!(out, "         {what}")?)

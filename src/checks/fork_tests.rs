@@ -55,6 +55,7 @@ fn with_locks_held(wal: &Wal, call: impl FnOnce() -> bool) -> bool {
     let state = &wal.appender().state;
     let mut call = Some(call);
     let mut kept = false;
+    let _cells = state.cells.hold();
     state.consumers.take_unheld(0, |_| {
         state.view.table.closed_from(0, |_, _| {
             kept = call.take().is_none_or(|call| call());
@@ -90,6 +91,10 @@ fn child_of_fork_never_waits_for_a_lock_of_the_parent() {
                 && is_forked(wal.truncate_from(end))
                 && is_forked(wal.consumer("name"))
                 && is_forked(wal.remove_consumer("name"))
+                && is_forked(wal.cells())
+                && is_forked(wal.cell("vote").load())
+                && is_forked(wal.cell("vote").store(b"of a child"))
+                && is_forked(wal.cell("vote").remove())
                 && is_forked(wal.on_durable_end(drop))
                 && {
                     drop(listener);

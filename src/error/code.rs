@@ -46,6 +46,11 @@ impl Error {
     /// | 34 | `WouldDeadlock` |
     /// | 35 | `Reentrant` |
     /// | 36 | `Forked` |
+    /// | 37 | `CellName` |
+    /// | 38 | `CellTooLarge` |
+    /// | 39 | `CellsFull` |
+    /// | 40 | `CellsDamaged` |
+    /// | 41 | `CellsFailed` |
     ///
     /// ```
     /// assert_eq!(ringwal::Error::RingFull.code(), 1);
@@ -89,6 +94,11 @@ impl Error {
             Error::WouldDeadlock => 34,
             Error::Reentrant => 35,
             Error::Forked => 36,
+            Error::CellName { .. } => 37,
+            Error::CellTooLarge { .. } => 38,
+            Error::CellsFull { .. } => 39,
+            Error::CellsDamaged { .. } => 40,
+            Error::CellsFailed { .. } => 41,
         }
     }
 
@@ -100,7 +110,9 @@ impl Error {
     #[must_use]
     pub fn os_error(&self) -> Option<i32> {
         match self {
-            Error::Io { source, .. } | Error::Obstructed { source, .. } => source.raw_os_error(),
+            Error::Io { source, .. }
+            | Error::Obstructed { source, .. }
+            | Error::CellsFailed { source, .. } => source.raw_os_error(),
             Error::Poisoned { cause } => cause.os_error,
             _ => None,
         }
@@ -125,6 +137,7 @@ mod tests {
         let option = OptionsError::Conflict { first: "a", second: "b" };
         let (segment, what, prefix) = (name.clone(), name.clone(), name.clone());
         let place = |path: &PathBuf| path.clone();
+        let (word, file) = (name.clone(), path.clone());
         vec![
             (1, "RingFull", Error::RingFull),
             (2, "RecordTooLarge", Error::RecordTooLarge { len: 2, max: 1 }),
@@ -174,6 +187,11 @@ mod tests {
             (34, "WouldDeadlock", Error::WouldDeadlock),
             (35, "Reentrant", Error::Reentrant),
             (36, "Forked", Error::Forked),
+            (37, "CellName", Error::CellName { name: word.clone() }),
+            (38, "CellTooLarge", Error::CellTooLarge { name: word, len: 2, max: 1 }),
+            (39, "CellsFull", Error::CellsFull { len: 2, max: 1 }),
+            (40, "CellsDamaged", Error::CellsDamaged { file: file.clone() }),
+            (41, "CellsFailed", Error::CellsFailed { file, source: source() }),
         ]
     }
 
@@ -197,7 +215,7 @@ mod tests {
 
     #[test]
     fn os_error_is_the_number_of_the_failed_call() {
-        let with_number = [4, 7, 33];
+        let with_number = [4, 7, 33, 41];
         for (number, name, error) in pinned() {
             let expected = with_number.contains(&number).then_some(5);
             assert_eq!(error.os_error(), expected, "{name}");

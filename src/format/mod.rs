@@ -9,6 +9,7 @@
 
 #[cfg(all(test, not(ringwal_loom)))]
 mod bounds_tests;
+mod cells;
 mod end_file;
 mod group;
 mod position;
@@ -16,9 +17,13 @@ mod record;
 mod segment;
 mod stamp;
 
+pub(crate) use cells::{
+    CELLS_HEADER, CELLS_SLOT, CellsSlot, MAX_CELL_VALUE, MAX_PLAIN_NAME, cell_size, encode_cells,
+    is_plain_name,
+};
 pub(crate) use end_file::{END_FILE, EVERY_BOOT, StatedEnd, UNKNOWN_BOOT};
 pub(crate) use group::{EpochId, Flags, GROUP_HEADER, GroupHeader, GroupInvalid, Link};
-pub(crate) use position::{STORED_POSITION, StoredPosition};
+pub(crate) use position::StoredPosition;
 pub(crate) use record::{
     BATCH_HEADER, GroupRecords, ITEM_HEADER, KIND_BATCH, KIND_DATA, PayloadSum, RECORD_HEADER,
     RecordInvalid, Seed, decode_record, item_size, locate_item, stored_size, write_abort,

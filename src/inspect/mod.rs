@@ -16,6 +16,7 @@
 //! # Ok::<(), ringwal::Error>(())
 //! ```
 
+mod cells;
 mod consumers;
 mod files;
 #[cfg(all(any(test, fuzzing), not(ringwal_loom)))]
@@ -32,6 +33,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+pub use cells::StoredCells;
 pub use consumers::StoredConsumer;
 pub use repair::{Keep, Repair, Repaired};
 
@@ -355,6 +357,17 @@ impl Directory {
     /// `Io`, `Unsupported`.
     pub fn stored_consumers(&self) -> Result<Vec<StoredConsumer>> {
         consumers::stored(self)
+    }
+
+    /// Reads the cells, also of a log that is damaged. `None`: no cell was ever stored.
+    ///
+    /// A value that a writer is just storing may be among them.
+    ///
+    /// # Errors
+    ///
+    /// `Io`, `Unsupported`.
+    pub fn stored_cells(&self) -> Result<Option<StoredCells>> {
+        cells::stored(&self.view)
     }
 
     /// Removes a consumer for good, also one whose position is damaged, and returns what was

@@ -9,6 +9,7 @@
 
 use std::time::Duration;
 
+use super::cells;
 use super::files::{ListedSegment, damage, list};
 use super::medium_errors;
 use super::view::View;
@@ -72,6 +73,7 @@ pub(super) fn survey_of(
             refused(view, &mut survey, e)?;
         }
         side_files(view, &mut survey, stored)?;
+        cells_file(view, &mut survey);
         end_file(view, &mut survey, proven);
     }
     survey.damage.sort_by_key(|place| place.lsn);
@@ -288,6 +290,28 @@ fn side_files(view: &View, survey: &mut Survey, stored: Vec<(String, Option<u64>
         survey.enter(place);
     }
     Ok(())
+}
+
+/// Enters damage if the cells cannot be read.
+fn cells_file(view: &View, survey: &mut Survey) {
+    if survey.log_id.is_none() {
+        return;
+    }
+    let is_damaged = match cells::stored(view) {
+        Ok(stored) => stored.is_some_and(|stored| stored.cells.is_none()),
+        // Opening cannot read it either.
+        Err(_) => true,
+    };
+    if is_damaged {
+        let end = survey.limit.unwrap_or(survey.end.as_u64());
+        let expected = "cells of this log in one of the two places".into();
+        let found = "the cells are damaged";
+        let mut place = damage(&view.names.cells(), end, end, found, expected);
+        place.records_lost = Some(0);
+        (place.records_before, place.kept) = (survey.records, survey.records);
+        place.remedy = Remedy::Remove;
+        survey.enter(place);
+    }
 }
 
 fn is_gone(e: &Error) -> bool {

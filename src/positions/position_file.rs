@@ -1,31 +1,24 @@
 //! A file that holds one position, which survives a crash: two slots in blocks of their own.
 //!
-//! 1. A store writes one slot and syncs it. The other slot stays as it is. So one of the two is
-//!    sound at any moment.
-//! 2. The sound slot with the higher counter holds the position stored last, or the one in flight.
-//! 3. The file gets its name once it is whole and synced.
-//! 4. A block has 4096 bytes on every device, so the page cache must be between: direct I/O may ask
-//!    for larger blocks. Opening reads past what was cached before.
-//! 5. After a failed write or sync every further store fails: the file's content is unknown.
+//! 1. The sound slot with the higher counter holds the position stored last, or the one in flight.
+//! 2. `two_slots` has the rules of writing.
 
 use std::io;
-use std::sync::Arc;
 
+use super::two_slots::{ReadSlots, TwoSlots};
 use crate::error::{Error, Result};
-use crate::format::{STORED_POSITION, StoredPosition};
-use crate::io::fs::{Access, AlignedBuf, Dir, File, read_full, write_full};
+use crate::format::StoredPosition;
+use crate::io::fs::{Access, Dir, Refused};
 
 const BLOCK: usize = 4096;
 
 /// The writer's end of a position file.
 #[derive(Debug)]
 pub(crate) struct PositionFile {
-    file: Arc<dyn File>,
+    slots: TwoSlots,
     log_id: [u8; 16],
     /// Of the slot written last.
     counter: u64,
-    /// A write or a sync has failed.
-    failed: bool,
 }
 
 /// The later of the two slots of a file's content.
@@ -38,9 +31,8 @@ fn newest(content: &[u8], log_id: &[u8; 16]) -> Option<StoredPosition> {
 /// The position may not be durable.
 pub(crate) fn position_in(dir: &dyn Dir, name: &str, log_id: &[u8; 16]) -> Option<u64> {
     let file = dir.open(name, Access::Read).ok()?;
-    let mut both = AlignedBuf::new(2 * BLOCK);
-    let n = read_full(&*file, &mut both, 0).ok()?;
-    newest(&both[..n], log_id).map(|stored| stored.position)
+    let both = ReadSlots::read(&*file, BLOCK).ok()?;
+    newest(both.bytes(), log_id).map(|stored| stored.position)
 }
 
 /// The highest of the positions in these files, with its file.
@@ -64,56 +56,36 @@ impl PositionFile {
         log_id: [u8; 16],
         position: u64,
     ) -> Result<Self> {
-        let io = |op, e| Error::io(op, dir.path_of(name), e);
-        match dir.remove(temporary) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(io("replace", e)),
-            _ => {}
-        }
-        let file = dir.open(temporary, Access::CreateCached).map_err(|e| io("create", e))?;
-        let mut both = AlignedBuf::new(2 * BLOCK);
-        let first = StoredPosition { counter: 0, position };
-        both[..STORED_POSITION].copy_from_slice(&first.encode(&log_id));
-        write_full(&*file, &both, 0).map_err(|e| io("write", e))?;
-        file.sync_data().map_err(|e| io("sync", e))?;
-        dir.rename(temporary, name).map_err(|e| {
-            let _ = dir.remove(temporary);
-            match e.kind() {
-                io::ErrorKind::AlreadyExists => Error::NameTaken { path: dir.path_of(name) },
-                _ => io("rename", e),
-            }
-        })?;
-        dir.sync().map_err(|e| io("sync the directory of", e))?;
-        Ok(PositionFile { file, log_id, counter: 0, failed: false })
+        let first = StoredPosition { counter: 0, position }.encode(&log_id);
+        let slots = TwoSlots::create(dir, name, temporary, BLOCK, &first).map_err(error)?;
+        Ok(PositionFile { slots, log_id, counter: 0 })
     }
 
     /// Opens the file, reads its position past the page cache and makes it durable.
     pub(crate) fn open(dir: &dyn Dir, name: &str, log_id: [u8; 16]) -> Result<(Self, u64)> {
-        let io = |op, e| Error::io(op, dir.path_of(name), e);
-        let file = dir.open(name, Access::WriteCached).map_err(|e| io("open", e))?;
-        let mut both = AlignedBuf::new(2 * BLOCK);
-        let n = read_full(&*file, &mut both, 0).map_err(|e| io("read", e))?;
-        let Some(StoredPosition { counter, position }) = newest(&both[..n], &log_id) else {
+        let (slots, both) = TwoSlots::open(dir, name, BLOCK).map_err(error)?;
+        let Some(StoredPosition { counter, position }) = newest(both.bytes(), &log_id) else {
             return Err(Error::ConsumerDamaged { file: dir.path_of(name) });
         };
-        // A killed process may have written this slot without syncing it.
-        file.sync_data().map_err(|e| io("sync", e))?;
-        Ok((PositionFile { file, log_id, counter, failed: false }, position))
+        slots.sync().map_err(|e| Error::io("sync", dir.path_of(name), e))?;
+        Ok((PositionFile { slots, log_id, counter }, position))
     }
 
     /// Stores a position, which is durable on return.
     pub(crate) fn store(&mut self, position: u64) -> io::Result<()> {
-        if self.failed {
-            return Err(io::Error::other("an earlier position could not be stored"));
-        }
         let counter = self.counter + 1;
-        let mut block = AlignedBuf::new(BLOCK);
         let next = StoredPosition { counter, position };
-        block[..STORED_POSITION].copy_from_slice(&next.encode(&self.log_id));
-        let offset = counter % 2 * BLOCK as u64;
-        let stored = write_full(&*self.file, &block, offset).and_then(|()| self.file.sync_data());
-        self.failed = stored.is_err();
+        self.slots.store(counter, &next.encode(&self.log_id))?;
         self.counter = counter;
-        stored
+        Ok(())
+    }
+}
+
+/// The error of a call that the system refused. A filesystem may have the name of another file.
+fn error(refused: Refused) -> Error {
+    match refused.source.kind() {
+        io::ErrorKind::AlreadyExists => Error::NameTaken { path: refused.path },
+        _ => Error::io(refused.op, refused.path, refused.source),
     }
 }
 
@@ -228,7 +200,7 @@ mod tests {
         drop(create(&*disk.dir(), 1).unwrap());
         let forge = |counter| {
             let forged = StoredPosition { counter, position: 7 }.encode(&ID);
-            disk.damage("p", |b| b[..STORED_POSITION].copy_from_slice(&forged));
+            disk.damage("p", |b| b[..forged.len()].copy_from_slice(&forged));
         };
         for counter in [u64::MAX, 1 << 63] {
             forge(counter);

@@ -13,6 +13,8 @@ pub(crate) struct Scan {
     pub(crate) temporaries: Vec<String>,
     /// Names of position files: of consumers, and of the hook on sealed segments.
     pub(crate) positions: Vec<String>,
+    /// There is a file of cells.
+    pub(crate) has_cells: bool,
 }
 
 /// Reads the directory, and the header of every segment that is not in `known`. Changes nothing.
@@ -25,7 +27,8 @@ pub(crate) fn scan(dir: &dyn Dir, names: &Names, known: &[SegmentHeader]) -> Res
     let mut bases = Vec::new();
     let mut temporaries = Vec::new();
     let mut positions = Vec::new();
-    let sealed = names.sealed();
+    let (sealed, cells) = (names.sealed(), names.cells());
+    let mut has_cells = false;
     for entry in entries {
         match names.parse(&entry.name) {
             SegmentName::Segment(base) => bases.push((base, entry.len)),
@@ -35,6 +38,7 @@ pub(crate) fn scan(dir: &dyn Dir, names: &Names, known: &[SegmentHeader]) -> Res
             {
                 positions.push(entry.name);
             }
+            SegmentName::Foreign if entry.name == cells => has_cells = true,
             SegmentName::Temporary | SegmentName::Foreign => {}
         }
     }
@@ -50,7 +54,7 @@ pub(crate) fn scan(dir: &dyn Dir, names: &Names, known: &[SegmentHeader]) -> Res
         }
         segments.push(header);
     }
-    Ok(Scan { segments, temporaries, positions })
+    Ok(Scan { segments, temporaries, positions, has_cells })
 }
 
 type Read = std::result::Result<SegmentHeader, HeaderInvalid>;

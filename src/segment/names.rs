@@ -1,7 +1,8 @@
 //! File names: `<prefix>.<20-digit base LSN>.wal`, `<prefix>.lock`, `<prefix>.commit`,
-//! `<prefix>.end`, `<prefix>.consumer.<name>`, `<prefix>.<base>.tmp`.
+//! `<prefix>.end`, `<prefix>.consumer.<name>`, `<prefix>.cells`, `<prefix>.<base>.tmp`.
 
 use crate::error::Error;
+use crate::format::{MAX_PLAIN_NAME, is_plain_name};
 
 const DIGITS: usize = 20;
 
@@ -22,15 +23,14 @@ pub(crate) enum SegmentName {
 }
 
 /// Bytes of the longest name of a consumer.
-const LONGEST_CONSUMER: usize = 64;
+const LONGEST_CONSUMER: usize = MAX_PLAIN_NAME;
 
 /// Bytes of the longest file name that common filesystems take.
 const LONGEST_NAME: usize = 255;
 
 /// Whether a consumer may have this name.
 pub(crate) fn is_consumer_name(name: &str) -> bool {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
-    (1..=LONGEST_CONSUMER).contains(&name.len()) && name.bytes().all(plain)
+    is_plain_name(name.as_bytes())
 }
 
 impl Names {
@@ -77,6 +77,16 @@ impl Names {
     /// That file until it is whole.
     pub(crate) fn sealed_temporary(&self) -> String {
         format!("{}.sealed.new", self.prefix)
+    }
+
+    /// The cells.
+    pub(crate) fn cells(&self) -> String {
+        format!("{}.cells", self.prefix)
+    }
+
+    /// That file until it is whole.
+    pub(crate) fn cells_temporary(&self) -> String {
+        format!("{}.cells.new", self.prefix)
     }
 
     /// The position of a consumer.
@@ -128,7 +138,7 @@ impl Names {
 
     /// Whether the file belongs to this log.
     pub(crate) fn are_of(&self, name: &str) -> bool {
-        let others = ["lock", "commit", "end", "sealed", "sealed.new"];
+        let others = ["lock", "commit", "end", "sealed", "sealed.new", "cells", "cells.new"];
         let rest = name.strip_prefix(&self.prefix).and_then(|rest| rest.strip_prefix('.'));
         self.parse(name) != SegmentName::Foreign
             || self.parse_consumer(name.strip_suffix(".new").unwrap_or(name)).is_some()
@@ -169,8 +179,10 @@ mod tests {
             assert_eq!(names.parse(&names.scratch()), SegmentName::Temporary);
             assert_ne!(names.scratch(), names.probe());
             let (sealed, consumer) = (names.sealed_temporary(), names.consumer_temporary("c"));
+            let cells = [names.cells(), names.cells_temporary()];
             let all = [names.segment(7), names.lock(), names.end(), names.commit(), names.sealed()];
-            for name in all.iter().chain([&names.consumer("c"), &sealed, &consumer]) {
+            let positions = [&names.consumer("c"), &sealed, &consumer];
+            for name in all.iter().chain(positions).chain(&cells) {
                 assert!(names.are_of(name), "{name}");
                 assert!(!Names::new("other").are_of(name), "{name}");
             }

@@ -7,6 +7,7 @@
 mod batch;
 pub(crate) mod builder;
 pub(crate) mod callback;
+pub(crate) mod cells;
 mod consumers;
 pub(crate) mod futures;
 pub(crate) mod held;
@@ -59,6 +60,7 @@ use crate::wal::futures::{AppendFuture, AppendOwnedFuture, DurableFuture};
 /// | [`truncate_before`](Wal::truncate_before) | until the files are removed | yes | `NoSpace`, `WouldDeadlock` |
 /// | [`truncate_from`](Wal::truncate_from) | until the cut is durable | yes | `NotAppended`, `Pruned`, `NoRecord`, `InsideBatch`, `Consumed`, `NoSpace` |
 /// | [`consumer`](Wal::consumer), [`remove_consumer`](Wal::remove_consumer) | for the disk | yes | `ConsumerInUse`, `NoConsumer`, `ConsumerDamaged`, `Io` |
+/// | [`cell`](Wal::cell)`.store`, `.remove`; `.store_async`, `.remove_async` | for the disk; the task waits | yes | `CellName`, `CellTooLarge`, `CellsFull`, `CellsFailed`, `Io` |
 /// | [`close`](Wal::close) | until everything is durable | yes, everything | `WouldDeadlock` |
 ///
 /// The drop of the last handle closes the log and blocks. On an executor, call [`Wal::close`]

@@ -13,6 +13,7 @@ mod mounted;
 mod support;
 
 mod batches;
+mod cells;
 mod creation;
 mod dropped;
 mod durable_end_listener;

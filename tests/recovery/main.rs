@@ -12,6 +12,7 @@ mod mounted;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod golden_cells;
 mod golden_format;
 mod judgement;
 mod refitted;

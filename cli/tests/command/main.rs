@@ -5,6 +5,7 @@
 
 mod arguments;
 mod backup;
+mod cells;
 mod consumers;
 mod damage;
 mod look;

@@ -8,6 +8,7 @@
 //! it.
 #![allow(clippy::print_stdout, reason = "tests say what they did")]
 
+mod cells;
 mod crashes;
 mod damage;
 mod damaged_lives;

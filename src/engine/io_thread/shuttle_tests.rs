@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{IoLoop, Start};
+use crate::cells::Cells;
 use crate::durable::Durable;
 use crate::engine::append::Appender;
 use crate::engine::assemble::{IoStart, ReadyBackend};
@@ -172,11 +173,12 @@ fn state(durability: Durability) -> Arc<LogState> {
     let dir: Arc<dyn Dir> = Arc::new(Nothing);
     let names = Names::new("wal");
     let consumers = Consumers::load(&*dir, &names, &[], [0; 16], None).unwrap();
+    let cells = Cells::load(&*dir, &names, false, [0; 16]).unwrap();
     let files =
         LogView::new(SegmentTable::new([], []), &dir, &names, RecentGroups::new(0), Cuts::new());
     let ring = Ring::new(2 * BLOCK, 2, placement);
     let durable = Durable::new(first, durability != Durability::EveryGroup);
-    Arc::new(LogState::new(ring, durable, files, consumers, 0))
+    Arc::new(LogState::new(ring, durable, files, consumers, cells, 0))
 }
 
 fn io_loop(state: &Arc<LogState>, durability: Durability, parks: bool) -> IoLoop {

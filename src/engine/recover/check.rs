@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::{Examined, Request};
+use crate::cells::Cells;
 use crate::engine::retention::Policy;
 use crate::error::{Error, Result};
 use crate::format::SegmentHeader;
@@ -22,6 +23,7 @@ pub(super) struct Checked {
     pub(super) cuts: Cuts,
     pub(super) policy: Policy,
     pub(super) consumers: Consumers,
+    pub(super) cells: Cells,
     /// The segments from the active one on, open and locked.
     pub(super) claimed: Vec<Arc<dyn File>>,
 }
@@ -38,6 +40,7 @@ pub(super) fn check(request: &Request<'_>, found: Examined) -> Result<Checked> {
     let app_version = application_version(options, &scan.segments)?;
     let log_id = oldest.map_or_else(|| request.new_log_id(), |first| first.log_id);
     let consumers = Consumers::load(dir, names, &scan.positions, log_id, options.consumer_limit)?;
+    let cells = Cells::load(dir, names, scan.has_cells, log_id)?;
     if let Some(found) = &end {
         check_position(found, furthest_position(dir, &scan.positions, &log_id))?;
         check_end(found, names, &scan.segments, proven)?;
@@ -47,7 +50,7 @@ pub(super) fn check(request: &Request<'_>, found: Examined) -> Result<Checked> {
         None => Vec::new(),
     };
     let policy = policy(request, log_id, app_version);
-    Ok(Checked { scan, end, cuts, policy, consumers, claimed })
+    Ok(Checked { scan, end, cuts, policy, consumers, cells, claimed })
 }
 
 fn policy(request: &Request<'_>, log_id: [u8; 16], app_version: u32) -> Policy {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::Request;
 use super::check::Checked;
+use crate::cells::Cells;
 use crate::engine::retention::Policy;
 use crate::error::{Error, Result};
 use crate::format::{GROUP_HEADER, GroupHeader, SegmentHeader};
@@ -29,6 +30,7 @@ pub(super) struct Prepared {
     pub(super) cuts: Cuts,
     pub(super) policy: Policy,
     pub(super) consumers: Consumers,
+    pub(super) cells: Cells,
     pub(super) temporaries_removed: usize,
 }
 
@@ -43,7 +45,7 @@ pub(super) struct Segments {
 }
 
 pub(super) fn prepare(request: &Request<'_>, checked: Checked) -> Result<Prepared> {
-    let Checked { scan, end, cuts, policy, consumers, claimed } = checked;
+    let Checked { scan, end, cuts, policy, consumers, cells, claimed } = checked;
     let dir = &**request.dir;
     let temporaries_removed =
         make_durable(dir, request.names, &scan.segments, end.as_ref(), &scan.temporaries)?;
@@ -57,7 +59,16 @@ pub(super) fn prepare(request: &Request<'_>, checked: Checked) -> Result<Prepare
     finish_retention(request, &mut segments.live, oldest)?;
     let next = next_group(request, &policy, &segments)?;
     let epoch_waits = reserve_blocks(request, &policy, &mut segments, next)?;
-    Ok(Prepared { segments, next, epoch_waits, cuts, policy, consumers, temporaries_removed })
+    Ok(Prepared {
+        segments,
+        next,
+        epoch_waits,
+        cuts,
+        policy,
+        consumers,
+        cells,
+        temporaries_removed,
+    })
 }
 
 /// The first segment of a new log.

@@ -13,6 +13,7 @@ mod retention;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use crate::cells::Cells;
 use crate::durable::{Durable, Verdict};
 use crate::engine::baton::{Baton, CommitLoop};
 use crate::engine::log_view::LogView;
@@ -55,6 +56,7 @@ pub(crate) struct LogState {
     pub(crate) view: Arc<LogView>,
     pub(crate) counters: Counters,
     pub(crate) consumers: Consumers,
+    pub(crate) cells: Cells,
     /// Written by the I/O thread, one by the segment keeper.
     pub(crate) recorders: Recorders,
     pub(crate) commit: CommitState,
@@ -96,6 +98,7 @@ impl LogState {
         durable: Durable,
         view: LogView,
         consumers: Consumers,
+        cells: Cells,
         oldest: u64,
     ) -> Self {
         LogState {
@@ -105,6 +108,7 @@ impl LogState {
             durable,
             counters: Counters::new(),
             consumers,
+            cells,
             recorders: Recorders::new(),
             commit: CommitState::new(),
             in_flight: InFlight::new(),
@@ -198,6 +202,14 @@ impl LogState {
         false
     }
 
+    /// Whether calls step the log, which has no threads: it is on a simulated disk.
+    pub(crate) fn has_machine(&self) -> bool {
+        #[cfg(all(any(test, feature = "testing"), not(ringwal_loom)))]
+        return self.machine.get().is_some();
+        #[cfg(not(all(any(test, feature = "testing"), not(ringwal_loom))))]
+        false
+    }
+
     /// Waits until `lsn` is durable. The caller has requested its sync.
     pub(crate) fn wait_durable(&self, lsn: u64) -> Result<(), crate::error::Error> {
         while matches!(self.durable.verdict(lsn), Verdict::NotYet) && self.drive() {}
@@ -232,6 +244,7 @@ impl LogState {
     /// Ends every write to the directory. Called before the lock is released.
     pub(crate) fn detach_directory(&self) {
         self.consumers.end();
+        self.cells.end();
         self.view.leave();
     }
 }

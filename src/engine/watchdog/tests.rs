@@ -3,6 +3,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::Watchdog;
+use crate::cells::Cells;
 use crate::durable::Durable;
 use crate::engine::log_view::LogView;
 use crate::engine::state::LogState;
@@ -49,10 +50,11 @@ impl Watched {
         let dir = SimDisk::new().dir();
         let names = Names::new("wal");
         let consumers = Consumers::load(&*dir, &names, &[], [0; 16], None).unwrap();
+        let cells = Cells::load(&*dir, &names, false, [0; 16]).unwrap();
         let table = SegmentTable::new([], Vec::new());
         let files = LogView::new(table, &dir, &names, RecentGroups::new(0), Cuts::new());
         let ring = Ring::new(4096, 2, placement);
-        let state = LogState::new(ring, Durable::new(4096, false), files, consumers, 0);
+        let state = LogState::new(ring, Durable::new(4096, false), files, consumers, cells, 0);
         let state = Arc::new(state);
         let clock = Arc::new(Hand::default());
         let told = Arc::new(Mutex::new(Vec::new()));

@@ -13,6 +13,7 @@
 //! 5. A segment's header is final once something in the segment was durable before the header was
 //!    read. The next writer may create a spare again, with another size.
 
+mod cells;
 mod follow;
 mod reader;
 mod snapshot;

@@ -90,6 +90,11 @@ pub(super) fn application_version(snapshot: &Snapshot) -> u32 {
     snapshot.segments.first().map_or(0, |segment| segment.app_version)
 }
 
+/// The id of the log.
+pub(super) fn log_id(snapshot: &Snapshot) -> [u8; 16] {
+    snapshot.segments.first().map_or([0; 16], |segment| segment.log_id)
+}
+
 /// Whether a writer stated the durable end when it was read last.
 #[cfg(linux_calls)]
 pub(super) fn has_reporting_writer(snapshot: &Snapshot) -> bool {
