@@ -77,5 +77,6 @@ pub(super) const BENCH: &str = with_status!(
     "  loadgen bench                                   all nine workloads, five rounds: some ten minutes
   loadgen bench --only W1,W4 --rounds 9 --json now.json
   loadgen bench --markdown suite.md
+  loadgen bench --dir /mnt/nvme --dir /mnt/hdd    one table with a column for each device
 "
 );

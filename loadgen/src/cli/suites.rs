@@ -147,6 +147,9 @@ impl SweepArgs {
 /// The workloads of the suite.
 pub const WORKLOADS: [&str; 9] = ["W1", "W2", "W3", "W4", "W5", "W6", "W7", "W8", "W9"];
 
+/// Directories that one suite compares, each with a column.
+const DEVICES: usize = 8;
+
 /// `loadgen bench`.
 #[derive(Debug, Clone, Parser)]
 #[command(after_help = examples::BENCH)]
@@ -161,9 +164,9 @@ pub struct BenchArgs {
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub only: Vec<String>,
     /// Directory to work in. An existing one keeps its content; a missing one is created, and
-    /// removed at the end
+    /// removed at the end. Repeat it to compare devices: the table has a column for each
     #[arg(long, value_name = "DIR")]
-    pub dir: Option<PathBuf>,
+    pub dir: Vec<PathBuf>,
     /// Write the figures as JSON. With -, the JSON goes to stdout and the table to stderr
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -190,6 +193,10 @@ impl BenchArgs {
     pub fn check(&self) -> Result<(), Error> {
         if !(1..=1000).contains(&self.rounds) {
             let text = format!("--rounds is {}, but must be 1 to 1000", self.rounds);
+            return Err(Error::Usage(text));
+        }
+        if self.dir.len() > DEVICES {
+            let text = format!("--dir is given {} times, but at most {DEVICES}", self.dir.len());
             return Err(Error::Usage(text));
         }
         for name in &self.only {

@@ -5,6 +5,7 @@
 //! 2. A limit is measured in the same process within a second. It is the raw device in the shape
 //!    that the log just used, or the processor doing the unavoidable part.
 //! 3. A ratio is taken within a round, then its median: it holds on a machine whose speed changes.
+//! 4. With several directories, a cell runs in each of them before the next cell begins.
 
 mod cells;
 mod memory;
@@ -16,7 +17,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use report::{json, markdown, table};
+pub use report::{json, markdown, table, titles};
 
 use crate::cli::BenchArgs;
 use crate::error::Error;
@@ -75,12 +76,13 @@ impl Suite {
     /// [`Error::Interrupted`], the failure of a cell, or [`Error::Nothing`] if no cell has a value.
     pub fn verdict(self) -> Result<(), Error> {
         let rounds = self.rounds;
+        let mut rows = self.places.iter().flat_map(|place| &place.rows);
         match (self.failed, self.ended_by) {
             (Some(e), _) => Err(e),
             (None, Some(_)) => {
                 Err(Error::Interrupted(format!("{rounds} rounds of the suite are complete")))
             }
-            (None, None) if self.rows.iter().all(|row| row.samples.is_empty()) => {
+            (None, None) if rows.all(|row| row.samples.is_empty()) => {
                 Err(Error::Nothing("no cell of the suite has a value".into()))
             }
             (None, None) => Ok(()),
@@ -89,6 +91,11 @@ impl Suite {
 }
 
 impl Row {
+    fn of(cell: &Cell) -> Self {
+        let Cell { workload, name, unit, limit, .. } = *cell;
+        Row { workload, name, unit, limit, samples: Vec::new() }
+    }
+
     /// Returns median, minimum and maximum over the rounds; `None` without a value.
     pub fn spread(&self, of: impl Fn(&Sample) -> Option<f64>) -> Option<[f64; 3]> {
         let mut all: Vec<f64> = self.samples.iter().filter_map(of).collect();
@@ -112,21 +119,30 @@ impl Row {
     }
 }
 
+/// A directory of the suite, with what was measured in it.
+#[derive(Debug)]
+pub struct Place {
+    /// The directory as given, or empty for one below the current directory.
+    pub directory: String,
+    /// The device under the directory.
+    pub device: Device,
+    /// The log's commit method.
+    pub commit_method: String,
+    /// Reason for the commit method, with its measurement.
+    pub commit_method_detail: String,
+    /// Rows in the order of the workloads.
+    pub rows: Vec<Row>,
+}
+
 /// A finished suite.
 #[derive(Debug)]
 pub struct Suite {
-    /// Rows in the order of the workloads.
-    pub rows: Vec<Row>,
+    /// One for each directory, at least one. All have the same rows in the same order.
+    pub places: Vec<Place>,
     /// Complete rounds.
     pub rounds: usize,
     /// Seconds of a cell.
     pub seconds: f64,
-    /// The log's commit method.
-    pub commit_method: String,
-    /// The device under the directory.
-    pub device: Device,
-    /// Reason for the commit method, with its measurement.
-    pub commit_method_detail: String,
     /// Processors.
     pub processors: usize,
     /// The reason for an early end.
@@ -163,73 +179,64 @@ impl Context<'_> {
     }
 }
 
+/// What one directory needs while the suite runs.
+struct Site {
+    dir: RunDir,
+    /// The file for the raw device in all rounds.
+    file: OnceCell<RawFile>,
+}
+
+/// Why a round ended early.
+enum Halt {
+    Signal,
+    Failure(Error),
+}
+
 /// Runs the suite. A signal or a failed cell ends it; complete rounds are reported.
 ///
 /// # Errors
 ///
-/// Those of the arguments and of the directory.
+/// Those of the arguments and of the directories.
 pub fn run(args: &BenchArgs, stop: &Arc<Stop>) -> Result<Suite, Error> {
     args.check()?;
-    let dir = RunDir::own(args.dir.as_deref(), false, stop)?;
+    let asked: Vec<Option<&Path>> = match &args.dir[..] {
+        [] => vec![None],
+        dirs => dirs.iter().map(|dir| Some(dir.as_path())).collect(),
+    };
+    let site = |dir: &Option<&Path>| {
+        Ok(Site { dir: RunDir::own(*dir, false, stop)?, file: OnceCell::new() })
+    };
+    let sites = asked.iter().map(site).collect::<Result<Vec<_>, Error>>()?;
     let chosen: Vec<Cell> = cells().into_iter().filter(|c| args.wants(c.workload)).collect();
-    let rows = chosen.iter().map(|cell| Row {
-        workload: cell.workload,
-        name: cell.name,
-        unit: cell.unit,
-        limit: cell.limit,
-        samples: Vec::new(),
-    });
-    let mut suite = Suite {
-        rows: rows.collect(),
-        rounds: 0,
-        seconds: args.cell_time.as_secs_f64(),
+    let place = |(dir, site): (&Option<&Path>, &Site)| Place {
+        directory: dir.map_or(String::new(), |dir| dir.display().to_string()),
+        device: Device::under(site.dir.path()),
         commit_method: String::new(),
         commit_method_detail: String::new(),
-        device: Device::under(dir.path()),
+        rows: chosen.iter().map(Row::of).collect(),
+    };
+    let mut suite = Suite {
+        places: asked.iter().zip(&sites).map(place).collect(),
+        rounds: 0,
+        seconds: args.cell_time.as_secs_f64(),
         ended_by: None,
         failed: None,
-        environment: Environment::of(dir.path()),
+        environment: Environment::of(sites[0].dir.path()),
         processors: std::thread::available_parallelism().map_or(0, usize::from),
     };
     let mut progress = Progress::new(args.quiet);
-    let file = OnceCell::new();
-    'rounds: for round in 0..args.rounds {
-        let mut context = Context {
-            dir: dir.path(),
-            stop,
-            time: args.cell_time,
-            values: Vec::new(),
-            commit_method: Default::default(),
-            file: &file,
-        };
-        let mut measured = Vec::new();
-        for (n, cell) in chosen.iter().enumerate() {
-            if stop.was_signalled() {
-                break 'rounds;
+    for round in 0..args.rounds {
+        match one_round(args, stop, round, &chosen, &sites, &mut progress) {
+            Ok(measured) => {
+                suite.take(measured);
+                suite.rounds += 1;
             }
-            let done = (round * chosen.len() + n) as f64 / (args.rounds * chosen.len()) as f64;
-            let (at, of) = (round + 1, args.rounds);
-            let what = format!("round {at} of {of}: {} {}", cell.workload, cell.name);
-            progress.step(&what, Part::Share(done));
-            match (cell.run)(&mut context) {
-                // An interrupted cell is not a measurement.
-                _ if stop.was_signalled() => break 'rounds,
-                Ok(Some(sample)) => {
-                    context.values.push((cell.name, sample.value));
-                    measured.push((n, sample));
-                }
-                Ok(None) => {}
-                Err(e) => {
-                    suite.failed = Some(e);
-                    break 'rounds;
-                }
+            Err(Halt::Signal) => break,
+            Err(Halt::Failure(e)) => {
+                suite.failed = Some(e);
+                break;
             }
         }
-        for (n, sample) in measured {
-            suite.rows[n].samples.push(sample);
-        }
-        suite.rounds += 1;
-        [suite.commit_method, suite.commit_method_detail] = context.commit_method;
     }
     suite.ended_by = match suite.failed {
         Some(_) => Some("a failure"),
@@ -237,6 +244,72 @@ pub fn run(args: &BenchArgs, stop: &Arc<Stop>) -> Result<Suite, Error> {
     };
     progress.clear();
     Ok(suite)
+}
+
+/// What a round measured in one directory.
+struct Measured {
+    samples: Vec<(usize, Sample)>,
+    commit_method: [String; 2],
+}
+
+fn one_round(
+    args: &BenchArgs,
+    stop: &Arc<Stop>,
+    round: usize,
+    chosen: &[Cell],
+    sites: &[Site],
+    progress: &mut Progress,
+) -> Result<Vec<Measured>, Halt> {
+    let mut contexts = Vec::new();
+    for Site { dir, file } in sites {
+        let (dir, time) = (dir.path(), args.cell_time);
+        let commit_method = Default::default();
+        contexts.push(Context { dir, stop, time, values: Vec::new(), commit_method, file });
+    }
+    let mut samples = vec![Vec::new(); sites.len()];
+    let steps = args.rounds * chosen.len() * sites.len();
+    for (n, cell) in chosen.iter().enumerate() {
+        for (at, context) in contexts.iter_mut().enumerate() {
+            if stop.was_signalled() {
+                return Err(Halt::Signal);
+            }
+            let done = (round * chosen.len() + n) * sites.len() + at;
+            let (now, of) = (round + 1, args.rounds);
+            let mut what = format!("round {now} of {of}: {} {}", cell.workload, cell.name);
+            if sites.len() > 1 {
+                what += &format!(" in {}", label(at));
+            }
+            progress.step(&what, Part::Share(done as f64 / steps as f64));
+            match (cell.run)(context) {
+                // An interrupted cell is not a measurement.
+                _ if stop.was_signalled() => return Err(Halt::Signal),
+                Ok(Some(sample)) => {
+                    context.values.push((cell.name, sample.value));
+                    samples[at].push((n, sample));
+                }
+                Ok(None) => {}
+                Err(e) => return Err(Halt::Failure(e)),
+            }
+        }
+    }
+    let measured = contexts.into_iter().zip(samples);
+    Ok(measured.map(|(c, samples)| Measured { samples, commit_method: c.commit_method }).collect())
+}
+
+impl Suite {
+    fn take(&mut self, round: Vec<Measured>) {
+        for (place, measured) in self.places.iter_mut().zip(round) {
+            for (n, sample) in measured.samples {
+                place.rows[n].samples.push(sample);
+            }
+            [place.commit_method, place.commit_method_detail] = measured.commit_method;
+        }
+    }
+}
+
+/// The letter of a directory: `A` for the first.
+fn label(at: usize) -> char {
+    char::from(b'A' + at as u8)
 }
 
 #[cfg(test)]

@@ -153,7 +153,10 @@ fn suite(value: &Value) -> Vec<Samples> {
     let rows = value["rows"].as_array().map_or(&[][..], Vec::as_slice);
     let of = |row: &Value| {
         let text = |key: &str| row[key].as_str().unwrap_or_default().to_owned();
-        let name = format!("{}  {}", text("workload"), text("name"));
+        let mut name = format!("{}  {}", text("workload"), text("name"));
+        if let Some(directory) = row["directory"].as_str() {
+            name += &format!(" in {directory}");
+        }
         let less = text("unit") == "ns";
         let column = |key: &str| -> Vec<f64> {
             let samples = row["samples"].as_array().map_or(&[][..], Vec::as_slice);

@@ -7,7 +7,9 @@ use std::fmt::Write as _;
 
 use plot::{Axis, Line, Plot, Scale, bars, escape, log_bars};
 
-use crate::commands::bench::{Suite, Unit, table as table_of_suite};
+use crate::commands::bench::{
+    Row, Suite, Unit, table as table_of_suite, titles as titles_of_suite,
+};
 use crate::measure::environment::Environment;
 
 use crate::commands::probe::{Cell, Probe};
@@ -469,29 +471,32 @@ pub fn bench(suite: &Suite) -> String {
     if let Some(why) = suite.ended_by {
         tiles += &warning("INTERRUPTED", &format!("by {why}, after {} rounds", suite.rounds));
     }
-    let beaten: Vec<&str> =
-        suite.rows.iter().filter(|row| row.beats_its_limit()).map(|row| row.name).collect();
+    let all = suite.places.iter().flat_map(|place| &place.rows);
+    let beaten: Vec<&str> = all.filter(|row| row.beats_its_limit()).map(|row| row.name).collect();
     if !beaten.is_empty() {
         tiles += &warning("LIMITS BEATEN", &beaten.join("; "));
     }
-    let rows: Vec<_> = suite
-        .rows
-        .iter()
-        .filter_map(|row| {
-            let [ratio, ..] = row.ratio()?;
-            // For times, the limit divided by the value, so that longer is better in all bars.
-            let share = if row.unit == Unit::Nanoseconds { 1.0 / ratio } else { ratio };
-            let told = format!("{ratio:.2} of {}", row.limit);
-            Some((format!("{} {}", row.workload, row.name), share, told))
-        })
-        .collect();
     let mut body = whereabouts(&suite.environment);
     if !tiles.is_empty() {
         let _ = writeln!(body, "<dl>{tiles}</dl>");
     }
-    if !rows.is_empty() {
-        body += &bars("Each workload by its limit; longer is better", &rows);
+    for (place, title) in suite.places.iter().zip(titles_of_suite(suite)) {
+        let rows: Vec<_> = place.rows.iter().filter_map(by_limit).collect();
+        if suite.places.len() > 1 {
+            let _ = writeln!(body, "<h2>{}</h2>", escape(&title));
+        }
+        if !rows.is_empty() {
+            body += &bars("Each workload by its limit; longer is better", &rows);
+        }
     }
     body += &all_figures(&table_of_suite(suite));
     page(&format!("{MARK} bench"), &body)
+}
+
+/// The name of a row, its length in a plot, and its label.
+fn by_limit(row: &Row) -> Option<(String, f64, String)> {
+    let [ratio, ..] = row.ratio()?;
+    // For times, the limit divided by the value, so that longer is better in all bars.
+    let share = if row.unit == Unit::Nanoseconds { 1.0 / ratio } else { ratio };
+    Some((format!("{} {}", row.workload, row.name), share, format!("{ratio:.2} of {}", row.limit)))
 }
