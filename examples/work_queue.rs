@@ -1,20 +1,20 @@
-//! A durable work queue: jobs are records of the log, and each named worker gets every job at least
-//! once.
+//! A durable work queue: jobs are records of the log, and each job goes to one of the workers of a
+//! queue.
 //!
-//! `cargo run --example work_queue -- DIRECTORY push JOB...`, `work WORKER`, `lag`.
+//! `cargo run --example work_queue -- DIRECTORY push JOB...`, `work QUEUE [WORKERS]`, `lag`.
 //!
-//! Workers are subscribers: every worker gets every job, and has a position of its own. A worker
-//! that dies between a job and its commit gets that job again. The log keeps the jobs that the
-//! slowest worker has not committed.
+//! Queues are subscribers: every queue gets every job, and has a position of its own. The workers
+//! of one queue compete for its jobs. A job whose worker dies, or takes longer than its lease, goes
+//! to another worker. The log keeps the jobs that the slowest queue has not done.
 #![allow(clippy::print_stdout, reason = "a program")]
 
 use std::error::Error;
 use std::path::Path;
 use std::time::Duration;
 
-use ringwal::{Consumer, Wal};
+use ringwal::{Wal, WorkQueue, WorkQueueOptions};
 
-type Failure = Box<dyn Error>;
+type Failure = Box<dyn Error + Send + Sync>;
 
 fn open(dir: &Path) -> Result<Wal, Failure> {
     Ok(Wal::builder(dir).segment_size(1 << 20).max_segments(8).open()?)
@@ -30,16 +30,39 @@ fn push(wal: &Wal, jobs: &[&str]) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The work, which must be idempotent: a job may come again.
+fn perform(job: &str) -> Result<(), Failure> {
+    println!("{job}");
+    Ok(())
+}
+
 /// Works until no job has come for a while.
-fn work(mut worker: Consumer, patience: Duration) -> Result<(), Failure> {
-    loop {
-        let Some(job) = worker.records()?.next_timeout(patience)? else { return Ok(()) };
-        let lsn = job.lsn;
-        // The work, which must be idempotent.
-        println!("{}", String::from_utf8_lossy(job.payload));
-        // Commit after each job, because jobs are slow. Commit fast jobs several at a time.
-        worker.commit(lsn)?;
+fn worker(queue: &WorkQueue, patience: Duration) -> Result<(), Failure> {
+    while let Some(job) = queue.take(patience)? {
+        match perform(&String::from_utf8_lossy(job.payload())) {
+            // Durable: the job does not come again.
+            Ok(()) => job.done()?,
+            Err(_) => job.retry_after(Duration::from_secs(1)),
+        }
     }
+    Ok(())
+}
+
+fn work(wal: &Wal, name: &str, workers: usize, patience: Duration) -> Result<(), Failure> {
+    let options = WorkQueueOptions::default()
+        .lease(Duration::from_secs(60))
+        // A job that has failed five times needs a person.
+        .dead_letters(5, |job| {
+            println!("given up: {}", String::from_utf8_lossy(job.payload));
+            Ok::<(), Failure>(())
+        });
+    let queue = wal.work_queue(name, options)?;
+    std::thread::scope(|scope| {
+        let workers: Vec<_> =
+            (0..workers).map(|_| scope.spawn(|| worker(&queue, patience))).collect();
+        let ended = workers.into_iter().map(|worker| worker.join());
+        ended.collect::<Result<Vec<_>, _>>().map_err(|_| "a worker panicked")?.into_iter().collect()
+    })
 }
 
 fn lag(wal: &Wal) {
@@ -54,9 +77,10 @@ fn main() -> Result<(), Failure> {
     let patience = Duration::from_millis(100);
     match words[..] {
         [dir, "push", ref jobs @ ..] => push(&open(Path::new(dir))?, jobs),
-        [dir, "work", name] => {
+        [dir, "work", name, ref workers @ ..] => {
+            let workers = workers.first().map_or(Ok(1), |n| n.parse())?;
             let wal = open(Path::new(dir))?;
-            work(wal.consumer(name)?, patience)?;
+            work(&wal, name, workers, patience)?;
             Ok(wal.close()?)
         }
         [dir, "lag"] => {
@@ -68,11 +92,11 @@ fn main() -> Result<(), Failure> {
             let dir = std::env::temp_dir().join(format!("ringwal-queue-{}", std::process::id()));
             let wal = open(&dir)?;
             push(&wal, &["boil water", "grind coffee", "pour"])?;
-            work(wal.consumer("barista")?, patience)?;
+            work(&wal, "baristas", 2, patience)?;
             lag(&wal);
             wal.close()?;
             Ok(std::fs::remove_dir_all(dir)?)
         }
-        _ => Err("DIRECTORY push JOB... | work WORKER | lag".into()),
+        _ => Err("DIRECTORY push JOB... | work QUEUE [WORKERS] | lag".into()),
     }
 }

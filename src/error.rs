@@ -184,6 +184,15 @@ pub enum Error {
         /// The consumer's position.
         position: Lsn,
     },
+    /// The lease of a job has ended, and another worker has the job, or it was given up.
+    #[error(
+        "the lease of the job at {lsn} has ended and the job went to another worker: take a longer lease, or \
+         extend it"
+    )]
+    LeaseExpired {
+        /// The position of the job.
+        lsn: Lsn,
+    },
     /// The position of a consumer, or of the hook on sealed segments, is damaged: neither of its
     /// two stored copies is valid.
     #[error(
@@ -409,6 +418,7 @@ impl From<Error> for io::Error {
             Error::NoSpace => io::ErrorKind::StorageFull,
             Error::Obstructed { source, .. } | Error::CellsFailed { source, .. } => source.kind(),
             Error::Closed => io::ErrorKind::BrokenPipe,
+            Error::LeaseExpired { .. } => io::ErrorKind::TimedOut,
             Error::Locked { .. } | Error::ConsumerInUse { .. } => io::ErrorKind::ResourceBusy,
             Error::NameTaken { .. } | Error::LogExists { .. } => io::ErrorKind::AlreadyExists,
             Error::WouldDeadlock | Error::Reentrant => io::ErrorKind::Deadlock,

@@ -73,6 +73,7 @@ pub use positions::ConsumerInfo;
 pub use read::consumer::Consumer;
 pub use read::follow::Follow;
 pub use read::outside::{ReadOnlyFollow, ReadOnlyReader, ReadOnlyWal};
+pub use read::work_queue::{DeadLetter, Job, WorkQueue, WorkQueueCounts, WorkQueueOptions};
 pub use read::{BackwardReader, Reader, Record, RecordRef, Records, SharedRecord, SharedRecords};
 pub use recovery::{RecoveryCase, RecoveryReport};
 pub use stats::counters::{Histograms, Stats};

@@ -111,6 +111,7 @@ pub(crate) fn assemble<I>(
     begin: impl FnOnce(IoStart) -> Result<I>,
 ) -> Result<Engine<I>> {
     let RecoveredLog { state, policy, report, start, geometry } = recovered;
+    state.set_clock(clock);
     let log_id = start.log_id;
     let epoch_group = (!start.epoch_waits).then_some(report.durable_end.as_u64());
     let io = begin(IoStart {

@@ -51,6 +51,7 @@ impl Error {
     /// | 39 | `CellsFull` |
     /// | 40 | `CellsDamaged` |
     /// | 41 | `CellsFailed` |
+    /// | 42 | `LeaseExpired` |
     ///
     /// ```
     /// assert_eq!(ringwal::Error::RingFull.code(), 1);
@@ -99,6 +100,7 @@ impl Error {
             Error::CellsFull { .. } => 39,
             Error::CellsDamaged { .. } => 40,
             Error::CellsFailed { .. } => 41,
+            Error::LeaseExpired { .. } => 42,
         }
     }
 
@@ -192,6 +194,7 @@ mod tests {
             (39, "CellsFull", Error::CellsFull { len: 2, max: 1 }),
             (40, "CellsDamaged", Error::CellsDamaged { file: file.clone() }),
             (41, "CellsFailed", Error::CellsFailed { file, source: source() }),
+            (42, "LeaseExpired", Error::LeaseExpired { lsn }),
         ]
     }
 

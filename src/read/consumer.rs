@@ -116,6 +116,10 @@ impl Consumer {
         Ok(Consumer { state, name: name.into(), file, position, follow: None })
     }
 
+    pub(crate) fn state(&self) -> &Arc<LogState> {
+        &self.state
+    }
+
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &str {

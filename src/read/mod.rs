@@ -27,6 +27,7 @@ mod reader;
 mod record;
 mod segment_cursor;
 mod shared;
+pub(crate) mod work_queue;
 
 pub use backward::BackwardReader;
 pub(crate) use lookup::{cut_point, is_inside_record, read_one};

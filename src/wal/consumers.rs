@@ -4,6 +4,7 @@ use crate::error::Result;
 use crate::positions::ConsumerInfo;
 use crate::read::consumer::{self, Consumer};
 use crate::read::lag::lag;
+use crate::read::work_queue::{WorkQueue, WorkQueueOptions};
 use crate::wal::Wal;
 
 impl Wal {
@@ -18,6 +19,15 @@ impl Wal {
     /// `ConsumerDamaged`, `Io`; `Closed`, `Poisoned`, `WouldDeadlock`.
     pub fn consumer(&self, name: &str) -> Result<Consumer> {
         Consumer::attach(&self.appender().state, self.inner.log_id, name)
+    }
+
+    /// A queue of jobs for competing workers, over the consumer with this name: see [`WorkQueue`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Wal::consumer`] and [`WorkQueue::over`].
+    pub fn work_queue(&self, name: &str, options: WorkQueueOptions) -> Result<WorkQueue> {
+        WorkQueue::over(self.consumer(name)?, options)
     }
 
     /// All consumers of the log, attached or not, ordered by name. In a child of `fork()`: none.

@@ -60,6 +60,7 @@ use crate::wal::futures::{AppendFuture, AppendOwnedFuture, DurableFuture};
 /// | [`truncate_before`](Wal::truncate_before) | until the files are removed | yes | `NoSpace`, `WouldDeadlock` |
 /// | [`truncate_from`](Wal::truncate_from) | until the cut is durable | yes | `NotAppended`, `Pruned`, `NoRecord`, `InsideBatch`, `Consumed`, `NoSpace` |
 /// | [`consumer`](Wal::consumer), [`remove_consumer`](Wal::remove_consumer) | for the disk | yes | `ConsumerInUse`, `NoConsumer`, `ConsumerDamaged`, `Io` |
+/// | [`work_queue`](Wal::work_queue)`.take`, `Job::done`; `.take_async` | for a job, for the disk; the task waits | `done`: yes | `LeaseExpired`, `Pruned`, `Io` |
 /// | [`cell`](Wal::cell)`.store`, `.remove`; `.store_async`, `.remove_async` | for the disk; the task waits | yes | `CellName`, `CellTooLarge`, `CellsFull`, `CellsFailed`, `Io` |
 /// | [`close`](Wal::close) | until everything is durable | yes, everything | `WouldDeadlock` |
 ///

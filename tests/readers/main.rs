@@ -20,3 +20,4 @@ mod read_only;
 mod read_only_beside_a_writer;
 mod shared_records;
 mod survey_beside_a_writer;
+mod work_queue;

@@ -69,7 +69,7 @@ fn key_value_store_keeps_its_answers_over_kills() {
 }
 
 #[test]
-fn work_queue_gives_every_job_to_every_worker_at_least_once() {
+fn work_queue_gives_every_job_to_every_queue_at_least_once() {
     let temp = Temp::new();
     let dir = temp.path().to_str().unwrap();
     let jobs: Vec<String> = (0..200).map(|n| format!("job {n}")).collect();
@@ -109,7 +109,15 @@ fn work_queue_gives_every_job_to_every_worker_at_least_once() {
     }
     // The other worker has a position of its own.
     assert!(run("work_queue", &[dir, "work", "two"]).lines().eq(jobs.iter().map(String::as_str)));
-    assert_eq!(run("work_queue", &[dir, "lag"]).lines().count(), 2);
+    // The workers of one queue share its jobs.
+    let shared = run("work_queue", &[dir, "work", "three", "4"]);
+    let (mut shared, mut expected): (Vec<_>, Vec<_>) = (shared.lines().collect(), Vec::new());
+    expected.extend(jobs.iter().map(String::as_str));
+    shared.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(shared, expected);
+    let lag = run("work_queue", &[dir, "lag"]);
+    assert!(lag.lines().count() == 3 && lag.contains("three is 0 bytes behind"), "{lag}");
 }
 
 #[test]

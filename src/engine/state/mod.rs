@@ -10,7 +10,7 @@ mod obstacle;
 mod remembered;
 mod retention;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use crate::cells::Cells;
@@ -23,6 +23,7 @@ use crate::positions::Consumers;
 use crate::ring::Ring;
 use crate::stats::counters::{Counters, Recorders};
 use crate::stats::in_flight::InFlight;
+use crate::sys::clock::{Clock, SystemClock};
 use crate::sys::sync::{AtomicU32, Ordering};
 
 use cut::CutRequest;
@@ -71,6 +72,8 @@ pub(crate) struct LogState {
     pub(crate) newest_record: Remembered<(u64, u64), u64>,
     /// When the oldest record was written. It belongs to the oldest LSN, and to the number of cuts.
     pub(crate) oldest_record: Remembered<(u64, u64), SystemTime>,
+    /// Set once, when the engine is put together.
+    clock: OnceLock<Arc<dyn Clock>>,
     /// 1 once the I/O thread has ended and nothing becomes durable any more. Written by it, or by
     /// the machine in its place; read by waiters, followers and the segment keeper. A log that is
     /// closing or has failed still has groups in flight, so the status in `durable/` does not say
@@ -119,6 +122,7 @@ impl LogState {
             keeper: KeeperBell::new(),
             newest_record: Remembered::new(),
             oldest_record: Remembered::new(),
+            clock: OnceLock::new(),
             io_ended: AtomicU32::new(0),
             #[cfg(all(any(test, feature = "testing"), not(ringwal_loom)))]
             machine: std::sync::OnceLock::new(),
@@ -208,6 +212,16 @@ impl LogState {
         return self.machine.get().is_some();
         #[cfg(not(all(any(test, feature = "testing"), not(ringwal_loom))))]
         false
+    }
+
+    /// The clock that the log's parts take time from.
+    pub(crate) fn clock(&self) -> &dyn Clock {
+        &**self.clock.get_or_init(|| Arc::new(SystemClock::new()))
+    }
+
+    /// Sets the clock, before any part is stepped.
+    pub(crate) fn set_clock(&self, clock: &Arc<dyn Clock>) {
+        let _ = self.clock.set(Arc::clone(clock));
     }
 
     /// Waits until `lsn` is durable. The caller has requested its sync.
