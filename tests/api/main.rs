@@ -19,6 +19,7 @@ mod dropped;
 mod durable_end_listener;
 mod extremes;
 mod handles;
+mod least_sizes;
 mod modes;
 mod owned_appends;
 mod refusals;

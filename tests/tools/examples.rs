@@ -121,6 +121,12 @@ fn work_queue_gives_every_job_to_every_queue_at_least_once() {
 }
 
 #[test]
+fn raft_store_keeps_vote_entries_and_purge_mark() {
+    let said = run("raft_log", &[]);
+    assert!(said.ends_with("the vote, 9 entries and the purge mark are there\n"), "{said}");
+}
+
+#[test]
 fn bank_keeps_every_answer_and_all_money() {
     let said = run("crash_test", &["20"]);
     assert!(said.ends_with("every answer and all money kept\n"), "{said}");
