@@ -29,6 +29,7 @@ fn skip(why: &str) {
     eprintln!("skipped: {why}");
 }
 
+mod cells;
 mod degraded;
 mod disk_full;
 mod no_room;
