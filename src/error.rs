@@ -254,6 +254,29 @@ pub enum Error {
         /// The first failure.
         source: Arc<io::Error>,
     },
+    /// The tag has no floor.
+    #[error("the tag {tag} has no floor; hold_tag registers one")]
+    NoTagFloor {
+        /// The tag asked for.
+        tag: u64,
+    },
+    /// The log holds the floors of as many tags as it can. No floor was registered.
+    #[error(
+        "a log holds the floors of at most {max} tags; remove those that need nothing any more"
+    )]
+    TooManyTagFloors {
+        /// Floors that a log can hold.
+        max: usize,
+    },
+    /// The file with the floors of tags is damaged: none of its copies is valid.
+    #[error(
+        "the floors of tags in {file} are damaged, or of another log: restore the file, or remove it: the \
+         log then keeps nothing for any tag until hold_tag registers the floors again"
+    )]
+    TagFloorsDamaged {
+        /// The file that stores the floors.
+        file: PathBuf,
+    },
     /// A consumer has consumed records that the cut would remove. Nothing was cut.
     #[error("the consumer {name} is at {position}, beyond the cut; seek it back first")]
     Consumed {
@@ -426,7 +449,8 @@ impl From<Error> for io::Error {
             | Error::ForeignSegment { .. }
             | Error::OtherLog { .. }
             | Error::ConsumerDamaged { .. }
-            | Error::CellsDamaged { .. } => io::ErrorKind::InvalidData,
+            | Error::CellsDamaged { .. }
+            | Error::TagFloorsDamaged { .. } => io::ErrorKind::InvalidData,
             Error::Unsupported { .. }
             | Error::BackendUnavailable { .. }
             | Error::ApplicationVersion { .. } => io::ErrorKind::Unsupported,
@@ -436,6 +460,7 @@ impl From<Error> for io::Error {
             | Error::NoOrdinal { .. }
             | Error::NotAppended { .. }
             | Error::NoConsumer { .. }
+            | Error::NoTagFloor { .. }
             | Error::NoLog { .. } => io::ErrorKind::NotFound,
             Error::RecordTooLarge { .. }
             | Error::EmptyBatch
@@ -447,6 +472,7 @@ impl From<Error> for io::Error {
             | Error::CellTooLarge { .. }
             | Error::CellsFull { .. }
             | Error::Consumed { .. }
+            | Error::TooManyTagFloors { .. }
             | Error::Options(_) => io::ErrorKind::InvalidInput,
             Error::Poisoned { .. } | Error::Forked => io::ErrorKind::Other,
         };

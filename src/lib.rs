@@ -69,7 +69,7 @@ pub use hooks::{SealedSegment, Stall, StallKind};
 pub use io::backend::{BackendInfo, BackendKind, MethodReason};
 pub use lsn::Lsn;
 pub use options::{BackendChoice, CommitMethod, Durability};
-pub use positions::ConsumerInfo;
+pub use positions::{ConsumerInfo, TagFloor};
 pub use read::consumer::Consumer;
 pub use read::follow::Follow;
 pub use read::outside::{ReadOnlyFollow, ReadOnlyReader, ReadOnlyWal};
@@ -86,6 +86,7 @@ pub use wal::held::HeldBy;
 pub use wal::listener::DurableEndListener;
 #[cfg(feature = "futures")]
 pub use wal::stream::{AppendSink, FollowStream};
+pub use wal::tagged::Tagged;
 #[cfg(feature = "json")]
 pub use wal::typed::Json;
 #[cfg(feature = "serde")]

@@ -7,13 +7,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::durable::Verdict;
-use crate::engine::batch::BatchLsns;
+use crate::engine::batch::{BatchLsns, BatchRecords};
 use crate::engine::baton::{Awaited, CommitLoop, Held, Left};
 use crate::engine::state::LogState;
 use crate::error::{Error, Failure, Result};
 use crate::format::{
-    BATCH_HEADER, EpochId, KIND_BATCH, KIND_DATA, PayloadSum, RECORD_HEADER, Seed, item_size,
-    stored_size, write_abort, write_item,
+    BATCH_HEADER, EpochId, KIND_BATCH, KIND_DATA, PayloadSum, RECORD_HEADER, Seed, TAG_BLOCK,
+    item_size, stored_size, write_abort, write_item, write_tagged_header, write_tagged_item,
 };
 use crate::lsn::Lsn;
 use crate::ring::{Reservation, ReserveError, WakeOn};
@@ -24,14 +24,19 @@ use crate::sys::reentrancy::{self, Filling};
 pub(crate) struct Appender {
     pub(crate) state: Arc<LogState>,
     seed: Seed,
-    tag: u16,
+    epoch_tag: u16,
     max_record: usize,
+}
+
+/// Bytes that a tag takes of a record.
+const fn tag_bytes(tag: Option<u64>) -> usize {
+    if tag.is_some() { TAG_BLOCK } else { 0 }
 }
 
 impl Appender {
     pub(crate) fn new(state: Arc<LogState>, log_id: &[u8; 16], epoch: u64, max: usize) -> Self {
-        let tag = EpochId { counter: epoch, nonce: 0 }.tag();
-        Appender { state, seed: Seed::new(log_id), tag, max_record: max }
+        let epoch_tag = EpochId { counter: epoch, nonce: 0 }.tag();
+        Appender { state, seed: Seed::new(log_id), epoch_tag, max_record: max }
     }
 
     #[cfg(all(test, not(ringwal_loom)))]
@@ -79,73 +84,131 @@ impl Appender {
         }
     }
 
+    /// Sums a record before its place is known.
+    #[inline(always)]
+    fn sum(&self, tag: Option<u64>, payload: &[u8]) -> PayloadSum {
+        match tag {
+            None => self.seed.sum(payload),
+            Some(tag) => self.seed.sum_tagged(tag, payload),
+        }
+    }
+
     /// Fills a reservation with one data record.
-    #[inline]
-    fn put(&self, mut room: Reservation<'_>, payload: &[u8], sum: PayloadSum) -> Lsn {
+    #[inline(always)]
+    fn put(
+        &self,
+        mut room: Reservation<'_>,
+        tag: Option<u64>,
+        payload: &[u8],
+        sum: PayloadSum,
+    ) -> Lsn {
         let lsn = room.lsn();
         let bytes = room.bytes();
         // The last 8 bytes hold the padding; the payload overwrites what is its own.
         if let Some(last) = bytes.last_chunk_mut::<8>() {
             *last = [0; 8];
         }
-        bytes[RECORD_HEADER..RECORD_HEADER + payload.len()].copy_from_slice(payload);
-        sum.write_header(bytes, lsn, KIND_DATA, self.tag);
+        let start = RECORD_HEADER + tag_bytes(tag);
+        bytes[start..start + payload.len()].copy_from_slice(payload);
+        self.write_header(bytes, lsn, tag, sum);
         room.publish(1);
         Lsn::new(lsn)
     }
 
+    /// Writes what stands before the payload of the data record at `lsn`.
+    #[inline(always)]
+    fn write_header(&self, bytes: &mut [u8], lsn: u64, tag: Option<u64>, sum: PayloadSum) {
+        match tag {
+            None => sum.write_header(bytes, lsn, KIND_DATA, self.epoch_tag),
+            Some(tag) => write_tagged_header(bytes, lsn, self.epoch_tag, &self.seed, tag, sum),
+        }
+    }
+
     #[inline]
     pub(crate) fn append(&self, payload: &[u8]) -> Result<Lsn> {
+        self.append_record(None, payload)
+    }
+
+    pub(crate) fn append_tagged(&self, tag: u64, payload: &[u8]) -> Result<Lsn> {
+        self.append_record(Some(tag), payload)
+    }
+
+    /// Inlined into both callers: an untagged append has no branch for the tag.
+    #[inline(always)]
+    fn append_record(&self, tag: Option<u64>, payload: &[u8]) -> Result<Lsn> {
         self.check_running()?;
         reentrancy::check_may_wait()?;
-        self.check_len(payload.len())?;
-        let sum = self.seed.sum(payload);
-        let len = stored_size(payload.len());
-        let room = match self.state.ring.try_reserve(len) {
+        let len = tag_bytes(tag) + payload.len();
+        self.check_len(len)?;
+        let sum = self.sum(tag, payload);
+        let stored = stored_size(len);
+        let room = match self.state.ring.try_reserve(stored) {
             Ok(room) => room,
-            Err(_) => self.reserve_or_wait(len)?,
+            Err(_) => self.reserve_or_wait(stored)?,
         };
-        Ok(self.put(room, payload, sum))
+        Ok(self.put(room, tag, payload, sum))
     }
 
     #[inline]
     pub(crate) fn try_append(&self, payload: &[u8]) -> Result<Lsn> {
+        self.try_append_record(None, payload)
+    }
+
+    pub(crate) fn try_append_tagged(&self, tag: u64, payload: &[u8]) -> Result<Lsn> {
+        self.try_append_record(Some(tag), payload)
+    }
+
+    #[inline(always)]
+    fn try_append_record(&self, tag: Option<u64>, payload: &[u8]) -> Result<Lsn> {
         self.check_running()?;
         reentrancy::check_not_filling()?;
-        self.check_len(payload.len())?;
-        let sum = self.seed.sum(payload);
-        let len = stored_size(payload.len());
-        let room = match self.state.ring.try_reserve(len) {
+        let len = tag_bytes(tag) + payload.len();
+        self.check_len(len)?;
+        let sum = self.sum(tag, payload);
+        let stored = stored_size(len);
+        let room = match self.state.ring.try_reserve(stored) {
             Ok(room) => room,
-            Err(_) => self.state.ring.reserve_or_refuse(len).map_err(|r| self.refused(r))?,
+            Err(_) => self.state.ring.reserve_or_refuse(stored).map_err(|r| self.refused(r))?,
         };
-        Ok(self.put(room, payload, sum))
+        Ok(self.put(room, tag, payload, sum))
     }
 
     /// Checks an append that is to be polled. Returns the bytes that it needs in the ring.
-    pub(crate) fn check_append(&self, payload: &[u8]) -> Result<u64> {
+    pub(crate) fn check_append(&self, tag: Option<u64>, payload: &[u8]) -> Result<u64> {
         self.check_running()?;
         reentrancy::check_not_filling()?;
-        self.check_len(payload.len())?;
-        Ok(stored_size(payload.len()))
+        let len = tag_bytes(tag) + payload.len();
+        self.check_len(len)?;
+        Ok(stored_size(len))
     }
 
-    pub(crate) fn put_polled(&self, room: Reservation<'_>, payload: &[u8]) -> Lsn {
-        self.put(room, payload, self.seed.sum(payload))
+    pub(crate) fn put_polled(
+        &self,
+        room: Reservation<'_>,
+        tag: Option<u64>,
+        payload: &[u8],
+    ) -> Lsn {
+        self.put(room, tag, payload, self.sum(tag, payload))
     }
 
     /// Abandons a reservation: its bytes become an abort record.
     pub(crate) fn abort(&self, mut room: Reservation<'_>) {
         let lsn = room.lsn();
-        write_abort(room.bytes(), lsn, &self.seed, self.tag);
+        write_abort(room.bytes(), lsn, &self.seed, self.epoch_tag);
         room.publish(0);
     }
 
-    pub(crate) fn append_with(&self, len: usize, fill: impl FnOnce(&mut [u8])) -> Result<Lsn> {
+    pub(crate) fn append_with(
+        &self,
+        tag: Option<u64>,
+        len: usize,
+        fill: impl FnOnce(&mut [u8]),
+    ) -> Result<Lsn> {
         self.check_running()?;
         reentrancy::check_may_wait()?;
-        self.check_len(len)?;
-        let stored = stored_size(len);
+        let body = len.saturating_add(tag_bytes(tag));
+        self.check_len(body)?;
+        let stored = stored_size(body);
         let room = match self.state.ring.try_reserve(stored) {
             Ok(room) => room,
             Err(_) => self.reserve_or_wait(stored)?,
@@ -156,59 +219,53 @@ impl Appender {
         let lsn = reserved.lsn();
         let bytes = reserved.bytes();
         bytes.fill(0);
+        let start = RECORD_HEADER + tag_bytes(tag);
         {
             let _inside = Filling::enter();
-            fill(&mut bytes[RECORD_HEADER..RECORD_HEADER + len]);
+            fill(&mut bytes[start..start + len]);
         }
-        let sum = self.seed.sum(&bytes[RECORD_HEADER..RECORD_HEADER + len]);
-        sum.write_header(bytes, lsn, KIND_DATA, self.tag);
+        let sum = self.sum(tag, &bytes[start..start + len]);
+        self.write_header(bytes, lsn, tag, sum);
         if let Some(reserved) = room.room.take() {
             reserved.publish(1);
         }
         Ok(Lsn::new(lsn))
     }
 
-    pub(crate) fn append_batch<'a, T: AsRef<[u8]>>(
-        &self,
-        records: &'a [T],
-    ) -> Result<BatchLsns<'a>> {
+    pub(crate) fn append_batch<'a>(&self, records: BatchRecords<'a>) -> Result<BatchLsns<'a>> {
         self.check_running()?;
         reentrancy::check_may_wait()?;
-        let slices = slices(records);
-        let stored = self.check_batch(&slices)?;
+        let stored = self.check_batch(&records)?;
         let room = match self.state.ring.try_reserve(stored) {
             Ok(room) => room,
             Err(_) => self.reserve_or_wait(stored)?,
         };
-        Ok(self.put_batch(room, slices))
+        Ok(self.put_batch(room, records))
     }
 
-    pub(crate) fn try_append_batch<'a, T: AsRef<[u8]>>(
-        &self,
-        records: &'a [T],
-    ) -> Result<BatchLsns<'a>> {
-        let slices = slices(records);
-        let stored = self.check_polled_batch(&slices)?;
+    pub(crate) fn try_append_batch<'a>(&self, records: BatchRecords<'a>) -> Result<BatchLsns<'a>> {
+        let stored = self.check_polled_batch(&records)?;
         let room = match self.state.ring.try_reserve(stored) {
             Ok(room) => room,
             Err(_) => self.state.ring.reserve_or_refuse(stored).map_err(|r| self.refused(r))?,
         };
-        Ok(self.put_batch(room, slices))
+        Ok(self.put_batch(room, records))
     }
 
     /// Checks a batch that does not block, and returns the bytes that it needs.
-    pub(crate) fn check_polled_batch(&self, slices: &[&[u8]]) -> Result<u64> {
+    pub(crate) fn check_polled_batch(&self, records: &BatchRecords<'_>) -> Result<u64> {
         self.check_running()?;
         reentrancy::check_not_filling()?;
-        self.check_batch(slices)
+        self.check_batch(records)
     }
 
-    fn check_batch(&self, slices: &[&[u8]]) -> Result<u64> {
-        if slices.is_empty() {
+    fn check_batch(&self, records: &BatchRecords<'_>) -> Result<u64> {
+        if records.payloads.is_empty() {
             return Err(Error::EmptyBatch);
         }
         // The sum may overflow and is too large then. The size of one item cannot.
-        let sizes = slices.iter().map(|s| item_size(s.len()));
+        let tag = records.tag_bytes();
+        let sizes = records.payloads.iter().map(|s| item_size(tag + s.len()));
         let stored = sizes.fold(BATCH_HEADER as u64, u64::saturating_add);
         self.check_len(usize::try_from(stored - RECORD_HEADER as u64).unwrap_or(usize::MAX))?;
         Ok(stored)
@@ -218,20 +275,30 @@ impl Appender {
     pub(crate) fn put_batch<'a>(
         &self,
         mut room: Reservation<'_>,
-        slices: Vec<&'a [u8]>,
+        records: BatchRecords<'a>,
     ) -> BatchLsns<'a> {
         let lsn = room.lsn();
         let bytes = room.bytes();
-        bytes[RECORD_HEADER..BATCH_HEADER].copy_from_slice(&(slices.len() as u32).to_le_bytes());
+        let count = records.payloads.len() as u32;
+        bytes[RECORD_HEADER..BATCH_HEADER].copy_from_slice(&count.to_le_bytes());
         let (mut at, mut last) = (BATCH_HEADER, BATCH_HEADER);
-        for slice in &slices {
-            last = at;
-            at = write_item(bytes, at, slice);
-        }
-        let sum = self.seed.sum(&bytes[RECORD_HEADER..]);
-        sum.write_header(bytes, lsn, KIND_BATCH, self.tag);
-        room.publish(slices.len() as u32);
-        BatchLsns::new(lsn + BATCH_HEADER as u64, lsn + last as u64, slices)
+        let sum = if records.tags.is_empty() {
+            for payload in &records.payloads {
+                last = at;
+                at = write_item(bytes, at, payload);
+            }
+            self.seed.sum(&bytes[RECORD_HEADER..])
+        } else {
+            // A single tag is that of all records.
+            for (tag, payload) in records.tags.iter().cycle().zip(&records.payloads) {
+                last = at;
+                at = write_tagged_item(bytes, lsn, at, &self.seed, (*tag, payload));
+            }
+            self.seed.sum(&bytes[RECORD_HEADER..]).of_tagged_items()
+        };
+        sum.write_header(bytes, lsn, KIND_BATCH, self.epoch_tag);
+        room.publish(count);
+        BatchLsns::new(lsn + BATCH_HEADER as u64, lsn + last as u64, records)
     }
 
     /// Rejects a position that was never assigned: a wait for it would not end.
@@ -272,13 +339,13 @@ impl Appender {
         }
     }
 
-    pub(crate) fn append_durable(&self, payload: &[u8]) -> Result<Lsn> {
+    pub(crate) fn append_durable(&self, tag: Option<u64>, payload: &[u8]) -> Result<Lsn> {
         self.check_running()?;
         reentrancy::check_may_wait()?;
         if let Some(held) = self.state.baton.take_to_commit() {
             // Awake, as far as producers know: this thread steps the loop.
             self.state.ring.doorbell.disarm();
-            match self.try_append(payload) {
+            match self.try_append_record(tag, payload) {
                 Ok(lsn) => {
                     self.commit(held, lsn.as_u64());
                     self.wait_durable(lsn.as_u64())?;
@@ -292,7 +359,7 @@ impl Appender {
                 }
             }
         }
-        let lsn = self.append(payload)?;
+        let lsn = self.append_record(tag, payload)?;
         self.wait_durable(lsn.as_u64())?;
         Ok(lsn)
     }
@@ -387,12 +454,6 @@ impl Appender {
     pub(crate) fn durable_end(&self) -> Lsn {
         Lsn::new(self.state.durable.end())
     }
-}
-
-/// The records of a batch. `as_ref()` is user code: called once for each record, before the
-/// reservation.
-pub(crate) fn slices<T: AsRef<[u8]>>(records: &[T]) -> Vec<&[u8]> {
-    records.iter().map(AsRef::as_ref).collect()
 }
 
 struct AbortOnDrop<'a> {

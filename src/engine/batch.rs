@@ -2,8 +2,36 @@
 
 use std::iter::FusedIterator;
 
-use crate::format::item_size;
+use crate::format::{TAG_BLOCK, item_size};
 use crate::lsn::Lsn;
+
+/// The records of a batch.
+#[derive(Debug)]
+pub(crate) struct BatchRecords<'a> {
+    pub(crate) payloads: Vec<&'a [u8]>,
+    /// None, one for all records, or one for each.
+    pub(crate) tags: Vec<u64>,
+}
+
+impl<'a> BatchRecords<'a> {
+    /// Records without tags, or with one tag. `as_ref()` is user code: called once for each record,
+    /// before the reservation.
+    pub(crate) fn new<T: AsRef<[u8]>>(tag: Option<u64>, records: &'a [T]) -> Self {
+        let payloads = records.iter().map(AsRef::as_ref).collect();
+        BatchRecords { payloads, tags: Vec::from_iter(tag) }
+    }
+
+    /// Records with a tag each.
+    pub(crate) fn tagged<T: AsRef<[u8]>>(records: &'a [(u64, T)]) -> Self {
+        let payloads = records.iter().map(|(_, payload)| payload.as_ref()).collect();
+        BatchRecords { payloads, tags: records.iter().map(|(tag, _)| *tag).collect() }
+    }
+
+    /// Bytes that a tag takes of each record.
+    pub(crate) fn tag_bytes(&self) -> usize {
+        if self.tags.is_empty() { 0 } else { TAG_BLOCK }
+    }
+}
 
 /// The LSN of each record of a batch, in order, from
 /// [`Wal::append_batch_lsns`](crate::Wal::append_batch_lsns).
@@ -13,6 +41,8 @@ use crate::lsn::Lsn;
 pub struct BatchLsns<'a> {
     /// Records whose LSN was not returned yet.
     left: std::vec::IntoIter<&'a [u8]>,
+    /// Bytes that a tag takes of each record.
+    tag_bytes: usize,
     next: u64,
     first: Lsn,
     last: Lsn,
@@ -20,9 +50,10 @@ pub struct BatchLsns<'a> {
 
 impl<'a> BatchLsns<'a> {
     /// The positions of `records`: the first is at `first` and the last at `last`.
-    pub(crate) fn new(first: u64, last: u64, records: Vec<&'a [u8]>) -> Self {
-        let left = records.into_iter();
-        BatchLsns { left, next: first, first: Lsn::new(first), last: Lsn::new(last) }
+    pub(crate) fn new(first: u64, last: u64, records: BatchRecords<'a>) -> Self {
+        let tag_bytes = records.tag_bytes();
+        let left = records.payloads.into_iter();
+        BatchLsns { left, tag_bytes, next: first, first: Lsn::new(first), last: Lsn::new(last) }
     }
 
     /// The LSN of the batch's first record, however many were taken from the iterator.
@@ -45,7 +76,7 @@ impl Iterator for BatchLsns<'_> {
     fn next(&mut self) -> Option<Lsn> {
         let record = self.left.next()?;
         let lsn = Lsn::new(self.next);
-        self.next += item_size(record.len());
+        self.next += item_size(self.tag_bytes + record.len());
         Some(lsn)
     }
 

@@ -107,8 +107,7 @@ impl Retention {
         };
         let limit = table.oldest_pin().map_or(newest, |pin| pin.min(newest));
         let limit = limit.min(state.hook.released());
-        let held = state.consumers.holds(state.durable.end());
-        let limit = held.map_or(limit, |position| position.min(limit));
+        let limit = state.held_from().map_or(limit, |position| position.min(limit));
         self.look_at_the_clock(state, clock);
         let now = clock.now();
         self.begin_round(state, now);

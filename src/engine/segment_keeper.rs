@@ -202,9 +202,8 @@ impl SegmentKeeper {
         let mut span = None;
         let state = Arc::clone(&self.state);
         let take = || {
-            let (end, most) = (state.durable.end(), state.retention.durable().min(target));
-            let table = &state.view.table;
-            state.consumers.take_unheld(end, |held| table.take_oldest(most.min(held)))
+            let most = state.retention.durable().min(target);
+            state.take_unheld(|held| state.view.table.take_oldest(most.min(held)))
         };
         while let Some(header) = take() {
             let span = span.get_or_insert_with(|| tracing::debug_span!("retention", target));
@@ -214,9 +213,12 @@ impl SegmentKeeper {
                 return Err(e);
             }
         }
+        if span.is_some() {
+            state.store_released_floors();
+        }
         state.view.cuts.forget_below(state.view.table.oldest());
-        // A consumer added since holds its segments, and the call does not wait for it.
-        let held = self.state.consumers.holds(self.state.durable.end());
+        // A consumer or a floor added since holds its segments, and the call does not wait for it.
+        let held = self.state.held_from();
         if self.state.view.table.oldest() >= target || held.is_some_and(|held| held < target) {
             self.state.retention.set_calls_done(asked);
             self.state.keeper.round_over();

@@ -52,6 +52,9 @@ impl Error {
     /// | 40 | `CellsDamaged` |
     /// | 41 | `CellsFailed` |
     /// | 42 | `LeaseExpired` |
+    /// | 43 | `NoTagFloor` |
+    /// | 44 | `TooManyTagFloors` |
+    /// | 45 | `TagFloorsDamaged` |
     ///
     /// ```
     /// assert_eq!(ringwal::Error::RingFull.code(), 1);
@@ -101,6 +104,9 @@ impl Error {
             Error::CellsDamaged { .. } => 40,
             Error::CellsFailed { .. } => 41,
             Error::LeaseExpired { .. } => 42,
+            Error::NoTagFloor { .. } => 43,
+            Error::TooManyTagFloors { .. } => 44,
+            Error::TagFloorsDamaged { .. } => 45,
         }
     }
 
@@ -193,8 +199,11 @@ mod tests {
             (38, "CellTooLarge", Error::CellTooLarge { name: word, len: 2, max: 1 }),
             (39, "CellsFull", Error::CellsFull { len: 2, max: 1 }),
             (40, "CellsDamaged", Error::CellsDamaged { file: file.clone() }),
-            (41, "CellsFailed", Error::CellsFailed { file, source: source() }),
+            (41, "CellsFailed", Error::CellsFailed { file: file.clone(), source: source() }),
             (42, "LeaseExpired", Error::LeaseExpired { lsn }),
+            (43, "NoTagFloor", Error::NoTagFloor { tag: 7 }),
+            (44, "TooManyTagFloors", Error::TooManyTagFloors { max: 1 }),
+            (45, "TagFloorsDamaged", Error::TagFloorsDamaged { file }),
         ]
     }
 

@@ -16,6 +16,8 @@ mod position;
 mod record;
 mod segment;
 mod stamp;
+mod tag_floors;
+mod tags;
 
 pub(crate) use cells::{
     CELLS_HEADER, CELLS_SLOT, CellsSlot, MAX_CELL_VALUE, MAX_PLAIN_NAME, cell_size, encode_cells,
@@ -24,13 +26,17 @@ pub(crate) use cells::{
 pub(crate) use end_file::{END_FILE, EVERY_BOOT, StatedEnd, UNKNOWN_BOOT};
 pub(crate) use group::{EpochId, Flags, GROUP_HEADER, GroupHeader, GroupInvalid, Link};
 pub(crate) use position::StoredPosition;
+#[cfg(all(any(test, fuzzing), not(ringwal_loom)))]
+pub(crate) use record::Decoded;
 pub(crate) use record::{
-    BATCH_HEADER, GroupRecords, ITEM_HEADER, KIND_BATCH, KIND_DATA, PayloadSum, RECORD_HEADER,
-    RecordInvalid, Seed, decode_record, item_size, locate_item, stored_size, write_abort,
-    write_item,
+    BATCH_HEADER, FLAG_TAGGED, GroupRecords, ITEM_HEADER, KIND_BATCH, KIND_DATA, PayloadSum,
+    RECORD_HEADER, RecordInvalid, Seed, TAG_BLOCK, decode_record, item_size, locate_item,
+    stored_size, write_abort, write_item, write_tagged_header, write_tagged_item,
 };
 pub(crate) use segment::{HeaderInvalid, SEGMENT_HEADER, SegmentHeader};
 pub(crate) use stamp::{STAMP, is_stamp, stamp};
+pub(crate) use tag_floors::{MAX_TAG_FLOORS, StoredFloors};
+pub(crate) use tags::{TagFilter, verify_wanted};
 
 /// The largest group, and so the largest ring buffer, in bytes. It has 28 bits, so that the bytes
 /// of one extent and the number of its records each fit in half of the extent's completion counter.

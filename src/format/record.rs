@@ -5,12 +5,18 @@
 //! ```
 //!
 //! CRC: log id, payload, then LSN 8, length 4, kind 1, flags 1, epoch tag 2. Valid if and only if:
-//! kind known or skippable, flags zero, tag as expected, end inside the group, CRC, padding zero.
+//! kind known or skippable, flags zero or `TAGGED`, epoch tag as expected, end inside the group,
+//! CRC, padding zero, and the tag block right.
 //!
 //! A batch's payload: `count` 4, then `count` items at multiples of 8, each `length` 4, distance
 //! back to the batch's LSN 4, payload, zeros to 8. The items tile the payload.
+//!
+//! With `TAGGED`, a data record's payload, or that of each item, stands after its tag block:
+//! `check` 4, `tag` 8, which the length counts. The check covers log id, tag, LSN and the eight
+//! header bytes other than the CRC, so a record is skipped by its tag without its payload. The CRC
+//! of a data record covers the tag, and not the check.
 
-use super::{put, u16_at, u32_at};
+use super::{put, u16_at, u32_at, u64_at};
 
 /// Bytes before a record's payload.
 pub(crate) const RECORD_HEADER: usize = 12;
@@ -23,6 +29,11 @@ pub(crate) const KIND_DATA: u8 = 0x01;
 pub(crate) const KIND_BATCH: u8 = 0x02;
 pub(crate) const KIND_ABORT: u8 = 0x83;
 const SKIPPABLE: u8 = 0x80;
+
+/// The flag of a data record with a tag, and of a batch whose items have tags.
+pub(crate) const FLAG_TAGGED: u8 = 2;
+/// Bytes of a tag with its check, before the payload.
+pub(crate) const TAG_BLOCK: usize = 12;
 
 const _: () = assert!(BATCH_HEADER.is_multiple_of(8), "items are aligned as records are");
 
@@ -52,7 +63,9 @@ pub(crate) struct Seed(crc32fast::Hasher);
 #[derive(Debug, Clone)]
 pub(crate) struct PayloadSum {
     sum: crc32fast::Hasher,
+    /// Bytes after the record's header, without padding.
     length: u32,
+    flags: u8,
 }
 
 impl Seed {
@@ -67,34 +80,99 @@ impl Seed {
     pub(crate) fn sum(&self, payload: &[u8]) -> PayloadSum {
         let mut sum = self.0.clone();
         sum.update(payload);
-        PayloadSum { sum, length: payload.len() as u32 }
+        PayloadSum { sum, length: payload.len() as u32, flags: 0 }
     }
+
+    /// Sums the payload of a data record with a tag. Both have at most `MAX_GROUP` bytes.
+    pub(crate) fn sum_tagged(&self, tag: u64, payload: &[u8]) -> PayloadSum {
+        let mut sum = self.0.clone();
+        sum.update(&tag.to_le_bytes());
+        sum.update(payload);
+        PayloadSum { sum, length: (TAG_BLOCK + payload.len()) as u32, flags: FLAG_TAGGED }
+    }
+
+    /// The check of the tag of the record or item at `lsn`. `words`: the length, and the four bytes
+    /// of the header that are no CRC.
+    fn tag_check(&self, tag: u64, lsn: u64, words: [u8; 8]) -> u32 {
+        let mut place = [0; 24];
+        place[..8].copy_from_slice(&tag.to_le_bytes());
+        place[8..16].copy_from_slice(&lsn.to_le_bytes());
+        place[16..].copy_from_slice(&words);
+        let mut sum = self.0.clone();
+        sum.update(&place);
+        sum.finalize()
+    }
+
+    /// The tag in the block at the start of `body`, and the payload after it. `None`: the block is
+    /// short or damaged.
+    pub(super) fn split_tag<'a>(
+        &self,
+        body: &'a [u8],
+        lsn: u64,
+        words: [u8; 8],
+    ) -> Option<(u64, &'a [u8])> {
+        let (block, payload) = body.split_at_checked(TAG_BLOCK)?;
+        let tag = u64_at(block, 4);
+        (u32_at(block, 0) == self.tag_check(tag, lsn, words)).then_some((tag, payload))
+    }
+}
+
+/// The bytes of a record's header that the check of its tag covers.
+pub(super) fn record_words(head: &[u8]) -> [u8; 8] {
+    [head[0], head[1], head[2], head[3], head[8], head[9], head[10], head[11]]
+}
+
+fn put_tag(block: &mut [u8], check: u32, tag: u64) {
+    put(block, 0, &check.to_le_bytes());
+    put(block, 4, &tag.to_le_bytes());
 }
 
 impl PayloadSum {
     #[inline]
-    fn finish(mut self, lsn: u64, kind: u8, tag: u16) -> u32 {
+    fn finish(mut self, lsn: u64, kind: u8, epoch_tag: u16) -> u32 {
         let mut place = [0; 16];
         place[..8].copy_from_slice(&lsn.to_le_bytes());
         place[8..12].copy_from_slice(&self.length.to_le_bytes());
         place[12] = kind;
-        place[14..].copy_from_slice(&tag.to_le_bytes());
+        place[13] = self.flags;
+        place[14..].copy_from_slice(&epoch_tag.to_le_bytes());
         self.sum.update(&place);
         self.sum.finalize()
     }
 
     /// Writes the header of the record that stands at `lsn`.
     #[inline]
-    pub(crate) fn write_header(self, out: &mut [u8], lsn: u64, kind: u8, tag: u16) {
-        let length = self.length;
-        let crc = self.finish(lsn, kind, tag);
+    pub(crate) fn write_header(self, out: &mut [u8], lsn: u64, kind: u8, epoch_tag: u16) {
+        let (length, flags) = (self.length, self.flags);
+        let crc = self.finish(lsn, kind, epoch_tag);
         let mut head = [0; RECORD_HEADER];
         head[..4].copy_from_slice(&length.to_le_bytes());
         head[4..8].copy_from_slice(&crc.to_le_bytes());
         head[8] = kind;
-        head[10..].copy_from_slice(&tag.to_le_bytes());
+        head[9] = flags;
+        head[10..].copy_from_slice(&epoch_tag.to_le_bytes());
         out[..RECORD_HEADER].copy_from_slice(&head);
     }
+
+    /// The sum of a batch whose items have tags.
+    pub(crate) fn of_tagged_items(self) -> Self {
+        PayloadSum { flags: FLAG_TAGGED, ..self }
+    }
+}
+
+/// Writes the header and the tag block of the data record that stands at `lsn`. `sum` is that of
+/// this tag and the payload.
+pub(crate) fn write_tagged_header(
+    out: &mut [u8],
+    lsn: u64,
+    epoch_tag: u16,
+    seed: &Seed,
+    tag: u64,
+    sum: PayloadSum,
+) {
+    sum.write_header(out, lsn, KIND_DATA, epoch_tag);
+    let check = seed.tag_check(tag, lsn, record_words(out));
+    put_tag(&mut out[RECORD_HEADER..], check, tag);
 }
 
 /// Turns all these bytes into a record that readers skip.
@@ -116,6 +194,29 @@ pub(crate) fn write_item(record: &mut [u8], at: usize, payload: &[u8]) -> usize 
     end
 }
 
+/// Writes one item with a tag, as [`write_item`] does. The batch stands at `lsn`, and the caller
+/// has counted [`TAG_BLOCK`] as bytes of the payload.
+pub(crate) fn write_tagged_item(
+    record: &mut [u8],
+    lsn: u64,
+    at: usize,
+    seed: &Seed,
+    (tag, payload): (u64, &[u8]),
+) -> usize {
+    let length = TAG_BLOCK + payload.len();
+    let end = at + ((ITEM_HEADER + length + 7) & !7);
+    let item = &mut record[at..end];
+    let mut words = [0; ITEM_HEADER];
+    put(&mut words, 0, &(length as u32).to_le_bytes());
+    put(&mut words, 4, &(at as u32).to_le_bytes());
+    put(item, 0, &words);
+    let check = seed.tag_check(tag, lsn + at as u64, words);
+    put_tag(&mut item[ITEM_HEADER..], check, tag);
+    put(item, ITEM_HEADER + TAG_BLOCK, payload);
+    item[ITEM_HEADER + length..].fill(0);
+    end
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RecordInvalid {
     /// The bytes end before the record ends.
@@ -125,6 +226,8 @@ pub(crate) enum RecordInvalid {
     Checksum,
     Padding,
     Batch,
+    /// The tag's check is wrong, or there is no room for a tag.
+    Tag,
 }
 
 impl RecordInvalid {
@@ -136,6 +239,7 @@ impl RecordInvalid {
             RecordInvalid::Checksum => "record checksum",
             RecordInvalid::Padding => "record padding",
             RecordInvalid::Batch => "batch items",
+            RecordInvalid::Tag => "record tag",
         }
     }
 }
@@ -145,33 +249,38 @@ impl RecordInvalid {
 pub(crate) struct Decoded<'a> {
     pub(crate) lsn: u64,
     pub(crate) kind: u8,
+    /// Of a data record.
+    pub(crate) tag: Option<u64>,
+    /// Of a batch: its items have tags.
+    has_tagged_items: bool,
     pub(crate) payload: &'a [u8],
     /// Bytes to the next record.
     pub(crate) stored: usize,
 }
 
 /// Decodes the record at the start of `b`. The record stands at `lsn` and must end before its
-/// group. `tag`: the epoch tag that the record must carry; `None` accepts any tag.
+/// group. `epoch_tag`: the epoch tag that the record must carry; `None` accepts any.
 #[inline]
 pub(crate) fn decode_record<'a>(
     b: &'a [u8],
     lsn: u64,
     seed: &Seed,
-    tag: Option<u16>,
+    epoch_tag: Option<u16>,
 ) -> Result<Decoded<'a>, RecordInvalid> {
     let Some((head, rest)) = b.split_at_checked(RECORD_HEADER) else {
         return Err(RecordInvalid::Length);
     };
     let length = u32_at(head, 0) as usize;
-    let kind = head[8];
-    let found_tag = u16_at(head, 10);
+    let (kind, flags) = (head[8], head[9]);
+    let found_epoch_tag = u16_at(head, 10);
     if !matches!(kind, KIND_DATA | KIND_BATCH) && kind & SKIPPABLE == 0 {
         return Err(RecordInvalid::Kind(kind));
     }
-    if head[9] != 0 || tag.is_some_and(|t| t != found_tag) {
+    let is_tagged = flags == FLAG_TAGGED && kind & SKIPPABLE == 0;
+    if (flags != 0 && !is_tagged) || epoch_tag.is_some_and(|t| t != found_epoch_tag) {
         return Err(RecordInvalid::Fields);
     }
-    let Some((payload, rest)) = rest.split_at_checked(length) else {
+    let Some((body, rest)) = rest.split_at_checked(length) else {
         return Err(RecordInvalid::Length);
     };
     // The payload and the end of its padding are in memory, or the record is rejected.
@@ -179,27 +288,58 @@ pub(crate) fn decode_record<'a>(
     let Some(padding) = first(rest, stored - (RECORD_HEADER + length) as u64) else {
         return Err(RecordInvalid::Length);
     };
-    if seed.sum(payload).finish(lsn, kind, found_tag) != u32_at(head, 4) {
+    let (mut tag, mut payload) = (None, body);
+    let sum = match is_tagged {
+        false => seed.sum(body),
+        true if kind == KIND_BATCH => seed.sum(body).of_tagged_items(),
+        true => {
+            let split = seed.split_tag(body, lsn, record_words(head));
+            let (found, rest) = split.ok_or(RecordInvalid::Tag)?;
+            (tag, payload) = (Some(found), rest);
+            seed.sum_tagged(found, rest)
+        }
+    };
+    if sum.finish(lsn, kind, found_epoch_tag) != u32_at(head, 4) {
         return Err(RecordInvalid::Checksum);
     }
     if padding.iter().any(|&x| x != 0) {
         return Err(RecordInvalid::Padding);
     }
-    Ok(Decoded { lsn, kind, payload, stored: RECORD_HEADER + length + padding.len() })
+    let has_tagged_items = is_tagged && kind == KIND_BATCH;
+    if has_tagged_items && !tags_are_sound(body, lsn, seed) {
+        return Err(RecordInvalid::Tag);
+    }
+    let stored = RECORD_HEADER + length + padding.len();
+    Ok(Decoded { lsn, kind, tag, has_tagged_items, payload, stored })
+}
+
+/// Whether each item of a batch, up to the first that is malformed, has a sound tag.
+fn tags_are_sound(payload: &[u8], lsn: u64, seed: &Seed) -> bool {
+    let mut tags = item_tags(payload, lsn, seed);
+    tags.all(|tag| !matches!(tag, Err(RecordInvalid::Tag)))
 }
 
 /// One application record: a data record, or an item of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Item<'a> {
     pub(crate) lsn: u64,
+    pub(crate) tag: Option<u64>,
     pub(crate) payload: &'a [u8],
 }
 
-/// The items of a batch's payload.
-fn batch_items<'a>(
+/// An item of a batch as it is stored.
+struct StoredItem<'a> {
+    lsn: u64,
+    words: [u8; ITEM_HEADER],
+    /// The payload, after the tag block if the item has a tag.
+    body: &'a [u8],
+}
+
+/// The items of a batch's payload. They tile the payload, or the last one is an error.
+fn stored_items<'a>(
     payload: &'a [u8],
     record_lsn: u64,
-) -> impl Iterator<Item = Result<Item<'a>, RecordInvalid>> {
+) -> impl Iterator<Item = Result<StoredItem<'a>, RecordInvalid>> {
     let count = payload.first_chunk().map_or(0, |c| u32::from_le_bytes(*c));
     let mut left = count;
     let mut at = BATCH_HEADER;
@@ -222,22 +362,51 @@ fn batch_items<'a>(
         }
         left -= 1;
         let item = (|| {
-            let head = rest.get(..ITEM_HEADER)?;
-            let length = u32_at(head, 0) as usize;
+            let words: [u8; ITEM_HEADER] = *rest.first_chunk()?;
+            let length = u32_at(&words, 0) as usize;
             let whole = first(rest, item_size(length))?;
             let padded_right = whole[ITEM_HEADER + length..].iter().all(|&x| x == 0);
-            if u32_at(head, 4) as usize != at || !padded_right {
+            if u32_at(&words, 4) as usize != at || !padded_right {
                 return None;
             }
             let lsn = record_lsn + at as u64;
             at += whole.len();
-            Some(Item { lsn, payload: &whole[ITEM_HEADER..ITEM_HEADER + length] })
+            Some(StoredItem { lsn, words, body: &whole[ITEM_HEADER..ITEM_HEADER + length] })
         })();
         if item.is_none() {
             left = 0;
             at = payload.len() + RECORD_HEADER;
         }
         Some(item.ok_or(RecordInvalid::Batch))
+    })
+}
+
+/// The items of a batch, with their tags if they have any. The tags were checked.
+fn batch_items<'a>(
+    payload: &'a [u8],
+    record_lsn: u64,
+    has_tags: bool,
+) -> impl Iterator<Item = Result<Item<'a>, RecordInvalid>> {
+    stored_items(payload, record_lsn).map(move |item| {
+        let StoredItem { lsn, body, .. } = item?;
+        if !has_tags {
+            return Ok(Item { lsn, tag: None, payload: body });
+        }
+        let (block, payload) = body.split_at_checked(TAG_BLOCK).ok_or(RecordInvalid::Tag)?;
+        Ok(Item { lsn, tag: Some(u64_at(block, 4)), payload })
+    })
+}
+
+/// The tags of the items of a batch at `record_lsn`, each after its check.
+pub(super) fn item_tags<'a>(
+    payload: &'a [u8],
+    record_lsn: u64,
+    seed: &'a Seed,
+) -> impl Iterator<Item = Result<u64, RecordInvalid>> + use<'a> {
+    stored_items(payload, record_lsn).map(|item| {
+        let StoredItem { lsn, words, body } = item?;
+        let (tag, _) = seed.split_tag(body, lsn, words).ok_or(RecordInvalid::Tag)?;
+        Ok(tag)
     })
 }
 
@@ -249,9 +418,10 @@ pub(crate) fn locate_item(head: &[u8; ITEM_HEADER]) -> u64 {
 impl<'a> Decoded<'a> {
     /// Iterates over the application records in this record.
     pub(crate) fn items(&self) -> impl Iterator<Item = Result<Item<'a>, RecordInvalid>> + use<'a> {
-        let single =
-            (self.kind == KIND_DATA).then_some(Ok(Item { lsn: self.lsn, payload: self.payload }));
-        let batch = (self.kind == KIND_BATCH).then(|| batch_items(self.payload, self.lsn));
+        let single = Ok(Item { lsn: self.lsn, tag: self.tag, payload: self.payload });
+        let single = (self.kind == KIND_DATA).then_some(single);
+        let (payload, lsn, has_tags) = (self.payload, self.lsn, self.has_tagged_items);
+        let batch = (self.kind == KIND_BATCH).then(|| batch_items(payload, lsn, has_tags));
         single.into_iter().chain(batch.into_iter().flatten())
     }
 }
@@ -391,8 +561,8 @@ mod tests {
         let r = decode_record(&b, 4224, &Seed::new(&ID), Some(2)).unwrap();
         let items: Vec<_> = r.items().map(|i| i.unwrap()).collect();
         assert_eq!(items.len(), 3);
-        assert_eq!(items[0], Item { lsn: 4224 + 16, payload: b"one" });
-        assert_eq!(items[1], Item { lsn: 4224 + 32, payload: b"" });
+        assert_eq!(items[0], Item { lsn: 4224 + 16, tag: None, payload: b"one" });
+        assert_eq!(items[1], Item { lsn: 4224 + 32, tag: None, payload: b"" });
         assert_eq!(items[2].payload, b"three is longer");
         let head = b[16 + 16..][..8].first_chunk().unwrap();
         assert_eq!(locate_item(head), 32);

@@ -1,4 +1,5 @@
-//! Lists and removes the files in which consumers store their positions.
+//! Lists and removes the files in which consumers store their positions, and lists the floors of
+//! tags.
 
 use super::Directory;
 use super::files::list;
@@ -7,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::io::fs::Dir;
 use crate::lsn::Lsn;
 use crate::options::DEFAULT_LOCK_WAIT;
-use crate::positions::position_in;
+use crate::positions::{TagFloor, floors_in, position_in};
 use crate::segment::DirLock;
 
 /// A consumer as stored in its file.
@@ -40,6 +41,18 @@ pub(super) fn stored(log: &Directory) -> Result<Vec<StoredConsumer>> {
         StoredConsumer { name, file, position }
     };
     Ok(found.into_iter().map(stored).collect())
+}
+
+pub(super) fn stored_floors(log: &Directory) -> Result<Option<Vec<TagFloor>>> {
+    let name = log.names.streams();
+    let entries = log.dir.list().map_err(|e| Error::io("list", log.dir.path(), e))?;
+    if !entries.iter().any(|entry| entry.name == name) {
+        return Ok(Some(Vec::new()));
+    }
+    let id = log_id(&list(&log.view)?);
+    let floors = id.and_then(|id| floors_in(&*log.dir, &name, &id));
+    let floor = |(tag, floor)| TagFloor { tag, floor: Lsn::new(floor) };
+    Ok(floors.map(|floors| floors.into_iter().map(floor).collect()))
 }
 
 pub(super) fn remove(log: &Directory, name: &str) -> Result<StoredConsumer> {

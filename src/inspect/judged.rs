@@ -30,7 +30,13 @@ fn judged(view: &View, survey: Survey) -> Result<Judged> {
         records.push((lsn.as_u64(), payload.to_vec()));
         true
     };
-    walk(view, each, &survey.cuts, survey.limit, &mut quiet)?;
+    walk(
+        view,
+        &mut |record| each(record.lsn, record.payload),
+        &survey.cuts,
+        survey.limit,
+        &mut quiet,
+    )?;
     Ok(Judged { survey, records })
 }
 

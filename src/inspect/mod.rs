@@ -41,7 +41,7 @@ use crate::error::{Error, Result};
 use crate::format::SegmentHeader;
 use crate::io::fs::{Dir, OsDir};
 use crate::lsn::Lsn;
-use crate::positions::{ConsumerInfo, position_in};
+use crate::positions::{ConsumerInfo, TagFloor, position_in};
 use crate::read::outside::ReadOnlyWal;
 use crate::segment::{Names, SegmentName};
 use view::View;
@@ -52,6 +52,18 @@ pub struct Directory {
     dir: Arc<OsDir>,
     names: Names,
     view: View,
+}
+
+/// An intact record, as [`Directory::intact_tagged_records`] finds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct IntactRecord<'a> {
+    /// Its position in the log.
+    pub lsn: Lsn,
+    /// The tag that it was appended with, if any.
+    pub tag: Option<u64>,
+    /// The bytes that were appended.
+    pub payload: &'a [u8],
 }
 
 /// A segment file, as the directory lists it.
@@ -381,6 +393,16 @@ impl Directory {
         consumers::remove(self, name)
     }
 
+    /// The floors of tags as stored: see [`Wal::hold_tag`](crate::Wal::hold_tag). `None`: no copy
+    /// of them in their file is sound. No file: there are none.
+    ///
+    /// # Errors
+    ///
+    /// `Io`, `Unsupported`.
+    pub fn stored_tag_floors(&self) -> Result<Option<Vec<TagFloor>>> {
+        consumers::stored_floors(self)
+    }
+
     /// Calls `each` with every intact record that is not void, in order, including those after
     /// damage, until it returns false. `survey` is an earlier survey of the log; its cuts are void.
     ///
@@ -391,6 +413,19 @@ impl Directory {
         &self,
         survey: &Survey,
         each: &mut dyn FnMut(Lsn, &[u8]) -> bool,
+    ) -> Result<Survey> {
+        survey::records(self, survey, &mut |record| each(record.lsn, record.payload))
+    }
+
+    /// As [`Directory::intact_records`], and passes the tag of each record too.
+    ///
+    /// # Errors
+    ///
+    /// As [`Directory::survey`].
+    pub fn intact_tagged_records(
+        &self,
+        survey: &Survey,
+        each: &mut dyn FnMut(IntactRecord<'_>) -> bool,
     ) -> Result<Survey> {
         survey::records(self, survey, each)
     }

@@ -65,8 +65,8 @@ pub struct Repair {
     pub moved: Vec<String>,
     /// The segment file to be cut; the quarantine keeps the whole file.
     pub cut: Option<String>,
-    /// Files of consumers whose position lies beyond the kept part or is damaged, and the file of
-    /// the cells if that is damaged.
+    /// Files of consumers whose position lies beyond the kept part or is damaged, the file with the
+    /// floors of tags for the same reasons, and the file of the cells if that is damaged.
     pub consumers: Vec<String>,
     /// The directory that receives these files.
     pub quarantine: PathBuf,
@@ -163,10 +163,7 @@ impl Draft {
             .iter()
             .filter(|place| place.remedy == Remedy::Remove)
             .map(|place| place.segment.clone())
-            .partition(|name| {
-                let others = [view.names.sealed(), view.names.cells()];
-                view.names.parse_consumer(name).is_some() || others.contains(name)
-            });
+            .partition(|name| view.names.is_of_positions(name) || *name == view.names.cells());
         files.retain(|file| !strays.contains(&file.name));
         let part = match (at, keep) {
             (None, _) => {

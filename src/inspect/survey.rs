@@ -13,14 +13,15 @@ use super::cells;
 use super::files::{ListedSegment, damage, list};
 use super::medium_errors;
 use super::view::View;
-use super::walk::walk;
-use super::{Damage, Directory, Remedy, Survey, Watch, quiet};
+use super::walk::{EachRecord, walk};
+use super::{Damage, Directory, IntactRecord, Remedy, Survey, Watch, quiet};
 use crate::engine::recover::{ENDS_EARLY, examine};
 use crate::error::{Error, Result};
 use crate::lsn::Lsn;
 use crate::positions::position_in;
 use crate::read::outside::ReadOnlyWal;
 use crate::segment::end_file::proven_end;
+use crate::segment::is_streams;
 
 /// Examinations of a refused log before the refusal counts.
 const LOOKS: u32 = 3;
@@ -59,11 +60,11 @@ pub(super) fn survey_of(
     let stored = positions(view)?;
     let proven = proven(view)?;
     let standing = standing(view, durable_end, front_was_taken);
-    let mut survey = walk(view, &mut |_, _| true, &[], standing.limit, watch)?;
+    let mut survey = walk(view, &mut |_| true, &[], standing.limit, watch)?;
     let walked_over = survey.damage.is_empty() && !survey.interrupted;
     if standing.refused.is_some() && walked_over && standing.limit.is_some() {
         // The damage lies after the known durable end.
-        survey = walk(view, &mut |_, _| true, &[], None, watch)?;
+        survey = walk(view, &mut |_| true, &[], None, watch)?;
     }
     if !survey.interrupted {
         if !front_was_taken && survey.removed_meanwhile == 0 {
@@ -89,7 +90,7 @@ pub(super) fn survey_of(
 pub(super) fn records(
     log: &Directory,
     survey: &Survey,
-    each: &mut dyn FnMut(Lsn, &[u8]) -> bool,
+    each: &mut EachRecord<'_>,
 ) -> Result<Survey> {
     walk(&log.view, each, &survey.cuts, survey.limit, &mut quiet)
 }
@@ -164,9 +165,9 @@ fn refused(view: &View, survey: &mut Survey, e: Error) -> Result<()> {
             let base = lsn.as_u64().saturating_sub(offset);
             let mut place = damage(&segment, base, lsn.as_u64(), reason, expected);
             let mut before = 0;
-            let each = &mut |at: Lsn, _: &[u8]| {
-                before += u64::from(at < lsn);
-                at < lsn
+            let each = &mut |record: IntactRecord<'_>| {
+                before += u64::from(record.lsn < lsn);
+                record.lsn < lsn
             };
             walk(view, each, &[], survey.limit, &mut quiet)?;
             (place.records_before, place.kept) = (before, before);
@@ -214,12 +215,11 @@ fn missing_front(
     Ok(())
 }
 
-/// The files of consumers, and of the hook on sealed segments.
+/// The files of consumers, of the hook on sealed segments, and of tags.
 fn position_files(view: &View) -> Result<Vec<String>> {
     let entries = view.dir.list().map_err(|e| Error::io("list", view.path(), e))?;
     let mut names: Vec<String> = entries.into_iter().map(|entry| entry.name).collect();
-    let sealed = view.names.sealed();
-    names.retain(|name| view.names.parse_consumer(name).is_some() || *name == sealed);
+    names.retain(|name| view.names.is_of_positions(name));
     names.sort_unstable();
     Ok(names)
 }
@@ -273,14 +273,20 @@ fn side_files(view: &View, survey: &mut Survey, stored: Vec<(String, Option<u64>
         let mut place = match position {
             None if still => {
                 let expected = "a position of this log in one of the two places".into();
-                let found = "the consumer's position is damaged";
+                let found = match is_streams(&name) {
+                    true => "the floors of tags are damaged",
+                    false => "the consumer's position is damaged",
+                };
                 Damage { records_lost: Some(0), ..damage(&name, end, end, found, expected) }
             }
             Some(position) if position > end && still => {
                 let expected = format!(
                     "records up to {position}, which were durable; or, in a copy, no such file"
                 );
-                let found = "the consumer's position lies above the log's end";
+                let found = match is_streams(&name) {
+                    true => "the floor of a tag lies above the log's end",
+                    false => "the consumer's position lies above the log's end",
+                };
                 Damage { bytes: position - end, ..damage(&name, end, end, found, expected) }
             }
             _ => continue,

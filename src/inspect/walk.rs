@@ -16,7 +16,7 @@ use std::sync::Arc;
 use super::files::{ListedSegment, Wrong, damage, is_still_there, list, medium_errors};
 use super::medium_errors::{MediumErrors, UNREADABLE};
 use super::view::View;
-use super::{Damage, Finding, Progress, Remedy, Segment, Survey, Watch};
+use super::{Damage, Finding, IntactRecord, Progress, Remedy, Segment, Survey, Watch};
 use crate::error::{Error, Result};
 use crate::format::{Flags, GROUP_HEADER, GroupHeader, Link, RecordInvalid, SegmentHeader};
 use crate::io::fs::File;
@@ -24,12 +24,15 @@ use crate::lsn::Lsn;
 use crate::recovery::Walker;
 use crate::segment::cuts::{Cut, Cuts};
 
+/// Takes a record. False: it wants no more.
+pub(super) type EachRecord<'a> = dyn FnMut(IntactRecord<'_>) -> bool + 'a;
+
 /// Bytes read at once.
 const CHUNK: usize = 1 << 20;
 
 pub(super) fn walk(
     log: &View,
-    each: &mut dyn FnMut(Lsn, &[u8]) -> bool,
+    each: &mut EachRecord<'_>,
     void: &[(Lsn, Lsn)],
     limit: Option<u64>,
     watch: &mut Watch<'_>,
@@ -59,7 +62,7 @@ pub(super) fn walk(
 
 struct Walk<'a> {
     log: &'a View,
-    each: &'a mut dyn FnMut(Lsn, &[u8]) -> bool,
+    each: &'a mut EachRecord<'a>,
     cuts: Cuts,
     watch: &'a mut Watch<'a>,
     at: Progress,
@@ -385,7 +388,9 @@ impl Walk<'_> {
                 };
                 intact += 1;
                 let wanted = !self.stopped && self.cuts.at(item.lsn).is_none();
-                if wanted && !(self.each)(Lsn::new(item.lsn), item.payload) {
+                let (tag, payload) = (item.tag, item.payload);
+                let record = IntactRecord { lsn: Lsn::new(item.lsn), tag, payload };
+                if wanted && !(self.each)(record) {
                     self.stopped = true;
                 }
             }

@@ -5,10 +5,12 @@
 
 use std::io;
 
+use super::floors_file::floors_in;
 use super::two_slots::{ReadSlots, TwoSlots};
 use crate::error::{Error, Result};
 use crate::format::StoredPosition;
 use crate::io::fs::{Access, Dir, Refused};
+use crate::segment::is_streams;
 
 const BLOCK: usize = 4096;
 
@@ -26,10 +28,15 @@ fn newest(content: &[u8], log_id: &[u8; 16]) -> Option<StoredPosition> {
     content.chunks(BLOCK).filter_map(|block| StoredPosition::decode(block, log_id)).max()
 }
 
-/// Reads the position in the file `name`. `None`: the file is missing, unreadable or damaged.
+/// Reads the position in the file `name`, or the highest floor in the file of floors. `None`: the
+/// file is missing, unreadable or damaged.
 ///
 /// The position may not be durable.
 pub(crate) fn position_in(dir: &dyn Dir, name: &str, log_id: &[u8; 16]) -> Option<u64> {
+    if is_streams(name) {
+        let floors = floors_in(dir, name, log_id)?;
+        return Some(floors.iter().map(|(_, floor)| *floor).max().unwrap_or(0));
+    }
     let file = dir.open(name, Access::Read).ok()?;
     let both = ReadSlots::read(&*file, BLOCK).ok()?;
     newest(both.bytes(), log_id).map(|stored| stored.position)

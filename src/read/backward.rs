@@ -7,7 +7,7 @@ use super::group_cursor::{GroupCursor, RecordSpan};
 use super::record::Record;
 use crate::engine::log_view::LogView;
 use crate::error::{Error, Result};
-use crate::format::{GROUP_HEADER, GroupHeader};
+use crate::format::{GROUP_HEADER, GroupHeader, TagFilter};
 use crate::io::fs::Access;
 use crate::lsn::Lsn;
 use crate::recovery::Walker;
@@ -27,6 +27,8 @@ pub struct BackwardReader {
     /// The group to be read next; `None` before the first one is found.
     group: Option<u64>,
     segment: Option<(SegmentRef, Walker)>,
+    /// Tags of the records that are returned; `None`: all records.
+    wanted: Option<TagFilter>,
     /// Of the last group, ascending.
     records: Vec<Record>,
     ended: bool,
@@ -35,8 +37,24 @@ pub struct BackwardReader {
 impl BackwardReader {
     /// `before` is at most the durable end.
     pub(crate) fn new(view: Arc<LogView>, before: u64) -> Self {
-        let (group, segment, records) = (None, None, Vec::new());
-        BackwardReader { view, before, group, segment, records, ended: false }
+        let (group, segment, wanted, records) = (None, None, None, Vec::new());
+        BackwardReader { view, before, group, segment, wanted, records, ended: false }
+    }
+
+    /// Returns only records with this tag from now on, as [`BackwardReader::only_tags`] does.
+    #[must_use = "a filter is part of the reader that is returned"]
+    pub fn only_tag(self, tag: u64) -> Self {
+        self.only_tags([tag])
+    }
+
+    /// Returns only records with one of these tags from now on: see
+    /// [`Reader::only_tags`](crate::Reader::only_tags).
+    #[must_use = "a filter is part of the reader that is returned"]
+    pub fn only_tags(mut self, tags: impl IntoIterator<Item = u64>) -> Self {
+        let tags = TagFilter::new(tags).within(self.wanted.as_ref());
+        self.records.retain(|record| tags.passes(record.tag()));
+        self.wanted = Some(tags);
+        self
     }
 
     fn advance(&mut self) -> Result<Option<Record>> {
@@ -154,7 +172,10 @@ impl BackwardReader {
         cursor.apply_cuts(&self.view.cuts, lsn);
         // A forward reader skips a group whose records are all cut, without verifying it.
         if group.used > GROUP_HEADER && !cursor.is_at_end() {
-            let verdict = walker.verify(&group);
+            let verdict = match &self.wanted {
+                None => walker.verify(&group),
+                Some(tags) => walker.verify_wanted(&group, tags),
+            };
             verdict
                 .map_err(|e| self.view.segment_error("read", base, e))?
                 .map_err(|(at, e)| self.view.names.corruption(base, at, e.reason()))?;
@@ -163,7 +184,8 @@ impl BackwardReader {
                 if span.lsn >= self.before {
                     break;
                 }
-                if let Some(payload) = window.sub(span.payload, span.len) {
+                let is_wanted = self.wanted.as_ref().is_none_or(|tags| tags.passes(span.tag));
+                if is_wanted && let Some(payload) = window.sub(span.payload, span.len) {
                     each(span, payload);
                 }
             }

@@ -6,11 +6,13 @@ use std::time::SystemTime;
 
 use crate::engine::state::LogState;
 use crate::error::{Error, Result};
+use crate::format::TagFilter;
 use crate::lsn::Lsn;
 use crate::positions::{Attachment, PositionFile, PositionsBefore};
 use crate::read::follow::Follow;
 use crate::read::lag::lag;
 use crate::read::places::{position_at, read_ordinal};
+use crate::read::tag_search::TagSearch;
 use crate::read::{is_inside_record, read_one};
 use crate::segment::{Names, is_consumer_name};
 use crate::sys::reentrancy;
@@ -43,6 +45,8 @@ pub struct Consumer {
     file: PositionFile,
     position: u64,
     follow: Option<Follow>,
+    /// With a filter: where the next record of its tags is.
+    tag_search: Option<TagSearch>,
 }
 
 impl fmt::Debug for Consumer {
@@ -113,7 +117,45 @@ impl Consumer {
         })?;
         guard.disarm();
         let state = Arc::clone(state);
-        Ok(Consumer { state, name: name.into(), file, position, follow: None })
+        Ok(Consumer { state, name: name.into(), file, position, follow: None, tag_search: None })
+    }
+
+    /// Delivers only records with this tag from now on, as [`Consumer::only_tags`] does.
+    #[must_use = "a filter is part of the consumer that is returned"]
+    pub fn only_tag(self, tag: u64) -> Self {
+        self.only_tags([tag])
+    }
+
+    /// Delivers only records with one of these tags from now on, and begins at the position again:
+    /// see [`Reader::only_tags`](crate::Reader::only_tags).
+    ///
+    /// The filter is not stored: it belongs to this `Consumer`, and not to the name. Every commit
+    /// moves the position over the skipped records before it too, whatever their tags. With a
+    /// filter [`Consumer::lag`] is 0, and [`Consumer::is_caught_up`] true, if no durable record of
+    /// its tags lies at or above the position. A consumer that gets nothing to commit holds the log
+    /// at its position; [`Consumer::commit_skipped`] moves it.
+    ///
+    /// ```
+    /// # let dir = std::env::temp_dir().join(format!("ringwal-doc-ctag-{}", std::process::id()));
+    /// # let wal = ringwal::Wal::open(&dir)?;
+    /// let mut worker = wal.consumer("worker")?.only_tag(7);
+    /// let mine = wal.append_tagged(7, b"for the worker")?;
+    /// wal.append_tagged(8, b"for others")?;
+    /// wal.sync()?;
+    /// assert_eq!(worker.records()?.next_ref()?.unwrap().lsn(), mine);
+    /// worker.commit(mine)?;
+    /// assert!(worker.is_caught_up());
+    /// // The log need not keep tag 8 for it.
+    /// assert_eq!(worker.commit_skipped()?, wal.durable_end());
+    /// # wal.close()?; std::fs::remove_dir_all(&dir).unwrap();
+    /// # Ok::<(), ringwal::Error>(())
+    /// ```
+    #[must_use = "a filter is part of the consumer that is returned"]
+    pub fn only_tags(mut self, tags: impl IntoIterator<Item = u64>) -> Self {
+        let earlier = self.tag_search.as_ref().map(TagSearch::wanted);
+        self.tag_search = Some(TagSearch::new(TagFilter::new(tags).within(earlier)));
+        self.follow = None;
+        self
     }
 
     pub(crate) fn state(&self) -> &Arc<LogState> {
@@ -136,12 +178,18 @@ impl Consumer {
     /// committed.
     ///
     /// Costs two atomic loads; a consumer in the newest group reads that group, once.
+    ///
+    /// With a filter, it is 0 if no durable record of its tags lies at or above the position. To
+    /// find the next one, the call reads the log from the position, each part once.
     #[must_use]
     pub fn lag(&self) -> u64 {
-        lag(&self.state, self.position, self.position)
+        match &self.tag_search {
+            None => lag(&self.state, self.position, self.position),
+            Some(search) => search.lag(&self.state, self.position, self.position),
+        }
     }
 
-    /// Whether every durable record is committed.
+    /// Whether every durable record is committed; with a filter, every one of its tags.
     ///
     /// ```
     /// # let dir = std::env::temp_dir().join(format!("ringwal-doc-up-{}", std::process::id()));
@@ -172,7 +220,13 @@ impl Consumer {
     pub fn records(&mut self) -> Result<&mut Follow> {
         let follow = match self.follow.take() {
             Some(follow) if !follow.has_failed() => follow,
-            _ => Follow::unpinned(Arc::clone(&self.state), self.position)?,
+            _ => {
+                let mut follow = Follow::unpinned(Arc::clone(&self.state), self.position)?;
+                if let Some(search) = &self.tag_search {
+                    follow.want(search.wanted().clone());
+                }
+                follow
+            }
         };
         Ok(self.follow.insert(follow))
     }
@@ -252,6 +306,38 @@ impl Consumer {
             self.follow = None;
         }
         Ok(())
+    }
+
+    /// Commits the records that the filter skips directly after the position: up to the next record
+    /// of its tags, or to the durable end. Returns the position. Without a filter, nothing is
+    /// skipped.
+    ///
+    /// Call it now and then while no record comes, so that the log need not keep what other tags
+    /// append. It passes no record of the filter's tags, delivered or not. Reads the log as
+    /// [`Consumer::lag`] does, and costs a commit if the position moves.
+    ///
+    /// # Errors
+    ///
+    /// `Corruption`, `Pruned`, `Io`, and as [`Consumer::commit`]: the position is unchanged.
+    pub fn commit_skipped(&mut self) -> Result<Lsn> {
+        self.state.durable.check_running()?;
+        reentrancy::check_may_wait()?;
+        let Some(search) = &self.tag_search else { return Ok(self.position()) };
+        let (next, _) = search.next(&self.state, self.position)?;
+        if next <= self.position {
+            return Ok(self.position());
+        }
+        let before = self.begin_store(next)?;
+        if let Some(void) = self.void_below(next) {
+            self.state.consumers.withdraw_store(&self.name, before);
+            return Err(void);
+        }
+        self.store(next, before)?;
+        if self.follow.as_ref().is_some_and(|follow| follow.delivered() < next) {
+            // Retention may remove the segment in which the follower is.
+            self.follow = None;
+        }
+        Ok(self.position())
     }
 
     /// Moves the position to the first record at or after `lsn`, forwards or backwards, durably.

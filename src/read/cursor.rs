@@ -12,7 +12,7 @@ use super::segment_cursor::SegmentCursor;
 use super::shared::SharedRecords;
 use crate::engine::log_view::LogView;
 use crate::error::{Error, Result};
-use crate::format::{GROUP_HEADER, GroupHeader, GroupInvalid, SegmentHeader};
+use crate::format::{GROUP_HEADER, GroupHeader, GroupInvalid, SegmentHeader, TagFilter};
 use crate::io::fs::{Access, File};
 use crate::lsn::Lsn;
 use crate::recovery::Walker;
@@ -25,6 +25,10 @@ pub(super) struct Cursor {
     view: Arc<LogView>,
     /// Records below this address are skipped; 0 skips none.
     from: u64,
+    /// Tags of the records that are not skipped; `None` skips none for its tag.
+    wanted: Option<TagFilter>,
+    /// Records at or above this address need no further check: `from`, or none if tags count.
+    plain_from: u64,
     end: u64,
     progress: Progress,
     /// `None` until a segment holds something below the end.
@@ -57,6 +61,8 @@ impl Cursor {
         Cursor {
             view,
             from,
+            wanted: None,
+            plain_from: from,
             end,
             progress: Progress::Unopened,
             segment: None,
@@ -94,6 +100,20 @@ impl Cursor {
                 }
             }
         }
+    }
+
+    /// Skips records of other tags from now on. Returns the filter, which an earlier one narrows.
+    ///
+    /// The group that the cursor is in was verified for the earlier filter, which passes more.
+    pub(super) fn want(&mut self, tags: TagFilter) -> TagFilter {
+        let tags = tags.within(self.wanted.as_ref());
+        self.wanted = Some(tags.clone());
+        self.plain_from = u64::MAX;
+        tags
+    }
+
+    fn is_wanted(&self, span: &RecordSpan) -> bool {
+        span.lsn >= self.from && self.wanted.as_ref().is_none_or(|tags| tags.passes(span.tag))
     }
 
     pub(super) fn view(&self) -> &LogView {
@@ -145,7 +165,7 @@ impl Cursor {
         // Most records lie in the same group as the one before.
         if let Some(segment) = &mut self.segment
             && let Some(span) = segment.next_in_group()
-            && span.lsn >= self.from
+            && (span.lsn >= self.plain_from || self.is_wanted(&span))
         {
             return Ok(Some(span));
         }
@@ -165,7 +185,7 @@ impl Cursor {
     /// The record at `first`, which [`Cursor::advance`] returned last, and the rest of its group.
     pub(super) fn records_from(&mut self, first: RecordSpan) -> Result<Records<'_>> {
         match &mut self.segment {
-            Some(segment) => Ok(Records::new(segment, first)),
+            Some(segment) => Ok(Records::new(segment, first, self.wanted.as_ref())),
             None => Err(Error::Closed),
         }
     }
@@ -173,7 +193,7 @@ impl Cursor {
     /// As [`Cursor::records_from`], with memory that the records share.
     pub(super) fn shared_from(&mut self, first: RecordSpan) -> Result<SharedRecords> {
         match &mut self.segment {
-            Some(segment) => Ok(SharedRecords::new(segment, first)),
+            Some(segment) => Ok(SharedRecords::new(segment, first, self.wanted.clone())),
             None => Err(Error::Closed),
         }
     }
@@ -201,10 +221,11 @@ impl Cursor {
         loop {
             let Some(segment) = &mut self.segment else { return Ok(None) };
             if let Some(span) = segment.next_in_group() {
-                if span.lsn >= self.from {
+                if span.lsn < self.from {
+                    segment.skipped_to = segment.group.at.max(segment.group.batch_end);
+                } else if self.is_wanted(&span) {
                     return Ok(Some(span));
                 }
-                segment.skipped_to = segment.group.at.max(segment.group.batch_end);
             } else if !self.next_group()? {
                 return Ok(None);
             }
@@ -314,7 +335,10 @@ impl Cursor {
         let Some(segment) = &mut self.segment else { return Ok(()) };
         let header = segment.segment.header;
         for again in [true, false] {
-            let read = segment.walker.verify(group);
+            let read = match &self.wanted {
+                None => segment.walker.verify(group),
+                Some(tags) => segment.walker.verify_wanted(group, tags),
+            };
             match read.map_err(|e| self.view.segment_error("read", header.base, e))? {
                 Ok(()) => break,
                 Err(_) if again => segment.walker.forget(),

@@ -14,8 +14,10 @@ use std::time::{Duration, Instant};
 use crate::durable::{Registrar, Verdict};
 use crate::engine::state::LogState;
 use crate::error::{Error, Result};
+use crate::format::TagFilter;
 use crate::read::follow_cursor::FollowCursor;
 use crate::read::lag::lag;
+use crate::read::tag_search::TagSearch;
 use crate::read::{Record, RecordRef, Records, SharedRecords};
 use crate::segment::Pinning;
 use crate::sys::reentrancy;
@@ -49,6 +51,8 @@ pub struct Follow {
     /// The position that this follower waits for, and the ticket of its waker.
     ticket: Option<(u64, u64)>,
     status: FollowStatus,
+    /// With a filter: where the next record of its tags is.
+    tag_search: Option<TagSearch>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +80,27 @@ impl Follow {
         }
         let end = state.durable.end();
         let cursor = FollowCursor::new(Arc::clone(&state.view), from, end, pinning)?;
-        Ok(Follow { state, cursor, end: 0, ticket: None, status: FollowStatus::Running })
+        let (ticket, status, tag_search) = (None, FollowStatus::Running, None);
+        Ok(Follow { state, cursor, end: 0, ticket, status, tag_search })
+    }
+
+    /// Delivers only records with this tag from now on, as [`Follow::only_tags`] does.
+    #[must_use = "a filter is part of the follower that is returned"]
+    pub fn only_tag(self, tag: u64) -> Self {
+        self.only_tags([tag])
+    }
+
+    /// Delivers only records with one of these tags from now on: see
+    /// [`Reader::only_tags`](crate::Reader::only_tags). Groups of other tags wake the follower, and
+    /// it goes on waiting.
+    #[must_use = "a filter is part of the follower that is returned"]
+    pub fn only_tags(mut self, tags: impl IntoIterator<Item = u64>) -> Self {
+        self.want(TagFilter::new(tags));
+        self
+    }
+
+    pub(crate) fn want(&mut self, tags: TagFilter) {
+        self.tag_search = Some(TagSearch::new(self.cursor.want(tags)));
     }
 
     pub(crate) fn has_failed(&self) -> bool {
@@ -121,9 +145,16 @@ impl Follow {
     /// Before the first record it counts from where the follower began. The bytes that retention
     /// keeps for readers are [`Stats::reader_lag_bytes`](crate::Stats::reader_lag_bytes). Costs two
     /// atomic loads; a follower in the newest group reads that group, once.
+    ///
+    /// With a filter, it is 0 if no durable record of its tags is left. To find the next one, the
+    /// call reads the log from where the follower is, each part once.
     #[must_use]
     pub fn lag(&self) -> u64 {
-        lag(&self.state, self.cursor.reached(), self.cursor.position())
+        let (reached, position) = (self.cursor.reached(), self.cursor.position());
+        match &self.tag_search {
+            None => lag(&self.state, reached, position),
+            Some(search) => search.lag(&self.state, reached, position),
+        }
     }
 
     /// The next record in place. Waits until there is one.

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use super::cursor::Cursor;
 use super::group_cursor::RecordSpan;
 use super::record::{RecordRef, Records};
-use super::segment_cursor::SegmentCursor;
 use super::shared::SharedRecords;
 use crate::engine::log_view::LogView;
 use crate::error::Result;
+use crate::format::TagFilter;
 use crate::segment::Pinning;
 
 /// The cursor of followers, and of readers whose log another process writes.
@@ -43,6 +43,13 @@ impl FollowCursor {
         FollowCursor { cursor, peeked: None, applied_cuts, delivered: 0 }
     }
 
+    /// Skips records of other tags from now on: see [`Cursor::want`].
+    pub(super) fn want(&mut self, tags: TagFilter) -> TagFilter {
+        let tags = self.cursor.want(tags);
+        self.peeked = self.peeked.filter(|span| tags.passes(span.tag));
+        tags
+    }
+
     /// Whether a record follows below `end`, which only rises. If none does, one may later.
     pub(super) fn peek_below(&mut self, end: u64) -> Result<bool> {
         self.cursor.view().check_not_forked()?;
@@ -73,25 +80,24 @@ impl FollowCursor {
 
     /// The next records below `end` that lie in memory together. `None` if there is no record.
     pub(super) fn next_records(&mut self, end: u64) -> Result<Option<Records<'_>>> {
-        let run = self.next_run(end)?;
-        Ok(run.map(|(segment, first)| Records::new(segment, first)))
+        let Some(first) = self.next_run(end)? else { return Ok(None) };
+        self.cursor.records_from(first).map(Some)
     }
 
     /// As [`FollowCursor::next_records`], with memory that the records share.
     pub(super) fn next_shared(&mut self, end: u64) -> Result<Option<SharedRecords>> {
-        let run = self.next_run(end)?;
-        Ok(run.map(|(segment, first)| SharedRecords::new(segment, first)))
+        let Some(first) = self.next_run(end)? else { return Ok(None) };
+        self.cursor.shared_from(first).map(Some)
     }
 
-    /// The next record below `end`, with the place of the later ones of its group. All count as
-    /// delivered.
-    fn next_run(&mut self, end: u64) -> Result<Option<(&mut SegmentCursor, RecordSpan)>> {
+    /// The next record below `end`. The later ones of its group count as delivered too.
+    fn next_run(&mut self, end: u64) -> Result<Option<RecordSpan>> {
         self.peek_below(end)?;
         let Some(segment) = self.cursor.segment() else { return Ok(None) };
         let Some(first) = self.peeked.take() else { return Ok(None) };
         let group = &segment.group;
         self.delivered = group.records_end.max(group.batch_end).max(first.lsn + 1) - 1;
-        Ok(Some((segment, first)))
+        Ok(Some(first))
     }
 
     /// The highest end so far.

@@ -137,7 +137,7 @@ fn read_record_at(
     if let Ok(record) = decode_record(&bytes, lsn, seed, None) {
         let payload = record.payload.to_vec();
         let is_data = record.kind == KIND_DATA;
-        return Ok(is_data.then(|| Record::alone(lsn, payload)));
+        return Ok(is_data.then(|| Record::alone(lsn, record.tag, payload)));
     }
     let Some(back) = bytes.first_chunk().map(locate_item) else { return Ok(None) };
     let Some(start) = lsn.checked_sub(back).filter(|&s| s >= header.first_group() && s < lsn)
@@ -147,7 +147,7 @@ fn read_record_at(
     let bytes = read_bytes(file, header, end, start)?;
     let Ok(batch) = decode_record(&bytes, start, seed, None) else { return Ok(None) };
     let item = batch.items().flatten().find(|item| item.lsn == lsn);
-    Ok(item.map(|item| Record::alone(lsn, item.payload.to_vec())))
+    Ok(item.map(|item| Record::alone(lsn, item.tag, item.payload.to_vec())))
 }
 
 /// The bytes from `lsn` on: as many as the length at `lsn` states, but none at or above `end`.

@@ -27,6 +27,7 @@ mod reader;
 mod record;
 mod segment_cursor;
 mod shared;
+mod tag_search;
 pub(crate) mod work_queue;
 
 pub use backward::BackwardReader;

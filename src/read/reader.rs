@@ -8,6 +8,7 @@ use super::record::{Record, RecordRef, Records};
 use super::shared::SharedRecords;
 use crate::engine::log_view::LogView;
 use crate::error::{Error, Result};
+use crate::format::TagFilter;
 use crate::segment::Pinning;
 
 /// Reads durable records in order, from [`Wal::reader`](crate::Wal::reader).
@@ -29,6 +30,39 @@ impl Reader {
     /// The first call fails with `refused`.
     pub(crate) fn refused(mut self, refused: Error) -> Self {
         self.refused = Some(refused);
+        self
+    }
+
+    /// Returns only records with this tag from now on, as [`Reader::only_tags`] does.
+    #[must_use = "a filter is part of the reader that is returned"]
+    pub fn only_tag(self, tag: u64) -> Self {
+        self.only_tags([tag])
+    }
+
+    /// Returns only records with one of these tags from now on. A record without a tag is skipped.
+    ///
+    /// A second filter narrows the first. Without a tag in `tags`, no record is returned.
+    ///
+    /// A skipped record costs the read of its group, a check of its 24 or 20 bytes of header and
+    /// tag, and no sum of its payload. A record without a tag is summed. Of a skipped record,
+    /// damage in header or tag is `Corruption`, and damage in its payload is not noticed: so no
+    /// damage hides a record of these tags.
+    ///
+    /// ```
+    /// # let dir = std::env::temp_dir().join(format!("ringwal-doc-only-{}", std::process::id()));
+    /// # let wal = ringwal::Wal::open(&dir)?;
+    /// wal.append_tagged(7, b"of stream 7")?;
+    /// wal.append_tagged(8, b"of stream 8")?;
+    /// wal.sync()?;
+    /// let mut reader = wal.reader(ringwal::Lsn::ZERO).only_tag(8);
+    /// let record = reader.next_ref()?.expect("there is one");
+    /// assert_eq!((record.tag(), record.payload()), (Some(8), &b"of stream 8"[..]));
+    /// # wal.close()?; std::fs::remove_dir_all(&dir).unwrap();
+    /// # Ok::<(), ringwal::Error>(())
+    /// ```
+    #[must_use = "a filter is part of the reader that is returned"]
+    pub fn only_tags(mut self, tags: impl IntoIterator<Item = u64>) -> Self {
+        let _ = self.cursor.want(TagFilter::new(tags));
         self
     }
 

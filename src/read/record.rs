@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::group_cursor::{GroupCursor, RecordSpan};
 use super::segment_cursor::SegmentCursor;
+use crate::format::TagFilter;
 use crate::lsn::Lsn;
 
 /// A record with its position.
@@ -17,6 +18,7 @@ pub struct Record {
     pub lsn: Lsn,
     /// The bytes that were appended.
     pub payload: Vec<u8>,
+    tag: Option<u64>,
     origin: Option<Origin>,
 }
 
@@ -44,8 +46,8 @@ impl Eq for Record {}
 
 impl Record {
     /// A record whose group was not read.
-    pub(super) fn alone(lsn: u64, payload: Vec<u8>) -> Self {
-        Record { lsn: Lsn::new(lsn), payload, origin: None }
+    pub(super) fn alone(lsn: u64, tag: Option<u64>, payload: Vec<u8>) -> Self {
+        Record { lsn: Lsn::new(lsn), payload, tag, origin: None }
     }
 
     pub(super) fn new(span: RecordSpan, payload: Vec<u8>) -> Self {
@@ -62,6 +64,12 @@ impl Record {
     #[must_use]
     pub fn payload(&self) -> &[u8] {
         &self.payload
+    }
+
+    /// The tag that it was appended with, if any: see [`Wal::tagged`](crate::Wal::tagged).
+    #[must_use]
+    pub fn tag(&self) -> Option<u64> {
+        self.tag
     }
 
     /// Its number in the log: see [`RecordRef::ordinal`]. `None` for a record from
@@ -87,6 +95,7 @@ pub struct RecordRef<'a> {
     pub lsn: Lsn,
     /// The bytes that were appended.
     pub payload: &'a [u8],
+    tag: Option<u64>,
     origin: Origin,
 }
 
@@ -94,7 +103,7 @@ impl<'a> RecordRef<'a> {
     #[inline]
     pub(super) fn new(span: RecordSpan, payload: &'a [u8]) -> Self {
         let origin = Origin { ordinal: span.ordinal, wall: span.wall };
-        RecordRef { lsn: Lsn::new(span.lsn), payload, origin }
+        RecordRef { lsn: Lsn::new(span.lsn), payload, tag: span.tag, origin }
     }
 
     /// Its position in the log.
@@ -107,6 +116,12 @@ impl<'a> RecordRef<'a> {
     #[must_use]
     pub fn payload(&self) -> &'a [u8] {
         self.payload
+    }
+
+    /// The tag that it was appended with, if any: see [`Wal::tagged`](crate::Wal::tagged).
+    #[must_use]
+    pub fn tag(&self) -> Option<u64> {
+        self.tag
     }
 
     /// Its number in the log: the first record ever appended has 0, and the next one has 1 more. A
@@ -131,7 +146,7 @@ impl<'a> RecordRef<'a> {
     }
 
     fn with_payload(&self, payload: Vec<u8>) -> Record {
-        Record { lsn: self.lsn, payload, origin: Some(self.origin) }
+        Record { lsn: self.lsn, payload, tag: self.tag, origin: Some(self.origin) }
     }
 }
 
@@ -145,13 +160,19 @@ pub struct Records<'a> {
     segment: &'a SegmentCursor,
     next: Option<RecordSpan>,
     group: GroupCursor,
+    wanted: Option<&'a TagFilter>,
 }
 
 impl<'a> Records<'a> {
-    /// `first` and every later record of its group. The cursor moves past them.
-    pub(super) fn new(segment: &'a mut SegmentCursor, first: RecordSpan) -> Self {
+    /// `first` and every later record of its group that `wanted` passes. The cursor moves past
+    /// them.
+    pub(super) fn new(
+        segment: &'a mut SegmentCursor,
+        first: RecordSpan,
+        wanted: Option<&'a TagFilter>,
+    ) -> Self {
         let group = segment.take_group();
-        Records { segment, next: Some(first), group }
+        Records { segment, next: Some(first), group, wanted }
     }
 }
 
@@ -162,7 +183,12 @@ impl<'a> Iterator for Records<'a> {
         let segment = self.segment;
         let span = match self.next.take() {
             Some(span) => span,
-            None => self.group.next(segment.window())?,
+            None => loop {
+                let span = self.group.next(segment.window())?;
+                if self.wanted.is_none_or(|wanted| wanted.passes(span.tag)) {
+                    break span;
+                }
+            },
         };
         let payload = segment.window().sub(span.payload, span.len)?;
         Some(RecordRef::new(span, payload))

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use super::group_cursor::{GroupCursor, RecordSpan};
 use super::record::{Record, RecordRef};
 use super::segment_cursor::SegmentCursor;
+use crate::format::TagFilter;
 use crate::lsn::Lsn;
 use crate::recovery::SharedChunk;
 use crate::segment::recent::GroupCopy;
@@ -54,6 +55,12 @@ impl SharedRecord {
     #[must_use]
     pub fn payload(&self) -> &[u8] {
         self.group.held().sub(self.span.payload, self.span.len).unwrap_or_default()
+    }
+
+    /// The tag that it was appended with, if any: see [`Wal::tagged`](crate::Wal::tagged).
+    #[must_use]
+    pub fn tag(&self) -> Option<u64> {
+        self.span.tag
     }
 
     /// Its number in the log: see [`RecordRef::ordinal`].
@@ -110,23 +117,34 @@ pub struct SharedRecords {
     group: SharedGroup,
     next: Option<RecordSpan>,
     cursor: GroupCursor,
+    wanted: Option<TagFilter>,
 }
 
 impl SharedRecords {
-    /// `first` and every later record of its group. The cursor moves past them.
-    pub(super) fn new(segment: &mut SegmentCursor, first: RecordSpan) -> Self {
+    /// `first` and every later record of its group that `wanted` passes. The cursor moves past
+    /// them.
+    pub(super) fn new(
+        segment: &mut SegmentCursor,
+        first: RecordSpan,
+        wanted: Option<TagFilter>,
+    ) -> Self {
         let group = match &segment.copy {
             None => SharedGroup::Chunk(segment.walker.share()),
             Some(copy) => SharedGroup::Copy(Arc::clone(copy)),
         };
-        SharedRecords { group, next: Some(first), cursor: segment.take_group() }
+        SharedRecords { group, next: Some(first), cursor: segment.take_group(), wanted }
     }
 
     #[inline]
     fn advance(&mut self) -> Option<RecordSpan> {
         match self.next.take() {
             Some(span) => Some(span),
-            None => self.cursor.next(self.group.held()),
+            None => loop {
+                let span = self.cursor.next(self.group.held())?;
+                if self.wanted.as_ref().is_none_or(|wanted| wanted.passes(span.tag)) {
+                    break Some(span);
+                }
+            },
         }
     }
 

@@ -11,7 +11,7 @@ pub(crate) struct Scan {
     /// The segments' headers in ascending order, without a gap.
     pub(crate) segments: Vec<SegmentHeader>,
     pub(crate) temporaries: Vec<String>,
-    /// Names of position files: of consumers, and of the hook on sealed segments.
+    /// Names of position files: of consumers, of the hook on sealed segments, of tags.
     pub(crate) positions: Vec<String>,
     /// There is a file of cells.
     pub(crate) has_cells: bool,
@@ -27,15 +27,13 @@ pub(crate) fn scan(dir: &dyn Dir, names: &Names, known: &[SegmentHeader]) -> Res
     let mut bases = Vec::new();
     let mut temporaries = Vec::new();
     let mut positions = Vec::new();
-    let (sealed, cells) = (names.sealed(), names.cells());
+    let cells = names.cells();
     let mut has_cells = false;
     for entry in entries {
         match names.parse(&entry.name) {
             SegmentName::Segment(base) => bases.push((base, entry.len)),
             SegmentName::Temporary if entry.regular => temporaries.push(entry.name),
-            SegmentName::Foreign
-                if entry.name == sealed || names.parse_consumer(&entry.name).is_some() =>
-            {
+            SegmentName::Foreign if names.is_of_positions(&entry.name) => {
                 positions.push(entry.name);
             }
             SegmentName::Foreign if entry.name == cells => has_cells = true,

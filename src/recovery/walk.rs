@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use crate::format::{
     GROUP_HEADER, GroupHeader, GroupInvalid, GroupRecords, RecordInvalid, Seed, SegmentHeader,
+    TagFilter, verify_wanted,
 };
 use crate::io::fs::{AlignedBuf, File, read_full};
 use crate::lsn::align_up;
@@ -193,11 +194,26 @@ impl Walker {
         &mut self,
         group: &GroupHeader,
     ) -> io::Result<Result<(), (u64, RecordInvalid)>> {
-        let expected = (group.used - GROUP_HEADER) as usize;
-        let bytes = self.bytes(group.lsn, group.used as usize)?;
-        if bytes.len() != expected + GROUP_HEADER as usize {
+        if self.bytes(group.lsn, group.used as usize)?.len() != group.used as usize {
             return Ok(Err((group.lsn, RecordInvalid::Length)));
         }
         Ok(self.records(group)?.verify(group.records))
+    }
+
+    /// Checks that records fill the group exactly, and that those that `wanted` passes are valid.
+    /// Sums no payload of a record that it can skip by its tag.
+    pub(crate) fn verify_wanted(
+        &mut self,
+        group: &GroupHeader,
+        wanted: &TagFilter,
+    ) -> io::Result<Result<(), (u64, RecordInvalid)>> {
+        let (seed, epoch_tag) = (self.seed.clone(), group.epoch.tag());
+        let bytes = self.bytes(group.lsn, group.used as usize)?;
+        if bytes.len() != group.used as usize {
+            return Ok(Err((group.lsn, RecordInvalid::Length)));
+        }
+        let body = bytes.get(GROUP_HEADER as usize..).unwrap_or_default();
+        let lsn = group.lsn + u64::from(GROUP_HEADER);
+        Ok(verify_wanted(body, lsn, &seed, epoch_tag, group.records, wanted))
     }
 }

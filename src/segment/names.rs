@@ -33,6 +33,14 @@ pub(crate) fn is_consumer_name(name: &str) -> bool {
     is_plain_name(name.as_bytes())
 }
 
+/// The end of the name of the file that holds the floors of tags.
+const STREAMS: &str = ".streams";
+
+/// Whether a file that holds positions holds the floors of tags.
+pub(crate) fn is_streams(name: &str) -> bool {
+    name.ends_with(STREAMS)
+}
+
 impl Names {
     pub(crate) fn new(prefix: &str) -> Self {
         Names { prefix: prefix.into() }
@@ -89,6 +97,23 @@ impl Names {
         format!("{}.cells.new", self.prefix)
     }
 
+    /// The floors of all tags.
+    pub(crate) fn streams(&self) -> String {
+        format!("{}{STREAMS}", self.prefix)
+    }
+
+    /// That file until it is whole.
+    pub(crate) fn streams_temporary(&self) -> String {
+        format!("{}{STREAMS}.new", self.prefix)
+    }
+
+    /// Whether the file holds positions: of a consumer, of the hook on sealed segments, or the
+    /// floors of tags.
+    pub(crate) fn is_of_positions(&self, name: &str) -> bool {
+        let rest = name.strip_prefix(&self.prefix);
+        matches!(rest, Some(".sealed" | STREAMS)) || self.parse_consumer(name).is_some()
+    }
+
     /// The position of a consumer.
     pub(crate) fn consumer(&self, name: &str) -> String {
         format!("{}.consumer.{name}", self.prefix)
@@ -138,11 +163,12 @@ impl Names {
 
     /// Whether the file belongs to this log.
     pub(crate) fn are_of(&self, name: &str) -> bool {
-        let others = ["lock", "commit", "end", "sealed", "sealed.new", "cells", "cells.new"];
+        let others = ["lock", "commit", "end", "sealed", "cells", "streams"];
+        let unfinished = ["sealed.new", "cells.new", "streams.new"];
         let rest = name.strip_prefix(&self.prefix).and_then(|rest| rest.strip_prefix('.'));
         self.parse(name) != SegmentName::Foreign
             || self.parse_consumer(name.strip_suffix(".new").unwrap_or(name)).is_some()
-            || rest.is_some_and(|rest| others.contains(&rest))
+            || rest.is_some_and(|rest| others.contains(&rest) || unfinished.contains(&rest))
     }
 
     pub(crate) fn parse(&self, name: &str) -> SegmentName {
@@ -180,9 +206,11 @@ mod tests {
             assert_ne!(names.scratch(), names.probe());
             let (sealed, consumer) = (names.sealed_temporary(), names.consumer_temporary("c"));
             let cells = [names.cells(), names.cells_temporary()];
+            let streams = [names.streams(), names.streams_temporary()];
+            assert!(is_streams(&streams[0]) && names.is_of_positions(&streams[0]));
             let all = [names.segment(7), names.lock(), names.end(), names.commit(), names.sealed()];
             let positions = [&names.consumer("c"), &sealed, &consumer];
-            for name in all.iter().chain(positions).chain(&cells) {
+            for name in all.iter().chain(positions).chain(&cells).chain(&streams) {
                 assert!(names.are_of(name), "{name}");
                 assert!(!Names::new("other").are_of(name), "{name}");
             }

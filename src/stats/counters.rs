@@ -126,6 +126,11 @@ macro_rules! counters {
             /// [`Follow`](crate::Follow), up to the durable end. 0 without a reader. For consumers,
             /// see [`Wal::consumers`](crate::Wal::consumers).
             pub reader_lag_bytes: u64,
+            /// Bytes that retention keeps for the lowest floor of a tag, up to the durable end. 0
+            /// without a floor.
+            pub tag_lag_bytes: u64,
+            /// The tag with the lowest floor: see [`Wal::hold_tag`](crate::Wal::hold_tag).
+            pub slowest_tag: Option<u64>,
             /// Whether there is no space for the next segment now. Once the prepared segments are
             /// full, appends get `NoSpace`.
             pub out_of_space: bool,

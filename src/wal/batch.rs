@@ -1,7 +1,6 @@
 //! Appending several records that are there together or not at all.
 
-use crate::engine::append::slices;
-use crate::engine::batch::BatchLsns;
+use crate::engine::batch::{BatchLsns, BatchRecords};
 use crate::error::Result;
 use crate::lsn::Lsn;
 use crate::wal::Wal;
@@ -44,7 +43,7 @@ impl Wal {
     ///
     /// As [`Wal::append_batch`].
     pub fn append_batch_lsns<'a, T: AsRef<[u8]>>(&self, records: &'a [T]) -> Result<BatchLsns<'a>> {
-        self.appender().append_batch(records)
+        self.appender().append_batch(BatchRecords::new(None, records))
     }
 
     /// Appends a batch as [`Wal::append_batch_lsns`] does, but never blocks.
@@ -53,7 +52,7 @@ impl Wal {
     ///
     /// `RingFull` where [`Wal::append_batch`] would wait; otherwise as [`Wal::append_batch`].
     pub fn try_append_batch<'a, T: AsRef<[u8]>>(&self, records: &'a [T]) -> Result<BatchLsns<'a>> {
-        self.appender().try_append_batch(records)
+        self.appender().try_append_batch(BatchRecords::new(None, records))
     }
 
     /// Appends a batch as [`Wal::append_batch_lsns`] does, as a future that waits while the ring is
@@ -68,6 +67,6 @@ impl Wal {
         &'a self,
         records: &'a [T],
     ) -> AppendBatchFuture<'a> {
-        AppendBatchFuture::new(self.appender(), slices(records))
+        AppendBatchFuture::new(self.appender(), BatchRecords::new(None, records))
     }
 }

@@ -3,11 +3,11 @@
 use std::borrow::Borrow;
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use crate::durable::{Registrar, Verdict};
 use crate::engine::append::Appender;
-use crate::engine::batch::BatchLsns;
+use crate::engine::batch::{BatchLsns, BatchRecords};
 use crate::error::{Error, Result};
 use crate::lsn::Lsn;
 use crate::ring::{PendingReservation, Reservation, Turn};
@@ -101,13 +101,14 @@ impl Drop for DurableFuture {
 #[derive(Debug)]
 #[must_use = "a future does nothing until it is polled"]
 pub struct AppendFuture<'a> {
+    tag: Option<u64>,
     payload: &'a [u8],
     wait: RoomWait<&'a Appender>,
 }
 
 impl<'a> AppendFuture<'a> {
-    pub(crate) fn new(appender: &'a Appender, payload: &'a [u8]) -> Self {
-        AppendFuture { payload, wait: RoomWait::new(appender) }
+    pub(crate) fn new(appender: &'a Appender, tag: Option<u64>, payload: &'a [u8]) -> Self {
+        AppendFuture { tag, payload, wait: RoomWait::new(appender) }
     }
 }
 
@@ -115,8 +116,8 @@ impl Future for AppendFuture<'_> {
     type Output = Result<Lsn>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let AppendFuture { payload, wait } = &mut *self;
-        wait.append(cx, payload)
+        let AppendFuture { tag, payload, wait } = &mut *self;
+        wait.append(cx, *tag, payload)
     }
 }
 
@@ -125,13 +126,14 @@ impl Future for AppendFuture<'_> {
 #[derive(Debug)]
 #[must_use = "a future does nothing until it is polled"]
 pub struct AppendOwnedFuture {
+    tag: Option<u64>,
     payload: Vec<u8>,
     wait: RoomWait<Appender>,
 }
 
 impl AppendOwnedFuture {
-    pub(crate) fn new(appender: Appender, payload: Vec<u8>) -> Self {
-        AppendOwnedFuture { payload, wait: RoomWait::new(appender) }
+    pub(crate) fn new(appender: Appender, tag: Option<u64>, payload: Vec<u8>) -> Self {
+        AppendOwnedFuture { tag, payload, wait: RoomWait::new(appender) }
     }
 }
 
@@ -139,8 +141,8 @@ impl Future for AppendOwnedFuture {
     type Output = Result<Lsn>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let AppendOwnedFuture { payload, wait } = &mut *self;
-        wait.append(cx, payload)
+        let AppendOwnedFuture { tag, payload, wait } = &mut *self;
+        wait.append(cx, *tag, payload)
     }
 }
 
@@ -150,13 +152,14 @@ impl Future for AppendOwnedFuture {
 #[derive(Debug)]
 #[must_use = "a future does nothing until it is polled"]
 pub struct AppendBatchFuture<'a> {
-    records: Vec<&'a [u8]>,
+    /// Taken once the batch has its place.
+    records: Option<BatchRecords<'a>>,
     wait: RoomWait<&'a Appender>,
 }
 
 impl<'a> AppendBatchFuture<'a> {
-    pub(crate) fn new(appender: &'a Appender, records: Vec<&'a [u8]>) -> Self {
-        AppendBatchFuture { records, wait: RoomWait::new(appender) }
+    pub(crate) fn new(appender: &'a Appender, records: BatchRecords<'a>) -> Self {
+        AppendBatchFuture { records: Some(records), wait: RoomWait::new(appender) }
     }
 }
 
@@ -166,8 +169,19 @@ impl<'a> Future for AppendBatchFuture<'a> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let AppendBatchFuture { records, wait } = &mut *self;
         let appender = wait.appender;
-        let room = wait.request.poll(appender, cx, || appender.check_polled_batch(records));
-        room.map_ok(|room| appender.put_batch(room, std::mem::take(records)))
+        let wanted = records.as_ref();
+        let room = wait.request.poll(appender, cx, || match wanted {
+            Some(records) => appender.check_polled_batch(records),
+            None => Err(Error::Closed),
+        });
+        match (ready!(room), records.take()) {
+            (Ok(room), Some(records)) => Poll::Ready(Ok(appender.put_batch(room, records))),
+            (Ok(room), None) => {
+                appender.abort(room);
+                Poll::Ready(Err(Error::Closed))
+            }
+            (Err(e), _) => Poll::Ready(Err(e)),
+        }
     }
 }
 
@@ -192,10 +206,10 @@ impl<A: Borrow<Appender>> RoomWait<A> {
     }
 
     /// Polls for the room of one record, and fills it.
-    fn append(&mut self, cx: &Context<'_>, payload: &[u8]) -> Poll<Result<Lsn>> {
+    fn append(&mut self, cx: &Context<'_>, tag: Option<u64>, payload: &[u8]) -> Poll<Result<Lsn>> {
         let appender = self.appender.borrow();
-        let room = self.request.poll(appender, cx, || appender.check_append(payload));
-        room.map_ok(|room| appender.put_polled(room, payload))
+        let room = self.request.poll(appender, cx, || appender.check_append(tag, payload));
+        room.map_ok(|room| appender.put_polled(room, tag, payload))
     }
 }
 

@@ -22,6 +22,14 @@ pub enum HeldBy {
         /// The start of the segment that the reader is in.
         position: Lsn,
     },
+    /// A stream: it has not released the records from `floor` on. [`Wal::release_tag`] moves the
+    /// floor, [`Wal::remove_tag_floor`] ends it.
+    Tag {
+        /// The tag with the lowest floor.
+        tag: u64,
+        /// Its floor.
+        floor: Lsn,
+    },
     /// The hook on sealed segments: it has not finished with the segments from `position` on.
     SealedHook {
         /// Where the hook is.
@@ -36,6 +44,7 @@ impl HeldBy {
         match self {
             HeldBy::Consumer { position, .. }
             | HeldBy::Reader { position }
+            | HeldBy::Tag { floor: position, .. }
             | HeldBy::SealedHook { position } => *position,
         }
     }
@@ -46,8 +55,8 @@ impl Wal {
     /// [`Wal::truncate_before`] and retention remove every segment but the newest durable one.
     ///
     /// A consumer that lags by more than
-    /// [`consumer_lag_limit`](crate::WalBuilder::consumer_lag_limit) keeps nothing. Costs two short
-    /// locks. In a child of `fork()`: `None`.
+    /// [`consumer_lag_limit`](crate::WalBuilder::consumer_lag_limit) keeps nothing. Costs three
+    /// short locks. In a child of `fork()`: `None`.
     ///
     /// ```
     /// use ringwal::{HeldBy, Wal};
@@ -74,6 +83,8 @@ impl Wal {
             .hook
             .is_set()
             .then(|| HeldBy::SealedHook { position: Lsn::new(state.hook.released()) });
-        [consumer, reader, hook].into_iter().flatten().min_by_key(HeldBy::position)
+        let floor = state.tag_floors.lowest();
+        let tag = floor.map(|(floor, tag)| HeldBy::Tag { tag, floor: Lsn::new(floor) });
+        [consumer, reader, tag, hook].into_iter().flatten().min_by_key(HeldBy::position)
     }
 }

@@ -45,6 +45,7 @@ impl Wal {
     /// | `ringwal_durable_end` | LSN | the first position that is not durable |
     /// | `ringwal_ring_bytes` | bytes | appended and not durable yet |
     /// | `ringwal_reader_lag_bytes` | bytes | kept for the slowest reader |
+    /// | `ringwal_tag_lag_bytes` | bytes | kept for the lowest floor of a tag |
     /// | `ringwal_consumer_lag_bytes` | bytes | behind the durable end; label `consumer` |
     /// | `ringwal_stalled_seconds` | seconds | that the disk has not answered, if stalled now |
     /// | `ringwal_out_of_space` | 0 or 1 | there is no space for the next segment |
@@ -93,6 +94,7 @@ fn publish(wal: &Wal, log: &str) {
     gauge("ringwal_durable_end", stats.durable_end.as_u64() as f64);
     gauge("ringwal_ring_bytes", stats.ring_bytes as f64);
     gauge("ringwal_reader_lag_bytes", stats.reader_lag_bytes as f64);
+    gauge("ringwal_tag_lag_bytes", stats.tag_lag_bytes as f64);
     gauge("ringwal_stalled_seconds", stats.stalled_for.as_secs_f64());
     gauge("ringwal_out_of_space", f64::from(u8::from(stats.out_of_space)));
     gauge("ringwal_obstructed", f64::from(u8::from(stats.obstructed)));

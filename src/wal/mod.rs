@@ -20,6 +20,8 @@ mod remove;
 mod stats;
 #[cfg(feature = "futures")]
 pub(crate) mod stream;
+pub(crate) mod tag_floors;
+pub(crate) mod tagged;
 mod truncate;
 #[cfg(feature = "serde")]
 pub(crate) mod typed;
@@ -57,6 +59,9 @@ use crate::wal::futures::{AppendFuture, AppendOwnedFuture, DurableFuture};
 /// | [`read`](Wal::read), [`replay`](Wal::replay), [`reader`](Wal::reader), [`reader_back`](Wal::reader_back) | for the disk | reads durable records only | `Pruned`, `NotDurable`, `NoRecord`, `Corruption`, `Io` |
 /// | [`read_ordinal`](Wal::read_ordinal), [`reader_from_time`](Wal::reader_from_time) | for the disk | reads durable records only | `NoOrdinal`, `Pruned`, `Truncated`, `Corruption`, `Io` |
 /// | [`follow`](Wal::follow) | `next`: until the next record is durable | reads durable records only | `Pruned`, `NotAppended` |
+/// | [`append_tagged`](Wal::append_tagged), [`append_batch_tagged`](Wal::append_batch_tagged), [`tagged`](Wal::tagged) | as their forms without a tag | no | as `append` |
+/// | [`hold_tag`](Wal::hold_tag), [`remove_tag_floor`](Wal::remove_tag_floor) | for the disk | yes | `Pruned`, `NotAppended`, `NoTagFloor`, `TooManyTagFloors`, `Io` |
+/// | [`release_tag`](Wal::release_tag), [`tag_floors`](Wal::tag_floors), [`held_by`](Wal::held_by) | never | no | `NoTagFloor`, `NotAppended` |
 /// | [`truncate_before`](Wal::truncate_before) | until the files are removed | yes | `NoSpace`, `WouldDeadlock` |
 /// | [`truncate_from`](Wal::truncate_from) | until the cut is durable | yes | `NotAppended`, `Pruned`, `NoRecord`, `InsideBatch`, `Consumed`, `NoSpace` |
 /// | [`consumer`](Wal::consumer), [`remove_consumer`](Wal::remove_consumer) | for the disk | yes | `ConsumerInUse`, `NoConsumer`, `ConsumerDamaged`, `Io` |
@@ -182,7 +187,7 @@ impl Wal {
     ///
     /// As [`Wal::append`].
     pub fn append_async<'a>(&'a self, payload: &'a [u8]) -> AppendFuture<'a> {
-        AppendFuture::new(self.appender(), payload)
+        AppendFuture::new(self.appender(), None, payload)
     }
 
     /// Appends a record as [`Wal::append_async`] does. The future owns what it needs, so it may
@@ -205,7 +210,7 @@ impl Wal {
     ///
     /// As [`Wal::append`].
     pub fn append_async_owned(&self, payload: impl Into<Vec<u8>>) -> AppendOwnedFuture {
-        AppendOwnedFuture::new(self.appender().clone(), payload.into())
+        AppendOwnedFuture::new(self.appender().clone(), None, payload.into())
     }
 
     /// Appends a record and waits until it is durable, in every mode of [`crate::Durability`].
@@ -218,7 +223,7 @@ impl Wal {
     /// As [`Wal::append`] and [`Wal::wait_durable`]. After `Poisoned` the record may or may not be
     /// there when the log is opened again.
     pub fn append_durable(&self, payload: &[u8]) -> Result<Lsn> {
-        self.appender().append_durable(payload)
+        self.appender().append_durable(None, payload)
     }
 
     /// Appends a record and waits until it is durable, as a future, in every mode of
@@ -250,7 +255,7 @@ impl Wal {
     /// If `fill` panics: the reservation becomes a record that readers skip, the log continues, and
     /// the panic continues in the caller.
     pub fn append_with(&self, len: usize, fill: impl FnOnce(&mut [u8])) -> Result<Lsn> {
-        self.appender().append_with(len, fill)
+        self.appender().append_with(None, len, fill)
     }
 
     /// Waits until the record at `lsn` and every earlier record are durable. In the modes that do

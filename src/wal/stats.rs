@@ -31,6 +31,7 @@ impl Wal {
         }
         let commit = state.commit.chosen();
         let end = counted.durable_end.as_u64();
+        let floor = state.tag_floors.lowest();
         let pinned = state.view.table.oldest_pin();
         let obstructed = state.obstacle.get().is_some();
         Stats {
@@ -39,6 +40,8 @@ impl Wal {
             oldest_written_at: oldest_written_at(state),
             out_of_space: state.ring.is_out_of_space() && !obstructed,
             obstructed,
+            tag_lag_bytes: floor.map_or(0, |(floor, _)| end.saturating_sub(floor)),
+            slowest_tag: floor.map(|(_, tag)| tag),
             reader_lag_bytes: pinned.map_or(0, |pin| end.saturating_sub(pin)),
             commit_method: method_name(self.inner.info.kind, commit.method),
             commit_method_reason: commit.reason,

@@ -4,6 +4,7 @@
 //! Simple rather than fast: it reads whole files. Each rule of a "valid if and only if" list is one
 //! call of `rule`, and an error names the rule.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// The result of a check. The error is the rule of the document that does not hold.
@@ -194,7 +195,29 @@ pub fn hash(header: &[u8]) -> u64 {
 
 pub type Records = Vec<(u64, Vec<u8>)>;
 
-fn records(segment: &Segment, header: &Header, kinds: &mut Vec<u8>) -> Checked<Records> {
+/// The tags of records, by their LSN.
+pub type Tags = BTreeMap<u64, u64>;
+
+/// The tag in the tag block at the start of `bytes`, and the payload after it.
+fn tag<'a>(
+    log_id: &[u8],
+    lsn: u64,
+    fields: [&[u8]; 2],
+    bytes: &'a [u8],
+) -> Checked<(u64, &'a [u8])> {
+    rule(bytes.len() >= 12, "room for the tag block")?;
+    let (block, payload) = bytes.split_at(12);
+    let check = crc32(&[log_id, &block[4..], &lsn.to_le_bytes(), fields[0], fields[1]]);
+    rule(check == u32_at(block, 0), "tag check")?;
+    Ok((u64_at(block, 4), payload))
+}
+
+fn records(
+    segment: &Segment,
+    header: &Header,
+    kinds: &mut Vec<u8>,
+    tags: &mut Tags,
+) -> Checked<Records> {
     let used_end = header.lsn + header.used;
     let mut found = Records::new();
     let mut at = header.lsn + GROUP_HEADER;
@@ -204,17 +227,27 @@ fn records(segment: &Segment, header: &Header, kinds: &mut Vec<u8>) -> Checked<R
         let payload_end = at + 12 + u64::from(u32_at(h, 0));
         let next = payload_end.next_multiple_of(8);
         rule(next <= used_end, "a record inside the used length")?;
-        let payload = segment.at(at + 12, payload_end);
-        let crc =
-            crc32(&[&segment.log_id, payload, &at.to_le_bytes(), &h[..4], &h[8..9], &h[9..12]]);
+        let body = segment.at(at + 12, payload_end);
+        let tagged = h[9] == 2 && (h[8] == 1 || h[8] == 2);
+        rule(h[9] == 0 || tagged, "record flags are zero, or tagged in a DATA or BATCH")?;
+        let (mut stated, mut payload) = (&body[..0], body);
+        if tagged && h[8] == 1 {
+            let (tag, rest) = tag(&segment.log_id, at, [&h[..4], &h[8..]], body)?;
+            tags.insert(at, tag);
+            (stated, payload) = (&body[4..12], rest);
+        }
+        let place = [&at.to_le_bytes()[..], &h[..4], &h[8..12]].concat();
+        let crc = crc32(&[&segment.log_id, stated, payload, &place]);
         rule(crc == u32_at(h, 4), "record CRC")?;
-        rule(h[9] == 0, "record flags are zero")?;
         rule(u16_at(h, 10) == header.epoch as u16, "epoch tag")?;
         rule(zero(segment.at(payload_end, next)), "record padding is zero")?;
         kinds.push(h[8]);
         match h[8] {
             1 => found.push((at, payload.to_vec())),
-            2 => batch(at, payload, &mut found)?,
+            2 => {
+                let log_id = tagged.then_some(&segment.log_id);
+                batch(at, payload, log_id, &mut found, tags)?;
+            }
             kind => rule(kind & 0x80 != 0, "kind known or skippable")?,
         }
         at = next;
@@ -224,7 +257,14 @@ fn records(segment: &Segment, header: &Header, kinds: &mut Vec<u8>) -> Checked<R
     Ok(found)
 }
 
-fn batch(lsn: u64, payload: &[u8], found: &mut Records) -> Checked<()> {
+/// The items of a batch. `log_id`: if they have tags.
+fn batch(
+    lsn: u64,
+    payload: &[u8],
+    log_id: Option<&[u8; 16]>,
+    found: &mut Records,
+    tags: &mut Tags,
+) -> Checked<()> {
     rule(payload.len() >= 4, "a batch holds its count")?;
     let count = u32_at(payload, 0);
     rule(count >= 1, "a batch holds an item")?;
@@ -237,7 +277,14 @@ fn batch(lsn: u64, payload: &[u8], found: &mut Records) -> Checked<()> {
         rule(next <= payload.len(), "an item inside the batch")?;
         rule(u32_at(payload, at + 4) as usize == at + 12, "an item's distance to its batch")?;
         rule(zero(&payload[item_end..next]), "item padding is zero")?;
-        found.push((lsn + 12 + at as u64, payload[at + 8..item_end].to_vec()));
+        let (item_lsn, mut body) = (lsn + 12 + at as u64, &payload[at + 8..item_end]);
+        if let Some(log_id) = log_id {
+            let fields = [&payload[at..at + 4], &payload[at + 4..at + 8]];
+            let (tag, rest) = tag(log_id, item_lsn, fields, body)?;
+            tags.insert(item_lsn, tag);
+            body = rest;
+        }
+        found.push((item_lsn, body.to_vec()));
         at = next;
     }
     rule(at == payload.len(), "items tile the batch")
@@ -251,6 +298,8 @@ pub struct Log {
     pub strays: Vec<Segment>,
     pub chain: Vec<Header>,
     pub records: Records,
+    /// Of all records on the chain, void ones too.
+    pub tags: Tags,
     /// Kind of every record on the chain.
     pub kinds: Vec<u8>,
     /// First address after the chain.
@@ -304,6 +353,7 @@ impl Log {
             strays,
             chain: vec![],
             records: vec![],
+            tags: Tags::new(),
             kinds: vec![],
         };
         log.walk()?;
@@ -317,12 +367,12 @@ impl Log {
         self.segments.iter().position(|s| (s.base..s.end()).contains(&lsn))
     }
 
-    pub fn group(&self, lsn: u64) -> Checked<(Header, Records, Vec<u8>)> {
+    pub fn group(&self, lsn: u64) -> Checked<(Header, Records, Vec<u8>, Tags)> {
         let index = self.segment_of(lsn).ok_or("inside a segment")?;
         let header = Header::decode(&self.segments[index], lsn)?;
-        let mut kinds = Vec::new();
-        let records = records(&self.segments[index], &header, &mut kinds)?;
-        Ok((header, records, kinds))
+        let (mut kinds, mut tags) = (Vec::new(), Tags::new());
+        let records = records(&self.segments[index], &header, &mut kinds, &mut tags)?;
+        Ok((header, records, kinds, tags))
     }
 
     fn walk(&mut self) -> Checked<()> {
@@ -340,7 +390,7 @@ impl Log {
                     next = Some(group);
                 }
             }
-            let Some((header, records, kinds)) = next else { return Ok(()) };
+            let Some((header, records, kinds, tags)) = next else { return Ok(()) };
             if header.flags & CUT != 0 {
                 self.records.retain(|(lsn, _)| *lsn < header.cut_from);
             }
@@ -348,6 +398,7 @@ impl Log {
             self.chain.push(header);
             self.records.extend(records);
             self.kinds.extend(kinds);
+            self.tags.extend(tags);
             candidates = vec![header.end];
             let at = self.segment_of(header.lsn).unwrap();
             if let Some(s) = self.segments.get(at + 1) {

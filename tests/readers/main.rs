@@ -20,4 +20,5 @@ mod read_only;
 mod read_only_beside_a_writer;
 mod shared_records;
 mod survey_beside_a_writer;
+mod tags;
 mod work_queue;

@@ -12,7 +12,7 @@
 
 #[allow(unreachable_pub, reason = "a module of one test")]
 #[path = "../golden/decoder.rs"]
-mod decoder;
+pub(crate) mod decoder;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};

@@ -14,6 +14,7 @@ mod support;
 
 mod golden_cells;
 mod golden_format;
+mod golden_tags;
 mod judgement;
 mod refitted;
 mod reopening;

@@ -16,3 +16,4 @@ mod clocks;
 mod consumers;
 mod limits;
 mod sealed;
+mod tag_floors;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::memory::Memory;
 use crate::engine::append::Appender;
 use crate::engine::assemble::{Engine, ReadyBackend, assemble};
+use crate::engine::batch::BatchRecords;
 use crate::engine::io_thread::IoLoop;
 use crate::engine::recover::{RecoveredLog, recover};
 use crate::engine::segment_keeper::SegmentKeeper;
@@ -151,7 +152,10 @@ impl Life {
         for _ in 0..STEPS {
             let appended = match records {
                 [one] => self.appender.try_append(one),
-                batch => self.appender.try_append_batch(batch).map(|lsns| lsns.first_lsn()),
+                batch => self
+                    .appender
+                    .try_append_batch(BatchRecords::new(None, batch))
+                    .map(|lsns| lsns.first_lsn()),
             };
             match appended {
                 Ok(lsn) => return Ok(lsn.as_u64()),

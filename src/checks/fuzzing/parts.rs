@@ -6,8 +6,9 @@
 use super::input::head;
 use super::repair::{put, seal_header, seal_records, seal_segment, u32_at, u64_at};
 use crate::format::{
-    BATCH_HEADER, GROUP_HEADER, GroupHeader, GroupRecords, HeaderInvalid, KIND_BATCH, KIND_DATA,
-    RECORD_HEADER, SEGMENT_HEADER, Seed, SegmentHeader, stored_size, write_item,
+    BATCH_HEADER, Decoded, GROUP_HEADER, GroupHeader, GroupRecords, HeaderInvalid, KIND_BATCH,
+    KIND_DATA, RECORD_HEADER, SEGMENT_HEADER, Seed, SegmentHeader, TAG_BLOCK, TagFilter,
+    stored_size, verify_wanted, write_item, write_tagged_header, write_tagged_item,
 };
 
 const LOG_ID: [u8; 16] = *b"a log of its own";
@@ -50,11 +51,7 @@ pub(super) fn record(input: &[u8]) {
             break;
         };
         assert_eq!(record.lsn, lsn + at as u64);
-        let mut written = vec![0; stored_size(record.payload.len()) as usize];
-        assert_eq!(written.len(), record.stored);
-        put(&mut written, RECORD_HEADER, record.payload);
-        let sum = seed.sum(record.payload);
-        sum.write_header(&mut written, record.lsn, record.kind, tag);
+        let written = encoded(&record, &seed, tag, body[at + 9]);
         assert!(written == body[at..at + record.stored], "a record that encodes otherwise");
         let mut batch = vec![0; record.payload.len() + RECORD_HEADER];
         let (mut items, mut to) = (0, BATCH_HEADER);
@@ -66,7 +63,13 @@ pub(super) fn record(input: &[u8]) {
             items += 1;
             if record.kind == KIND_BATCH {
                 assert_eq!(item.lsn, record.lsn + to as u64);
-                to = write_item(&mut batch, to, item.payload);
+                to = match item.tag {
+                    None => write_item(&mut batch, to, item.payload),
+                    Some(tag) => {
+                        let item = (tag, item.payload);
+                        write_tagged_item(&mut batch, record.lsn, to, &seed, item)
+                    }
+                };
             } else {
                 assert!(record.kind == KIND_DATA && item.payload == record.payload);
             }
@@ -82,11 +85,35 @@ pub(super) fn record(input: &[u8]) {
         }
     }
     let right = sound && at == body.len() && found == count;
+    if right {
+        // A filter may overlook damage in what it skips, and never refuses what is sound.
+        let wanted = TagFilter::new([0, u64::from(flags)]);
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        assert_eq!(verify_wanted(&body, lsn, &seed, tag, count, &wanted), Ok(()));
+    }
     assert_eq!(verdict.is_ok(), right, "{verdict:?} of {found} in {at} of {} bytes", body.len());
     if sound {
         let other = u32::try_from(found + 1).unwrap_or(0);
         assert!(records().verify(other).is_err(), "a count that is wrong");
     }
+}
+
+/// A decoded record as a writer encodes it, with these flags.
+fn encoded(record: &Decoded<'_>, seed: &Seed, epoch_tag: u16, flags: u8) -> Vec<u8> {
+    let start = RECORD_HEADER + record.tag.map_or(0, |_| TAG_BLOCK);
+    let body = start - RECORD_HEADER + record.payload.len();
+    let mut written = vec![0; stored_size(body) as usize];
+    assert_eq!(written.len(), record.stored);
+    put(&mut written, start, record.payload);
+    if let Some(tag) = record.tag {
+        let sum = seed.sum_tagged(tag, record.payload);
+        write_tagged_header(&mut written, record.lsn, epoch_tag, seed, tag, sum);
+        return written;
+    }
+    let sum = seed.sum(record.payload);
+    let sum = if flags == 0 { sum } else { sum.of_tagged_items() };
+    sum.write_header(&mut written, record.lsn, record.kind, epoch_tag);
+    written
 }
 
 /// Reads the bytes as a group header, in a segment that the first bytes choose.

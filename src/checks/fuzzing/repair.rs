@@ -77,6 +77,31 @@ pub(super) fn record_sum(log_id: &[u8], head: &[u8], payload: &[u8], lsn: u64) -
     sum.finalize()
 }
 
+/// Seals the tag block at the start of `body`.
+fn seal_tag(log_id: &[u8], lsn: u64, words: &[u8], body: &mut [u8]) {
+    let mut sum = crc32fast::Hasher::new();
+    sum.update(log_id);
+    sum.update(&body[4..12]);
+    sum.update(&lsn.to_le_bytes());
+    sum.update(words);
+    put(body, 0, &sum.finalize().to_le_bytes());
+}
+
+/// Seals the tags of the items of a batch.
+fn seal_items(log_id: &[u8], lsn: u64, record: &mut [u8]) {
+    let mut at = RECORD + 4;
+    while at + 8 <= record.len() {
+        let length = u32_at(record, at) as usize;
+        let words = record[at..at + 8].to_vec();
+        if let Some(body) = record.get_mut(at + 8..at + 8 + length)
+            && length >= 12
+        {
+            seal_tag(log_id, lsn.wrapping_add(at as u64), &words, body);
+        }
+        at += (8 + length + 7) & !7;
+    }
+}
+
 /// Walks the records by their lengths and seals each. Returns where they end, and the number of
 /// application records that they state.
 pub(super) fn seal_records(
@@ -95,7 +120,19 @@ pub(super) fn seal_records(
             put(b, at + 10, &tag.to_le_bytes());
         }
         let here = lsn.wrapping_add(at as u64);
-        let crc = record_sum(log_id, &b[at..at + RECORD], &b[at + RECORD..][..length], here);
+        let record = &mut b[at..at + RECORD + length];
+        // The sum of a record with a tag begins at the tag.
+        let mut from = RECORD;
+        match (kind, record[9]) {
+            (1, 2) if length >= 12 => {
+                let words = [&record[..4], &record[8..RECORD]].concat();
+                seal_tag(log_id, here, &words, &mut record[RECORD..]);
+                from += 4;
+            }
+            (2, 2) => seal_items(log_id, here, record),
+            _ => {}
+        }
+        let crc = record_sum(log_id, &record[..RECORD], &record[from..], here);
         put(b, at + 4, &crc.to_le_bytes());
         at += (RECORD + length + 7) & !7;
         records = records.saturating_add(items);

@@ -18,6 +18,7 @@ mod oracle;
 mod restarts;
 mod seeds;
 mod side_files;
+mod tags;
 mod tally;
 mod whole_files;
 mod world;

@@ -1,5 +1,7 @@
 //! The oracle: knows which records a log must have, and compares them with those that are read.
 
+use std::collections::BTreeMap;
+
 use crate::recovery::RecoveryReport;
 use crate::segment::cuts::Cuts;
 
@@ -10,6 +12,8 @@ pub(super) type Records = Vec<(u64, Vec<u8>)>;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Oracle {
     pub(super) records: Records,
+    /// The tags of those that have one, by position.
+    pub(super) tags: BTreeMap<u64, u64>,
     /// Positions of a batch's records after its first: the log must not end at one of them.
     pub(super) inside_batch: Vec<u64>,
     /// Everything below was acknowledged.
@@ -21,6 +25,15 @@ pub(super) struct Oracle {
 }
 
 impl Oracle {
+    /// Notes the tag of the record that was appended at `lsn`. A crash may have voided an earlier
+    /// one there.
+    pub(super) fn set_tag(&mut self, lsn: u64, tag: Option<u64>) {
+        match tag {
+            Some(tag) => drop(self.tags.insert(lsn, tag)),
+            None => drop(self.tags.remove(&lsn)),
+        }
+    }
+
     /// Checks that the log may have these records: exact content and positions, every acknowledged
     /// record, no gap, no resurrected record, whole batches.
     pub(super) fn compare(

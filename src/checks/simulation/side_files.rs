@@ -1,9 +1,9 @@
 //! Side files that are stale, missing, of another log, or unreadable, between the lives of one log.
 //!
 //! The oracle's rule: a side file never changes the log's records. A writer opens as if the files
-//! were sound, except in the two cases that docs/format.md names: a consumer's file without a sound
-//! slot, and a position above the log's end. The open refuses both with an error of their own and
-//! changes nothing. It succeeds once the file is restored.
+//! were sound, except in the two cases that docs/format.md names: a file of a consumer or of floors
+//! without a sound slot, and a position above the log's end. The open refuses both with an error of
+//! their own and changes nothing. It succeeds once the file is restored.
 
 use std::sync::Arc;
 
@@ -12,12 +12,12 @@ use super::world::{Life, World};
 use super::{long, number};
 use crate::engine::recover::recover;
 use crate::error::Error;
-use crate::format::SegmentHeader;
+use crate::format::{SegmentHeader, StoredFloors};
 use crate::io::backend::sim::Sabotage;
 use crate::io::fs::sim::SimDisk;
 use crate::positions::PositionFile;
 use crate::read::consumer::Consumer;
-use crate::segment::{Names, SegmentName};
+use crate::segment::{Names, SegmentName, is_streams};
 
 const CONSUMER: &str = "mailer";
 
@@ -48,7 +48,7 @@ const CHANGES: [Change; 6] = [
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {
     Opens,
-    /// `ConsumerDamaged`.
+    /// `ConsumerDamaged` or `TagFloorsDamaged`.
     Damaged,
     /// `Corruption`: the log ends below a stored position.
     Short,
@@ -61,16 +61,18 @@ struct SideFiles {
 }
 
 impl SideFiles {
-    fn all(&self) -> [String; 8] {
+    fn all(&self) -> [String; 10] {
         let n = &self.names;
         [
             n.consumer(CONSUMER),
             n.sealed(),
+            n.streams(),
             n.end(),
             n.commit(),
             n.lock(),
             n.consumer_temporary(CONSUMER),
             n.sealed_temporary(),
+            n.streams_temporary(),
             n.temporary(1 << 20),
         ]
     }
@@ -91,6 +93,11 @@ impl SideFiles {
         log_id: [u8; 16],
     ) -> Option<Vec<u8>> {
         let position = |id, at| {
+            if is_streams(name) {
+                let mut slot = vec![0; StoredFloors::slot_len(1)];
+                StoredFloors { counter: 1, floors: vec![(7, at)] }.encode(&id, &mut slot);
+                return Some(slot);
+            }
             let other = SimDisk::new();
             drop(PositionFile::create(&*other.dir(), "p", "p.new", id, at).unwrap());
             other.content("p")
@@ -112,10 +119,12 @@ impl SideFiles {
 
     fn expected(&self, name: &str, change: Change) -> Outcome {
         let consumer = name == self.names.consumer(CONSUMER);
-        let positions = consumer || name == self.names.sealed();
+        let floors = name == self.names.streams();
         match change {
-            Change::Empty | Change::Garbage | Change::Foreign if consumer => Outcome::Damaged,
-            Change::Ahead if positions => Outcome::Short,
+            Change::Empty | Change::Garbage | Change::Foreign if consumer || floors => {
+                Outcome::Damaged
+            }
+            Change::Ahead if self.names.is_of_positions(name) => Outcome::Short,
             _ => Outcome::Opens,
         }
     }
@@ -168,6 +177,13 @@ fn live(world: &mut World, names: &Names) -> Result<(), String> {
         world.act(&mut life)?;
         let end = life.state.durable.end();
         let done = world.oracle.records.partition_point(|(lsn, _)| *lsn < end);
+        if world.rng.u8(0..16) == 0 {
+            let floor = life.state.view.table.oldest().max(end / 2);
+            // The floor is refused after a failure.
+            if life.state.tag_floors.enter(&[(world.rng.u64(..3), floor)]).is_ok() {
+                let _ = life.state.store_tag_floors();
+            }
+        }
         if let Some(consumer) = &mut consumer
             && world.rng.u8(0..8) == 0
             && let Some((lsn, _)) = world.oracle.records[..done].last()
@@ -186,7 +202,7 @@ fn change(world: &mut World, side: &SideFiles) -> Result<Outcome, String> {
     let Some(id) = log_id(world, &side.names) else { return Ok(Outcome::Opens) };
     let all = side.all();
     // Half of the time, a file on which the result of an open depends.
-    let of = if world.rng.bool() { 0..2 } else { 0..all.len() };
+    let of = if world.rng.bool() { 0..3 } else { 0..all.len() };
     let name = &all[world.rng.usize(of)];
     let change = CHANGES[world.rng.usize(..CHANGES.len())];
     let before = world.disk.content(name);
@@ -199,7 +215,9 @@ fn change(world: &mut World, side: &SideFiles) -> Result<Outcome, String> {
         let clock = Arc::clone(&world.clock);
         let found = recover(&world.disk.dir(), &side.names, &world.options, &*clock, random);
         let refused = match found.map(drop) {
-            Err(Error::ConsumerDamaged { .. }) => expected == Outcome::Damaged,
+            Err(Error::ConsumerDamaged { .. } | Error::TagFloorsDamaged { .. }) => {
+                expected == Outcome::Damaged
+            }
             Err(Error::Corruption { .. }) => expected == Outcome::Short,
             _ => false,
         };

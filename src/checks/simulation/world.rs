@@ -6,15 +6,18 @@ use std::time::Duration;
 use fastrand::Rng;
 
 use super::oracle::{Oracle, Records};
+use super::tags;
 use super::tally::Tally;
 use crate::engine::append::Appender;
 use crate::engine::assemble::{Engine, Opened, ReadyBackend, assemble};
+use crate::engine::batch::BatchRecords;
 use crate::engine::baton::CommitLoop;
 use crate::engine::io_thread::IoLoop;
 use crate::engine::recover::{RecoveredLog, recover};
 use crate::engine::segment_keeper::{KeeperStep, PATIENCE, SegmentKeeper};
 use crate::engine::state::LogState;
 use crate::error::Error;
+use crate::format::TAG_BLOCK;
 use crate::io::backend::sim::{Sabotage, SimBackend};
 use crate::io::backend::{ChosenMethod, Method, MethodReason};
 use crate::io::fs::sim::SimDisk;
@@ -159,6 +162,9 @@ impl World {
         }
         let Some(found) = read_all(&state)? else { return Ok(None) };
         read_back(&state, &found)?;
+        if self.rng.u8(0..4) == 0 {
+            tags::check(&state, &self.oracle, self.rng.u64(..tags::TAGS))?;
+        }
         self.oracle.adopt(&found, &report, &state.view.cuts)?;
         let is_torn = report.cut;
         let life =
@@ -178,6 +184,9 @@ impl World {
             let recovered = recover(&image.dir(), &names, &self.options, &*self.clock, [7; 24]);
             let recovered = opened(recovered)?.ok_or("an image cannot be opened")?;
             let found = read_all(&recovered.state)?.ok_or("an image cannot be read")?;
+            if self.rng.u8(0..4) == 0 {
+                tags::check(&recovered.state, &self.oracle, self.rng.u64(..tags::TAGS))?;
+            }
             self.oracle.compare(&found, &recovered.report, &recovered.state.view.cuts)?;
         }
         self.tally.images += self.images as u64 + 1;
@@ -239,11 +248,16 @@ impl World {
     }
 
     pub(super) fn append(&mut self, life: &mut Life) {
-        let max = life.appender.max_record();
+        let tag = tags::some(&mut self.rng);
+        let max = life.appender.max_record() - tag.map_or(0, |_| TAG_BLOCK);
         let payload = self.payload(max);
-        let appended = life.appender.try_append(&payload);
+        let appended = match tag {
+            None => life.appender.try_append(&payload),
+            Some(tag) => life.appender.try_append_tagged(tag, &payload),
+        };
         life.full = appended.is_err();
         if let Ok(lsn) = appended {
+            self.oracle.set_tag(lsn.as_u64(), tag);
             self.oracle.records.push((lsn.as_u64(), payload));
             self.tally.records += 1;
             // A committer that finds the loop at rest steps it, until its record is durable.
@@ -258,18 +272,24 @@ impl World {
 
     pub(super) fn append_batch(&mut self, life: &Life) {
         let n = self.rng.usize(1..6);
-        let each = life.appender.max_record() / 6 - 20;
-        let items: Vec<Vec<u8>> = (0..n).map(|_| self.payload(each)).collect();
-        if let Ok(first) = life.appender.try_append_batch(&items).map(|lsns| lsns.first_lsn()) {
-            let mut at = first.as_u64();
-            for (i, item) in items.into_iter().enumerate() {
+        let each = life.appender.max_record() / 6 - 20 - TAG_BLOCK;
+        let has_tags = self.rng.bool();
+        let items: Vec<(u64, Vec<u8>)> =
+            (0..n).map(|_| (self.rng.u64(..tags::TAGS), self.payload(each))).collect();
+        let payloads: Vec<&[u8]> = items.iter().map(|(_, payload)| &payload[..]).collect();
+        let records = match has_tags {
+            true => BatchRecords::tagged(&items),
+            false => BatchRecords::new(None, &payloads),
+        };
+        if let Ok(lsns) = life.appender.try_append_batch(records) {
+            for (i, (lsn, (tag, item))) in lsns.zip(&items).enumerate() {
+                let at = lsn.as_u64();
                 if i > 0 {
                     self.oracle.inside_batch.push(at);
                 }
-                let next = at + crate::format::item_size(item.len());
-                self.oracle.records.push((at, item));
+                self.oracle.set_tag(at, has_tags.then_some(*tag));
+                self.oracle.records.push((at, item.clone()));
                 self.tally.records += 1;
-                at = next;
             }
         }
     }

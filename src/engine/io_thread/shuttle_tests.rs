@@ -22,7 +22,7 @@ use crate::io::backend::{
 };
 use crate::io::fs::{Access, Dir, Entry, File};
 use crate::options::{Durability, Options};
-use crate::positions::Consumers;
+use crate::positions::{Consumers, TagFloors};
 use crate::ring::{Placement, Ring, Wake};
 use crate::segment::cuts::Cuts;
 use crate::segment::recent::RecentGroups;
@@ -174,11 +174,12 @@ fn state(durability: Durability) -> Arc<LogState> {
     let names = Names::new("wal");
     let consumers = Consumers::load(&*dir, &names, &[], [0; 16], None).unwrap();
     let cells = Cells::load(&*dir, &names, false, [0; 16]).unwrap();
+    let floors = TagFloors::load(&*dir, &names, [0; 16]).unwrap();
     let files =
         LogView::new(SegmentTable::new([], []), &dir, &names, RecentGroups::new(0), Cuts::new());
     let ring = Ring::new(2 * BLOCK, 2, placement);
     let durable = Durable::new(first, durability != Durability::EveryGroup);
-    Arc::new(LogState::new(ring, durable, files, consumers, cells, 0))
+    Arc::new(LogState::new(ring, durable, files, (consumers, floors, cells), 0))
 }
 
 fn io_loop(state: &Arc<LogState>, durability: Durability, parks: bool) -> IoLoop {
@@ -256,7 +257,7 @@ fn commit(state: &Arc<LogState>, producer: u64) {
     for n in 0..RECORDS {
         let payload = [0; 100];
         let lsn = match (producer + n) % 3 {
-            0 => appender.append_durable(&payload).unwrap(),
+            0 => appender.append_durable(None, &payload).unwrap(),
             1 => {
                 let lsn = appender.append(&payload).unwrap();
                 appender.wait_durable(lsn.as_u64()).unwrap();

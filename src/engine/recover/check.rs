@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::format::SegmentHeader;
 use crate::io::fs::{Access, Dir, File};
 use crate::options::{Creation, Options};
-use crate::positions::{Consumers, furthest_position};
+use crate::positions::{Consumers, TagFloors, furthest_position};
 use crate::recovery::{FoundEnd, Scan};
 use crate::segment::cuts::Cuts;
 use crate::segment::{Deadline, Names, newest_segment};
@@ -24,6 +24,7 @@ pub(super) struct Checked {
     pub(super) policy: Policy,
     pub(super) consumers: Consumers,
     pub(super) cells: Cells,
+    pub(super) tag_floors: TagFloors,
     /// The segments from the active one on, open and locked.
     pub(super) claimed: Vec<Arc<dyn File>>,
 }
@@ -41,6 +42,7 @@ pub(super) fn check(request: &Request<'_>, found: Examined) -> Result<Checked> {
     let log_id = oldest.map_or_else(|| request.new_log_id(), |first| first.log_id);
     let consumers = Consumers::load(dir, names, &scan.positions, log_id, options.consumer_limit)?;
     let cells = Cells::load(dir, names, scan.has_cells, log_id)?;
+    let tag_floors = TagFloors::load(dir, names, log_id)?;
     if let Some(found) = &end {
         check_position(found, furthest_position(dir, &scan.positions, &log_id))?;
         check_end(found, names, &scan.segments, proven)?;
@@ -50,7 +52,7 @@ pub(super) fn check(request: &Request<'_>, found: Examined) -> Result<Checked> {
         None => Vec::new(),
     };
     let policy = policy(request, log_id, app_version);
-    Ok(Checked { scan, end, cuts, policy, consumers, cells, claimed })
+    Ok(Checked { scan, end, cuts, policy, consumers, cells, tag_floors, claimed })
 }
 
 fn policy(request: &Request<'_>, log_id: [u8; 16], app_version: u32) -> Policy {
@@ -104,7 +106,7 @@ fn application_version(options: &Options, segments: &[SegmentHeader]) -> Result<
 }
 
 /// The log ends below a position that was stored beside it.
-const POSITION_ABOVE_THE_END: &str = "the log ends before the position of a consumer, or of the hook on sealed segments, that this file holds: \
+const POSITION_ABOVE_THE_END: &str = "the log ends before the position of a consumer, or of the hook on sealed segments, or the floor of a tag, that this file holds: \
      durable records are missing. In a copy of a log that was being written, remove this file; otherwise restore \
      the segments, or run `ringwal repair`, which moves it away";
 

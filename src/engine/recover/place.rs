@@ -29,7 +29,8 @@ pub(super) fn place(
         EpochId { counter: prepared.segments.end.highest_epoch + 1, nonce: request.nonce() };
     let report = report(&prepared, epoch);
     let placement = placement(request, &prepared);
-    let Prepared { segments, epoch_waits, cuts, policy, consumers, cells, .. } = prepared;
+    let Prepared { segments, epoch_waits, cuts, policy, consumers, cells, tag_floors, .. } =
+        prepared;
     let Segments { live, active, active_file, spares, end } = segments;
     let closed_at = closing_times(request, &live, end.last.map(|group| group.wall))?;
     let ring = Ring::over(memory, geometry.buffer, geometry.buffers, placement);
@@ -38,7 +39,7 @@ pub(super) fn place(
     let view = LogView::new(table, dir, names, recent, cuts);
     let durable = Durable::new(end.end, options.durability != Durability::EveryGroup);
     let oldest = live[0].base;
-    let state = LogState::new(ring, durable, view, consumers, cells, oldest);
+    let state = LogState::new(ring, durable, view, (consumers, tag_floors, cells), oldest);
     state.retention.set_newest_record(newest_record(request, &live, &end)?);
     if options.on_sealed.is_none() {
         // Stated by the first group of this run, so that short runs retire segments too.

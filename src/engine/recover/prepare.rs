@@ -14,7 +14,7 @@ use crate::engine::retention::Policy;
 use crate::error::{Error, Result};
 use crate::format::{GROUP_HEADER, GroupHeader, SegmentHeader};
 use crate::io::fs::{AlignedBuf, File, Refused, is_no_space, write_full};
-use crate::positions::Consumers;
+use crate::positions::{Consumers, TagFloors};
 use crate::recovery::{FoundEnd, RecoveryCase, Walker, make_durable, read_header};
 use crate::segment::cuts::Cuts;
 use crate::segment::{Haste, LockLost, Preparation, Spare, zeroes};
@@ -31,6 +31,7 @@ pub(super) struct Prepared {
     pub(super) policy: Policy,
     pub(super) consumers: Consumers,
     pub(super) cells: Cells,
+    pub(super) tag_floors: TagFloors,
     pub(super) temporaries_removed: usize,
 }
 
@@ -45,7 +46,7 @@ pub(super) struct Segments {
 }
 
 pub(super) fn prepare(request: &Request<'_>, checked: Checked) -> Result<Prepared> {
-    let Checked { scan, end, cuts, policy, consumers, cells, claimed } = checked;
+    let Checked { scan, end, cuts, policy, consumers, cells, tag_floors, claimed } = checked;
     let dir = &**request.dir;
     let temporaries_removed =
         make_durable(dir, request.names, &scan.segments, end.as_ref(), &scan.temporaries)?;
@@ -53,9 +54,11 @@ pub(super) fn prepare(request: &Request<'_>, checked: Checked) -> Result<Prepare
         Some(found) => take_over(request, &policy, &scan.segments, claimed, found)?,
         None => create(request, &policy)?,
     };
-    // A consumer added after the last group stated the oldest LSN holds the segments of that time.
+    // A consumer or a floor added after the last group stated the oldest LSN holds the segments of
+    // that time.
     let held = consumers.holds(segments.end.end).unwrap_or(u64::MAX);
-    let oldest = segments.end.stated_oldest.min(held);
+    let floor = tag_floors.lowest().map_or(u64::MAX, |(floor, _)| floor);
+    let oldest = segments.end.stated_oldest.min(held).min(floor);
     finish_retention(request, &mut segments.live, oldest)?;
     let next = next_group(request, &policy, &segments)?;
     let epoch_waits = reserve_blocks(request, &policy, &mut segments, next)?;
@@ -67,6 +70,7 @@ pub(super) fn prepare(request: &Request<'_>, checked: Checked) -> Result<Prepare
         policy,
         consumers,
         cells,
+        tag_floors,
         temporaries_removed,
     })
 }

@@ -19,7 +19,7 @@ use crate::engine::baton::{Baton, CommitLoop};
 use crate::engine::log_view::LogView;
 use crate::error::Failure;
 use crate::io::backend::CommitState;
-use crate::positions::Consumers;
+use crate::positions::{Consumers, FloorsPlace, TagFloors};
 use crate::ring::Ring;
 use crate::stats::counters::{Counters, Recorders};
 use crate::stats::in_flight::InFlight;
@@ -58,6 +58,7 @@ pub(crate) struct LogState {
     pub(crate) counters: Counters,
     pub(crate) consumers: Consumers,
     pub(crate) cells: Cells,
+    pub(crate) tag_floors: TagFloors,
     /// Written by the I/O thread, one by the segment keeper.
     pub(crate) recorders: Recorders,
     pub(crate) commit: CommitState,
@@ -100,8 +101,7 @@ impl LogState {
         ring: Ring,
         durable: Durable,
         view: LogView,
-        consumers: Consumers,
-        cells: Cells,
+        (consumers, tag_floors, cells): (Consumers, TagFloors, Cells),
         oldest: u64,
     ) -> Self {
         LogState {
@@ -112,6 +112,7 @@ impl LogState {
             counters: Counters::new(),
             consumers,
             cells,
+            tag_floors,
             recorders: Recorders::new(),
             commit: CommitState::new(),
             in_flight: InFlight::new(),
@@ -255,8 +256,44 @@ impl LogState {
         self.io_ended.load(Ordering::SeqCst) != 0
     }
 
+    /// The lowest address that a consumer or the floor of a tag keeps.
+    pub(crate) fn held_from(&self) -> Option<u64> {
+        let consumers = self.consumers.holds(self.durable.end());
+        let floor = self.tag_floors.lowest().map(|(floor, _)| floor);
+        [consumers, floor].into_iter().flatten().min()
+    }
+
+    /// Calls `take` with the address below which neither a consumer nor a floor holds a segment.
+    /// None of them changes meanwhile.
+    pub(crate) fn take_unheld<T>(&self, take: impl FnOnce(u64) -> T) -> T {
+        self.consumers.take_unheld(self.durable.end(), |held| {
+            self.tag_floors.take_unheld(|floor| take(held.min(floor)))
+        })
+    }
+
+    /// Stores the floors of tags, durably, unless the log is closed.
+    pub(crate) fn store_tag_floors(&self) -> Result<(), crate::error::Error> {
+        let LogState { view, durable, .. } = self;
+        self.consumers.change(|| {
+            let place = FloorsPlace { dir: &*view.dir, names: &view.names, end: durable.end() };
+            self.tag_floors.store(place)
+        })
+    }
+
+    /// Stores the floors that were released since. If that fails, older ones stay in the file: they
+    /// keep more.
+    pub(crate) fn store_released_floors(&self) {
+        if self.durable.is_poisoned() || !self.tag_floors.is_unstored() {
+            return;
+        }
+        if let Err(e) = self.store_tag_floors() {
+            tracing::warn!(error = %e, "the floors of tags are not stored; older ones keep more");
+        }
+    }
+
     /// Ends every write to the directory. Called before the lock is released.
     pub(crate) fn detach_directory(&self) {
+        self.store_released_floors();
         self.consumers.end();
         self.cells.end();
         self.view.leave();

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::LogDirectory;
 use super::watch::DirectoryWatch;
 use crate::error::Result;
+use crate::format::TagFilter;
 use crate::read::follow_cursor::FollowCursor;
 use crate::read::{Record, RecordRef, Records, SharedRecords};
 use crate::segment::Pinning;
@@ -40,6 +41,20 @@ impl ReadOnlyFollow {
         let cursor = FollowCursor::new(Arc::clone(&log.view), from, end, Pinning::Pinned)?;
         let watch = DirectoryWatch::new(&log);
         Ok(ReadOnlyFollow { log, cursor, watch, pause: FIRST_PAUSE, failed: false })
+    }
+
+    /// Returns only records with this tag from now on, as [`ReadOnlyFollow::only_tags`] does.
+    #[must_use = "a filter is part of the follower that is returned"]
+    pub fn only_tag(self, tag: u64) -> Self {
+        self.only_tags([tag])
+    }
+
+    /// Returns only records with one of these tags from now on: see
+    /// [`Reader::only_tags`](crate::Reader::only_tags).
+    #[must_use = "a filter is part of the follower that is returned"]
+    pub fn only_tags(mut self, tags: impl IntoIterator<Item = u64>) -> Self {
+        let _ = self.cursor.want(TagFilter::new(tags));
+        self
     }
 
     /// The next record in place, if one is durable already. Does not wait, but reads from the
@@ -113,7 +128,8 @@ impl ReadOnlyFollow {
     /// Bytes of the log from the record that was delivered last to the durable end that was read
     /// last.
     ///
-    /// Before the first record it counts from where the follower began.
+    /// Before the first record it counts from where the follower began. Records that a filter
+    /// skips count too.
     #[must_use]
     pub fn lag(&self) -> u64 {
         self.cursor.end().saturating_sub(self.cursor.reached())

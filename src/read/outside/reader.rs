@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::LogDirectory;
 use crate::error::{Error, Result};
+use crate::format::TagFilter;
 use crate::lsn::Lsn;
 use crate::read::follow_cursor::FollowCursor;
 use crate::read::{Record, RecordRef, Records, SharedRecords};
@@ -19,6 +20,7 @@ pub struct ReadOnlyReader {
     cursor: FollowCursor,
     end: u64,
     start: Start,
+    wanted: Option<TagFilter>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +41,21 @@ impl ReadOnlyReader {
             _ if from > end => Start::Above(from),
             _ => Start::Found,
         };
-        ReadOnlyReader { log, cursor, end, start }
+        ReadOnlyReader { log, cursor, end, start, wanted: None }
+    }
+
+    /// Returns only records with this tag from now on, as [`ReadOnlyReader::only_tags`] does.
+    #[must_use = "a filter is part of the reader that is returned"]
+    pub fn only_tag(self, tag: u64) -> Self {
+        self.only_tags([tag])
+    }
+
+    /// Returns only records with one of these tags from now on: see
+    /// [`Reader::only_tags`](crate::Reader::only_tags).
+    #[must_use = "a filter is part of the reader that is returned"]
+    pub fn only_tags(mut self, tags: impl IntoIterator<Item = u64>) -> Self {
+        self.wanted = Some(self.cursor.want(TagFilter::new(tags)));
+        self
     }
 
     /// The next record, in place. `None` at the end.
@@ -90,6 +106,9 @@ impl ReadOnlyReader {
                 Err(Error::Pruned { .. }) => {
                     self.log.list()?;
                     self.cursor = FollowCursor::up_to(Arc::clone(&self.log.view), 0, self.end);
+                    if let Some(tags) = self.wanted.clone() {
+                        let _ = self.cursor.want(tags);
+                    }
                 }
                 peeked => {
                     self.start = Start::Found;
