@@ -94,6 +94,7 @@ Examples:
 Examples:
   ringwal dump --format json /var/lib/orders | jq .text
   ringwal dump --from 8320 --to 99000 /var/lib/orders
+  ringwal dump --tag 7 /var/lib/orders      # what one stream appended
   ringwal dump --follow /var/lib/orders     # and what comes, until it is interrupted")]
     Dump(Dump),
     /// Writes the newest records out.
@@ -231,7 +232,8 @@ pub(crate) struct Cells {
 pub(crate) enum Format {
     /// Position, tab, record as text; line breaks and what is no UTF-8 are escaped.
     Lines,
-    /// A JSON object each: `lsn`, and `text`, or `base64` for what is no UTF-8.
+    /// A JSON object each: `lsn`, `tag` if it has one, and `text`, or `base64` for what is no
+    /// UTF-8.
     Json,
     /// A hex dump.
     Hex,
@@ -255,6 +257,9 @@ pub(crate) struct Dump {
     pub(crate) to: Option<u64>,
     #[command(flatten)]
     pub(crate) window: Window,
+    /// Only records with this tag; may be given several times.
+    #[arg(long, value_name = "TAG")]
+    pub(crate) tag: Vec<u64>,
     /// At most so many records.
     #[arg(long, value_name = "N", value_parser = units::count)]
     pub(crate) limit: Option<u64>,
@@ -382,7 +387,7 @@ pub(crate) struct Window {
 pub(crate) enum Framing {
     /// As `dump --format json`.
     Jsonl,
-    /// Each record after its length, four bytes, little-endian.
+    /// Each record after its length, four bytes, little-endian. Tags are not written.
     LengthPrefixed,
 }
 

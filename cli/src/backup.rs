@@ -297,12 +297,13 @@ impl Copier<'_> {
         Ok(())
     }
 
-    /// Reads the files of consumers, of the hook on sealed segments, and of the cells. Each has two
-    /// slots, of which one is sound at any moment.
+    /// Reads the files of consumers, of the hook on sealed segments, of the floors of tags, and of
+    /// the cells. Each has a slot that is sound at any moment.
     fn positions(&self) -> Result<Vec<(String, Vec<u8>)>> {
         let mut names: Vec<_> =
             self.log.stored_consumers()?.into_iter().map(|consumer| consumer.file).collect();
         names.push(format!("{}.sealed", self.cli.prefix));
+        names.push(format!("{}.streams", self.cli.prefix));
         let mut found = Vec::new();
         for name in names {
             let path = self.args.dir.join(&name);
@@ -317,7 +318,8 @@ impl Copier<'_> {
         Ok(found)
     }
 
-    /// Stores the positions in the copy, and removes consumers that the log no longer has.
+    /// Stores the positions in the copy, and removes consumers that the log no longer has. Floors
+    /// of tags stay once there are any.
     fn store(&self, positions: Vec<(String, Vec<u8>)>) -> Result<()> {
         let copy = Directory::open(&self.args.dest, &self.cli.prefix)?;
         for old in copy.stored_consumers()? {

@@ -118,7 +118,10 @@ fn foretell(
 ) -> Result<()> {
     let consumers = directory.stored_consumers()?;
     let holder = consumers.iter().filter_map(|one| Some((one.position?, &one.name))).min();
+    let floors = directory.stored_tag_floors()?.unwrap_or_default();
+    let floor = floors.iter().map(|floor| (floor.floor, floor.tag)).min();
     let limit = holder.as_ref().map_or(asked, |(position, _)| position.as_u64().min(asked));
+    let limit = floor.map_or(limit, |(floor, _)| floor.as_u64().min(limit));
     let mut oldest = before.as_u64();
     // The newest segment always stays.
     for pair in survey.segments.windows(2) {
@@ -139,6 +142,9 @@ fn foretell(
     }
     if let Some((position, name)) = holder.filter(|(position, _)| position.as_u64() < asked) {
         writeln!(out, "the consumer {name} is at {position}, and keeps what lies above that")?;
+    }
+    if let Some((floor, tag)) = floor.filter(|(floor, _)| floor.as_u64() < asked) {
+        writeln!(out, "the floor of the tag {tag} is {floor}, and keeps what lies above that")?;
     }
     writeln!(out, "nothing was changed")?;
     Ok(out.flush()?)

@@ -4,13 +4,13 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 
 use indicatif::HumanCount;
-use ringwal::inspect::{Directory, Survey};
+use ringwal::inspect::{Directory, IntactRecord, Survey};
 use ringwal::{Lsn, ReadOnlyWal};
 
 use crate::args::{Cli, Export};
 use crate::bar::Bar;
 use crate::error::{Error, Result};
-use crate::record::write_framed;
+use crate::record::{Written, write_framed};
 use crate::show::stdout;
 use crate::survey::{counted, look_with};
 use crate::{stop, window};
@@ -81,10 +81,12 @@ fn export_to(
         let first = survey.segments.first().map_or(0, |segment| segment.base.as_u64());
         let all = survey.end.as_u64().saturating_sub(first);
         let mut failed = None;
-        log.intact_records(&survey, &mut |lsn, payload| {
+        log.intact_tagged_records(&survey, &mut |record| {
+            let IntactRecord { lsn, tag, payload, .. } = record;
             if wanted(lsn) {
                 *count += 1;
-                failed = write_framed(out, export.format, lsn.as_u64(), payload).err();
+                let record = Written { lsn, tag, payload };
+                failed = write_framed(out, export.format, record).err();
             }
             let read = lsn.as_u64().saturating_sub(first);
             bar.set(all.saturating_add(read) / 2, all);
@@ -107,7 +109,8 @@ fn export_to(
             return interrupted(*count);
         }
         *count += 1;
-        write_framed(out, export.format, record.lsn.as_u64(), record.payload)?;
+        let (lsn, tag, payload) = (record.lsn, record.tag(), record.payload);
+        write_framed(out, export.format, Written { lsn, tag, payload })?;
         if count.is_multiple_of(1024) {
             bar.set(record.lsn.as_u64().saturating_sub(from), end.saturating_sub(from));
         }

@@ -19,12 +19,14 @@ use crate::args::{Cli, Import};
 use crate::bar::Bar;
 use crate::change::{builder, sound};
 use crate::error::{Error, Result};
-use crate::record::Source;
+use crate::record::{Input, Source};
 use crate::stop;
 use crate::survey::counted;
 
 /// How often an import that waits for input checks for a signal.
 const LOOK: Duration = Duration::from_millis(100);
+/// Bytes that a tag takes of a record.
+const TAG_BYTES: usize = 12;
 /// Bytes that are read ahead of the log.
 const AHEAD: usize = 256 << 10;
 
@@ -123,16 +125,16 @@ fn names(dir: &Path) -> BTreeSet<std::ffi::OsString> {
 }
 
 /// Reads on a separate thread, which may wait for input without end: the process ends without it.
-fn read_ahead(mut source: Source<Box<dyn Read + Send>>) -> Receiver<Result<Vec<Vec<u8>>>> {
+fn read_ahead(mut source: Source<Box<dyn Read + Send>>) -> Receiver<Result<Vec<Input>>> {
     let (send, receive) = sync_channel(1);
     std::thread::spawn(move || {
         loop {
             let (mut some, mut bytes) = (Vec::new(), 0);
             let ended = loop {
                 match source.next() {
-                    Ok(Some(payload)) => {
-                        bytes += payload.len();
-                        some.push(payload);
+                    Ok(Some(record)) => {
+                        bytes += record.payload.len();
+                        some.push(record);
                     }
                     Ok(None) => break Some(Ok(Vec::new())),
                     Err(e) => break Some(Err(e)),
@@ -165,17 +167,21 @@ impl<'a> Appender<'a> {
         Ok(Appender { wal: builder().open()?, builder })
     }
 
-    pub(crate) fn append(&mut self, payload: &[u8]) -> Result<Lsn> {
-        match self.wal.append(payload) {
+    pub(crate) fn append(&mut self, tag: Option<u64>, payload: &[u8]) -> Result<Lsn> {
+        let append = |wal: &Wal| match tag {
+            None => wal.append(payload),
+            Some(tag) => wal.append_tagged(tag, payload),
+        };
+        match append(&self.wal) {
             Err(e @ ringwal::Error::RecordTooLarge { .. }) => {
                 self.wal.close()?;
                 // Another log held it, so this one is reopened with larger buffers and, if needed,
                 // larger segments.
                 let size = (payload.len() as u64 + (64 << 10)).next_power_of_two();
-                let builder = (self.builder)().max_record_size(payload.len());
+                let builder = (self.builder)().max_record_size(payload.len() + TAG_BYTES);
                 let opened = builder.clone().open().or_else(|_| builder.segment_size(size).open());
                 self.wal = opened.map_err(|_| e)?;
-                Ok(self.wal.append(payload)?)
+                Ok(append(&self.wal)?)
             }
             appended => Ok(appended?),
         }
@@ -199,20 +205,20 @@ struct Target<'a> {
 
 impl Target<'_> {
     /// Appends records until the input ends.
-    fn take(&mut self, input: &Receiver<Result<Vec<Vec<u8>>>>) -> Result<()> {
+    fn take(&mut self, input: &Receiver<Result<Vec<Input>>>) -> Result<()> {
         loop {
             if stop::asked() {
                 return Err(Error::Interrupted(String::new()));
             }
             match input.recv_timeout(LOOK) {
                 Ok(records) => {
-                    for payload in records? {
-                        self.bytes += payload.len() as u64;
+                    for record in records? {
+                        self.bytes += record.payload.len() as u64;
                         if self.skipped < self.args.skip {
                             self.skipped += 1;
                             continue;
                         }
-                        self.append(&payload)?;
+                        self.append(&record)?;
                         self.count += 1;
                     }
                     let known = if self.length > 0 { self.length } else { u64::MAX };
@@ -230,7 +236,7 @@ impl Target<'_> {
         }
     }
 
-    fn append(&mut self, payload: &[u8]) -> Result<()> {
+    fn append(&mut self, record: &Input) -> Result<()> {
         let appender = match &mut self.appender {
             Some(appender) => appender,
             none => {
@@ -238,7 +244,7 @@ impl Target<'_> {
                 none.insert(Appender::new(Box::new(|| fresh(cli, args)))?)
             }
         };
-        appender.append(payload).map(drop)
+        appender.append(record.tag, &record.payload).map(drop)
     }
 
     /// Closes the log. Reports the durable records of an existing log; removes a new log after a

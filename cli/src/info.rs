@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use indicatif::BinaryBytes;
 use ringwal::inspect::{Directory, SegmentFile, StoredConsumer};
-use ringwal::{Lsn, ReadOnlyWal, Record};
+use ringwal::{Lsn, ReadOnlyWal, Record, TagFloor};
 use serde_json::{Value, json};
 
 use crate::args::{Cli, Look};
@@ -69,6 +69,7 @@ pub(crate) fn info(cli: &Cli, look: &Look) -> Result<()> {
     // The rest is printed for a damaged log too.
     let extent = extent(cli, look, &directory);
     let consumers = directory.stored_consumers()?;
+    let floors = directory.stored_tag_floors()?;
     let end = extent.as_ref().ok().map(|extent| extent.end.as_u64());
     let lag = |position: Lsn| Some(end?.saturating_sub(position.as_u64()));
     let free = free_bytes(&look.dir);
@@ -84,6 +85,8 @@ pub(crate) fn info(cli: &Cli, look: &Look) -> Result<()> {
             "bytes": files.iter().map(|file| file.size).sum::<u64>(),
             "free_bytes": free,
             "writer_pid": writer,
+            "tag_floors": floors.as_ref().map(Vec::len),
+            "lowest_tag_floor": floors.as_deref().and_then(lowest).map(floor_json),
             "consumers": consumers.iter().map(|c| consumer_json(c, lag)).collect::<Vec<_>>(),
         });
         writeln!(out, "{:#}", with_extent(all, extent.as_ref().ok()))?;
@@ -116,8 +119,27 @@ pub(crate) fn info(cli: &Cli, look: &Look) -> Result<()> {
             }
         }
     }
+    tell_floors(&mut out, floors.as_deref())?;
     out.flush()?;
     extent.map(drop)
+}
+
+fn lowest(floors: &[TagFloor]) -> Option<TagFloor> {
+    floors.iter().copied().min_by_key(|floor| (floor.floor, floor.tag))
+}
+
+fn floor_json(floor: TagFloor) -> Value {
+    json!({ "tag": floor.tag, "floor": floor.floor.as_u64() })
+}
+
+/// `floors`: `None` if they are damaged.
+fn tell_floors(out: &mut impl Write, floors: Option<&[TagFloor]>) -> Result<()> {
+    let Some(all) = floors else {
+        return Ok(writeln!(out, "tags         their floors are damaged")?);
+    };
+    let Some(TagFloor { tag, floor, .. }) = lowest(all) else { return Ok(()) };
+    let count = counted(all.len() as u64, "floor", "floors");
+    Ok(writeln!(out, "tags         {count}, the lowest at {floor}, of {tag}")?)
 }
 
 fn consumer_json(consumer: &StoredConsumer, lag: impl Fn(Lsn) -> Option<u64>) -> Value {

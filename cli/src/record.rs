@@ -7,17 +7,35 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
+use ringwal::Lsn;
+
 use crate::args::{Format, Framing};
 use crate::error::{Error, Result};
 
 /// The largest record of any log.
 const LARGEST: usize = 256 << 20;
 
-pub(crate) fn write(out: &mut impl Write, format: Format, lsn: u64, payload: &[u8]) -> Result<()> {
+/// A record to be written.
+#[derive(Clone, Copy)]
+pub(crate) struct Written<'a> {
+    pub(crate) lsn: Lsn,
+    pub(crate) tag: Option<u64>,
+    pub(crate) payload: &'a [u8],
+}
+
+/// A record that was read from a file.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Input {
+    pub(crate) tag: Option<u64>,
+    pub(crate) payload: Vec<u8>,
+}
+
+pub(crate) fn write(out: &mut impl Write, format: Format, record: Written<'_>) -> Result<()> {
+    let Written { lsn, payload, .. } = record;
     match format {
         Format::Raw => out.write_all(payload)?,
         Format::Lines => writeln!(out, "{lsn}\t{}", escaped(payload))?,
-        Format::Json => writeln!(out, "{}", object(lsn, payload))?,
+        Format::Json => writeln!(out, "{}", object(record))?,
         Format::Hex => {
             writeln!(out, "{lsn}  {} bytes", payload.len())?;
             for (row, bytes) in payload.chunks(16).enumerate() {
@@ -31,23 +49,28 @@ pub(crate) fn write(out: &mut impl Write, format: Format, lsn: u64, payload: &[u
 pub(crate) fn write_framed(
     out: &mut impl Write,
     framing: Framing,
-    lsn: u64,
-    payload: &[u8],
+    record: Written<'_>,
 ) -> Result<()> {
     match framing {
-        Framing::Jsonl => write(out, Format::Json, lsn, payload),
+        Framing::Jsonl => write(out, Format::Json, record),
         Framing::LengthPrefixed => {
+            let payload = record.payload;
             out.write_all(&(payload.len() as u32).to_le_bytes())?;
             Ok(out.write_all(payload)?)
         }
     }
 }
 
-fn object(lsn: u64, payload: &[u8]) -> Value {
-    match std::str::from_utf8(payload) {
+fn object(record: Written<'_>) -> Value {
+    let lsn = record.lsn.as_u64();
+    let mut object = match std::str::from_utf8(record.payload) {
         Ok(text) => json!({ "lsn": lsn, "text": text }),
-        Err(_) => json!({ "lsn": lsn, "base64": STANDARD.encode(payload) }),
+        Err(_) => json!({ "lsn": lsn, "base64": STANDARD.encode(record.payload) }),
+    };
+    if let Some(tag) = record.tag {
+        object["tag"] = tag.into();
     }
+    object
 }
 
 /// Formats a record as one line, with control characters escaped.
@@ -108,7 +131,7 @@ impl<R: Read> Source<R> {
     }
 
     /// Reads the next record. An error names its line or record.
-    pub(crate) fn next(&mut self) -> Result<Option<Vec<u8>>> {
+    pub(crate) fn next(&mut self) -> Result<Option<Input>> {
         self.count += 1;
         match self.framing {
             Framing::Jsonl => self.line(),
@@ -131,7 +154,7 @@ impl<R: Read> Source<R> {
         Error::Input { place: format!("{}, {what} {}", self.name, self.count), why: why.into() }
     }
 
-    fn line(&mut self) -> Result<Option<Vec<u8>>> {
+    fn line(&mut self) -> Result<Option<Input>> {
         loop {
             self.buffer.clear();
             let most = LARGEST as u64 * 2;
@@ -147,17 +170,27 @@ impl<R: Read> Source<R> {
         }
         let value: Value =
             serde_json::from_slice(&self.buffer).map_err(|e| self.wrong("line", bad_json(&e)))?;
-        match (&value["text"], &value["base64"]) {
-            (Value::String(text), Value::Null) => Ok(Some(text.clone().into_bytes())),
+        let payload = match (&value["text"], &value["base64"]) {
+            (Value::String(text), Value::Null) => text.clone().into_bytes(),
             (Value::Null, Value::String(coded)) => {
                 let bytes = STANDARD.decode(coded);
-                bytes.map(Some).map_err(|e| self.wrong("line", format!("base64: {e}")))
+                bytes.map_err(|e| self.wrong("line", format!("base64: {e}")))?
             }
-            _ => Err(self.wrong("line", "an object with either \"text\" or \"base64\" is wanted")),
-        }
+            _ => {
+                let why = "an object with either \"text\" or \"base64\" is wanted";
+                return Err(self.wrong("line", why));
+            }
+        };
+        let tag = match &value["tag"] {
+            Value::Null => None,
+            tag => Some(tag.as_u64().ok_or_else(|| {
+                self.wrong("line", "a \"tag\" is a whole number of at most 64 bits")
+            })?),
+        };
+        Ok(Some(Input { tag, payload }))
     }
 
-    fn prefixed(&mut self) -> Result<Option<Vec<u8>>> {
+    fn prefixed(&mut self) -> Result<Option<Input>> {
         let over = self.input.fill_buf().map(<[u8]>::is_empty);
         if over.map_err(|e| self.wrong("record", e.to_string()))? {
             return Ok(None);
@@ -177,7 +210,7 @@ impl<R: Read> Source<R> {
             let why = format!("the file ends after {n} of its {length} bytes");
             return Err(self.wrong("record", why));
         }
-        Ok(Some(payload))
+        Ok(Some(Input { tag: None, payload }))
     }
 }
 
@@ -187,7 +220,8 @@ mod tests {
 
     fn lines(format: Format, payload: &[u8]) -> String {
         let mut out = Vec::new();
-        write(&mut out, format, 7, payload).unwrap();
+        let record = Written { lsn: Lsn::new(7), tag: None, payload };
+        write(&mut out, format, record).unwrap();
         String::from_utf8(out).unwrap()
     }
 
@@ -209,12 +243,16 @@ mod tests {
         let records: [&[u8]; 4] = [b"", b"text \xe2\x82\xac", b"\xff\x00\n", &[7; 5000]];
         for framing in [Framing::Jsonl, Framing::LengthPrefixed] {
             let mut out = Vec::new();
-            for (lsn, payload) in records.iter().enumerate() {
-                write_framed(&mut out, framing, lsn as u64, payload).unwrap();
+            let tag =
+                |n: usize| (framing == Framing::Jsonl && n > 1).then_some(u64::MAX - 2 + n as u64);
+            for (n, payload) in records.iter().enumerate() {
+                let record = Written { lsn: Lsn::new(n as u64), tag: tag(n), payload };
+                write_framed(&mut out, framing, record).unwrap();
             }
             let mut source = Source::new(&out[..], framing, "file".into());
-            for payload in records {
-                assert_eq!(source.next().unwrap().unwrap(), payload);
+            for (n, payload) in records.iter().enumerate() {
+                let read = Input { tag: tag(n), payload: payload.to_vec() };
+                assert_eq!(source.next().unwrap().unwrap(), read);
             }
             assert!(source.next().unwrap().is_none());
             // Cut anywhere, it is whole records and then an error, or nothing.
@@ -222,7 +260,7 @@ mod tests {
                 let mut source = Source::new(&out[..len], framing, "file".into());
                 for payload in records {
                     match source.next() {
-                        Ok(Some(found)) => assert_eq!(found, payload),
+                        Ok(Some(found)) => assert_eq!(found.payload, payload),
                         Ok(None) | Err(_) => break,
                     }
                 }
@@ -245,6 +283,10 @@ mod tests {
         assert!(said("{\"text\":\"a\"}\n\n{").starts_with("f.jsonl, line 3: "));
         assert!(said("{\"text\":\"a\",\"base64\":\"\"}").contains("is wanted"));
         assert!(said("{\"base64\":\"!\"}").contains("base64"));
+        for tag in ["-1", "1.5", "\"7\"", "18446744073709551616"] {
+            let line = format!("{{\"text\":\"a\",\"tag\":{tag}}}");
+            assert!(said(&line).contains("whole number"), "{tag}");
+        }
         assert_eq!(said("\n\n"), "");
         let mut long = Source::new(&[255; 8][..], Framing::LengthPrefixed, "f".into());
         assert!(long.next().unwrap_err().to_string().contains("more than any log takes"));

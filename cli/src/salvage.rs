@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use ringwal::inspect::{Directory, StoredConsumer, Survey};
-use ringwal::{Lsn, Wal, WalBuilder};
+use ringwal::{Lsn, TagFloor, Wal, WalBuilder};
 use serde_json::{Value, json};
 
 use crate::args::{Cli, Salvage};
@@ -31,6 +31,8 @@ pub(crate) struct Salvaged {
     pub(crate) consumers_left: Vec<String>,
     /// Cells of the new log. `None`: they are damaged, and the new log lacks them.
     pub(crate) cells: Option<usize>,
+    /// Floors of tags in the new log. `None`: they are damaged, and the new log lacks them.
+    pub(crate) tag_floors: Option<usize>,
     pub(crate) after: Survey,
 }
 
@@ -117,6 +119,7 @@ fn fill(
     survey: &Survey,
 ) -> Result<Salvaged> {
     let stored = directory.stored_consumers()?;
+    let floors = directory.stored_tag_floors()?;
     let positions = dest.join(format!("{}.positions.tsv", cli.prefix));
     let wrong = |op| {
         let path = positions.clone();
@@ -132,8 +135,14 @@ fn fill(
     let (mut records, mut failed) = (0_u64, None);
     // For each consumer, the new position of the last record that it processed.
     let mut done: Vec<Option<Lsn>> = vec![None; stored.len()];
-    directory.intact_records(survey, &mut |old, payload| {
-        let appended = log.append(payload).and_then(|new| {
+    // For each floor, the new position of the first record at or above it.
+    let mut kept: Vec<Option<Lsn>> = vec![None; floors.as_ref().map_or(0, Vec::len)];
+    directory.intact_tagged_records(survey, &mut |record| {
+        let old = record.lsn;
+        let appended = log.append(record.tag, record.payload).and_then(|new| {
+            let floors = floors.iter().flatten().zip(&mut kept);
+            let above = floors.filter(|(floor, _)| old >= floor.floor);
+            above.for_each(|(_, kept)| _ = kept.get_or_insert(new));
             for (one, done) in stored.iter().zip(&mut done) {
                 if one.position.is_some_and(|position| old < position) {
                     *done = Some(new);
@@ -155,6 +164,8 @@ fn fill(
     log.wal.sync()?;
     let (consumers, consumers_left) = continue_consumers(&log.wal, &stored, done)?;
     let cells = store_cells(&log.wal, directory)?;
+    continue_floors(&log.wal, floors.as_deref().unwrap_or_default(), &kept)?;
+    let tag_floors = floors.map(|floors| floors.len());
     log.wal.close()?;
     let file: File = map.into_inner().map_err(|e| wrong("write")(e.into_error()))?;
     file.sync_all().map_err(wrong("sync"))?;
@@ -168,7 +179,7 @@ fn fill(
             after.records
         )));
     }
-    Ok(Salvaged { records, positions, consumers, consumers_left, cells, after })
+    Ok(Salvaged { records, positions, consumers, consumers_left, cells, tag_floors, after })
 }
 
 /// Stores the consumers in the new log. Returns the names of those that are in it, and of those
@@ -203,6 +214,14 @@ fn store_cells(wal: &Wal, directory: &Directory) -> Result<Option<usize>> {
     Ok(Some(cells.len()))
 }
 
+/// Stores the floors of tags in the new log, each at the first record that it keeps.
+fn continue_floors(wal: &Wal, floors: &[TagFloor], kept: &[Option<Lsn>]) -> Result<()> {
+    let end = wal.durable_end();
+    let kept = floors.iter().zip(kept);
+    let floors: Vec<_> = kept.map(|(floor, kept)| (floor.tag, kept.unwrap_or(end))).collect();
+    if floors.is_empty() { Ok(()) } else { Ok(wal.hold_tags(&floors)?) }
+}
+
 /// Gives the new files the owner and the mode of the damaged log's files.
 fn own(dir: &Path, dest: &Path, survey: &Survey) {
     let newest = survey.segments.iter().rev();
@@ -223,6 +242,7 @@ impl Salvaged {
             "consumers": self.consumers,
             "consumers_left": self.consumers_left,
             "cells": self.cells,
+            "tag_floors": self.tag_floors,
         })
     }
 
@@ -242,6 +262,12 @@ impl Salvaged {
         }
         if self.cells.is_none() {
             writeln!(out, "         the cells are damaged: they are left out")?;
+        }
+        if self.tag_floors.is_none() {
+            writeln!(
+                out,
+                "         the floors of tags are damaged: they are left out, and the new log keeps nothing for a tag"
+            )?;
         }
         let what = "the damaged log was left as it is; put the new one in its place once the writer is stopped";
         Ok(writeln!(out, "         {what}")?)

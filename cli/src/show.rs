@@ -11,7 +11,7 @@ use ringwal::{Lsn, ReadOnlyFollow, ReadOnlyReader, ReadOnlyWal, RecordRef};
 use crate::args::{Cli, Dump, Format, Tail, Window};
 use crate::bar::Bar;
 use crate::error::{Error, Result};
-use crate::record::write;
+use crate::record::{Written, write};
 use crate::{stop, window};
 
 type Out = BufWriter<std::io::StdoutLock<'static>>;
@@ -44,7 +44,8 @@ impl Wanted {
             return Ok(false);
         }
         self.left -= 1;
-        write(out, self.format, record.lsn.as_u64(), record.payload)?;
+        let (lsn, tag, payload) = (record.lsn, record.tag(), record.payload);
+        write(out, self.format, Written { lsn, tag, payload })?;
         Ok(true)
     }
 }
@@ -61,7 +62,10 @@ pub(crate) fn dump(cli: &Cli, dump: &Dump) -> Result<()> {
     let left = dump.limit.unwrap_or(u64::MAX);
     let mut wanted = Wanted { to, until: later, left, format: dump.format };
     if dump.follow {
-        let follower = log.follow(Lsn::new(since))?;
+        let mut follower = log.follow(Lsn::new(since))?;
+        if !dump.tag.is_empty() {
+            follower = follower.only_tags(dump.tag.iter().copied());
+        }
         return follow(cli, &dump.dir, &log, follower, &mut out, &mut wanted);
     }
     let from = log.oldest_lsn()?.as_u64().max(since);
@@ -71,7 +75,11 @@ pub(crate) fn dump(cli: &Cli, dump: &Dump) -> Result<()> {
     let mut bar = Bar::new(cli.quiet || std::io::stdout().is_terminal());
     let mut told = |lsn: u64| bar.set(lsn.saturating_sub(from), end.saturating_sub(from));
     // Above the end there is nothing to write, as between the last record and the end.
-    write_all(log.reader(Lsn::new(since.min(durable_end)))?, &mut out, &mut wanted, &mut told)
+    let mut reader = log.reader(Lsn::new(since.min(durable_end)))?;
+    if !dump.tag.is_empty() {
+        reader = reader.only_tags(dump.tag.iter().copied());
+    }
+    write_all(reader, &mut out, &mut wanted, &mut told)
 }
 
 fn write_all(

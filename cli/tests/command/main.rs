@@ -11,5 +11,6 @@ mod damage;
 mod look;
 mod owners;
 mod support;
+mod tags;
 mod transfer;
 mod truncate;
