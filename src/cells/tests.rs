@@ -293,7 +293,7 @@ fn tasks_are_woken_when_their_values_are_durable() {
     assert!(results.iter().all(|done| matches!(done, Poll::Ready(Ok(())))), "{results:?}");
     assert!(matches!(one.as_mut().poll(&mut cx), Poll::Ready(Err(_))), "polled once too often");
     assert_eq!(vote.load().unwrap().unwrap(), b"7");
-    drop(pin!(vote.store_async(b"never polled")));
+    drop(vote.store_async(b"never polled"));
     assert_eq!(vote.load().unwrap().unwrap(), b"7");
     wal.close().unwrap();
     assert!(matches!(vote.load(), Err(Error::Closed)));

@@ -27,7 +27,7 @@ const MAGIC: [u8; 4] = *b"RWCl";
 /// Counters stay below this. A writer cannot reach it by counting.
 const COUNTER_LIMIT: u64 = 1 << 63;
 
-const _: () = assert!(MAX_CELL_VALUE <= u16::MAX as usize && MAX_PLAIN_NAME <= u16::MAX as usize);
+const _: () = assert!(MAX_CELL_VALUE <= u16::MAX as usize, "lengths have two bytes");
 
 /// Whether a consumer or a cell may have this name.
 pub(crate) fn is_plain_name(name: &[u8]) -> bool {

@@ -10,12 +10,14 @@ use crate::support::{Temp, copy_dir};
 
 const SLOT: usize = 65536;
 
+type Cells = Vec<(String, Vec<u8>)>;
+
 fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1")
 }
 
 /// The values that the golden cells hold.
-fn expected() -> Vec<(String, Vec<u8>)> {
+fn expected() -> Cells {
     let large: Vec<u8> = (0..4096_u32).map(|n| (n * 7) as u8).collect();
     let cells = [("A_9", large), ("checkpoint", Vec::new()), ("vote", b"term 3".to_vec())];
     cells.map(|(name, value)| (name.to_owned(), value)).into()
@@ -54,7 +56,7 @@ fn crc32(bytes: &[u8]) -> usize {
 }
 
 /// A slot's counter and cells, if every rule of the document holds.
-fn slot(bytes: &[u8], odd: bool, log_id: &[u8]) -> Option<(usize, Vec<(String, Vec<u8>)>)> {
+fn slot(bytes: &[u8], odd: bool, log_id: &[u8]) -> Option<(usize, Cells)> {
     let (counter, used) = (number(&bytes[24..32]), number(&bytes[32..36]));
     let sound = &bytes[..4] == b"RWCl" && &bytes[8..24] == log_id && (40..=SLOT).contains(&used);
     if !sound || number(&bytes[4..8]) != crc32(&bytes[8..used]) {
@@ -72,7 +74,7 @@ fn slot(bytes: &[u8], odd: bool, log_id: &[u8]) -> Option<(usize, Vec<(String, V
     (tiled && ordered && (counter % 2 == 1) == odd).then_some((counter, cells))
 }
 
-fn decoded(file: &[u8], log_id: &[u8]) -> Option<Vec<(String, Vec<u8>)>> {
+fn decoded(file: &[u8], log_id: &[u8]) -> Option<Cells> {
     assert_eq!(file.len(), 2 * SLOT);
     let slots = [slot(&file[..SLOT], false, log_id), slot(&file[SLOT..], true, log_id)];
     slots.into_iter().flatten().max_by_key(|(counter, _)| *counter).map(|(_, cells)| cells)
