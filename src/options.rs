@@ -234,7 +234,7 @@ impl Options {
         if let Some(n) = self.max_segments
             && n < 2
         {
-            let must = "at least 2: the active segment and the one prepared ahead";
+            let must = "at least 2: the active segment and the one before it";
             bad.push(range("max_segments", n as u64, must));
         }
         // Nothing has bounded the segment size yet.

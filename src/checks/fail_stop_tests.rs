@@ -18,7 +18,7 @@ use crate::segment::{DirLock, Names};
 use crate::sys::clock::{Clock, SystemClock};
 use crate::wal::Wal;
 
-fn options(durability: Durability) -> Options {
+pub(super) fn options(durability: Durability) -> Options {
     Options {
         segment_size: 64 << 10,
         durability,
@@ -30,7 +30,7 @@ fn options(durability: Durability) -> Options {
 }
 
 /// Opens the log in `path` as `Wal::open` does, on the directory that `wrap` makes of it.
-fn open(
+pub(super) fn open(
     path: &Path,
     options: &Options,
     wrap: impl FnOnce(Arc<dyn Dir>) -> HookedDir,

@@ -10,4 +10,6 @@ pub mod fuzzing;
 #[cfg(all(test, ringwal_shuttle))]
 mod long_schedules;
 #[cfg(all(test, not(ringwal_loom)))]
+mod shared_thread_tests;
+#[cfg(all(test, not(ringwal_loom)))]
 mod simulation;

@@ -13,6 +13,8 @@ pub(crate) mod log_view;
 pub(crate) mod recover;
 pub(crate) mod retention;
 pub(crate) mod segment_keeper;
+pub(crate) mod spares;
 pub(crate) mod state;
 pub(crate) mod threads;
 pub(crate) mod watchdog;
+pub(crate) mod workers;

@@ -1,7 +1,8 @@
 //! Which segments retention removes: by number, size and age, and on request.
 //!
 //! 1. The limits of number and size never remove the newest segment that holds records, nor one
-//!    after it. So the marks that the log writes for itself cost no record.
+//!    after it. So the marks that the log writes for itself cost no record. The limit of number
+//!    counts segments with groups, and the limit of size counts spares too.
 //! 2. The monotonic clock gives the age of a segment that was left in this run.
 //! 3. For a segment that was left in an earlier run, the age at opening is the lowest reading of
 //!    the wall clock in this run minus the stamp. The monotonic clock adds the time since. A
@@ -31,8 +32,8 @@ pub(crate) struct Policy {
 }
 
 impl Policy {
-    /// Segments to keep prepared: two, so that one is ready while the next is prepared, or one
-    /// where the limits allow fewer than four segments.
+    /// Segments to keep prepared at most: two, so that one is ready while the next is prepared, or
+    /// one where the limits allow fewer than four segments.
     pub(crate) fn spares(&self) -> usize {
         let tight = self.max_segments.is_some_and(|n| n < 4)
             || self.max_total_bytes.is_some_and(|n| n / self.segment_size < 4);
@@ -97,8 +98,8 @@ impl Retention {
         &self.policy
     }
 
-    /// The LSN below which segments are to be removed.
-    pub(crate) fn target(&mut self, state: &LogState, clock: &dyn Clock) -> u64 {
+    /// The LSN below which segments are to be removed. `wanted`: spares that the log needs.
+    pub(crate) fn target(&mut self, state: &LogState, clock: &dyn Clock, wanted: usize) -> u64 {
         let table = &state.view.table;
         let newest = state.durable.end().saturating_sub(1);
         let newest = match table.find(newest) {
@@ -112,7 +113,7 @@ impl Retention {
         let now = clock.now();
         self.begin_round(state, now);
         let (mut left, spares) = table.counts();
-        let missing = self.policy.spares().saturating_sub(spares);
+        let missing = wanted.saturating_sub(spares);
         let (_, bytes) = table.extent();
         let mut bytes = bytes + missing as u64 * self.policy.segment_size;
         let asked = state.retention.truncate_to().max(state.retention.durable());
@@ -122,8 +123,7 @@ impl Retention {
         };
         let mut target = 0;
         table.closed_from(0, |header, when| {
-            let too_many =
-                self.policy.max_segments.is_some_and(|n| left + self.policy.spares() > n);
+            let too_many = self.policy.max_segments.is_some_and(|n| left > n);
             let too_large = self.policy.max_total_bytes.is_some_and(|n| bytes > n);
             let over = (too_many || too_large) && header.end() <= with_records;
             let goes = over || header.end() <= asked || self.is_old(header, when, now);

@@ -1,5 +1,5 @@
 //! The segment keeper: prepares segments ahead of need and carries out retention. Stepped, like the
-//! I/O loop; its thread is a thin shell.
+//! I/O loop; threads that all logs share step it (`workers.rs`).
 //!
 //! Invariants:
 //! 1. Segments are removed oldest first, each followed by a directory sync, and only once a durable
@@ -13,7 +13,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::engine::retention::{Policy, Retention};
+use crate::engine::spares::SpareNeed;
 use crate::engine::state::LogState;
+use crate::engine::workers::{NextStep, SharedTask};
 use crate::error::{Error, Failure, FailureKind};
 use crate::format::SegmentHeader;
 use crate::io::fs::{Access, AlignedBuf, Refused, is_no_space};
@@ -37,18 +39,13 @@ pub(crate) const PATIENCE: u64 = 1_000_000_000;
 const RETRY: Duration = Duration::from_millis(100);
 /// The longest pause between two pieces of a paced preparation.
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
-/// Nanoseconds after which the first segment is assumed to be full. Later ones are measured.
-const FIRST_GUESS: u64 = 1_000_000_000;
-
-/// Nanoseconds, after the log waited for a segment, for which segments are allocated and not
-/// written. Writing them in advance would compete with the log for the device.
-const HURRY: u64 = 1_000_000_000;
 
 #[derive(Debug)]
 pub(crate) struct SegmentKeeper {
     state: Arc<LogState>,
     clock: Arc<dyn Clock>,
     retention: Retention,
+    need: SpareNeed,
     preparation: Option<Preparation>,
     recycling: bool,
     /// When the preparation began, by the clock.
@@ -59,23 +56,17 @@ pub(crate) struct SegmentKeeper {
     out_of_space: bool,
     /// Since when segments cannot be prepared or removed, by the clock.
     obstructed_since: Option<u64>,
-    /// Until when segments are allocated and not written, by the clock.
-    hurry_until: u64,
-    /// Base of the newest segment that holds groups.
-    newest: u64,
-    /// Since when it is the newest, by the clock.
-    newest_since: u64,
-    /// Nanoseconds for which the segment before was the newest.
-    lasted: u64,
 }
 
 impl SegmentKeeper {
     pub(crate) fn new(state: Arc<LogState>, clock: Arc<dyn Clock>, policy: Policy) -> Self {
+        let need = SpareNeed::new(&policy, state.ring.capacity() as u64);
         let retention = Retention::new(policy, &*clock);
         SegmentKeeper {
             state,
             clock,
             retention,
+            need,
             preparation: None,
             recycling: false,
             begun: 0,
@@ -83,10 +74,6 @@ impl SegmentKeeper {
             pool: None,
             out_of_space: false,
             obstructed_since: None,
-            hurry_until: 0,
-            newest: 0,
-            newest_since: 0,
-            lasted: FIRST_GUESS,
         }
     }
 
@@ -95,6 +82,7 @@ impl SegmentKeeper {
         if self.state.durable.is_poisoned() {
             return self.finish();
         }
+        self.need.look(&self.state, self.clock.now());
         if self.state.is_closing() {
             // The last groups may have made a statement of retention durable: carry it out.
             let ended = self.state.has_io_ended();
@@ -196,7 +184,7 @@ impl SegmentKeeper {
         if self.state.hook.is_set() {
             self.state.hook.ring();
         }
-        let target = self.retention.target(&self.state, &*self.clock);
+        let target = self.retention.target(&self.state, &*self.clock, self.need.wanted());
         self.state.want_retired(target);
         // Created for the first removal only, because this runs often.
         let mut span = None;
@@ -229,7 +217,10 @@ impl SegmentKeeper {
     fn remove(&mut self, header: &SegmentHeader) -> Result<(), Refused> {
         let state = &self.state;
         let name = state.view.names.segment(header.base);
-        let same = header.size == self.retention.policy().segment_size && self.pool.is_none();
+        let (_, spares) = state.view.table.counts();
+        let same = header.size == self.retention.policy().segment_size
+            && self.pool.is_none()
+            && spares < self.need.wanted().max(1);
         let single = same
             && state
                 .view
@@ -265,26 +256,31 @@ impl SegmentKeeper {
         // True with a spare too, if the spare has only the block that is held for the epoch group.
         let waits = self.state.ring.waits_for_segment();
         if self.preparation.is_none() {
-            if spares >= self.retention.policy().spares() && !waits {
+            // A segment to be recycled is no file of the log until it is one again.
+            let wanted = self.need.wanted().max(usize::from(self.pool.is_some()));
+            if spares >= wanted && !waits {
                 self.zeroes = None;
                 self.unobstructed();
+                if !self.state.keeper.wake_at(self.need.next_look()) {
+                    return Ok(KeeperStep::After(Duration::ZERO));
+                }
                 return Ok(KeeperStep::OnNudge(self.retention.next_look()));
             }
-            if self.is_over_limit(live + spares) && !self.only_more_space_helps() {
+            if self.is_over_limit(live) && !self.only_more_space_helps() {
                 // Retention makes space first. A pinned or unsynced segment may delay it.
                 let look_again = (spares == 0 || waits).then_some(Duration::from_millis(1));
                 return Ok(KeeperStep::OnNudge(look_again.or(self.retention.next_look())));
             }
             self.begin_preparation();
         }
-        let haste = self.haste(spares, waits);
+        let haste = self.need.haste(spares, waits);
         let size = self.retention.policy().segment_size;
         let zeroes = self.zeroes.get_or_insert_with(|| zeroes(size));
         let Some(preparation) = &mut self.preparation else { return Ok(KeeperStep::OnNudge(None)) };
         match preparation.step(&*self.state.view.dir, &self.state.view.names, zeroes, haste)? {
             // Paced to end in half of the time after which the log will need the segment.
             None if haste == Haste::Paced => {
-                let pause = preparation.pause(self.lasted / 2).min(LONGEST_PAUSE);
+                let pause = preparation.pause(self.need.pace()).min(LONGEST_PAUSE);
                 Ok(KeeperStep::OnNudge(Some(pause)))
             }
             None => Ok(KeeperStep::After(Duration::ZERO)),
@@ -296,11 +292,11 @@ impl SegmentKeeper {
         }
     }
 
-    /// Whether one more file would exceed a limit of retention.
-    fn is_over_limit(&self, files: usize) -> bool {
+    /// Whether the log has more segments than it may, or one more file would exceed its bytes.
+    fn is_over_limit(&self, live: usize) -> bool {
         let policy = self.retention.policy();
         let (_, bytes) = self.state.view.table.extent();
-        policy.max_segments.is_some_and(|n| files + 1 > n)
+        policy.max_segments.is_some_and(|n| live > n)
             || policy.max_total_bytes.is_some_and(|n| bytes + policy.segment_size > n)
     }
 
@@ -338,29 +334,6 @@ impl SegmentKeeper {
         self.state.ring.doorbell.ring();
     }
 
-    /// How fast to prepare. `waits`: the log waits for a segment.
-    fn haste(&mut self, spares: usize, waits: bool) -> Haste {
-        let now = self.clock.now();
-        let newest = self.state.view.table.newest();
-        if newest != self.newest {
-            if self.newest_since != 0 {
-                self.lasted = now - self.newest_since;
-            }
-            tracing::debug!(base = newest, "the log has gone on to the next segment");
-            (self.newest, self.newest_since) = (newest, now);
-        }
-        if waits {
-            self.hurry_until = now + HURRY;
-        }
-        if now < self.hurry_until {
-            Haste::Hurry
-        } else if spares == 0 {
-            Haste::Full
-        } else {
-            Haste::Paced
-        }
-    }
-
     /// Whether the log waits for a segment and everything in it is durable, so that retention
     /// cannot make space. Requests the missing sync otherwise.
     fn only_more_space_helps(&self) -> bool {
@@ -378,24 +351,36 @@ impl SegmentKeeper {
     }
 }
 
-/// Steps the segment keeper until the log is closed or has failed. A panic in it poisons the log.
-pub(crate) fn run(state: &Arc<LogState>, mut keeper: SegmentKeeper) {
-    let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        for step in 1.. {
-            let seen = state.keeper.seen();
-            state.in_flight.set(Place::Segment, step);
-            let next = keeper.step();
-            state.in_flight.set(Place::Segment, 0);
-            match next {
-                KeeperStep::Finished => return,
-                KeeperStep::After(pause) if pause.is_zero() => {}
-                KeeperStep::After(pause) => std::thread::sleep(pause),
-                KeeperStep::OnNudge(timeout) => state.keeper.wait(seen, timeout),
-            }
+/// The segment keeper as the task of a pool. A panic in it poisons the log.
+pub(crate) struct KeeperTask {
+    keeper: SegmentKeeper,
+    steps: u64,
+}
+
+impl KeeperTask {
+    pub(crate) fn new(keeper: SegmentKeeper) -> Self {
+        KeeperTask { keeper, steps: 0 }
+    }
+}
+
+impl SharedTask for KeeperTask {
+    fn step(&mut self) -> NextStep {
+        self.steps += 1;
+        let state = Arc::clone(&self.keeper.state);
+        state.in_flight.set(Place::Segment, self.steps);
+        let next = self.keeper.step();
+        state.in_flight.set(Place::Segment, 0);
+        match next {
+            KeeperStep::Finished => NextStep::Over,
+            KeeperStep::After(pause) if pause.is_zero() => NextStep::Now,
+            KeeperStep::After(pause) => NextStep::After(pause),
+            KeeperStep::OnNudge(timeout) => NextStep::OnBell(timeout),
         }
-    }));
-    state.in_flight.set(Place::Segment, 0);
-    if ran.is_err() {
+    }
+
+    fn panicked(&mut self) {
+        let state = &self.keeper.state;
+        state.in_flight.set(Place::Segment, 0);
         state.fail(Failure::new("the segment keeper", "it panicked"));
     }
 }

@@ -1,20 +1,22 @@
-//! The threads that step the parts of an engine, and their end.
+//! What steps the parts of an engine, and its end. The I/O loop and the archiver have a thread of
+//! their own. All logs of the process share the threads of `workers.rs`.
 //!
 //! 1. The lock of the log is released last, when no thread of the log touches its files any more.
 //! 2. A thread that cannot be started ends those that were started before it.
 
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::engine::archiver::{self, Archiver, ArchiverThread};
 use crate::engine::assemble::{Engine, IoStart, Opened, assemble};
 use crate::engine::choose_backend::choose_backend;
 use crate::engine::io_thread::{self, IoLoop};
 use crate::engine::recover::RecoveredLog;
-use crate::engine::segment_keeper::{self, SegmentKeeper};
+use crate::engine::segment_keeper::{KeeperTask, SegmentKeeper};
 use crate::engine::state::{LogState, Running};
-use crate::engine::watchdog::{self, Watchdog};
+use crate::engine::watchdog::Watchdog;
+use crate::engine::workers::{SEGMENT_KEEPERS, TaskHandle, WATCHDOGS, spawn};
 use crate::error::{Error, Failure, Result};
 use crate::hooks::OnSealed;
 use crate::io::backend::{BackendInfo, BackendKind, Hold, MethodReason};
@@ -22,7 +24,6 @@ use crate::options::Options;
 use crate::segment::DirLock;
 use crate::segment::end_file::Presence;
 use crate::sys::clock::Clock;
-use crate::sys::scheduling;
 
 /// How long `close` waits for a call of `on_stall` that has not returned.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -39,25 +40,25 @@ pub(crate) struct RunningEngine {
 /// The threads of one log, and what it holds against other processes.
 #[derive(Debug)]
 pub(crate) struct Threads {
-    workers: Workers,
+    workers: IoWorkers,
     archiver: Option<ArchiverThread>,
     /// Ends last, because it watches the others. Does no I/O.
-    watchdog: JoinHandle<()>,
+    watchdog: TaskHandle,
     presence: Presence,
     lock: DirLock,
 }
 
-/// Threads that do I/O for the log. Dropped before they were joined, they end the log: opening has
-/// failed.
+/// What does I/O for the log. Dropped before it was joined, it ends the log: opening has failed.
 #[derive(Debug)]
-struct Workers {
+struct IoWorkers {
     state: Arc<LogState>,
     handles: Vec<JoinHandle<()>>,
+    keeper: Option<TaskHandle>,
 }
 
 /// The thread of the I/O loop, with its backend running.
 struct IoThread {
-    workers: Workers,
+    workers: IoWorkers,
     info: BackendInfo,
 }
 
@@ -75,7 +76,7 @@ pub(crate) fn start(
     let Engine { state, io, archiver, keeper, watchdog, opened } = engine;
     let IoThread { mut workers, info } = io;
     let archiver = archiver.map(start_archiver).transpose()?;
-    workers.handles.push(start_keeper(&state, keeper)?);
+    workers.keeper = Some(start_keeper(&state, keeper)?);
     let watchdog = start_watchdog(&state, watchdog)?;
     workers.handles.extend(start_timing(&state, &info));
     let threads = Threads { workers, archiver, watchdog, presence, lock };
@@ -99,7 +100,8 @@ fn start_io(io: IoStart, lock: Hold, is_alive: bool) -> Result<IoThread> {
     let failed = match receive.recv() {
         Ok(Ok(info)) => {
             warn_of_volatility(&info);
-            return Ok(IoThread { workers: Workers { state, handles: vec![thread] }, info });
+            let workers = IoWorkers { state, handles: vec![thread], keeper: None };
+            return Ok(IoThread { workers, info });
         }
         Ok(Err(e)) => e,
         Err(_) => {
@@ -129,14 +131,18 @@ fn start_archiver((archiver, hook): (Archiver, OnSealed)) -> Result<ArchiverThre
     Ok(ArchiverThread { thread, slots })
 }
 
-fn start_keeper(state: &Arc<LogState>, keeper: SegmentKeeper) -> Result<JoinHandle<()>> {
-    let state = Arc::clone(state);
-    spawn("ringwal-segments", move || segment_keeper::run(&state, keeper))
+fn start_keeper(state: &LogState, keeper: SegmentKeeper) -> Result<TaskHandle> {
+    SEGMENT_KEEPERS.add(|handle| {
+        state.keeper.connect(move || handle.ring());
+        Box::new(KeeperTask::new(keeper))
+    })
 }
 
-fn start_watchdog(state: &Arc<LogState>, watchdog: Watchdog) -> Result<JoinHandle<()>> {
-    let state = Arc::clone(state);
-    spawn("ringwal-watch", move || watchdog::run(&state, watchdog))
+fn start_watchdog(state: &LogState, watchdog: Watchdog) -> Result<TaskHandle> {
+    WATCHDOGS.add(|handle| {
+        state.in_flight.connect(move || handle.ring());
+        Box::new(watchdog)
+    })
 }
 
 /// Starts the thread that times the commit methods beside the log, if no result is remembered.
@@ -162,26 +168,18 @@ fn start_timing(state: &Arc<LogState>, info: &BackendInfo) -> Option<JoinHandle<
     None
 }
 
-/// Starts a thread of the log. Calls that wait for the log are rejected on it.
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
-    let body = move || {
-        scheduling::block_signals();
-        crate::sys::reentrancy::serve();
-        work();
-    };
-    let spawned = std::thread::Builder::new().name(name.into()).spawn(body);
-    spawned.map_err(|e| Error::io("start thread", name, e))
-}
-
-impl Workers {
+impl IoWorkers {
     fn join(&mut self) {
         for handle in self.handles.drain(..) {
             let _ = handle.join();
         }
+        if let Some(keeper) = self.keeper.take() {
+            keeper.wait(None);
+        }
     }
 }
 
-impl Drop for Workers {
+impl Drop for IoWorkers {
     fn drop(&mut self) {
         if self.handles.is_empty() {
             return;
@@ -201,24 +199,13 @@ impl Running for Threads {
             archiver.end(state);
         }
         state.in_flight.end();
-        end_watchdog(self.watchdog);
+        // A call of `on_stall` that does not return may want what the closer holds.
+        if !self.watchdog.wait(Some(PATIENCE)) {
+            tracing::warn!("the callback of on_stall does not return; it is left alone");
+        }
         state.detach_directory();
         // First: the lock lets in the next writer, which states its own presence.
         drop(self.presence);
         drop(self.lock);
-    }
-}
-
-/// Joins the watchdog, unless a call of `on_stall` does not return: it may want what the closer
-/// holds.
-fn end_watchdog(watchdog: JoinHandle<()>) {
-    let until = Instant::now() + PATIENCE;
-    while !watchdog.is_finished() && Instant::now() < until {
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    if watchdog.is_finished() {
-        let _ = watchdog.join();
-    } else {
-        tracing::warn!("the callback of on_stall does not return; it is left alone");
     }
 }

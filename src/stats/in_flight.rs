@@ -8,7 +8,8 @@
 //!    sequentially consistent, so that one of the two sees the other.
 //! 3. While an operation is in flight, a change costs its thread one relaxed load and one store.
 
-use crate::sys::sync::{AtomicU32, AtomicU64, Futex, Ordering, model_fence};
+use crate::sys::bell::StepBell;
+use crate::sys::sync::{AtomicU32, AtomicU64, Ordering, model_fence};
 
 /// A place where a log can stall.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +27,8 @@ impl Place {
 pub(crate) struct InFlight {
     tokens: [AtomicU64; 3],
     asleep: AtomicU32,
-    bell: Futex,
+    /// Of the watchdog.
+    bell: StepBell,
     over: AtomicU32,
     /// Nanoseconds of the longest stall, as of the watchdog's last look; 0: none.
     pub(crate) stalled: AtomicU64,
@@ -37,7 +39,7 @@ impl InFlight {
         InFlight {
             tokens: [(); 3].map(|()| AtomicU64::new(0)),
             asleep: AtomicU32::new(0),
-            bell: Futex::new(0),
+            bell: StepBell::new(),
             over: AtomicU32::new(0),
             stalled: AtomicU64::new(0),
         }
@@ -67,28 +69,30 @@ impl InFlight {
 
     #[cold]
     fn ring(&self) {
-        self.bell.bump();
-        self.bell.wake_all();
+        self.bell.ring();
     }
 
-    /// The watchdog sleeps until an operation is in flight, or the log has ended.
-    pub(crate) fn sleep(&self) {
-        let seen = self.bell.load();
+    /// Connects the bell to what steps the watchdog.
+    pub(crate) fn connect(&self, ringer: impl Fn() + Send + Sync + 'static) {
+        self.bell.connect(Box::new(ringer));
+    }
+
+    /// Whether the watchdog may sleep until the bell rings: no operation is in flight, and the log
+    /// has not ended.
+    pub(crate) fn fall_asleep(&self) -> bool {
         self.asleep.store(1, Ordering::SeqCst);
         model_fence();
         let idle = Place::ALL.into_iter().all(|place| self.get(place) == 0);
-        if idle && !self.is_over() {
-            self.bell.wait(seen, None);
+        let asleep = idle && !self.is_over();
+        if !asleep {
+            self.wake_up();
         }
-        self.asleep.store(0, Ordering::SeqCst);
+        asleep
     }
 
-    /// The watchdog pauses between two looks. The end of the log cuts the pause short.
-    pub(crate) fn pause(&self, pause: std::time::Duration) {
-        let seen = self.bell.load();
-        if !self.is_over() {
-            self.bell.wait(seen, Some(pause));
-        }
+    /// The watchdog is awake: nothing needs to ring.
+    pub(crate) fn wake_up(&self) {
+        self.asleep.store(0, Ordering::SeqCst);
     }
 
     /// Marks the end of the watched threads, and wakes the watchdog.
@@ -110,6 +114,15 @@ mod loom_tests {
 
     use super::{InFlight, Place};
 
+    /// The watchdog sleeps until an operation is in flight, or the log has ended.
+    fn sleep(in_flight: &InFlight) {
+        let seen = in_flight.bell.word().load();
+        if in_flight.fall_asleep() {
+            in_flight.bell.word().wait(seen, None);
+        }
+        in_flight.wake_up();
+    }
+
     fn model(f: impl Fn() + Sync + Send + 'static) {
         let mut builder = loom::model::Builder::new();
         builder.preemption_bound = builder.preemption_bound.or(Some(3));
@@ -125,7 +138,7 @@ mod loom_tests {
                 let in_flight = Arc::clone(&in_flight);
                 thread::spawn(move || {
                     while in_flight.get(Place::Write) == 0 {
-                        in_flight.sleep();
+                        sleep(&in_flight);
                     }
                 })
             };
@@ -143,7 +156,7 @@ mod loom_tests {
                 let in_flight = Arc::clone(&in_flight);
                 thread::spawn(move || {
                     while !in_flight.is_over() {
-                        in_flight.sleep();
+                        sleep(&in_flight);
                         // Stands for the pause between two looks.
                         thread::yield_now();
                     }

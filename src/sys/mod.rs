@@ -3,6 +3,7 @@
 //! `sync` gives the lock-free parts their atomics, locks and futex: those of std, or those of a
 //! model checker. Nothing here knows of records, groups or segments.
 
+pub(crate) mod bell;
 pub(crate) mod clock;
 pub(crate) mod panics;
 pub(crate) mod reentrancy;

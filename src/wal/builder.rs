@@ -10,7 +10,8 @@ use crate::options::{BackendChoice, CommitMethod, Creation, Durability, Options}
 use crate::wal::Wal;
 
 /// Settings of a log, from [`Wal::builder`]. Each method replaces a default. [`WalBuilder::open`]
-/// checks all settings together.
+/// checks all settings together. The guide says [what a log
+/// costs](crate::guide#what-a-log-costs): disk, memory, threads, and a commit.
 #[derive(Debug, Clone)]
 #[must_use = "a builder does nothing until open() is called"]
 pub struct WalBuilder {
@@ -75,7 +76,8 @@ impl WalBuilder {
 
     /// Bytes of a segment file. Default 64 MiB; a multiple of the filesystem's block (4096 as a
     /// rule), from four blocks to 1 TiB. Large segments rotate less often. Opening reads at most
-    /// the last two segments and the prepared ones.
+    /// the last two segments and the prepared ones. A new log has one segment on disk; the next is
+    /// prepared when a sixteenth of it is full.
     pub fn segment_size(self, bytes: u64) -> Self {
         self.with(|o| o.segment_size = bytes)
     }
@@ -83,7 +85,7 @@ impl WalBuilder {
     /// Bytes of the ring, which is the only buffer. Default 8 MiB, less for small segments and more
     /// for large records; at least two buffers, at most 64 GiB. The ring is split into equal
     /// buffers. One commit writes at most one buffer: an eighth of the ring, at most a quarter of a
-    /// segment.
+    /// segment. A page of the ring takes memory once a record was written to it.
     pub fn ring_capacity(self, bytes: usize) -> Self {
         self.with(|o| o.ring_capacity = Some(bytes))
     }
@@ -143,16 +145,21 @@ impl WalBuilder {
         self.with(|o| o.idle_seal = after)
     }
 
-    /// Segment files to keep at most, with the active one and the prepared ones. The oldest are
-    /// removed first. Default: no limit. At least 2. Segments that are not durable, or that a
-    /// reader is in, stay. The limit is exceeded by one file while a rotation would otherwise
-    /// block.
+    /// Segments to keep at most, the active one included. The oldest are removed first. Default: no
+    /// limit. At least 2. Segments that are not durable, or that a reader is in, stay.
+    ///
+    /// Only segments that hold groups count. Prepared segments come on top: two at most, and one
+    /// at most if `segments` is less than 4. [`WalBuilder::max_total_bytes`] limits all files.
+    /// A commit takes whole blocks of 4 KiB, so a segment of 16 KiB holds three records of a lone
+    /// caller that waits for each. See [what a log costs](crate::guide#what-a-log-costs).
     pub fn max_segments(self, segments: usize) -> Self {
         self.with(|o| o.max_segments = Some(segments))
     }
 
-    /// Bytes of all segment files at most, counted as for [`WalBuilder::max_segments`]. Default: no
-    /// limit. At least two segments.
+    /// Bytes of all segment files at most, with the active one and the prepared ones. Default: no
+    /// limit. At least two segments. The oldest are removed first. Segments that are not durable,
+    /// or that a reader is in, stay. The limit is exceeded by one file while a rotation would
+    /// otherwise block.
     pub fn max_total_bytes(self, bytes: u64) -> Self {
         self.with(|o| o.max_total_bytes = Some(bytes))
     }
@@ -249,10 +256,11 @@ impl WalBuilder {
     /// Calls `tell` when an operation has taken longer than the threshold, each time that the
     /// duration has doubled, and when the operation has ended.
     ///
-    /// `tell` runs on the watchdog thread, which does nothing else, so that reports come while the
-    /// disk does not answer. A blocking call of the log from `tell` gets `WouldDeadlock`. A panic
-    /// in `tell` is caught. [`Wal::close`] waits at most a second for a running call. Time for
-    /// which the process was stopped or the machine suspended does not count.
+    /// `tell` runs on a watchdog thread, which does no I/O, so that reports come while the disk
+    /// does not answer. Logs share these threads; a call that does not return delays no other log.
+    /// A blocking call of the log from `tell` gets `WouldDeadlock`. A panic in `tell` is caught.
+    /// [`Wal::close`] waits at most a second for a running call. Time for which the process was
+    /// stopped or the machine suspended does not count.
     ///
     /// ```
     /// # let dir = std::env::temp_dir().join(format!("ringwal-doc-stall-{}", std::process::id()));

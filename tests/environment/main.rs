@@ -34,5 +34,6 @@ mod degraded;
 mod disk_full;
 mod no_room;
 mod sandbox;
+mod shared_threads;
 mod stalled;
 mod sysctl;

@@ -16,4 +16,5 @@ mod clocks;
 mod consumers;
 mod limits;
 mod sealed;
+mod spares;
 mod tag_floors;

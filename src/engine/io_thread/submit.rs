@@ -237,6 +237,7 @@ impl IoLoop {
         self.link = header.link();
         self.next += 1;
         self.submitted_end = sealed.lsn + u64::from(len);
+        self.state.keeper.reach(self.submitted_end);
         // A cut is data of its caller, so a mark must follow it.
         self.marked = control && !header.flags.has(Flags::CUT);
         self.closed = header.flags.has(Flags::CLEAN_CLOSE);

@@ -8,6 +8,7 @@ use crate::durable::Durable;
 use crate::engine::io_thread::Start;
 use crate::engine::log_view::LogView;
 use crate::engine::retention::{Policy, Retention, times_left};
+use crate::engine::spares::SpareNeed;
 use crate::engine::state::LogState;
 use crate::error::{Error, Result};
 use crate::format::{EpochId, GroupHeader, SegmentHeader};
@@ -43,7 +44,10 @@ pub(super) fn place(
     state.retention.set_newest_record(newest_record(request, &live, &end)?);
     if options.on_sealed.is_none() {
         // Stated by the first group of this run, so that short runs retire segments too.
-        state.want_retired(Retention::new(policy.clone(), clock).target(&state, clock));
+        let mut need = SpareNeed::new(&policy, state.ring.capacity() as u64);
+        need.look(&state, clock.now());
+        let mut retention = Retention::new(policy.clone(), clock);
+        state.want_retired(retention.target(&state, clock, need.wanted()));
     }
     let start = Start {
         log_id: policy.log_id,

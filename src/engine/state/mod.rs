@@ -104,6 +104,7 @@ impl LogState {
         (consumers, tag_floors, cells): (Consumers, TagFloors, Cells),
         oldest: u64,
     ) -> Self {
+        let end = durable.end();
         LogState {
             view: Arc::new(view),
             ring,
@@ -120,7 +121,7 @@ impl LogState {
             cut: CutRequest::new(),
             hook: HookState::new(),
             obstacle: Obstacle::new(),
-            keeper: KeeperBell::new(),
+            keeper: KeeperBell::new(end),
             newest_record: Remembered::new(),
             oldest_record: Remembered::new(),
             clock: OnceLock::new(),

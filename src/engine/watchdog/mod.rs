@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::engine::state::LogState;
+use crate::engine::workers::{NextStep, SharedTask};
 use crate::hooks::{OnStall, Stall, StallKind};
 use crate::stats::in_flight::Place;
 use crate::sys::clock::Clock;
@@ -133,14 +134,22 @@ impl Watchdog {
     }
 }
 
-/// Looks until the log has ended.
-pub(crate) fn run(state: &Arc<LogState>, mut watchdog: Watchdog) {
-    while !state.in_flight.is_over() {
-        match watchdog.look() {
-            Some(pause) => state.in_flight.pause(pause),
-            None => state.in_flight.sleep(),
+/// The watchdog is the task of a pool. It is over when the log has ended.
+impl SharedTask for Watchdog {
+    fn step(&mut self) -> NextStep {
+        let state = Arc::clone(&self.state);
+        if state.in_flight.is_over() {
+            // Reports the end of every stall that was reported as ongoing.
+            self.look();
+            return NextStep::Over;
+        }
+        state.in_flight.wake_up();
+        match self.look() {
+            Some(pause) => NextStep::OnBell(Some(pause)),
+            None if state.in_flight.fall_asleep() => NextStep::OnBell(None),
+            None => NextStep::Now,
         }
     }
-    // Reports the end of every stall that was reported as ongoing.
-    watchdog.look();
+
+    fn panicked(&mut self) {}
 }
