@@ -97,6 +97,19 @@ impl File for MediumErrors {
         }
     }
 
+    fn read_cached_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.file.read_cached_at(buf, offset)
+    }
+
+    /// Errors of that one are errors: the reader then reads this one, which records them.
+    fn past_the_cache(&self) -> Option<Arc<dyn File>> {
+        self.direct.is_direct().then(|| Arc::clone(&self.direct))
+    }
+
+    fn allows_helper(&self) -> bool {
+        self.direct.allows_helper()
+    }
+
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
         self.file.write_at(buf, offset)
     }

@@ -80,7 +80,7 @@ fn groups(
         opened => opened?,
     };
     let SegmentHeader { base, block, .. } = file.header;
-    let mut walker = Walker::with_chunk(opened as Arc<dyn File>, file.header, CHUNK);
+    let mut walker = Walker::ahead_with_chunk(opened as Arc<dyn File>, file.header, CHUNK);
     if let Some(limit) = limit {
         walker.read_below(limit);
     }

@@ -55,6 +55,7 @@ pub(super) fn walk(
         left: false,
         given_up: None,
         stopped: false,
+        before: None,
     };
     walk.all(&files)?;
     Ok(walk.survey)
@@ -81,6 +82,8 @@ struct Walk<'a> {
     given_up: Option<Damage>,
     /// The caller wants no more records.
     stopped: bool,
+    /// Of the segment before: the next one goes on reading ahead.
+    before: Option<Walker>,
 }
 
 impl Walk<'_> {
@@ -238,7 +241,11 @@ impl Walk<'_> {
             return Ok(segment);
         }
         let opened = medium_errors(self.log, &file.name)?;
-        let mut walker = Walker::with_chunk(Arc::clone(&opened) as Arc<dyn File>, header, CHUNK);
+        let file_to_walk = Arc::clone(&opened) as Arc<dyn File>;
+        let mut walker = Walker::ahead_with_chunk(file_to_walk, header, CHUNK);
+        if let Some(before) = &mut self.before {
+            walker.go_on_from(before);
+        }
         if let Some(limit) = self.limit {
             walker.read_below(limit);
         }
@@ -321,6 +328,7 @@ impl Walk<'_> {
         if (cut_short || file.wrong == Some(Wrong::Length)) && !self.stopped {
             self.wrong_length(file, chained);
         }
+        self.before = Some(walker);
         Ok(segment)
     }
 

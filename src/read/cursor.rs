@@ -256,7 +256,7 @@ impl Cursor {
         };
         let opened = self.open_file(&segment.header);
         let file = opened.map_err(|e| self.view.explain(e, segment.header.base))?;
-        let walker = Walker::with_chunk(file, segment.header, CHUNK_BYTES);
+        let walker = Walker::ahead_with_chunk(file, segment.header, CHUNK_BYTES);
         self.segment = Some(SegmentCursor::new(segment, walker));
         self.start = None;
         Ok(())
@@ -280,6 +280,7 @@ impl Cursor {
         loop {
             let Some(segment) = &mut self.segment else { return Ok(false) };
             if segment.next_group >= self.end {
+                segment.walker.rest();
                 return Ok(false);
             }
             let copy = match (segment.link, &mut self.recent) {
@@ -287,7 +288,10 @@ impl Cursor {
                 _ => None,
             };
             let group = match &copy {
-                Some(copy) => copy.header,
+                Some(copy) => {
+                    segment.walker.rest();
+                    copy.header
+                }
                 None => {
                     // Groups end on a block: no byte of the window is written later.
                     segment.walker.read_below(self.end);
@@ -354,7 +358,8 @@ impl Cursor {
         // The next group is in the last group's segment, or in the one after it.
         let last = segment.link.map_or(segment.next_group, |link| link.lsn);
         let next = self.segment_of(last)?;
-        let walker = Walker::with_chunk(self.open_file(&next.header)?, next.header, CHUNK_BYTES);
+        let file = self.open_file(&next.header)?;
+        let walker = Walker::ahead_with_chunk(file, next.header, CHUNK_BYTES);
         if let Some(segment) = &mut self.segment {
             segment.segment = next;
             segment.walker = walker;
@@ -416,8 +421,11 @@ impl Cursor {
         follows: &dyn Fn(&GroupHeader) -> bool,
     ) -> Result<Result<GroupHeader, MissingGroup>> {
         let header = next.header;
-        let mut walker = Walker::with_chunk(self.open_file(&header)?, header, CHUNK_BYTES);
+        let mut walker = Walker::ahead_with_chunk(self.open_file(&header)?, header, CHUNK_BYTES);
         walker.read_below(self.end);
+        if let Some(segment) = &mut self.segment {
+            walker.go_on_from(&mut segment.walker);
+        }
         let lsn = header.first_group();
         let read = walker.group(lsn);
         let found = read.map_err(|e| self.view.segment_error("read", header.base, e))?;

@@ -155,7 +155,7 @@ pub(crate) fn read_ordinal(view: &Arc<LogView>, durable_end: u64, ordinal: u64) 
 
 fn open(view: &LogView, header: &SegmentHeader, durable_end: u64) -> Result<Walker> {
     let file = view.open_segment(header.base, Access::Read);
-    let mut walker = Walker::new(file.map_err(|e| view.explain(e, header.base))?, *header);
+    let mut walker = Walker::ahead(file.map_err(|e| view.explain(e, header.base))?, *header);
     walker.read_below(durable_end);
     Ok(walker)
 }

@@ -204,6 +204,7 @@ impl EndFinder<'_> {
             }
             let Some(following) = self.segments.get(at + 1) else { return Ok(chain) };
             let mut ahead = self.walker(at + 1)?;
+            ahead.go_on_from(&mut walker);
             match self.read(at + 1, ahead.group(following.first_group()))? {
                 Ok(next) if next.follows(&link) => {
                     self.check_left(&chain, link.epoch)?;
@@ -251,7 +252,8 @@ impl EndFinder<'_> {
         let header = &self.segments[at];
         let stop = self.written_end(at, lsn)?;
         let file = self.open(at)?;
-        let mut walker = Walker::with_chunk(Arc::clone(&file), *header, CHUNK);
+        let mut walker = Walker::ahead_with_chunk(Arc::clone(&file), *header, CHUNK);
+        walker.read_below(stop);
         let mut ask_at = if stop - lsn.min(stop) > VAST { lsn } else { stop };
         while lsn < stop {
             if lsn >= ask_at {
@@ -353,7 +355,7 @@ impl EndFinder<'_> {
     }
 
     fn walker(&self, at: usize) -> Result<Walker> {
-        Ok(Walker::new(self.open(at)?, self.segments[at]))
+        Ok(Walker::ahead(self.open(at)?, self.segments[at]))
     }
 
     fn open(&self, at: usize) -> Result<Arc<dyn File>> {

@@ -8,6 +8,9 @@ mod find_end;
 #[cfg(all(test, not(ringwal_loom)))]
 mod find_end_tests;
 mod make_durable;
+mod read_window;
+#[cfg(all(test, not(ringwal_loom)))]
+mod read_window_tests;
 mod report;
 mod scan;
 #[cfg(all(test, not(ringwal_loom)))]

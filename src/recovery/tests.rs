@@ -51,18 +51,29 @@ fn read_error_during_find_end_is_returned_and_never_taken_for_the_end() {
         count.fetch_add(u32::from(call == Call::Read), Ordering::Relaxed);
         Ok(())
     });
-    assert!(whole.unwrap().clean);
+    let whole = whole.unwrap();
+    assert!(whole.clean);
     let reads = reads.load(Ordering::Relaxed);
     assert!(reads > 5);
+    let end = whole.end;
     for failing in 0..reads {
-        let count = AtomicU32::new(0);
-        let judged = judge_through(&path, move |call, _| {
-            if call == Call::Read && count.fetch_add(1, Ordering::Relaxed) == failing {
-                return Err(io::Error::from_raw_os_error(5));
-            }
-            Ok(())
-        });
+        let failing_once_or_for_ever = |for_ever: bool| {
+            let count = AtomicU32::new(0);
+            judge_through(&path, move |call, _| {
+                let n = if call == Call::Read { count.fetch_add(1, Ordering::Relaxed) } else { 0 };
+                if call == Call::Read && (n == failing || for_ever && n > failing) {
+                    return Err(io::Error::from_raw_os_error(5));
+                }
+                Ok(())
+            })
+        };
+        let judged = failing_once_or_for_ever(true);
         assert!(matches!(judged, Err(Error::Io { .. })), "read {failing} of {reads}: {judged:?}");
+        // A larger read that fails is made again for what is needed.
+        match failing_once_or_for_ever(false) {
+            Ok(judged) => assert_eq!(judged.end, end, "read {failing} of {reads}"),
+            Err(e) => assert!(matches!(e, Error::Io { .. }), "read {failing} of {reads}: {e:?}"),
+        }
     }
 }
 

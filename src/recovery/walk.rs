@@ -1,45 +1,23 @@
-//! Reads the groups of one segment through a window.
+//! Reads the groups of one segment through a window (`read_window.rs`).
 //!
-//! 1. The window holds bytes of the file from an aligned offset on. It grows only to hold one
-//!    group, so at most to the largest group that the segment's header allows.
-//! 2. A read error is never taken for the end of the file.
-//! 3. The walker writes to the window's memory only while nothing shares it. A shared window stays
-//!    as it is, and the walker goes on with new memory.
+//! 1. A read error is never taken for the end of the file.
 
 use std::io;
 use std::sync::Arc;
 
+use super::read_window::{FEW, ReadWindow};
 use crate::format::{
     GROUP_HEADER, GroupHeader, GroupInvalid, GroupRecords, RecordInvalid, Seed, SegmentHeader,
     TagFilter, verify_wanted,
 };
-use crate::io::fs::{AlignedBuf, File, read_full};
-use crate::lsn::align_up;
+use crate::io::fs::{AlignedBuf, File};
 use crate::segment::window::ByteWindow;
-
-/// Bytes of the first read, and of a read after a jump.
-const FEW: usize = 16 << 10;
-/// Bytes of a read at most, unless a group is larger. Reads of this size reach the device's speed.
-const MOST: usize = 1 << 20;
 
 #[derive(Debug)]
 pub(crate) struct Walker {
-    file: Arc<dyn File>,
     pub(crate) header: SegmentHeader,
     seed: Seed,
-    /// Shared with the records that a reader handed out as [`SharedChunk`].
-    window: Arc<AlignedBuf>,
-    /// Bytes of the next read. Doubles up to `most` while reads are sequential: a walk over small
-    /// groups then reads at the device's speed, and a walk over large groups reads headers only.
-    chunk: usize,
-    /// Largest `chunk`, in bytes.
-    most: usize,
-    /// Reading ahead stops at this address: the writer may still be writing what lies above.
-    limit: u64,
-    /// Offset in the file of the window's first byte.
-    start: u64,
-    /// Number of valid bytes in the window.
-    filled: usize,
+    window: ReadWindow,
 }
 
 /// Bytes of a segment that their holders share.
@@ -67,105 +45,65 @@ impl Walker {
 
     /// Creates a walker that reads everything, `chunk` bytes at once: a multiple of the block.
     pub(crate) fn with_chunk(file: Arc<dyn File>, header: SegmentHeader, chunk: usize) -> Self {
-        // A segment may be larger than the address space.
-        let at_most = |bytes: usize| (bytes as u64).min(header.size) as usize;
-        let chunk = at_most(chunk);
-        Walker {
-            file,
-            header,
-            seed: Seed::new(&header.log_id),
-            window: Arc::new(AlignedBuf::new(chunk)),
-            chunk,
-            most: at_most(MOST).max(chunk),
-            limit: u64::MAX,
-            start: 0,
-            filled: 0,
-        }
+        Walker::over(ReadWindow::new(file, &header, chunk), header)
+    }
+
+    /// Creates a walker that reads little at first, and ahead once it has read enough in sequence.
+    pub(crate) fn ahead(file: Arc<dyn File>, header: SegmentHeader) -> Self {
+        Walker::ahead_with_chunk(file, header, FEW)
+    }
+
+    /// Creates a walker that reads `chunk` bytes at first, and ahead once it has read enough in
+    /// sequence.
+    pub(crate) fn ahead_with_chunk(
+        file: Arc<dyn File>,
+        header: SegmentHeader,
+        chunk: usize,
+    ) -> Self {
+        Walker::over(ReadWindow::reading_ahead(file, &header, chunk), header)
+    }
+
+    fn over(window: ReadWindow, header: SegmentHeader) -> Self {
+        Walker { header, seed: Seed::new(&header.log_id), window }
+    }
+
+    /// Goes on reading ahead where `before`, the walker of the segment before, ended. What that has
+    /// in memory may be gone.
+    pub(crate) fn go_on_from(&mut self, before: &mut Walker) {
+        self.window.go_on_from(&mut before.window);
+    }
+
+    /// Frees what reading ahead takes. The walker may read on.
+    pub(crate) fn rest(&mut self) {
+        self.window.rest();
     }
 
     /// Limits reading ahead to addresses below `limit`, which never decreases.
     pub(crate) fn read_below(&mut self, limit: u64) {
-        self.limit = limit;
+        self.window.read_below(limit.saturating_sub(self.header.base));
     }
 
-    /// Drops the window's content. The next call reads the file again.
+    /// Drops what is in memory. The next call reads the file again.
     pub(crate) fn forget(&mut self) {
-        self.filled = 0;
+        self.window.forget();
     }
 
     /// Returns `len` bytes from `lsn` on, or fewer at the end of the file. `lsn` lies in the
     /// segment.
     fn bytes(&mut self, lsn: u64, len: usize) -> io::Result<&[u8]> {
-        let offset = lsn - self.header.base;
-        let held = offset >= self.start
-            && offset + len as u64 <= self.start + self.filled as u64
-            && self.filled > 0;
-        if !held {
-            self.load(offset, len)?;
-        }
-        let from = (offset - self.start).min(self.filled as u64) as usize;
-        let to = (from + len).min(self.filled);
-        Ok(&self.window[from..to])
+        self.window.bytes(lsn - self.header.base, len)
     }
 
     /// The bytes that the last call left in the window.
     #[inline]
     pub(crate) fn held(&self) -> ByteWindow<'_> {
-        ByteWindow { start: self.header.base + self.start, bytes: &self.window[..self.filled] }
+        ByteWindow { start: self.header.base + self.window.start(), bytes: self.window.held() }
     }
 
     /// The window, which the walker then leaves as it is.
     pub(crate) fn share(&self) -> SharedChunk {
-        let start = self.header.base + self.start;
-        SharedChunk { start, filled: self.filled, bytes: Arc::clone(&self.window) }
-    }
-
-    #[cold]
-    fn load(&mut self, offset: u64, len: usize) -> io::Result<()> {
-        let block = u64::from(self.header.block);
-        let start = offset / block * block;
-        if self.filled > 0 {
-            let next = self.start + self.filled as u64;
-            let follows = start >= self.start && start <= next;
-            self.chunk =
-                if follows { (self.chunk * 2).min(self.most) } else { self.chunk.min(FEW) };
-        }
-        let asked = align_up(offset + len as u64 - start, block) as usize;
-        let below = self.limit.saturating_sub(self.header.base).saturating_sub(start);
-        let below = usize::try_from(below).unwrap_or(usize::MAX) / block as usize * block as usize;
-        let want = self.chunk.min(below).max(asked);
-        // Bytes that the window already has move to its front. Only the rest is read.
-        let (from, kept) = self.kept(start, want, block as usize);
-        self.filled = 0;
-        match Arc::get_mut(&mut self.window) {
-            Some(window) if window.len() >= want => window.copy_within(from..from + kept, 0),
-            _ => {
-                let mut window = AlignedBuf::new(want);
-                window[..kept].copy_from_slice(&self.window[from..from + kept]);
-                self.window = Arc::new(window);
-            }
-        }
-        let end = (start + want as u64).min(self.header.size);
-        let room = (end - start) as usize;
-        let kept = kept.min(room);
-        let Some(window) = Arc::get_mut(&mut self.window) else {
-            return Err(io::Error::other("the window is shared"));
-        };
-        let n = read_full(&*self.file, &mut window[kept..room], start + kept as u64)?;
-        self.start = start;
-        self.filled = kept + n;
-        Ok(())
-    }
-
-    /// The whole blocks of the window from the file's offset `start` on, up to `most` bytes: their
-    /// index in the window, and their number of bytes.
-    fn kept(&self, start: u64, most: usize, block: usize) -> (usize, usize) {
-        if start < self.start {
-            return (0, 0);
-        }
-        let from = (start - self.start).min(self.filled as u64) as usize;
-        let kept = (self.filled - from).min(most) / block * block;
-        if from.is_multiple_of(block) { (from, kept) } else { (0, 0) }
+        let start = self.header.base + self.window.start();
+        SharedChunk { start, filled: self.window.held().len(), bytes: self.window.share() }
     }
 
     /// Decodes the group header at `lsn`.

@@ -12,6 +12,7 @@ mod mounted;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod ahead;
 mod backward;
 mod following;
 mod other_processes;

@@ -1,6 +1,6 @@
 //! A buffer that direct I/O accepts.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::alloc::{Layout, alloc, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
@@ -28,6 +28,27 @@ impl AlignedBuf {
         // SAFETY: the layout's size is not zero.
         let start = unsafe { alloc_zeroed(layout) };
         let Some(start) = NonNull::new(start) else { handle_alloc_error(layout) };
+        AlignedBuf { start, layout }
+    }
+}
+
+impl AlignedBuf {
+    /// `len` zeroed bytes in huge pages, where the system has them. The device then writes to few
+    /// places in memory: on some that is most of a direct read's cost.
+    pub(crate) fn huge(len: usize) -> Self {
+        const HUGE: usize = 2 << 20;
+        let align = if len.is_multiple_of(HUGE) { HUGE } else { crate::format::MAX_BLOCK as usize };
+        let Ok(layout) = Layout::from_size_align(len.max(1), align) else {
+            // Only lengths near isize::MAX: callers ask for constants.
+            handle_alloc_error(Layout::new::<u8>());
+        };
+        // SAFETY: the layout's size is not zero.
+        let start = unsafe { alloc(layout) };
+        let Some(start) = NonNull::new(start) else { handle_alloc_error(layout) };
+        // Before the first touch, which decides the size of the pages.
+        super::sys::advise_huge_pages(start, layout.size());
+        // SAFETY: allocated just now with this size, and nothing else refers to it.
+        unsafe { start.as_ptr().write_bytes(0, layout.size()) };
         AlignedBuf { start, layout }
     }
 }

@@ -104,6 +104,21 @@ impl File for HookedFile {
         self.inner.read_at(buf, offset)
     }
 
+    fn read_cached_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        (self.hook)(Call::Read, &self.name)?;
+        self.inner.read_cached_at(buf, offset)
+    }
+
+    fn past_the_cache(&self) -> Option<Arc<dyn File>> {
+        let inner = self.inner.past_the_cache()?;
+        let hook = Arc::clone(&self.hook);
+        Some(Arc::new(HookedFile { inner, hook, name: self.name.clone() }))
+    }
+
+    fn allows_helper(&self) -> bool {
+        self.inner.allows_helper()
+    }
+
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
         (self.hook)(Call::Write, &self.name)?;
         self.inner.write_at(buf, offset)

@@ -4,6 +4,7 @@
 //! 2. A name is a plain file name; no call follows a symbolic link.
 //! 3. Nothing here is durable before `sync_data` (content) or `Dir::sync` (names) has returned.
 
+pub(crate) mod ahead;
 mod buffer;
 #[cfg(linux_calls)]
 mod device;
@@ -84,6 +85,20 @@ pub(crate) trait Dir: Send + Sync + Debug {
 
 pub(crate) trait File: Send + Sync + Debug {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// Reads what the page cache holds, without waiting for the device. `WouldBlock`: the first
+    /// byte is not there. `Unsupported`: the system does not tell.
+    fn read_cached_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let _ = (buf, offset);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    /// The same file, opened again to be read past the page cache. `None`: it cannot be.
+    fn past_the_cache(&self) -> Option<Arc<dyn File>> {
+        None
+    }
+    /// Whether a helper thread may read it.
+    fn allows_helper(&self) -> bool {
+        false
+    }
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize>;
     /// Writes bytes that are durable when this returns, if the system can do both in one call. An
     /// error of kind `Unsupported`: it cannot, and nothing was written.

@@ -24,13 +24,13 @@ pub(crate) const DEFAULT_MODE: u32 = 0o600;
 pub(crate) struct OsDir {
     /// What it is called, for messages.
     path: PathBuf,
-    directory: Directory,
+    directory: Arc<Directory>,
     mode: u32,
     block: OnceLock<u32>,
     /// Why the filesystem does not keep what it has synced, if that is known.
     volatility: OnceLock<Option<&'static str>>,
     /// Whether what is opened for direct I/O is written and read past the page cache.
-    past_the_cache: OnceLock<bool>,
+    past_the_cache: Arc<OnceLock<bool>>,
     /// The lock file that was locked: its name and which file it is.
     lock: OnceLock<(String, sys::Identity)>,
     /// A file of the log that others are created like: they get its owner.
@@ -41,6 +41,33 @@ pub(crate) struct OsDir {
 struct OsFile {
     file: fs::File,
     direct: bool,
+    /// Of a file that is read through the page cache.
+    again: Option<Again>,
+}
+
+/// How a file is opened again.
+#[derive(Debug)]
+struct Again {
+    directory: Arc<Directory>,
+    name: String,
+    past_the_cache: Arc<OnceLock<bool>>,
+}
+
+impl Again {
+    /// Opens `file` past the page cache. `None`: it has another name by now, or cannot be.
+    fn past_the_cache(&self, file: &fs::File) -> Option<OsFile> {
+        if !sys::CAN_BE_DIRECT || self.past_the_cache.get() == Some(&false) {
+            return None;
+        }
+        let how = How { write: false, new: None, direct: true };
+        let again = checked(self.directory.open_file(&self.name, how).ok()?).ok()?;
+        let identity = |file: &fs::File| file.metadata().ok().as_ref().and_then(sys::identity);
+        if identity(&again)? != identity(file)? {
+            return None;
+        }
+        let is_past = *self.past_the_cache.get_or_init(|| sys::goes_past_the_cache(&again));
+        is_past.then_some(OsFile { file: again, direct: true, again: None })
+    }
 }
 
 impl OsDir {
@@ -69,14 +96,14 @@ impl OsDir {
         if !fs::metadata(&path)?.is_dir() {
             return Err(io::ErrorKind::NotADirectory.into());
         }
-        let directory = Directory::open(&path)?;
+        let directory = Arc::new(Directory::open(&path)?);
         Ok(OsDir {
             path,
             directory,
             mode: DEFAULT_MODE,
             block: OnceLock::new(),
             volatility: OnceLock::new(),
-            past_the_cache: OnceLock::new(),
+            past_the_cache: Arc::new(OnceLock::new()),
             lock: OnceLock::new(),
             neighbour: OnceLock::new(),
         })
@@ -165,7 +192,7 @@ impl OsDir {
                 sys::set_mode(&file, mode);
             }
         }
-        Ok(Arc::new(OsFile { file, direct }))
+        Ok(Arc::new(OsFile { file, direct, again: None }))
     }
 
     /// Gives a file another name, in place of the file that has it.
@@ -379,7 +406,12 @@ impl Dir for OsDir {
         if access == Access::WriteCached || access == Access::ReadDevice && !direct {
             sys::drop_cached_pages(&file);
         }
-        Ok(Arc::new(OsFile { file, direct }))
+        let again = (access == Access::Read).then(|| Again {
+            directory: Arc::clone(&self.directory),
+            name: name.to_owned(),
+            past_the_cache: Arc::clone(&self.past_the_cache),
+        });
+        Ok(Arc::new(OsFile { file, direct, again }))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -422,6 +454,19 @@ impl File for OsFile {
         return std::os::unix::fs::FileExt::read_at(&self.file, buf, offset);
         #[cfg(windows)]
         return std::os::windows::fs::FileExt::seek_read(&self.file, buf, offset);
+    }
+
+    fn read_cached_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        sys::read_cached_at(&self.file, buf, offset)
+    }
+
+    fn past_the_cache(&self) -> Option<Arc<dyn File>> {
+        Some(Arc::new(self.again.as_ref()?.past_the_cache(&self.file)?))
+    }
+
+    // Elsewhere a read moves the handle's position.
+    fn allows_helper(&self) -> bool {
+        cfg!(unix)
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {

@@ -396,7 +396,8 @@ fn check_reach(
 ) -> Result<std::result::Result<u64, (SegmentHeader, u64)>> {
     let at = segments.partition_point(|header| header.end() < end);
     let Some(header) = segments.get(at).or(segments.last()) else { return Err(no_log(view)) };
-    let mut walker = Walker::new(view.open_segment(header.base, Access::Read)?, *header);
+    let mut walker = Walker::ahead(view.open_segment(header.base, Access::Read)?, *header);
+    walker.read_below(end);
     let (mut lsn, mut link) = (header.first_group(), None);
     let mut oldest = None;
     while lsn < end {

@@ -240,6 +240,48 @@ pub(in super::super) fn write_durable_at(
     }
 }
 
+/// Reads what the page cache holds, without waiting for the device. `WouldBlock`: the first byte is
+/// not there. `Unsupported`: the system, the filesystem, or a filter of system calls does not tell.
+pub(in super::super) fn read_cached_at(
+    file: &fs::File,
+    buf: &mut [u8],
+    offset: u64,
+) -> io::Result<usize> {
+    let vector = libc::iovec { iov_base: buf.as_mut_ptr().cast(), iov_len: buf.len() };
+    let offset = i64::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // By number, as in write_durable_at().
+    // SAFETY: a system call on an open descriptor that writes `buf`, which is borrowed mutably,
+    // through one vector on the stack; both outlive the call.
+    let n = unsafe {
+        libc::syscall(
+            libc::SYS_preadv2,
+            file.as_raw_fd(),
+            &raw const vector,
+            1_usize,
+            offset,
+            0_usize,
+            libc::RWF_NOWAIT,
+        )
+    };
+    if let Ok(n) = usize::try_from(n) {
+        return Ok(n);
+    }
+    let failed = io::Error::last_os_error();
+    match failed.raw_os_error() {
+        Some(libc::ENOSYS | libc::EOPNOTSUPP | libc::EPERM | libc::EINVAL) => {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+        _ => Err(failed),
+    }
+}
+
+/// Asks for huge pages behind these bytes, which nothing has touched yet.
+pub(in super::super) fn advise_huge_pages(start: std::ptr::NonNull<u8>, len: usize) {
+    // SAFETY: the bytes are the caller's. The advice changes the size of the pages and nothing of
+    // their content; errors do no harm.
+    unsafe { libc::madvise(start.as_ptr().cast(), len, libc::MADV_HUGEPAGE) };
+}
+
 /// Only the place that calls without an offset go on at is changed; all calls here have one.
 pub(in super::super) fn next_data(file: &fs::File, offset: u64) -> Option<u64> {
     let Ok(from) = i64::try_from(offset) else { return Some(offset) };

@@ -138,6 +138,12 @@ pub(in super::super) fn write_durable_at(_: &fs::File, _: &[u8], _: u64) -> io::
     Err(io::ErrorKind::Unsupported.into())
 }
 
+pub(in super::super) fn read_cached_at(_: &fs::File, _: &mut [u8], _: u64) -> io::Result<usize> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+pub(in super::super) fn advise_huge_pages(_: std::ptr::NonNull<u8>, _: usize) {}
+
 pub(in super::super) fn next_data(_: &fs::File, offset: u64) -> Option<u64> {
     Some(offset)
 }
