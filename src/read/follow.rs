@@ -107,6 +107,13 @@ impl Follow {
         self.status == FollowStatus::Failed
     }
 
+    /// Whether no record follows: the log has ended and every record was delivered, or a read has
+    /// failed. Tells the two `None` of [`Follow::next_timeout`] apart.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.is_over()
+    }
+
     fn is_over(&self) -> bool {
         self.status != FollowStatus::Running
     }

@@ -1,0 +1,3 @@
+module ringwal.example/append
+
+go 1.19
