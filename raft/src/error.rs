@@ -1,0 +1,72 @@
+//! Errors of opening and of the groups.
+
+use ringwal::{CodecError, Lsn};
+
+/// Why a log cannot serve as the log of Raft groups. Nothing was deleted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LogError {
+    /// The log itself: see [`ringwal::Error`]. `ApplicationVersion` means that the directory holds a
+    /// log of another kind.
+    #[error(transparent)]
+    Wal(#[from] ringwal::Error),
+    /// A record has no tag, so that it is of no Raft group.
+    #[error(
+        "the record at {lsn} belongs to no Raft group: another program appended to this log; give the \
+         groups a log of their own, by directory or prefix"
+    )]
+    ForeignRecord {
+        /// The record's position.
+        lsn: Lsn,
+    },
+    /// A record of a group is none that this version knows.
+    #[error(
+        "the record at {lsn} is none of this version's: use the version that wrote it, or a newer one"
+    )]
+    UnknownRecord {
+        /// The record's position.
+        lsn: Lsn,
+    },
+    /// Entries are missing in a group: the log has lost its oldest segments, or more was removed
+    /// than the group had purged.
+    #[error(
+        "group {group} lacks the entries from index {first_missing} up to {next}: restore the log's \
+         directory from a backup, or remove the group with RaftLogs::remove_group and let the leader \
+         send a snapshot"
+    )]
+    MissingEntries {
+        /// The group's id.
+        group: u64,
+        /// The first index without an entry.
+        first_missing: u64,
+        /// The next index that has one.
+        next: u64,
+    },
+    /// An entry was appended that does not follow the last one.
+    #[error(
+        "group {group}: an entry with index {index} cannot follow {last:?}; append without a gap"
+    )]
+    Gap {
+        /// The group's id.
+        group: u64,
+        /// The index of the entry.
+        index: u64,
+        /// The last index, if there is one.
+        last: Option<u64>,
+    },
+    /// An entry, a vote or a log id cannot be encoded or decoded.
+    #[error("group {group}: {what} cannot be encoded or decoded as its type: {source}")]
+    Codec {
+        /// The group's id.
+        group: u64,
+        /// What it is.
+        what: &'static str,
+        /// The codec's error.
+        source: CodecError,
+    },
+    /// A call of another thread ended in a panic.
+    #[error("a task of the log panicked or was cancelled: {0}")]
+    Task(String),
+}
+
+pub(crate) type Result<T, E = LogError> = std::result::Result<T, E>;

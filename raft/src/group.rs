@@ -1,0 +1,213 @@
+//! What the adapter knows of one Raft group, in memory.
+//!
+//! 1. `places` has the position of every live entry, without a gap, from index `first` on.
+//! 2. The cache holds a run of the newest entries, which ends at the last one. Every entry that is
+//!    not durable is in it, because the log itself delivers durable records only.
+//! 3. Whoever appends a record of the group holds `writing`, so that the order in the log is the
+//!    order in which `state` changed.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ringwal::Lsn;
+
+use crate::error::{LogError, Result};
+use crate::record::State;
+
+/// The record of an entry, shared by the cache and its readers.
+pub(crate) type Record = Arc<[u8]>;
+
+/// A group of the log.
+#[derive(Debug)]
+pub(crate) struct Group {
+    pub(crate) id: u64,
+    /// Held from before a record of the group is appended until `state` has its position.
+    pub(crate) writing: tokio::sync::Mutex<()>,
+    known: Mutex<Known>,
+}
+
+impl Group {
+    pub(crate) fn new(id: u64, known: Known) -> Self {
+        Group { id, writing: tokio::sync::Mutex::new(()), known: Mutex::new(known) }
+    }
+
+    /// Locked for a few instructions at a time, never across an append or a read.
+    pub(crate) fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where an entry is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Found {
+    Cached(Record),
+    At(Lsn),
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    /// Index of the first entry of `places`.
+    first: u64,
+    places: VecDeque<Lsn>,
+    /// The newest entries.
+    cache: VecDeque<Record>,
+    cached_bytes: usize,
+    pub(crate) state: State,
+    /// Where the newest state record is, if there is one.
+    pub(crate) state_at: Option<Lsn>,
+    /// The group was removed, and nothing was appended since.
+    removed: bool,
+}
+
+impl Known {
+    /// The index that the next entry gets; `None` if any index may come.
+    pub(crate) fn next(&self) -> Option<u64> {
+        let after_purged = self.state.purged_index.map(|index| index + 1);
+        if self.places.is_empty() { after_purged } else { Some(self.end()) }
+    }
+
+    /// The index after the last entry.
+    fn end(&self) -> u64 {
+        self.first + self.places.len() as u64
+    }
+
+    /// The indexes of the live entries.
+    pub(crate) fn range(&self) -> Range<u64> {
+        self.first..self.end()
+    }
+
+    /// Enters an entry that was appended. One that is there with this index, and those after it, are
+    /// void.
+    pub(crate) fn push(
+        &mut self,
+        group: u64,
+        index: u64,
+        lsn: Lsn,
+        record: Option<Record>,
+    ) -> Result<()> {
+        self.truncate(index);
+        if self.places.is_empty() {
+            self.first = index;
+        } else if index != self.end() {
+            return Err(LogError::Gap { group, index, last: self.end().checked_sub(1) });
+        }
+        self.removed = false;
+        self.places.push_back(lsn);
+        match record {
+            Some(record) => {
+                self.cached_bytes += record.len();
+                self.cache.push_back(record);
+            }
+            None => self.forget_cache(),
+        }
+        Ok(())
+    }
+
+    /// Removes the entries from `from` on.
+    pub(crate) fn truncate(&mut self, from: u64) {
+        let kept = from.saturating_sub(self.first).min(self.places.len() as u64) as usize;
+        let cut = self.places.len() - kept;
+        self.places.truncate(kept);
+        for _ in 0..cut {
+            if let Some(record) = self.cache.pop_back() {
+                self.cached_bytes -= record.len();
+            }
+        }
+    }
+
+    fn purge(&mut self, index: u64) {
+        let gone = (index + 1).saturating_sub(self.first).min(self.places.len() as u64) as usize;
+        self.places.drain(..gone);
+        self.first += gone as u64;
+        self.shrink_to_places();
+        if self.places.is_empty() {
+            self.first = index + 1;
+        }
+    }
+
+    fn shrink_to_places(&mut self) {
+        while self.cache.len() > self.places.len() {
+            self.drop_oldest_cached();
+        }
+    }
+
+    fn drop_oldest_cached(&mut self) {
+        if let Some(record) = self.cache.pop_front() {
+            self.cached_bytes -= record.len();
+        }
+    }
+
+    fn forget_cache(&mut self) {
+        self.cache.clear();
+        self.cached_bytes = 0;
+    }
+
+    /// Evicts the oldest entries from the cache while it holds more than `limit` bytes, but none
+    /// that is not durable.
+    pub(crate) fn evict(&mut self, limit: usize, durable_end: Lsn) {
+        while self.cached_bytes > limit {
+            let oldest = self.places.len() - self.cache.len();
+            match self.places.get(oldest) {
+                Some(lsn) if *lsn < durable_end => self.drop_oldest_cached(),
+                _ => return,
+            }
+        }
+    }
+
+    /// The entry at `index`.
+    pub(crate) fn find(&self, index: u64) -> Option<Found> {
+        let at = usize::try_from(index.checked_sub(self.first)?).ok()?;
+        let lsn = *self.places.get(at)?;
+        let uncached = self.places.len() - self.cache.len();
+        match at.checked_sub(uncached).and_then(|at| self.cache.get(at)) {
+            Some(record) => Some(Found::Cached(Arc::clone(record))),
+            None => Some(Found::At(lsn)),
+        }
+    }
+
+    /// Enters the new position of an entry that was appended again.
+    pub(crate) fn moved(&mut self, index: u64, lsn: Lsn) {
+        let at = index.checked_sub(self.first).and_then(|at| usize::try_from(at).ok());
+        if let Some(place) = at.and_then(|at| self.places.get_mut(at)) {
+            *place = lsn;
+        }
+    }
+
+    /// Puts entries in front, which end right before the first one.
+    pub(crate) fn prepend(&mut self, index: u64, lsn: Lsn) {
+        self.places.push_front(lsn);
+        self.first = index;
+    }
+
+    /// The oldest position of a live entry, and of the newest state.
+    pub(crate) fn oldest(&self) -> [Option<Lsn>; 2] {
+        [self.places.iter().min().copied(), self.state_at]
+    }
+
+    /// The live entries whose position lies below `floor`.
+    pub(crate) fn below(&self, floor: Lsn) -> Vec<u64> {
+        let old = self.places.iter().enumerate().filter(|(_, lsn)| **lsn < floor);
+        old.map(|(at, _)| self.first + at as u64).collect()
+    }
+
+    /// Forgets everything: the group was removed.
+    pub(crate) fn clear(&mut self) {
+        *self = Known { removed: true, ..Known::default() };
+    }
+
+    pub(crate) fn is_removed(&self) -> bool {
+        self.removed
+    }
+
+    /// Enters the newest state, which a record at `lsn` states. Removes the entries that it says
+    /// are purged: nobody may append them again after that record.
+    pub(crate) fn set_state(&mut self, state: State, lsn: Lsn) {
+        if let Some(index) = state.purged_index {
+            self.purge(index);
+        }
+        self.state = state;
+        self.state_at = Some(lsn);
+        self.removed = false;
+    }
+}

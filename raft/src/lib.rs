@@ -1,0 +1,42 @@
+//! Log storage for [openraft](https://docs.rs/openraft): one [ringwal](https://docs.rs/ringwal)
+//! write-ahead log for thousands of Raft groups, which share group commits.
+//!
+//! [`RaftLogs`] is the log, [`RaftLog`] the part of one group, which openraft takes as its log
+//! storage. The state machine is the application's.
+//!
+//! ```no_run
+//! # use std::io::Cursor;
+//! openraft::declare_raft_types!(
+//!     pub Types: D = String, R = (), NodeId = u64, Node = openraft::BasicNode,
+//! );
+//! use ringwal_openraft::RaftLogs;
+//!
+//! let logs = RaftLogs::open(ringwal::Wal::builder("data/raft"))?;
+//! let log = logs.group::<Types>(7); // for Raft::new, as its log storage
+//! # Ok::<(), ringwal_openraft::LogError>(())
+//! ```
+//!
+//! | openraft calls | the log does | durable when it returns |
+//! |---|---|---|
+//! | `append` | appends a record for each entry; the entries can be read at once | no: the callback says when |
+//! | `save_vote`, `save_committed` | appends a record with vote, committed and purged id | yes |
+//! | `truncate` | appends a record that makes the entries from an index on void | yes |
+//! | `purge` | appends the purged id, and releases whole segments that no group needs | yes |
+//!
+//! A segment is released once no group has a live entry in it. The newest state of each group is
+//! appended again before its segment goes. A group that lags by more than
+//! [`LogOptions::lag_limit`] does not hold the log: its live entries are appended again too.
+//!
+//! Memory: eight bytes for each live entry, and the cache of [`LogOptions::cache_bytes`] for each
+//! group. Entries that are not durable yet are always cached.
+
+mod error;
+mod group;
+mod logs;
+mod rebuild;
+mod record;
+mod storage;
+
+pub use error::LogError;
+pub use logs::{APPLICATION_VERSION, LogOptions, RaftLogs};
+pub use storage::{Codecs, RaftLog};

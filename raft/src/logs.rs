@@ -1,0 +1,289 @@
+//! The one log of many groups: opening it, reading it, and releasing its oldest segments.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ringwal::{Lsn, Wal, WalBuilder};
+
+use crate::error::{LogError, Result};
+use crate::group::{Found, Group, Known, Record};
+use crate::rebuild::rebuild;
+use crate::record;
+
+/// The application version of the logs that this crate writes: "RAFT" in ASCII. A log of another
+/// kind is refused by it.
+pub const APPLICATION_VERSION: u32 = 0x5241_4654;
+
+/// Settings of [`RaftLogs`].
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct LogOptions {
+    /// Bytes of the newest entries that each group keeps in memory, beside those that are not
+    /// durable yet. Default 1 MiB.
+    pub cache_bytes: usize,
+    /// Bytes of log that the slowest group may keep from being released. The live entries of a group
+    /// that lies further behind are appended again. `None`: without a limit. Default 1 GiB.
+    pub lag_limit: Option<u64>,
+    /// Segments are released once this many bytes can be released. Default 16 MiB.
+    pub release_bytes: u64,
+    /// Bytes of entries that one read for replication returns at most, and at least one entry.
+    /// Default 4 MiB.
+    pub read_bytes: usize,
+}
+
+impl Default for LogOptions {
+    fn default() -> Self {
+        LogOptions {
+            cache_bytes: 1 << 20,
+            lag_limit: Some(1 << 30),
+            release_bytes: 16 << 20,
+            read_bytes: 4 << 20,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) wal: Wal,
+    pub(crate) options: LogOptions,
+    groups: Mutex<BTreeMap<u64, Arc<Group>>>,
+    /// Whether a thread is releasing segments.
+    releasing: AtomicBool,
+    /// The error of the last release, for the next purge.
+    failed: Mutex<Option<LogError>>,
+}
+
+/// One write-ahead log that many Raft groups share. Cheap to clone.
+///
+/// Appends of all groups share group commits. Open it once for each directory and prefix, and take
+/// a [`RaftLog`](crate::RaftLog) for each group with [`RaftLogs::group`](crate::RaftLogs::group).
+#[derive(Debug, Clone)]
+pub struct RaftLogs {
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl RaftLogs {
+    /// Opens or creates the log with default [`LogOptions`]. See [`RaftLogs::open_with`].
+    ///
+    /// # Errors
+    ///
+    /// As [`RaftLogs::open_with`].
+    pub fn open(builder: WalBuilder) -> Result<Self> {
+        RaftLogs::open_with(builder, LogOptions::default())
+    }
+
+    /// Opens or creates the log, and reads it once to find every group's entries.
+    ///
+    /// The builder must set no limit of retention: the groups decide what is released. Blocks: call
+    /// it where blocking is allowed.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`WalBuilder::open`]; `ApplicationVersion` if the directory holds a log of another
+    /// kind. `ForeignRecord`, `UnknownRecord` and `MissingEntries` name what is wrong with the
+    /// content. Nothing is deleted.
+    pub fn open_with(builder: WalBuilder, options: LogOptions) -> Result<Self> {
+        let wal = builder.application_version(APPLICATION_VERSION).open()?;
+        let groups = rebuild(&wal)?;
+        let shared = Shared {
+            wal,
+            options,
+            groups: Mutex::new(groups),
+            releasing: AtomicBool::new(false),
+            failed: Mutex::new(None),
+        };
+        Ok(RaftLogs { shared: Arc::new(shared) })
+    }
+
+    /// The ids of the groups that have entries or a state, ascending.
+    #[must_use]
+    pub fn groups(&self) -> Vec<u64> {
+        let groups = self.shared.groups();
+        let is_there = |group: &&Arc<Group>| {
+            let known = group.known();
+            !known.is_removed() && (known.state_at.is_some() || !known.range().is_empty())
+        };
+        groups.values().filter(is_there).map(|group| group.id).collect()
+    }
+
+    /// Removes a group with its vote, so that a node which was wiped can be rebuilt. Durable when it
+    /// returns. Blocks. No [`RaftLog`](crate::RaftLog) of the group may be in use.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Wal::append_durable`].
+    pub fn remove_group(&self, group: u64) -> Result<()> {
+        let group = self.shared.group(group);
+        let _writing = group.writing.blocking_lock();
+        self.shared.wal.tagged(group.id).append_durable(&record::removal())?;
+        group.known().clear();
+        Ok(())
+    }
+
+    /// The log itself, for its counters and health. Do not append to it.
+    #[must_use]
+    pub fn wal(&self) -> &Wal {
+        &self.shared.wal
+    }
+
+    /// Releases the segments that no group needs now. [`RaftLogs`] does it by itself after purges.
+    /// Blocks.
+    ///
+    /// # Errors
+    ///
+    /// Those of appending, reading and [`Wal::truncate_before`].
+    pub fn release(&self) -> Result<()> {
+        self.shared.release(0)
+    }
+
+    /// Makes everything durable and closes the log. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Wal::close`].
+    pub fn close(&self) -> Result<()> {
+        Ok(self.shared.wal.close()?)
+    }
+}
+
+impl Shared {
+    fn groups(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Group>>> {
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn group(&self, id: u64) -> Arc<Group> {
+        let new = || Arc::new(Group::new(id, Known::default()));
+        Arc::clone(self.groups().entry(id).or_insert_with(new))
+    }
+
+    /// The records of entries, in the order of `found`. Reads the disk for those that are not
+    /// cached.
+    pub(crate) fn read(&self, group: u64, found: &[Found]) -> Result<Vec<Record>> {
+        let places: Vec<Lsn> = found
+            .iter()
+            .filter_map(|found| match found {
+                Found::At(lsn) => Some(*lsn),
+                Found::Cached(_) => None,
+            })
+            .collect();
+        let mut read = self.read_places(group, &places)?.into_iter();
+        let one = |found: &Found| match found {
+            Found::Cached(record) => Some(Arc::clone(record)),
+            Found::At(_) => read.next(),
+        };
+        Ok(found.iter().filter_map(one).collect())
+    }
+
+    fn read_places(&self, group: u64, places: &[Lsn]) -> Result<Vec<Record>> {
+        let (Some(first), Some(last)) = (places.first(), places.last()) else { return Ok(vec![]) };
+        let mut records = Vec::with_capacity(places.len());
+        // A reader passes everything in between; a read of one record costs a read of the device.
+        let span = last.as_u64().saturating_sub(first.as_u64());
+        let ascending = places.is_sorted();
+        if !ascending || span / places.len() as u64 > NEAR {
+            for lsn in places {
+                records.push(self.wal.read(*lsn)?.payload().into());
+            }
+            return Ok(records);
+        }
+        let mut reader = self.wal.reader(*first).only_tag(group);
+        for lsn in places {
+            loop {
+                let Some(record) = reader.next_ref()? else {
+                    return Err(ringwal::Error::NoRecord { lsn: *lsn }.into());
+                };
+                if record.lsn() == *lsn {
+                    records.push(record.payload().into());
+                    break;
+                }
+                if record.lsn() > *lsn {
+                    return Err(ringwal::Error::NoRecord { lsn: *lsn }.into());
+                }
+            }
+        }
+        Ok(records)
+    }
+
+    /// Releases segments on another thread, if it is worth it. Returns the error of the last time.
+    pub(crate) fn release_soon(self: &Arc<Self>) -> Result<()> {
+        let shared = Arc::clone(self);
+        tokio::task::spawn_blocking(move || {
+            if let Err(e) = shared.release(shared.options.release_bytes) {
+                *shared.failed() = Some(e);
+            }
+        });
+        self.failed().take().map_or(Ok(()), Err)
+    }
+
+    fn failed(&self) -> MutexGuard<'_, Option<LogError>> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Releases the segments below every live record, if they have at least `least` bytes.
+    ///
+    /// What must stay below that floor is appended again first: states, and the entries of groups
+    /// that lie behind by more than the limit. It is durable before anything is removed.
+    fn release(&self, least: u64) -> Result<()> {
+        if self.releasing.swap(true, Ordering::Acquire) {
+            return Ok(());
+        }
+        let released = self.release_once(least);
+        self.releasing.store(false, Ordering::Release);
+        released
+    }
+
+    fn release_once(&self, least: u64) -> Result<()> {
+        let groups: Vec<_> = self.groups().values().cloned().collect();
+        let end = self.wal.durable_end();
+        let entries = groups.iter().filter_map(|group| group.known().oldest()[0]);
+        let mut floor = entries.min().unwrap_or(end).min(end);
+        if let Some(limit) = self.options.lag_limit {
+            floor = floor.max(Lsn::new(end.as_u64().saturating_sub(limit)));
+        }
+        if floor.as_u64().saturating_sub(self.wal.oldest_lsn().as_u64()) < least.max(1) {
+            return Ok(());
+        }
+        for group in &groups {
+            let oldest = group.known().oldest();
+            if oldest.into_iter().flatten().any(|lsn| lsn < floor) {
+                self.move_forward(group, floor)?;
+            }
+        }
+        self.wal.sync()?;
+        self.wal.truncate_before(floor)?;
+        Ok(())
+    }
+
+    fn move_forward(&self, group: &Group, floor: Lsn) -> Result<()> {
+        let _writing = group.writing.blocking_lock();
+        let tagged = self.wal.tagged(group.id);
+        let old = group.known().below(floor);
+        let mut moved = Vec::with_capacity(old.len());
+        for index in old {
+            let Some(found) = group.known().find(index) else { continue };
+            for record in self.read(group.id, &[found])? {
+                moved.push((index, tagged.append(&record::moved(&record))?));
+            }
+        }
+        // An entry that is not cached is read from its position, so that must be durable.
+        if let Some((_, last)) = moved.last() {
+            self.wal.wait_durable(*last)?;
+        }
+        for (index, lsn) in moved {
+            group.known().moved(index, lsn);
+        }
+        let stale = {
+            let known = group.known();
+            known.state_at.is_some_and(|lsn| lsn < floor).then(|| known.state.clone())
+        };
+        if let Some(state) = stale {
+            let lsn = tagged.append(&record::state(&state))?;
+            group.known().set_state(state, lsn);
+        }
+        Ok(())
+    }
+}
+
+/// Mean distance of entries up to which they are read in one run.
+const NEAR: u64 = 64 << 10;

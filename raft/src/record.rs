@@ -1,0 +1,159 @@
+//! The records that the adapter appends. The tag of a record is its group's id.
+//!
+//! | first byte | record | then |
+//! |---|---|---|
+//! | 1 | entry | index (8 bytes), the encoded entry |
+//! | 2 | moved entry: an entry that was appended before, again | as an entry |
+//! | 3 | state | 1 and the purged index (8 bytes) or 9 zeros; vote, committed and purged id: each its length (4 bytes; all ones: none) and its bytes |
+//! | 4 | truncation: the entries from an index on are void | index (8 bytes) |
+//! | 5 | removal of the group with everything before | |
+//!
+//! All integers are little endian.
+
+use ringwal::Lsn;
+
+use crate::error::LogError;
+
+const ENTRY: u8 = 1;
+const MOVED: u8 = 2;
+const STATE: u8 = 3;
+const TRUNCATION: u8 = 4;
+const REMOVAL: u8 = 5;
+
+/// Bytes before the encoded entry.
+pub(crate) const ENTRY_HEADER: usize = 9;
+
+const NONE: u32 = u32::MAX;
+
+/// What a group keeps beside its entries. Each part is as its codec encoded it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct State {
+    pub(crate) vote: Option<Vec<u8>>,
+    pub(crate) committed: Option<Vec<u8>>,
+    pub(crate) purged: Option<Vec<u8>>,
+    pub(crate) purged_index: Option<u64>,
+}
+
+/// A record, decoded.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Item {
+    Entry { index: u64 },
+    Moved { index: u64 },
+    State(State),
+    Truncation { from: u64 },
+    Removal,
+}
+
+pub(crate) fn entry(index: u64, encoded: &[u8]) -> Vec<u8> {
+    with_index(ENTRY, index, encoded)
+}
+
+/// The same entry as `record`, which is an entry or a moved entry, as a moved one.
+pub(crate) fn moved(record: &[u8]) -> Vec<u8> {
+    let mut again = record.to_vec();
+    if let Some(kind) = again.first_mut() {
+        *kind = MOVED;
+    }
+    again
+}
+
+pub(crate) fn truncation(from: u64) -> Vec<u8> {
+    with_index(TRUNCATION, from, &[])
+}
+
+pub(crate) fn removal() -> Vec<u8> {
+    vec![REMOVAL]
+}
+
+fn with_index(kind: u8, index: u64, rest: &[u8]) -> Vec<u8> {
+    let mut record = Vec::with_capacity(ENTRY_HEADER + rest.len());
+    record.push(kind);
+    record.extend_from_slice(&index.to_le_bytes());
+    record.extend_from_slice(rest);
+    record
+}
+
+pub(crate) fn state(state: &State) -> Vec<u8> {
+    let mut record = vec![STATE];
+    record.push(u8::from(state.purged_index.is_some()));
+    record.extend_from_slice(&state.purged_index.unwrap_or(0).to_le_bytes());
+    for part in [&state.vote, &state.committed, &state.purged] {
+        let len = part.as_ref().map_or(NONE, |bytes| bytes.len() as u32);
+        record.extend_from_slice(&len.to_le_bytes());
+        record.extend_from_slice(part.as_deref().unwrap_or_default());
+    }
+    record
+}
+
+/// Decodes a record of the log.
+pub(crate) fn decode(lsn: Lsn, record: &[u8]) -> Result<Item, LogError> {
+    let unknown = || LogError::UnknownRecord { lsn };
+    let (&kind, rest) = record.split_first().ok_or_else(unknown)?;
+    let index = || rest.first_chunk().map(|bytes| u64::from_le_bytes(*bytes)).ok_or_else(unknown);
+    match kind {
+        ENTRY => Ok(Item::Entry { index: index()? }),
+        MOVED => Ok(Item::Moved { index: index()? }),
+        STATE => parse_state(rest).map(Item::State).ok_or_else(unknown),
+        TRUNCATION if rest.len() == 8 => Ok(Item::Truncation { from: index()? }),
+        REMOVAL if rest.is_empty() => Ok(Item::Removal),
+        _ => Err(unknown()),
+    }
+}
+
+fn parse_state(rest: &[u8]) -> Option<State> {
+    let (&has_purged, rest) = rest.split_first()?;
+    let (index, mut rest) = rest.split_first_chunk()?;
+    let mut part = || {
+        let (len, after) = rest.split_first_chunk()?;
+        let len = u32::from_le_bytes(*len);
+        if len == NONE {
+            rest = after;
+            return Some(None);
+        }
+        let (bytes, after) = after.split_at_checked(len as usize)?;
+        rest = after;
+        Some(Some(bytes.to_vec()))
+    };
+    let (vote, committed, purged) = (part()?, part()?, part()?);
+    let purged_index = (has_purged == 1).then(|| u64::from_le_bytes(*index));
+    let whole = rest.is_empty() && has_purged <= 1 && purged.is_some() == purged_index.is_some();
+    whole.then_some(State { vote, committed, purged, purged_index })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_decode_to_what_was_encoded() {
+        let of = |record: &[u8]| decode(Lsn::ZERO, record).unwrap();
+        assert_eq!(of(&entry(7, b"x")), Item::Entry { index: 7 });
+        assert_eq!(of(&moved(&entry(7, b"x"))), Item::Moved { index: 7 });
+        assert_eq!(of(&truncation(u64::MAX)), Item::Truncation { from: u64::MAX });
+        assert_eq!(of(&removal()), Item::Removal);
+        let all = State {
+            vote: Some(vec![]),
+            committed: None,
+            purged: Some(b"id".to_vec()),
+            purged_index: Some(9),
+        };
+        for each in [State::default(), all] {
+            assert_eq!(of(&state(&each)), Item::State(each));
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_record_are_refused_at_every_length() {
+        let whole =
+            state(&State { purged: Some(vec![1, 2]), purged_index: Some(3), ..State::default() });
+        for len in 0..whole.len() {
+            assert!(decode(Lsn::ZERO, &whole[..len]).is_err(), "{len}");
+        }
+        let longer = [&whole[..], &[0]].concat();
+        for bytes in
+            [&longer[..], &[0, 1, 2], &[6; 9], &[ENTRY; 8], &[TRUNCATION; 10], &[REMOVAL, 0]]
+        {
+            assert!(decode(Lsn::ZERO, bytes).is_err(), "{bytes:?}");
+        }
+    }
+}
