@@ -79,6 +79,7 @@ fn child_of_fork_never_waits_for_a_lock_of_the_parent() {
                 && stats.durable_end == end
                 && wal.backend().depth > 0
                 && wal.consumers().is_empty()
+                && wal.tag_floors().is_empty()
                 && wal.oldest_lsn() <= end
                 && !format!("{wal:?}").is_empty()
                 && wal.histograms().commit_time.count() > 0

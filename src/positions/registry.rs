@@ -73,7 +73,7 @@ pub struct ConsumerInfo {
     /// Every record below is committed.
     pub position: Lsn,
     /// Bytes of the log from the position to the durable end. 0 once every durable record is
-    /// committed.
+    /// committed. A filter of the attached consumer does not count.
     pub lag_bytes: u64,
     /// There is a [`Consumer`](crate::Consumer) of this name now.
     pub attached: bool,

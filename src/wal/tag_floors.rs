@@ -63,6 +63,11 @@ impl Wal {
         let table = &state.view.table;
         loop {
             let oldest = table.oldest();
+            let is_gone =
+                |oldest: u64| wanted.iter().any(|(_, from)| (1..oldest).contains(&from.as_u64()));
+            if is_gone(oldest) {
+                return Err(Error::Pruned { oldest: Lsn::new(oldest) });
+            }
             let floor = |(tag, from): &(u64, Lsn)| match from.as_u64() {
                 0 => (*tag, oldest),
                 from => (*tag, from),
@@ -71,7 +76,7 @@ impl Wal {
             // They hold segments from now on. So the oldest that is read next stays.
             let before = state.tag_floors.enter(&floors)?;
             let now = table.oldest();
-            let stored = match wanted.iter().any(|(_, from)| (1..now).contains(&from.as_u64())) {
+            let stored = match is_gone(now) {
                 true => Err(Error::Pruned { oldest: Lsn::new(now) }),
                 // Retention has just removed what was the oldest segment.
                 false if now != oldest && wanted.iter().any(|(_, from)| *from == Lsn::ZERO) => {

@@ -159,7 +159,11 @@ fn bad_positions_and_unknown_tags_are_rejected_and_change_nothing() {
     let too_many: Vec<_> = (0..(1 << 20) + 1).map(|tag| (tag, Lsn::ZERO)).collect();
     assert!(matches!(wal.hold_tags(&too_many), Err(Error::TooManyTagFloors { .. })));
     assert_eq!(floors(&wal), held);
+    wal.remove_tag_floor(1).unwrap();
+    let empty = std::fs::read(file(&temp.log())).unwrap();
+    assert!(matches!(wal.hold_tag(2, lsns[0]), Err(Error::Pruned { .. })));
     wal.close().unwrap();
+    assert!(std::fs::read(file(&temp.log())).unwrap() == empty, "a refusal is not stored");
     assert!(matches!(wal.hold_tag(1, Lsn::ZERO), Err(Error::Closed)));
     assert!(matches!(wal.release_tag(1, Lsn::ZERO), Err(Error::Closed)));
     assert!(matches!(wal.remove_tag_floor(1), Err(Error::Closed)));
