@@ -308,6 +308,11 @@ impl Consumer {
         Ok(())
     }
 
+    /// Whether only some tags are delivered.
+    pub(crate) fn has_filter(&self) -> bool {
+        self.tag_search.is_some()
+    }
+
     /// Commits the records that the filter skips directly after the position: up to the next record
     /// of its tags, or to the durable end. Returns the position. Without a filter, nothing is
     /// skipped.

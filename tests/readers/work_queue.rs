@@ -398,3 +398,31 @@ fn no_job_is_lost_whenever_the_power_fails() {
         }
     }
 }
+
+#[test]
+fn queue_over_a_filter_gets_its_tags_and_holds_nothing_of_others() {
+    let temp = Temp::new();
+    let wal = small(&temp.log()).open().unwrap();
+    let (mail, other) = (wal.tagged(7), wal.tagged(8));
+    let first = mail.append_durable(&0_u32.to_le_bytes()).unwrap();
+    other.append(b"of another stream").unwrap();
+    mail.append_durable(&1_u32.to_le_bytes()).unwrap();
+    let consumer = wal.consumer("mail").unwrap().only_tag(7);
+    let queue = WorkQueue::over(consumer, options()).unwrap();
+    let (early, late) = (expect(&queue, 0, 1), expect(&queue, 1, 1));
+    late.done().unwrap();
+    early.done().unwrap();
+    assert!(take(&queue).is_none() && queue.is_drained() && queue.lag() == 0);
+    let mut last = first;
+    while last.as_u64() < first.as_u64() + (3 << 20) {
+        last = other.append_durable(&[0; 4000]).unwrap();
+    }
+    assert!(take(&queue).is_none(), "only other tags were appended");
+    let oldest = wal.truncate_before(last).unwrap();
+    assert!(
+        oldest.as_u64() > first.as_u64() + (1 << 20),
+        "the idle queue holds the log at {oldest}"
+    );
+    mail.append_durable(&2_u32.to_le_bytes()).unwrap();
+    expect(&queue, 2, 1).done().unwrap();
+}

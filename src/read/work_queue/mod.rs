@@ -36,6 +36,9 @@ use leases::{Leased, Leases};
 /// Jobs that are read ahead of the workers at most. A worker then rarely waits for a commit.
 const AHEAD: usize = 16;
 
+/// Bytes that a queue over a filter passes before it stores that it has passed them.
+const SKIPPED: u64 = 1 << 20;
+
 /// A durable queue of jobs for competing workers: each job goes to one worker, and to another one
 /// if the first does not finish it in time. From [`Wal::work_queue`](crate::Wal::work_queue) or
 /// [`WorkQueue::over`].
@@ -168,6 +171,7 @@ impl WorkQueue {
                 Look::Again => continue,
                 Look::Wait(event) => event,
             };
+            shared.skip()?;
             if shared.state.drive() {
                 continue;
             }
@@ -184,6 +188,8 @@ impl WorkQueue {
 
     /// The next job, as a future for any executor. `None`: the queue was closed. Cancelling it
     /// loses no job.
+    ///
+    /// Unlike [`WorkQueue::take`], it does not release what a filter skips while no job comes.
     ///
     /// The end of a lease, or of a delay, wakes no task: the queue has no timer. A task gets such a
     /// job at its next poll, or when [`WorkQueue::wake_due`] is called. May read from the device.
@@ -368,6 +374,18 @@ impl Shared {
             }
         }
         Ok(false)
+    }
+
+    /// Stores the position after the records that the consumer's filter skips, once they are many:
+    /// a queue without jobs must not hold what other tags append.
+    fn skip(&self) -> Result<()> {
+        let mut source = lock(&self.source);
+        let position = source.consumer.position().as_u64();
+        let behind = self.state.durable.end().saturating_sub(position);
+        if behind >= SKIPPED && source.consumer.has_filter() && lock(&self.leases).is_empty() {
+            source.consumer.commit_skipped()?;
+        }
+        Ok(())
     }
 
     /// Has the log ring the bell when the durable end moves from `end`. False: it has moved.
