@@ -88,7 +88,9 @@ fn json_keys_match_the_documentation() {
     device.as_object_mut().unwrap().remove("verdicts");
     let verdicts = serde_json::json!({ "verdicts": rules["verdicts"] });
     agrees("device", &[device, verdicts]);
-    agrees("bench", &[shared::suite().json.clone()]);
+    let two = "bench --rounds 1 --cell-time 20ms --only W1 --dir a --dir b --json - --quiet";
+    let several = serde_json::from_slice(&place.run(two).stdout).unwrap();
+    agrees("bench", &[shared::suite().json.clone(), several]);
     agrees("sweep", &[shared::sweep_without_a_knee().json.clone()]);
     let output = place.run("crash --rounds 2 --json --quiet");
     agrees("crash", &[serde_json::from_slice(&output.stdout).unwrap()]);
