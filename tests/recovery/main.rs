@@ -16,6 +16,7 @@ mod golden_cells;
 mod golden_format;
 mod golden_tags;
 mod judgement;
+mod padding;
 mod refitted;
 mod reopening;
 mod restarts;

@@ -24,6 +24,7 @@ mod commit;
 mod epoch;
 mod groups;
 mod pace;
+mod padding;
 #[cfg(all(test, ringwal_shuttle))]
 mod shuttle_tests;
 mod submit;
@@ -50,6 +51,7 @@ use crate::stats::in_flight::Place;
 use crate::sys::clock::Clock;
 use groups::Groups;
 use pace::CommitPace;
+use padding::Padding;
 use submit::SLOW_RESERVATION;
 
 /// Tokens of separate syncs are above this, those of groups below.
@@ -122,6 +124,8 @@ pub(crate) struct IoLoop {
     /// Attached files: base of the segment.
     slots: [Option<u64>; SLOTS],
     groups: Groups,
+    /// By the buffers of the ring.
+    paddings: Box<[Padding]>,
     /// Sequence of the next group to be submitted, and of the next buffer to be released.
     next: u64,
     next_release: u64,
@@ -206,6 +210,7 @@ impl IoLoop {
             slot: 0,
             slots,
             groups: Groups::new(),
+            paddings: Padding::of_fresh(&state.ring),
             next: 0,
             next_release: 0,
             link: setup.link,

@@ -256,18 +256,21 @@ impl IoLoop {
         self.queued_from = Some(now);
     }
 
-    /// Writes the header and the zero padding around what the producers wrote.
-    fn finish_buffer(&self, buffer: usize, header: &GroupHeader, len: u32) -> *const u8 {
+    /// Writes the header, and zeros where the padding is not zero already.
+    fn finish_buffer(&mut self, buffer: usize, header: &GroupHeader, len: u32) -> *const u8 {
         let start = self.state.ring.memory.buffer(buffer);
         let mut bytes = [0; GROUP_HEADER as usize];
         header.encode(&mut bytes);
         let used = header.used as usize;
+        let dirty = self.paddings[buffer].dirty(used, len as usize);
         // SAFETY: the extent is complete and not released: the buffer is the I/O thread's alone
         // (ring invariant 6). len is at most a buffer, which is a multiple of the block, and used
-        // is from the header's size to len.
+        // is from the header's size to len. The dirty ranges lie between used and len.
         unsafe {
             start.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
-            start.add(used).write_bytes(0, len as usize - used);
+            for range in dirty {
+                start.add(range.start).write_bytes(0, range.len());
+            }
         }
         start
     }
