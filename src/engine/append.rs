@@ -1,7 +1,8 @@
 //! Appending and waiting, without the threads: what handles, futures and the simulation share.
 //!
 //! Payload bytes are summed and user code is run before the reservation, except for the closure of
-//! `append_with`: between reservation and publication nothing may wait.
+//! `append_with`: between reservation and publication nothing may wait. A batch is summed where it
+//! lies in the ring; its payloads are only read before, so that they are in memory.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -86,7 +87,7 @@ impl Appender {
 
     /// Sums a record before its place is known.
     #[inline(always)]
-    fn sum(&self, tag: Option<u64>, payload: &[u8]) -> PayloadSum {
+    pub(crate) fn sum(&self, tag: Option<u64>, payload: &[u8]) -> PayloadSum {
         match tag {
             None => self.seed.sum(payload),
             Some(tag) => self.seed.sum_tagged(tag, payload),
@@ -182,13 +183,16 @@ impl Appender {
         Ok(stored_size(len))
     }
 
+    /// Fills the room of an append that was polled. `sum`: of its record, if it is known.
     pub(crate) fn put_polled(
         &self,
         room: Reservation<'_>,
         tag: Option<u64>,
         payload: &[u8],
+        sum: Option<PayloadSum>,
     ) -> Lsn {
-        self.put(room, tag, payload, self.sum(tag, payload))
+        let sum = sum.unwrap_or_else(|| self.sum(tag, payload));
+        self.put(room, tag, payload, sum)
     }
 
     /// Abandons a reservation: its bytes become an abort record.
@@ -259,6 +263,7 @@ impl Appender {
         self.check_batch(records)
     }
 
+    /// Checks a batch, and brings its payloads into memory. Returns the bytes that it needs.
     fn check_batch(&self, records: &BatchRecords<'_>) -> Result<u64> {
         if records.payloads.is_empty() {
             return Err(Error::EmptyBatch);
@@ -268,6 +273,7 @@ impl Appender {
         let sizes = records.payloads.iter().map(|s| item_size(tag + s.len()));
         let stored = sizes.fold(BATCH_HEADER as u64, u64::saturating_add);
         self.check_len(usize::try_from(stored - RECORD_HEADER as u64).unwrap_or(usize::MAX))?;
+        records.fault_in();
         Ok(stored)
     }
 

@@ -1,9 +1,13 @@
 //! The positions of the records of a batch: each follows from the sizes of those before it.
 
+use std::hint::black_box;
 use std::iter::FusedIterator;
 
 use crate::format::{TAG_BLOCK, item_size};
 use crate::lsn::Lsn;
+
+/// Bytes of the smallest page of any system.
+const SMALLEST_PAGE: usize = 4096;
 
 /// The records of a batch.
 #[derive(Debug)]
@@ -25,6 +29,22 @@ impl<'a> BatchRecords<'a> {
     pub(crate) fn tagged<T: AsRef<[u8]>>(records: &'a [(u64, T)]) -> Self {
         let payloads = records.iter().map(|(_, payload)| payload.as_ref()).collect();
         BatchRecords { payloads, tags: records.iter().map(|(tag, _)| *tag).collect() }
+    }
+
+    /// Reads a byte of each page of the payloads. A payload that is mapped from a file and not in
+    /// memory then waits for its disk here, and not after the reservation, where the log would wait
+    /// with it.
+    pub(crate) fn fault_in(&self) {
+        let mut seen = 0;
+        for payload in &self.payloads {
+            let mut at = 0;
+            while let Some(byte) = payload.get(at) {
+                seen |= byte;
+                at += SMALLEST_PAGE;
+            }
+            seen |= payload.last().unwrap_or(&0);
+        }
+        black_box(seen);
     }
 
     /// Bytes that a tag takes of each record.

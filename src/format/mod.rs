@@ -10,6 +10,7 @@
 #[cfg(all(test, not(ringwal_loom)))]
 mod bounds_tests;
 mod cells;
+mod checksum;
 mod end_file;
 mod group;
 mod position;

@@ -16,6 +16,7 @@
 //! header bytes other than the CRC, so a record is skipped by its tag without its payload. The CRC
 //! of a data record covers the tag, and not the check.
 
+use super::checksum::extend;
 use super::{put, u16_at, u32_at, u64_at};
 
 /// Bytes before a record's payload.
@@ -60,9 +61,9 @@ fn first(b: &[u8], len: u64) -> Option<&[u8]> {
 pub(crate) struct Seed(crc32fast::Hasher);
 
 /// A checksum over log id and payload. The position is still to be added.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct PayloadSum {
-    sum: crc32fast::Hasher,
+    crc: u32,
     /// Bytes after the record's header, without padding.
     length: u32,
     flags: u8,
@@ -80,7 +81,7 @@ impl Seed {
     pub(crate) fn sum(&self, payload: &[u8]) -> PayloadSum {
         let mut sum = self.0.clone();
         sum.update(payload);
-        PayloadSum { sum, length: payload.len() as u32, flags: 0 }
+        PayloadSum { crc: sum.finalize(), length: payload.len() as u32, flags: 0 }
     }
 
     /// Sums the payload of a data record with a tag. Both have at most `MAX_GROUP` bytes.
@@ -88,7 +89,8 @@ impl Seed {
         let mut sum = self.0.clone();
         sum.update(&tag.to_le_bytes());
         sum.update(payload);
-        PayloadSum { sum, length: (TAG_BLOCK + payload.len()) as u32, flags: FLAG_TAGGED }
+        let length = (TAG_BLOCK + payload.len()) as u32;
+        PayloadSum { crc: sum.finalize(), length, flags: FLAG_TAGGED }
     }
 
     /// The check of the tag of the record or item at `lsn`. `words`: the length, and the four bytes
@@ -128,16 +130,15 @@ fn put_tag(block: &mut [u8], check: u32, tag: u64) {
 }
 
 impl PayloadSum {
+    /// The record's checksum: the position stands behind the payload.
     #[inline]
-    fn finish(mut self, lsn: u64, kind: u8, epoch_tag: u16) -> u32 {
-        let mut place = [0; 16];
-        place[..8].copy_from_slice(&lsn.to_le_bytes());
-        place[8..12].copy_from_slice(&self.length.to_le_bytes());
-        place[12] = kind;
-        place[13] = self.flags;
-        place[14..].copy_from_slice(&epoch_tag.to_le_bytes());
-        self.sum.update(&place);
-        self.sum.finalize()
+    fn finish(self, lsn: u64, kind: u8, epoch_tag: u16) -> u32 {
+        let kind_and_flags = u128::from(kind) | u128::from(self.flags) << 8;
+        let place = u128::from(lsn)
+            | u128::from(self.length) << 64
+            | kind_and_flags << 96
+            | u128::from(epoch_tag) << 112;
+        extend(self.crc, place)
     }
 
     /// Writes the header of the record that stands at `lsn`.

@@ -9,6 +9,7 @@ use crate::durable::{Registrar, Verdict};
 use crate::engine::append::Appender;
 use crate::engine::batch::{BatchLsns, BatchRecords};
 use crate::error::{Error, Result};
+use crate::format::PayloadSum;
 use crate::lsn::Lsn;
 use crate::ring::{PendingReservation, Reservation, Turn};
 
@@ -192,6 +193,8 @@ impl<'a> Future for AppendBatchFuture<'a> {
 struct RoomWait<A: Borrow<Appender>> {
     appender: A,
     request: RoomRequest,
+    /// Of the record, from the first poll on.
+    sum: Option<PayloadSum>,
 }
 
 #[derive(Debug, Default)]
@@ -202,14 +205,20 @@ struct RoomRequest {
 
 impl<A: Borrow<Appender>> RoomWait<A> {
     fn new(appender: A) -> Self {
-        RoomWait { appender, request: RoomRequest::default() }
+        RoomWait { appender, request: RoomRequest::default(), sum: None }
     }
 
     /// Polls for the room of one record, and fills it.
     fn append(&mut self, cx: &Context<'_>, tag: Option<u64>, payload: &[u8]) -> Poll<Result<Lsn>> {
         let appender = self.appender.borrow();
-        let room = self.request.poll(appender, cx, || appender.check_append(tag, payload));
-        room.map_ok(|room| appender.put_polled(room, tag, payload))
+        let sum = &mut self.sum;
+        let room = self.request.poll(appender, cx, || {
+            let len = appender.check_append(tag, payload)?;
+            // Before the reservation: the payload's page faults must not hold up the log.
+            sum.get_or_insert_with(|| appender.sum(tag, payload));
+            Ok(len)
+        });
+        room.map_ok(|room| appender.put_polled(room, tag, payload, self.sum))
     }
 }
 
@@ -219,7 +228,7 @@ impl RoomRequest {
         &mut self,
         appender: &'a Appender,
         cx: &Context<'_>,
-        len: impl Fn() -> Result<u64>,
+        mut len: impl FnMut() -> Result<u64>,
     ) -> Poll<Result<Reservation<'a>>> {
         if self.done {
             // Polled after it was ready: nothing is appended twice.
@@ -227,9 +236,9 @@ impl RoomRequest {
         }
         // The granted room belongs to the parent process.
         appender.check_not_forked()?;
-        let mut polled = self.attempt(appender, cx, &len);
+        let mut polled = self.attempt(appender, cx, &mut len);
         while polled.is_pending() && appender.state.drive() {
-            polled = self.attempt(appender, cx, &len);
+            polled = self.attempt(appender, cx, &mut len);
         }
         self.done = polled.is_ready();
         polled
@@ -239,7 +248,7 @@ impl RoomRequest {
         &mut self,
         appender: &'a Appender,
         cx: &Context<'_>,
-        len: impl Fn() -> Result<u64>,
+        mut len: impl FnMut() -> Result<u64>,
     ) -> Poll<Result<Reservation<'a>>> {
         let ring = &appender.state.ring;
         if let Some(pending) = &self.pending {

@@ -33,6 +33,7 @@ mod cells;
 mod degraded;
 mod disk_full;
 mod no_room;
+mod page_faults;
 mod reading_ahead;
 mod sandbox;
 mod shared_threads;
