@@ -198,8 +198,9 @@ fn panic_of_the_segment_keeper_ends_a_truncation_that_waits_for_it() {
     let is_armed = Arc::clone(&armed);
     let hook = move |call, _: &str| {
         let here = std::thread::current().name() == Some("ringwal-segments");
-        // The segment keeper reads a segment before it removes it.
-        if here && call == Call::Open(Access::Read) && is_armed.swap(false, Ordering::SeqCst) {
+        // The segment keeper reads a segment before it recycles it, and removes another.
+        let removes = matches!(call, Call::Open(Access::Read) | Call::Remove);
+        if here && removes && is_armed.swap(false, Ordering::SeqCst) {
             std::panic::resume_unwind(Box::new("a defect"));
         }
         Ok(())

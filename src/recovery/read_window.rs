@@ -25,7 +25,6 @@ pub(super) const FEW: usize = 16 << 10;
 /// Bytes of a read at most, unless a group is larger or is read ahead.
 const MOST: usize = 1 << 20;
 
-#[derive(Debug)]
 pub(super) struct ReadWindow {
     file: Arc<dyn File>,
     /// The segment's block, in bytes.
@@ -49,6 +48,18 @@ pub(super) struct ReadWindow {
     ahead: Option<Box<Ahead>>,
     /// Below this offset only what is asked for is read: a larger read failed.
     careful_below: u64,
+}
+
+/// Short: the `Debug` output of every reader contains it.
+impl std::fmt::Debug for ReadWindow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let ReadWindow { start, filled, limit, .. } = self;
+        f.debug_struct("ReadWindow")
+            .field("start", start)
+            .field("filled", filled)
+            .field("limit", limit)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What a window has that reads ahead.
