@@ -244,7 +244,7 @@ mod tests {
         for framing in [Framing::Jsonl, Framing::LengthPrefixed] {
             let mut out = Vec::new();
             let tag =
-                |n: usize| (framing == Framing::Jsonl && n > 1).then_some(u64::MAX - 2 + n as u64);
+                |n: usize| (framing == Framing::Jsonl && n > 1).then_some(u64::MAX - n as u64);
             for (n, payload) in records.iter().enumerate() {
                 let record = Written { lsn: Lsn::new(n as u64), tag: tag(n), payload };
                 write_framed(&mut out, framing, record).unwrap();
