@@ -2,6 +2,7 @@
 //! open one, and the commits in a second when each has one committer.
 //!
 //! `cargo run --release --example what_a_log_costs -- DIR LOGS SEGMENT_BYTES`
+#![allow(clippy::print_stdout, reason = "a program")]
 
 use std::path::Path;
 use std::time::{Duration, Instant};

@@ -138,8 +138,9 @@ impl Reader {
     /// wal.sync()?;
     /// let mut reader = wal.reader(ringwal::Lsn::ZERO);
     /// let records: Vec<ringwal::SharedRecord> = reader.next_shared()?.unwrap().collect();
-    /// let bytes = std::thread::spawn(move || records.iter().map(|r| r.payload().len()).sum());
-    /// assert_eq!(bytes.join().unwrap(), 16_usize);
+    /// let counting = std::thread::spawn(move || records.iter().map(|r| r.payload().len()).sum());
+    /// let bytes: usize = counting.join().unwrap();
+    /// assert_eq!(bytes, "to another".len() + "thread".len());
     /// # wal.close()?; std::fs::remove_dir_all(&dir).unwrap();
     /// # Ok::<(), ringwal::Error>(())
     /// ```
