@@ -2,7 +2,7 @@
 //!
 //! The documentation of the items is that of the C header, which `cbindgen` makes of these sources.
 //!
-//! 1. Every exported function runs in [`border::guarded`] or returns a plain value. No panic leaves
+//! 1. Every exported function runs in `border::guarded` or returns a plain value. No panic leaves
 //!    it.
 //! 2. Every pointer is checked for NULL and alignment, and every length for its range, before the
 //!    log is called. What remains is the caller's duty, and the contract of each `unsafe fn` here:

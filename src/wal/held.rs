@@ -55,7 +55,7 @@ impl Wal {
     /// [`Wal::truncate_before`] and retention remove every segment but the newest durable one.
     ///
     /// A consumer that lags by more than
-    /// [`consumer_lag_limit`](crate::WalBuilder::consumer_lag_limit) keeps nothing. Costs three
+    /// [`consumer_limit`](crate::WalBuilder::consumer_limit) keeps nothing. Costs three
     /// short locks. In a child of `fork()`: `None`.
     ///
     /// ```
