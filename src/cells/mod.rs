@@ -24,10 +24,10 @@ use std::task::Waker;
 pub(crate) use file::{CellMap, ReadCells};
 use file::{CellsFile, NotStored};
 
+use crate::durable::wakers::WakerSet;
 use crate::error::{Error, Result};
 use crate::format::{CELLS_HEADER, CELLS_SLOT, MAX_CELL_VALUE, cell_size, is_plain_name};
 use crate::io::fs::Dir;
-use crate::ring::wake_quietly;
 use crate::segment::Names;
 use crate::sys::sync::{Futex, Mutex, lock};
 
@@ -36,12 +36,12 @@ use crate::sys::sync::{Futex, Mutex, lock};
 pub(crate) struct CellBatch {
     outcome: OnceLock<Result<()>>,
     /// Tasks that wait. A waker is entered before the outcome is looked at.
-    tasks: Mutex<Vec<Waker>>,
+    tasks: WakerSet,
 }
 
 impl CellBatch {
     fn new() -> Arc<Self> {
-        Arc::new(CellBatch { outcome: OnceLock::new(), tasks: Mutex::new(Vec::new()) })
+        Arc::new(CellBatch { outcome: OnceLock::new(), tasks: WakerSet::new() })
     }
 
     /// The outcome, once it is known.
@@ -51,25 +51,12 @@ impl CellBatch {
 
     /// Has the task woken when the outcome is known, and returns it if it is.
     pub(crate) fn register(&self, waker: &Waker) -> Option<Result<()>> {
-        let waker = waker.clone();
-        let replaced = {
-            let mut tasks = lock(&self.tasks);
-            match tasks.iter_mut().find(|task| task.will_wake(&waker)) {
-                Some(task) => Some(std::mem::replace(task, waker)),
-                None => {
-                    tasks.push(waker);
-                    None
-                }
-            }
-        };
-        // The drop of a waker is user code.
-        drop(replaced);
+        self.tasks.enter(waker);
         self.outcome()
     }
 
     fn wake(&self) {
-        let tasks = std::mem::take(&mut *lock(&self.tasks));
-        tasks.into_iter().for_each(wake_quietly);
+        self.tasks.wake_all();
     }
 }
 

@@ -23,6 +23,7 @@ mod status;
 mod tasks;
 #[cfg(all(test, not(ringwal_loom)))]
 mod tests;
+pub(crate) mod wakers;
 
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;
