@@ -205,9 +205,17 @@ fn imports_of_loadgen_follow_the_table_in_its_documentation() {
 #[test]
 fn files_have_at_most_650_lines() {
     let mut files = Vec::new();
-    for folder in
-        ["src", "capi", "loadgen/src", "cli/src", "crashlab/src", "benches", "examples", "tests"]
-    {
+    for folder in [
+        "src",
+        "capi",
+        "python/src",
+        "loadgen/src",
+        "cli/src",
+        "crashlab/src",
+        "benches",
+        "examples",
+        "tests",
+    ] {
         sources(&root().join(folder), &mut files);
     }
     let long = |file: &PathBuf| {
@@ -221,7 +229,7 @@ fn files_have_at_most_650_lines() {
 /// The Markdown documents: the path from the root, and the text.
 fn documents() -> Vec<(String, String)> {
     let mut found = Vec::new();
-    for folder in ["", "capi", "docs", "docs/design", "crashlab", "fuzz"] {
+    for folder in ["", "capi", "python", "docs", "docs/design", "crashlab", "fuzz"] {
         // The published package has only some of the folders.
         let Ok(entries) = fs::read_dir(root().join(folder)) else { continue };
         for path in entries.map(|entry| entry.unwrap().path()) {
@@ -243,8 +251,10 @@ fn code_words(text: &str) -> Vec<&str> {
 #[test]
 fn paths_in_documents_exist() {
     assert_eq!(code_words("a `b` c\n```\nd `e`\n```\n`f/g`"), ["b", "f/g"]);
-    let folders =
-        ["src", "capi", "cli", "loadgen", "crashlab", "tests", "docs", "benches", "examples"];
+    let folders = [
+        "src", "capi", "python", "cli", "loadgen", "crashlab", "tests", "docs", "benches",
+        "examples",
+    ];
     let is_path = |word: &&str| {
         word.split_once('/').is_some_and(|(first, _)| folders.contains(&first))
             && word.chars().all(|c| c.is_alphanumeric() || "/._-".contains(c))

@@ -1,0 +1,224 @@
+#!/usr/bin/env python3
+"""Figures of the Python package: medians of interleaved rounds.
+
+    figures.py [--dir DIR] [--rounds N] [--time SECONDS] [--only NAME,NAME]
+
+Run it with the Python that has the release wheel installed. Every round runs each cell once, so that
+all cells see the same drift of the machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import shutil
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from typing import Callable
+
+import ringwal
+
+PAYLOAD = b"x" * 100
+OPTIONS = {"ring_capacity": 64 << 20, "segment_size": 256 << 20, "max_segments": 3}
+
+
+def plain_fsync(directory: str, seconds: float) -> float:
+    """write and fsync of a file, by one thread: what the device does without a log."""
+    path = os.path.join(directory, "plain")
+    descriptor = os.open(path, os.O_CREAT | os.O_WRONLY, 0o600)
+    block = b"x" * 4096
+    for _ in range(1024):
+        os.write(descriptor, block)
+    os.fsync(descriptor)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    count, end = 0, time.perf_counter() + seconds
+    begin = time.perf_counter()
+    while time.perf_counter() < end:
+        if count % 1024 == 0:
+            os.lseek(descriptor, 0, os.SEEK_SET)
+        os.write(descriptor, block)
+        os.fsync(descriptor)
+        count += 1
+    took = time.perf_counter() - begin
+    os.close(descriptor)
+    os.unlink(path)
+    return count / took
+
+
+def append(wal: ringwal.Wal, seconds: float) -> float:
+    """append by one thread. The ring takes a burst; between bursts the disk catches up."""
+    call, payload = wal.append, PAYLOAD
+    count, took, end = 0, 0.0, time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        begin = time.perf_counter()
+        for _ in range(100_000):
+            call(payload)
+        took += time.perf_counter() - begin
+        count += 100_000
+        wal.sync()
+    return count / took
+
+
+def batches(wal: ringwal.Wal, seconds: float) -> float:
+    """append_batch of 100 records."""
+    call, batch = wal.append_batch, [PAYLOAD] * 100
+    count, took, end = 0, 0.0, time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        begin = time.perf_counter()
+        for _ in range(1_000):
+            call(batch)
+        took += time.perf_counter() - begin
+        count += 100_000
+        wal.sync()
+    return count / took
+
+
+def durable(threads: int) -> Callable[[ringwal.Wal, float], float]:
+    def measure(wal: ringwal.Wal, seconds: float) -> float:
+        counts = [0] * threads
+        start = threading.Barrier(threads + 1)
+        stop = False
+
+        def work(number: int) -> None:
+            call, payload, count = wal.append_durable, PAYLOAD, 0
+            start.wait()
+            while not stop:
+                call(payload)
+                count += 1
+            counts[number] = count
+
+        workers = [threading.Thread(target=work, args=(number,)) for number in range(threads)]
+        for worker in workers:
+            worker.start()
+        start.wait()
+        begin = time.perf_counter()
+        time.sleep(seconds)
+        stop = True
+        for worker in workers:
+            worker.join()
+        return sum(counts) / (time.perf_counter() - begin)
+
+    return measure
+
+
+def tasks(number: int) -> Callable[[ringwal.Wal, float], float]:
+    def measure(wal: ringwal.Wal, seconds: float) -> float:
+        async def work(end: float) -> int:
+            call, payload, count, now = wal.append_durable_async, PAYLOAD, 0, time.perf_counter
+            while True:
+                for _ in range(16):
+                    await call(payload)
+                count += 16
+                if now() > end:
+                    return count
+
+        async def main() -> float:
+            begin = time.perf_counter()
+            counts = await asyncio.gather(*[work(begin + seconds) for _ in range(number)])
+            return sum(counts) / (time.perf_counter() - begin)
+
+        return asyncio.run(main())
+
+    return measure
+
+
+REPLAYED = 1_000_000
+
+
+def fill(directory: str) -> None:
+    with ringwal.open(directory, **OPTIONS) as wal:
+        batch = [PAYLOAD] * 100
+        for _ in range(REPLAYED // 100):
+            wal.append_batch(batch)
+
+
+def replay_runs(directory: str) -> float:
+    """replay in runs, each record unpacked."""
+    with ringwal.open(directory) as wal:
+        begin, count = time.perf_counter(), 0
+        for run in wal.replay().runs():
+            for _lsn, _payload in run:
+                pass
+            count += len(run)
+        took = time.perf_counter() - begin
+        assert count == REPLAYED
+        return count / took
+
+
+def replay_records(directory: str) -> float:
+    """replay, record by record."""
+    with ringwal.open(directory) as wal:
+        begin, count = time.perf_counter(), 0
+        for _lsn, _payload in wal.replay():
+            count += 1
+        return count / (time.perf_counter() - begin)
+
+
+def reader_records(directory: str) -> float:
+    """A reader's objects, record by record."""
+    with ringwal.open(directory) as wal:
+        begin, count = time.perf_counter(), 0
+        for _record in wal.reader():
+            count += 1
+        return count / (time.perf_counter() - begin)
+
+
+def main() -> int:
+    options = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    options.add_argument("--dir", help="where the logs are written (default: a temporary directory)")
+    options.add_argument("--rounds", type=int, default=5)
+    options.add_argument("--time", type=float, default=0.5, help="seconds of a cell in a round")
+    options.add_argument("--only", default="", help="cells whose name contains one of these words")
+    arguments = options.parse_args()
+    place = tempfile.mkdtemp(prefix="ringwal-figures-", dir=arguments.dir)
+    seconds = arguments.time
+
+    def on_a_log(measure: Callable[[ringwal.Wal, float], float]) -> Callable[[], float]:
+        def cell() -> float:
+            directory = os.path.join(place, "log")
+            with ringwal.open(directory, **OPTIONS) as wal:
+                figure = measure(wal, seconds)
+            shutil.rmtree(directory)
+            return figure
+
+        return cell
+
+    replayed = os.path.join(place, "replayed")
+    cells: dict[str, Callable[[], float]] = {
+        "plain write + fsync": lambda: plain_fsync(place, seconds),
+        "append": on_a_log(append),
+        "append_batch of 100": on_a_log(batches),
+        "append_durable, 1 thread": on_a_log(durable(1)),
+        "append_durable, 8 threads": on_a_log(durable(8)),
+        "append_durable, 64 threads": on_a_log(durable(64)),
+        "asyncio, 64 tasks": on_a_log(tasks(64)),
+        "asyncio, 1024 tasks": on_a_log(tasks(1024)),
+        "replay in runs": lambda: replay_runs(replayed),
+        "replay, record by record": lambda: replay_records(replayed),
+        "reader, record by record": lambda: reader_records(replayed),
+    }
+    words = [word for word in arguments.only.split(",") if word]
+    if words:
+        cells = {name: cell for name, cell in cells.items() if any(w in name for w in words)}
+    if any("re" in name.split()[0] for name in cells):
+        fill(replayed)
+    results: dict[str, list[float]] = {name: [] for name in cells}
+    try:
+        for _ in range(arguments.rounds):
+            for name, cell in cells.items():
+                results[name].append(cell())
+    finally:
+        shutil.rmtree(place)
+    print(f"Python {sys.version.split()[0]}, {arguments.rounds} rounds, medians of records a second")
+    for name, figures in results.items():
+        median = statistics.median(figures)
+        print(f"{name:28} {median:>12,.0f}   {min(figures):>12,.0f} .. {max(figures):,.0f}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,253 @@
+//! The methods that append, called without the cost of a general call.
+//!
+//! A method of one positional argument (`METH_O`) gets its argument as it is. With the stable ABI
+//! of Python 3.9 every other method gets a tuple, which costs as much as the append.
+
+use std::ffi::CStr;
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use ringwal::Error;
+
+use crate::arguments::payload;
+use crate::errors::raise;
+use crate::event_loop::{Until, failed, running_loop};
+use crate::future::LogFuture;
+use crate::log::OpenLog;
+use crate::wal::Wal;
+
+/// Bytes from which a payload is copied detached.
+const LARGE: usize = 64 << 10;
+
+/// Appends a record. Detaches only if it must wait, or if the payload is large.
+#[inline]
+pub(crate) fn append(log: &OpenLog, tag: Option<u64>, object: &Bound<'_, PyAny>) -> PyResult<u64> {
+    let bytes = payload(object)?;
+    let data = bytes.as_bytes();
+    if data.len() < LARGE {
+        match log.try_append(tag, data) {
+            Ok(lsn) => return Ok(lsn.as_u64()),
+            Err(Error::RingFull) => {}
+            Err(error) => return Err(raise(error)),
+        }
+    }
+    let appended = object.py().detach(|| log.append(tag, data));
+    appended.map(|lsn| lsn.as_u64()).map_err(raise)
+}
+
+/// Appends a record without waiting.
+pub(crate) fn try_append(
+    log: &OpenLog,
+    tag: Option<u64>,
+    object: &Bound<'_, PyAny>,
+) -> PyResult<u64> {
+    let bytes = payload(object)?;
+    let data = bytes.as_bytes();
+    let appended = match data.len() < LARGE {
+        true => log.try_append(tag, data),
+        false => object.py().detach(|| log.try_append(tag, data)),
+    };
+    appended.map(|lsn| lsn.as_u64()).map_err(raise)
+}
+
+/// Appends a record and waits until it is durable, detached.
+pub(crate) fn append_durable(
+    log: &OpenLog,
+    tag: Option<u64>,
+    object: &Bound<'_, PyAny>,
+) -> PyResult<u64> {
+    let bytes = payload(object)?;
+    let data = bytes.as_bytes();
+    let appended = object.py().detach(|| log.append_durable(tag, data));
+    appended.map(|lsn| lsn.as_u64()).map_err(raise)
+}
+
+/// The future of an append.
+pub(crate) fn append_async<'py>(
+    log: &std::sync::Arc<OpenLog>,
+    tag: Option<u64>,
+    object: &Bound<'py, PyAny>,
+    until: Until,
+) -> PyResult<Bound<'py, LogFuture>> {
+    let event_loop = running_loop(object.py())?;
+    let bytes = payload(object)?;
+    match log.hub(&event_loop)? {
+        Ok(hub) => hub.append(log, tag, &bytes, until),
+        Err(error) => failed(&event_loop, &error),
+    }
+}
+
+/// A batch's payloads. `None`: one is no `bytes` object, so that taking its bytes may run code.
+fn borrowed<'a>(payloads: &'a [Bound<'_, PyAny>]) -> Option<Vec<&'a [u8]>> {
+    payloads.iter().map(|item| item.cast::<PyBytes>().ok().map(|b| b.as_bytes())).collect()
+}
+
+/// Appends a batch and passes the LSNs to `take`.
+pub(crate) fn append_batch<T: Send>(
+    log: &OpenLog,
+    tag: Option<u64>,
+    payloads: &Bound<'_, PyAny>,
+    may_wait: bool,
+    take: impl Fn(ringwal::BatchLsns<'_>) -> T + Send + Sync,
+) -> PyResult<T> {
+    let py = payloads.py();
+    let items: Vec<Bound<'_, PyAny>> = items(payloads)?;
+    let owned: Vec<Bound<'_, PyBytes>>;
+    let data: Vec<&[u8]> = match borrowed(&items) {
+        Some(data) => data,
+        None => {
+            owned = items.iter().map(payload).collect::<PyResult<_>>()?;
+            owned.iter().map(|bytes| bytes.as_bytes()).collect()
+        }
+    };
+    let attempt = || match tag {
+        None => log.wal.try_append_batch(&data).map(&take),
+        Some(tag) => log.wal.tagged(tag).try_append_batch(&data).map(&take),
+    };
+    let is_large = data.iter().map(|bytes| bytes.len()).sum::<usize>() >= LARGE;
+    match if is_large { py.detach(attempt) } else { attempt() } {
+        Err(Error::RingFull) if may_wait => {}
+        done => return done.map_err(raise),
+    }
+    let appended = py.detach(|| match tag {
+        None => log.wal.append_batch_lsns(&data).map(&take),
+        Some(tag) => log.wal.tagged(tag).append_batch_lsns(&data).map(&take),
+    });
+    appended.map_err(raise)
+}
+
+fn items<'py>(payloads: &Bound<'py, PyAny>) -> PyResult<Vec<Bound<'py, PyAny>>> {
+    if let Ok(list) = payloads.cast_exact::<pyo3::types::PyList>() {
+        return Ok(list.iter().collect());
+    }
+    // A batch of one record would be a likely mistake: its bytes are integers.
+    if payloads.cast::<PyBytes>().is_ok() {
+        let message = "a batch is an iterable of bytes-like objects, not bytes";
+        return Err(pyo3::exceptions::PyTypeError::new_err(message));
+    }
+    payloads.try_iter()?.collect()
+}
+
+/// Appends a batch of records with a tag each.
+pub(crate) fn append_batch_tagged<T: Send>(
+    log: &OpenLog,
+    records: &Bound<'_, PyAny>,
+    take: impl Fn(ringwal::BatchLsns<'_>) -> T + Send + Sync,
+) -> PyResult<T> {
+    let mut owned: Vec<(u64, Bound<'_, PyBytes>)> = Vec::new();
+    for record in records.try_iter()? {
+        let (tag, object): (u64, Bound<'_, PyAny>) = record?.extract()?;
+        owned.push((tag, payload(&object)?));
+    }
+    let data: Vec<(u64, &[u8])> = owned.iter().map(|(tag, b)| (*tag, b.as_bytes())).collect();
+    let appended = records.py().detach(|| log.wal.append_batch_tagged(&data).map(&take));
+    appended.map_err(raise)
+}
+
+/// What the C function of a method does with its log and its argument.
+type Body = for<'py> fn(&Wal, &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>>;
+
+/// The C function of a method of `Wal` with one positional argument.
+macro_rules! method_of_one_argument {
+    ($name:ident, $body:expr) => {
+        unsafe extern "C" fn $name(
+            this: *mut ffi::PyObject,
+            argument: *mut ffi::PyObject,
+        ) -> *mut ffi::PyObject {
+            const BODY: Body = $body;
+            // SAFETY: the interpreter calls it attached, with an instance of the class that has the
+            // method, and with an argument, both borrowed for the call. No panic leaves an
+            // `extern "C"` function: it aborts.
+            unsafe {
+                let py = Python::assume_attached();
+                let this = Bound::ref_from_ptr(py, &this).cast_unchecked::<Wal>();
+                match BODY(this.get(), Bound::ref_from_ptr(py, &argument)) {
+                    Ok(result) => result.into_ptr(),
+                    Err(error) => {
+                        error.restore(py);
+                        std::ptr::null_mut()
+                    }
+                }
+            }
+        }
+    };
+}
+
+method_of_one_argument!(append_method, |wal, object| {
+    Ok(append(&wal.log, None, object)?.into_pyobject(object.py())?.into_any())
+});
+method_of_one_argument!(try_append_method, |wal, object| {
+    Ok(try_append(&wal.log, None, object)?.into_pyobject(object.py())?.into_any())
+});
+method_of_one_argument!(append_durable_method, |wal, object| {
+    Ok(append_durable(&wal.log, None, object)?.into_pyobject(object.py())?.into_any())
+});
+method_of_one_argument!(append_async_method, |wal, object| {
+    append_async(&wal.log, None, object, Until::Appended).map(Bound::into_any)
+});
+method_of_one_argument!(append_durable_async_method, |wal, object| {
+    append_async(&wal.log, None, object, Until::Durable).map(Bound::into_any)
+});
+
+/// Adds the methods of one argument to the class `Wal`.
+pub(crate) fn add_fast_methods(py: Python<'_>) -> PyResult<()> {
+    let class = py.get_type::<Wal>();
+    for (name, function, doc) in [
+        (
+            c"append",
+            append_method as ffi::PyCFunction,
+            c"append($self, payload, /)\n--\n\nAppends a record and returns its LSN: its place in \
+              the log.\n\nIt becomes durable with its group. Waits only while the ring is full.",
+        ),
+        (
+            c"try_append",
+            try_append_method,
+            c"try_append($self, payload, /)\n--\n\nAppends a record as append does, but never \
+              waits: raises RingFull.",
+        ),
+        (
+            c"append_durable",
+            append_durable_method,
+            c"append_durable($self, payload, /)\n--\n\nAppends a record, waits until it is durable, \
+              and returns its LSN.",
+        ),
+        (
+            c"append_async",
+            append_async_method,
+            c"append_async($self, payload, /)\n--\n\nAppends a record: an awaitable of its LSN, which \
+              waits while the ring is full.",
+        ),
+        (
+            c"append_durable_async",
+            append_durable_async_method,
+            c"append_durable_async($self, payload, /)\n--\n\nAppends a record: an awaitable of its \
+              LSN, which waits until the record is durable.",
+        ),
+    ] {
+        add(&class, name, function, doc)?;
+    }
+    Ok(())
+}
+
+fn add(
+    class: &Bound<'_, pyo3::types::PyType>,
+    name: &'static CStr,
+    function: ffi::PyCFunction,
+    doc: &'static CStr,
+) -> PyResult<()> {
+    // Leaked: the interpreter keeps a pointer to it as long as the class exists.
+    let definition = Box::leak(Box::new(ffi::PyMethodDef {
+        ml_name: name.as_ptr(),
+        ml_meth: ffi::PyMethodDefPointer { PyCFunction: function },
+        ml_flags: ffi::METH_O,
+        ml_doc: doc.as_ptr(),
+    }));
+    // SAFETY: the class is a type object, and the definition lives for ever.
+    let method = unsafe {
+        let method = ffi::PyDescr_NewMethod(class.as_type_ptr(), definition);
+        Bound::from_owned_ptr_or_err(class.py(), method)?
+    };
+    let name = name.to_str().map_err(|_| pyo3::exceptions::PySystemError::new_err("name"))?;
+    class.setattr(name, method)
+}

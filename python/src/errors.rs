@@ -1,0 +1,90 @@
+//! The log's errors as exceptions: one class for each kind, from `ringwal/_errors.py`.
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyDict;
+use ringwal::Error;
+
+static CLASS_OF: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
+/// The exception of an error of the log.
+pub(crate) fn raise(error: Error) -> PyErr {
+    Python::attach(|py| exception(py, &error).map_or_else(|e| e, PyErr::from_value))
+}
+
+/// The exception of an error of the log, as an object.
+pub(crate) fn exception<'py>(py: Python<'py>, error: &Error) -> PyResult<Bound<'py, PyAny>> {
+    let class_of = CLASS_OF.import(py, "ringwal._errors", "class_of")?;
+    let exception = class_of.call1((error.code(),))?.call1((error.to_string(),))?;
+    exception.setattr("os_error", error.os_error())?;
+    let fields = PyDict::new(py);
+    add_fields(error, &fields)?;
+    for (name, value) in fields {
+        exception.setattr(name.cast_into::<pyo3::types::PyString>()?, value)?;
+    }
+    Ok(exception)
+}
+
+/// What an error knows besides its text. The names are those of the library.
+fn add_fields(error: &Error, fields: &Bound<'_, PyDict>) -> PyResult<()> {
+    match error {
+        Error::RecordTooLarge { len, max } | Error::CellsFull { len, max } => {
+            fields.set_item("len", len)?;
+            fields.set_item("max", max)
+        }
+        Error::Locked { path, pid } => {
+            fields.set_item("path", path)?;
+            fields.set_item("pid", pid)
+        }
+        Error::Corruption { segment, offset, lsn, reason } => {
+            fields.set_item("segment", segment)?;
+            fields.set_item("offset", offset)?;
+            fields.set_item("lsn", lsn.as_u64())?;
+            fields.set_item("reason", reason)
+        }
+        Error::Pruned { oldest } => fields.set_item("oldest", oldest.as_u64()),
+        Error::NotAppended { lsn, end } => {
+            fields.set_item("lsn", lsn.as_u64())?;
+            fields.set_item("end", end.as_u64())
+        }
+        Error::NotDurable { lsn, durable_end } => {
+            fields.set_item("lsn", lsn.as_u64())?;
+            fields.set_item("durable_end", durable_end.as_u64())
+        }
+        Error::NoRecord { lsn } => fields.set_item("lsn", lsn.as_u64()),
+        Error::NoOrdinal { ordinal } => fields.set_item("ordinal", ordinal),
+        Error::Truncated { from, to } => {
+            fields.set_item("from_lsn", from.as_u64())?;
+            fields.set_item("to_lsn", to.as_u64())
+        }
+        Error::InsideBatch { lsn, first } => {
+            fields.set_item("lsn", lsn.as_u64())?;
+            fields.set_item("first", first.as_u64())
+        }
+        Error::ConsumerBackwards { lsn, position } => {
+            fields.set_item("lsn", lsn.as_u64())?;
+            fields.set_item("position", position.as_u64())
+        }
+        Error::Obstructed { path, .. } | Error::NameTaken { path } => fields.set_item("path", path),
+        Error::NoLog { path, prefix } | Error::LogExists { path, prefix } => {
+            fields.set_item("path", path)?;
+            fields.set_item("prefix", prefix)
+        }
+        Error::Io { op, path, .. } => {
+            fields.set_item("op", op)?;
+            fields.set_item("path", path)
+        }
+        Error::ConsumerInUse { name } | Error::NoConsumer { name } => fields.set_item("name", name),
+        Error::ApplicationVersion { found, expected } => {
+            fields.set_item("found", found)?;
+            fields.set_item("expected", expected)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The error of a call that another thread's call keeps from using an object.
+pub(crate) fn in_use(what: &str) -> PyErr {
+    PyRuntimeError::new_err(format!("another thread is using this {what}: give each its own"))
+}

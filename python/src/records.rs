@@ -1,0 +1,201 @@
+//! Records as Python objects, and runs of them.
+
+use std::time::Duration;
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList};
+use ringwal::{RecordRef, SharedRecords};
+
+use crate::arguments::nanoseconds;
+
+/// A record of a log.
+#[pyclass(frozen, module = "ringwal")]
+#[derive(Debug)]
+pub(crate) struct Record {
+    /// Its position in the log.
+    #[pyo3(get)]
+    lsn: u64,
+    /// The bytes that were appended.
+    #[pyo3(get)]
+    payload: Py<PyBytes>,
+    /// The tag that it was appended with, or None.
+    #[pyo3(get)]
+    tag: Option<u64>,
+    /// Its number in the log: the first record ever appended has 0.
+    #[pyo3(get)]
+    ordinal: u64,
+    /// When its group was written, in nanoseconds since 1970.
+    #[pyo3(get)]
+    written_at_ns: u64,
+}
+
+#[pymethods]
+impl Record {
+    /// When its group was written, in seconds since 1970, by a clock that may have been set.
+    #[getter]
+    fn written_at(&self) -> f64 {
+        Duration::from_nanos(self.written_at_ns).as_secs_f64()
+    }
+
+    /// The position after it, for `seek` and `reader`.
+    #[getter]
+    fn next_lsn(&self) -> u64 {
+        ringwal::Lsn::new(self.lsn).next().as_u64()
+    }
+
+    fn __len__(&self, py: Python<'_>) -> usize {
+        self.payload.as_bytes(py).len()
+    }
+
+    fn __bytes__(&self, py: Python<'_>) -> Py<PyBytes> {
+        self.payload.clone_ref(py)
+    }
+
+    fn __eq__(&self, py: Python<'_>, other: &Bound<'_, PyAny>) -> bool {
+        other.cast_exact::<Record>().is_ok_and(|other| {
+            let other = other.get();
+            self.lsn == other.lsn && self.payload.as_bytes(py) == other.payload.as_bytes(py)
+        })
+    }
+
+    fn __hash__(&self) -> u64 {
+        self.lsn
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        const SHOWN: usize = 32;
+        let bytes = self.payload.as_bytes(py);
+        let shown = PyBytes::new(py, &bytes[..bytes.len().min(SHOWN)]).repr()?;
+        let more = if bytes.len() > SHOWN { "..." } else { "" };
+        let tag = self.tag.map_or_else(String::new, |tag| format!(" tag={tag}"));
+        let length = bytes.len();
+        Ok(format!("<ringwal.Record lsn={}{tag} {length} bytes {shown}{more}>", self.lsn))
+    }
+}
+
+impl Record {
+    pub(crate) fn of<'py>(py: Python<'py>, record: RecordRef<'_>) -> PyResult<Bound<'py, Record>> {
+        let written_at_ns = nanoseconds(record.written_at());
+        Self::with(py, record, record.ordinal(), written_at_ns)
+    }
+
+    fn with<'py>(
+        py: Python<'py>,
+        record: RecordRef<'_>,
+        ordinal: u64,
+        written_at_ns: u64,
+    ) -> PyResult<Bound<'py, Record>> {
+        let payload = PyBytes::new(py, record.payload).unbind();
+        let (lsn, tag) = (record.lsn.as_u64(), record.tag());
+        Bound::new(py, Record { lsn, payload, tag, ordinal, written_at_ns })
+    }
+
+    /// An owned record. One without an ordinal and a time comes from no reader.
+    pub(crate) fn of_owned<'py>(
+        py: Python<'py>,
+        record: &ringwal::Record,
+    ) -> PyResult<Bound<'py, Record>> {
+        let payload = PyBytes::new(py, record.payload()).unbind();
+        let ordinal = record.ordinal().unwrap_or_default();
+        let written_at_ns = record.written_at().map_or(0, nanoseconds);
+        let (lsn, tag) = (record.lsn().as_u64(), record.tag());
+        Bound::new(py, Record { lsn, payload, tag, ordinal, written_at_ns })
+    }
+}
+
+/// The form in which a reader delivers records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// Objects of the class `Record`.
+    Object,
+    /// Tuples of the LSN and the payload.
+    Pair,
+}
+
+/// Records that were read together.
+#[derive(Debug)]
+pub(crate) enum Run {
+    Shared(SharedRecords),
+    Owned(Vec<ringwal::Record>),
+}
+
+impl Run {
+    /// The records as a list.
+    pub(crate) fn into_list<'py>(
+        self,
+        py: Python<'py>,
+        form: Form,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let list = PyList::empty(py);
+        match self {
+            Run::Shared(mut run) => {
+                while let Some(record) = run.next_ref() {
+                    match form {
+                        Form::Object => list.append(Record::of(py, record)?)?,
+                        Form::Pair => {
+                            list.append((record.lsn.as_u64(), PyBytes::new(py, record.payload)))?;
+                        }
+                    }
+                }
+            }
+            Run::Owned(records) => {
+                for record in records {
+                    match form {
+                        Form::Object => list.append(Record::of_owned(py, &record)?)?,
+                        Form::Pair => {
+                            list.append((record.lsn.as_u64(), PyBytes::new(py, &record.payload)))?;
+                        }
+                    }
+                }
+            }
+        }
+        Ok(list)
+    }
+}
+
+/// What was read and not delivered yet: the rest of a run, from the place.
+#[derive(Debug, Default)]
+pub(crate) struct Rest {
+    list: Option<Py<PyList>>,
+    place: usize,
+}
+
+impl Rest {
+    pub(crate) fn set(&mut self, list: Bound<'_, PyList>) {
+        *self = Rest { list: Some(list.unbind()), place: 0 };
+    }
+
+    pub(crate) fn clear(&mut self) {
+        *self = Rest::default();
+    }
+
+    /// The next record.
+    pub(crate) fn next<'py>(&mut self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        let list = self.list.as_ref()?.bind(py);
+        let record = list.get_item(self.place).ok();
+        self.place += 1;
+        if record.is_none() {
+            self.clear();
+        }
+        record
+    }
+
+    /// The whole rest.
+    pub(crate) fn take<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyList>>> {
+        let Rest { list, place } = std::mem::take(self);
+        let Some(list) = list.map(|list| list.into_bound(py)) else { return Ok(None) };
+        let rest = match place {
+            0 => list,
+            place => list.get_slice(place, list.len()),
+        };
+        Ok(Some(rest).filter(|rest| !rest.is_empty()))
+    }
+}
+
+/// The asynchronous generator of records or runs of a follower or a consumer.
+pub(crate) fn generator<'py>(of: &Bound<'py, PyAny>, runs: bool) -> PyResult<Bound<'py, PyAny>> {
+    let py = of.py();
+    let name = if runs { intern!(py, "follow_runs") } else { intern!(py, "follow_records") };
+    py.import("ringwal._follow")?.call_method1(name, (of,))
+}

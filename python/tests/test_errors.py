@@ -1,0 +1,64 @@
+"""The exceptions and their numbers."""
+
+from __future__ import annotations
+
+import errno
+import pickle
+import re
+from pathlib import Path
+
+import pytest
+
+import ringwal
+
+SOURCE = Path(__file__).parent.parent.parent / "src" / "error" / "code.rs"
+RENAMED = {"Io": "IoError", "Options": "OptionsError"}
+
+
+def test_every_number_of_the_library_has_a_class():
+    rows = re.findall(r"/// \| (\d+) \| `(\w+)` \|", SOURCE.read_text())
+    assert len(rows) >= 45
+    for number, name in rows:
+        error = getattr(ringwal, RENAMED.get(name, name))
+        assert (error.code, error.__module__) == (int(number), "ringwal")
+        assert issubclass(error, ringwal.Error) and error.__doc__
+    assert ringwal.Error.code == 0
+
+
+def test_errors_say_what_they_know(wal):
+    end = wal.end()
+    with pytest.raises(ringwal.NotAppended) as error:
+        wal.wait_durable(end + 4096)
+    assert (error.value.lsn, error.value.end) == (end + 4096, end)
+    assert error.value.os_error is None
+    with pytest.raises(ringwal.NoConsumer) as error:
+        wal.remove_consumer("nobody")
+    assert error.value.name == "nobody"
+    assert isinstance(error.value, LookupError)
+
+
+def test_errors_of_the_system_have_its_number(tmp_path):
+    with pytest.raises(ringwal.IoError) as error:
+        ringwal.open(tmp_path / ("x" * 300))
+    assert error.value.os_error == errno.ENAMETOOLONG
+    assert error.value.path.parent == tmp_path and error.value.op
+
+
+def test_corruption_names_the_place(directory):
+    with ringwal.open(directory, segment_size=1 << 20) as wal:
+        for _ in range(10):
+            wal.append_durable(b"x" * 3000)
+    segment = min(directory.glob("wal.0*"))
+    with open(segment, "r+b") as file:
+        file.seek(4096 * 4 + 500)
+        file.write(b"damage")
+    with pytest.raises(ringwal.Corruption) as error:
+        with ringwal.open(directory) as wal:
+            list(wal.replay())
+    assert error.value.segment == segment.name
+    assert error.value.offset >= 4096
+
+
+def test_errors_can_be_pickled_by_their_text():
+    error = pickle.loads(pickle.dumps(ringwal.RingFull("full")))
+    assert (type(error), str(error), error.code) == (ringwal.RingFull, "full", 1)

@@ -1,0 +1,33 @@
+"""The examples of the README run, in order, and print what it says."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from pathlib import Path
+
+import ringwal
+
+README = Path(__file__).parent.parent / "README.md"
+
+
+def test_examples_print_what_the_readme_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```(python|output)\n(.*?)```", README.read_text(), re.DOTALL)
+    assert len(blocks) >= 12
+    names, printed = {"ringwal": ringwal}, ""
+    for kind, text in blocks:
+        if kind == "output":
+            assert printed == text
+            continue
+        with contextlib.redirect_stdout(io.StringIO()) as output:
+            exec(compile(text, str(README), "exec"), names)
+        printed = output.getvalue()
+
+
+def test_example_of_the_package_prints_what_it_says():
+    import doctest
+
+    assert doctest.testmod(ringwal).attempted >= 2
+    assert doctest.testmod(ringwal).failed == 0
