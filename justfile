@@ -14,6 +14,10 @@ loom:
 i686:
     bash .ci/i686
 
+# The library on the other systems: every row, or the rows named.
+platforms *rows:
+    bash .ci/platforms {{rows}}
+
 # The same models, and longer ones, under random schedules.
 shuttle schedules="100000":
     RINGWAL_SCHEDULES={{ schedules }} RUSTFLAGS="--cfg ringwal_loom --cfg ringwal_shuttle" CARGO_TARGET_DIR=target/shuttle cargo test -p ringwal --lib --release loom
