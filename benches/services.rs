@@ -14,7 +14,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use nix::time::{ClockId, clock_gettime};
 use ringwal::{Follow, Lsn, ReadOnlyWal, TypedWal, Wal, WalBuilder};
 
 const ROUNDS: usize = 21;
@@ -46,9 +45,17 @@ impl Drop for Place {
 }
 
 /// The time of a clock that all processes share, in nanoseconds.
+#[cfg(target_os = "linux")]
 fn now() -> u64 {
+    use nix::time::{ClockId, clock_gettime};
     let time = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("a clock");
     time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64
+}
+
+#[cfg(not(target_os = "linux"))]
+fn now() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.expect("a clock").as_nanos() as u64
 }
 
 fn median(values: &mut [f64]) -> String {

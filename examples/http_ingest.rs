@@ -27,7 +27,6 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use ringwal::{Error, Lsn, Wal};
-use tokio::signal::unix::{SignalKind, signal};
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -115,11 +114,20 @@ async fn health(State(service): State<Service>) -> Result<&'static str, Refused>
     Ok("ok\n")
 }
 
+#[cfg(unix)]
 async fn told_to_stop() {
+    use tokio::signal::unix::{SignalKind, signal};
     let (interrupted, terminated) =
         (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
     if let (Ok(mut interrupted), Ok(mut terminated)) = (interrupted, terminated) {
         tokio::select! { _ = interrupted.recv() => {} _ = terminated.recv() => {} }
+    }
+}
+
+#[cfg(not(unix))]
+async fn told_to_stop() {
+    if tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending().await
     }
 }
 

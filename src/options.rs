@@ -326,10 +326,32 @@ pub(crate) fn validate_prefix(prefix: &str) -> Result<(), OptionsError> {
         "contains a control character"
     } else if prefix.ends_with(".consumer") {
         "ends with .consumer, as the files of another log's consumers do"
+    } else if prefix.contains([':', '*', '?', '"', '<', '>', '|']) {
+        "contains a character that no file name has on Windows"
+    } else if prefix.ends_with(['.', ' ']) {
+        "ends with a dot or a space, which Windows drops"
+    } else if is_device(prefix) {
+        "is the name of a device on Windows"
     } else {
         return Ok(());
     };
     Err(OptionsError::Prefix { prefix: prefix.into(), why })
+}
+
+/// Whether Windows opens a device for every file whose name starts with this one and a dot.
+fn is_device(prefix: &str) -> bool {
+    let stem = prefix.split('.').next().unwrap_or_default().trim_end_matches(' ');
+    let is = |name: &str| stem.eq_ignore_ascii_case(name);
+    let numbered = ["com", "lpt"].iter().any(|port| {
+        let digit =
+            stem.get(..3).filter(|name| name.eq_ignore_ascii_case(port)).map(|_| &stem[3..]);
+        // Some consoles type superscripts, and Windows takes them for digits.
+        digit.is_some_and(|digit| {
+            matches!(digit, "0" | "1" | "2" | "3" | "4" | "5" | "6" | "7" | "8" | "9")
+                || matches!(digit, "\u{b9}" | "\u{b2}" | "\u{b3}")
+        })
+    });
+    numbered || ["con", "prn", "aux", "nul", "conin$", "conout$", "clock$"].into_iter().any(is)
 }
 
 #[cfg(test)]
@@ -492,6 +514,16 @@ mod tests {
             assert!(with(|o| o.prefix = bad.into()).is_err(), "{bad:?}");
         }
         assert!(with(|o| o.prefix = "x".repeat(300)).is_err());
+        // A log moves between systems: what is no name on Windows is a name on none.
+        for bad in ["a:b", "c:", "a*", "a?", "\"a", "a<", "a>", "a|b", "a.", "a ", "nul", "Con"] {
+            assert!(with(|o| o.prefix = bad.into()).is_err(), "{bad:?}");
+        }
+        for bad in ["aux", "PRN", "nul.a", "nul .a", "com1", "LPT9", "com\u{b2}.log", "conin$"] {
+            assert!(with(|o| o.prefix = bad.into()).is_err(), "{bad:?}");
+        }
+        for good in ["null", "console", "com", "com10", "a.nul", "comx", "lpt\u{e9}", " a", "x y"] {
+            assert!(with(|o| o.prefix = good.into()).is_ok(), "{good:?}");
+        }
         for good in ["wal", "a.b.c", "no-dot", "with space", "über"] {
             assert!(with(|o| o.prefix = good.into()).is_ok(), "{good:?}");
         }

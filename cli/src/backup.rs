@@ -382,6 +382,24 @@ fn new_file(path: &Path) -> io::Result<File> {
 }
 
 fn sync(dir: &Path) -> Result<()> {
-    let synced = if cfg!(unix) { File::open(dir).and_then(|dir| dir.sync_all()) } else { Ok(()) };
-    synced.map_err(|source| Error::File { op: "sync", path: dir.into(), source })
+    sync_names(dir).map_err(|source| Error::File { op: "sync", path: dir.into(), source })
+}
+
+#[cfg(unix)]
+fn sync_names(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+/// Flushes the directory if its filesystem and this user's rights allow it. Windows has no other
+/// way to make a name durable; NTFS also writes names before the content that is flushed later.
+#[cfg(windows)]
+fn sync_names(dir: &Path) -> io::Result<()> {
+    use std::os::windows::fs::OpenOptionsExt;
+    const FILE_FLAG_BACKUP_SEMANTICS: u32 = 0x0200_0000;
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).custom_flags(FILE_FLAG_BACKUP_SEMANTICS);
+    if let Ok(directory) = options.open(dir) {
+        let _ = directory.sync_all();
+    }
+    Ok(())
 }

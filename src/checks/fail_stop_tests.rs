@@ -69,7 +69,7 @@ fn failed_sync_is_not_retried_and_poisons_the_log() {
             let counted = is_armed.load(Ordering::SeqCst) && is_segment_sync(call, name);
             // Only the first sync fails. A retry would succeed and hide the failure.
             if counted && count.fetch_add(1, Ordering::SeqCst) == 0 {
-                return Err(io::Error::from_raw_os_error(5));
+                return Err(io::Error::from_raw_os_error(crate::sys::os_error::DEVICE_FAILED));
             }
             Ok(())
         };
@@ -95,7 +95,7 @@ fn open_whose_epoch_group_cannot_be_synced_fails() {
     std::fs::create_dir(&*path).unwrap();
     let is_io = || std::thread::current().name() == Some("ringwal-io");
     let hook = move |call, _: &str| match call == Call::Sync && is_io() {
-        true => Err(io::Error::from_raw_os_error(5)),
+        true => Err(io::Error::from_raw_os_error(crate::sys::os_error::DEVICE_FAILED)),
         false => Ok(()),
     };
     let opened = open(&path, &options(Durability::EveryGroup), |dir| HookedDir::new(dir, hook));
@@ -163,7 +163,7 @@ fn failed_commit_by_its_caller_runs_no_callback_on_that_thread() {
         let is_armed = Arc::clone(&armed);
         let hook = move |call, _: &str| {
             if call == Call::Write && is_armed.load(Ordering::SeqCst) {
-                return Err(io::Error::from_raw_os_error(5));
+                return Err(io::Error::from_raw_os_error(crate::sys::os_error::DEVICE_FAILED));
             }
             Ok(())
         };

@@ -3,7 +3,7 @@
 
 #[cfg(all(test, not(ringwal_loom)))]
 mod fail_stop_tests;
-#[cfg(all(test, not(ringwal_loom)))]
+#[cfg(all(test, target_os = "linux", not(ringwal_loom)))]
 mod fork_tests;
 #[cfg(all(any(test, fuzzing), not(ringwal_loom)))]
 pub mod fuzzing;

@@ -11,6 +11,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::io::fs::{AlignedBuf, File, read_full};
+use crate::sys::os_error;
 
 /// Reported in place of a group or a record in such a sector.
 pub(super) const UNREADABLE: &str = "the disk cannot read it";
@@ -84,9 +85,7 @@ impl MediumErrors {
 
 /// Returns whether the error reports an unreadable sector, a wrong checksum or a failed disk.
 pub(super) fn is_of_the_medium(e: &io::Error) -> bool {
-    /// EIO; then ENODATA, EBADMSG, EILSEQ and EREMOTEIO as Linux counts them.
-    const CODES: &[i32] = if cfg!(target_os = "linux") { &[5, 61, 74, 84, 121] } else { &[5] };
-    e.raw_os_error().is_some_and(|code| CODES.contains(&code))
+    e.raw_os_error().is_some_and(os_error::is_of_the_medium)
 }
 
 impl File for MediumErrors {
@@ -203,7 +202,7 @@ mod tests {
     #[test]
     fn only_the_pieces_with_scratches_are_zeros() {
         let bad = vec![5000..5001, 8200..8300, 40_960..53_248, 99_000..99_100];
-        let scratched = Arc::new(Scratched(bad, 5));
+        let scratched = Arc::new(Scratched(bad, os_error::DEVICE_FAILED));
         let file = MediumErrors::new(scratched.clone(), scratched);
         assert_eq!(file.first_lost(), None);
         for (from, len) in [(0, 100_000), (1, 99_000), (4096, 4096), (4999, 3), (50_000, 60_000)] {

@@ -23,7 +23,7 @@ use super::view::{Planned, Replacement, View};
 use super::{Damage, Directory, Remedy, Survey, quiet};
 use crate::error::{Error, Result};
 use crate::format::{SEGMENT_HEADER, STAMP, stamp};
-use crate::io::fs::{AlignedBuf, Dir, OsDir, read_full, write_full};
+use crate::io::fs::{AlignedBuf, Dir, OsDir, move_file, read_full, sync_directory, write_full};
 use crate::lsn::Lsn;
 use crate::options::DEFAULT_LOCK_WAIT;
 use crate::segment::DirLock;
@@ -368,13 +368,13 @@ impl Repair {
         }
         for name in self.consumers.iter().chain(self.moved.iter().rev()) {
             let (from, to) = (dir.path().join(name), self.quarantine.join(name));
-            fs::rename(&from, &to).map_err(|e| io("move", &from, e))?;
+            move_file(&from, &to).map_err(|e| io("move", &from, e))?;
             quarantined.push(to);
         }
         // What was durable is given up: no word of this boot holds the log to it any more.
         let name = self.log.names.end();
         let (from, to) = (dir.path().join(&name), self.quarantine.join(&name));
-        match fs::rename(&from, &to) {
+        match move_file(&from, &to) {
             Ok(()) => quarantined.push(to),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
             Err(e) => return Err(io("move", &from, e)),
@@ -450,14 +450,14 @@ impl Repair {
 
 fn copy(dir: &OsDir, from: &Path, to: &Path) -> std::io::Result<()> {
     fs::copy(from, to)?;
-    let copy = fs::File::open(to)?;
+    // Windows flushes no handle that may only be read.
+    let copy = fs::OpenOptions::new().write(true).open(to)?;
     dir.give_to_owner(&copy);
     copy.sync_all()
 }
 
 fn sync_dir(path: &Path) -> Result<()> {
-    let synced = fs::File::open(path).and_then(|dir| dir.sync_all());
-    synced.map_err(|e| Error::io("sync", path, e))
+    sync_directory(path).map_err(|e| Error::io("sync", path, e))
 }
 
 #[cfg(all(test, not(ringwal_loom)))]

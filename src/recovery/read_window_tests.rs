@@ -9,6 +9,7 @@ use fastrand::Rng;
 use super::read_window::ReadWindow;
 use crate::format::SegmentHeader;
 use crate::io::fs::File;
+use crate::sys::os_error::DEVICE_FAILED;
 
 const BLOCK: u32 = 4096;
 const MIB: u64 = 1 << 20;
@@ -55,7 +56,7 @@ impl File for Device {
         let end = (offset + buf.len() as u64).min(self.size);
         state.reads.push(offset..offset + buf.len() as u64);
         if state.bad.iter().any(|bad| bad.start < end && bad.end > offset) {
-            return Err(io::Error::from_raw_os_error(5));
+            return Err(io::Error::from_raw_os_error(DEVICE_FAILED));
         }
         let n = end.saturating_sub(offset) as usize;
         for (at, to) in (offset..).step_by(BLOCK as usize).zip(buf[..n].chunks_mut(BLOCK as usize))
@@ -226,7 +227,11 @@ fn error_is_reported_only_for_the_group_that_cannot_be_read() {
         let mut window = window_over(&device, 32 * MIB, 512 << 10);
         let (at, ended) = read_groups(&mut window, 4096, 32 * MIB, |_| group, 0);
         let failing = (bad - 4096) / group * group + 4096;
-        assert_eq!((at, ended.unwrap_err().raw_os_error()), (failing, Some(5)), "{group}");
+        assert_eq!(
+            (at, ended.unwrap_err().raw_os_error()),
+            (failing, Some(DEVICE_FAILED)),
+            "{group}"
+        );
         // A reader that leaves the group out finds the rest, again at full speed.
         device.reads();
         let (at, ended) = read_groups(&mut window, failing + group, 32 * MIB, |_| group, 0);

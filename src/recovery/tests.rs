@@ -41,6 +41,12 @@ fn judge_through(
     find_end(&dir, &names, &found.segments)
 }
 
+fn put(mut file: &std::fs::File, bytes: &[u8], at: u64) {
+    use std::io::{Seek, SeekFrom, Write};
+    file.seek(SeekFrom::Start(at)).unwrap();
+    file.write_all(bytes).unwrap();
+}
+
 #[test]
 fn read_error_during_find_end_is_returned_and_never_taken_for_the_end() {
     let path = TempPath::new();
@@ -62,7 +68,7 @@ fn read_error_during_find_end_is_returned_and_never_taken_for_the_end() {
             judge_through(&path, move |call, _| {
                 let n = if call == Call::Read { count.fetch_add(1, Ordering::Relaxed) } else { 0 };
                 if call == Call::Read && (n == failing || for_ever && n > failing) {
-                    return Err(io::Error::from_raw_os_error(5));
+                    return Err(io::Error::from_raw_os_error(crate::sys::os_error::DEVICE_FAILED));
                 }
                 Ok(())
             })
@@ -101,7 +107,7 @@ fn group_at_any_lsn_is_found_only_at_its_own_lsn() {
     for lsn in places {
         let mut bytes = [0; 128];
         GroupHeader { log_id: [7; 16], ..GroupHeader::nothing(lsn) }.encode(&mut bytes);
-        std::os::unix::fs::FileExt::write_at(&file, &bytes, lsn - header.base).unwrap();
+        put(&file, &bytes, lsn - header.base);
     }
     let mut walker = Walker::new(dir.open("segment", Access::Read).unwrap(), header);
     for lsn in places {
@@ -163,11 +169,11 @@ fn find_end_in_a_sparse_tebibyte_takes_few_reads() {
         let mut bytes = [0; 128];
         header.encode(&mut bytes);
         let file = std::fs::File::create(path.join(names.segment(header.base))).unwrap();
-        std::os::unix::fs::FileExt::write_at(&file, &bytes, 0).unwrap();
+        put(&file, &bytes, 0);
         if let Some(at) = group {
             let mark = GroupHeader { log_id: [7; 16], durable_end: at, ..GroupHeader::nothing(at) };
             mark.encode(&mut bytes);
-            std::os::unix::fs::FileExt::write_at(&file, &bytes, at).unwrap();
+            put(&file, &bytes, at);
         }
         file.set_len(header.size)
     };

@@ -309,8 +309,5 @@ fn read_statement(file: &dyn File) -> Option<StatedEnd> {
 
 /// The id of this boot of the machine.
 fn boot_id() -> Option<[u8; 16]> {
-    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-    let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
-    let id = u128::from_str_radix(&digits, 16).ok()?.to_le_bytes();
-    (id != UNKNOWN_BOOT && id != EVERY_BOOT).then_some(id)
+    crate::sys::boot::boot_id().filter(|id| *id != UNKNOWN_BOOT && *id != EVERY_BOOT)
 }

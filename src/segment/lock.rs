@@ -13,14 +13,14 @@
 //!    segment before it changes the directory, and locks the segments that it takes over.
 //! 4. While the kernel may still write, the lock is released by closing the descriptor only.
 
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::io;
 use std::time::{Duration, Instant};
 
 use super::{Names, SegmentName};
 use crate::error::{Error, Result};
 use crate::io::backend::Hold;
-use crate::io::fs::{Access, Dir, OsDir};
+use crate::io::fs::{self, Access, Dir, OsDir};
 
 /// The pause between two tries at a lock.
 const PAUSE: Duration = Duration::from_millis(1);
@@ -95,7 +95,7 @@ impl Drop for DirLock {
         // Closing is too late: the kernel may keep a reference to the description for longer. While
         // it may still write, the lock must end with that reference.
         if !self.hold.is_kept() {
-            let _ = self.file.unlock();
+            fs::unlock(&self.file);
         }
     }
 }
@@ -107,11 +107,7 @@ fn lock_file(dir: &OsDir, names: &Names, deadline: Deadline) -> Result<File> {
     loop {
         let file = open_lock_file(dir, names).map_err(|e| io("open", e))?;
         loop {
-            let locked = match file.try_lock() {
-                Ok(()) => true,
-                Err(TryLockError::WouldBlock) => false,
-                Err(TryLockError::Error(e)) => return Err(io("lock", e)),
-            };
+            let locked = fs::try_lock(&file).map_err(|e| io("lock", e))?;
             let named = dir.is_named(name, &file).map_err(|e| io("look at", e))?;
             if locked && named {
                 dir.set_lock(name, &file).map_err(|e| io("look at", e))?;

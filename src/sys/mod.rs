@@ -4,7 +4,9 @@
 //! model checker. Nothing here knows of records, groups or segments.
 
 pub(crate) mod bell;
+pub(crate) mod boot;
 pub(crate) mod clock;
+pub(crate) mod os_error;
 pub(crate) mod panics;
 pub(crate) mod reentrancy;
 pub(crate) mod scheduling;

@@ -70,6 +70,9 @@ impl WalBuilder {
 
     /// Start of the file names. Several logs with different prefixes can share a directory. Default
     /// `wal`; 1 to 200 bytes, no path separator, no control character, no leading dot, no `..`.
+    /// A log moves between systems, so what is no file name on Windows is refused on all: a
+    /// character of `:*?"<>|`, a dot or a space at the end, and a device's name (`nul`, `con`,
+    /// `com1`) before the first dot.
     pub fn prefix(self, prefix: impl Into<String>) -> Self {
         self.with(|o| o.prefix = prefix.into())
     }
@@ -300,7 +303,8 @@ impl WalBuilder {
     ///     .on_sealed(move |segment| {
     ///         let copy = archive.join(format!("{:020}", segment.base.as_u64()));
     ///         std::fs::copy(&segment.path, &copy)?;
-    ///         Ok(std::fs::File::open(copy)?.sync_all()?)
+    ///         // Windows flushes only what may be written.
+    ///         Ok(std::fs::OpenOptions::new().write(true).open(copy)?.sync_all()?)
     ///     })
     ///     .open()?;
     /// # wal.close()?; std::fs::remove_dir_all(&dir).unwrap();

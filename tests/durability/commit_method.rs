@@ -166,7 +166,9 @@ fn another_process_uses_the_remembered_method() {
     let elsewhere = temp.path().join("elsewhere");
     std::fs::write(&elsewhere, &good).unwrap();
     std::fs::remove_file(&memo).unwrap();
-    std::os::unix::fs::symlink(&elsewhere, &memo).unwrap();
+    if !crate::support::symlink(&elsewhere, &memo) {
+        return;
+    }
     assert!(child().contains("first Measuring"));
     assert_eq!(std::fs::read(&elsewhere).unwrap(), good);
 }

@@ -301,8 +301,10 @@ fn damage(dir: &Path, original: &Original, others: &[Original], rng: &mut Rng) -
             std::fs::remove_file(path).unwrap();
             match rng.u8(..3) {
                 0 => std::fs::create_dir(path).unwrap(),
-                1 => std::os::unix::fs::symlink("elsewhere", path).unwrap(),
-                _ => nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap(),
+                #[cfg(target_os = "linux")]
+                1 => nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap(),
+                _ if crate::support::symlink(Path::new("elsewhere"), path) => {}
+                _ => std::fs::create_dir(path).unwrap(),
             }
             return format!("{name} is no file");
         }

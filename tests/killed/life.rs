@@ -90,8 +90,12 @@ pub(crate) fn live_and_die(
     child.kill().unwrap();
     let status = child.wait().unwrap();
     let (life, others) = listener.join().unwrap();
+    #[cfg(unix)]
+    let killed = std::os::unix::process::ExitStatusExt::signal(&status) == Some(9);
+    #[cfg(not(unix))]
+    let killed = status.code() == Some(1);
     assert!(
-        std::os::unix::process::ExitStatusExt::signal(&status) == Some(9) && others.is_empty(),
+        killed && others.is_empty(),
         "round {round}, {config:?}: the writer ended by itself, {status}: {others:?}"
     );
     life

@@ -226,6 +226,7 @@ fn random_operations_on_files_agree_with_the_model() {
 
 /// Keeps the allocator from returning memory to the kernel. Each sequence allocates and frees the
 /// same buffers; zeroing pages would take most of the time.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
 fn keep_freed_memory() {
     use nix::libc::{M_MMAP_THRESHOLD, M_TOP_PAD, M_TRIM_THRESHOLD, mallopt};
     // SAFETY: the calls set thresholds of the allocator, under its own lock. If it refuses one, the
@@ -236,6 +237,9 @@ fn keep_freed_memory() {
         mallopt(M_TOP_PAD, 64 << 20);
     }
 }
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+fn keep_freed_memory() {}
 
 fn on_a_simulated_disk(seed: u64, ops: &[Op]) -> Result<(), String> {
     run(ops, Subject::simulated(seed))

@@ -1,7 +1,6 @@
 //! Reading and following, in the writer's process and from another process.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "tests say what they did or skipped")]
 
-#[cfg(target_os = "linux")]
 #[path = "../support/child.rs"]
 #[allow(dead_code, unreachable_pub, reason = "each story needs a part")]
 mod child;

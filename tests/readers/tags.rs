@@ -2,7 +2,7 @@
 //! payloads.
 
 use std::fs::OpenOptions;
-use std::os::unix::fs::FileExt;
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::time::Duration;
 
@@ -228,10 +228,12 @@ fn consumer_with_a_filter_is_caught_up_when_none_of_its_tags_is_left() {
 /// Flips a bit of the byte at this distance from a record.
 fn damage(dir: &Path, lsn: Lsn, at: u64) {
     let path = segments(dir).into_iter().next().unwrap();
-    let file = OpenOptions::new().read(true).write(true).open(path).unwrap();
-    let mut byte = [0];
-    file.read_exact_at(&mut byte, lsn.as_u64() + at).unwrap();
-    file.write_all_at(&[byte[0] ^ 4], lsn.as_u64() + at).unwrap();
+    let mut file = OpenOptions::new().read(true).write(true).open(path).unwrap();
+    let (mut byte, place) = ([0], SeekFrom::Start(lsn.as_u64() + at));
+    file.seek(place).unwrap();
+    file.read_exact(&mut byte).unwrap();
+    file.seek(place).unwrap();
+    file.write_all(&[byte[0] ^ 4]).unwrap();
 }
 
 #[test]

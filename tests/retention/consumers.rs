@@ -168,9 +168,10 @@ fn damaged_position_of_a_consumer_is_an_error() {
     std::fs::copy(file(&other.log(), "c"), &path).unwrap();
     assert!(matches!(position(), Err(Error::ConsumerDamaged { .. })));
     std::fs::remove_file(&path).unwrap();
-    std::os::unix::fs::symlink(file(&other.log(), "c"), &path).unwrap();
-    assert!(matches!(position(), Err(Error::Io { .. })), "links are not followed");
-    std::fs::remove_file(&path).unwrap();
+    if crate::support::symlink(&file(&other.log(), "c"), &path) {
+        assert!(matches!(position(), Err(Error::Io { .. })), "links are not followed");
+        std::fs::remove_file(&path).unwrap();
+    }
     assert!(open().unwrap().consumers().is_empty(), "given up");
 }
 

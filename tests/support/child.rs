@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use nix::libc;
+#[cfg(target_os = "linux")]
+#[allow(unused_imports, reason = "each story needs a part")]
+pub use on_linux::*;
 
 pub const CASE: &str = "RINGWAL_CASE";
 pub const DIRECTORY: &str = "RINGWAL_CASE_DIR";
@@ -36,43 +38,50 @@ pub fn case_and_directory() -> Option<(String, PathBuf)> {
     Some((case, PathBuf::from(std::env::var(DIRECTORY).unwrap())))
 }
 
-/// One instruction of a seccomp filter: code, jump if true, jump if false, operand.
-pub type Statement = (u32, u8, u8, u32);
+/// What a process can be made to lack.
+#[cfg(target_os = "linux")]
+mod on_linux {
+    use nix::libc;
 
-/// Loads the number of the system call.
-pub const NUMBER: Statement = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0);
-pub const ALLOW: Statement = (libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW);
+    /// One instruction of a seccomp filter: code, jump if true, jump if false, operand.
+    pub type Statement = (u32, u8, u8, u32);
 
-/// Continues if the loaded value equals `k`, and otherwise skips `skip` instructions.
-pub fn if_equal(k: u32, skip: u8) -> Statement {
-    (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, skip, k)
-}
+    /// Loads the number of the system call.
+    pub const NUMBER: Statement = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0);
+    pub const ALLOW: Statement = (libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW);
 
-pub fn fail(errno: i32) -> Statement {
-    (libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | errno as u32)
-}
-
-/// Applies a seccomp filter to this thread and every thread that it starts from now on.
-pub fn filter_system_calls(steps: &[Statement]) {
-    let mut filter: Vec<_> = steps
-        .iter()
-        .map(|&(code, jt, jf, k)| libc::sock_filter { code: code as u16, jt, jf, k })
-        .collect();
-    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
-    // SAFETY: plain prctl calls; the program and its filter outlive them.
-    unsafe {
-        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
-        let set = libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program);
-        assert_eq!(set, 0);
+    /// Continues if the loaded value equals `k`, and otherwise skips `skip` instructions.
+    pub fn if_equal(k: u32, skip: u8) -> Statement {
+        (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, skip, k)
     }
-}
 
-/// Becomes an ordinary user. False: this process is one already.
-pub fn become_nobody() -> bool {
-    let root = nix::unistd::geteuid().is_root();
-    if root {
-        nix::unistd::setgid(65534.into()).unwrap();
-        nix::unistd::setuid(65534.into()).unwrap();
+    pub fn fail(errno: i32) -> Statement {
+        (libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | errno as u32)
     }
-    root
+
+    /// Applies a seccomp filter to this thread and every thread that it starts from now on.
+    pub fn filter_system_calls(steps: &[Statement]) {
+        let mut filter: Vec<_> = steps
+            .iter()
+            .map(|&(code, jt, jf, k)| libc::sock_filter { code: code as u16, jt, jf, k })
+            .collect();
+        let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+        // SAFETY: plain prctl calls; the program and its filter outlive them.
+        unsafe {
+            assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+            let set =
+                libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program);
+            assert_eq!(set, 0);
+        }
+    }
+
+    /// Becomes an ordinary user. False: this process is one already.
+    pub fn become_nobody() -> bool {
+        let root = nix::unistd::geteuid().is_root();
+        if root {
+            nix::unistd::setgid(65534.into()).unwrap();
+            nix::unistd::setuid(65534.into()).unwrap();
+        }
+        root
+    }
 }

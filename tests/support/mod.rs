@@ -43,6 +43,19 @@ impl Drop for Temp {
     }
 }
 
+/// Creates a symbolic link to a file. False: the system has none, or not for this user.
+#[must_use]
+pub fn symlink(target: &Path, link: &Path) -> bool {
+    #[cfg(unix)]
+    std::os::unix::fs::symlink(target, link).unwrap();
+    #[cfg(windows)]
+    if let Err(e) = std::os::windows::fs::symlink_file(target, link) {
+        eprintln!("skipped: no symbolic link can be created: {e}");
+        return false;
+    }
+    true
+}
+
 /// Waits until `done` returns true, for a long time: the machine and its disk may be busy.
 pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(300);

@@ -74,7 +74,6 @@ fn each_file(rule: &'static str, find: impl Fn(&str) -> Vec<String>) -> Vec<Viol
         "cli",
         "loadgen",
         "crashlab",
-        "raft",
         "tests",
         "benches",
         "examples",

@@ -2,6 +2,10 @@
 //!
 //! Each test runs the command in its own directory, see [`place`]. Several tests share one
 //! measurement, see [`shared`].
+//!
+//! On unix: the tests send signals, and create links, pipes and names that are no text.
+
+#![cfg(unix)]
 
 mod arguments;
 mod beside;
@@ -11,9 +15,7 @@ mod device;
 #[cfg(target_os = "linux")]
 mod full_disk;
 mod golden;
-#[cfg(unix)]
 mod interrupts;
-#[cfg(unix)]
 mod logs;
 mod open;
 mod outputs;

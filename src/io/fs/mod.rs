@@ -21,10 +21,12 @@ use std::fmt::Debug;
 use std::io;
 use std::sync::Arc;
 
+use crate::sys::os_error;
+
 pub(crate) use buffer::AlignedBuf;
 #[cfg(linux_calls)]
 pub(crate) use device::{Device, WriteCache};
-pub(crate) use os::{DEFAULT_MODE, OsDir};
+pub(crate) use os::{DEFAULT_MODE, OsDir, move_file, sync_directory, try_lock, unlock};
 pub(crate) use refused::Refused;
 
 /// What a handle is for.
@@ -201,4 +203,5 @@ pub(crate) fn write_durable(file: &dyn File, buf: &[u8], offset: u64) -> io::Res
 /// Whether an error means that the filesystem, or the user's share of it, is full.
 pub(crate) fn is_no_space(e: &io::Error) -> bool {
     matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        || e.raw_os_error().is_some_and(os_error::is_no_space)
 }

@@ -61,8 +61,7 @@ impl Again {
         }
         let how = How { write: false, new: None, direct: true };
         let again = checked(self.directory.open_file(&self.name, how).ok()?).ok()?;
-        let identity = |file: &fs::File| file.metadata().ok().as_ref().and_then(sys::identity);
-        if identity(&again)? != identity(file)? {
+        if sys::identity(&again).ok()? != sys::identity(file).ok()? {
             return None;
         }
         let is_past = *self.past_the_cache.get_or_init(|| sys::goes_past_the_cache(&again));
@@ -137,14 +136,12 @@ impl OsDir {
 
     /// Whether `name` is this open file.
     pub(crate) fn is_named(&self, name: &str, file: &fs::File) -> io::Result<bool> {
-        Ok(self.directory.identity(name)? == sys::identity(&file.metadata()?))
+        Ok(self.directory.identity(name)? == Some(sys::identity(file)?))
     }
 
     /// Remembers that this open file is the lock file, for [`Dir::holds_lock`].
     pub(crate) fn set_lock(&self, name: &str, file: &fs::File) -> io::Result<()> {
-        if let Some(identity) = sys::identity(&file.metadata()?) {
-            let _ = self.lock.set((name.into(), identity));
-        }
+        let _ = self.lock.set((name.into(), sys::identity(file)?));
         Ok(())
     }
 
@@ -173,7 +170,7 @@ impl OsDir {
         for entry in self.list()?.iter().filter(|entry| entry.regular && of_the_log(&entry.name)) {
             // Under another name it may be the file of another owner too.
             if let Ok(file) = self.open_existing(&entry.name, how)
-                && file.metadata().is_ok_and(|meta| sys::links(&meta) == 1)
+                && sys::links(&file).is_ok_and(|links| links == 1)
             {
                 sys::set_mode(&file, mode);
             }
@@ -374,8 +371,23 @@ fn shares_filesystem(path: &Path, parent: &Path) -> bool {
     }
 }
 
-fn sync_directory(path: &Path) -> io::Result<()> {
-    sys::open_directory(path)?.map_or(Ok(()), |directory| directory.sync_all())
+/// Makes the names in a directory durable, as far as the system can.
+pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
+    sys::open_directory(path)?.map_or(Ok(()), |directory| sys::sync_open_directory(&directory))
+}
+
+/// Gives a file a name in another directory of the same filesystem, which no file has.
+pub(crate) fn move_file(from: &Path, to: &Path) -> io::Result<()> {
+    sys::move_file(from, to)
+}
+
+/// Locks the file for this handle alone, without waiting. False: another handle holds it.
+pub(crate) fn try_lock(file: &fs::File) -> io::Result<bool> {
+    sys::try_lock(file)
+}
+
+pub(crate) fn unlock(file: &fs::File) {
+    sys::unlock(file);
 }
 
 fn not_regular() -> io::Error {
@@ -489,7 +501,7 @@ impl File for OsFile {
     }
 
     fn links(&self) -> io::Result<u64> {
-        Ok(sys::links(&self.file.metadata()?))
+        sys::links(&self.file)
     }
 
     fn write_zeroes(&self, len: u64) -> io::Result<()> {
@@ -508,20 +520,12 @@ impl File for OsFile {
         self.direct
     }
 
-    // Elsewhere locks are mandatory, and would keep readers out.
-    #[cfg(unix)]
     fn try_lock(&self) -> io::Result<bool> {
-        match self.file.try_lock() {
-            Ok(()) => Ok(true),
-            Err(fs::TryLockError::WouldBlock) => Ok(false),
-            Err(fs::TryLockError::Error(e)) => Err(e),
-        }
+        sys::try_lock(&self.file)
     }
 
-    #[cfg(unix)]
     fn unlock(&self) {
-        // Of an open file of ours: fails for nothing that is held.
-        let _ = self.file.unlock();
+        sys::unlock(&self.file);
     }
 
     fn raw_fd(&self) -> Option<i32> {

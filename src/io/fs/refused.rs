@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use crate::sys::os_error::is_passing;
+
 /// Why a file could not be created, written, renamed or removed.
 #[derive(Debug)]
 pub(crate) struct Refused {
@@ -54,18 +56,10 @@ impl Refused {
             // What is in the file's place is no regular file: said by this process, not by the
             // system.
             Kind::InvalidInput => self.source.raw_os_error().is_none(),
-            _ => cfg!(unix) && self.source.raw_os_error().is_some_and(is_passing),
+            _ => self.source.raw_os_error().is_some_and(is_passing),
         };
         passing && !self.half_done
     }
-}
-
-/// Numbers for which std has no stable word: ENFILE, EMFILE, ELOOP, ENOLCK.
-fn is_passing(errno: i32) -> bool {
-    #[cfg(target_os = "linux")]
-    return matches!(errno, 23 | 24 | 40 | 37);
-    #[cfg(not(target_os = "linux"))]
-    return matches!(errno, 23 | 24 | 62 | 77);
 }
 
 impl fmt::Display for Refused {

@@ -86,7 +86,11 @@ fn window_fills_all_slots_once_the_reader_has_read_enough() {
 #[test]
 fn failed_request_ends_the_sequence_and_the_ones_before_it_are_delivered() {
     for failing in 0..2 {
-        for read in [Err(io::Error::from_raw_os_error(5)), Ok(BLOCK as usize + 7), Ok(0)] {
+        for read in [
+            Err(io::Error::from_raw_os_error(crate::sys::os_error::DEVICE_FAILED)),
+            Ok(BLOCK as usize + 7),
+            Ok(0),
+        ] {
             let mut run = Run::new(1);
             run.limit = 1 << 30;
             run.request();

@@ -49,7 +49,9 @@ impl Fault {
 
     fn error(self) -> io::Error {
         match self {
-            Fault::Eio | Fault::Short => io::Error::from_raw_os_error(5),
+            Fault::Eio | Fault::Short => {
+                io::Error::from_raw_os_error(crate::sys::os_error::DEVICE_FAILED)
+            }
             Fault::NoSpace => io::ErrorKind::StorageFull.into(),
             Fault::Interrupted => io::ErrorKind::Interrupted.into(),
             Fault::Again => io::ErrorKind::WouldBlock.into(),

@@ -1,13 +1,16 @@
 //! The system's calls on the files of one directory: one file a platform, chosen here.
 //!
-//! Both files have the same items. [`linux`] reaches every file by the descriptor of the open
+//! The files have the same items. [`linux`] reaches every file by the descriptor of the open
 //! directory, so that no change of the process (root directory, user, working directory) and no
-//! move of the directory comes between the log and its files. [`portable`] has what std offers.
+//! move of the directory comes between the log and its files. [`portable`] has what std offers, and
+//! [`windows`] what it does not.
 
 #[cfg(linux_calls)]
 mod linux;
-#[cfg(not(linux_calls))]
+#[cfg(not(any(linux_calls, windows)))]
 mod portable;
+#[cfg(windows)]
+mod windows;
 
 use std::fs;
 use std::io;
@@ -15,8 +18,10 @@ use std::path::{Path, PathBuf};
 
 #[cfg(linux_calls)]
 pub(super) use linux::*;
-#[cfg(not(linux_calls))]
+#[cfg(not(any(linux_calls, windows)))]
 pub(super) use portable::*;
+#[cfg(windows)]
+pub(super) use windows::*;
 
 /// How a file is opened.
 #[derive(Debug, Clone, Copy)]
@@ -68,32 +73,41 @@ pub(super) fn set_mode(made: &fs::File, mode: u32) {
     let _ = (made, mode);
 }
 
-/// Which file it is: its device and inode.
+/// Which file it is: its device and inode, or its volume and file index.
 pub(super) type Identity = (u64, u64);
 
-/// `None` where the system does not number files.
-pub(super) fn identity(meta: &fs::Metadata) -> Option<Identity> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::MetadataExt;
-        Some((meta.dev(), meta.ino()))
-    }
-    #[cfg(not(unix))]
-    {
-        let _ = meta;
-        None
-    }
+#[cfg(unix)]
+pub(super) fn identity(file: &fs::File) -> io::Result<Identity> {
+    let meta = file.metadata()?;
+    Ok((std::os::unix::fs::MetadataExt::dev(&meta), std::os::unix::fs::MetadataExt::ino(&meta)))
 }
 
 /// Names that the file has.
-pub(super) fn links(meta: &fs::Metadata) -> u64 {
-    #[cfg(unix)]
-    return std::os::unix::fs::MetadataExt::nlink(meta);
-    #[cfg(not(unix))]
-    {
-        let _ = meta;
-        1
+#[cfg(unix)]
+pub(super) fn links(file: &fs::File) -> io::Result<u64> {
+    Ok(std::os::unix::fs::MetadataExt::nlink(&file.metadata()?))
+}
+
+/// Locks the file for this handle alone, without waiting. False: another handle holds it.
+#[cfg(unix)]
+pub(super) fn try_lock(file: &fs::File) -> io::Result<bool> {
+    match file.try_lock() {
+        Ok(()) => Ok(true),
+        Err(fs::TryLockError::WouldBlock) => Ok(false),
+        Err(fs::TryLockError::Error(e)) => Err(e),
     }
+}
+
+/// Gives a file a name in another directory of the same filesystem, which no file has.
+#[cfg(unix)]
+pub(super) fn move_file(from: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(from, to)
+}
+
+#[cfg(unix)]
+pub(super) fn unlock(file: &fs::File) {
+    // Of an open file of ours: fails for nothing that is held.
+    let _ = file.unlock();
 }
 
 /// Opens the directory that this process has just created. `None` if something else is in its place
@@ -150,7 +164,13 @@ pub(super) fn path_to(handle: &fs::File, path: &Path) -> io::Result<PathBuf> {
 }
 
 /// Opens a directory to sync it or to ask after it.
+#[cfg(unix)]
 pub(super) fn open_directory(path: &Path) -> io::Result<Option<fs::File>> {
-    // Windows opens no directory as a file: there the filesystem's journal orders names.
-    if cfg!(unix) { fs::File::open(path).map(Some) } else { Ok(None) }
+    fs::File::open(path).map(Some)
+}
+
+/// Makes the names in an open directory durable.
+#[cfg(unix)]
+pub(super) fn sync_open_directory(directory: &fs::File) -> io::Result<()> {
+    directory.sync_all()
 }

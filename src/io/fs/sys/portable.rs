@@ -70,7 +70,10 @@ impl Directory {
     /// Which file has that name; `None`: there is none, or the system does not number files.
     pub(in super::super) fn identity(&self, name: &str) -> io::Result<Option<Identity>> {
         match fs::symlink_metadata(self.reach()?.join(name)) {
-            Ok(meta) => Ok(super::identity(&meta)),
+            Ok(meta) => {
+                use std::os::unix::fs::MetadataExt;
+                Ok(Some((meta.dev(), meta.ino())))
+            }
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(e),
         }
