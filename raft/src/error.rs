@@ -6,8 +6,8 @@ use ringwal::{CodecError, Lsn};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LogError {
-    /// The log itself: see [`ringwal::Error`]. `ApplicationVersion` means that the directory holds a
-    /// log of another kind.
+    /// The log itself: see [`ringwal::Error`]. `ApplicationVersion` means that the directory holds
+    /// a log of another kind.
     #[error(transparent)]
     Wal(#[from] ringwal::Error),
     /// A record has no tag, so that it is of no Raft group.

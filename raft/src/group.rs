@@ -3,8 +3,8 @@
 //! 1. `places` has the position of every live entry, without a gap, from index `first` on.
 //! 2. The cache holds a run of the newest entries, which ends at the last one. Every entry that is
 //!    not durable is in it, because the log itself delivers durable records only.
-//! 3. Whoever appends a record of the group holds `writing`, so that the order in the log is the
-//!    order in which `state` changed.
+//! 3. A task that appends a record of the group holds `writing`, so that the order in the log is
+//!    the order in which `state` changed.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -77,8 +77,8 @@ impl Known {
         self.first..self.end()
     }
 
-    /// Enters an entry that was appended. One that is there with this index, and those after it, are
-    /// void.
+    /// Enters an entry that was appended. One that is there with this index, and those after it,
+    /// are void.
     pub(crate) fn push(
         &mut self,
         group: u64,
@@ -201,7 +201,7 @@ impl Known {
     }
 
     /// Enters the newest state, which a record at `lsn` states. Removes the entries that it says
-    /// are purged: nobody may append them again after that record.
+    /// are purged: no caller may append them again after that record.
     pub(crate) fn set_state(&mut self, state: State, lsn: Lsn) {
         if let Some(index) = state.purged_index {
             self.purge(index);

@@ -19,7 +19,7 @@
 //! | openraft calls | the log does | durable when it returns |
 //! |---|---|---|
 //! | `append` | appends a record for each entry; the entries can be read at once | no: the callback says when |
-//! | `save_vote`, `save_committed` | appends a record with vote, committed and purged id | yes |
+//! | `save_vote`, `save_committed` | appends a record with vote, committed and purged id | yes; `save_committed` not without [`LogOptions::wait_committed`] |
 //! | `truncate` | appends a record that makes the entries from an index on void | yes |
 //! | `purge` | appends the purged id, and releases whole segments that no group needs | yes |
 //!

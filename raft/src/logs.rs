@@ -22,14 +22,18 @@ pub struct LogOptions {
     /// Bytes of the newest entries that each group keeps in memory, beside those that are not
     /// durable yet. Default 1 MiB.
     pub cache_bytes: usize,
-    /// Bytes of log that the slowest group may keep from being released. The live entries of a group
-    /// that lies further behind are appended again. `None`: without a limit. Default 1 GiB.
+    /// Bytes of log that the slowest group may keep from being released. The live entries of a
+    /// group that lies further behind are appended again. `None`: without a limit. Default 1 GiB.
     pub lag_limit: Option<u64>,
     /// Segments are released once this many bytes can be released. Default 16 MiB.
     pub release_bytes: u64,
     /// Bytes of entries that one read for replication returns at most, and at least one entry.
     /// Default 4 MiB.
     pub read_bytes: usize,
+    /// Whether `save_committed` waits until the id is durable. openraft 0.9 saves the id after each
+    /// commit, and does not need it: after a crash an older id is enough, and the leader sends the
+    /// newest one. `false` saves a commit one wait for the disk. Default `true`.
+    pub wait_committed: bool,
 }
 
 impl Default for LogOptions {
@@ -39,6 +43,7 @@ impl Default for LogOptions {
             lag_limit: Some(1 << 30),
             release_bytes: 16 << 20,
             read_bytes: 4 << 20,
+            wait_committed: true,
         }
     }
 }
@@ -107,8 +112,8 @@ impl RaftLogs {
         groups.values().filter(is_there).map(|group| group.id).collect()
     }
 
-    /// Removes a group with its vote, so that a node which was wiped can be rebuilt. Durable when it
-    /// returns. Blocks. No [`RaftLog`](crate::RaftLog) of the group may be in use.
+    /// Removes a group with its vote, so that a node which was wiped can be rebuilt. Durable when
+    /// it returns. Blocks. No [`RaftLog`](crate::RaftLog) of the group may be in use.
     ///
     /// # Errors
     ///

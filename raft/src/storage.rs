@@ -45,8 +45,8 @@ impl<C, K> Debug for RaftLog<C, K> {
 }
 
 impl RaftLogs {
-    /// The log of the group with this id. A group that is not there yet begins with its first append
-    /// or vote.
+    /// The log of the group with this id. A group that is not there yet begins with its first
+    /// append or vote.
     #[must_use]
     pub fn group<C: RaftTypeConfig>(&self, id: u64) -> RaftLog<C> {
         self.group_with(id)
@@ -101,6 +101,12 @@ impl<C: RaftTypeConfig, K: Codecs<C>> RaftLog<C, K> {
 
     /// Appends a state that `change` makes of the newest one, and waits until it is durable.
     async fn store(&self, change: impl FnOnce(&mut State)) -> Result<()> {
+        let lsn = self.append_state(change).await?;
+        Ok(self.shared.wal.when_durable(lsn).await?)
+    }
+
+    /// Appends a state that `change` makes of the newest one.
+    async fn append_state(&self, change: impl FnOnce(&mut State)) -> Result<ringwal::Lsn> {
         let _writing = self.group.writing.lock().await;
         let mut state = self.group.known().state.clone();
         change(&mut state);
@@ -108,7 +114,7 @@ impl<C: RaftTypeConfig, K: Codecs<C>> RaftLog<C, K> {
         let lsn = self.shared.wal.tagged(self.group.id).append_async(&record).await?;
         // Without another await, so that a dropped future leaves memory and log alike.
         self.group.known().set_state(state, lsn);
-        Ok(self.shared.wal.when_durable(lsn).await?)
+        Ok(lsn)
     }
 
     async fn append_entries(
@@ -262,9 +268,13 @@ impl<C: RaftTypeConfig, K: Codecs<C>> RaftLogStorage<C> for RaftLog<C, K> {
     ) -> Result<(), Failure<C>> {
         let saved = async {
             let id = committed.map(|id| self.encode("a log id", &id)).transpose()?;
-            self.store(|state| state.committed = id).await
+            let lsn = self.append_state(|state| state.committed = id).await?;
+            if self.shared.options.wait_committed {
+                self.shared.wal.when_durable(lsn).await?;
+            }
+            Ok(())
         };
-        saved.await.map_err(|e| StorageIOError::write(AnyError::new(&e)).into())
+        saved.await.map_err(|e: LogError| StorageIOError::write(AnyError::new(&e)).into())
     }
 
     async fn read_committed(&mut self) -> Result<Option<LogId<C::NodeId>>, Failure<C>> {

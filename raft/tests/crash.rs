@@ -96,7 +96,7 @@ fn any_act(rng: &mut Rng, expected: &Expected, term: &mut u64) -> Act {
 }
 
 async fn run(logs: &RaftLogs, log: &mut RaftLog<Types>, act: &Act) -> bool {
-    // A simulated log has no threads: a callback comes while somebody waits for the log.
+    // A simulated log has no threads: a callback comes while a caller waits for the log.
     let drive = async {
         loop {
             let _ = logs.wal().sync();

@@ -152,3 +152,22 @@ async fn a_removed_group_is_gone_and_can_begin_again() {
     assert_eq!(logs.groups(), [3]);
     assert_eq!(log.get_log_state().await.unwrap().last_purged_log_id, Some(entry(50, 0).log_id));
 }
+
+#[tokio::test]
+async fn committed_id_that_was_not_waited_for_is_there_after_a_close() {
+    let temp = Temp::new();
+    let mut options = LogOptions::default();
+    options.wait_committed = false;
+    let logs = RaftLogs::open_with(builder(&temp), options).unwrap();
+    let mut log = logs.group::<Types>(5);
+    log.save_vote(&Vote::new(2, 1)).await.unwrap();
+    log.blocking_append([entry(0, 10), entry(1, 10)]).await.unwrap();
+    let committed = Some(entry(1, 10).log_id);
+    log.save_committed(committed).await.unwrap();
+    assert_eq!(log.read_committed().await.unwrap(), committed);
+    logs.close().unwrap();
+    drop((log, logs));
+    let mut log = RaftLogs::open(builder(&temp)).unwrap().group::<Types>(5);
+    assert_eq!(log.read_committed().await.unwrap(), committed);
+    assert_eq!(log.read_vote().await.unwrap(), Some(Vote::new(2, 1)));
+}

@@ -74,6 +74,7 @@ fn each_file(rule: &'static str, find: impl Fn(&str) -> Vec<String>) -> Vec<Viol
         "cli",
         "loadgen",
         "crashlab",
+        "raft",
         "tests",
         "benches",
         "examples",
