@@ -33,6 +33,7 @@ Examples:
   ringwal dump --from 8320 --limit 5 --format hex /var/lib/orders
   ringwal dump --since 10m --format json /var/lib/orders
   ringwal backup /var/lib/orders /backup/orders
+  ringwal archive --follow --to /backup/archive /var/lib/orders
   ringwal repair /var/lib/orders            # says what it would do
   ringwal repair --apply /var/lib/orders
 
@@ -145,6 +146,36 @@ Examples:
   ringwal backup /var/lib/orders /backup/orders
   ringwal backup --prune --json /var/lib/orders /backup/orders | jq .durable_end")]
     Backup(Backup),
+    /// Copies the sealed segments of a log into an object store, also beside a running writer.
+    ///
+    /// A segment is sealed when the log has gone on to the next one: records of the newest segment
+    /// are not archived yet. Each object is read back and compared. What is archived already is not
+    /// sent again, so the command can be repeated after any interruption. A writer that runs does
+    /// not wait for it: if retention removes a segment first, the archive has a gap, and the
+    /// command exits with 1. A program that uses the crate ringwal-archive makes retention wait.
+    #[command(after_help = "\
+Examples:
+  ringwal archive --to /backup/orders /var/lib/orders
+  ringwal archive --follow --to s3://bucket/orders /var/lib/orders     # with the feature s3")]
+    Archive(ArchiveTo),
+    /// Restores a log from an archive into a new or an empty directory.
+    ///
+    /// Every object is compared with its checksums, and the whole log is verified before it is in
+    /// its place. The restored log keeps its id and its positions. If it fails, nothing remains in
+    /// the directory. Archive a restored log that continues to a new place.
+    #[command(after_help = "\
+Examples:
+  ringwal restore --from /backup/orders /var/lib/orders
+  ringwal restore --from /backup/orders --to-time 2026-12-31T12:00:00Z /var/lib/before-noon
+  ringwal restore --from s3://bucket/orders --to-lsn 8320 /var/lib/orders")]
+    Restore(Restore),
+    /// Lists the segments of an archive: positions, times, sizes, and what is missing. Exits with 1
+    /// if anything is missing.
+    #[command(after_help = "\
+Examples:
+  ringwal list --from /backup/orders
+  ringwal list --from s3://bucket/orders --json | jq .gaps")]
+    List(ListArchive),
     /// Lists the consumers with their positions, their lag, and what the log keeps for each alone.
     #[command(after_help = "\
 Examples:
@@ -354,6 +385,58 @@ pub(crate) struct Backup {
     #[arg(long)]
     pub(crate) prune: bool,
     /// Prints the report as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ArchiveTo {
+    /// The log's directory.
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) dir: PathBuf,
+    /// Where to: a directory, file:///path, or s3://bucket/prefix.
+    #[arg(long, value_name = "URL")]
+    pub(crate) to: String,
+    /// Go on with segments as they are sealed, until it is interrupted.
+    #[arg(short, long, conflicts_with = "once")]
+    pub(crate) follow: bool,
+    /// End when everything that is sealed now is archived: the default.
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// Prints the report as JSON; with --follow one line for each time that segments were shipped.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Restore {
+    /// The directory of the restored log: not there yet, or empty.
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) dir: PathBuf,
+    /// The archive: a directory, file:///path, or s3://bucket/prefix.
+    #[arg(long, value_name = "URL")]
+    pub(crate) from: String,
+    /// Leave out the segments that end at or below this position.
+    #[arg(long, value_name = "LSN", value_parser = units::position)]
+    pub(crate) from_lsn: Option<u64>,
+    /// Up to this position, itself excluded.
+    #[arg(long, value_name = "LSN", value_parser = units::position, conflicts_with = "to_time")]
+    pub(crate) to_lsn: Option<u64>,
+    /// Up to the first record that was written at this time or later, itself excluded: RFC 3339,
+    /// seconds since 1970, or how long ago (10m).
+    #[arg(long, value_name = "TIME", value_parser = units::time)]
+    pub(crate) to_time: Option<SystemTime>,
+    /// Prints the report as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListArchive {
+    /// The archive: a directory, file:///path, or s3://bucket/prefix.
+    #[arg(long, value_name = "URL")]
+    pub(crate) from: String,
+    /// As JSON.
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -10,6 +10,9 @@ pub(crate) enum Error {
     /// An error of the log.
     #[error("{0}")]
     Log(#[from] ringwal::Error),
+    /// An error of an archive.
+    #[error("{0}")]
+    Archive(ringwal_archive::Error),
     /// Damage was found, and has been reported.
     #[error("{0}")]
     Damaged(String),
@@ -38,6 +41,7 @@ impl Error {
         match self {
             Error::Enough => 0,
             Error::Damaged(_) | Error::Log(ringwal::Error::Corruption { .. }) => 1,
+            Error::Archive(e) => archive_status(e),
             Error::Usage(_) | Error::Log(ringwal::Error::Options(_)) => 2,
             Error::Log(_) | Error::File { .. } | Error::Input { .. } | Error::Output(_) => 3,
             Error::Interrupted(_) => 130,
@@ -112,6 +116,32 @@ impl Error {
                 Some("a log that is there keeps its version: leave --application-version out")
             }
             _ => None,
+        }
+    }
+}
+
+/// The exit status for an error of an archive.
+fn archive_status(e: &ringwal_archive::Error) -> u8 {
+    use ringwal_archive::Error as Archive;
+
+    match e {
+        Archive::MissingObject { .. } | Archive::DamagedObject { .. } => 1,
+        Archive::Url { .. }
+        | Archive::NotEmpty { .. }
+        | Archive::BeyondEnd { .. }
+        | Archive::BeforeStart { .. }
+        | Archive::AnotherLog { .. }
+        | Archive::Diverged { .. } => 2,
+        _ => 3,
+    }
+}
+
+impl From<ringwal_archive::Error> for Error {
+    fn from(e: ringwal_archive::Error) -> Self {
+        match e {
+            ringwal_archive::Error::Log(e) => Error::Log(e),
+            ringwal_archive::Error::Stopped => Error::Interrupted(String::new()),
+            e => Error::Archive(e),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! `ringwal`: what an operator needs for a log. See `--help`.
 
+mod archive;
 mod args;
 mod backup;
 mod bar;
@@ -50,6 +51,8 @@ fn run(cli: &Cli) -> Result<()> {
         | Command::Salvage(_)
         | Command::TruncateBefore(_)
         | Command::Backup(_)
+        | Command::Archive(_)
+        | Command::Restore(_)
         | Command::RemoveConsumer(_)
         | Command::Import(_) => stop::Ends::ByItself,
         // They have a report to write.
@@ -67,6 +70,9 @@ fn run(cli: &Cli) -> Result<()> {
         Command::TruncateBefore(truncate) => change::truncate_before(cli, truncate),
         Command::Salvage(args) => salvage::salvage(cli, args),
         Command::Backup(args) => backup::backup(cli, args),
+        Command::Archive(args) => archive::archive(cli, args),
+        Command::Restore(args) => archive::restore(cli, args),
+        Command::List(args) => archive::list(args),
         Command::Consumers(look) => consumers::consumers(cli, look),
         Command::Cells(args) => cells::cells(cli, args),
         Command::RemoveConsumer(args) => consumers::remove(cli, args),

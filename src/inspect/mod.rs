@@ -18,11 +18,13 @@
 
 mod cells;
 mod consumers;
+mod excerpt;
 mod files;
 #[cfg(all(any(test, fuzzing), not(ringwal_loom)))]
 pub(crate) mod judged;
 mod medium_errors;
 mod repair;
+mod sealed;
 mod survey;
 mod times;
 mod view;
@@ -36,6 +38,7 @@ use std::time::SystemTime;
 pub use cells::StoredCells;
 pub use consumers::StoredConsumer;
 pub use repair::{Keep, Repair, Repaired};
+pub use sealed::SealedContent;
 
 use crate::error::{Error, Result};
 use crate::format::SegmentHeader;
@@ -428,6 +431,47 @@ impl Directory {
         each: &mut dyn FnMut(IntactRecord<'_>) -> bool,
     ) -> Result<Survey> {
         survey::records(self, survey, each)
+    }
+
+    /// Reads the segment at `base`, which the log has left, verifies all of it, and returns what it
+    /// holds. May be called beside a writer, while the segment stays.
+    ///
+    /// ```
+    /// # let name = format!("ringwal-doc-content-{}", std::process::id());
+    /// # let dir = std::env::temp_dir().join(name);
+    /// # let wal = ringwal::Wal::builder(&dir).segment_size(64 << 10).open()?;
+    /// # for _ in 0..100 { wal.append(&[7; 1000])?; }
+    /// # wal.close()?;
+    /// let log = ringwal::inspect::Directory::open(&dir, "wal")?;
+    /// let content = log.sealed_content(ringwal::Lsn::ZERO)?;
+    /// assert!(content.records > 0 && content.groups_end.as_u64() <= 64 << 10);
+    /// # std::fs::remove_dir_all(&dir).unwrap();
+    /// # Ok::<(), ringwal::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// `Io` with `NotFound` if the segment or the next one is gone, or if the log has not left it;
+    /// `Corruption` for damage, and if the next segment does not continue it; `Unsupported`;
+    /// `ForeignSegment`.
+    pub fn sealed_content(&self, base: Lsn) -> Result<SealedContent> {
+        sealed::sealed_content(self, base)
+    }
+
+    /// Makes the segments in this directory, which are a copy, a log that begins with the oldest of
+    /// them and ends before `end`. Returns the end of its last group.
+    ///
+    /// The log then has exactly the copied records below `end`. A batch that reaches to `end` is
+    /// left out as a whole, and so is a cut of `truncate_from` that was made later. Later segments
+    /// are removed from the directory. `end` is at most the end of the last copied group.
+    ///
+    /// # Errors
+    ///
+    /// `Io`, also if a log was ever opened in the directory: then nothing has changed; `Corruption`
+    /// if a segment is missing, or the groups do not reach `end`; `NoRecord` if no group lies
+    /// before `end`; `Unsupported`; `ForeignSegment`.
+    pub fn end_copy_before(&self, end: Lsn) -> Result<Lsn> {
+        excerpt::end_copy_before(self, end)
     }
 
     /// Plans what makes a damaged log open again. `None`: the log is sound. Changes nothing. The

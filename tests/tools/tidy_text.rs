@@ -69,6 +69,7 @@ fn each_file(rule: &'static str, find: impl Fn(&str) -> Vec<String>) -> Vec<Viol
     let mut wrong = Vec::new();
     for (path, file) in files_of(&[
         "src",
+        "archive",
         "capi",
         "python/src",
         "cli",

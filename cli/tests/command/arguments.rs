@@ -50,7 +50,8 @@ fn commands() -> Vec<String> {
 #[test]
 fn help_completions_and_manual_pages_cover_every_command() {
     let commands = commands();
-    for new in ["salvage", "backup", "consumers", "remove-consumer", "import", "verify"] {
+    for new in ["salvage", "backup", "consumers", "archive", "restore", "list", "import", "verify"]
+    {
         assert!(commands.iter().any(|name| name == new), "{new}: {commands:?}");
     }
     let help = said(&["--help"], 0);

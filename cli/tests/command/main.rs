@@ -6,6 +6,7 @@
 #![cfg(unix)]
 #![allow(missing_docs, reason = "a test")]
 
+mod archive;
 mod arguments;
 mod backup;
 mod cells;

@@ -1,0 +1,471 @@
+//! The archiver: one thread that ships segments, and the hook through which a log waits for it.
+//!
+//! 1. The hook returns `Ok` for a segment when its archive is confirmed, and not before. Until then
+//!    the log keeps the segment, and names the hook as the holder (`HeldBy::SealedHook`).
+//! 2. The thread has a runtime of its own. Neither the log's I/O thread nor an appending thread
+//!    waits for a store.
+//! 3. After a failure of the store the thread tries again, after a pause that doubles up to a bound
+//!    and is shortened at random.
+//! 4. Stopping drops the request in flight. What that leaves in the store is no archived segment.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use ringwal::inspect::Directory;
+use ringwal::{Lsn, ReadOnlyWal, SealedSegment, WalBuilder};
+use tokio::sync::watch;
+
+use crate::block_on::runtime;
+use crate::error::{Error, Result};
+use crate::manifest::MAX_PART;
+use crate::ship::{Shipped, Source, ship};
+use crate::store::{Archive, Found};
+
+const DEFAULT_PART: u64 = 8 << 20;
+const LEAST_PART: u64 = 64 << 10;
+
+/// Receives each error of an archiver.
+type OnError = Arc<dyn Fn(&Error) + Send + Sync>;
+
+/// Settings of an [`Archiver`].
+#[derive(Clone)]
+#[must_use = "a builder does nothing until start() is called"]
+pub struct ArchiverBuilder {
+    archive: Archive,
+    part_bytes: u64,
+    first_pause: Duration,
+    longest_pause: Duration,
+    attempts: Option<u32>,
+    on_error: Option<OnError>,
+}
+
+impl fmt::Debug for ArchiverBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ArchiverBuilder").field("archive", &self.archive).finish_non_exhaustive()
+    }
+}
+
+/// Counters of an archiver, from [`Archiver::stats`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ArchiveStats {
+    /// Segments that were shipped and confirmed.
+    pub shipped: u64,
+    /// Bytes of their objects.
+    pub shipped_bytes: u64,
+    /// Segments that were found in the store.
+    pub present: u64,
+    /// Segments that wait for their confirmation now.
+    pub waiting: u64,
+    /// Attempts that were repeated after a failure.
+    pub retries: u64,
+    /// Segments that retention removed before they were archived. 0 unless another process writes
+    /// the log, or the hook was not set at times.
+    pub overtaken: u64,
+    /// The end of the newest segment that was confirmed.
+    pub archived_to: Lsn,
+    /// The last error, until the next confirmation.
+    pub last_error: Option<String>,
+}
+
+/// The result of [`Archiver::catch_up`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CaughtUp {
+    /// Segments that were shipped now.
+    pub shipped: u64,
+    /// Bytes of their objects.
+    pub shipped_bytes: u64,
+    /// Segments that were in the store already.
+    pub present: u64,
+    /// Segments that retention removed before they could be shipped.
+    pub overtaken: u64,
+    /// The first position that is not archived: everything from there on is not sealed yet.
+    pub archived_to: Lsn,
+}
+
+enum Job {
+    /// Ship one segment, and first those before it that the store does not have.
+    Segment {
+        source: Source,
+        base: u64,
+        reply: mpsc::SyncSender<Result<()>>,
+    },
+    CatchUp {
+        source: Source,
+        reply: mpsc::SyncSender<Result<CaughtUp>>,
+    },
+}
+
+/// Ships sealed segments to an object store, on a thread of its own.
+///
+/// A log that this process writes waits for the archiver before it removes a segment:
+///
+/// ```
+/// use ringwal_archive::{Archive, Archiver};
+///
+/// # let dir = std::env::temp_dir().join(format!("ringwal-doc-archiver-{}", std::process::id()));
+/// # std::fs::create_dir_all(&dir).unwrap();
+/// # let url = dir.join("store"); let url = url.to_str().unwrap();
+/// let archiver = Archiver::builder(Archive::at(url)?)
+///     .on_error(|error| eprintln!("archive: {error}"))
+///     .start()?;
+/// let builder = ringwal::Wal::builder(dir.join("log")).segment_size(64 << 10).max_segments(8);
+/// let wal = archiver.attach(builder).open()?;
+/// for _ in 0..200 {
+///     wal.append(&[7; 1000])?;
+/// }
+/// wal.sync()?;
+/// # while archiver.stats().shipped == 0 { std::thread::yield_now() }
+/// archiver.stop();
+/// wal.close()?;
+///
+/// let restored = Archive::at(url)?.restore().into(dir.join("restored"))?;
+/// assert!(restored.records > 0);
+/// # std::fs::remove_dir_all(&dir).unwrap();
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// Dropping it stops it.
+#[derive(Debug)]
+pub struct Archiver {
+    jobs: mpsc::Sender<Job>,
+    stop: watch::Sender<bool>,
+    stats: Arc<Mutex<ArchiveStats>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+fn lock(stats: &Mutex<ArchiveStats>) -> MutexGuard<'_, ArchiveStats> {
+    stats.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl ArchiverBuilder {
+    /// Bytes of a part of an upload, and of the unit that is verified: 64 KiB to 256 MiB, default 8
+    /// MiB. S3 wants at least 5 MiB. Four are in memory at once.
+    pub fn part_bytes(mut self, bytes: u64) -> Self {
+        self.part_bytes = bytes;
+        self
+    }
+
+    /// The pause after a failure: `first`, doubled after each further one up to `longest`. Each is
+    /// shortened by up to half, at random. Default 100 ms and 30 s.
+    pub fn backoff(mut self, first: Duration, longest: Duration) -> Self {
+        (self.first_pause, self.longest_pause) = (first, longest);
+        self
+    }
+
+    /// Gives up a segment after so many attempts. By default the archiver tries until it is
+    /// stopped. A log with the hook keeps the segment, and calls the hook again.
+    pub fn attempts(mut self, attempts: u32) -> Self {
+        self.attempts = Some(attempts.max(1));
+        self
+    }
+
+    /// Calls `report` with each error, on the archiver's thread.
+    pub fn on_error(mut self, report: impl Fn(&Error) + Send + Sync + 'static) -> Self {
+        self.on_error = Some(Arc::new(report));
+        self
+    }
+
+    /// Starts the thread.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Setting`] for a setting out of range; `Io` if the thread cannot be started. The
+    /// store is not asked yet.
+    pub fn start(self) -> Result<Archiver> {
+        if !(LEAST_PART..=MAX_PART).contains(&self.part_bytes) {
+            return Err(Error::Setting("part_bytes must be from 64 KiB to 256 MiB"));
+        }
+        if self.first_pause.is_zero() || self.longest_pause < self.first_pause {
+            return Err(Error::Setting(
+                "backoff needs a first pause above zero, and at least as long a longest one",
+            ));
+        }
+        let (jobs, received) = mpsc::channel();
+        let (stop, stopped) = watch::channel(false);
+        let stats = Arc::new(Mutex::new(ArchiveStats::default()));
+        let runtime = runtime()?;
+        let worker = Worker {
+            settings: self,
+            stats: Arc::clone(&stats),
+            stopped,
+            is_known: false,
+            has_caught_up: false,
+        };
+        let thread = std::thread::Builder::new().name("ringwal-archive".into());
+        let thread = thread.spawn(move || worker.run(&runtime, &received));
+        let thread =
+            thread.map_err(|source| Error::Io { op: "start", path: "a thread".into(), source })?;
+        Ok(Archiver { jobs, stop, stats, thread: Some(thread) })
+    }
+}
+
+impl Archiver {
+    /// Returns the settings of an archiver for this place.
+    pub fn builder(archive: Archive) -> ArchiverBuilder {
+        ArchiverBuilder {
+            archive,
+            part_bytes: DEFAULT_PART,
+            first_pause: Duration::from_millis(100),
+            longest_pause: Duration::from_secs(30),
+            attempts: None,
+            on_error: None,
+        }
+    }
+
+    /// Makes a log wait for this archiver before it removes a segment, also over restarts. An
+    /// archiver is for one log.
+    pub fn attach(&self, builder: WalBuilder) -> WalBuilder {
+        builder.on_sealed(self.hook())
+    }
+
+    /// The function for [`WalBuilder::on_sealed`], for a program that does more there. It returns
+    /// when the archive of the segment is confirmed. Its first call also ships the segments before
+    /// that one which the log still has and the store has not.
+    pub fn hook(
+        &self,
+    ) -> impl FnMut(&SealedSegment) -> Result<(), Box<dyn StdError + Send + Sync>> + Send + use<>
+    {
+        let jobs = self.jobs.clone();
+        move |segment| {
+            let (reply, confirmed) = mpsc::sync_channel(1);
+            let source = source_of(&segment.path);
+            let job = Job::Segment { source, base: segment.base.as_u64(), reply };
+            jobs.send(job).map_err(|_| Error::Stopped)?;
+            Ok(confirmed.recv().map_err(|_| Error::Stopped)??)
+        }
+    }
+
+    /// Ships every sealed segment of a log that the store does not have, oldest first, and returns
+    /// when all are confirmed. Reads the log from outside: another process may have it open. The
+    /// log does not wait for it: what retention removes meanwhile is counted and left out.
+    ///
+    /// # Errors
+    ///
+    /// As reading the log and the store, without those that are retried; [`Error::Stopped`] if the
+    /// archiver is stopped meanwhile.
+    pub fn catch_up(&self, dir: impl AsRef<Path>, prefix: &str) -> Result<CaughtUp> {
+        let (reply, done) = mpsc::sync_channel(1);
+        let source = Source { dir: dir.as_ref().into(), prefix: prefix.into() };
+        self.jobs.send(Job::CatchUp { source, reply }).map_err(|_| Error::Stopped)?;
+        done.recv().map_err(|_| Error::Stopped)?
+    }
+
+    /// Returns the counters.
+    #[must_use]
+    pub fn stats(&self) -> ArchiveStats {
+        lock(&self.stats).clone()
+    }
+
+    /// Returns a function that makes [`Archiver::catch_up`] end early, for a handler of signals.
+    pub fn stopper(&self) -> impl Fn() + Send + Sync + use<> {
+        let stop = self.stop.clone();
+        move || {
+            let _ = stop.send_replace(true);
+        }
+    }
+
+    /// Stops the thread and waits for it. A running upload is given up; the hook returns an error,
+    /// and the log keeps the segment. Stop the archiver before the log is closed: `close` waits up
+    /// to five seconds for the hook.
+    pub fn stop(self) {}
+}
+
+impl Drop for Archiver {
+    fn drop(&mut self) {
+        let _ = self.stop.send_replace(true);
+        // The thread waits for jobs, and hooks hold senders: one without a waiter wakes it.
+        let (reply, _) = mpsc::sync_channel(1);
+        let source = Source { dir: PathBuf::new(), prefix: String::new() };
+        let _ = self.jobs.send(Job::CatchUp { source, reply });
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The log of a segment file.
+fn source_of(path: &Path) -> Source {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    // `<prefix>.<20 digits>.wal`
+    let prefix = name.len().checked_sub(25).and_then(|len| name.get(..len)).unwrap_or_default();
+    Source { dir: path.parent().unwrap_or(Path::new("")).into(), prefix: prefix.into() }
+}
+
+struct Worker {
+    settings: ArchiverBuilder,
+    stats: Arc<Mutex<ArchiveStats>>,
+    stopped: watch::Receiver<bool>,
+    /// The place was found to be this log's.
+    is_known: bool,
+    /// The segments before the hook's first were looked for.
+    has_caught_up: bool,
+}
+
+impl Worker {
+    fn run(mut self, runtime: &tokio::runtime::Runtime, jobs: &mpsc::Receiver<Job>) {
+        while let Ok(job) = jobs.recv() {
+            if *self.stopped.borrow() {
+                // Jobs that are left are dropped, and with them the senders that replies wait for.
+                return;
+            }
+            match job {
+                Job::Segment { source, base, reply } => {
+                    let done = runtime.block_on(self.segment(&source, base));
+                    let _ = reply.send(done);
+                }
+                Job::CatchUp { source, reply } => {
+                    let _ = reply.send(runtime.block_on(self.catch_up(&source)));
+                }
+            }
+        }
+    }
+
+    async fn segment(&mut self, source: &Source, base: u64) -> Result<()> {
+        if !self.has_caught_up {
+            let before = listed(source)?.into_iter().filter(|(first, _)| *first < base).collect();
+            self.ship_all(source, before).await?;
+            self.has_caught_up = true;
+        }
+        lock(&self.stats).waiting = 1;
+        let shipped = self.ship(source, base).await;
+        lock(&self.stats).waiting = 0;
+        shipped.map(|shipped| self.count(&shipped))
+    }
+
+    async fn catch_up(&mut self, source: &Source) -> Result<CaughtUp> {
+        let log = ReadOnlyWal::open_with_prefix(&source.dir, &source.prefix)?;
+        let end = log.durable_end()?.as_u64();
+        drop(log);
+        // The durable end passes the end of a segment with the first group of the next one.
+        let sealed = listed(source)?.into_iter().filter(|(base, size)| base + size < end).collect();
+        self.ship_all(source, sealed).await
+    }
+
+    /// Ships those of the segments that the store does not have.
+    async fn ship_all(&mut self, source: &Source, segments: Vec<(u64, u64)>) -> Result<CaughtUp> {
+        let mut done = CaughtUp::default();
+        let mut left = segments.len() as u64;
+        for (base, size) in segments {
+            lock(&self.stats).waiting = left;
+            let shipped = match self.is_archived(source, base).await? {
+                true => Ok(Shipped { bytes: 0, end: Lsn::new(base + size) }),
+                false => self.ship(source, base).await,
+            };
+            left -= 1;
+            lock(&self.stats).waiting = left;
+            match shipped {
+                Ok(shipped) => {
+                    self.count(&shipped);
+                    done.shipped += u64::from(shipped.bytes > 0);
+                    done.present += u64::from(shipped.bytes == 0);
+                    done.shipped_bytes += shipped.bytes;
+                    done.archived_to = shipped.end;
+                }
+                Err(Error::Overtaken { .. }) => done.overtaken += 1,
+                Err(e) => {
+                    lock(&self.stats).waiting = 0;
+                    return Err(e);
+                }
+            }
+        }
+        Ok(done)
+    }
+
+    fn count(&self, shipped: &Shipped) {
+        let mut stats = lock(&self.stats);
+        stats.shipped += u64::from(shipped.bytes > 0);
+        stats.present += u64::from(shipped.bytes == 0);
+        stats.shipped_bytes += shipped.bytes;
+        stats.archived_to = stats.archived_to.max(shipped.end);
+        stats.last_error = None;
+    }
+
+    /// Whether the store has a manifest of this segment of this log, and its object. The segment
+    /// itself is not read.
+    async fn is_archived(&mut self, source: &Source, base: u64) -> Result<bool> {
+        let Some((log_id, _)) = Directory::open(&source.dir, &source.prefix)?.identity()? else {
+            return Ok(false);
+        };
+        let archive = self.settings.archive.clone();
+        let is_known = self.is_known;
+        let look = || async {
+            archive.claim(&log_id, is_known).await?;
+            let Found::Archived(manifest) = archive.manifest(base).await? else {
+                return Ok(false);
+            };
+            Ok(archive.size(&manifest.object).await? == Some(manifest.bytes))
+        };
+        let found = self.retried(look).await;
+        self.is_known |= found.is_ok();
+        found
+    }
+
+    async fn ship(&mut self, source: &Source, base: u64) -> Result<Shipped> {
+        let archive = self.settings.archive.clone();
+        let (part, is_known) = (self.settings.part_bytes, self.is_known);
+        let shipped = self
+            .retried(|| async {
+                match ship(&archive, source, base, part, is_known).await {
+                    Err(e) if !matches!(e, Error::Stopped) && source.is_gone(base) => {
+                        tracing::debug!(error = %e, base, "the segment was removed");
+                        Err(Error::Overtaken { base: Lsn::new(base) })
+                    }
+                    shipped => shipped,
+                }
+            })
+            .await;
+        self.is_known |= shipped.is_ok();
+        if matches!(shipped, Err(Error::Overtaken { .. })) {
+            lock(&self.stats).overtaken += 1;
+        }
+        shipped
+    }
+
+    /// Repeats what fails until it succeeds, or a person must do something, or it is stopped.
+    async fn retried<T, F: Future<Output = Result<T>>>(
+        &self,
+        mut run: impl FnMut() -> F,
+    ) -> Result<T> {
+        let mut stopped = self.stopped.clone();
+        let mut pause = self.settings.first_pause;
+        for attempt in 1_u32.. {
+            let done = tokio::select! {
+                _ = stopped.wait_for(|stop| *stop) => return Err(Error::Stopped),
+                done = run() => done,
+            };
+            let error = match done {
+                Ok(done) => return Ok(done),
+                Err(error) => error,
+            };
+            lock(&self.stats).last_error = Some(error.to_string());
+            tracing::warn!(%error, attempt, "a segment is not archived yet");
+            if let Some(report) = &self.settings.on_error {
+                report(&error);
+            }
+            let is_last = self.settings.attempts.is_some_and(|most| attempt >= most);
+            if !error.is_retried() || is_last {
+                return Err(error);
+            }
+            lock(&self.stats).retries += 1;
+            let shortened = pause.mul_f64(0.5 + fastrand::f64() / 2.0);
+            tokio::select! {
+                _ = stopped.wait_for(|stop| *stop) => return Err(Error::Stopped),
+                () = tokio::time::sleep(shortened) => {}
+            }
+            pause = (pause * 2).min(self.settings.longest_pause);
+        }
+        Err(Error::Stopped)
+    }
+}
+
+/// The segment files of a log: base and size.
+fn listed(source: &Source) -> Result<Vec<(u64, u64)>> {
+    let files = Directory::open(&source.dir, &source.prefix)?.segment_files()?;
+    Ok(files.into_iter().map(|file| (file.base.as_u64(), file.size)).collect())
+}

@@ -1,0 +1,458 @@
+//! Restores a log from an archive.
+//!
+//! 1. The target is a new or an empty directory. Segments are written and judged in a directory
+//!    inside it, `<prefix>.restoring`, and moved out when the log is whole.
+//! 2. They are moved newest first. The last group of a restored log states the first position that
+//!    the log has, so a log without its first segments does not open: an interrupted restore is
+//!    never taken for a shorter log.
+//! 3. Each part is compared with its manifest, and the whole log is surveyed as `ringwal verify`
+//!    does before it is moved.
+//! 4. Nothing in the store changes. If restoring fails, what it created is removed.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use futures_util::StreamExt;
+use ringwal::Lsn;
+use ringwal::inspect::{Directory, Finding, Survey};
+
+use crate::block_on::block_on;
+use crate::error::{Error, Result};
+use crate::list::Index;
+use crate::manifest::Manifest;
+use crate::store::{Archive, IN_FLIGHT};
+
+/// Where a restored log ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Until {
+    /// With the newest archived record.
+    #[default]
+    Newest,
+    /// Before this position.
+    Lsn(Lsn),
+    /// Before the first group that was written at this time or later, by the clock of its writer.
+    /// Where the clock was set back, the order of the log counts. If no group was, with the newest.
+    Time(SystemTime),
+}
+
+/// Progress of a restore, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RestoreProgress {
+    /// Bytes that were read from the store, and then those that were verified again.
+    pub done: u64,
+    /// Twice the bytes of the segments.
+    pub total: u64,
+}
+
+/// A restored log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Restored {
+    /// The id of the log, in hexadecimal.
+    pub log_id: String,
+    /// The first position that the log has.
+    pub from: Lsn,
+    /// The end of its last group.
+    pub end: Lsn,
+    /// Segments.
+    pub segments: u64,
+    /// Records, those included that `truncate_from` made void.
+    pub records: u64,
+    /// Bytes that were read from the store.
+    pub bytes: u64,
+    /// When its last group was written, by the clock of its writer.
+    pub last_written: SystemTime,
+}
+
+type OnProgress<'a> = Box<dyn FnMut(RestoreProgress) -> ControlFlow<()> + Send + 'a>;
+
+/// Restores a log, from [`Archive::restore`].
+#[must_use = "nothing is restored until into() is called"]
+pub struct Restore<'a> {
+    archive: &'a Archive,
+    prefix: String,
+    from: Option<Lsn>,
+    until: Until,
+    progress: OnProgress<'a>,
+}
+
+impl std::fmt::Debug for Restore<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Restore").field("until", &self.until).finish_non_exhaustive()
+    }
+}
+
+impl Archive {
+    /// Returns the settings of a restore: without any, of everything that is archived.
+    pub fn restore(&self) -> Restore<'_> {
+        Restore {
+            archive: self,
+            prefix: "wal".into(),
+            from: None,
+            until: Until::Newest,
+            progress: Box::new(|_| ControlFlow::Continue(())),
+        }
+    }
+}
+
+impl<'a> Restore<'a> {
+    /// Start of the restored log's file names. Default `wal`.
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// Leaves out the segments that end at or below this position.
+    pub fn from(mut self, lsn: Lsn) -> Self {
+        self.from = Some(lsn);
+        self
+    }
+
+    /// Where the restored log ends.
+    pub fn until(mut self, until: Until) -> Self {
+        self.until = until;
+        self
+    }
+
+    /// Calls `progress` often. If it returns [`ControlFlow::Break`], the restore ends with
+    /// [`Error::Stopped`] and leaves nothing.
+    pub fn progress(
+        mut self,
+        progress: impl FnMut(RestoreProgress) -> ControlFlow<()> + Send + 'a,
+    ) -> Self {
+        self.progress = Box::new(progress);
+        self
+    }
+
+    /// Restores into this directory, which is empty or does not exist. Blocks until the log is
+    /// whole, verified and durable. The log then opens as any other, and has exactly the archived
+    /// records of the range. Consumers, cells and floors of tags are not archived.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotEmpty`]; [`Error::NoArchive`]; [`Error::MissingObject`] and
+    /// [`Error::DamagedObject`], which name the object; [`Error::BeyondEnd`] and
+    /// [`Error::BeforeStart`]; [`Error::Store`]; [`Error::Io`]; [`Error::Unsupported`];
+    /// [`Error::AnotherLog`]; [`Error::Stopped`].
+    pub fn into(mut self, dir: impl AsRef<Path>) -> Result<Restored> {
+        let dir = dir.as_ref();
+        // Before the store is asked: the user can resolve this at once.
+        Target::exists_empty(dir)?;
+        let index = block_on(self.archive.index())?;
+        let chosen = self.choose(&index)?;
+        let target = Target::create(dir, &self.prefix)?;
+        let restored = self.fill(&target, &chosen);
+        match restored {
+            Ok(restored) => {
+                target.publish(&chosen, restored.end)?;
+                Ok(Restored { log_id: index.log_id, ..restored })
+            }
+            Err(e) => {
+                target.remove();
+                Err(e)
+            }
+        }
+    }
+
+    /// The segments that the log needs.
+    fn choose(&self, index: &Index) -> Result<Vec<Manifest>> {
+        let all = &index.manifests;
+        let (Some(first), Some(last)) = (all.first(), all.last()) else {
+            return Err(Error::NoArchive { place: self.archive.place() });
+        };
+        let start = Lsn::new(first.base);
+        let from = self.from.unwrap_or(start);
+        if from < start {
+            return Err(Error::BeforeStart { first: start });
+        }
+        let end = match self.until {
+            Until::Newest => last.end(),
+            Until::Lsn(lsn) if lsn.as_u64() > last.groups_end => {
+                return Err(Error::BeyondEnd { asked: lsn, end: Lsn::new(last.groups_end) });
+            }
+            Until::Lsn(lsn) => lsn.as_u64(),
+            Until::Time(time) => {
+                let reached = all.iter().find(|manifest| manifest.latest_written >= nanos(time));
+                reached.map_or(last.end(), Manifest::end)
+            }
+        };
+        let wanted = |m: &&Manifest| m.end() > from.as_u64() && m.base < end;
+        let chosen: Vec<Manifest> = all.iter().filter(wanted).cloned().collect();
+        let Some((first, last)) = chosen.first().zip(chosen.last()) else {
+            return Err(Error::BeforeStart { first: start });
+        };
+        let inside = |gap: &&crate::list::Gap| {
+            gap.to.as_u64() > first.base && gap.from.as_u64() < last.end()
+        };
+        if let Some(gap) = index.gaps.iter().find(inside) {
+            let (object, from, to) = (gap.missing.clone(), gap.from, gap.to);
+            return Err(Error::MissingObject { object, from, to });
+        }
+        Ok(chosen)
+    }
+
+    /// Fills the target's inner directory with a log that is whole.
+    fn fill(&mut self, target: &Target, chosen: &[Manifest]) -> Result<Restored> {
+        let bytes = chosen.iter().map(|manifest| manifest.bytes).sum();
+        let mut progress = RestoreProgress { done: 0, total: 2 * bytes };
+        self.tell(progress)?;
+        let archive = self.archive;
+        block_on(async {
+            for manifest in chosen {
+                let file = target.segment(manifest.base);
+                fetch(archive, manifest, &file, |more| {
+                    progress.done += more;
+                    self.tell(progress)
+                })
+                .await?;
+            }
+            Ok(())
+        })?;
+        let (Some(first), Some(last)) = (chosen.first(), chosen.last()) else {
+            return Err(Error::Stopped);
+        };
+        let log = Directory::open(&target.inner, &self.prefix)?;
+        let end = match self.until {
+            Until::Newest => Lsn::new(last.groups_end),
+            Until::Lsn(lsn) => lsn.min(Lsn::new(last.groups_end)),
+            Until::Time(time) => log.position_at(time)?.min(Lsn::new(last.groups_end)),
+        };
+        let located = |e| located(archive, chosen, e);
+        let end = match log.end_copy_before(end) {
+            Err(ringwal::Error::NoRecord { .. }) => {
+                return Err(Error::BeforeStart { first: Lsn::new(first.base) });
+            }
+            ended => ended.map_err(located)?,
+        };
+        let survey = self.survey(&log, bytes)?;
+        if let Some(damage) = survey.damage.first() {
+            let before = chosen.iter().rev().find(|m| m.base <= damage.lsn.as_u64());
+            let object = before.map_or_else(|| archive.place(), |m| path(archive, m));
+            let before = Lsn::new(before.map_or(first.base, |m| m.base));
+            let (offset, found) = (damage.offset, damage.found.to_owned());
+            return Err(Error::DamagedObject { object, offset, found, before });
+        }
+        let last = survey.segments.iter().rev().find(|segment| segment.last_written > 0);
+        let written = last.map_or(0, |segment| segment.last_written);
+        Ok(Restored {
+            log_id: String::new(),
+            from: Lsn::new(first.base),
+            end,
+            segments: survey.segments.len() as u64,
+            records: survey.records,
+            bytes,
+            last_written: UNIX_EPOCH + std::time::Duration::from_nanos(written),
+        })
+    }
+
+    fn tell(&mut self, progress: RestoreProgress) -> Result<()> {
+        match (self.progress)(progress) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(Error::Stopped),
+        }
+    }
+
+    /// Reads the restored log as `ringwal verify` does.
+    fn survey(&mut self, log: &Directory, bytes: u64) -> Result<Survey> {
+        let mut told = Ok(());
+        let survey = log.survey_with(&mut |found| {
+            if let Finding::Progress(at) = found {
+                let done = bytes + at.done.min(bytes);
+                told = self.tell(RestoreProgress { done, total: 2 * bytes });
+            }
+            if told.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        });
+        told.and(Ok(survey?))
+    }
+}
+
+fn path(archive: &Archive, manifest: &Manifest) -> String {
+    archive.path(&manifest.object).to_string()
+}
+
+/// Names the object instead of the file.
+fn located(archive: &Archive, chosen: &[Manifest], e: ringwal::Error) -> Error {
+    let ringwal::Error::Corruption { lsn, offset, reason, .. } = &e else { return e.into() };
+    let of = chosen.iter().rev().find(|m| m.base <= lsn.as_u64());
+    match of {
+        Some(manifest) => Error::DamagedObject {
+            object: path(archive, manifest),
+            offset: *offset,
+            found: (*reason).into(),
+            before: Lsn::new(manifest.base),
+        },
+        None => e.into(),
+    }
+}
+
+fn nanos(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn io<'a>(op: &'static str, path: &'a Path) -> impl Fn(std::io::Error) -> Error + 'a {
+    move |source| Error::Io { op, path: path.into(), source }
+}
+
+/// Reads a segment's object into a file of the segment's size.
+async fn fetch(
+    archive: &Archive,
+    manifest: &Manifest,
+    path: &Path,
+    mut told: impl FnMut(u64) -> Result<()>,
+) -> Result<()> {
+    let mut file = new_file(path).map_err(io("create", path))?;
+    let crcs = manifest.crcs().unwrap_or_default();
+    let parts = manifest.ranges().into_iter().zip(crcs);
+    let reads = parts.map(|(range, crc)| part(archive, manifest, crc, range));
+    let mut reads = futures_util::stream::iter(reads).buffered(IN_FLIGHT);
+    while let Some(bytes) = reads.next().await {
+        let bytes = bytes?;
+        file.write_all(&bytes).map_err(io("write", path))?;
+        told(bytes.len() as u64)?;
+    }
+    // Written, not skipped: a log that reuses the file relies on its blocks.
+    let zeros = vec![0; 1 << 20];
+    let mut left = manifest.size - manifest.bytes;
+    while left > 0 {
+        let len = left.min(zeros.len() as u64);
+        file.write_all(&zeros[..len as usize]).map_err(io("write", path))?;
+        left -= len;
+    }
+    file.sync_all().map_err(io("sync", path))
+}
+
+/// Reads a part, and again if that fails: it may have been damaged on its way.
+async fn part(
+    archive: &Archive,
+    manifest: &Manifest,
+    crc: u32,
+    range: std::ops::Range<u64>,
+) -> Result<bytes::Bytes> {
+    let mut pause = std::time::Duration::from_millis(100);
+    for _ in 0..3 {
+        match archive.part(manifest, crc, range.clone()).await {
+            Err(Error::MissingObject { object, from, to }) => {
+                return Err(Error::MissingObject { object, from, to });
+            }
+            Err(e) => tracing::warn!(error = %e, "a part is read again"),
+            read => return read,
+        }
+        tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+        pause *= 4;
+    }
+    archive.part(manifest, crc, range).await
+}
+
+/// Creates a file that only its owner can read, as a log does.
+fn new_file(path: &Path) -> std::io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+fn new_dir(path: &Path, and_parents: bool) -> std::io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(and_parents);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
+}
+
+fn sync_dir(path: &Path) -> Result<()> {
+    if cfg!(unix) {
+        File::open(path).and_then(|dir| dir.sync_all()).map_err(io("sync", path))?;
+    }
+    Ok(())
+}
+
+/// The directory of the restored log.
+struct Target {
+    dir: PathBuf,
+    /// Where the log is put together.
+    inner: PathBuf,
+    prefix: String,
+    /// The directory was created here.
+    is_new: bool,
+}
+
+impl Target {
+    /// Whether the directory exists; it is then empty.
+    fn exists_empty(dir: &Path) -> Result<bool> {
+        let entries = match fs::read_dir(dir) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            entries => entries.map_err(io("list", dir))?,
+        };
+        for entry in entries {
+            let name = entry.map_err(io("list", dir))?.file_name();
+            // A new filesystem has it.
+            if name != "lost+found" {
+                let found = name.to_string_lossy().into_owned();
+                return Err(Error::NotEmpty { path: dir.into(), found });
+            }
+        }
+        Ok(true)
+    }
+
+    fn create(dir: &Path, prefix: &str) -> Result<Self> {
+        let is_new = !Self::exists_empty(dir)?;
+        if is_new {
+            new_dir(dir, true).map_err(io("create", dir))?;
+        }
+        let inner = dir.join(format!("{prefix}.restoring"));
+        let target = Target { dir: dir.into(), inner, prefix: prefix.into(), is_new };
+        // A bad prefix shows before anything is read.
+        let made = Directory::open(dir, prefix).map_err(Error::from);
+        let made =
+            made.and_then(|_| new_dir(&target.inner, false).map_err(io("create", &target.inner)));
+        match made {
+            Ok(()) => Ok(target),
+            Err(e) => {
+                if is_new {
+                    let _ = fs::remove_dir(dir);
+                }
+                Err(e)
+            }
+        }
+    }
+
+    fn name(&self, base: u64) -> String {
+        format!("{}.{base:020}.wal", self.prefix)
+    }
+
+    fn segment(&self, base: u64) -> PathBuf {
+        self.inner.join(self.name(base))
+    }
+
+    /// Moves the log to its place, newest segment first.
+    fn publish(&self, chosen: &[Manifest], end: Lsn) -> Result<()> {
+        sync_dir(&self.inner)?;
+        for manifest in chosen.iter().rev().filter(|manifest| manifest.base < end.as_u64()) {
+            let (from, to) = (self.segment(manifest.base), self.dir.join(self.name(manifest.base)));
+            fs::rename(&from, &to).map_err(io("rename", &from))?;
+            sync_dir(&self.dir)?;
+        }
+        fs::remove_dir_all(&self.inner).map_err(io("remove", &self.inner))?;
+        sync_dir(&self.dir)?;
+        if let (true, Some(parent)) = (self.is_new, self.dir.parent()) {
+            let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+            sync_dir(parent)?;
+        }
+        Ok(())
+    }
+
+    /// Removes what was created.
+    fn remove(&self) {
+        let _ = fs::remove_dir_all(&self.inner);
+        if self.is_new {
+            // Fails if another program has put something there.
+            let _ = fs::remove_dir(&self.dir);
+        }
+    }
+}

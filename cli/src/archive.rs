@@ -1,0 +1,261 @@
+//! `archive`, `restore` and `list`: segments in an object store.
+
+use std::io::{self, Write};
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
+
+use indicatif::BinaryBytes;
+use ringwal::Lsn;
+use ringwal_archive::{Archive, ArchivedSegment, Archiver, CaughtUp, Listing, Until};
+use serde_json::{Value, json};
+
+use crate::args::{ArchiveTo, Cli, ListArchive, Restore};
+use crate::bar::Bar;
+use crate::error::{Error, Result};
+use crate::stop;
+use crate::survey::counted;
+
+/// Attempts for a segment, unless the command follows the log.
+const ATTEMPTS: u32 = 5;
+/// How often a followed log is looked at.
+const LOOK: Duration = Duration::from_secs(1);
+/// How soon a signal is noticed.
+const NOTICE: Duration = Duration::from_millis(50);
+
+pub(crate) fn archive(cli: &Cli, args: &ArchiveTo) -> Result<()> {
+    // A wrong directory must not leave an empty archive.
+    let log = ringwal::ReadOnlyWal::open_with_prefix(&args.dir, &cli.prefix)?;
+    drop(log);
+    let mut builder = Archiver::builder(Archive::at(&args.to)?);
+    if args.follow {
+        builder = builder.on_error(|e| warn(&format!("{e}; it is tried again")));
+    } else {
+        builder = builder.attempts(ATTEMPTS);
+    }
+    let archiver = builder.start()?;
+    let (stopper, done) = (archiver.stopper(), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::SeqCst) {
+                if stop::asked() {
+                    stopper();
+                }
+                std::thread::sleep(NOTICE);
+            }
+        });
+        let shipped = ship(cli, args, &archiver);
+        done.store(true, Ordering::SeqCst);
+        shipped
+    })
+}
+
+fn warn(text: &str) {
+    let _ = writeln!(anstream::stderr(), "ringwal: {text}");
+}
+
+fn ship(cli: &Cli, args: &ArchiveTo, archiver: &Archiver) -> Result<()> {
+    let mut overtaken = 0;
+    loop {
+        let round = archiver.catch_up(&args.dir, &cli.prefix);
+        let round = match round {
+            Err(ringwal_archive::Error::Stopped) => {
+                let shipped = counted(archiver.stats().shipped, "segment was", "segments were");
+                return Err(Error::Interrupted(format!("{shipped} archived; repeat to go on")));
+            }
+            round => round?,
+        };
+        overtaken += round.overtaken;
+        if !args.follow || round.shipped > 0 {
+            report(args, &round)?;
+        }
+        if round.overtaken > 0 {
+            let lost = counted(overtaken, "segment was", "segments were");
+            let lost = format!(
+                "{lost} removed by retention before they could be archived; keep more segments, or let the program that \
+                 writes the log archive it"
+            );
+            if !args.follow {
+                return Err(Error::Damaged(lost));
+            }
+            warn(&lost);
+        }
+        if !args.follow {
+            return Ok(());
+        }
+        let mut waited = Duration::ZERO;
+        while waited < LOOK && !stop::asked() {
+            std::thread::sleep(NOTICE);
+            waited += NOTICE;
+        }
+    }
+}
+
+fn report(args: &ArchiveTo, round: &CaughtUp) -> Result<()> {
+    let mut out = io::stdout().lock();
+    if args.json {
+        let all = json!({
+            "shipped_segments": round.shipped,
+            "shipped_bytes": round.shipped_bytes,
+            "present_segments": round.present,
+            "overtaken_segments": round.overtaken,
+            "archived_to": round.archived_to.as_u64(),
+        });
+        if args.follow {
+            writeln!(out, "{all}")?
+        } else {
+            writeln!(out, "{all:#}")?
+        }
+        return Ok(out.flush()?);
+    }
+    writeln!(
+        out,
+        "shipped  {}, {}; {} in the archive already",
+        counted(round.shipped, "segment", "segments"),
+        BinaryBytes(round.shipped_bytes),
+        counted(round.present, "was", "were"),
+    )?;
+    writeln!(out, "archived up to {}; what follows is not sealed yet", round.archived_to)?;
+    Ok(out.flush()?)
+}
+
+fn rfc3339(time: SystemTime) -> String {
+    humantime::format_rfc3339_millis(time).to_string()
+}
+
+pub(crate) fn restore(cli: &Cli, args: &Restore) -> Result<()> {
+    let archive = Archive::existing(&args.from)?;
+    let until = match (args.to_lsn, args.to_time) {
+        (Some(lsn), _) => Until::Lsn(Lsn::new(lsn)),
+        (None, Some(time)) => Until::Time(time),
+        (None, None) => Until::Newest,
+    };
+    let bar = std::sync::Mutex::new(Bar::new(cli.quiet));
+    let mut restore = archive.restore().prefix(&cli.prefix).until(until).progress(|at| {
+        if let Ok(mut bar) = bar.lock() {
+            bar.set(at.done, at.total);
+        }
+        if stop::asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    if let Some(lsn) = args.from_lsn {
+        restore = restore.from(Lsn::new(lsn));
+    }
+    let restored = restore.into(&args.dir);
+    if let Ok(bar) = bar.lock() {
+        bar.clear();
+    }
+    let restored = match restored {
+        Err(ringwal_archive::Error::Stopped) => {
+            return Err(Error::Interrupted("nothing was restored".into()));
+        }
+        restored => restored?,
+    };
+    let mut out = io::stdout().lock();
+    if args.json {
+        let all = json!({
+            "log_id": restored.log_id,
+            "from": restored.from.as_u64(),
+            "end": restored.end.as_u64(),
+            "segments": restored.segments,
+            "records": restored.records,
+            "bytes": restored.bytes,
+            "last_written": rfc3339(restored.last_written),
+        });
+        writeln!(out, "{all:#}")?;
+        return Ok(out.flush()?);
+    }
+    writeln!(
+        out,
+        "restored {} from {} to {}, {}, the last written {}",
+        counted(restored.records, "record", "records"),
+        restored.from,
+        restored.end,
+        counted(restored.segments, "segment", "segments"),
+        rfc3339(restored.last_written),
+    )?;
+    writeln!(out, "verified all of it, in {}", args.dir.display())?;
+    Ok(out.flush()?)
+}
+
+pub(crate) fn list(args: &ListArchive) -> Result<()> {
+    let listing = Archive::existing(&args.from)?.list()?;
+    let mut out = io::stdout().lock();
+    if args.json {
+        writeln!(out, "{:#}", listing_json(&listing))?;
+    } else {
+        print(&mut out, &listing)?;
+    }
+    out.flush()?;
+    let missing = listing.gaps.len() + listing.invalid_manifests.len();
+    match missing as u64 {
+        0 => Ok(()),
+        n => Err(Error::Damaged(format!(
+            "{} missing or damaged; archive the log again while it has the segments, or put the objects back",
+            counted(n, "object is", "objects are")
+        ))),
+    }
+}
+
+fn listing_json(listing: &Listing) -> Value {
+    let segment = |segment: &ArchivedSegment| {
+        json!({
+            "base": segment.base.as_u64(),
+            "end": segment.end.as_u64(),
+            "groups_end": segment.groups_end.as_u64(),
+            "records": segment.records,
+            "first_ordinal": segment.first_ordinal,
+            "first_written": rfc3339(segment.first_written),
+            "last_written": rfc3339(segment.last_written),
+            "bytes": segment.bytes,
+            "object": segment.object,
+            "application_version": segment.application_version,
+        })
+    };
+    let gaps = listing.gaps.iter().map(
+        |gap| json!({ "from": gap.from.as_u64(), "to": gap.to.as_u64(), "missing": gap.missing }),
+    );
+    json!({
+        "log_id": listing.log_id,
+        "segments": listing.segments.iter().map(segment).collect::<Vec<_>>(),
+        "gaps": gaps.collect::<Vec<_>>(),
+        "invalid_manifests": listing.invalid_manifests,
+        "unconfirmed_objects": listing.unconfirmed_objects,
+    })
+}
+
+fn print(out: &mut impl Write, listing: &Listing) -> io::Result<()> {
+    writeln!(out, "log      {}", listing.log_id)?;
+    if !listing.segments.is_empty() {
+        writeln!(
+            out,
+            "{:>20} {:>20} {:>12} {:>12}  {:24}  {:24}",
+            "from", "to", "records", "bytes", "first written", "last written"
+        )?;
+    }
+    for segment in &listing.segments {
+        writeln!(
+            out,
+            "{:>20} {:>20} {:>12} {:>12}  {:24}  {:24}",
+            segment.base.as_u64(),
+            segment.groups_end.as_u64(),
+            segment.records,
+            segment.bytes,
+            rfc3339(segment.first_written),
+            rfc3339(segment.last_written),
+        )?;
+    }
+    for gap in &listing.gaps {
+        writeln!(out, "missing  {} to {}: {}", gap.from, gap.to, gap.missing)?;
+    }
+    for name in &listing.invalid_manifests {
+        writeln!(out, "damaged  {name}")?;
+    }
+    for name in &listing.unconfirmed_objects {
+        writeln!(out, "not confirmed, and ignored: {name}")?;
+    }
+    let records: u64 = listing.segments.iter().map(|segment| segment.records).sum();
+    let bytes = listing.segments.iter().map(|segment| segment.bytes).sum();
+    let segments = counted(listing.segments.len() as u64, "segment", "segments");
+    let records = counted(records, "record", "records");
+    writeln!(out, "archived {segments}, {records}, {}", BinaryBytes(bytes))
+}

@@ -1,0 +1,122 @@
+//! `archive`, `restore` and `list`.
+
+use std::path::Path;
+
+use crate::support::{Temp, contents, json, log, payloads, said};
+
+const SEGMENT: u64 = 64 << 10;
+
+#[test]
+fn log_is_archived_listed_and_restored() {
+    let temp = Temp::new();
+    let (dir, store, copy) = (temp.log(), temp.file("store"), temp.file("copy"));
+    let records = log(&dir);
+    let before = contents(&dir);
+    let report = json(&["archive", "--json", "--to", &store, &dir], 0);
+    assert!(contents(&dir) == before);
+    let sealed = report["shipped_segments"].as_u64().unwrap();
+    assert!(sealed > 2 && report["present_segments"] == 0);
+    assert_eq!(report["archived_to"], sealed * SEGMENT);
+    let again = said(&["archive", "--once", &dir, "--to", &store], 0);
+    assert!(again.contains(&format!("0 segments, 0 B; {sealed} were in the archive")), "{again}");
+    let listing = json(&["list", "--json", "--from", &store], 0);
+    assert_eq!(listing["segments"].as_array().unwrap().len() as u64, sealed);
+    assert_eq!(listing["log_id"], json(&["info", "--json", &dir], 0)["log_id"]);
+    assert_eq!(listing["gaps"].as_array().unwrap().len(), 0);
+    let restored = json(&["restore", "--json", "--from", &store, &copy], 0);
+    let last = &listing["segments"][sealed as usize - 1];
+    assert_eq!(restored["end"], last["groups_end"]);
+    let count = restored["records"].as_u64().unwrap() as usize;
+    assert_eq!(payloads(&copy), payloads(&dir)[..count]);
+    assert_eq!(json(&["verify", "--json", &copy], 0)["sound"], true);
+    // To a position, and to a time.
+    let to = records[50].0.to_string();
+    let part = temp.file("part");
+    said(&["restore", "--from", &format!("file://{store}"), "--to-lsn", &to, &part], 0);
+    assert_eq!(payloads(&part), payloads(&dir)[..50]);
+    let early = said(&["restore", "--from", &store, "--to-time", "9999d", &temp.file("x")], 2);
+    assert!(early.contains("begins at"), "{early}");
+    said(&["restore", "--from", &store, "--to-time", "now", &temp.file("y")], 0);
+}
+
+#[test]
+fn what_is_missing_is_named_with_its_exit_status() {
+    let temp = Temp::new();
+    let (dir, store, copy) = (temp.log(), temp.file("store"), temp.file("copy"));
+    log(&dir);
+    said(&["archive", "--to", &store, &dir], 0);
+    let manifest = format!("manifests/{:020}.manifest", SEGMENT);
+    std::fs::remove_file(Path::new(&store).join(&manifest)).unwrap();
+    let text = said(&["restore", "--from", &store, &copy], 1);
+    assert!(text.contains(&manifest) && text.contains("put the object back"), "{text}");
+    assert!(!Path::new(&copy).exists());
+    let text = said(&["list", "--from", &store], 1);
+    assert!(text.contains("missing") && text.contains(&manifest), "{text}");
+    said(&["restore", "--from", &store, "--from-lsn", "128k", &copy], 0);
+    let full = said(&["restore", "--from", &store, &copy], 2);
+    assert!(full.contains("is not empty"), "{full}");
+    // It is shipped again while the log has it.
+    said(&["archive", "--to", &store, &dir], 0);
+    said(&["list", "--from", &store], 0);
+}
+
+#[test]
+fn bad_places_are_refused_and_not_created() {
+    let temp = Temp::new();
+    let (dir, none) = (temp.log(), temp.file("none"));
+    log(&dir);
+    for (arguments, status, part) in [
+        (vec!["archive", "--to", "s3://bucket/orders", &dir], 2, "--features s3"),
+        (vec!["archive", "--to", "ftp://x", &dir], 2, "names no store"),
+        (vec!["archive", "--to", &none, &none], 3, "is it the right directory"),
+        (vec!["archive", "--to", &none, "--prefix", "other", &dir], 3, "--prefix"),
+        (vec!["archive", &dir], 2, "--to"),
+        (vec!["archive", "--to", &none, "--once", "--follow", &dir], 2, "cannot be used with"),
+        (vec!["list", "--from", &none], 3, "holds no archive"),
+        (vec!["restore", "--from", &none, &none], 3, "holds no archive"),
+        (vec!["restore", "--from", &dir, &none], 3, "holds no archive"),
+        (vec!["restore", "--from", &dir, "--to-lsn", "x", &none], 2, "is not a position"),
+    ] {
+        if cfg!(feature = "s3") && part.contains("s3") {
+            continue;
+        }
+        let text = said(&arguments, status);
+        assert!(text.contains(part), "{arguments:?}: {text}");
+        assert!(!Path::new(&none).exists(), "{arguments:?}");
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn followed_log_is_archived_as_it_grows_until_a_signal() {
+    use nix::sys::signal::{Signal, kill};
+    use nix::unistd::Pid;
+    use std::process::Stdio;
+
+    let temp = Temp::new();
+    let (dir, store) = (temp.log(), temp.file("store"));
+    let wal = ringwal::Wal::builder(&dir).segment_size(SEGMENT).open().unwrap();
+    wal.append_durable(&[1; 1000]).unwrap();
+    let mut follow = crate::support::command();
+    let follow = follow.args(["archive", "--follow", "--json", "--to", &store, &dir]);
+    let running = follow.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut segments = 0;
+    while segments < 3 {
+        for _ in 0..30 {
+            wal.append(&[2; 1000]).unwrap();
+        }
+        wal.sync().unwrap();
+        let listed = crate::support::ringwal(&["list", "--json", "--from", &store]);
+        let listed: serde_json::Value = serde_json::from_slice(&listed.stdout).unwrap_or_default();
+        segments = listed["segments"].as_array().map_or(0, Vec::len);
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    kill(Pid::from_raw(running.id().cast_signed()), Signal::SIGTERM).unwrap();
+    let out = running.wait_with_output().unwrap();
+    assert!(matches!(out.status.code(), Some(0 | 130)), "{:?}", out.status);
+    let lines = String::from_utf8(out.stdout).unwrap();
+    let line: serde_json::Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
+    assert!(line["shipped_segments"].as_u64().unwrap() > 0);
+    wal.close().unwrap();
+    said(&["list", "--from", &store], 0);
+}
