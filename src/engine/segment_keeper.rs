@@ -278,9 +278,8 @@ impl SegmentKeeper {
         let zeroes = self.zeroes.get_or_insert_with(|| zeroes(size));
         let Some(preparation) = &mut self.preparation else { return Ok(KeeperStep::OnNudge(None)) };
         match preparation.step(&*self.state.view.dir, &self.state.view.names, zeroes, haste)? {
-            // Paced to end in half of the time after which the log will need the segment.
             None if haste == Haste::Paced => {
-                let pause = preparation.pause(self.need.pace()).min(LONGEST_PAUSE);
+                let pause = preparation.pause(self.need.pace(spares)).min(LONGEST_PAUSE);
                 Ok(KeeperStep::OnNudge(Some(pause)))
             }
             None => Ok(KeeperStep::After(Duration::ZERO)),

@@ -173,7 +173,7 @@ fn groups_of_every_size_are_read_whole_and_once_within_the_bound() {
 
 #[test]
 fn point_read_and_short_reader_read_no_more_than_twice_what_they_take() {
-    for taken in [4096, 256 << 10, MIB, 3 * MIB] {
+    for taken in [4096, 256 << 10, MIB, 3 * MIB, 12 * MIB] {
         let device = Device::new(64 * MIB, false);
         let mut window = window_over(&device, 64 * MIB, 512 << 10);
         let (_, ended) = read_groups(&mut window, 4096, 4096 + taken, |_| 4096, 0);
@@ -215,17 +215,17 @@ fn nothing_above_the_limit_is_read_and_what_was_not_durable_is_read_later() {
 #[test]
 fn error_is_reported_only_for_the_group_that_cannot_be_read() {
     for (on_a_thread, group, bad) in [
-        (false, 4096, 7 * MIB + 4096),
-        (true, 4096, 7 * MIB + 4096),
-        (true, 65_536, 5 * MIB),
+        (false, 4096, 17 * MIB + 4096),
+        (true, 4096, 17 * MIB + 4096),
+        (true, 65_536, 15 * MIB),
         (false, 65_536, 300 << 10),
-        (true, 1_003_520, 11 * MIB),
-        (false, 3 << 20, 15 * MIB),
+        (true, 1_003_520, 21 * MIB),
+        (false, 3 << 20, 21 * MIB),
     ] {
-        let device = Device::new(32 * MIB, on_a_thread);
+        let device = Device::new(48 * MIB, on_a_thread);
         device.state.lock().unwrap().bad.push(bad..bad + 512);
-        let mut window = window_over(&device, 32 * MIB, 512 << 10);
-        let (at, ended) = read_groups(&mut window, 4096, 32 * MIB, |_| group, 0);
+        let mut window = window_over(&device, 48 * MIB, 512 << 10);
+        let (at, ended) = read_groups(&mut window, 4096, 48 * MIB, |_| group, 0);
         let failing = (bad - 4096) / group * group + 4096;
         assert_eq!(
             (at, ended.unwrap_err().raw_os_error()),
@@ -234,8 +234,8 @@ fn error_is_reported_only_for_the_group_that_cannot_be_read() {
         );
         // A reader that leaves the group out finds the rest, again at full speed.
         device.reads();
-        let (at, ended) = read_groups(&mut window, failing + group, 32 * MIB, |_| group, 0);
-        assert!(ended.is_ok() && at == 32 * MIB, "{group}: {at} {ended:?}");
+        let (at, ended) = read_groups(&mut window, failing + group, 48 * MIB, |_| group, 0);
+        assert!(ended.is_ok() && at == 48 * MIB, "{group}: {at} {ended:?}");
         assert!(device.reads().iter().any(|read| read.end - read.start == 2 * MIB), "{group}");
     }
 }
@@ -257,7 +257,7 @@ fn forgotten_bytes_are_read_again_also_those_that_were_read_ahead() {
     for on_a_thread in [false, true] {
         let device = Device::new(32 * MIB, on_a_thread);
         let mut window = window_over(&device, 32 * MIB, 512 << 10);
-        let (at, ended) = read_groups(&mut window, 4096, 8 * MIB, |_| 4096, 0);
+        let (at, ended) = read_groups(&mut window, 4096, 16 * MIB, |_| 4096, 0);
         ended.unwrap();
         device.state.lock().unwrap().rewritten_from = Some(at);
         window.forget();
@@ -269,17 +269,17 @@ fn forgotten_bytes_are_read_again_also_those_that_were_read_ahead() {
 #[test]
 fn next_segment_is_read_ahead_from_its_start() {
     for on_a_thread in [false, true] {
-        let first = Device::new(8 * MIB, on_a_thread);
-        let mut window = window_over(&first, 8 * MIB, 512 << 10);
-        read_groups(&mut window, 4096, 8 * MIB, |_| 4096, 0).1.unwrap();
-        let second = Device::new(8 * MIB, on_a_thread);
-        let mut next = window_over(&second, 8 * MIB, 512 << 10);
+        let first = Device::new(16 * MIB, on_a_thread);
+        let mut window = window_over(&first, 16 * MIB, 512 << 10);
+        read_groups(&mut window, 4096, 16 * MIB, |_| 4096, 0).1.unwrap();
+        let second = Device::new(16 * MIB, on_a_thread);
+        let mut next = window_over(&second, 16 * MIB, 512 << 10);
         next.go_on_from(&mut window);
-        read_groups(&mut next, 4096, 8 * MIB, |_| 4096, 0).1.unwrap();
+        read_groups(&mut next, 4096, 16 * MIB, |_| 4096, 0).1.unwrap();
         assert_eq!(second.reads().iter().map(|r| r.end - r.start).max(), Some(2 * MIB));
         assert!(next.buffered() <= BOUND, "{}", next.buffered());
         // The one before reads on by itself.
         window.forget();
-        read_groups(&mut window, 4 * MIB, 8 * MIB, |_| 4096, 0).1.unwrap();
+        read_groups(&mut window, 4 * MIB, 16 * MIB, |_| 4096, 0).1.unwrap();
     }
 }

@@ -21,17 +21,22 @@ fn rest(disk: &SimulatedDisk, wal: &Wal) {
 }
 
 #[test]
-fn small_log_has_one_segment_until_a_sixteenth_of_it_is_full() {
+fn small_log_has_one_segment_until_a_quarter_of_it_is_full() {
     let disk = SimulatedDisk::new(3);
     let settings = Wal::builder("small").segment_size(1 << 20).ring_capacity(256 << 10);
     let wal = disk.open(&settings).unwrap();
     wal.append_durable(b"hello").unwrap();
     rest(&disk, &wal);
     assert_eq!(files(&disk), 1, "{:?}", disk.names());
-    for _ in 0..16 {
-        wal.append_durable(&[7; 4000]).unwrap();
-    }
-    rest(&disk, &wal);
+    let fill = |records: usize| {
+        for _ in 0..records {
+            wal.append_durable(&[7; 4000]).unwrap();
+        }
+        rest(&disk, &wal);
+    };
+    fill(20);
+    assert_eq!(files(&disk), 1, "{:?}", disk.names());
+    fill(60);
     assert!((2..=3).contains(&files(&disk)), "{:?}", disk.names());
 }
 

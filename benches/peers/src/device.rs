@@ -18,9 +18,11 @@ impl Flushes {
         Flushes(Device::under(directory))
     }
 
-    /// Reads the counter. `None`: the system has none.
+    /// Reads the counter. `None`: the system has none, or the disk has no volatile cache, so that
+    /// the kernel sends it no flush.
     pub fn read(&self) -> Option<u64> {
-        self.0.flushes()
+        let needs_none = self.0.write_cache.as_deref() == Some("write through");
+        if needs_none { None } else { self.0.flushes() }
     }
 
     /// The disk and its filesystem, in words.
