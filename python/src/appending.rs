@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use ringwal::Error;
 
-use crate::arguments::payload;
+use crate::arguments::{kept, payload};
 use crate::errors::raise;
 use crate::event_loop::{Until, failed, running_loop};
 use crate::future::LogFuture;
@@ -23,8 +23,8 @@ const LARGE: usize = 64 << 10;
 /// Appends a record. Detaches only if it must wait, or if the payload is large.
 #[inline]
 pub(crate) fn append(log: &OpenLog, tag: Option<u64>, object: &Bound<'_, PyAny>) -> PyResult<u64> {
-    let bytes = payload(object)?;
-    let data = bytes.as_bytes();
+    let mut copy = None;
+    let data = payload(object, &mut copy)?.as_bytes();
     if data.len() < LARGE {
         match log.try_append(tag, data) {
             Ok(lsn) => return Ok(lsn.as_u64()),
@@ -42,8 +42,8 @@ pub(crate) fn try_append(
     tag: Option<u64>,
     object: &Bound<'_, PyAny>,
 ) -> PyResult<u64> {
-    let bytes = payload(object)?;
-    let data = bytes.as_bytes();
+    let mut copy = None;
+    let data = payload(object, &mut copy)?.as_bytes();
     let appended = match data.len() < LARGE {
         true => log.try_append(tag, data),
         false => object.py().detach(|| log.try_append(tag, data)),
@@ -57,8 +57,8 @@ pub(crate) fn append_durable(
     tag: Option<u64>,
     object: &Bound<'_, PyAny>,
 ) -> PyResult<u64> {
-    let bytes = payload(object)?;
-    let data = bytes.as_bytes();
+    let mut copy = None;
+    let data = payload(object, &mut copy)?.as_bytes();
     let appended = object.py().detach(|| log.append_durable(tag, data));
     appended.map(|lsn| lsn.as_u64()).map_err(raise)
 }
@@ -71,9 +71,10 @@ pub(crate) fn append_async<'py>(
     until: Until,
 ) -> PyResult<Bound<'py, LogFuture>> {
     let event_loop = running_loop(object.py())?;
-    let bytes = payload(object)?;
+    let mut copy = None;
+    let bytes = payload(object, &mut copy)?;
     match log.hub(&event_loop)? {
-        Ok(hub) => hub.append(log, tag, &bytes, until),
+        Ok(hub) => hub.append(log, tag, bytes, until),
         Err(error) => failed(&event_loop, &error),
     }
 }
@@ -97,7 +98,7 @@ pub(crate) fn append_batch<T: Send>(
     let data: Vec<&[u8]> = match borrowed(&items) {
         Some(data) => data,
         None => {
-            owned = items.iter().map(payload).collect::<PyResult<_>>()?;
+            owned = items.iter().map(kept).collect::<PyResult<_>>()?;
             owned.iter().map(|bytes| bytes.as_bytes()).collect()
         }
     };
@@ -138,7 +139,7 @@ pub(crate) fn append_batch_tagged<T: Send>(
     let mut owned: Vec<(u64, Bound<'_, PyBytes>)> = Vec::new();
     for record in records.try_iter()? {
         let (tag, object): (u64, Bound<'_, PyAny>) = record?.extract()?;
-        owned.push((tag, payload(&object)?));
+        owned.push((tag, kept(&object)?));
     }
     let data: Vec<(u64, &[u8])> = owned.iter().map(|(tag, b)| (*tag, b.as_bytes())).collect();
     let appended = records.py().detach(|| log.wal.append_batch_tagged(&data).map(&take));

@@ -7,12 +7,22 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDelta, PyDeltaAccess};
 
-/// The bytes of a record. An object of another kind than `bytes` is copied: its memory could change
-/// while a call that is detached reads it.
-pub(crate) fn payload<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
-    if let Ok(bytes) = object.cast::<PyBytes>() {
-        return Ok(bytes.clone());
+/// The bytes of a record. An object of another kind than `bytes` is copied, to `copy`: its memory
+/// could change while a call that is detached reads it.
+#[inline]
+pub(crate) fn payload<'a, 'py>(
+    object: &'a Bound<'py, PyAny>,
+    copy: &'a mut Option<Bound<'py, PyBytes>>,
+) -> PyResult<&'a Bound<'py, PyBytes>> {
+    match object.cast::<PyBytes>() {
+        Ok(bytes) => Ok(bytes),
+        Err(_) => Ok(copy.insert(copied(object)?)),
     }
+}
+
+/// The bytes of an object with a buffer, as an object of their own.
+#[cold]
+pub(crate) fn copied<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
     let py = object.py();
     // SAFETY: both functions take a borrowed object and return a new one, or null with an error
     // set. The memory view refuses what has no buffer, which PyBytes_FromObject would iterate.
@@ -24,6 +34,14 @@ pub(crate) fn payload<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Py
         })?;
         let bytes = ffi::PyBytes_FromObject(view.as_ptr());
         Ok(Bound::from_owned_ptr_or_err(py, bytes)?.cast_into_unchecked())
+    }
+}
+
+/// The bytes of a record, to keep.
+pub(crate) fn kept<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+    match object.cast::<PyBytes>() {
+        Ok(bytes) => Ok(bytes.clone()),
+        Err(_) => copied(object),
     }
 }
 

@@ -62,7 +62,7 @@ impl Followed for ReadOnlyFollow {
         {
             run.push(record.to_record());
         }
-        Ok(Some(Run::Owned(run)))
+        Ok(Some(Run::Owned(run.into_iter())))
     }
 
     fn has_ended(&mut self) -> bool {
@@ -91,15 +91,9 @@ impl<F: Followed> FollowState<F> {
         FollowState { source, rest: Rest::default() }
     }
 
-    /// The next run. Waits for it, for ever without a timeout.
-    fn wait_run<'py>(
-        &mut self,
-        py: Python<'py>,
-        timeout: Option<Duration>,
-    ) -> PyResult<Option<Bound<'py, PyList>>> {
-        if let Some(rest) = self.rest.take(py)? {
-            return Ok(Some(rest));
-        }
+    /// Waits for the next run, for ever without a timeout. False: none came in time, or the log was
+    /// closed.
+    fn wait(&mut self, py: Python<'_>, timeout: Option<Duration>) -> PyResult<bool> {
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         loop {
             let left = deadline.map_or(SLICE, |deadline| {
@@ -108,10 +102,26 @@ impl<F: Followed> FollowState<F> {
             let source = &mut self.source;
             let (run, has_ended) = py.detach(|| (source.next_run(left), source.has_ended()));
             if let Some(run) = run.map_err(raise)? {
-                return run.into_list(py, Form::Object).map(Some);
+                self.rest.set(run);
+                return Ok(true);
             }
             py.check_signals()?;
             if has_ended || deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                return Ok(false);
+            }
+        }
+    }
+
+    fn wait_run<'py>(
+        &mut self,
+        py: Python<'py>,
+        timeout: Option<Duration>,
+    ) -> PyResult<Option<Bound<'py, PyList>>> {
+        loop {
+            if let Some(list) = self.rest.next_list(py, Form::Object)? {
+                return Ok(Some(list));
+            }
+            if !self.wait(py, timeout)? {
                 return Ok(None);
             }
         }
@@ -123,35 +133,50 @@ impl<F: Followed> FollowState<F> {
         timeout: Option<Duration>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         loop {
-            if let Some(record) = self.rest.next(py) {
+            if let Some(record) = self.rest.next(py, Form::Object)? {
                 return Ok(Some(record));
             }
-            let Some(run) = self.wait_run(py, timeout)? else { return Ok(None) };
-            self.rest.set(run);
+            if !self.wait(py, timeout)? {
+                return Ok(None);
+            }
         }
     }
 
-    /// For the generators of asyncio.
+    /// For the generators of asyncio. `take` takes something of what was read.
+    fn poll<'py, T>(
+        &mut self,
+        py: Python<'py>,
+        log: &Weak<OpenLog>,
+        take: impl Fn(&mut Rest) -> PyResult<Option<Bound<'py, T>>>,
+    ) -> PyResult<Polled<'py, T>> {
+        loop {
+            if let Some(taken) = take(&mut self.rest)? {
+                return Ok((Some(taken), None));
+            }
+            let log = log.upgrade();
+            // Read before the look: a record that becomes durable after it is above this end.
+            let end = log.as_ref().map(|log| log.wal.durable_end());
+            if self.wait(py, Some(Duration::ZERO))? {
+                continue;
+            }
+            let (Some(log), Some(end)) = (log, end) else { return Ok((None, None)) };
+            if self.source.has_ended() {
+                return Ok((None, None));
+            }
+            return match log.hub(&running_loop(py)?)? {
+                Ok(hub) => Ok((None, Some(hub.when_passed(py, end.as_u64())?))),
+                Err(Error::Closed) => Ok((None, None)),
+                Err(error) => Err(raise(error)),
+            };
+        }
+    }
+
     fn poll_run<'py>(
         &mut self,
         py: Python<'py>,
         log: &Weak<OpenLog>,
     ) -> PyResult<Polled<'py, PyList>> {
-        let log = log.upgrade();
-        // Read before the look: a record that becomes durable after it is above this end.
-        let end = log.as_ref().map(|log| log.wal.durable_end());
-        if let Some(run) = self.wait_run(py, Some(Duration::ZERO))? {
-            return Ok((Some(run), None));
-        }
-        let (Some(log), Some(end)) = (log, end) else { return Ok((None, None)) };
-        if self.source.has_ended() {
-            return Ok((None, None));
-        }
-        match log.hub(&running_loop(py)?)? {
-            Ok(hub) => Ok((None, Some(hub.when_passed(py, end.as_u64())?))),
-            Err(Error::Closed) => Ok((None, None)),
-            Err(error) => Err(raise(error)),
-        }
+        self.poll(py, log, |rest| rest.next_list(py, Form::Object))
     }
 
     fn poll_record<'py>(
@@ -159,15 +184,7 @@ impl<F: Followed> FollowState<F> {
         py: Python<'py>,
         log: &Weak<OpenLog>,
     ) -> PyResult<Polled<'py, PyAny>> {
-        loop {
-            if let Some(record) = self.rest.next(py) {
-                return Ok((Some(record), None));
-            }
-            match self.poll_run(py, log)? {
-                (Some(run), _) => self.rest.set(run),
-                (None, more) => return Ok((None, more)),
-            }
-        }
+        self.poll(py, log, |rest| rest.next(py, Form::Object))
     }
 }
 
@@ -242,8 +259,8 @@ impl Follower {
         state_of(&self.state, "follower")?.wait_record(py, timeout)
     }
 
-    /// The records that were read together next, as a list. None if none came in time, or if the
-    /// log was closed.
+    /// The next records that were read together, at most 512, as a list. None if none came in
+    /// time, or if the log was closed.
     #[pyo3(signature = (timeout=None))]
     fn next_run<'py>(
         &self,
@@ -378,8 +395,8 @@ impl Consumer {
         self.with(|state| state.wait_record(py, timeout))
     }
 
-    /// The records that were read together next, as a list. None if none came in time, or if the
-    /// log was closed.
+    /// The next records that were read together, at most 512, as a list. None if none came in
+    /// time, or if the log was closed.
     #[pyo3(signature = (timeout=None))]
     fn next_run<'py>(
         &self,

@@ -8,6 +8,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use pyo3::exceptions::{PyKeyboardInterrupt, PyStopIteration, PySystemExit};
+use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -37,11 +38,32 @@ impl Outcome {
     }
 }
 
+/// What to call, and the context in which it runs.
+type Callback = (Py<PyAny>, Py<PyAny>);
+
 #[derive(Debug, Default)]
 struct FutureState {
     outcome: Option<Outcome>,
-    /// Each with the context in which it runs.
-    callbacks: Vec<(Py<PyAny>, Py<PyAny>)>,
+    /// The first one, which is the only one of most futures.
+    callback: Option<Callback>,
+    more: Vec<Callback>,
+}
+
+impl FutureState {
+    fn new(outcome: Option<Outcome>) -> Self {
+        FutureState { outcome, callback: None, more: Vec::new() }
+    }
+
+    fn add(&mut self, callback: Callback) {
+        match self.callback {
+            None => self.callback = Some(callback),
+            Some(_) => self.more.push(callback),
+        }
+    }
+
+    fn take_callbacks(&mut self) -> impl Iterator<Item = Callback> + use<> {
+        self.callback.take().into_iter().chain(std::mem::take(&mut self.more))
+    }
 }
 
 /// An awaitable of a log. It is a future of asyncio: `asyncio.gather`, `wait_for` and `shield` take
@@ -65,6 +87,28 @@ fn invalid_state(py: Python<'_>, what: &'static str) -> PyErr {
     }
 }
 
+/// Calls a function with a future, in a context.
+fn run_in<'py>(
+    context: &Bound<'py, PyAny>,
+    callback: &Bound<'py, PyAny>,
+    future: &Bound<'py, LogFuture>,
+) -> PyResult<()> {
+    let py = context.py();
+    // SAFETY: the objects live for the call, and null ends the arguments. The function returns a
+    // new object, or null with an error set. It needs neither a tuple nor a bound method.
+    let result = unsafe {
+        ffi::PyObject_CallMethodObjArgs(
+            context.as_ptr(),
+            intern!(py, "run").as_ptr(),
+            callback.as_ptr(),
+            future.as_ptr(),
+            std::ptr::null_mut::<ffi::PyObject>(),
+        )
+    };
+    // SAFETY: as above.
+    unsafe { Bound::from_owned_ptr_or_err(py, result) }.map(drop)
+}
+
 fn cancelled_error(py: Python<'_>, message: Option<Py<PyAny>>) -> PyResult<PyErr> {
     let class = CANCELLED.import(py, "asyncio", "CancelledError")?.clone();
     Ok(match message {
@@ -77,7 +121,7 @@ impl LogFuture {
     pub(crate) fn new(event_loop: &Bound<'_, PyAny>, outcome: Option<Outcome>) -> Self {
         LogFuture {
             event_loop: event_loop.clone().unbind(),
-            state: Mutex::new(FutureState { outcome, callbacks: Vec::new() }),
+            state: Mutex::new(FutureState::new(outcome)),
             is_awaited: AtomicBool::new(false),
         }
     }
@@ -95,12 +139,11 @@ impl LogFuture {
                 return Ok(());
             }
             state.outcome = Some(outcome);
-            std::mem::take(&mut state.callbacks)
+            state.take_callbacks()
         };
         let py = this.py();
         for (callback, context) in callbacks {
-            let ran = context.bind(py).call_method1(intern!(py, "run"), (callback, this));
-            let Err(error) = ran else { continue };
+            let Err(error) = run_in(context.bind(py), callback.bind(py), this) else { continue };
             let ends = error.is_instance_of::<PyKeyboardInterrupt>(py)
                 || error.is_instance_of::<PySystemExit>(py);
             if ends {
@@ -171,7 +214,7 @@ impl LogFuture {
                 return Ok(false);
             }
             state.outcome = Some(Outcome::Cancelled(msg));
-            std::mem::take(&mut state.callbacks)
+            state.take_callbacks()
         };
         for (callback, context) in callbacks {
             Self::schedule(this, callback, context)?;
@@ -194,7 +237,7 @@ impl LogFuture {
         {
             let mut state = locked(&this.get().state);
             if state.outcome.is_none() {
-                state.callbacks.push((callback, context));
+                state.add((callback, context));
                 return Ok(());
             }
         }
@@ -205,7 +248,7 @@ impl LogFuture {
     #[pyo3(signature = (callback, /))]
     fn remove_done_callback(&self, py: Python<'_>, callback: &Bound<'_, PyAny>) -> PyResult<usize> {
         // Comparing runs Python code: not with the lock held.
-        let callbacks = std::mem::take(&mut locked(&self.state).callbacks);
+        let callbacks: Vec<Callback> = locked(&self.state).take_callbacks().collect();
         let before = callbacks.len();
         let mut kept = Vec::with_capacity(before);
         for entry in callbacks {
@@ -214,7 +257,9 @@ impl LogFuture {
             }
         }
         let removed = before - kept.len();
-        locked(&self.state).callbacks.splice(0..0, kept);
+        let mut state = locked(&self.state);
+        let added_meanwhile: Vec<Callback> = state.take_callbacks().collect();
+        kept.into_iter().chain(added_meanwhile).for_each(|entry| state.add(entry));
         Ok(removed)
     }
 

@@ -35,7 +35,7 @@ impl Source {
             Source::Outside(reader) => Ok(reader.next_shared()?.map(Run::Shared)),
             Source::Backward(reader) => {
                 let run: Vec<_> = reader.take(RUN_OF_SINGLES).collect::<Result<_>>()?;
-                Ok(Some(run).filter(|run| !run.is_empty()).map(Run::Owned))
+                Ok(Some(run).filter(|run| !run.is_empty()).map(|run| Run::Owned(run.into_iter())))
             }
         }
     }
@@ -68,16 +68,13 @@ impl Reader {
         Reader { form, what, state: Mutex::new(state) }
     }
 
-    fn read<'py>(
-        &self,
-        py: Python<'py>,
-        state: &mut ReaderState,
-    ) -> PyResult<Option<Bound<'py, PyList>>> {
+    /// Reads the next run. False at the end.
+    fn read(&self, py: Python<'_>, state: &mut ReaderState) -> PyResult<bool> {
         let source = &mut state.source;
-        match py.detach(|| source.next_run()).map_err(raise)? {
-            Some(run) => run.into_list(py, self.form).map(Some),
-            None => Ok(None),
-        }
+        let run = py.detach(|| source.next_run()).map_err(raise)?;
+        let is_there = run.is_some();
+        run.into_iter().for_each(|run| state.rest.set(run));
+        Ok(is_there)
     }
 
     fn state(&self) -> PyResult<std::sync::MutexGuard<'_, ReaderState>> {
@@ -98,21 +95,26 @@ impl Reader {
     fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let mut state = self.state()?;
         loop {
-            if let Some(record) = state.rest.next(py) {
+            if let Some(record) = state.rest.next(py, self.form)? {
                 return Ok(Some(record));
             }
-            let Some(run) = self.read(py, &mut state)? else { return Ok(None) };
-            state.rest.set(run);
+            if !self.read(py, &mut state)? {
+                return Ok(None);
+            }
         }
     }
 
-    /// The records that were read together next, as a list. None at the end.
+    /// The next records that were read together, at most 512, as a list. None at the end.
     fn next_run<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyList>>> {
         let mut state = self.state()?;
-        if let Some(rest) = state.rest.take(py)? {
-            return Ok(Some(rest));
+        loop {
+            if let Some(list) = state.rest.next_list(py, self.form)? {
+                return Ok(Some(list));
+            }
+            if !self.read(py, &mut state)? {
+                return Ok(None);
+            }
         }
-        self.read(py, &mut state)
     }
 
     /// Iterates over lists of records that were read together.

@@ -117,53 +117,53 @@ pub(crate) enum Form {
 #[derive(Debug)]
 pub(crate) enum Run {
     Shared(SharedRecords),
-    Owned(Vec<ringwal::Record>),
+    Owned(std::vec::IntoIter<ringwal::Record>),
 }
 
+/// Records of a list at most: the objects of one list stay in the processor's cache.
+const LONGEST_LIST: usize = 512;
+
 impl Run {
-    /// The records as a list.
-    pub(crate) fn into_list<'py>(
-        self,
-        py: Python<'py>,
-        form: Form,
-    ) -> PyResult<Bound<'py, PyList>> {
+    /// The next records as a list, which is empty at the end.
+    fn next_list<'py>(&mut self, py: Python<'py>, form: Form) -> PyResult<Bound<'py, PyList>> {
         let list = PyList::empty(py);
-        match self {
-            Run::Shared(mut run) => {
-                while let Some(record) = run.next_ref() {
-                    match form {
-                        Form::Object => list.append(Record::of(py, record)?)?,
-                        Form::Pair => {
-                            list.append((record.lsn.as_u64(), PyBytes::new(py, record.payload)))?;
-                        }
+        for _ in 0..LONGEST_LIST {
+            let added = match self {
+                Run::Shared(run) => match run.next_ref() {
+                    None => break,
+                    Some(record) if form == Form::Pair => {
+                        let payload = PyBytes::new(py, record.payload);
+                        list.append((record.lsn.as_u64(), payload))
                     }
-                }
-            }
-            Run::Owned(records) => {
-                for record in records {
-                    match form {
-                        Form::Object => list.append(Record::of_owned(py, &record)?)?,
-                        Form::Pair => {
-                            list.append((record.lsn.as_u64(), PyBytes::new(py, &record.payload)))?;
-                        }
+                    Some(record) => list.append(Record::of(py, record)?),
+                },
+                Run::Owned(records) => match records.next() {
+                    None => break,
+                    Some(record) if form == Form::Pair => {
+                        let payload = PyBytes::new(py, &record.payload);
+                        list.append((record.lsn.as_u64(), payload))
                     }
-                }
-            }
+                    Some(record) => list.append(Record::of_owned(py, &record)?),
+                },
+            };
+            added?;
         }
         Ok(list)
     }
 }
 
-/// What was read and not delivered yet: the rest of a run, from the place.
+/// What was read and not delivered yet: the rest of a list, from the place, and the rest of a run.
 #[derive(Debug, Default)]
 pub(crate) struct Rest {
     list: Option<Py<PyList>>,
     place: usize,
+    run: Option<Run>,
 }
 
 impl Rest {
-    pub(crate) fn set(&mut self, list: Bound<'_, PyList>) {
-        *self = Rest { list: Some(list.unbind()), place: 0 };
+    /// Adds a run. The rest was empty.
+    pub(crate) fn set(&mut self, run: Run) {
+        self.run = Some(run);
     }
 
     pub(crate) fn clear(&mut self) {
@@ -171,25 +171,49 @@ impl Rest {
     }
 
     /// The next record.
-    pub(crate) fn next<'py>(&mut self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
-        let list = self.list.as_ref()?.bind(py);
-        let record = list.get_item(self.place).ok();
-        self.place += 1;
-        if record.is_none() {
-            self.clear();
+    pub(crate) fn next<'py>(
+        &mut self,
+        py: Python<'py>,
+        form: Form,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        loop {
+            if let Some(list) = &self.list {
+                let list = list.bind(py);
+                if self.place < list.len() {
+                    self.place += 1;
+                    return list.get_item(self.place - 1).map(Some);
+                }
+                self.list = None;
+            }
+            match self.next_list(py, form)? {
+                None => return Ok(None),
+                Some(list) => (self.list, self.place) = (Some(list.unbind()), 0),
+            }
         }
-        record
     }
 
-    /// The whole rest.
-    pub(crate) fn take<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyList>>> {
-        let Rest { list, place } = std::mem::take(self);
-        let Some(list) = list.map(|list| list.into_bound(py)) else { return Ok(None) };
-        let rest = match place {
-            0 => list,
-            place => list.get_slice(place, list.len()),
-        };
-        Ok(Some(rest).filter(|rest| !rest.is_empty()))
+    /// The next records, as many as a list holds.
+    pub(crate) fn next_list<'py>(
+        &mut self,
+        py: Python<'py>,
+        form: Form,
+    ) -> PyResult<Option<Bound<'py, PyList>>> {
+        if let Some(list) = self.list.take() {
+            let list = list.into_bound(py);
+            match self.place {
+                0 => return Ok(Some(list)),
+                place if place < list.len() => return Ok(Some(list.get_slice(place, list.len()))),
+                _ => {}
+            }
+        }
+        let Some(run) = &mut self.run else { return Ok(None) };
+        let list = run.next_list(py, form)?;
+        if list.is_empty() {
+            // Gives up its memory, so that the reader can use it again.
+            self.run = None;
+            return Ok(None);
+        }
+        Ok(Some(list))
     }
 }
 

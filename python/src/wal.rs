@@ -264,7 +264,7 @@ impl Wal {
     /// Stores a small named value beside the log. Durable on return.
     #[pyo3(signature = (name, value, /))]
     fn store_cell(&self, py: Python<'_>, name: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {
-        let value = crate::arguments::payload(value)?;
+        let value = crate::arguments::kept(value)?;
         let bytes = value.as_bytes();
         self.detached(py, |wal| wal.cell(name).store(bytes))
     }
