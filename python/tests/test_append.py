@@ -172,10 +172,17 @@ def run(script, directory):
 
 
 def test_interpreter_that_ends_closes_the_log(directory):
+    # The thread's frame keeps the log: the interpreter never drops it.
     script = """
-import ringwal, sys
+import ringwal, sys, threading
+def work(wal):
+    wal.append(b"kept")
+    appended.set()
+    threading.Event().wait()
+appended = threading.Event()
 wal = ringwal.open(sys.argv[1], durability="manual", segment_size=1 << 20)
-wal.append(b"kept")
+threading.Thread(target=work, args=(wal,), daemon=True).start()
+appended.wait()
 """
     ended = run(script, directory)
     assert (ended.returncode, ended.stderr) == (0, "")
