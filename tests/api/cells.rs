@@ -173,7 +173,9 @@ fn cells_of_a_closed_log_are_closed_and_removal_of_the_log_deletes_them() {
     drop(wal);
     std::fs::write(temp.log().join("wal.cells.new"), b"left by a crash").unwrap();
     Wal::remove(temp.log(), "wal").unwrap();
-    assert_eq!(std::fs::read_dir(temp.log()).unwrap().count(), 0);
+    if crate::support::removed_names_are_free() {
+        assert_eq!(std::fs::read_dir(temp.log()).unwrap().count(), 0);
+    }
 }
 
 #[test]

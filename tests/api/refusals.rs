@@ -123,7 +123,7 @@ fn damaged_missing_and_foreign_segments_are_refused_and_unchanged() {
         }),
         ("missing in the middle", |s, _| std::fs::remove_file(&s[1]).unwrap()),
         ("missing at the front", |s, _| std::fs::remove_file(&s[0]).unwrap()),
-        ("of another place", |s, _| assert!(std::fs::copy(&s[0], &s[1]).unwrap() > 0)),
+        ("of another place", |s, _| _ = std::fs::copy(&s[0], &s[1]).unwrap()),
         ("of another log", |s, other| {
             let name = s[1].file_name().unwrap();
             std::fs::copy(other.join(name), &s[1]).unwrap();

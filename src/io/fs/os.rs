@@ -97,7 +97,7 @@ impl OsDir {
         }
         let directory = Arc::new(Directory::open(&path)?);
         Ok(OsDir {
-            path,
+            path: sys::shown(path),
             directory,
             mode: DEFAULT_MODE,
             block: OnceLock::new(),

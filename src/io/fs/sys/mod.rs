@@ -163,6 +163,12 @@ pub(super) fn path_to(handle: &fs::File, path: &Path) -> io::Result<PathBuf> {
     }
 }
 
+/// How a path is shown that the system has made canonical.
+#[cfg(unix)]
+pub(super) fn shown(path: PathBuf) -> PathBuf {
+    path
+}
+
 /// Opens a directory to sync it or to ask after it.
 #[cfg(unix)]
 pub(super) fn open_directory(path: &Path) -> io::Result<Option<fs::File>> {

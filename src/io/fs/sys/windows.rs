@@ -180,13 +180,27 @@ fn succeeded(done: i32) -> io::Result<()> {
     if done != 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// The path as users write it: without `\\?\`, which canonical paths begin with, if it is one of a
+/// drive and short enough for every program.
+pub(in super::super) fn shown(path: PathBuf) -> PathBuf {
+    const MAX_PATH: usize = 260;
+    let plain = path.to_str().and_then(|text| text.strip_prefix(r"\\?\"));
+    let is_drive = |text: &&str| text.as_bytes().get(1) == Some(&b':') && text.len() < MAX_PATH;
+    plain.filter(is_drive).map(PathBuf::from).unwrap_or(path)
+}
+
 /// Gives a file a name in another directory of the same volume, which no file has.
 pub(in super::super) fn move_file(from: &Path, to: &Path) -> io::Result<()> {
     rename(from, to, 0)
 }
 
 fn rename(from: &Path, to: &Path, flags: MOVE_FILE_FLAGS) -> io::Result<()> {
-    let wide = |path: &Path| path.as_os_str().encode_wide().chain([0]).collect::<Vec<u16>>();
+    let wide = |path: &Path| -> Vec<u16> {
+        // Only a canonical path may be longer than 260 characters.
+        let parent = path.parent().and_then(|parent| fs::canonicalize(parent).ok());
+        let long = parent.zip(path.file_name()).map(|(parent, name)| parent.join(name));
+        long.as_deref().unwrap_or(path).as_os_str().encode_wide().chain([0]).collect()
+    };
     let (from, to) = (wide(from), wide(to));
     // SAFETY: two strings that end with zero and outlive the call.
     let done = unsafe { MoveFileExW(from.as_ptr(), to.as_ptr(), flags | MOVEFILE_WRITE_THROUGH) };
@@ -357,6 +371,19 @@ mod tests {
         // Closing the handle is enough, as when a process ends.
         drop(other);
         assert!(try_lock(&holder).unwrap());
+    }
+
+    #[test]
+    fn paths_are_shown_as_users_write_them() {
+        for (path, expected) in [
+            (r"\\?\C:\logs\a", r"C:\logs\a"),
+            (r"C:\logs", r"C:\logs"),
+            (r"\\?\UNC\server\share\a", r"\\?\UNC\server\share\a"),
+        ] {
+            assert_eq!(shown(path.into()), Path::new(expected));
+        }
+        let long = format!(r"\\?\C:\{}", "x".repeat(300));
+        assert_eq!(shown(long.clone().into()), Path::new(&long));
     }
 
     #[test]
