@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import gc
 import os
-import resource
+import sys
 import threading
 import weakref
 
@@ -175,11 +175,10 @@ def test_closing_resolves_what_waits(directory, run):
     run(main())
 
 
-@pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="no limit of file sizes")
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit of file sizes")
 def test_failure_of_the_log_reaches_every_task(tmp_path):
     """A limit of the file size makes the writes fail, in a process of its own."""
     import subprocess
-    import sys
 
     script = """
 import asyncio, os, resource, signal, sys, ringwal
