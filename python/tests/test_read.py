@@ -167,7 +167,7 @@ def test_consumer_goes_on_after_its_commit(directory):
         assert (info.name, info.attached) == ("mailer", False)
         with pytest.raises(ringwal.NoConsumer):
             mailer.next()
-    with ringwal.open(directory) as wal, wal.consumer("mailer") as mailer:
+    with ringwal.open(directory, **SMALL) as wal, wal.consumer("mailer") as mailer:
         assert mailer.name == "mailer"
         assert mailer.next(timeout=1).payload == b"\4"
         mailer.seek(lsns[1])
