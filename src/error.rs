@@ -153,11 +153,12 @@ pub enum Error {
         /// Bytes that a name may have with this prefix.
         longest: usize,
     },
-    /// A file has the name that one of the log's files would get. A filesystem that ignores case
-    /// may take a different name for the same one. Nothing was changed.
+    /// A file has the name that one of the log's files would get, or one that differs from it in
+    /// case alone, which some filesystems take for the same. Nothing was changed.
     #[error(
-        "{path} exists, under this name or under one that the filesystem takes for the same, as it may \
-         ignore case: choose a prefix, or a consumer's name, that differs in more than that"
+        "{path} exists, under this name or under one that differs in case alone and that some \
+         filesystems take for the same: choose a prefix, or a consumer's name, that differs in more \
+         than that"
     )]
     NameTaken {
         /// The file that was to be created.

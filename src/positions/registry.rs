@@ -17,13 +17,14 @@
 //!    under way before it releases the lock, and rejects later ones.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{PoisonError, RwLock};
 
 use super::position_file::PositionFile;
 use crate::error::{Error, Result};
 use crate::io::fs::Dir;
 use crate::lsn::Lsn;
-use crate::segment::Names;
+use crate::segment::{Names, equal_but_for_case};
 use crate::sys::sync::{Mutex, lock};
 
 #[derive(Debug, Clone, Copy)]
@@ -199,20 +200,27 @@ impl Consumers {
         entries.consumers.iter().map(info).collect()
     }
 
-    /// Marks the consumer as attached. A new one gets `position`.
-    pub(crate) fn attach(&self, name: &str, position: u64) -> Result<Attachment> {
+    /// Marks the consumer as attached. A new one gets `position`, unless its name differs from
+    /// another's in case alone: a filesystem that ignores case has one file for both.
+    pub(crate) fn attach(
+        &self,
+        name: &str,
+        position: u64,
+        file_of: impl Fn(&str) -> PathBuf,
+    ) -> Result<Attachment> {
         let entries = &mut lock(&self.entries).consumers;
-        match entries.get_mut(name) {
-            Some(entry) if entry.attached => Err(Error::ConsumerInUse { name: name.into() }),
-            Some(entry) => {
-                entry.attached = true;
-                Ok(Attachment::Existing)
+        if let Some(entry) = entries.get_mut(name) {
+            if entry.attached {
+                return Err(Error::ConsumerInUse { name: name.into() });
             }
-            None => {
-                entries.insert(name.into(), ConsumerState::at(position, true));
-                Ok(Attachment::Created)
-            }
+            entry.attached = true;
+            return Ok(Attachment::Existing);
         }
+        if entries.keys().any(|other| equal_but_for_case(other, name)) {
+            return Err(Error::NameTaken { path: file_of(name) });
+        }
+        entries.insert(name.into(), ConsumerState::at(position, true));
+        Ok(Attachment::Created)
     }
 
     pub(crate) fn detach(&self, name: &str) {

@@ -99,7 +99,8 @@ impl Consumer {
         let view = &state.view;
         // Position 0 would begin at any later oldest record, and not say which ones are missing.
         let oldest = view.table.oldest().max(1);
-        let attachment = state.consumers.attach(name, oldest)?;
+        let file_of = |name: &str| view.dir.path_of(&view.names.consumer(name));
+        let attachment = state.consumers.attach(name, oldest, file_of)?;
         let guard = AttachGuard { state, name, undo: Some(attachment) };
         let path = view.names.consumer(name);
         let (file, position) = state.consumers.change(|| {

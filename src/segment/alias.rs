@@ -1,4 +1,6 @@
 //! Different names of one file: a filesystem may ignore case, or how a letter is composed.
+//!
+//! On every filesystem, names that are equal but for case are refused for what is new.
 
 use std::collections::HashSet;
 use std::io;
@@ -7,14 +9,22 @@ use super::Names;
 use crate::error::{Error, Result};
 use crate::io::fs::{Access, Dir};
 
-/// Rejects a log whose files would be another log's: a name of this log opens a file, and the
-/// directory lists no such name.
+/// Rejects a log whose files are, or on another filesystem would be, another log's:
+///
+///  - A name of this log opens a file, and the directory lists no such name.
+///  - The log would be new, and another log's prefix differs from its own in case alone. The
+///    directory cannot be copied then to a filesystem that ignores case. Logs that are both there
+///    already go on.
 pub(crate) fn check_names(dir: &dyn Dir, names: &Names) -> Result<()> {
     let list = || -> Result<HashSet<String>> {
         let entries = dir.list().map_err(|e| Error::io("list", dir.path_of(""), e))?;
         Ok(entries.into_iter().map(|entry| entry.name).collect())
     };
     let there = list()?;
+    let is_taken = there.iter().any(|name| names.differ_in_case(name));
+    if is_taken && !there.iter().any(|name| names.are_of(name)) {
+        return Err(Error::NameTaken { path: dir.path_of(&names.lock()) });
+    }
     // One segment of each other log is enough: all of its names begin with one prefix.
     let mut prefixes = HashSet::new();
     let of_others = there.iter().filter_map(|name| {
@@ -88,12 +98,26 @@ mod tests {
             for prefix in ["WAL", "Wal", "wAl"] {
                 let refused = check_names(&folding, &Names::new(prefix));
                 assert!(matches!(refused, Err(Error::NameTaken { .. })), "{there}, {prefix}");
-                // With regard to case there are two logs.
-                check_names(&*disk.dir(), &Names::new(prefix)).unwrap();
+                // A filesystem that respects case has room for both, and a copy of it may not.
+                let refused = check_names(&*disk.dir(), &Names::new(prefix));
+                assert!(matches!(refused, Err(Error::NameTaken { .. })), "{there}, {prefix}");
             }
             for prefix in ["wal", "wal2", "WAL2", "a"] {
                 check_names(&folding, &Names::new(prefix)).unwrap();
             }
         }
+    }
+
+    #[test]
+    fn logs_that_differ_in_case_and_are_both_there_go_on() {
+        let disk = SimDisk::new();
+        for name in ["wal.lock", "WAL.lock", &Names::new("Wal").segment(0)] {
+            disk.dir().open(name, Access::Create).unwrap();
+        }
+        for prefix in ["wal", "WAL", "Wal", "other"] {
+            check_names(&*disk.dir(), &Names::new(prefix)).unwrap();
+        }
+        let refused = check_names(&*disk.dir(), &Names::new("wAL"));
+        assert!(matches!(refused, Err(Error::NameTaken { .. })), "{refused:?}");
     }
 }

@@ -18,6 +18,6 @@ pub(crate) mod window;
 
 pub(crate) use alias::check_names;
 pub(crate) use lock::{Deadline, DirLock, LockLost, newest_segment};
-pub(crate) use names::{Names, SegmentName, is_consumer_name, is_streams};
+pub(crate) use names::{Names, SegmentName, equal_but_for_case, is_consumer_name, is_streams};
 pub(crate) use preparation::{Haste, Preparation, zeroes};
 pub(crate) use table::{Absent, Pinning, SealTime, SegmentRef, SegmentTable, Spare};

@@ -41,6 +41,12 @@ pub(crate) fn is_streams(name: &str) -> bool {
     name.ends_with(STREAMS)
 }
 
+/// Whether a filesystem that ignores case may take these names for the same.
+pub(crate) fn equal_but_for_case(a: &str, b: &str) -> bool {
+    let folded = |name: &str| name.chars().flat_map(char::to_lowercase).collect::<String>();
+    a == b || folded(a) == folded(b)
+}
+
 impl Names {
     pub(crate) fn new(prefix: &str) -> Self {
         Names { prefix: prefix.into() }
@@ -161,6 +167,20 @@ impl Names {
         is_segment.then(|| format!("{}{rest}", self.prefix))
     }
 
+    /// Whether the file proves a log whose prefix differs from this one's in case alone: it is one
+    /// of that log's segments, or its lock file.
+    pub(crate) fn differ_in_case(&self, name: &str) -> bool {
+        let segment = name.len().checked_sub(DIGITS + 5).and_then(|at| name.split_at_checked(at));
+        let prefix = match segment {
+            Some((prefix, _)) if self.as_if_ours(name).is_some() => prefix,
+            _ => match name.strip_suffix(".lock") {
+                Some(prefix) if prefix != self.prefix => prefix,
+                _ => return false,
+            },
+        };
+        equal_but_for_case(prefix, &self.prefix)
+    }
+
     /// Whether the file belongs to this log.
     pub(crate) fn are_of(&self, name: &str) -> bool {
         let others = ["lock", "commit", "end", "sealed", "cells", "streams"];
@@ -238,6 +258,21 @@ mod tests {
         assert_eq!(names.as_if_ours(other).as_deref(), Some("WAL.00000000000000000064.wal"));
         for name in ["WAL.00000000000000000064.wal", "wal.lock", "", "\u{e9}.wal", "wal.64.wal"] {
             assert_eq!(names.as_if_ours(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn log_whose_prefix_differs_in_case_alone_is_known_by_its_segments_and_its_lock() {
+        for (ours, theirs) in [("wal", "WAL"), ("\u{e4}.b", "\u{c4}.B"), ("wal", "waL")] {
+            let (ours, theirs) = (Names::new(ours), Names::new(theirs));
+            for (one, other) in [(&ours, &theirs), (&theirs, &ours)] {
+                assert!(one.differ_in_case(&other.lock()) && one.differ_in_case(&other.segment(7)));
+                assert!(!one.differ_in_case(&one.lock()) && !one.differ_in_case(&one.segment(7)));
+            }
+        }
+        let names = Names::new("wal");
+        for name in ["", "WAL", "WAL.lock.old", "WAL2.lock", "WAL.7.wal", "xWAL.lock", "wal.lock"] {
+            assert!(!names.differ_in_case(name), "{name}");
         }
     }
 

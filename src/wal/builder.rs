@@ -336,10 +336,10 @@ impl WalBuilder {
     ///
     /// [`Error::Options`](crate::Error::Options) for a setting out of range, `Locked` if a writer
     /// has the log open, `Corruption`, `Unsupported` or `ForeignSegment` for what opening finds in
-    /// the directory, `NameTaken` if a filesystem that ignores case takes the prefix for that of
-    /// another log, `NoSpace` if there is no room for the first segment, `BackendUnavailable` if
-    /// io_uring was requested and cannot run, `Io` for any other refusal of the system. Opening
-    /// changes nothing on disk before it has judged the log valid.
+    /// the directory, `NameTaken` if the prefix of a new log differs from another's in case alone
+    /// (some filesystems have one file for both), `NoSpace` if there is no room for the first
+    /// segment, `BackendUnavailable` if io_uring was requested and cannot run, `Io` for any other
+    /// refusal of the system. Opening changes nothing on disk before it has judged the log valid.
     pub fn open(self) -> Result<Wal> {
         #[cfg(simulated)]
         if let Some(place) = &self.place {

@@ -15,8 +15,8 @@ impl Wal {
     /// # Errors
     ///
     /// `ConsumerName`, `ConsumerNameTooLong` with this prefix, `ConsumerInUse` if the consumer is
-    /// attached already, `NameTaken` if the filesystem takes the name for that of another file,
-    /// `ConsumerDamaged`, `Io`; `Closed`, `Poisoned`, `WouldDeadlock`.
+    /// attached already, `NameTaken` if another consumer's name differs from a new one's in case
+    /// alone, `ConsumerDamaged`, `Io`; `Closed`, `Poisoned`, `WouldDeadlock`.
     pub fn consumer(&self, name: &str) -> Result<Consumer> {
         Consumer::attach(&self.appender().state, self.inner.log_id, name)
     }

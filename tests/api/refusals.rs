@@ -256,3 +256,53 @@ fn prefix_and_consumer_name_too_long_together_are_refused() {
         wal.close().unwrap();
     }
 }
+
+/// Some filesystems have one file for both names, and every filesystem may be copied to such a one.
+#[test]
+fn new_names_that_differ_from_others_in_case_alone_are_refused() {
+    let temp = Temp::new();
+    let wal = small(&temp.log()).open().unwrap();
+    let lsn = wal.append_durable(b"kept").unwrap();
+    let mut mailer = wal.consumer("mailer").unwrap();
+    mailer.commit(lsn).unwrap();
+    let position = mailer.position();
+    let files = || {
+        let entries = std::fs::read_dir(temp.log()).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        // The log prepares segments meanwhile.
+        let mut names: Vec<_> = names.filter(|name| !name.starts_with("wal.0")).collect();
+        names.sort();
+        names
+    };
+    let before = files();
+    for name in ["Mailer", "MAILER", "maileR"] {
+        // While the other is attached, and while it is not.
+        match wal.consumer(name) {
+            Err(Error::NameTaken { path }) => {
+                assert!(path.ends_with(format!("wal.consumer.{name}")), "{path:?}");
+            }
+            other => panic!("{name}: {other:?}"),
+        }
+        assert!(matches!(wal.remove_consumer(name), Err(Error::NoConsumer { .. })), "{name}");
+    }
+    drop(mailer);
+    assert!(matches!(wal.consumer("Mailer"), Err(Error::NameTaken { .. })));
+    assert_eq!(wal.consumer("mailer").unwrap().position(), position);
+    assert_eq!(wal.consumers().len(), 1);
+    for prefix in ["WAL", "Wal", "waL"] {
+        let refused = small(&temp.log()).prefix(prefix).open();
+        assert!(matches!(refused, Err(Error::NameTaken { .. })), "{prefix}: {refused:?}");
+    }
+    assert_eq!(files(), before, "nothing was created");
+    // Once the name is free, it may be taken in another case.
+    wal.remove_consumer("mailer").unwrap();
+    drop(wal.consumer("Mailer").unwrap());
+    wal.close().unwrap();
+    let refused = small(&temp.log()).prefix("WAL").open();
+    assert!(matches!(refused, Err(Error::NameTaken { .. })), "{refused:?}");
+    small(&temp.log()).prefix("wal2").open().unwrap().append_durable(b"beside").unwrap();
+    // Both were there before: each goes on.
+    std::fs::rename(temp.log().join("wal2.lock"), temp.log().join("WAL.lock")).unwrap();
+    drop(small(&temp.log()).prefix("wal").open().unwrap());
+    drop(small(&temp.log()).prefix("WAL").open().unwrap());
+}
