@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `linux_calls` | the calls that only Linux has may be used: io_uring, `O_DIRECT`, futex, open file locks |
 //! | `linux_unmodelled` | the same, and no model checker replaces memory, threads and waiting |
+//! | `ofd_locks` | the locks of open file descriptions (`F_OFD_SETLK`) may be used |
 //! | `simulated` | the simulated disk is part of the library |
 
 /// Architectures for which the crate io-uring has bindings. `Cargo.toml` has the same list.
@@ -17,6 +18,10 @@ fn main() {
     let linux_calls = is_set("CARGO_FEATURE_URING") && bindings;
     let modelled = is_set("CARGO_CFG_RINGWAL_LOOM");
     alias("linux_calls", linux_calls);
+    let is_linux = matches!(target("OS").as_str(), "linux" | "android");
+    // Elsewhere the structure of a lock has other fields or narrower ones.
+    let plain_lock = target("POINTER_WIDTH") == "64" && target("ARCH") != "sparc64";
+    alias("ofd_locks", linux_calls || is_linux && plain_lock);
     alias("linux_unmodelled", linux_calls && !modelled);
     // The unit tests get this feature through the package's dependency on itself.
     alias("simulated", is_set("CARGO_FEATURE_TESTING") && !modelled);

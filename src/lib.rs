@@ -35,8 +35,13 @@
 //! | `testing` | no | `testing::SimulatedDisk`, on which a test crashes a service and its logs |
 //! | `discard` | no | a backend that writes nothing, to measure the engine without a device |
 //!
-//! Rust 1.89 is the oldest that builds the crate: `File::try_lock`, by which a log locks its files
-//! on every system, is stable since then.
+//! Rust 1.89 is the oldest that builds the crate and its tests: `File::try_lock` is stable since
+//! then.
+
+#[cfg(not(any(unix, windows)))]
+compile_error!(
+    "ringwal needs the files, threads and locks of a unix or of Windows: it does not run on WebAssembly"
+);
 
 mod cells;
 mod checks;

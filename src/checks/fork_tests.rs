@@ -84,6 +84,11 @@ fn child_of_fork_never_waits_for_a_lock_of_the_parent() {
                 && !format!("{wal:?}").is_empty()
                 && wal.histograms().commit_time.count() > 0
                 && is_forked(wal.health())
+                && is_forked(wal.append(b"of a child"))
+                && is_forked(wal.try_append(b"of a child"))
+                && is_forked(wal.append_batch(&["of", "a child"]).map(|_| ()))
+                && is_forked(wal.append_durable(b"of a child"))
+                && is_forked(wal.sync())
                 && is_forked(wal.read(Lsn::new(4096)))
                 && is_forked(wal.follow(Lsn::ZERO))
                 && is_forked(wal.reader(Lsn::ZERO).next_ref().map(|_| ()))
@@ -172,13 +177,13 @@ fn read_only_log_in_a_child_of_fork_must_be_opened_again() {
 
 #[test]
 fn child_of_fork_has_its_own_generation() {
-    let here = crate::durable::fork::generation();
-    assert_eq!(here, crate::durable::fork::generation());
+    let here = crate::sys::fork::generation();
+    assert_eq!(here, crate::sys::fork::generation());
     assert!(in_a_child(|| {
-        let child = crate::durable::fork::generation();
+        let child = crate::sys::fork::generation();
         child != here
-            && child == crate::durable::fork::generation()
-            && in_a_child(|| ![here, child].contains(&crate::durable::fork::generation()))
+            && child == crate::sys::fork::generation()
+            && in_a_child(|| ![here, child].contains(&crate::sys::fork::generation()))
     }));
-    assert_eq!(here, crate::durable::fork::generation());
+    assert_eq!(here, crate::sys::fork::generation());
 }

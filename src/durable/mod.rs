@@ -14,7 +14,6 @@
 //! 6. Of many tasks that one thread registered, one is woken, and the others are in the relay: see
 //!    its own invariants.
 
-pub(crate) mod fork;
 pub(crate) mod listeners;
 #[cfg(all(test, ringwal_loom))]
 mod loom_tests;

@@ -1,12 +1,17 @@
 //! Whether the log runs, in one word that a child of fork() sees as zero.
 
+#[cfg(not(linux_unmodelled))]
+use crate::sys::fork;
 use crate::sys::sync::{AtomicU32, Ordering};
 
-/// The status word. Where the system can, it lies in a page that a child of fork() sees as zeros.
+/// The status word. Where Linux can, it lies in a page that a child of fork() sees as zeros.
+/// Elsewhere it belongs to the process that made it, and reads as 0 in any other.
 #[derive(Debug)]
 pub(crate) struct Status {
     #[cfg(not(linux_unmodelled))]
     word: AtomicU32,
+    #[cfg(not(linux_unmodelled))]
+    process: u32,
     #[cfg(linux_unmodelled)]
     page: std::ptr::NonNull<AtomicU32>,
     #[cfg(linux_unmodelled)]
@@ -14,10 +19,6 @@ pub(crate) struct Status {
 }
 
 impl Status {
-    pub(crate) fn load(&self) -> u32 {
-        self.word().load(Ordering::SeqCst)
-    }
-
     pub(crate) fn store(&self, value: u32) {
         self.word().store(value, Ordering::SeqCst);
     }
@@ -30,7 +31,15 @@ impl Status {
 #[cfg(not(linux_unmodelled))]
 impl Status {
     pub(crate) fn new(value: u32) -> Self {
-        Status { word: AtomicU32::new(value) }
+        Status { word: AtomicU32::new(value), process: fork::generation() }
+    }
+
+    #[inline]
+    pub(crate) fn load(&self) -> u32 {
+        match self.process == fork::generation() {
+            true => self.word.load(Ordering::SeqCst),
+            false => 0,
+        }
     }
 
     fn word(&self) -> &AtomicU32 {
@@ -46,7 +55,7 @@ mod wiped {
     use nix::libc;
 
     use super::{AtomicU32, Ordering, Status};
-    use crate::ring::{page, whole_pages};
+    use crate::sys::pages::{page, whole_pages, wipe_in_children};
 
     // SAFETY: the page holds one atomic word, which may be used from every thread.
     unsafe impl Send for Status {}
@@ -60,12 +69,16 @@ mod wiped {
             // SAFETY: the layout's size is not zero.
             let page = unsafe { alloc_zeroed(layout) };
             let Some(page) = NonNull::new(page) else { handle_alloc_error(layout) };
-            // SAFETY: the range is one page of ours, whole and aligned; a refusal (kernels before
+            // SAFETY: the range is one page of ours, whole and aligned. A refusal (kernels before
             // 4.14) only loses the check for fork.
-            unsafe { libc::madvise(page.as_ptr().cast(), layout.size(), libc::MADV_WIPEONFORK) };
+            unsafe { wipe_in_children(page, layout.size()) };
             let status = Status { page: page.cast(), layout };
             status.word().store(value, Ordering::SeqCst);
             status
+        }
+
+        pub(crate) fn load(&self) -> u32 {
+            self.word().load(Ordering::SeqCst)
         }
 
         #[inline]

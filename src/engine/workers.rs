@@ -18,8 +18,8 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::durable::fork;
 use crate::error::{Error, Result};
+use crate::sys::fork;
 use crate::sys::{reentrancy, scheduling};
 
 /// How long a ready task waits for a thread that is in a step of another task.

@@ -9,8 +9,8 @@
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ptr::NonNull;
 
-/// Alignment that direct I/O never asks for more than.
-const BLOCK: usize = 4096;
+use crate::sys::pages::{keep_from_children, page, whole_pages};
+
 /// What every allocator gives without doing anything for it.
 const ALLOCATOR_ALIGN: usize = 8;
 
@@ -47,7 +47,8 @@ impl Memory {
         // SAFETY: skipped is less than a page, and the allocation is one page longer than the
         // buffers: start and the bytes from there lie inside it.
         let start = unsafe { allocation.add(skipped) };
-        advise(start, bytes, true);
+        // SAFETY: the range is ours, mapped, and whole pages, so that it has no other memory.
+        unsafe { keep_from_children(start, bytes, true) };
         Some(Memory { start, bytes, allocation, layout, buffer, leak: false.into() })
     }
 
@@ -65,48 +66,14 @@ impl Memory {
 impl Drop for Memory {
     fn drop(&mut self) {
         if !*self.leak.get_mut() {
-            advise(self.start, self.bytes, false);
+            // SAFETY: as in new().
+            unsafe { keep_from_children(self.start, self.bytes, false) };
             // SAFETY: allocated in new() with this layout; the last user is gone, as we are being
             // dropped, and the kernel is too, or leak() would have been called.
             unsafe { dealloc(self.allocation.as_ptr(), self.layout) };
         }
     }
 }
-
-/// Memory that starts and ends with pages of this size: what the kernel is advised of it concerns
-/// nothing else that the allocator has there.
-pub(crate) fn whole_pages(bytes: usize, page: usize) -> Option<Layout> {
-    let page = page.max(BLOCK);
-    let bytes = bytes.max(1).checked_next_multiple_of(page)?;
-    Layout::from_size_align(bytes, page).ok()
-}
-
-/// Bytes of the system's pages: 4096, and on some machines 16384 or 65536.
-#[cfg(linux_unmodelled)]
-pub(crate) fn page() -> usize {
-    use nix::libc;
-    // SAFETY: a question, without pointers.
-    let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-    usize::try_from(bytes).ok().filter(|b| b.is_power_of_two()).unwrap_or(1 << 16)
-}
-
-#[cfg(not(linux_unmodelled))]
-fn page() -> usize {
-    BLOCK
-}
-
-#[cfg(linux_unmodelled)]
-fn advise(start: NonNull<u8>, bytes: usize, keep_from_children: bool) {
-    use nix::libc;
-    let advice = if keep_from_children { libc::MADV_DONTFORK } else { libc::MADV_DOFORK };
-    // SAFETY: the range is ours, mapped, and whole pages, so that it has no other memory. Both
-    // advices keep its content. A refusal leaves the kernel's default, which only costs copies
-    // after a fork.
-    unsafe { libc::madvise(start.as_ptr().cast(), bytes, advice) };
-}
-
-#[cfg(not(linux_unmodelled))]
-fn advise(_: NonNull<u8>, _: usize, _: bool) {}
 
 #[cfg(all(test, not(ringwal_loom)))]
 mod tests {

@@ -48,8 +48,6 @@ use crossbeam_utils::CachePadded;
 
 pub(crate) use doorbell::{Doorbell, Wake, WakeOn};
 pub(crate) use memory::Memory;
-#[cfg(linux_unmodelled)]
-pub(crate) use memory::{page, whole_pages};
 pub(crate) use reserve::{PendingReservation, Reservation, ReserveError, Turn};
 
 use crate::format::GROUP_HEADER;

@@ -15,9 +15,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::durable::fork;
 use crate::format::{GroupHeader, Link};
 use crate::segment::window::ByteWindow;
+use crate::sys::fork;
 use crate::sys::sync::{AtomicU32, Mutex, Ordering, lock, try_lock};
 
 /// Groups that are copied after a follower has asked.

@@ -10,11 +10,11 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::durable::fork;
 use crate::error::Error;
 use crate::format::SegmentHeader;
 use crate::io::fs::File;
 use crate::lsn::Lsn;
+use crate::sys::fork;
 use crate::sys::sync::{Mutex, MutexGuard, lock, try_lock};
 
 /// Handles for single reads that stay open, at most.

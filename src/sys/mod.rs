@@ -5,8 +5,12 @@
 
 pub(crate) mod bell;
 pub(crate) mod boot;
+#[cfg(unix)]
+pub(crate) mod c;
 pub(crate) mod clock;
+pub(crate) mod fork;
 pub(crate) mod os_error;
+pub(crate) mod pages;
 pub(crate) mod panics;
 pub(crate) mod reentrancy;
 pub(crate) mod scheduling;

@@ -35,8 +35,7 @@
 //! | durable/mod.rs | ids | fetch_add Relaxed | The numbers only have to differ |
 //! | durable/listeners.rs | count | load SeqCst, 3 store SeqCst | Dekker with the end: a listener enters, then its owner looks at the end |
 //! | durable/relay.rs | waiting | load SeqCst, 2 store SeqCst | Dekker: wakers enter before the chosen task is woken, and each poll looks for them |
-//! | durable/status.rs | word | compare_exchange SeqCst SeqCst, load SeqCst, 2 store SeqCst | Dekker with the buckets, as the end: a failure releases every waiter |
-//! | durable/fork.rs | LAST | fetch_add SeqCst | The numbers only have to differ |
+//! | durable/status.rs | word | compare_exchange SeqCst SeqCst, 2 load SeqCst, 2 store SeqCst | Dekker with the buckets, as the end: a failure releases every waiter |
 //! | engine/baton/mod.rs | parked | load SeqCst, 2 swap SeqCst | Written before the bell is armed, read by the thread that finds it armed |
 //! | engine/baton/mod.rs | next | compare_exchange SeqCst SeqCst, load SeqCst, swap SeqCst | Dekker with the bell: a committer clears `next`, then rings; a holder arms, then looks at `next` |
 //! | engine/baton/mod.rs | wakes_at | load SeqCst, store SeqCst | Stored before the loop is put down, read by the thread that took it |
@@ -187,8 +186,9 @@ impl Futex {
     pub(crate) fn wait(&self, seen: u32, timeout: Option<std::time::Duration>) {
         use nix::libc;
         let spec = timeout.map(|d| libc::timespec {
-            tv_sec: d.as_secs().min(1 << 30) as libc::time_t,
-            tv_nsec: d.subsec_nanos() as libc::c_long,
+            // By inference: musl is about to change the width of its seconds.
+            tv_sec: d.as_secs().min(1 << 30) as _,
+            tv_nsec: d.subsec_nanos() as _,
         });
         let spec = spec.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
         // SAFETY: FUTEX_WAIT reads the word, which outlives the call through &self, and the

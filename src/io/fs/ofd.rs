@@ -7,11 +7,11 @@
 //! 3. These locks are independent of those of `flock`.
 //! 4. `None` is an answer: the system cannot tell. A caller must take it for neither yes nor no.
 
-#[cfg(linux_calls)]
+#[cfg(ofd_locks)]
 mod imp {
     use std::io;
 
-    use nix::libc;
+    use crate::sys::c as libc;
 
     /// One byte of a file, locked with `kind`.
     fn byte(at: u32, kind: i32) -> libc::flock {
@@ -19,8 +19,7 @@ mod imp {
         let mut lock: libc::flock = unsafe { std::mem::zeroed() };
         lock.l_type = kind as libc::c_short;
         lock.l_whence = libc::SEEK_SET as libc::c_short;
-        // Below 2^31, so that it fits an offset of 32 bits.
-        lock.l_start = libc::off_t::from(at as i32 & i32::MAX);
+        lock.l_start = i64::from(at);
         lock.l_len = 1;
         lock
     }
@@ -51,18 +50,9 @@ mod imp {
         let rc = unsafe { libc::fcntl(fd, libc::F_OFD_GETLK, &raw mut lock) };
         (rc == 0).then_some(i32::from(lock.l_type) != libc::F_UNLCK)
     }
-
-    pub(crate) fn inode(fd: i32) -> Option<(u64, u64)> {
-        // SAFETY: all-zero is a valid value of this plain C structure.
-        let mut stat: libc::stat = unsafe { std::mem::zeroed() };
-        // SAFETY: the structure outlives the call; a descriptor that is not open is an error.
-        let rc = unsafe { libc::fstat(fd, &raw mut stat) };
-        #[allow(clippy::useless_conversion, reason = "narrower on some systems")]
-        (rc == 0).then_some((u64::from(stat.st_dev), u64::from(stat.st_ino)))
-    }
 }
 
-#[cfg(not(linux_calls))]
+#[cfg(not(ofd_locks))]
 mod imp {
     use std::io;
 
@@ -77,10 +67,6 @@ mod imp {
     pub(crate) fn release(_: i32, _: u32) {}
 
     pub(crate) fn is_held(_: i32, _: u32) -> Option<bool> {
-        None
-    }
-
-    pub(crate) fn inode(_: i32) -> Option<(u64, u64)> {
         None
     }
 }
@@ -108,7 +94,22 @@ pub(crate) fn is_held(fd: Option<i32>, at: u32) -> Option<bool> {
     imp::is_held(fd?, at)
 }
 
-/// Device and inode.
+/// Device and inode of the file or directory of this descriptor.
 pub(crate) fn inode(fd: Option<i32>) -> Option<(u64, u64)> {
-    imp::inode(fd?)
+    #[cfg(unix)]
+    {
+        use std::mem::ManuallyDrop;
+        use std::os::fd::FromRawFd;
+        use std::os::unix::fs::MetadataExt;
+        // SAFETY: the descriptor of a file that the caller has open during the call. It is not
+        // closed here.
+        let file = ManuallyDrop::new(unsafe { std::fs::File::from_raw_fd(fd?) });
+        let meta = file.metadata().ok()?;
+        Some((meta.dev(), meta.ino()))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = fd;
+        None
+    }
 }

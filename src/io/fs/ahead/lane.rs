@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{Builder, JoinHandle};
 
 use super::{AlignedBuf, File, read};
-use crate::durable::fork;
+use crate::sys::fork;
 use crate::sys::scheduling;
 
 #[derive(Debug)]

@@ -182,20 +182,6 @@ impl Directory {
     }
 }
 
-/// Whether a lock file was left by another user in a directory of this process's user, and the
-/// system shows no lock on it.
-pub(in super::super) fn is_forgotten_lock(file: &fs::Metadata, directory: &fs::Metadata) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let us = nix::unistd::geteuid().as_raw();
-    if directory.uid() != us || file.uid() == us {
-        return false;
-    }
-    // On some filesystems the list names another device than their files do: the inode decides.
-    let inode = format!(":{}", file.ino());
-    let locks = fs::read_to_string("/proc/locks");
-    locks.is_ok_and(|locks| !locks.split_whitespace().any(|word| word.ends_with(&inode)))
-}
-
 /// Makes calls on a file that has been found to be a regular one wait for it: io_uring takes
 /// `O_NONBLOCK` at its word and fails with `EAGAIN` where a device cannot promise not to wait.
 pub(in super::super) fn settle(file: &fs::File) -> io::Result<()> {
@@ -332,9 +318,11 @@ fn statx(file: &fs::File, mask: u32) -> Option<libc::statx> {
     // SAFETY: all-zero is a valid value of this plain C structure.
     let mut stat: libc::statx = unsafe { std::mem::zeroed() };
     let fd = file.as_fd().as_raw_fd();
+    let (empty, flags) = (c"".as_ptr(), libc::AT_EMPTY_PATH);
+    // By number, as not every C library has a name for it.
     // SAFETY: an open descriptor, an empty path that AT_EMPTY_PATH asks for, and a structure that
     // outlives the call.
-    let rc = unsafe { libc::statx(fd, c"".as_ptr(), libc::AT_EMPTY_PATH, mask, &raw mut stat) };
+    let rc = unsafe { libc::syscall(libc::SYS_statx, fd, empty, flags, mask, &raw mut stat) };
     (rc == 0).then_some(stat)
 }
 

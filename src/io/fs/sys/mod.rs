@@ -3,12 +3,16 @@
 //! The files have the same items. [`linux`] reaches every file by the descriptor of the open
 //! directory, so that no change of the process (root directory, user, working directory) and no
 //! move of the directory comes between the log and its files. [`portable`] has what std offers, and
-//! [`windows`] what it does not.
+//! on unix what [`unix`] adds; [`windows`] what std does not.
 
 #[cfg(linux_calls)]
 mod linux;
+#[cfg(unix)]
+mod lock;
 #[cfg(not(any(linux_calls, windows)))]
 mod portable;
+#[cfg(all(unix, not(linux_calls)))]
+mod unix;
 #[cfg(windows)]
 mod windows;
 
@@ -18,6 +22,8 @@ use std::path::{Path, PathBuf};
 
 #[cfg(linux_calls)]
 pub(super) use linux::*;
+#[cfg(unix)]
+pub(super) use lock::{try_lock, unlock};
 #[cfg(not(any(linux_calls, windows)))]
 pub(super) use portable::*;
 #[cfg(windows)]
@@ -88,26 +94,10 @@ pub(super) fn links(file: &fs::File) -> io::Result<u64> {
     Ok(std::os::unix::fs::MetadataExt::nlink(&file.metadata()?))
 }
 
-/// Locks the file for this handle alone, without waiting. False: another handle holds it.
-#[cfg(unix)]
-pub(super) fn try_lock(file: &fs::File) -> io::Result<bool> {
-    match file.try_lock() {
-        Ok(()) => Ok(true),
-        Err(fs::TryLockError::WouldBlock) => Ok(false),
-        Err(fs::TryLockError::Error(e)) => Err(e),
-    }
-}
-
 /// Gives a file a name in another directory of the same filesystem, which no file has.
 #[cfg(unix)]
 pub(super) fn move_file(from: &Path, to: &Path) -> io::Result<()> {
     fs::rename(from, to)
-}
-
-#[cfg(unix)]
-pub(super) fn unlock(file: &fs::File) {
-    // Of an open file of ours: fails for nothing that is held.
-    let _ = file.unlock();
 }
 
 /// Opens the directory that this process has just created. `None` if something else is in its place
@@ -179,4 +169,28 @@ pub(super) fn open_directory(path: &Path) -> io::Result<Option<fs::File>> {
 #[cfg(unix)]
 pub(super) fn sync_open_directory(directory: &fs::File) -> io::Result<()> {
     directory.sync_all()
+}
+
+/// Whether a lock file was left by another user in a directory of this process's user, and the
+/// system shows no lock on it. Not where the system does not list locks.
+#[cfg(unix)]
+pub(super) fn is_forgotten_lock(file: &fs::Metadata, directory: &fs::Metadata) -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::unix::fs::MetadataExt;
+        // SAFETY: a question, without pointers.
+        let us = unsafe { crate::sys::c::geteuid() };
+        if directory.uid() != us || file.uid() == us {
+            return false;
+        }
+        // On some filesystems the list names another device than their files do: the inode decides.
+        let inode = format!(":{}", file.ino());
+        let locks = fs::read_to_string("/proc/locks");
+        locks.is_ok_and(|locks| !locks.split_whitespace().any(|word| word.ends_with(&inode)))
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = (file, directory);
+        false
+    }
 }

@@ -88,9 +88,7 @@ impl Directory {
         let mut options = OpenOptions::new();
         options.read(true).write(how.write).create_new(how.new.is_some());
         #[cfg(unix)]
-        if let Some(mode) = how.new {
-            std::os::unix::fs::OpenOptionsExt::mode(&mut options, mode);
-        }
+        super::unix::set_flags(&mut options, how);
         debug_assert!(!how.direct, "std has no word for it");
         options.open(self.reach()?.join(name))
     }
@@ -104,6 +102,12 @@ impl Directory {
     pub(in super::super) fn rename_new(&self, from: &str, to: &str) -> io::Result<()> {
         let reach = self.reach()?;
         let (from, to) = (reach.join(from), reach.join(to));
+        #[cfg(unix)]
+        match super::unix::rename_exclusively(&from, &to) {
+            // The system or the filesystem cannot.
+            Err(e) if e.kind() == io::ErrorKind::Unsupported => {}
+            ended => return ended,
+        }
         match fs::hard_link(&from, &to) {
             Ok(()) => {
                 let removed = fs::remove_file(&from);
@@ -132,8 +136,11 @@ impl Directory {
     }
 }
 
-/// Nothing was asked for that would have to be taken back.
-pub(in super::super) fn settle(_: &fs::File) -> io::Result<()> {
+/// Takes back what an open asks for so that it does not wait.
+pub(in super::super) fn settle(file: &fs::File) -> io::Result<()> {
+    #[cfg(unix)]
+    super::unix::wait_for_calls(file)?;
+    let _ = file;
     Ok(())
 }
 
@@ -147,16 +154,28 @@ pub(in super::super) fn read_cached_at(_: &fs::File, _: &mut [u8], _: u64) -> io
 
 pub(in super::super) fn advise_huge_pages(_: std::ptr::NonNull<u8>, _: usize) {}
 
-pub(in super::super) fn next_data(_: &fs::File, offset: u64) -> Option<u64> {
-    Some(offset)
+pub(in super::super) fn next_data(file: &fs::File, offset: u64) -> Option<u64> {
+    #[cfg(unix)]
+    return super::unix::next_data(file, offset);
+    #[cfg(not(unix))]
+    {
+        let _ = file;
+        Some(offset)
+    }
 }
 
 pub(in super::super) fn write_zeroes(_: &fs::File, _: u64) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-pub(in super::super) fn allocate(_: &fs::File, _: u64) -> io::Result<()> {
-    Err(io::ErrorKind::Unsupported.into())
+pub(in super::super) fn allocate(file: &fs::File, len: u64) -> io::Result<()> {
+    #[cfg(unix)]
+    return super::unix::allocate(file, len);
+    #[cfg(not(unix))]
+    {
+        let _ = (file, len);
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }
 
 /// Why the filesystem of this file does not keep what it has synced: not known here.
@@ -168,13 +187,13 @@ pub(in super::super) fn goes_past_the_cache(_: &fs::File) -> bool {
     false
 }
 
-pub(in super::super) fn drop_cached_pages(_: &fs::File) {}
+/// Drops what is cached of a file, where the system can.
+pub(in super::super) fn drop_cached_pages(file: &fs::File) {
+    #[cfg(unix)]
+    super::unix::drop_cached_pages(file);
+    let _ = file;
+}
 
 pub(in super::super) fn block_size_of(_: &Path, _: &fs::File) -> u32 {
     MIN_BLOCK.min(MAX_BLOCK)
-}
-
-/// Not where the system cannot be asked who this is and what is locked.
-pub(in super::super) fn is_forgotten_lock(_: &fs::Metadata, _: &fs::Metadata) -> bool {
-    false
 }
