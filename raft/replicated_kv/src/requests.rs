@@ -61,8 +61,7 @@ impl Requests {
             self.writes.send(Write { change, answer }).await.map_err(|_| stopped())?;
             answered.await.map_err(|_| Refusal::Unknown("the node is stopping".into()))?
         };
-        let late = |_| Refusal::Unknown(format!("no majority answered in {PATIENCE:?}"));
-        tokio::time::timeout(PATIENCE, work).await.map_err(late)?
+        tokio::time::timeout(PATIENCE, work).await.map_err(|_| late())?
     }
 
     /// Waits until this node's map has every change that was acknowledged before the call.
@@ -94,6 +93,10 @@ impl Requests {
             None => Err(Refusal::NoLeader),
         }
     }
+}
+
+fn late() -> Refusal {
+    Refusal::Unknown(format!("no majority answered in {PATIENCE:?}"))
 }
 
 /// Takes what waits, at least one.
@@ -135,7 +138,10 @@ async fn write_batch(raft: &Raft, writes: Vec<Write>) {
     let (changes, answers): (Vec<_>, Vec<_>) =
         writes.into_iter().map(|write| (write.change, write.answer)).unzip();
     let began = Instant::now();
-    let result = raft.client_write(Batch(changes)).await.map_err(Refusal::from);
+    // openraft never answers an entry that a snapshot of a new leader covers. Without a limit such
+    // entries would keep all slots, also when this node leads again.
+    let write = tokio::time::timeout(PATIENCE, raft.client_write(Batch(changes)));
+    let result = write.await.map_or_else(|_| Err(late()), |result| Ok(result?));
     let commit_micros = began.elapsed().as_micros() as u64;
     metrics::histogram!("replicated_kv_commit_seconds").record(began.elapsed());
     metrics::counter!("replicated_kv_changes_total").increment(answers.len() as u64);
@@ -160,7 +166,8 @@ async fn read_rounds(raft: Raft, mut waiting: mpsc::Receiver<oneshot::Sender<Ans
         }
         let raft = raft.clone();
         tokio::spawn(async move {
-            let result = raft.ensure_linearizable().await.map(|_| ()).map_err(Refusal::from);
+            let round = tokio::time::timeout(PATIENCE, raft.ensure_linearizable());
+            let result = round.await.map_or(Err(Refusal::NoQuorum), |result| Ok(result.map(drop)?));
             for read in reads {
                 let _ = read.send(result.clone());
             }

@@ -16,7 +16,7 @@ pub(crate) const KEYS: u64 = 24;
 const PADDING: usize = 2000;
 
 /// How long a client waits for an answer.
-pub(crate) const LIMIT: Duration = Duration::from_millis(1000);
+pub(crate) const LIMIT: Duration = Duration::from_millis(700);
 
 /// What the clients share.
 #[derive(Debug, Default)]

@@ -31,7 +31,7 @@ use crate::load::{LIMIT, Shared};
 const CLIENTS: usize = 6;
 
 /// How long a step may take on a slow machine.
-const PATIENCE: Duration = Duration::from_secs(40);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 const SEGMENT: u64 = 1 << 20;
 
@@ -61,6 +61,12 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            for id in 1..=3 {
+                let said = fs::read_to_string(self.dir.join(format!("node-{id}.txt")));
+                eprintln!("node {id} said:\n{}", said.unwrap_or_default());
+            }
+        }
         if let Some(disk) = &self.disk {
             let _ = umount2(disk, MntFlags::MNT_DETACH);
         }
@@ -135,7 +141,7 @@ impl Test {
 
     async fn paused(&mut self, step: &str, id: u64) {
         self.signal(id, Signal::SIGSTOP);
-        self.progress(step, 60).await;
+        self.progress(step, 40).await;
         self.signal(id, Signal::SIGCONT);
         self.progress(step, 30).await;
         self.caught_up(step, id).await;
@@ -147,7 +153,7 @@ impl Test {
         let others: Vec<_> = ids.into_iter().filter(|id| *id != leader).collect();
         self.cut(leader, &others).await;
         // The other two elect a leader, and the old one is asked all the while.
-        self.progress("leader cut off", 100).await;
+        self.progress("leader cut off", 80).await;
         self.cut(leader, &[]).await;
         self.caught_up("leader cut off", leader).await;
     }
@@ -185,7 +191,9 @@ impl Test {
         assert_eq!(ended.code(), Some(1));
         let said = fs::read_to_string(self.cluster.output(SMALL)).unwrap();
         let last = said.lines().last().unwrap_or_default();
-        assert!(last.starts_with("error: raft stopped") && last.contains("no space"), "{said}");
+        // The log or the snapshot is the first that finds no space.
+        let names_cause = last.to_lowercase().contains("no space");
+        assert!(last.starts_with("error: raft stopped") && names_cause, "{said}");
         self.progress("disk full", 60).await;
         fs::remove_file(&ballast).unwrap();
         self.cluster.start(SMALL).unwrap();
@@ -271,8 +279,8 @@ async fn all_faults(mut rng: Rng) {
     let place = Place::new();
     let program = Path::new(env!("CARGO_BIN_EXE_replicated_kv"));
     let options = [
-        "--heartbeat-ms=150",
-        "--election-ms=500",
+        "--heartbeat-ms=250",
+        "--election-ms=750",
         "--snapshot-every=200",
         "--keep-entries=50",
         "--fault-injection",
