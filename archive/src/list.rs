@@ -1,6 +1,6 @@
 //! What an archive holds.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ringwal::Lsn;
@@ -145,7 +145,7 @@ impl Archive {
             }
         }
         gaps.sort_by_key(|gap| gap.from);
-        let named: Vec<String> =
+        let named: HashSet<String> =
             manifests.iter().map(|manifest| self.path(&manifest.object).to_string()).collect();
         let mut unconfirmed: Vec<String> =
             sizes.into_keys().filter(|path| !named.contains(path)).collect();
