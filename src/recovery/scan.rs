@@ -151,8 +151,14 @@ pub(crate) fn is_gone(e: &Error) -> bool {
     matches!(e, Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
 }
 
+/// Segments that a list of the directory may lack: those that were created while it was made.
+const CREATED_MEANWHILE: usize = 1000;
+
 /// Whether a group in the newest segment with groups states `oldest` or a higher position as the
 /// oldest kept. If so, retention removed the segments below `oldest`; they are not lost.
+///
+/// The writer may go on meanwhile. A segment that is gone again had its statement repeated in later
+/// ones, and a segment that the list lacks is found by its name.
 pub(crate) fn states_oldest(dir: &dyn Dir, names: &Names, oldest: u64) -> Result<bool> {
     let entries = dir.list().map_err(|e| Error::io("list", dir.path_of(""), e))?;
     let mut bases: Vec<u64> = entries
@@ -163,29 +169,61 @@ pub(crate) fn states_oldest(dir: &dyn Dir, names: &Names, oldest: u64) -> Result
         })
         .collect();
     bases.sort_unstable();
-    for base in bases.into_iter().rev() {
-        let name = names.segment(base);
-        let Ok(header) = read_header(dir, &name)? else { continue };
-        let io = |e| Error::io("read", dir.path_of(&name), e);
-        let mut walker = Walker::new(dir.open(&name, Access::Read).map_err(io)?, header);
-        let mut next = walker.group(header.first_group()).map_err(io)?;
-        if next.is_err() {
-            continue;
+    let mut found = None;
+    while found.is_none()
+        && let Some(base) = bases.pop()
+    {
+        found = stated_in(dir, names, base, oldest)?;
+    }
+    for _ in 0..CREATED_MEANWHILE {
+        match found {
+            None => return Ok(false),
+            Some(Stated::Yes) => return Ok(true),
+            Some(Stated::NotUpTo(end)) => found = stated_in(dir, names, end, oldest)?,
         }
-        let mut link: Option<Link> = None;
-        while let Ok(group) = next {
-            if link.is_some_and(|link| !group.follows(&link)) {
-                break;
-            }
-            if group.oldest >= oldest {
-                return Ok(true);
-            }
-            link = Some(group.link());
-            next = walker.group(group.padded_end(header.block)).map_err(io)?;
-        }
-        return Ok(false);
     }
     Ok(false)
+}
+
+/// Whether the groups of a segment state a position.
+#[derive(Debug, Clone, Copy)]
+enum Stated {
+    Yes,
+    /// No group of the segment, which ends there.
+    NotUpTo(u64),
+}
+
+/// `None`: there is no such segment, or no group in it.
+fn stated_in(dir: &dyn Dir, names: &Names, base: u64, oldest: u64) -> Result<Option<Stated>> {
+    let name = names.segment(base);
+    let header = match read_header(dir, &name) {
+        Ok(Ok(header)) => header,
+        Ok(Err(_)) => return Ok(None),
+        Err(e) if is_gone(&e) => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    let io = |e| Error::io("read", dir.path_of(&name), e);
+    let file = match dir.open(&name, Access::Read) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        opened => opened.map_err(io)?,
+    };
+    let mut walker = Walker::new(file, header);
+    let mut next = walker.group(header.first_group()).map_err(io)?;
+    if next.is_err() {
+        return Ok(None);
+    }
+    let mut link: Option<Link> = None;
+    while let Ok(group) = next {
+        if link.is_some_and(|link| !group.follows(&link)) {
+            break;
+        }
+        if group.oldest >= oldest {
+            return Ok(Some(Stated::Yes));
+        }
+        link = Some(group.link());
+        next = walker.group(group.padded_end(header.block)).map_err(io)?;
+    }
+    Ok(Some(Stated::NotUpTo(header.end())))
 }
 
 /// Reads the header of a segment. The inner error says what is wrong with it.

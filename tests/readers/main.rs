@@ -14,6 +14,7 @@ mod support;
 mod ahead;
 mod backward;
 mod following;
+mod opening_beside_retention;
 mod other_processes;
 mod places;
 mod read_only;

@@ -13,11 +13,21 @@ pub struct Temp(PathBuf);
 
 impl Temp {
     pub fn new() -> Self {
+        Temp::inside(&std::env::temp_dir())
+    }
+
+    /// In memory where the system has a directory for that, and else as [`Temp::new`].
+    pub fn new_in_memory() -> Self {
+        let memory = Path::new("/dev/shm");
+        if memory.is_dir() { Temp::inside(memory) } else { Temp::new() }
+    }
+
+    fn inside(directory: &Path) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         loop {
             let n = COUNT.fetch_add(1, Ordering::Relaxed);
             let name = format!("ringwal-test-{}-{n}", std::process::id());
-            let path = std::env::temp_dir().join(name);
+            let path = directory.join(name);
             match std::fs::create_dir(&path) {
                 Ok(()) => return Temp(path),
                 // A killed process with the same process id left it.

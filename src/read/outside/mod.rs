@@ -271,4 +271,9 @@ impl LogDirectory {
         self.view.check_not_forked()?;
         snapshot::list(&self.view, &mut lock(&self.snapshot))
     }
+
+    /// Finds the oldest segment after retention has removed some of the known ones.
+    fn skip_removed(&self) -> Result<()> {
+        if snapshot::skip_removed(&self.view, &lock(&self.snapshot)) { Ok(()) } else { self.list() }
+    }
 }

@@ -104,7 +104,7 @@ impl ReadOnlyReader {
         while self.start == Start::Oldest {
             match self.cursor.peek_below(self.end) {
                 Err(Error::Pruned { .. }) => {
-                    self.log.list()?;
+                    self.log.skip_removed()?;
                     self.cursor = FollowCursor::up_to(Arc::clone(&self.log.view), 0, self.end);
                     if let Some(tags) = self.wanted.clone() {
                         let _ = self.cursor.want(tags);

@@ -125,6 +125,23 @@ fn list_once(view: &LogView, snapshot: &mut Snapshot) -> Result<()> {
     Ok(())
 }
 
+/// Finds the oldest known segment that is still there, by its name: listing many segments takes
+/// longer than retention takes to remove some. False: all are gone.
+///
+/// Only readers begin there. The list keeps what it knows, so the next one still asks who removed
+/// the segments.
+pub(super) fn skip_removed(view: &LogView, snapshot: &Snapshot) -> bool {
+    let is_removed = |segment: &SegmentHeader| {
+        read_header(&*view.dir, &view.names.segment(segment.base)).is_err_and(|e| is_gone(&e))
+    };
+    // Retention removes the oldest first.
+    let rest = &snapshot.segments[snapshot.segments.partition_point(is_removed)..];
+    if !rest.is_empty() {
+        view.table.replace(rest);
+    }
+    !rest.is_empty()
+}
+
 /// Reads the durable end.
 pub(super) fn refresh(view: &LogView, snapshot: &mut Snapshot) -> Result<u64> {
     let mut listing = Listing::Current;
