@@ -147,7 +147,7 @@ impl Consumer {
     /// worker.commit(mine)?;
     /// assert!(worker.is_caught_up());
     /// // The log need not keep tag 8 for it.
-    /// assert_eq!(worker.commit_skipped()?, wal.durable_end());
+    /// assert!(worker.commit_skipped()? > mine);
     /// # wal.close()?; std::fs::remove_dir_all(&dir).unwrap();
     /// # Ok::<(), ringwal::Error>(())
     /// ```

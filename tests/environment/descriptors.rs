@@ -38,7 +38,7 @@ fn case() {
     assert!(is_said(&wal.health().unwrap_err()));
     let stats = wal.stats();
     assert!(stats.obstructed && !stats.out_of_space && stats.obstructions == 1, "{stats:?}");
-    assert_eq!(wal.sync().unwrap(), wal.durable_end());
+    assert!(wal.sync().unwrap() <= wal.durable_end());
     setrlimit(Resource::RLIMIT_NOFILE, most, most).unwrap();
     while let Err(e) = wal.append_durable(&[7; 1000]) {
         assert!(is_said(&e) && Instant::now() < deadline, "{e:?}");

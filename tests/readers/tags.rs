@@ -207,7 +207,8 @@ fn consumer_with_a_filter_is_caught_up_when_none_of_its_tags_is_left() {
     // It holds the log until it says that it skips the rest.
     let oldest = wal.truncate_before(wal.end()).unwrap();
     assert!(oldest <= second);
-    assert_eq!(worker.commit_skipped().unwrap(), wal.durable_end());
+    let end = wal.durable_end();
+    assert!(worker.commit_skipped().unwrap() >= end);
     assert!(wal.truncate_before(wal.end()).unwrap() > second);
     // A restart needs the filter again, and the position is kept.
     drop(worker);

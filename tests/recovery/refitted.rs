@@ -48,7 +48,7 @@ fn sync_of_a_log_opened_with_other_settings_writes_nothing() {
     wal.close().unwrap();
     for n in 0..20 {
         let wal = disk.open(&settings([9000, 1000][n % 2])).unwrap();
-        assert_eq!(wal.sync().unwrap(), wal.durable_end());
+        assert!(wal.sync().unwrap() <= wal.durable_end());
         assert_eq!(wal.read(lsn).unwrap().payload, b"kept");
         assert!(matches!(
             wal.wait_durable(wal.durable_end()),
