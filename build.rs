@@ -2,7 +2,7 @@
 //!
 //! | name | when |
 //! |---|---|
-//! | `linux_calls` | the calls that only Linux has may be used: io_uring, `O_DIRECT`, futex, open file locks |
+//! | `linux_calls` | the calls that only Linux has may be used: io_uring, `O_DIRECT`, futex |
 //! | `linux_unmodelled` | the same, and no model checker replaces memory, threads and waiting |
 //! | `ofd_locks` | the locks of open file descriptions (`F_OFD_SETLK`) may be used |
 //! | `simulated` | the simulated disk is part of the library |

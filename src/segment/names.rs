@@ -47,6 +47,13 @@ pub(crate) fn equal_but_for_case(a: &str, b: &str) -> bool {
     a == b || folded(a) == folded(b)
 }
 
+/// The prefix of a segment of any log, and the rest of the segment's name. `None` for other files.
+fn split_segment(name: &str) -> Option<(&str, &str)> {
+    let (prefix, rest) = name.split_at_checked(name.len().checked_sub(DIGITS + 5)?)?;
+    let digits = rest.strip_prefix('.')?.strip_suffix(".wal")?;
+    digits.bytes().all(|b| b.is_ascii_digit()).then_some((prefix, rest))
+}
+
 impl Names {
     pub(crate) fn new(prefix: &str) -> Self {
         Names { prefix: prefix.into() }
@@ -160,25 +167,16 @@ impl Names {
 
     /// The name in this log of a segment of a log with another prefix. `None` for other files.
     pub(crate) fn as_if_ours(&self, name: &str) -> Option<String> {
-        let ending = name.len().checked_sub(DIGITS + 5)?;
-        let (prefix, rest) = name.split_at_checked(ending)?;
-        let digits = rest.strip_prefix('.')?.strip_suffix(".wal")?;
-        let is_segment = digits.bytes().all(|b| b.is_ascii_digit()) && prefix != self.prefix;
-        is_segment.then(|| format!("{}{rest}", self.prefix))
+        let (prefix, rest) = split_segment(name)?;
+        (prefix != self.prefix).then(|| format!("{}{rest}", self.prefix))
     }
 
     /// Whether the file proves a log whose prefix differs from this one's in case alone: it is one
     /// of that log's segments, or its lock file.
     pub(crate) fn differ_in_case(&self, name: &str) -> bool {
-        let segment = name.len().checked_sub(DIGITS + 5).and_then(|at| name.split_at_checked(at));
-        let prefix = match segment {
-            Some((prefix, _)) if self.as_if_ours(name).is_some() => prefix,
-            _ => match name.strip_suffix(".lock") {
-                Some(prefix) if prefix != self.prefix => prefix,
-                _ => return false,
-            },
-        };
-        equal_but_for_case(prefix, &self.prefix)
+        let segment = split_segment(name).map(|(prefix, _)| prefix);
+        let prefix = segment.or_else(|| name.strip_suffix(".lock"));
+        prefix.is_some_and(|other| other != self.prefix && equal_but_for_case(other, &self.prefix))
     }
 
     /// Whether the file belongs to this log.

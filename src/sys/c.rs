@@ -107,13 +107,6 @@ mod declared {
     #[repr(C)]
     pub(crate) struct sigset_t([usize; 1024 / usize::BITS as usize]);
 
-    // The offsets of `fallocate` and `posix_fadvise` are as wide as a `long` where the C library
-    // has a second function for wide ones, and 64 bits elsewhere.
-    #[cfg(any(target_env = "gnu", target_env = "uclibc"))]
-    type off_t = c_long;
-    #[cfg(not(any(target_env = "gnu", target_env = "uclibc")))]
-    type off_t = i64;
-
     unsafe extern "C" {
         pub(crate) fn madvise(start: *mut c_void, len: usize, advice: c_int) -> c_int;
         pub(crate) fn sysconf(name: c_int) -> c_long;
@@ -131,17 +124,14 @@ mod declared {
         pub(crate) fn flock(fd: c_int, operation: c_int) -> c_int;
         pub(crate) fn fcntl(fd: c_int, command: c_int, ...) -> c_int;
         pub(crate) fn geteuid() -> c_uint;
-        pub(crate) fn posix_fadvise(fd: c_int, from: off_t, len: off_t, advice: c_int) -> c_int;
         pub(crate) fn syscall(number: c_long, ...) -> c_long;
-        #[cfg(any(target_env = "gnu", target_env = "uclibc"))]
+        // Offsets of 64 bits: these C libraries have a second function for them, as that of the
+        // plain name may take a `long`. The others have one function.
+        #[cfg_attr(any(target_env = "gnu", target_env = "uclibc"), link_name = "posix_fadvise64")]
+        pub(crate) fn posix_fadvise(fd: c_int, from: i64, len: i64, advice: c_int) -> c_int;
+        #[cfg_attr(not(any(target_env = "gnu", target_env = "uclibc")), link_name = "lseek")]
         pub(crate) fn lseek64(fd: c_int, offset: i64, whence: c_int) -> i64;
-        #[cfg(not(any(target_env = "gnu", target_env = "uclibc")))]
-        #[link_name = "lseek"]
-        pub(crate) fn lseek64(fd: c_int, offset: i64, whence: c_int) -> i64;
-        #[cfg(any(target_env = "gnu", target_env = "uclibc"))]
-        pub(crate) fn fallocate64(fd: c_int, mode: c_int, from: i64, len: i64) -> c_int;
-        #[cfg(not(any(target_env = "gnu", target_env = "uclibc")))]
-        #[link_name = "fallocate"]
+        #[cfg_attr(not(any(target_env = "gnu", target_env = "uclibc")), link_name = "fallocate")]
         pub(crate) fn fallocate64(fd: c_int, mode: c_int, from: i64, len: i64) -> c_int;
     }
 }

@@ -13,9 +13,9 @@ pub(crate) fn is_of_the_medium(code: i32) -> bool {
     #[cfg(windows)]
     const CODES: &[i32] = &[23, 25, 27, 30, 323, 483, 1117, 1392];
     /// EIO; then ENODATA, EBADMSG, EILSEQ and EREMOTEIO as Linux counts them.
-    #[cfg(target_os = "linux")]
+    #[cfg(any(target_os = "linux", target_os = "android"))]
     const CODES: &[i32] = &[5, 61, 74, 84, 121];
-    #[cfg(not(any(windows, target_os = "linux")))]
+    #[cfg(not(any(windows, target_os = "linux", target_os = "android")))]
     const CODES: &[i32] = &[5];
     CODES.contains(&code)
 }
@@ -28,9 +28,10 @@ pub(crate) fn is_passing(code: i32) -> bool {
     #[cfg(windows)]
     const CODES: &[i32] = &[4, 5, 32, 33, 39, 303, 1224, 1295, 1450];
     /// ENFILE, EMFILE, ELOOP, ENOLCK.
-    #[cfg(target_os = "linux")]
+    #[cfg(any(target_os = "linux", target_os = "android"))]
     const CODES: &[i32] = &[23, 24, 40, 37];
-    #[cfg(not(any(windows, target_os = "linux")))]
+    /// The same, as the BSDs and macOS count them.
+    #[cfg(not(any(windows, target_os = "linux", target_os = "android")))]
     const CODES: &[i32] = &[23, 24, 62, 77];
     CODES.contains(&code)
 }

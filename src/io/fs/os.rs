@@ -331,9 +331,9 @@ fn create_durably(
 }
 
 fn create_directory(path: &Path, mode: u32, parent: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
+    let builder = &mut fs::DirBuilder::new();
     #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, mode);
+    std::os::unix::fs::DirBuilderExt::mode(builder, mode);
     builder.create(path)?;
     if let Some(made) = sys::open_created_directory(path) {
         sys::set_mode(&made, mode);

@@ -24,8 +24,8 @@ pub(super) fn identity() -> Option<u128> {
     if status < 0 || booted == 0 {
         return None;
     }
-    // SAFETY: Windows maps the page KUSER_SHARED_DATA at this address into every process, for
-    // reading, and BootId has this place in it since Windows 8.
+    // SAFETY: Windows maps the page KUSER_SHARED_DATA at 0x7FFE_0000 into every process, for
+    // reading. BootId, 32 bits, is at 0x2C4 in it since Windows 8; padding was there before.
     let count = unsafe { std::ptr::read_volatile(0x7FFE_02C4 as *const u32) };
     let mut id = [0; 16];
     id[..8].copy_from_slice(&booted.to_le_bytes());

@@ -2,14 +2,16 @@
 //!
 //! The files have the same items. [`linux`] reaches every file by the descriptor of the open
 //! directory, so that no change of the process (root directory, user, working directory) and no
-//! move of the directory comes between the log and its files. [`portable`] has what std offers, and
-//! on unix what [`unix`] adds; [`windows`] what std does not.
+//! move of the directory comes between the log and its files. Every other unix has [`portable`], by
+//! what std offers, and [`unix`]; Windows has [`windows`]. [`not_offered`] completes these two.
 
 #[cfg(linux_calls)]
 mod linux;
 #[cfg(unix)]
 mod lock;
-#[cfg(not(any(linux_calls, windows)))]
+#[cfg(not(linux_calls))]
+mod not_offered;
+#[cfg(all(unix, not(linux_calls)))]
 mod portable;
 #[cfg(all(unix, not(linux_calls)))]
 mod unix;
@@ -17,15 +19,22 @@ mod unix;
 mod windows;
 
 use std::fs;
+#[cfg(unix)]
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+#[cfg(unix)]
+use std::path::PathBuf;
 
 #[cfg(linux_calls)]
 pub(super) use linux::*;
 #[cfg(unix)]
 pub(super) use lock::{try_lock, unlock};
-#[cfg(not(any(linux_calls, windows)))]
+#[cfg(not(linux_calls))]
+pub(super) use not_offered::*;
+#[cfg(all(unix, not(linux_calls)))]
 pub(super) use portable::*;
+#[cfg(all(unix, not(linux_calls)))]
+pub(super) use unix::{allocate, drop_cached_pages, next_data, settle};
 #[cfg(windows)]
 pub(super) use windows::*;
 
@@ -129,28 +138,21 @@ pub(super) fn mode_of(meta: &fs::Metadata) -> Option<u32> {
 
 /// A path that leads to the open directory: through the descriptor, wherever the directory has been
 /// moved, or the one that it was opened by.
-pub(super) fn path_to(handle: &fs::File, path: &Path) -> io::Result<PathBuf> {
-    #[cfg(unix)]
-    {
-        use std::os::fd::AsRawFd;
-        use std::os::unix::fs::MetadataExt;
-        let through = PathBuf::from(format!("/proc/self/fd/{}", handle.as_raw_fd()));
-        let here = handle.metadata()?;
-        let leads_here = |path: &&Path| {
-            let there = fs::metadata(path);
-            there.is_ok_and(|there| (there.dev(), there.ino()) == (here.dev(), here.ino()))
-        };
-        let found = [&*through, path].into_iter().find(leads_here).map(Path::to_path_buf);
-        found.ok_or_else(|| {
-            let why = "no path leads to the log's directory any more";
-            io::Error::new(io::ErrorKind::NotFound, why)
-        })
-    }
-    #[cfg(not(unix))]
-    {
-        let _ = handle;
-        Ok(path.to_path_buf())
-    }
+#[cfg(unix)]
+fn path_to(handle: &fs::File, path: &Path) -> io::Result<PathBuf> {
+    use std::os::fd::AsRawFd;
+    use std::os::unix::fs::MetadataExt;
+    let through = PathBuf::from(format!("/proc/self/fd/{}", handle.as_raw_fd()));
+    let here = handle.metadata()?;
+    let leads_here = |path: &&Path| {
+        let there = fs::metadata(path);
+        there.is_ok_and(|there| (there.dev(), there.ino()) == (here.dev(), here.ino()))
+    };
+    let found = [&*through, path].into_iter().find(leads_here).map(Path::to_path_buf);
+    found.ok_or_else(|| {
+        let why = "no path leads to the log's directory any more";
+        io::Error::new(io::ErrorKind::NotFound, why)
+    })
 }
 
 /// How a path is shown that the system has made canonical.

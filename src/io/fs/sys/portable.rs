@@ -1,4 +1,4 @@
-//! Every other system, and builds without the feature `uring`: what std offers.
+//! Unix systems without [`linux`](super::linux)'s calls: what std offers, and the module `unix`.
 //!
 //! Files are reached by paths. Where the system shows open descriptors as paths they lead through
 //! the open directory; elsewhere, or where a change of root or user has taken those away, through
@@ -9,45 +9,35 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::super::Entry;
-use super::{How, Identity};
-use crate::format::{MAX_BLOCK, MIN_BLOCK};
-
-pub(in super::super) const CAN_BE_DIRECT: bool = false;
+use super::{How, Identity, unix};
 
 /// An open directory.
 #[derive(Debug)]
 pub(in super::super) struct Directory {
     path: PathBuf,
-    /// The directory itself, where one can be opened: it is synced without another descriptor.
-    handle: Option<fs::File>,
+    handle: fs::File,
 }
 
 impl Directory {
     pub(in super::super) fn open(path: &Path) -> io::Result<Self> {
-        Ok(Directory { path: path.into(), handle: super::open_directory(path)? })
+        Ok(Directory { path: path.into(), handle: fs::File::open(path)? })
     }
 
     pub(in super::super) fn raw_fd(&self) -> Option<i32> {
-        #[cfg(unix)]
-        return self.handle.as_ref().map(std::os::fd::AsRawFd::as_raw_fd);
-        #[cfg(not(unix))]
-        return None;
+        Some(std::os::fd::AsRawFd::as_raw_fd(&self.handle))
     }
 
     pub(in super::super) fn metadata(&self) -> io::Result<fs::Metadata> {
-        self.handle.as_ref().map_or_else(|| fs::metadata(&self.path), fs::File::metadata)
+        self.handle.metadata()
     }
 
     pub(in super::super) fn sync(&self) -> io::Result<()> {
-        self.handle.as_ref().map_or(Ok(()), fs::File::sync_all)
+        self.handle.sync_all()
     }
 
     /// A path that leads to the open directory, if there is one.
     pub(in super::super) fn reach(&self) -> io::Result<PathBuf> {
-        match &self.handle {
-            Some(handle) => super::path_to(handle, &self.path),
-            None => Ok(self.path.clone()),
-        }
+        super::path_to(&self.handle, &self.path)
     }
 
     pub(in super::super) fn list(&self) -> io::Result<Vec<Entry>> {
@@ -67,7 +57,7 @@ impl Directory {
         Ok(entries)
     }
 
-    /// Which file has that name; `None`: there is none, or the system does not number files.
+    /// Which file has that name; `None`: there is none. A link is not followed.
     pub(in super::super) fn identity(&self, name: &str) -> io::Result<Option<Identity>> {
         match fs::symlink_metadata(self.reach()?.join(name)) {
             Ok(meta) => {
@@ -87,8 +77,7 @@ impl Directory {
     pub(in super::super) fn open_file(&self, name: &str, how: How) -> io::Result<fs::File> {
         let mut options = OpenOptions::new();
         options.read(true).write(how.write).create_new(how.new.is_some());
-        #[cfg(unix)]
-        super::unix::set_flags(&mut options, how);
+        unix::set_flags(&mut options, how);
         debug_assert!(!how.direct, "std has no word for it");
         options.open(self.reach()?.join(name))
     }
@@ -102,8 +91,7 @@ impl Directory {
     pub(in super::super) fn rename_new(&self, from: &str, to: &str) -> io::Result<()> {
         let reach = self.reach()?;
         let (from, to) = (reach.join(from), reach.join(to));
-        #[cfg(unix)]
-        match super::unix::rename_exclusively(&from, &to) {
+        match unix::rename_exclusively(&from, &to) {
             // The system or the filesystem cannot.
             Err(e) if e.kind() == io::ErrorKind::Unsupported => {}
             ended => return ended,
@@ -134,66 +122,4 @@ impl Directory {
         let reach = self.reach()?;
         fs::rename(reach.join(from), reach.join(to))
     }
-}
-
-/// Takes back what an open asks for so that it does not wait.
-pub(in super::super) fn settle(file: &fs::File) -> io::Result<()> {
-    #[cfg(unix)]
-    super::unix::wait_for_calls(file)?;
-    let _ = file;
-    Ok(())
-}
-
-pub(in super::super) fn write_durable_at(_: &fs::File, _: &[u8], _: u64) -> io::Result<usize> {
-    Err(io::ErrorKind::Unsupported.into())
-}
-
-pub(in super::super) fn read_cached_at(_: &fs::File, _: &mut [u8], _: u64) -> io::Result<usize> {
-    Err(io::ErrorKind::Unsupported.into())
-}
-
-pub(in super::super) fn advise_huge_pages(_: std::ptr::NonNull<u8>, _: usize) {}
-
-pub(in super::super) fn next_data(file: &fs::File, offset: u64) -> Option<u64> {
-    #[cfg(unix)]
-    return super::unix::next_data(file, offset);
-    #[cfg(not(unix))]
-    {
-        let _ = file;
-        Some(offset)
-    }
-}
-
-pub(in super::super) fn write_zeroes(_: &fs::File, _: u64) -> io::Result<()> {
-    Err(io::ErrorKind::Unsupported.into())
-}
-
-pub(in super::super) fn allocate(file: &fs::File, len: u64) -> io::Result<()> {
-    #[cfg(unix)]
-    return super::unix::allocate(file, len);
-    #[cfg(not(unix))]
-    {
-        let _ = (file, len);
-        Err(io::ErrorKind::Unsupported.into())
-    }
-}
-
-/// Why the filesystem of this file does not keep what it has synced: not known here.
-pub(in super::super) fn volatility(_file: &fs::File) -> Option<&'static str> {
-    None
-}
-
-pub(in super::super) fn goes_past_the_cache(_: &fs::File) -> bool {
-    false
-}
-
-/// Drops what is cached of a file, where the system can.
-pub(in super::super) fn drop_cached_pages(file: &fs::File) {
-    #[cfg(unix)]
-    super::unix::drop_cached_pages(file);
-    let _ = file;
-}
-
-pub(in super::super) fn block_size_of(_: &Path, _: &fs::File) -> u32 {
-    MIN_BLOCK.min(MAX_BLOCK)
 }

@@ -12,7 +12,7 @@ use super::How;
 use crate::sys::c;
 
 /// Opens a name without following a link, and without waiting for whatever holds a pipe's other
-/// end. [`wait_for_calls`] takes the latter back once the file is known to be a regular one.
+/// end. [`settle`] takes the latter back once the file is known to be a regular one.
 pub(super) fn set_flags(options: &mut OpenOptions, how: How) {
     options.custom_flags(c::O_NOFOLLOW | c::O_NONBLOCK | c::O_NOCTTY);
     if let Some(mode) = how.new {
@@ -21,7 +21,7 @@ pub(super) fn set_flags(options: &mut OpenOptions, how: How) {
 }
 
 /// Makes calls on a file that has been found to be a regular one wait for it.
-pub(super) fn wait_for_calls(file: &File) -> io::Result<()> {
+pub(in super::super) fn settle(file: &File) -> io::Result<()> {
     // SAFETY: a system call on an open descriptor, without pointers.
     let flags = succeeded(unsafe { c::fcntl(file.as_raw_fd(), c::F_GETFL) })?;
     // SAFETY: as above.
@@ -74,7 +74,7 @@ fn exclusive(_: &CString, _: &CString) -> io::Result<()> {
 }
 
 /// Makes the file `len` bytes long and gives it the space, which reads as zeros.
-pub(super) fn allocate(file: &File, len: u64) -> io::Result<()> {
+pub(in super::super) fn allocate(file: &File, len: u64) -> io::Result<()> {
     let len = i64::try_from(len).map_err(|_| io::ErrorKind::InvalidInput)?;
     space(file, len)
 }
@@ -121,7 +121,7 @@ fn space(_: &File, _: i64) -> io::Result<()> {
 
 /// Where bytes follow that are not a hole; `offset` where the system does not tell. Only the place
 /// that calls without an offset go on at is changed; all calls here have one.
-pub(super) fn next_data(file: &File, offset: u64) -> Option<u64> {
+pub(in super::super) fn next_data(file: &File, offset: u64) -> Option<u64> {
     let Ok(from) = i64::try_from(offset) else { return Some(offset) };
     match u64::try_from(seek_data(file, from)) {
         Ok(found) => Some(found),
@@ -155,7 +155,7 @@ fn seek_data(_: &File, from: i64) -> i64 {
 
 /// Drops what is cached of a file, where the system can: pages that a writer cached whose sync
 /// failed are not trusted.
-pub(super) fn drop_cached_pages(file: &File) {
+pub(in super::super) fn drop_cached_pages(file: &File) {
     // Dirty pages are not dropped: written back first, so that only the device's bytes are read.
     let _ = file.sync_data();
     #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
@@ -194,7 +194,7 @@ mod tests {
         let opened = open("file").unwrap();
         let flags = |file: &File| nix::fcntl::fcntl(file, nix::fcntl::FcntlArg::F_GETFL).unwrap();
         assert_ne!(flags(&opened) & nix::libc::O_NONBLOCK, 0);
-        wait_for_calls(&opened).unwrap();
+        settle(&opened).unwrap();
         assert_eq!(flags(&opened) & nix::libc::O_NONBLOCK, 0);
     }
 

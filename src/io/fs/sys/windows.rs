@@ -31,9 +31,6 @@ use windows_sys::Win32::System::IO::OVERLAPPED;
 
 use super::super::Entry;
 use super::{How, Identity};
-use crate::format::MIN_BLOCK;
-
-pub(in super::super) const CAN_BE_DIRECT: bool = false;
 
 /// The byte that a lock covers: no file is as long.
 const LOCKED_BYTE: u64 = 1 << 62;
@@ -293,42 +290,15 @@ pub(in super::super) fn settle(_: &fs::File) -> io::Result<()> {
     Ok(())
 }
 
-pub(in super::super) fn write_durable_at(_: &fs::File, _: &[u8], _: u64) -> io::Result<usize> {
-    Err(io::ErrorKind::Unsupported.into())
-}
-
-pub(in super::super) fn read_cached_at(_: &fs::File, _: &mut [u8], _: u64) -> io::Result<usize> {
-    Err(io::ErrorKind::Unsupported.into())
-}
-
-pub(in super::super) fn advise_huge_pages(_: std::ptr::NonNull<u8>, _: usize) {}
-
 pub(in super::super) fn next_data(_: &fs::File, offset: u64) -> Option<u64> {
     Some(offset)
-}
-
-pub(in super::super) fn write_zeroes(_: &fs::File, _: u64) -> io::Result<()> {
-    Err(io::ErrorKind::Unsupported.into())
 }
 
 pub(in super::super) fn allocate(_: &fs::File, _: u64) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// Why the filesystem of this file does not keep what it has synced: not known here.
-pub(in super::super) fn volatility(_: &fs::File) -> Option<&'static str> {
-    None
-}
-
-pub(in super::super) fn goes_past_the_cache(_: &fs::File) -> bool {
-    false
-}
-
 pub(in super::super) fn drop_cached_pages(_: &fs::File) {}
-
-pub(in super::super) fn block_size_of(_: &Path, _: &fs::File) -> u32 {
-    MIN_BLOCK
-}
 
 /// Not where the system cannot be asked who this is and what is locked.
 pub(in super::super) fn is_forgotten_lock(_: &fs::Metadata, _: &fs::Metadata) -> bool {
