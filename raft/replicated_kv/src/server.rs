@@ -224,14 +224,18 @@ async fn set_cut(State(service): State<Service>, Json(nodes): Json<BTreeSet<u64>
     service.cut.set(nodes);
 }
 
+/// The node that sent a message.
+fn sender(headers: &HeaderMap) -> Option<u64> {
+    headers.get(SENDER)?.to_str().ok()?.parse().ok()
+}
+
 /// Decodes a message from another node, unless the link is cut.
 fn message<T: DeserializeOwned>(
     service: &Service,
     headers: &HeaderMap,
     body: &[u8],
 ) -> Result<T, (StatusCode, String)> {
-    let sender = headers.get(SENDER).and_then(|id| id.to_str().ok()?.parse().ok());
-    let sender: u64 = sender.ok_or_else(|| {
+    let sender = sender(headers).ok_or_else(|| {
         (StatusCode::BAD_REQUEST, format!("the header {SENDER} has no node's id"))
     })?;
     if service.cut.has(sender) {
@@ -243,9 +247,8 @@ fn message<T: DeserializeOwned>(
 
 /// The answer to another node. A node that was cut off meanwhile gets none.
 fn reply<T: Serialize>(service: &Service, headers: &HeaderMap, result: &T) -> Response {
-    let sender = headers.get(SENDER).and_then(|id| id.to_str().ok()?.parse().ok());
     match postcard::to_stdvec(result) {
-        _ if sender.is_some_and(|sender| service.cut.has(sender)) => {
+        _ if sender(headers).is_some_and(|sender| service.cut.has(sender)) => {
             (StatusCode::BAD_GATEWAY, "the link is cut for a test").into_response()
         }
         Ok(bytes) => bytes.into_response(),
