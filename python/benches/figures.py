@@ -49,32 +49,22 @@ def plain_fsync(directory: str, seconds: float) -> float:
     return count / took
 
 
-def append(wal: ringwal.Wal, seconds: float) -> float:
-    """append by one thread. The ring takes a burst; between bursts the disk catches up."""
-    call, payload = wal.append, PAYLOAD
-    count, took, end = 0, 0.0, time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        begin = time.perf_counter()
-        for _ in range(100_000):
-            call(payload)
-        took += time.perf_counter() - begin
-        count += 100_000
-        wal.sync()
-    return count / took
+def burst(name: str, argument: object, calls: int) -> Callable[[ringwal.Wal, float], float]:
+    """Bursts of 100,000 records by one thread. The ring takes one, and then the disk catches up."""
 
+    def measure(wal: ringwal.Wal, seconds: float) -> float:
+        call = getattr(wal, name)
+        count, took, end = 0, 0.0, time.perf_counter() + seconds
+        while time.perf_counter() < end:
+            begin = time.perf_counter()
+            for _ in range(calls):
+                call(argument)
+            took += time.perf_counter() - begin
+            count += 100_000
+            wal.sync()
+        return count / took
 
-def batches(wal: ringwal.Wal, seconds: float) -> float:
-    """append_batch of 100 records."""
-    call, batch = wal.append_batch, [PAYLOAD] * 100
-    count, took, end = 0, 0.0, time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        begin = time.perf_counter()
-        for _ in range(1_000):
-            call(batch)
-        took += time.perf_counter() - begin
-        count += 100_000
-        wal.sync()
-    return count / took
+    return measure
 
 
 def durable(threads: int) -> Callable[[ringwal.Wal, float], float]:
@@ -190,8 +180,8 @@ def main() -> int:
     replayed = os.path.join(place, "replayed")
     cells: dict[str, Callable[[], float]] = {
         "plain write + fsync": lambda: plain_fsync(place, seconds),
-        "append": on_a_log(append),
-        "append_batch of 100": on_a_log(batches),
+        "append": on_a_log(burst("append", PAYLOAD, 100_000)),
+        "append_batch of 100": on_a_log(burst("append_batch", [PAYLOAD] * 100, 1_000)),
         "append_durable, 1 thread": on_a_log(durable(1)),
         "append_durable, 8 threads": on_a_log(durable(8)),
         "append_durable, 64 threads": on_a_log(durable(64)),

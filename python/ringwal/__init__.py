@@ -67,6 +67,7 @@ from ._ringwal import (
     Runs,
     Tagged,
     Wal,
+    __version__,
     open,
     open_read_only,
     remove,

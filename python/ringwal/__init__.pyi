@@ -1,6 +1,5 @@
 from collections.abc import AsyncIterator, Callable, Generator, Iterable
 from contextvars import Context
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from os import PathLike
 from pathlib import Path
@@ -8,11 +7,20 @@ from typing import Any, Generic, Literal, Optional, TypeVar, Union, final
 
 from typing_extensions import Buffer, Self, TypeAlias
 
+from ._reports import Backend as Backend
+from ._reports import ConsumerInfo as ConsumerInfo
+from ._reports import Recovery as Recovery
+from ._reports import SealedSegment as SealedSegment
+from ._reports import Stall as Stall
+from ._reports import Stats as Stats
+
 _T = TypeVar("_T")
 _Payload: TypeAlias = Buffer
 _Duration: TypeAlias = Union[float, timedelta]
 _Time: TypeAlias = Union[float, datetime]
 _Directory: TypeAlias = Union[str, PathLike[str]]
+
+__version__: str
 
 def open(
     dir: _Directory,
@@ -50,6 +58,8 @@ class Wal:
     def dir(self) -> Path: ...
     @property
     def prefix(self) -> str: ...
+    @property
+    def closed(self) -> bool: ...
     def append(self, payload: _Payload, /) -> int: ...
     def try_append(self, payload: _Payload, /) -> int: ...
     def append_durable(self, payload: _Payload, /) -> int: ...
@@ -137,6 +147,12 @@ class Tagged:
 
 @final
 class ReadOnlyWal:
+    @property
+    def dir(self) -> Path: ...
+    @property
+    def prefix(self) -> str: ...
+    @property
+    def closed(self) -> bool: ...
     def durable_end(self) -> int: ...
     def oldest_lsn(self) -> int: ...
     def replay(self) -> Reader[tuple[int, bytes]]: ...
@@ -167,6 +183,9 @@ class ReadOnlyWal:
     def load_cell(self, name: str, /) -> Optional[bytes]: ...
     def cells(self) -> list[str]: ...
     def application_version(self) -> int: ...
+    def close(self) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *_exception: object) -> None: ...
 
 @final
 class Record:
@@ -193,6 +212,9 @@ class Record:
 class Reader(Generic[_T]):
     def next_run(self) -> Optional[list[_T]]: ...
     def runs(self) -> Runs[_T]: ...
+    def close(self) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *_exception: object) -> None: ...
     def __iter__(self) -> Self: ...
     def __next__(self) -> _T: ...
 
@@ -207,7 +229,10 @@ class Follower:
     def next_run(self, timeout: Optional[_Duration] = None) -> Optional[list[Record]]: ...
     def has_ended(self) -> bool: ...
     def lag(self) -> int: ...
+    def close(self) -> None: ...
     def runs_async(self) -> AsyncIterator[list[Record]]: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *_exception: object) -> None: ...
     def __iter__(self) -> Self: ...
     def __next__(self) -> Record: ...
     def __aiter__(self) -> AsyncIterator[Record]: ...
@@ -257,89 +282,6 @@ class Histogram:
     def sum(self) -> int: ...
     def mean(self) -> float: ...
     def quantile(self, share: float, /) -> int: ...
-
-@dataclass(frozen=True)
-class Stats:
-    records: int
-    record_bytes: int
-    groups: int
-    group_bytes: int
-    control_groups: int
-    dsync_groups: int
-    syncs: int
-    depth_sum: int
-    io_sleeps: int
-    rotations: int
-    segments_prepared: int
-    segments_recycled: int
-    segments_removed: int
-    segments_hurried: int
-    slow_reservations: int
-    no_space: int
-    obstructions: int
-    sealed_failures: int
-    stalls: int
-    clock_steps: int
-    ring_full_waits: int
-    ring_bytes: int
-    kept_bytes: int
-    reader_lag_bytes: int
-    tag_lag_bytes: int
-    slowest_tag: Optional[int]
-    out_of_space: bool
-    obstructed: bool
-    commit_method: str
-    commit_method_reason: str
-    durable_end: int
-    oldest_written_at: Optional[float]
-    stalled_for: float
-
-@dataclass(frozen=True)
-class Recovery:
-    case: str
-    oldest: int
-    durable_end: int
-    next_ordinal: int
-    segments: int
-    clean: bool
-    cut: bool
-    discarded_bytes: int
-    epoch: int
-    application_version: int
-    temporaries_removed: int
-
-@dataclass(frozen=True)
-class Backend:
-    kind: str
-    reason: str
-    commit_method: str
-    commit_method_reason: str
-    commit_method_detail: str
-    depth: int
-    block_size: int
-    direct_io: bool
-    registered_buffers: bool
-    ring_bytes: int
-    volatility: Optional[str]
-
-@dataclass(frozen=True)
-class ConsumerInfo:
-    name: str
-    position: int
-    lag_bytes: int
-    attached: bool
-
-@dataclass(frozen=True)
-class Stall:
-    kind: str
-    lasted: float
-    over: bool
-
-@dataclass(frozen=True)
-class SealedSegment:
-    path: Path
-    base: int
-    end: int
 
 class Error(Exception):
     code: int
@@ -426,7 +368,7 @@ class LogExists(Error):
 class OtherLog(Error): ...
 class OptionsError(Error, ValueError): ...
 class BackendUnavailable(Error): ...
-class IoError(Error):
+class IoError(Error, OSError):
     op: str
     path: Path
 

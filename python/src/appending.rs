@@ -1,9 +1,4 @@
-//! The methods that append, called without the cost of a general call.
-//!
-//! A method of one positional argument (`METH_O`) gets its argument as it is. With the stable ABI
-//! of Python 3.9 every other method gets a tuple, which costs as much as the append.
-
-use std::ffi::CStr;
+//! The methods that append.
 
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -15,6 +10,7 @@ use crate::errors::raise;
 use crate::event_loop::{Until, failed, running_loop};
 use crate::future::LogFuture;
 use crate::log::OpenLog;
+use crate::methods::{Function, add, into_raw};
 use crate::wal::Wal;
 
 /// Bytes from which a payload is copied detached.
@@ -51,7 +47,7 @@ pub(crate) fn try_append(
     appended.map(|lsn| lsn.as_u64()).map_err(raise)
 }
 
-/// Appends a record and waits until it is durable, detached.
+/// Appends a record and waits until it is durable.
 pub(crate) fn append_durable(
     log: &OpenLog,
     tag: Option<u64>,
@@ -163,13 +159,7 @@ macro_rules! method_of_one_argument {
             unsafe {
                 let py = Python::assume_attached();
                 let this = Bound::ref_from_ptr(py, &this).cast_unchecked::<Wal>();
-                match BODY(this.get(), Bound::ref_from_ptr(py, &argument)) {
-                    Ok(result) => result.into_ptr(),
-                    Err(error) => {
-                        error.restore(py);
-                        std::ptr::null_mut()
-                    }
-                }
+                into_raw(py, BODY(this.get(), Bound::ref_from_ptr(py, &argument)))
             }
         }
     };
@@ -226,29 +216,7 @@ pub(crate) fn add_fast_methods(py: Python<'_>) -> PyResult<()> {
               LSN, which waits until the record is durable.",
         ),
     ] {
-        add(&class, name, function, doc)?;
+        add(&class, name, Function::OneArgument(function), doc)?;
     }
     Ok(())
-}
-
-fn add(
-    class: &Bound<'_, pyo3::types::PyType>,
-    name: &'static CStr,
-    function: ffi::PyCFunction,
-    doc: &'static CStr,
-) -> PyResult<()> {
-    // Leaked: the interpreter keeps a pointer to it as long as the class exists.
-    let definition = Box::leak(Box::new(ffi::PyMethodDef {
-        ml_name: name.as_ptr(),
-        ml_meth: ffi::PyMethodDefPointer { PyCFunction: function },
-        ml_flags: ffi::METH_O,
-        ml_doc: doc.as_ptr(),
-    }));
-    // SAFETY: the class is a type object, and the definition lives for ever.
-    let method = unsafe {
-        let method = ffi::PyDescr_NewMethod(class.as_type_ptr(), definition);
-        Bound::from_owned_ptr_or_err(class.py(), method)?
-    };
-    let name = name.to_str().map_err(|_| pyo3::exceptions::PySystemError::new_err("name"))?;
-    class.setattr(name, method)
 }

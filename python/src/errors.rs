@@ -1,6 +1,5 @@
 //! The log's errors as exceptions: one class for each kind, from `ringwal/_errors.py`.
 
-use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
@@ -13,10 +12,21 @@ pub(crate) fn raise(error: Error) -> PyErr {
     Python::attach(|py| exception(py, &error).map_or_else(|e| e, PyErr::from_value))
 }
 
+/// The exception of a call of a consumer that this process has closed.
+pub(crate) fn closed_consumer(py: Python<'_>, name: &str) -> PyErr {
+    let error = Error::NoConsumer { name: name.to_owned() };
+    let text = format!("the consumer {name:?} is closed here: attach it again by Wal.consumer");
+    exception_with(py, &error, &text).map_or_else(|e| e, PyErr::from_value)
+}
+
 /// The exception of an error of the log, as an object.
 pub(crate) fn exception<'py>(py: Python<'py>, error: &Error) -> PyResult<Bound<'py, PyAny>> {
+    exception_with(py, error, &error.to_string())
+}
+
+fn exception_with<'py>(py: Python<'py>, error: &Error, text: &str) -> PyResult<Bound<'py, PyAny>> {
     let class_of = CLASS_OF.import(py, "ringwal._errors", "class_of")?;
-    let exception = class_of.call1((error.code(),))?.call1((error.to_string(),))?;
+    let exception = class_of.call1((error.code(),))?.call1((text,))?;
     exception.setattr("os_error", error.os_error())?;
     let fields = PyDict::new(py);
     add_fields(error, &fields)?;
@@ -72,6 +82,7 @@ fn add_fields(error: &Error, fields: &Bound<'_, PyDict>) -> PyResult<()> {
             fields.set_item("prefix", prefix)
         }
         Error::Io { op, path, .. } => {
+            fields.set_item("errno", error.os_error())?;
             fields.set_item("op", op)?;
             fields.set_item("path", path)
         }
@@ -82,9 +93,4 @@ fn add_fields(error: &Error, fields: &Bound<'_, PyDict>) -> PyResult<()> {
         }
         _ => Ok(()),
     }
-}
-
-/// The error of a call that another thread's call keeps from using an object.
-pub(crate) fn in_use(what: &str) -> PyErr {
-    PyRuntimeError::new_err(format!("another thread is using this {what}: give each its own"))
 }

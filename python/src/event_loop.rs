@@ -107,9 +107,7 @@ pub(crate) fn failed<'py>(
     event_loop: &Bound<'py, PyAny>,
     error: &Error,
 ) -> PyResult<Bound<'py, LogFuture>> {
-    let py = event_loop.py();
-    let outcome = Outcome::Failed(exception(py, error)?.unbind());
-    Bound::new(py, LogFuture::new(event_loop, Some(outcome)))
+    done(event_loop, Outcome::Failed(exception(event_loop.py(), error)?.unbind()))
 }
 
 /// A future that is done.
@@ -287,7 +285,7 @@ impl Hub {
         lsn: Lsn,
         result: Option<u64>,
     ) -> PyResult<Bound<'py, LogFuture>> {
-        request_sync(log, lsn);
+        log.request_sync(lsn);
         let future = self.future(py)?;
         self.enter(py, lsn.as_u64(), result, future.clone().unbind())?;
         Ok(future)
@@ -300,7 +298,7 @@ impl Hub {
         log: &OpenLog,
         lsn: Lsn,
     ) -> PyResult<Bound<'py, LogFuture>> {
-        match ask(log, lsn) {
+        match log.ask_durable(lsn) {
             Poll::Pending => {
                 let future = self.future(py)?;
                 self.enter(py, lsn.as_u64(), None, future.clone().unbind())?;
@@ -374,6 +372,7 @@ impl Hub {
         if error.is_some() || self.signal.take_room() {
             self.advance_appends(py)?;
         }
+        let log = self.wal.upgrade();
         loop {
             let next = {
                 let mut queue = locked(&self.queue);
@@ -383,9 +382,12 @@ impl Hub {
                 }
             };
             let Some(Waiter { lsn, future, result }) = next else { break };
-            let outcome = match &error {
-                Some(error) if lsn >= end => Outcome::Failed(exception(py, error)?.unbind()),
-                _ => self.durable(py, lsn, result)?,
+            // A cut may have made a durable position void.
+            let cut = || log.as_ref().and_then(|log| log.cut_at(Lsn::new(lsn)));
+            let failure = if lsn >= end { error.clone() } else { cut() };
+            let outcome = match failure {
+                Some(error) => Outcome::Failed(exception(py, &error)?.unbind()),
+                None => result.map_or(Outcome::Nothing, Outcome::Lsn),
             };
             LogFuture::settle(future.bind(py), outcome)?;
         }
@@ -393,16 +395,6 @@ impl Hub {
             self.leave(py)?;
         }
         Ok(())
-    }
-
-    /// The outcome of a durable record, which a cut may have made void.
-    fn durable(&self, py: Python<'_>, lsn: u64, result: Option<u64>) -> PyResult<Outcome> {
-        if let Some(log) = self.wal.upgrade()
-            && let Err(error @ Error::Truncated { .. }) = log.wal.wait_durable(Lsn::new(lsn))
-        {
-            return Ok(Outcome::Failed(exception(py, &error)?.unbind()));
-        }
-        Ok(result.map_or(Outcome::Nothing, Outcome::Lsn))
     }
 
     /// Appends what waits for room, in order, until there is none.
@@ -427,7 +419,7 @@ impl Hub {
                 Ok(lsn) => match append.until {
                     Until::Appended => LogFuture::settle(future, Outcome::Lsn(lsn.as_u64()))?,
                     Until::Durable => {
-                        request_sync(&log, lsn);
+                        log.request_sync(lsn);
                         self.enter(py, lsn.as_u64(), Some(lsn.as_u64()), append.future)?;
                     }
                 },
@@ -480,18 +472,5 @@ impl Hub {
             self.event_loop.bind(py).call_method1("remove_reader", (descriptor,))?;
         }
         Ok(())
-    }
-}
-
-/// Asks for a record's durability, and does not wait for it.
-fn ask(log: &OpenLog, lsn: Lsn) -> Poll<ringwal::Result<()>> {
-    let mut future = log.wal.when_durable(lsn);
-    Pin::new(&mut future).poll(&mut Context::from_waker(Waker::noop()))
-}
-
-/// Requests a sync where the log does not sync each group. The listener reports the outcome.
-fn request_sync(log: &OpenLog, lsn: Lsn) {
-    if !log.syncs_every_group {
-        let _ = ask(log, lsn);
     }
 }

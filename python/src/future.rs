@@ -7,7 +7,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use pyo3::exceptions::{PyKeyboardInterrupt, PyStopIteration, PySystemExit};
+use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -15,6 +15,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyType};
 
 use crate::log::locked;
+use crate::methods::{Function, add, into_raw, one_and_named};
 
 /// How a future ended.
 #[derive(Debug)]
@@ -170,6 +171,34 @@ impl LogFuture {
         }
     }
 
+    /// Calls a function with this future when it is done.
+    fn add_callback<'py>(
+        this: &Bound<'py, Self>,
+        callback: Bound<'py, PyAny>,
+        context: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<()> {
+        let py = this.py();
+        let context = match context {
+            Some(context) if !context.is_none() => context,
+            _ => COPY_CONTEXT.import(py, "contextvars", "copy_context")?.call0()?,
+        };
+        let callback = (callback.unbind(), context.unbind());
+        let late = {
+            let mut state = locked(&this.get().state);
+            match state.outcome {
+                Some(_) => Some(callback),
+                None => {
+                    state.add(callback);
+                    None
+                }
+            }
+        };
+        match late {
+            Some((callback, context)) => Self::schedule(this, callback, context),
+            None => Ok(()),
+        }
+    }
+
     fn schedule(this: &Bound<'_, Self>, callback: Py<PyAny>, context: Py<PyAny>) -> PyResult<()> {
         let py = this.py();
         let keywords = PyDict::new(py);
@@ -220,28 +249,6 @@ impl LogFuture {
             Self::schedule(this, callback, context)?;
         }
         Ok(true)
-    }
-
-    /// Calls a function with this future when it is done.
-    #[pyo3(signature = (callback, /, *, context=None))]
-    fn add_done_callback(
-        this: &Bound<'_, Self>,
-        callback: Py<PyAny>,
-        context: Option<Py<PyAny>>,
-    ) -> PyResult<()> {
-        let py = this.py();
-        let context = match context {
-            Some(context) => context,
-            None => COPY_CONTEXT.import(py, "contextvars", "copy_context")?.call0()?.unbind(),
-        };
-        {
-            let mut state = locked(&this.get().state);
-            if state.outcome.is_none() {
-                state.add((callback, context));
-                return Ok(());
-            }
-        }
-        Self::schedule(this, callback, context)
     }
 
     /// Removes a function that was added. Returns how often it was.
@@ -306,13 +313,18 @@ impl LogFuture {
         this
     }
 
-    fn __next__<'py>(this: &Bound<'py, Self>) -> PyResult<Bound<'py, Self>> {
+    fn __next__<'py>(this: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, Self>>> {
         let future = this.get();
-        if future.is_done() {
-            return Err(PyStopIteration::new_err(future.value(this.py())?.unbind()));
+        if !future.is_done() {
+            future.is_awaited.store(true, Relaxed);
+            return Ok(Some(this.clone()));
         }
-        future.is_awaited.store(true, Relaxed);
-        Ok(this.clone())
+        let value = future.value(this.py())?;
+        // An integer needs no exception object: the interpreter takes it as the result.
+        // SAFETY: both are objects. The slot that calls this returns null for `None`, with the
+        // exception that is set: the end of an iterator.
+        unsafe { ffi::PyErr_SetObject(ffi::PyExc_StopIteration, value.as_ptr()) };
+        Ok(None)
     }
 
     fn __repr__(&self) -> String {
@@ -326,4 +338,33 @@ impl LogFuture {
         };
         format!("<ringwal.LogFuture {state}>")
     }
+}
+
+unsafe extern "C" fn add_done_callback_method(
+    this: *mut ffi::PyObject,
+    arguments: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: the interpreter calls it attached, with an instance of the class that has the method,
+    // and with arguments that it borrows for the call. No panic leaves an `extern "C"` function.
+    unsafe {
+        let py = Python::assume_attached();
+        let this = Bound::ref_from_ptr(py, &this).cast_unchecked::<LogFuture>();
+        let arguments = one_and_named(py, (&arguments, count, &names), intern!(py, "context"));
+        let added = arguments
+            .and_then(|(callback, context)| LogFuture::add_callback(this, callback, context));
+        into_raw(py, added.map(|()| py.None().into_bound(py)))
+    }
+}
+
+/// Adds the methods that every await calls.
+pub(crate) fn add_fast_methods(py: Python<'_>) -> PyResult<()> {
+    add(
+        &py.get_type::<LogFuture>(),
+        c"add_done_callback",
+        Function::Array(add_done_callback_method),
+        c"add_done_callback($self, callback, /, *, context=None)\n--\n\nCalls a function with this \
+          future when it is done.",
+    )
 }

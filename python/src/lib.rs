@@ -2,8 +2,9 @@
 //!
 //! 1. A call that may wait for the disk, for room or for a record detaches from the interpreter
 //!    first, so that other Python threads run. While it is detached it touches no Python object.
-//! 2. No lock of this crate is held while Python code runs, and none is waited for while attached:
-//!    a lock that a detached call holds is tried, and the caller gets an error.
+//! 2. A lock that is waited for is held for a moment: not while Python code runs, and not while a
+//!    call waits. A reader, follower or consumer is locked for a whole call. That lock is tried,
+//!    and a second caller gets an error.
 //! 3. The log's own threads never attach, except for the callbacks `on_stall` and `on_sealed`.
 //! 4. An object that is shared between Python threads is frozen; its mutable part has a lock.
 
@@ -14,6 +15,7 @@ mod event_loop;
 mod follower;
 mod future;
 mod log;
+mod methods;
 mod options;
 mod outside;
 mod reader;
@@ -42,7 +44,7 @@ mod _ringwal {
     #[pymodule_export]
     use crate::reader::{Reader, Runs};
     #[pymodule_export]
-    use crate::records::Record;
+    use crate::records::{Record, record_of};
     #[pymodule_export]
     use crate::report::Histogram;
     #[pymodule_export]
@@ -52,7 +54,9 @@ mod _ringwal {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         crate::appending::add_fast_methods(module.py())?;
+        crate::future::add_fast_methods(module.py())?;
         crate::log::close_at_exit(module)
     }
 }

@@ -1,11 +1,16 @@
 //! The log behind a `Wal`, and what ends with it.
 
+use std::future::Future as _;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
+use std::task::{Context, Poll, Waker};
 
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyCFunction;
-use ringwal::{Lsn, Result};
+use ringwal::{Error, Lsn, Result};
 
 use crate::event_loop::Hub;
 
@@ -19,14 +24,35 @@ pub(crate) struct OpenLog {
     pub(crate) syncs_every_group: bool,
     /// One for each event loop that has awaited something of this log.
     pub(crate) hubs: Mutex<Vec<Arc<Hub>>>,
+    /// A call has asked for the end of the log.
+    is_closed: AtomicBool,
+    /// `truncate_from` was called: a position that is durable may be void.
+    has_cuts: AtomicBool,
 }
 
 /// The logs that are open, for the end of the interpreter.
 static OPEN: Mutex<Vec<Weak<OpenLog>>> = Mutex::new(Vec::new());
 
 /// Takes a lock that no caller holds while it waits or runs Python code.
-pub(crate) fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Takes the lock of an object that a call holds while it waits. Refuses if another call has it.
+pub(crate) fn try_locked<'a, T>(mutex: &'a Mutex<T>, what: &str) -> PyResult<MutexGuard<'a, T>> {
+    match mutex.try_lock() {
+        Ok(held) => Ok(held),
+        Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => {
+            let message = format!("another thread is using this {what}: give each its own");
+            Err(PyRuntimeError::new_err(message))
+        }
+    }
+}
+
+/// A prefix in the representation of a log, unless it is that of most logs.
+pub(crate) fn named_prefix(prefix: &str) -> String {
+    if prefix == "wal" { String::new() } else { format!(" prefix={prefix:?}") }
 }
 
 impl OpenLog {
@@ -37,11 +63,57 @@ impl OpenLog {
         syncs_every_group: bool,
     ) -> Arc<OpenLog> {
         let hubs = Mutex::new(Vec::new());
-        let log = Arc::new(OpenLog { wal, dir, prefix, syncs_every_group, hubs });
+        let log = Arc::new(OpenLog {
+            wal,
+            dir,
+            prefix,
+            syncs_every_group,
+            hubs,
+            is_closed: AtomicBool::new(false),
+            has_cuts: AtomicBool::new(false),
+        });
         let mut open = locked(&OPEN);
         open.retain(|log| log.strong_count() > 0);
         open.push(Arc::downgrade(&log));
         log
+    }
+
+    /// Makes everything durable and releases the log. Waits for the disk.
+    pub(crate) fn close(&self) -> Result<()> {
+        self.is_closed.store(true, Relaxed);
+        self.wal.close()
+    }
+
+    /// Whether the log was closed, also by a failure of the close.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_closed.load(Relaxed) || matches!(self.wal.health(), Err(Error::Closed))
+    }
+
+    /// Cuts the record at `lsn` and every later one out of the log.
+    pub(crate) fn truncate_from(&self, lsn: Lsn) -> Result<Lsn> {
+        self.has_cuts.store(true, Relaxed);
+        self.wal.truncate_from(lsn)
+    }
+
+    /// The error of a durable position that a cut has made void.
+    pub(crate) fn cut_at(&self, lsn: Lsn) -> Option<Error> {
+        if !self.has_cuts.load(Relaxed) {
+            return None;
+        }
+        self.wal.wait_durable(lsn).err().filter(|error| matches!(error, Error::Truncated { .. }))
+    }
+
+    /// Asks for a record's durability, and does not wait for it.
+    pub(crate) fn ask_durable(&self, lsn: Lsn) -> Poll<Result<()>> {
+        let mut future = self.wal.when_durable(lsn);
+        Pin::new(&mut future).poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    /// Requests a sync where the log does not sync each group. A wait reports the outcome.
+    pub(crate) fn request_sync(&self, lsn: Lsn) {
+        if !self.syncs_every_group {
+            let _ = self.ask_durable(lsn);
+        }
     }
 
     /// Appends a record, without waiting.
@@ -94,7 +166,7 @@ pub(crate) fn close_at_exit(module: &Bound<'_, PyModule>) -> PyResult<()> {
         py.detach(|| {
             for log in &open {
                 // Its failure was reported to every call before.
-                drop(log.wal.close());
+                drop(log.close());
             }
         });
     })?;

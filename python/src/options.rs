@@ -59,7 +59,7 @@ pub(crate) fn open(
     Ok(Wal { log: OpenLog::new(wal, dir, prefix, syncs_every_group) })
 }
 
-const NAMES: [&str; 22] = [
+const NAMES: [&str; 23] = [
     "prefix",
     "segment_size",
     "ring_capacity",
@@ -82,10 +82,11 @@ const NAMES: [&str; 22] = [
     "stall_threshold",
     "on_stall",
     "on_sealed",
+    "lock_wait",
 ];
 
 fn check_name(name: &str) -> PyResult<()> {
-    if NAMES.contains(&name) || name == "lock_wait" {
+    if NAMES.contains(&name) {
         return Ok(());
     }
     let message = format!("open() got an unexpected keyword argument '{name}'");

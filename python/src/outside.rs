@@ -1,14 +1,16 @@
 //! A log that another process may have open: read only.
 
 use std::path::PathBuf;
+use std::sync::Mutex;
 
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use ringwal::Lsn;
+use ringwal::{Error, Lsn};
 
 use crate::arguments::{tags, time};
 use crate::errors::raise;
 use crate::follower::Follower;
+use crate::log::{locked, named_prefix};
 use crate::reader::{Reader, Source};
 use crate::records::{Form, Record};
 
@@ -17,24 +19,34 @@ use crate::records::{Form, Record};
 #[pyo3(signature = (dir, prefix="wal"))]
 pub(crate) fn open_read_only(py: Python<'_>, dir: PathBuf, prefix: &str) -> PyResult<ReadOnlyWal> {
     let log = py.detach(|| ringwal::ReadOnlyWal::open_with_prefix(&dir, prefix)).map_err(raise)?;
-    Ok(ReadOnlyWal { log, dir })
+    Ok(ReadOnlyWal { log: Mutex::new(Some(log)), dir, prefix: prefix.to_owned() })
 }
 
-/// A log that is open for reading only, from `ringwal.open_read_only`.
+/// A log that is open for reading only, from `ringwal.open_read_only`. Any number of threads may
+/// use it.
+///
+/// A context manager that closes it.
 #[pyclass(frozen, weakref, module = "ringwal")]
 #[derive(Debug)]
 pub(crate) struct ReadOnlyWal {
-    log: ringwal::ReadOnlyWal,
+    /// `None`: closed.
+    log: Mutex<Option<ringwal::ReadOnlyWal>>,
     dir: PathBuf,
+    prefix: String,
 }
 
 impl ReadOnlyWal {
+    fn log(&self) -> PyResult<ringwal::ReadOnlyWal> {
+        locked(&self.log).clone().ok_or_else(|| raise(Error::Closed))
+    }
+
     fn detached<T: Send>(
         &self,
         py: Python<'_>,
         call: impl FnOnce(&ringwal::ReadOnlyWal) -> ringwal::Result<T> + Send,
     ) -> PyResult<T> {
-        py.detach(|| call(&self.log)).map_err(raise)
+        let log = self.log()?;
+        py.detach(|| call(&log)).map_err(raise)
     }
 }
 
@@ -83,7 +95,7 @@ impl ReadOnlyWal {
             let before = before.map_or_else(|| log.durable_end(), |lsn| Ok(Lsn::new(lsn)))?;
             log.reader_back(before)
         })?;
-        let source = Source::Backward(reader).only(tags(only_tag, only_tags)?);
+        let source = Source::backward(reader).only(tags(only_tag, only_tags)?);
         Ok(Reader::new(source, Form::Object, "backwards"))
     }
 
@@ -136,11 +148,46 @@ impl ReadOnlyWal {
     }
 
     /// The application's version of its records' form.
-    fn application_version(&self) -> u32 {
-        self.log.application_version()
+    fn application_version(&self) -> PyResult<u32> {
+        Ok(self.log()?.application_version())
+    }
+
+    /// The directory, as it was given.
+    #[getter]
+    fn dir(&self) -> PathBuf {
+        self.dir.clone()
+    }
+
+    /// The start of the file names.
+    #[getter]
+    fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// Releases the log. Later calls raise Closed. Readers and followers of it go on.
+    fn close(&self, py: Python<'_>) {
+        let log = locked(&self.log).take();
+        py.detach(|| drop(log));
+    }
+
+    /// Whether the log was closed here.
+    #[getter]
+    fn closed(&self) -> bool {
+        locked(&self.log).is_none()
+    }
+
+    fn __enter__(this: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        this
+    }
+
+    #[pyo3(signature = (*_exception))]
+    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyAny>) {
+        self.close(py);
     }
 
     fn __repr__(&self) -> String {
-        format!("<ringwal.ReadOnlyWal {:?}>", self.dir.display().to_string())
+        let state = if self.closed() { " closed" } else { "" };
+        let (dir, prefix) = (self.dir.display().to_string(), named_prefix(&self.prefix));
+        format!("<ringwal.ReadOnlyWal {dir:?}{prefix}{state}>")
     }
 }

@@ -1,30 +1,34 @@
 //! Readers: durable records up to an end.
 
-use std::sync::{Mutex, TryLockError};
+use std::sync::Mutex;
 
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 use ringwal::{BackwardReader, ReadOnlyReader, Reader as LogReader, Result};
 
-use crate::errors::{in_use, raise};
-use crate::records::{Form, Rest, Run};
-
-/// Records in a run of a source that delivers them one by one.
-const RUN_OF_SINGLES: usize = 256;
+use crate::errors::raise;
+use crate::log::try_locked;
+use crate::records::{Form, Rest, Run, Singles};
 
 /// What a reader reads.
 pub(crate) enum Source {
     Forward(LogReader),
-    Backward(BackwardReader),
+    Backward(BackwardReader, Singles),
     Outside(ReadOnlyReader),
 }
 
 impl Source {
+    pub(crate) fn backward(reader: BackwardReader) -> Self {
+        Source::Backward(reader, Singles::default())
+    }
+
     pub(crate) fn only(self, tags: Option<Vec<u64>>) -> Self {
         match (self, tags) {
             (source, None) => source,
             (Source::Forward(reader), Some(tags)) => Source::Forward(reader.only_tags(tags)),
-            (Source::Backward(reader), Some(tags)) => Source::Backward(reader.only_tags(tags)),
+            (Source::Backward(reader, singles), Some(tags)) => {
+                Source::Backward(reader.only_tags(tags), singles)
+            }
             (Source::Outside(reader), Some(tags)) => Source::Outside(reader.only_tags(tags)),
         }
     }
@@ -33,10 +37,7 @@ impl Source {
         match self {
             Source::Forward(reader) => Ok(reader.next_shared()?.map(Run::Shared)),
             Source::Outside(reader) => Ok(reader.next_shared()?.map(Run::Shared)),
-            Source::Backward(reader) => {
-                let run: Vec<_> = reader.take(RUN_OF_SINGLES).collect::<Result<_>>()?;
-                Ok(Some(run).filter(|run| !run.is_empty()).map(|run| Run::Owned(run.into_iter())))
-            }
+            Source::Backward(reader, singles) => singles.next_run(reader),
         }
     }
 }
@@ -48,12 +49,14 @@ struct ReaderState {
 
 /// Reads durable records up to the end that was durable when it was made.
 ///
-/// An iterator of records. `runs()` iterates over lists of records, which costs less.
+/// An iterator of records. `runs()` iterates over lists of records, which costs less. A context
+/// manager that ends it: the log keeps what a reader has not read.
 #[pyclass(frozen, module = "ringwal")]
 pub(crate) struct Reader {
     form: Form,
     what: &'static str,
-    state: Mutex<ReaderState>,
+    /// `None`: closed.
+    state: Mutex<Option<ReaderState>>,
 }
 
 impl std::fmt::Debug for Reader {
@@ -65,7 +68,7 @@ impl std::fmt::Debug for Reader {
 impl Reader {
     pub(crate) fn new(source: Source, form: Form, what: &'static str) -> Self {
         let state = ReaderState { source, rest: Rest::default() };
-        Reader { form, what, state: Mutex::new(state) }
+        Reader { form, what, state: Mutex::new(Some(state)) }
     }
 
     /// Reads the next run. False at the end.
@@ -77,11 +80,21 @@ impl Reader {
         Ok(is_there)
     }
 
-    fn state(&self) -> PyResult<std::sync::MutexGuard<'_, ReaderState>> {
-        match self.state.try_lock() {
-            Ok(state) => Ok(state),
-            Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
-            Err(TryLockError::WouldBlock) => Err(in_use("reader")),
+    /// What `take` takes of the records that were read, or of the next run. `None` at the end.
+    fn take<T>(
+        &self,
+        py: Python<'_>,
+        take: impl Fn(&mut Rest) -> PyResult<Option<T>>,
+    ) -> PyResult<Option<T>> {
+        let mut held = try_locked(&self.state, "reader")?;
+        let Some(state) = &mut *held else { return Ok(None) };
+        loop {
+            if let Some(taken) = take(&mut state.rest)? {
+                return Ok(Some(taken));
+            }
+            if !self.read(py, state)? {
+                return Ok(None);
+            }
         }
     }
 }
@@ -93,33 +106,36 @@ impl Reader {
     }
 
     fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let mut state = self.state()?;
-        loop {
-            if let Some(record) = state.rest.next(py, self.form)? {
-                return Ok(Some(record));
-            }
-            if !self.read(py, &mut state)? {
-                return Ok(None);
-            }
-        }
+        self.take(py, |rest| rest.next(py, self.form))
     }
 
     /// The next records that were read together, at most 512, as a list. None at the end.
     fn next_run<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyList>>> {
-        let mut state = self.state()?;
-        loop {
-            if let Some(list) = state.rest.next_list(py, self.form)? {
-                return Ok(Some(list));
-            }
-            if !self.read(py, &mut state)? {
-                return Ok(None);
-            }
-        }
+        self.take(py, |rest| rest.next_list(py, self.form))
     }
 
     /// Iterates over lists of records that were read together.
     fn runs(this: Bound<'_, Self>) -> Runs {
         Runs { reader: this.unbind() }
+    }
+
+    /// Ends it. Retention may remove what it would have read.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        let held = try_locked(&self.state, "reader")?.take();
+        if let Some(ReaderState { source, rest }) = held {
+            drop(rest);
+            py.detach(|| drop(source));
+        }
+        Ok(())
+    }
+
+    fn __enter__(this: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        this
+    }
+
+    #[pyo3(signature = (*_exception))]
+    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.close(py)
     }
 
     fn __repr__(&self) -> String {

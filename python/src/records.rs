@@ -5,7 +5,7 @@ use std::time::Duration;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
-use ringwal::{RecordRef, SharedRecords};
+use ringwal::{Error, RecordRef, Result, SharedRecords};
 
 use crate::arguments::nanoseconds;
 
@@ -63,6 +63,13 @@ impl Record {
         self.lsn
     }
 
+    /// For `pickle` and `copy`: a record goes to another process as it is.
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, Fields)> {
+        let make = py.import("ringwal._ringwal")?.getattr("_record")?;
+        let Record { lsn, payload, tag, ordinal, written_at_ns } = self;
+        Ok((make, (*lsn, payload.clone_ref(py), *tag, *ordinal, *written_at_ns)))
+    }
+
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
         const SHOWN: usize = 32;
         let bytes = self.payload.as_bytes(py);
@@ -74,20 +81,27 @@ impl Record {
     }
 }
 
+/// The fields of a record, in order.
+type Fields = (u64, Py<PyBytes>, Option<u64>, u64, u64);
+
+/// A record of its fields, for `pickle`.
+#[pyfunction]
+#[pyo3(name = "_record", signature = (lsn, payload, tag, ordinal, written_at_ns, /))]
+pub(crate) fn record_of(
+    lsn: u64,
+    payload: Py<PyBytes>,
+    tag: Option<u64>,
+    ordinal: u64,
+    written_at_ns: u64,
+) -> Record {
+    Record { lsn, payload, tag, ordinal, written_at_ns }
+}
+
 impl Record {
     pub(crate) fn of<'py>(py: Python<'py>, record: RecordRef<'_>) -> PyResult<Bound<'py, Record>> {
-        let written_at_ns = nanoseconds(record.written_at());
-        Self::with(py, record, record.ordinal(), written_at_ns)
-    }
-
-    fn with<'py>(
-        py: Python<'py>,
-        record: RecordRef<'_>,
-        ordinal: u64,
-        written_at_ns: u64,
-    ) -> PyResult<Bound<'py, Record>> {
         let payload = PyBytes::new(py, record.payload).unbind();
-        let (lsn, tag) = (record.lsn.as_u64(), record.tag());
+        let written_at_ns = nanoseconds(record.written_at());
+        let (lsn, tag, ordinal) = (record.lsn.as_u64(), record.tag(), record.ordinal());
         Bound::new(py, Record { lsn, payload, tag, ordinal, written_at_ns })
     }
 
@@ -152,6 +166,37 @@ impl Run {
     }
 }
 
+/// Records in a run of a source that delivers them one by one.
+const RUN_OF_SINGLES: usize = 256;
+
+/// Makes runs of a source that delivers records one by one.
+#[derive(Debug, Default)]
+pub(crate) struct Singles {
+    /// What ended the last run: it comes after the records before it.
+    error: Option<Error>,
+}
+
+impl Singles {
+    pub(crate) fn next_run(
+        &mut self,
+        records: impl Iterator<Item = Result<ringwal::Record>>,
+    ) -> Result<Option<Run>> {
+        let mut run = Vec::new();
+        let pending = self.error.take().map(Err);
+        for record in pending.into_iter().chain(records).take(RUN_OF_SINGLES) {
+            match record {
+                Ok(record) => run.push(record),
+                Err(error) if run.is_empty() => return Err(error),
+                Err(error) => {
+                    self.error = Some(error);
+                    break;
+                }
+            }
+        }
+        Ok(Some(run).filter(|run| !run.is_empty()).map(|run| Run::Owned(run.into_iter())))
+    }
+}
+
 /// What was read and not delivered yet: the rest of a list, from the place, and the rest of a run.
 #[derive(Debug, Default)]
 pub(crate) struct Rest {
@@ -170,18 +215,13 @@ impl Rest {
         *self = Rest::default();
     }
 
-    /// The next record.
-    pub(crate) fn next<'py>(
-        &mut self,
-        py: Python<'py>,
-        form: Form,
-    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+    /// The next record, which stays.
+    fn peek<'py>(&mut self, py: Python<'py>, form: Form) -> PyResult<Option<Bound<'py, PyAny>>> {
         loop {
             if let Some(list) = &self.list {
                 let list = list.bind(py);
                 if self.place < list.len() {
-                    self.place += 1;
-                    return list.get_item(self.place - 1).map(Some);
+                    return list.get_item(self.place).map(Some);
                 }
                 self.list = None;
             }
@@ -190,6 +230,31 @@ impl Rest {
                 Some(list) => (self.list, self.place) = (Some(list.unbind()), 0),
             }
         }
+    }
+
+    /// The next record.
+    pub(crate) fn next<'py>(
+        &mut self,
+        py: Python<'py>,
+        form: Form,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let next = self.peek(py, form)?;
+        self.place += usize::from(next.is_some());
+        Ok(next)
+    }
+
+    pub(crate) fn is_empty(&mut self, py: Python<'_>) -> PyResult<bool> {
+        Ok(self.peek(py, Form::Object)?.is_none())
+    }
+
+    /// Leaves out the records below a position.
+    pub(crate) fn skip_below(&mut self, py: Python<'_>, lsn: u64) -> PyResult<()> {
+        while let Some(next) = self.peek(py, Form::Object)?
+            && next.cast::<Record>()?.get().lsn < lsn
+        {
+            self.place += 1;
+        }
+        Ok(())
     }
 
     /// The next records, as many as a list holds.
@@ -220,6 +285,6 @@ impl Rest {
 /// The asynchronous generator of records or runs of a follower or a consumer.
 pub(crate) fn generator<'py>(of: &Bound<'py, PyAny>, runs: bool) -> PyResult<Bound<'py, PyAny>> {
     let py = of.py();
-    let name = if runs { intern!(py, "follow_runs") } else { intern!(py, "follow_records") };
-    py.import("ringwal._follow")?.call_method1(name, (of,))
+    let poll = if runs { intern!(py, "_poll_run") } else { intern!(py, "_poll_record") };
+    py.import("ringwal._follow")?.call_method1("follow", (of.getattr(poll)?,))
 }

@@ -1,11 +1,13 @@
 //! The class `Wal`.
 
+use std::ffi::CString;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use pyo3::exceptions::PyResourceWarning;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
-use ringwal::{BatchLsns, Lsn};
+use ringwal::{BatchLsns, Error, Lsn};
 
 use crate::appending::{append, append_batch, append_batch_tagged};
 use crate::arguments::{tags, time};
@@ -13,7 +15,7 @@ use crate::errors::raise;
 use crate::event_loop::{failed, running_loop};
 use crate::follower::{Consumer, Follower};
 use crate::future::LogFuture;
-use crate::log::OpenLog;
+use crate::log::{OpenLog, named_prefix};
 use crate::reader::{Reader, Source};
 use crate::records::{Form, Record};
 use crate::report::{self, Histogram};
@@ -138,7 +140,7 @@ impl Wal {
     /// LSN and payload. Makes them durable first.
     fn replay(&self, py: Python<'_>) -> PyResult<Reader> {
         match py.detach(|| self.log.wal.sync()) {
-            Ok(_) | Err(ringwal::Error::Closed | ringwal::Error::Poisoned { .. }) => {}
+            Ok(_) | Err(Error::Closed | Error::Poisoned { .. }) => {}
             Err(error) => return Err(raise(error)),
         }
         let reader = self.log.wal.reader(Lsn::ZERO);
@@ -167,7 +169,7 @@ impl Wal {
         only_tags: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Reader> {
         let before = before.map_or_else(|| self.log.wal.durable_end(), Lsn::new);
-        let source = Source::Backward(self.log.wal.reader_back(before));
+        let source = Source::backward(self.log.wal.reader_back(before));
         let source = source.only(tags(only_tag, only_tags)?);
         Ok(Reader::new(source, Form::Object, "backwards"))
     }
@@ -297,7 +299,8 @@ impl Wal {
     /// at which the log continues.
     #[pyo3(signature = (lsn, /))]
     fn truncate_from(&self, py: Python<'_>, lsn: u64) -> PyResult<u64> {
-        self.detached(py, |wal| wal.truncate_from(Lsn::new(lsn))).map(Lsn::as_u64)
+        let log = &self.log;
+        py.detach(|| log.truncate_from(Lsn::new(lsn))).map(Lsn::as_u64).map_err(raise)
     }
 
     /// The log's id: 16 random bytes, for the option expect_log_id.
@@ -345,7 +348,13 @@ impl Wal {
 
     /// Makes everything durable and releases the log. Later appends raise Closed.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        self.detached(py, |wal| wal.close())
+        py.detach(|| self.log.close()).map_err(raise)
+    }
+
+    /// Whether the log was closed.
+    #[getter]
+    fn closed(&self) -> bool {
+        self.log.is_closed()
     }
 
     fn __enter__(this: PyRef<'_, Self>) -> PyRef<'_, Self> {
@@ -354,19 +363,43 @@ impl Wal {
 
     #[pyo3(signature = (*_exception))]
     fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.close(py)
+        match py.detach(|| self.log.close()) {
+            // A child process leaves the block: the log stays open in its parent.
+            Ok(()) | Err(Error::Forked) => Ok(()),
+            Err(error) => Err(raise(error)),
+        }
     }
 
     fn __repr__(&self) -> String {
         let state = match self.log.wal.health() {
-            Ok(()) | Err(ringwal::Error::Obstructed { .. }) => "open",
-            Err(ringwal::Error::Closed) => "closed",
-            Err(ringwal::Error::Forked) => "of the parent process",
+            Ok(()) | Err(Error::Obstructed { .. }) => "open",
+            Err(Error::Closed) => "closed",
+            Err(Error::Forked) => "of the parent process",
             Err(_) => "failed",
         };
         let OpenLog { dir, prefix, wal, .. } = &*self.log;
-        let prefix = if prefix == "wal" { String::new() } else { format!(" prefix={prefix:?}") };
-        let end = wal.durable_end();
+        let (prefix, end) = (named_prefix(prefix), wal.durable_end());
         format!("<ringwal.Wal {:?}{prefix} {state} durable_end={end}>", dir.display().to_string())
+    }
+}
+
+impl Drop for Wal {
+    /// Warns of a log that its user has not closed. The drop of the log closes it then.
+    fn drop(&mut self) {
+        let is_child = matches!(self.log.wal.health(), Err(Error::Forked));
+        if is_child || self.log.is_closed() {
+            return;
+        }
+        Python::try_attach(|py| {
+            // An exception may be on its way through the frame that had the last reference.
+            let pending = PyErr::take(py);
+            let text = format!("unclosed log {:?}", self.log.dir.display().to_string());
+            let category = py.get_type::<PyResourceWarning>();
+            let warned = CString::new(text).map(|text| PyErr::warn(py, &category, &text, 1));
+            if let Ok(Err(error)) = warned {
+                error.write_unraisable(py, None);
+            }
+            pending.into_iter().for_each(|error| error.restore(py));
+        });
     }
 }

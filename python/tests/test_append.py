@@ -159,8 +159,36 @@ def test_context_manager_closes_also_after_an_exception(directory):
 def test_dropped_log_is_released(directory):
     wal = ringwal.open(directory, **SMALL)
     wal.append(b"kept")
+    assert not wal.closed
+    with pytest.warns(ResourceWarning, match=f"unclosed log .*{directory.name}"):
+        del wal
+        gc.collect()
+    with ringwal.open(directory, lock_wait=0) as wal:
+        assert payloads(wal) == [b"kept"]
+
+
+def test_log_that_was_closed_is_dropped_without_a_warning(directory, recwarn):
+    with ringwal.open(directory, **SMALL) as wal:
+        pass
+    assert wal.closed
     del wal
     gc.collect()
+    assert not recwarn
+
+
+def test_warning_of_a_dropped_log_keeps_the_exception_of_its_frame(directory):
+    def work():
+        wal = ringwal.open(directory, **SMALL)
+        wal.append(b"kept")
+        raise KeyError("the first")
+
+    with pytest.warns(ResourceWarning):
+        try:
+            work()
+        except KeyError as error:
+            assert error.args == ("the first",)
+            del error
+        gc.collect()
     with ringwal.open(directory, lock_wait=0) as wal:
         assert payloads(wal) == [b"kept"]
 
@@ -194,7 +222,9 @@ appended.wait()
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_forked_child_is_refused_and_the_parent_goes_on(directory):
     script = """
-import os, sys, asyncio, ringwal
+import os, sys, asyncio, ringwal, warnings
+# The interpreter warns of every fork beside threads, such as those of the log.
+warnings.simplefilter("ignore", DeprecationWarning)
 wal = ringwal.open(sys.argv[1], segment_size=1 << 20)
 wal.append_durable(b"before")
 async def awaited():
@@ -217,6 +247,9 @@ if child == 0:
     assert "parent" in repr(wal)
     with ringwal.open(sys.argv[1] + "-child", segment_size=1 << 20) as own:
         own.append_durable(b"its own")
+    # The end of a block of the parent leaves the log to the parent.
+    with wal:
+        pass
     sys.exit(0)
 assert os.waitpid(child, 0)[1] == 0, "the child failed"
 wal.append_durable(b"after")

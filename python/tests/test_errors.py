@@ -42,6 +42,8 @@ def test_errors_of_the_system_have_its_number(tmp_path):
         ringwal.open(tmp_path / ("x" * 300))
     assert error.value.os_error == errno.ENAMETOOLONG
     assert error.value.path.parent == tmp_path and error.value.op
+    assert isinstance(error.value, OSError) and error.value.errno == errno.ENAMETOOLONG
+    assert "x" * 300 in str(error.value)
 
 
 def test_corruption_names_the_place(directory):
@@ -57,8 +59,26 @@ def test_corruption_names_the_place(directory):
             list(wal.replay())
     assert error.value.segment == segment.name
     assert error.value.offset >= 4096
+    # A reader that comes from the other side delivers what is whole first.
+    reader, delivered = ringwal.open_read_only(directory).reader_back(), []
+    with pytest.raises(ringwal.Corruption):
+        for record in reader:
+            delivered.append(record.ordinal)
+    assert delivered == list(range(9, delivered[-1] - 1, -1)) and len(delivered) > 1
 
 
 def test_errors_can_be_pickled_by_their_text():
     error = pickle.loads(pickle.dumps(ringwal.RingFull("full")))
     assert (type(error), str(error), error.code) == (ringwal.RingFull, "full", 1)
+
+
+def test_logs_and_readers_cannot_be_pickled(wal):
+    for unpicklable in [wal, wal.reader(), wal.follow(), wal.consumer("mailer"), wal.tagged(1)]:
+        with pytest.raises(TypeError, match=type(unpicklable).__name__):
+            pickle.dumps(unpicklable)
+
+
+def test_version_is_that_of_the_package():
+    from importlib.metadata import version
+
+    assert ringwal.__version__ == version("ringwal")

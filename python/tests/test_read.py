@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import os
+import pickle
 import signal
 import threading
 import time
@@ -27,6 +29,35 @@ def test_reader_delivers_records_with_all_that_they_know(wal):
     assert wal.read_ordinal(1) == second
     assert repr(second) == f"<ringwal.Record lsn={second.lsn} tag=7 1 bytes b'b'>"
     assert repr(wal.reader()) == "<ringwal.Reader forwards>"
+
+
+def test_records_go_to_other_processes_by_pickle(wal):
+    wal.append_tagged(7, b"tagged")
+    wal.append(b"plain")
+    wal.sync()
+    for record in wal.reader():
+        for other in [pickle.loads(pickle.dumps(record)), copy.deepcopy(record)]:
+            assert other == record and repr(other) == repr(record)
+            assert (other.tag, other.ordinal) == (record.tag, record.ordinal)
+            assert other.written_at_ns == record.written_at_ns
+
+
+def test_closed_reader_delivers_nothing_and_releases_the_log(directory):
+    with ringwal.open(directory, segment_size=64 << 10, max_segments=3) as wal:
+        for _ in range(20):
+            wal.append_durable(b"x" * 5000)
+        with wal.reader() as reader, wal.follow() as follower:
+            assert next(reader).lsn == follower.next().lsn
+            for _ in range(60):
+                wal.append_durable(b"x" * 5000)
+            held = wal.oldest_lsn()
+        assert next(reader, None) is None and reader.next_run() is None
+        assert follower.next() is None and follower.has_ended() and follower.lag() == 0
+        assert "closed" in repr(follower)
+        for _ in range(60):
+            wal.append_durable(b"x" * 5000)
+        wal.sync()
+        assert wal.oldest_lsn() > held
 
 
 def test_runs_are_lists_of_the_same_records(wal):
@@ -88,7 +119,7 @@ def test_tags_filter_every_reader(wal):
     assert len(got(wal.reader(only_tags={1, 2}))) == 9
     assert got(wal.reader(only_tags=[])) == []
     follower = orders.follow()
-    assert got(iter(lambda: follower.next(timeout=0.5), None)) == expected
+    assert got(iter(lambda: follower.next(timeout=0), None)) == expected
     assert (orders.tag, "tag=1" in repr(orders)) == (1, True)
 
 
@@ -121,9 +152,28 @@ def test_follower_waits_and_ends_with_the_log(directory):
     assert follower.next() is None
 
 
+def test_follower_has_ended_after_the_last_record_of_its_run(directory):
+    with ringwal.open(directory, **SMALL) as wal:
+        follower, consumer = wal.follow(), wal.consumer("mailer")
+        wal.append_batch([b"a", b"b"])
+    for reads in [follower, consumer]:
+        assert reads.next().payload == b"a" and not reads.has_ended()
+        assert reads.next().payload == b"b"
+        assert reads.next() is None and reads.has_ended()
+
+
 def test_object_in_use_by_another_thread_refuses(wal):
     follower = wal.follow()
-    thread = threading.Thread(target=follower.next)
+
+    def waits():
+        # Until then the calls below may use it.
+        while True:
+            try:
+                return follower.next()
+            except RuntimeError:
+                pass
+
+    thread = threading.Thread(target=waits)
     thread.start()
     while True:
         try:
@@ -144,9 +194,48 @@ def test_signal_ends_a_wait(wal):
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
         for waits in [wal.follow(), wal.consumer("waits")]:
-            signal.setitimer(signal.ITIMER_REAL, 0.05)
             with pytest.raises(KeyboardInterrupt):
+                signal.setitimer(signal.ITIMER_REAL, 0.05)
                 next(waits)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("make", ["follow", "consumer", "outside"])
+def test_close_ends_the_wait_of_another_thread(directory, wal, make):
+    if make == "outside":
+        waits = ringwal.open_read_only(directory).follow()
+    else:
+        waits = wal.follow() if make == "follow" else wal.consumer("mailer")
+    wal.append_durable(b"first")
+    got, first = [], threading.Event()
+
+    def work():
+        for record in waits:
+            got.append(record.payload)
+            first.set()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert first.wait(30)
+    waits.close()
+    thread.join(30)
+    assert not thread.is_alive() and got == [b"first"]
+    if make == "consumer":
+        with pytest.raises(ringwal.NoConsumer, match="closed"):
+            waits.next()
+        wal.remove_consumer("mailer")
+    else:
+        assert waits.next() is None and waits.has_ended()
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no timers")
+def test_handler_of_a_signal_closes_what_waits(wal):
+    follower = wal.follow()
+    before = signal.signal(signal.SIGALRM, lambda *_: follower.close())
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        assert list(follower) == []
     finally:
         signal.signal(signal.SIGALRM, before)
 
@@ -190,6 +279,19 @@ def test_consumer_goes_on_after_its_commit(directory):
         assert wal.consumers() == []
 
 
+def test_consumer_delivers_what_no_call_has_committed(wal):
+    lsns = wal.append_batch_lsns([b"a", b"b", b"c", b"d"])
+    wal.sync()
+    with wal.consumer("mailer") as mailer:
+        assert mailer.next(timeout=1).payload == b"a"
+        for seek in [lambda: mailer.seek(wal.end() + 4096), lambda: mailer.seek_ordinal(99)]:
+            with pytest.raises(ringwal.Error):
+                seek()
+        assert mailer.next(timeout=1).payload == b"b"
+        mailer.commit(lsns[2])
+        assert [record.payload for record in mailer.next_run(timeout=1)] == [b"d"]
+
+
 def test_consumer_with_a_filter_commits_what_it_skips(wal):
     with wal.consumer("orders", only_tag=1) as orders:
         wal.append_tagged(2, b"no order")
@@ -223,6 +325,19 @@ def test_reading_from_outside_sees_what_is_durable(directory, wal):
     assert str(directory) in repr(log)
     with pytest.raises(ringwal.IoError):
         ringwal.open_read_only(directory, prefix="other")
+    assert (log.dir, log.prefix, log.closed) == (directory, "wal", False)
+    with ringwal.open_read_only(directory) as closes:
+        reader = closes.reader()
+    assert closes.closed and "closed" in repr(closes)
+    assert [record.payload for record in reader] == [b"seen", b"later"]
+    for call in [closes.durable_end, closes.reader, closes.replay, closes.application_version]:
+        with pytest.raises(ringwal.Closed):
+            call()
+    # After an error it has ended: the next call waits for nothing.
+    wal.truncate_from(lsn)
+    with pytest.raises(ringwal.Truncated):
+        follower.next(timeout=5)
+    assert follower.next() is None and follower.has_ended()
 
 
 def test_representations_name_the_log(directory, wal):
