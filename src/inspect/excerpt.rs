@@ -17,8 +17,9 @@ use super::Directory;
 use super::sealed::{first_group, own_header, walker};
 use crate::error::{Error, Result};
 use crate::format::{Flags, GROUP_HEADER, GroupHeader, Link, SegmentHeader};
-use crate::io::fs::Dir;
+use crate::io::fs::{Dir, sync_directory};
 use crate::lsn::Lsn;
+use crate::recovery::{Walker, follows};
 
 /// Zeros written at once.
 const ZEROS: usize = 1 << 20;
@@ -69,13 +70,7 @@ fn headers(log: &Directory) -> Result<Vec<SegmentHeader>> {
     for file in log.segment_files()? {
         let header = own_header(log, file.base.as_u64())?;
         if let Some(before) = headers.last() {
-            if before.log_id != header.log_id {
-                return Err(Error::ForeignSegment { segment: file.name });
-            }
-            if before.end() != header.base {
-                let (name, at) = (log.names.segment(before.end()), before.end());
-                return Err(Error::corruption(name, 0, at, "the segment is missing"));
-            }
+            follows(&log.names, before, &header)?;
         }
         headers.push(header);
     }
@@ -134,7 +129,7 @@ type Damaged = (u64, &'static str);
 /// The group without its records from `end` on. A batch stays as a whole or not at all. `None`: the
 /// group held records and makes no cut, and nothing is left of it.
 fn shortened(
-    walker: &mut crate::recovery::Walker,
+    walker: &mut Walker,
     group: &GroupHeader,
     end: u64,
 ) -> std::io::Result<std::result::Result<Option<GroupHeader>, Damaged>> {
@@ -169,11 +164,7 @@ fn shortened(
 fn write_end(log: &Directory, header: &SegmentHeader, group: &GroupHeader) -> Result<()> {
     let path = log.dir.path().join(log.names.segment(header.base));
     write_end_of(&path, header, group).map_err(|e| Error::io("write", &path, e))?;
-    let synced = fs::File::open(log.dir.path()).and_then(|dir| dir.sync_all());
-    if cfg!(unix) {
-        synced.map_err(|e| Error::io("sync", log.dir.path(), e))?;
-    }
-    Ok(())
+    sync_directory(log.dir.path()).map_err(|e| Error::io("sync", log.dir.path(), e))
 }
 
 fn write_end_of(path: &Path, header: &SegmentHeader, group: &GroupHeader) -> std::io::Result<()> {

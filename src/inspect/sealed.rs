@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use super::{Directory, SegmentFile};
 use crate::error::{Error, Result};
-use crate::format::{GroupHeader, HeaderInvalid, Link, SegmentHeader};
+use crate::format::{GroupHeader, Link, SegmentHeader};
 use crate::io::fs::{Access, Dir, File};
 use crate::lsn::Lsn;
-use crate::recovery::{Walker, read_header};
+use crate::recovery::{Walker, follows, sound_header};
 
 /// Bytes read at once.
 const CHUNK: usize = 1 << 20;
@@ -48,23 +48,7 @@ pub struct SealedContent {
 
 /// The header of the segment that begins at `base`.
 pub(super) fn own_header(log: &Directory, base: u64) -> Result<SegmentHeader> {
-    let name = log.names.segment(base);
-    let file = log.dir.open(&name, Access::Read);
-    let len = file.and_then(|file| file.len());
-    let len = len.map_err(|e| Error::io("open", log.dir.path_of(&name), e))?;
-    let damaged = |reason| Err(Error::corruption(name.clone(), 0, base, reason));
-    match read_header(&*log.dir, &name)? {
-        Ok(header) if header.base != base => damaged("the header is of another segment"),
-        Ok(header) if header.size != len => damaged("the file is not as long as its header says"),
-        Ok(header) => Ok(header),
-        Err(HeaderInvalid::Damaged(reason)) => damaged(reason),
-        Err(HeaderInvalid::Version(version)) => {
-            Err(Error::Unsupported { segment: name, what: format!("format version {version}") })
-        }
-        Err(HeaderInvalid::Features(bits)) => {
-            Err(Error::Unsupported { segment: name, what: format!("format features {bits:#x}") })
-        }
-    }
+    sound_header(&*log.dir, &log.names, base)
 }
 
 /// Opens a segment to read it from its beginning to its end.
@@ -89,9 +73,7 @@ pub(super) fn sealed_content(log: &Directory, base: Lsn) -> Result<SealedContent
     let header = own_header(log, base.as_u64())?;
     let next = own_header(log, header.end())?;
     let name = log.names.segment(header.base);
-    if next.log_id != header.log_id {
-        return Err(Error::ForeignSegment { segment: log.names.segment(next.base) });
-    }
+    follows(&log.names, &header, &next)?;
     let successor = first_group(log, next)?;
     let io = |e| Error::io("read", log.dir.path_of(&name), e);
     let damaged =

@@ -20,5 +20,7 @@ mod walk;
 pub(crate) use find_end::{FoundEnd, find_end, find_end_of_rest};
 pub(crate) use make_durable::make_durable;
 pub use report::{RecoveryCase, RecoveryReport};
-pub(crate) use scan::{MISSING, Scan, is_gone, read_header, scan, states_oldest};
+pub(crate) use scan::{
+    MISSING, Scan, follows, is_gone, read_header, scan, sound_header, states_oldest,
+};
 pub(crate) use walk::{SharedChunk, Walker};

@@ -3,7 +3,7 @@
 use super::walk::Walker;
 use crate::error::{Error, Result};
 use crate::format::{HeaderInvalid, Link, SEGMENT_HEADER, SegmentHeader};
-use crate::io::fs::{Access, Dir, read_full};
+use crate::io::fs::{Access, Dir, File, read_full};
 use crate::segment::{Names, SegmentName};
 
 #[derive(Debug)]
@@ -55,7 +55,8 @@ pub(crate) fn scan(dir: &dyn Dir, names: &Names, known: &[SegmentHeader]) -> Res
     Ok(Scan { segments, temporaries, positions, has_cells })
 }
 
-type Read = std::result::Result<SegmentHeader, HeaderInvalid>;
+/// A header, or what is wrong with it.
+pub(crate) type Read = std::result::Result<SegmentHeader, HeaderInvalid>;
 
 /// Reads the headers, oldest first. Returns each with its file's base and length.
 fn read_headers(
@@ -102,7 +103,7 @@ fn sound(names: &Names, base: u64, len: u64, read: Read) -> Result<SegmentHeader
 }
 
 /// Checks that `header` follows `before`: same log, same application version, no gap.
-fn follows(names: &Names, before: &SegmentHeader, header: &SegmentHeader) -> Result<()> {
+pub(crate) fn follows(names: &Names, before: &SegmentHeader, header: &SegmentHeader) -> Result<()> {
     let segment = names.segment(header.base);
     if before.log_id != header.log_id {
         return Err(Error::ForeignSegment { segment });
@@ -226,14 +227,23 @@ fn stated_in(dir: &dyn Dir, names: &Names, base: u64, oldest: u64) -> Result<Opt
     Ok(Some(Stated::NotUpTo(header.end())))
 }
 
+/// Reads the header of the segment at `base`, and checks it against its base and its file's length.
+pub(crate) fn sound_header(dir: &dyn Dir, names: &Names, base: u64) -> Result<SegmentHeader> {
+    let name = names.segment(base);
+    let io = |e| Error::io("read", dir.path_of(&name), e);
+    let file = dir.open(&name, Access::Read).map_err(io)?;
+    let len = file.len().map_err(io)?;
+    sound(names, base, len, header_in(&*file).map_err(io)?)
+}
+
 /// Reads the header of a segment. The inner error says what is wrong with it.
-pub(crate) fn read_header(
-    dir: &dyn Dir,
-    name: &str,
-) -> Result<std::result::Result<SegmentHeader, HeaderInvalid>> {
+pub(crate) fn read_header(dir: &dyn Dir, name: &str) -> Result<Read> {
     let io = |e| Error::io("read", dir.path_of(name), e);
-    let file = dir.open(name, Access::Read).map_err(io)?;
+    header_in(&*dir.open(name, Access::Read).map_err(io)?).map_err(io)
+}
+
+fn header_in(file: &dyn File) -> std::io::Result<Read> {
     let mut block = [0; SEGMENT_HEADER];
-    let n = read_full(&*file, &mut block, 0).map_err(io)?;
+    let n = read_full(file, &mut block, 0)?;
     Ok(SegmentHeader::decode(&block[..n]))
 }
