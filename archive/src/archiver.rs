@@ -8,6 +8,7 @@
 //!    and is shortened at random.
 //! 4. Stopping drops the request in flight. What that leaves in the store is no archived segment.
 
+use std::collections::BTreeSet;
 use std::error::Error as StdError;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -22,7 +23,7 @@ use tokio::sync::watch;
 use crate::block_on::runtime;
 use crate::error::{Error, Result};
 use crate::manifest::MAX_PART;
-use crate::ship::{Shipped, Source, ship};
+use crate::ship::{Shipped, Source, compare, has_common_history, ship};
 use crate::store::{Archive, Found};
 
 const DEFAULT_PART: u64 = 8 << 20;
@@ -82,6 +83,8 @@ pub struct CaughtUp {
     pub shipped_bytes: u64,
     /// Segments that were in the store already.
     pub present: u64,
+    /// Segments that the log still has, and that were pruned from the archive: they stay out of it.
+    pub pruned: u64,
     /// Segments that retention removed before they could be shipped.
     pub overtaken: u64,
     /// The first position that is not archived: everything from there on is not sealed yet.
@@ -196,6 +199,9 @@ impl ArchiverBuilder {
             stopped,
             is_known: false,
             has_caught_up: false,
+            of: None,
+            confirmed: BTreeSet::new(),
+            compared: None,
         };
         let thread = std::thread::Builder::new().name("ringwal-archive".into());
         let thread = thread.spawn(move || worker.run(&runtime, &received));
@@ -305,6 +311,13 @@ struct Worker {
     is_known: bool,
     /// The segments before the hook's first were looked for.
     has_caught_up: bool,
+    /// The log of `confirmed` and `compared`, with its id.
+    of: Option<(Source, [u8; 16])>,
+    /// Segments that were found in the store, or shipped. They are not asked for again: a followed
+    /// log is looked at every second.
+    confirmed: BTreeSet<u64>,
+    /// The newest segment whose history was compared with the archive's.
+    compared: Option<u64>,
 }
 
 impl Worker {
@@ -328,7 +341,7 @@ impl Worker {
 
     async fn segment(&mut self, source: &Source, base: u64) -> Result<()> {
         if !self.has_caught_up {
-            let before = listed(source)?.into_iter().filter(|(first, _)| *first < base).collect();
+            let before = source.files()?.into_iter().filter(|(first, _)| *first < base).collect();
             self.ship_all(source, before).await?;
             self.has_caught_up = true;
         }
@@ -343,35 +356,54 @@ impl Worker {
         let end = log.durable_end()?.as_u64();
         drop(log);
         // The durable end passes the end of a segment with the first group of the next one.
-        let sealed = listed(source)?.into_iter().filter(|(base, size)| base + size < end).collect();
+        let sealed = source.files()?.into_iter().filter(|(base, size)| base + size < end).collect();
         self.ship_all(source, sealed).await
     }
 
     /// Ships those of the segments that the store does not have.
     async fn ship_all(&mut self, source: &Source, segments: Vec<(u64, u64)>) -> Result<CaughtUp> {
+        lock(&self.stats).waiting = segments.len() as u64;
+        let done = self.ship_each(source, segments).await;
+        lock(&self.stats).waiting = 0;
+        done
+    }
+
+    async fn ship_each(&mut self, source: &Source, segments: Vec<(u64, u64)>) -> Result<CaughtUp> {
         let mut done = CaughtUp::default();
-        let mut left = segments.len() as u64;
+        let (floor, present) = self.present(source, &segments).await?;
+        match (present.last(), segments.first()) {
+            (Some(newest), _) => self.compare(source, *newest).await?,
+            (None, Some((base, _))) if *base < floor => {
+                let archive = &self.settings.archive;
+                self.retried(|| has_common_history(archive, source)).await?;
+            }
+            (None, _) => {}
+        }
         for (base, size) in segments {
-            lock(&self.stats).waiting = left;
-            let shipped = match self.is_archived(source, base).await? {
-                true => Ok(Shipped { bytes: 0, end: Lsn::new(base + size) }),
-                false => self.ship(source, base).await,
+            let end = Lsn::new(base + size);
+            let shipped = match present.binary_search(&base) {
+                Ok(_) => Ok(Shipped { bytes: 0, end }),
+                Err(_) if base < floor => Ok(Shipped { bytes: 0, end }),
+                Err(_) => self.ship(source, base).await,
             };
-            left -= 1;
-            lock(&self.stats).waiting = left;
+            lock(&self.stats).waiting -= 1;
             match shipped {
                 Ok(shipped) => {
-                    self.count(&shipped);
-                    done.shipped += u64::from(shipped.bytes > 0);
-                    done.present += u64::from(shipped.bytes == 0);
-                    done.shipped_bytes += shipped.bytes;
+                    done.pruned += u64::from(base < floor);
+                    if base >= floor {
+                        self.confirmed.insert(base);
+                        if shipped.bytes > 0 {
+                            self.compared = Some(base);
+                        }
+                        self.count(&shipped);
+                        done.shipped += u64::from(shipped.bytes > 0);
+                        done.present += u64::from(shipped.bytes == 0);
+                        done.shipped_bytes += shipped.bytes;
+                    }
                     done.archived_to = shipped.end;
                 }
                 Err(Error::Overtaken { .. }) => done.overtaken += 1,
-                Err(e) => {
-                    lock(&self.stats).waiting = 0;
-                    return Err(e);
-                }
+                Err(e) => return Err(e),
             }
         }
         Ok(done)
@@ -386,24 +418,58 @@ impl Worker {
         stats.last_error = None;
     }
 
-    /// Whether the store has a manifest of this segment of this log, and its object. The segment
-    /// itself is not read.
-    async fn is_archived(&mut self, source: &Source, base: u64) -> Result<bool> {
+    /// The first position that belongs to the archive, and the segments, ascending, of which the
+    /// store has a manifest and the object. They are not read.
+    async fn present(
+        &mut self,
+        source: &Source,
+        segments: &[(u64, u64)],
+    ) -> Result<(u64, Vec<u64>)> {
+        let nothing = Ok((0, Vec::new()));
+        if segments.is_empty() {
+            return nothing;
+        }
         let Some((log_id, _)) = Directory::open(&source.dir, &source.prefix)?.identity()? else {
-            return Ok(false);
+            return nothing;
         };
-        let archive = self.settings.archive.clone();
-        let is_known = self.is_known;
-        let look = || async {
-            archive.claim(&log_id, is_known).await?;
+        let of = Some((source.clone(), log_id));
+        if self.of != of {
+            self.of = of;
+            (self.confirmed, self.compared) = (BTreeSet::new(), None);
+        }
+        let archive = &self.settings.archive;
+        let floor = self.retried(|| archive.claim(&log_id, self.is_known)).await?;
+        self.is_known = true;
+        let look = |base| async move {
             let Found::Archived(manifest) = archive.manifest(base).await? else {
                 return Ok(false);
             };
             Ok(archive.size(&manifest.object).await? == Some(manifest.bytes))
         };
-        let found = self.retried(look).await;
-        self.is_known |= found.is_ok();
-        found
+        let mut present = Vec::new();
+        for (base, _) in segments.iter().filter(|(base, _)| *base >= floor) {
+            if self.confirmed.contains(base) || self.retried(|| look(*base)).await? {
+                present.push(*base);
+            }
+        }
+        Ok((floor, present))
+    }
+
+    /// Refuses an archive of another history. `newest` is the newest segment that both have: its
+    /// hash covers all before it, so the older ones need not be read.
+    async fn compare(&mut self, source: &Source, newest: u64) -> Result<()> {
+        if self.compared == Some(newest) {
+            return Ok(());
+        }
+        let archive = &self.settings.archive;
+        match self.retried(|| compare(archive, source, newest)).await {
+            Ok(()) => {}
+            // Retention was faster, or it is damaged in the log: the archive has it all the same.
+            Err(Error::Overtaken { .. } | Error::Log(ringwal::Error::Corruption { .. })) => {}
+            Err(e) => return Err(e),
+        }
+        self.compared = Some(newest);
+        Ok(())
     }
 
     async fn ship(&mut self, source: &Source, base: u64) -> Result<Shipped> {
@@ -462,10 +528,4 @@ impl Worker {
         }
         Err(Error::Stopped)
     }
-}
-
-/// The segment files of a log: base and size.
-fn listed(source: &Source) -> Result<Vec<(u64, u64)>> {
-    let files = Directory::open(&source.dir, &source.prefix)?.segment_files()?;
-    Ok(files.into_iter().map(|file| (file.base.as_u64(), file.size)).collect())
 }

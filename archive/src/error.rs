@@ -1,6 +1,6 @@
 //! What can go wrong, and what to do about it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ringwal::Lsn;
 
@@ -59,8 +59,8 @@ pub enum Error {
     /// The archive has a segment of this position with another content. The log was restored or
     /// repaired, and has continued in another way since.
     #[error(
-        "{object} is of another history of this log: the log was restored or repaired, and continued differently from \
-         segment {base} on; archive it to a new place"
+        "{object} is of another history of this log: the log was restored or repaired, and continued differently in \
+         segment {base} or before it; archive it to a new place"
     )]
     Diverged {
         /// The manifest in the store.
@@ -119,6 +119,12 @@ pub enum Error {
         /// The name of an entry.
         found: String,
     },
+    /// Another restore is writing to the directory.
+    #[error("another restore writes to {}; wait for it, or restore into another directory", path.display())]
+    Restoring {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The archive ends before the asked position.
     #[error(
         "the archive ends at {end}, before {asked}; archive more, or restore without a position"
@@ -158,6 +164,11 @@ pub enum Error {
     /// The archiver was stopped, or the caller ended the call.
     #[error("stopped; what was archived before is complete")]
     Stopped,
+}
+
+/// Says of a failed system call what it was for.
+pub(crate) fn io<'a>(op: &'static str, path: &'a Path) -> impl Fn(std::io::Error) -> Error + 'a {
+    move |source| Error::Io { op, path: path.into(), source }
 }
 
 impl Error {

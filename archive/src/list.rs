@@ -17,6 +17,8 @@ use crate::store::{Archive, Found};
 pub struct Listing {
     /// The id of the log, in hexadecimal.
     pub log_id: String,
+    /// The archive begins there or later: what was below was pruned. 0 if it never was.
+    pub floor: Lsn,
     /// The archived segments, oldest first.
     pub segments: Vec<ArchivedSegment>,
     /// What is missing between them.
@@ -70,6 +72,8 @@ pub struct Gap {
 #[derive(Debug)]
 pub(crate) struct Index {
     pub(crate) log_id: String,
+    /// The first position that belongs to the archive.
+    pub(crate) floor: u64,
     /// Ascending, without two of one base.
     pub(crate) manifests: Vec<Manifest>,
     pub(crate) gaps: Vec<Gap>,
@@ -102,6 +106,7 @@ impl Archive {
         };
         Ok(Listing {
             log_id: index.log_id,
+            floor: Lsn::new(index.floor),
             segments: index.manifests.into_iter().map(segment).collect(),
             gaps: index.gaps,
             invalid_manifests: index.invalid,
@@ -113,9 +118,24 @@ impl Archive {
     pub(crate) async fn index(&self) -> Result<Index> {
         let none = || Error::NoArchive { place: self.place() };
         let log_id = self.identity().await?.ok_or_else(none)?;
+        let mut floor = self.floor(&log_id).await?;
+        loop {
+            let index = self.index_from(&log_id, floor).await?;
+            // What a prune removes meanwhile is not missing.
+            let now = self.floor(&log_id).await?;
+            if now == floor {
+                return Ok(index);
+            }
+            floor = now;
+        }
+    }
+
+    async fn index_from(&self, log_id: &str, floor: u64) -> Result<Index> {
         let mut manifests: Vec<Manifest> = Vec::new();
         let mut invalid = Vec::new();
-        for (base, found) in self.manifests(self.bases().await?).await? {
+        let mut bases = self.bases().await?;
+        bases.retain(|base| *base >= floor);
+        for (base, found) in self.manifests(bases).await? {
             match found {
                 Found::Archived(manifest) => manifests.push(*manifest),
                 Found::Invalid => {
@@ -128,12 +148,12 @@ impl Archive {
         let manifests = self.without_lag(manifests, &mut invalid).await?;
         if let Some(foreign) = manifests.iter().find(|manifest| manifest.log_id != log_id) {
             let (place, found) = (self.place(), foreign.log_id.clone());
-            return Err(Error::AnotherLog { place, expected: log_id, found });
+            return Err(Error::AnotherLog { place, expected: log_id.into(), found });
         }
         let objects = self.folder(layout::SEGMENTS).await?;
         let sizes: HashMap<String, u64> =
             objects.into_iter().map(|(path, size)| (path.to_string(), size)).collect();
-        let mut gaps = between(self, &manifests);
+        let mut gaps = between(self, floor, &manifests);
         for manifest in &manifests {
             let path = self.path(&manifest.object).to_string();
             // A listing may lack an object that is there.
@@ -150,7 +170,7 @@ impl Archive {
         let mut unconfirmed: Vec<String> =
             sizes.into_keys().filter(|path| !named.contains(path)).collect();
         unconfirmed.sort_unstable();
-        Ok(Index { log_id, manifests, gaps, invalid, unconfirmed })
+        Ok(Index { log_id: log_id.into(), floor, manifests, gaps, invalid, unconfirmed })
     }
 
     /// Adds manifests that the listing lacks: their names follow from the segments before them.
@@ -189,14 +209,16 @@ impl Archive {
     }
 }
 
-/// The gaps between manifests.
-fn between(archive: &Archive, manifests: &[Manifest]) -> Vec<Gap> {
-    let pairs = manifests.windows(2).filter(|pair| pair[0].end() != pair[1].base);
-    pairs
-        .map(|pair| Gap {
-            from: Lsn::new(pair[0].end()),
-            to: Lsn::new(pair[1].base),
-            missing: archive.path(&layout::manifest(pair[0].end())).to_string(),
-        })
-        .collect()
+/// The gaps between manifests, and before the first one of a pruned archive.
+fn between(archive: &Archive, floor: u64, manifests: &[Manifest]) -> Vec<Gap> {
+    let mut end = (floor > 0).then_some(floor);
+    let mut gaps = Vec::new();
+    for manifest in manifests {
+        if let Some(from) = end.filter(|end| *end != manifest.base) {
+            let missing = archive.path(&layout::manifest(from)).to_string();
+            gaps.push(Gap { from: Lsn::new(from), to: Lsn::new(manifest.base), missing });
+        }
+        end = Some(manifest.end());
+    }
+    gaps
 }

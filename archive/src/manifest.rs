@@ -3,6 +3,8 @@
 //! 1. A segment is archived if and only if its manifest is valid. A prefix of a manifest is not.
 //! 2. A manifest comes from a store, so every number is checked before it is used.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use ringwal::inspect::SealedContent;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -22,6 +24,15 @@ pub(crate) const MAX_MANIFEST: u64 = 16 << 20;
 pub(crate) struct Identity {
     pub(crate) format: u32,
     pub(crate) log_id: String,
+}
+
+/// Where a pruned archive begins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Floor {
+    pub(crate) format: u32,
+    pub(crate) log_id: String,
+    /// The first position that belongs to the archive.
+    pub(crate) from: u64,
 }
 
 /// An archived segment.
@@ -86,6 +97,12 @@ fn decode<T: DeserializeOwned>(text: &[u8]) -> Result<T, Invalid> {
     serde_json::from_slice(body).map_err(|_| Invalid::Fields)
 }
 
+/// Nanoseconds since 1970, as groups state the time.
+pub(crate) fn nanos(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// 32 hexadecimal digits.
 pub(crate) fn hex(id: &[u8; 16]) -> String {
     id.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -94,6 +111,20 @@ pub(crate) fn hex(id: &[u8; 16]) -> String {
 impl Identity {
     pub(crate) fn of(log_id: &[u8; 16]) -> Self {
         Identity { format: FORMAT, log_id: hex(log_id) }
+    }
+
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        encode(self)
+    }
+
+    pub(crate) fn decode(text: &[u8]) -> Result<Self, Invalid> {
+        decode(text)
+    }
+}
+
+impl Floor {
+    pub(crate) fn of(log_id: &str, from: u64) -> Self {
+        Floor { format: FORMAT, log_id: log_id.into(), from }
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {

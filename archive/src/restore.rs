@@ -1,7 +1,8 @@
 //! Restores a log from an archive.
 //!
-//! 1. The target is a new or an empty directory. Segments are written and judged in a directory
-//!    inside it, `<prefix>.restoring`, and moved out when the log is whole.
+//! 1. The target is a new or an empty directory, or one in which a restore was killed. Segments are
+//!    written and judged in a directory inside it, `<prefix>.restoring`, and moved out when the log
+//!    is whole.
 //! 2. They are moved newest first. The last group of a restored log states the first position that
 //!    the log has, so a log without its first segments does not open: an interrupted restore is
 //!    never taken for a shorter log.
@@ -9,10 +10,8 @@
 //!    does before it is moved.
 //! 4. Nothing in the store changes. If restoring fails, what it created is removed.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::Write;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use futures_util::StreamExt;
@@ -22,8 +21,9 @@ use ringwal::inspect::{Directory, Finding, Survey};
 use crate::block_on::block_on;
 use crate::error::{Error, Result};
 use crate::list::Index;
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, nanos};
 use crate::store::{Archive, IN_FLIGHT};
+use crate::target::{SegmentWriter, Target, is_whole};
 
 /// Where a restored log ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -39,12 +39,12 @@ pub enum Until {
     Time(SystemTime),
 }
 
-/// Progress of a restore, in bytes.
+/// Progress of a restore, or of [`Archive::verify`], in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RestoreProgress {
-    /// Bytes that were read from the store, and then those that were verified again.
+    /// Bytes that were read from the store; in a restore then those that were verified again.
     pub done: u64,
-    /// Twice the bytes of the segments.
+    /// The bytes of the segments; in a restore twice.
     pub total: u64,
 }
 
@@ -128,34 +128,32 @@ impl<'a> Restore<'a> {
         self
     }
 
-    /// Restores into this directory, which is empty or does not exist. Blocks until the log is
-    /// whole, verified and durable. The log then opens as any other, and has exactly the archived
-    /// records of the range. Consumers, cells and floors of tags are not archived.
+    /// Restores into this directory, which is empty or does not exist. What a restore that was
+    /// killed has left there is continued. Blocks until the log is whole, verified and durable. The
+    /// log then opens as any other, and has exactly the archived records of the range. Consumers,
+    /// cells and floors of tags are not archived.
     ///
     /// # Errors
     ///
-    /// [`Error::NotEmpty`]; [`Error::NoArchive`]; [`Error::MissingObject`] and
-    /// [`Error::DamagedObject`], which name the object; [`Error::BeyondEnd`] and
+    /// [`Error::NotEmpty`]; [`Error::Restoring`]; [`Error::NoArchive`]; [`Error::MissingObject`]
+    /// and [`Error::DamagedObject`], which name the object; [`Error::BeyondEnd`] and
     /// [`Error::BeforeStart`]; [`Error::Store`]; [`Error::Io`]; [`Error::Unsupported`];
     /// [`Error::AnotherLog`]; [`Error::Stopped`].
     pub fn into(mut self, dir: impl AsRef<Path>) -> Result<Restored> {
         let dir = dir.as_ref();
         // Before the store is asked: the user can resolve this at once.
-        Target::exists_empty(dir)?;
+        Target::check(dir, &self.prefix)?;
         let index = block_on(self.archive.index())?;
         let chosen = self.choose(&index)?;
         let target = Target::create(dir, &self.prefix)?;
-        let restored = self.fill(&target, &chosen);
-        match restored {
-            Ok(restored) => {
-                target.publish(&chosen, restored.end)?;
-                Ok(Restored { log_id: index.log_id, ..restored })
-            }
-            Err(e) => {
-                target.remove();
-                Err(e)
-            }
+        let restored = self.fill(&target, &chosen).and_then(|restored| {
+            target.publish(&chosen, restored.end)?;
+            Ok(Restored { log_id: index.log_id, ..restored })
+        });
+        if restored.is_err() {
+            target.remove(&chosen);
         }
+        restored
     }
 
     /// The segments that the log needs.
@@ -200,6 +198,7 @@ impl<'a> Restore<'a> {
         let bytes = chosen.iter().map(|manifest| manifest.bytes).sum();
         let mut progress = RestoreProgress { done: 0, total: 2 * bytes };
         self.tell(progress)?;
+        target.keep_only(chosen)?;
         let archive = self.archive;
         block_on(async {
             for manifest in chosen {
@@ -289,45 +288,31 @@ fn located(archive: &Archive, chosen: &[Manifest], e: ringwal::Error) -> Error {
     }
 }
 
-fn nanos(time: SystemTime) -> u64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
-}
-
-fn io<'a>(op: &'static str, path: &'a Path) -> impl Fn(std::io::Error) -> Error + 'a {
-    move |source| Error::Io { op, path: path.into(), source }
-}
-
-/// Reads a segment's object into a file of the segment's size.
+/// Reads a segment's object into a file of the segment's size, unless it is there.
 async fn fetch(
     archive: &Archive,
     manifest: &Manifest,
     path: &Path,
     mut told: impl FnMut(u64) -> Result<()>,
 ) -> Result<()> {
-    let mut file = new_file(path).map_err(io("create", path))?;
+    if is_whole(path, manifest)? {
+        return told(manifest.bytes);
+    }
+    let mut file = SegmentWriter::create(path, manifest.size)?;
     let crcs = manifest.crcs().unwrap_or_default();
     let parts = manifest.ranges().into_iter().zip(crcs);
     let reads = parts.map(|(range, crc)| part(archive, manifest, crc, range));
     let mut reads = futures_util::stream::iter(reads).buffered(IN_FLIGHT);
     while let Some(bytes) = reads.next().await {
         let bytes = bytes?;
-        file.write_all(&bytes).map_err(io("write", path))?;
+        file.write(&bytes)?;
         told(bytes.len() as u64)?;
     }
-    // Written, not skipped: a log that reuses the file relies on its blocks.
-    let zeros = vec![0; 1 << 20];
-    let mut left = manifest.size - manifest.bytes;
-    while left > 0 {
-        let len = left.min(zeros.len() as u64);
-        file.write_all(&zeros[..len as usize]).map_err(io("write", path))?;
-        left -= len;
-    }
-    file.sync_all().map_err(io("sync", path))
+    file.finish()
 }
 
 /// Reads a part, and again if that fails: it may have been damaged on its way.
-async fn part(
+pub(crate) async fn part(
     archive: &Archive,
     manifest: &Manifest,
     crc: u32,
@@ -345,114 +330,12 @@ async fn part(
         tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
         pause *= 4;
     }
-    archive.part(manifest, crc, range).await
-}
-
-/// Creates a file that only its owner can read, as a log does.
-fn new_file(path: &Path) -> std::io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
-}
-
-fn new_dir(path: &Path, and_parents: bool) -> std::io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(and_parents);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path)
-}
-
-fn sync_dir(path: &Path) -> Result<()> {
-    if cfg!(unix) {
-        File::open(path).and_then(|dir| dir.sync_all()).map_err(io("sync", path))?;
-    }
-    Ok(())
-}
-
-/// The directory of the restored log.
-struct Target {
-    dir: PathBuf,
-    /// Where the log is put together.
-    inner: PathBuf,
-    prefix: String,
-    /// The directory was created here.
-    is_new: bool,
-}
-
-impl Target {
-    /// Whether the directory exists; it is then empty.
-    fn exists_empty(dir: &Path) -> Result<bool> {
-        let entries = match fs::read_dir(dir) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
-            entries => entries.map_err(io("list", dir))?,
-        };
-        for entry in entries {
-            let name = entry.map_err(io("list", dir))?.file_name();
-            // A new filesystem has it.
-            if name != "lost+found" {
-                let found = name.to_string_lossy().into_owned();
-                return Err(Error::NotEmpty { path: dir.into(), found });
-            }
-        }
-        Ok(true)
-    }
-
-    fn create(dir: &Path, prefix: &str) -> Result<Self> {
-        let is_new = !Self::exists_empty(dir)?;
-        if is_new {
-            new_dir(dir, true).map_err(io("create", dir))?;
-        }
-        let inner = dir.join(format!("{prefix}.restoring"));
-        let target = Target { dir: dir.into(), inner, prefix: prefix.into(), is_new };
-        // A bad prefix shows before anything is read.
-        let made = Directory::open(dir, prefix).map_err(Error::from);
-        let made =
-            made.and_then(|_| new_dir(&target.inner, false).map_err(io("create", &target.inner)));
-        match made {
-            Ok(()) => Ok(target),
-            Err(e) => {
-                if is_new {
-                    let _ = fs::remove_dir(dir);
-                }
-                Err(e)
-            }
-        }
-    }
-
-    fn name(&self, base: u64) -> String {
-        format!("{}.{base:020}.wal", self.prefix)
-    }
-
-    fn segment(&self, base: u64) -> PathBuf {
-        self.inner.join(self.name(base))
-    }
-
-    /// Moves the log to its place, newest segment first.
-    fn publish(&self, chosen: &[Manifest], end: Lsn) -> Result<()> {
-        sync_dir(&self.inner)?;
-        for manifest in chosen.iter().rev().filter(|manifest| manifest.base < end.as_u64()) {
-            let (from, to) = (self.segment(manifest.base), self.dir.join(self.name(manifest.base)));
-            fs::rename(&from, &to).map_err(io("rename", &from))?;
-            sync_dir(&self.dir)?;
-        }
-        fs::remove_dir_all(&self.inner).map_err(io("remove", &self.inner))?;
-        sync_dir(&self.dir)?;
-        if let (true, Some(parent)) = (self.is_new, self.dir.parent()) {
-            let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-            sync_dir(parent)?;
-        }
-        Ok(())
-    }
-
-    /// Removes what was created.
-    fn remove(&self) {
-        let _ = fs::remove_dir_all(&self.inner);
-        if self.is_new {
-            // Fails if another program has put something there.
-            let _ = fs::remove_dir(&self.dir);
-        }
+    match archive.part(manifest, crc, range).await {
+        // Some stores answer so where the object is too short.
+        Err(e @ Error::Store { .. }) => match archive.size(&manifest.object).await {
+            Ok(Some(size)) if size < manifest.bytes => Err(archive.of_another_size(manifest, size)),
+            _ => Err(e),
+        },
+        read => read,
     }
 }

@@ -22,7 +22,7 @@ use object_store::PutPayload;
 use ringwal::Lsn;
 use ringwal::inspect::{Directory, SealedContent};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, io};
 use crate::layout;
 use crate::manifest::{MAX_PART, Manifest, ranges};
 use crate::store::{Archive, Found, IN_FLIGHT};
@@ -33,7 +33,7 @@ const MOST_PARTS: u64 = 9_000;
 const ABORT: Duration = Duration::from_secs(2);
 
 /// A log's directory, and the start of its file names.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Source {
     pub(crate) dir: PathBuf,
     pub(crate) prefix: String,
@@ -42,7 +42,7 @@ pub(crate) struct Source {
 /// The result of shipping a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Shipped {
-    /// Bytes sent. 0: the segment was archived already.
+    /// Bytes sent. 0: the segment was archived already, or pruned.
     pub(crate) bytes: u64,
     /// The first position after the segment.
     pub(crate) end: Lsn,
@@ -53,8 +53,14 @@ impl Source {
         Ok(Directory::open(&self.dir, &self.prefix)?)
     }
 
+    /// The segment files, oldest first: base and size.
+    pub(crate) fn files(&self) -> Result<Vec<(u64, u64)>> {
+        let files = self.open()?.segment_files()?;
+        Ok(files.into_iter().map(|file| (file.base.as_u64(), file.size)).collect())
+    }
+
     fn file(&self, base: u64) -> PathBuf {
-        self.dir.join(format!("{}.{base:020}.wal", self.prefix))
+        self.dir.join(layout::log_file(&self.prefix, base))
     }
 
     /// Whether retention has removed the segment, or reused its file.
@@ -75,7 +81,10 @@ pub(crate) async fn ship(
 ) -> Result<Shipped> {
     let content = source.open()?.sealed_content(Lsn::new(base))?;
     let end = Lsn::new(base + content.file.size);
-    archive.claim(&content.log_id, is_known).await?;
+    if base < archive.claim(&content.log_id, is_known).await? {
+        has_common_history(archive, source).await?;
+        return Ok(Shipped { bytes: 0, end });
+    }
     let before = archive.manifest(base).await?;
     if let Found::Archived(manifest) = &before {
         if !manifest.is_of_one_history(&content) {
@@ -92,6 +101,34 @@ pub(crate) async fn ship(
     let manifest = send(archive, source, &content, part).await?;
     confirm(archive, &manifest, matches!(before, Found::Invalid)).await?;
     Ok(Shipped { bytes, end })
+}
+
+/// Refuses the archived segment at `base` if it is of another history than the log's.
+pub(crate) async fn compare(archive: &Archive, source: &Source, base: u64) -> Result<()> {
+    let content = match source.open()?.sealed_content(Lsn::new(base)) {
+        Err(_) if source.is_gone(base) => return Err(Error::Overtaken { base: Lsn::new(base) }),
+        content => content?,
+    };
+    match archive.manifest(base).await? {
+        Found::Archived(manifest) if !manifest.is_of_one_history(&content) => {
+            Err(diverged(archive, base))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses a log that has nothing in common with what a prune has left of the archive.
+pub(crate) async fn has_common_history(archive: &Archive, source: &Source) -> Result<()> {
+    let files = source.files()?;
+    let mut newest = files.last().map_or(0, |(base, _)| *base);
+    // The newest segment is not sealed.
+    for (base, _) in files.iter().rev().skip(1) {
+        if let Found::Archived(_) = archive.manifest(*base).await? {
+            return compare(archive, source, *base).await;
+        }
+        newest = *base;
+    }
+    Err(diverged(archive, newest))
 }
 
 fn diverged(archive: &Archive, base: u64) -> Error {
@@ -140,10 +177,6 @@ async fn send(
         return Err(Error::Overtaken { base: Lsn::new(base) });
     }
     Ok(manifest)
-}
-
-fn io<'a>(op: &'static str, path: &'a Path) -> impl Fn(std::io::Error) -> Error + 'a {
-    move |source| Error::Io { op, path: path.into(), source }
 }
 
 fn read(file: &mut File, path: &Path, len: u64) -> Result<Vec<u8>> {
@@ -217,12 +250,7 @@ async fn read_back(archive: &Archive, manifest: &Manifest, crcs: &[u32]) -> Resu
         .await?;
     match archive.size(&manifest.object).await? {
         Some(size) if size == manifest.bytes => Ok(()),
-        Some(size) => Err(Error::DamagedObject {
-            object: archive.path(&manifest.object).to_string(),
-            offset: manifest.bytes.min(size),
-            found: format!("it has {size} bytes, not {}", manifest.bytes),
-            before: Lsn::new(manifest.base),
-        }),
+        Some(size) => Err(archive.of_another_size(manifest, size)),
         None => Err(archive.missing(manifest)),
     }
 }

@@ -12,7 +12,7 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use ringwal::Lsn;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, io};
 use crate::layout;
 use crate::manifest::{Identity, Invalid, MAX_MANIFEST, Manifest, hex};
 
@@ -20,6 +20,8 @@ use crate::manifest::{Identity, Invalid, MAX_MANIFEST, Manifest, hex};
 const TIMEOUT: Duration = Duration::from_secs(120);
 /// Requests in flight at once.
 pub(crate) const IN_FLIGHT: usize = 4;
+/// What S3 removes by one request.
+const DELETED_AT_ONCE: usize = 1000;
 /// Requests for manifests in flight at once.
 const MANIFESTS_IN_FLIGHT: usize = 16;
 
@@ -105,8 +107,7 @@ impl Archive {
     }
 
     fn in_directory(path: &std::path::Path) -> Result<Self> {
-        let io = |op| move |source| Error::Io { op, path: path.into(), source };
-        std::fs::create_dir_all(path).map_err(io("create"))?;
+        std::fs::create_dir_all(path).map_err(io("create", path))?;
         let store = LocalFileSystem::new_with_prefix(path).map_err(|source| Error::Store {
             op: "open",
             object: path.display().to_string(),
@@ -267,6 +268,26 @@ impl Archive {
         Ok(self.request("list", folder, all).await?.unwrap_or_default())
     }
 
+    /// Removes objects, in this order. One that is gone already is no error.
+    pub(crate) async fn delete(&self, folder: &str, paths: Vec<Path>) -> Result<()> {
+        for some in paths.chunks(DELETED_AT_ONCE) {
+            let paths: Vec<_> = some.iter().cloned().map(Ok).collect();
+            let stream = futures_util::stream::iter(paths).boxed();
+            let deleted = self.store.delete_stream(stream).filter_map(|deleted| async {
+                match deleted {
+                    Ok(_) | Err(object_store::Error::NotFound { .. }) => None,
+                    Err(e) => Some(e),
+                }
+            });
+            let failed = async {
+                let mut deleted = std::pin::pin!(deleted);
+                deleted.next().await.map_or(Ok(()), Err)
+            };
+            self.required("remove objects of", folder, failed).await?;
+        }
+        Ok(())
+    }
+
     /// Reads the manifest of the segment that begins at `base`.
     pub(crate) async fn manifest(&self, base: u64) -> Result<Found> {
         let name = layout::manifest(base);
@@ -278,7 +299,7 @@ impl Archive {
         }
     }
 
-    fn unsupported(&self, name: &str, version: u32) -> Error {
+    pub(crate) fn unsupported(&self, name: &str, version: u32) -> Error {
         Error::Unsupported { object: self.path(name).to_string(), version }
     }
 
@@ -321,7 +342,8 @@ impl Archive {
 
     /// Makes the place that of one log, or checks that it is. With `is_known`, the place was that
     /// log's before, and must still say so: the volume of a local directory may be unmounted.
-    pub(crate) async fn claim(&self, log_id: &[u8; 16], is_known: bool) -> Result<()> {
+    /// Returns the first position that belongs to the archive.
+    pub(crate) async fn claim(&self, log_id: &[u8; 16], is_known: bool) -> Result<u64> {
         let wanted = Identity::of(log_id);
         match self.identity().await? {
             Some(found) if found != wanted.log_id => {
@@ -333,7 +355,9 @@ impl Archive {
         }
         let name = layout::IDENTITY;
         match self.small(name).await? {
-            Some(text) if Identity::decode(&text).is_ok() => return Ok(()),
+            Some(text) if Identity::decode(&text).is_ok() => {
+                return self.floor(&wanted.log_id).await;
+            }
             // A torn upload.
             Some(_) => self.put(name, wanted.encode()).await?,
             None => drop(self.put_new(name, wanted.encode()).await?),
@@ -341,7 +365,7 @@ impl Archive {
         // Another log may have been faster.
         let stored = self.small(name).await?;
         match stored.map(|text| Identity::decode(&text)) {
-            Some(Ok(found)) if found == wanted => Ok(()),
+            Some(Ok(found)) if found == wanted => self.floor(&wanted.log_id).await,
             Some(Ok(found)) => {
                 let (place, expected, found) = (self.place(), hex(log_id), found.log_id);
                 Err(Error::AnotherLog { place, expected, found })
@@ -381,6 +405,16 @@ impl Archive {
                 "the checksum of its {len} bytes from there on is not {crc:08x}"
             ))),
             Some(bytes) => Ok(bytes),
+        }
+    }
+
+    /// The segment's object has another size than its manifest states.
+    pub(crate) fn of_another_size(&self, manifest: &Manifest, size: u64) -> Error {
+        Error::DamagedObject {
+            object: self.path(&manifest.object).to_string(),
+            offset: manifest.bytes.min(size),
+            found: format!("it has {size} bytes, not {}", manifest.bytes),
+            before: Lsn::new(manifest.base),
         }
     }
 

@@ -7,14 +7,17 @@ use std::time::{Duration, SystemTime};
 
 use indicatif::BinaryBytes;
 use ringwal::Lsn;
-use ringwal_archive::{Archive, ArchivedSegment, Archiver, CaughtUp, Listing, Until};
+use ringwal_archive::{
+    Archive, ArchivedSegment, Archiver, CaughtUp, KeepFrom, Listing, Until, VerifiedArchive,
+};
 use serde_json::{Value, json};
 
-use crate::args::{ArchiveTo, Cli, ListArchive, Restore};
+use crate::args::{self, ArchiveCommand, ArchiveTo, Cli, ListArchive, PruneArchive, Restore};
 use crate::bar::Bar;
 use crate::error::{Error, Result};
 use crate::stop;
 use crate::survey::counted;
+use crate::units::PositionOrTime;
 
 /// Attempts for a segment, unless the command follows the log.
 const ATTEMPTS: u32 = 5;
@@ -23,7 +26,56 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How soon a signal is noticed.
 const NOTICE: Duration = Duration::from_millis(50);
 
-pub(crate) fn archive(cli: &Cli, args: &ArchiveTo) -> Result<()> {
+pub(crate) fn archive(cli: &Cli, args: &args::Archive) -> Result<()> {
+    match (&args.command, &args.to) {
+        (Some(ArchiveCommand::Prune(args)), _) => prune(args),
+        (None, Some(args)) => archive_to(cli, args),
+        (None, None) => Err(Error::Usage("name the log's directory, and --to".into())),
+    }
+}
+
+fn prune(args: &PruneArchive) -> Result<()> {
+    let keep = match (args.keep_from, args.older_than) {
+        (Some(PositionOrTime::Position(lsn)), _) => KeepFrom::Lsn(Lsn::new(lsn)),
+        (Some(PositionOrTime::Time(time)), _) | (None, Some(time)) => KeepFrom::Time(time),
+        (None, None) => return Err(Error::Usage("write --keep-from or --older-than".into())),
+    };
+    let archive = Archive::existing(&args.from)?;
+    let pruned = if args.dry_run { archive.prunable(keep)? } else { archive.prune(keep)? };
+    let mut out = io::stdout().lock();
+    if args.json {
+        let all = json!({
+            "log_id": pruned.log_id,
+            "kept_from": pruned.kept_from.as_u64(),
+            "first_written": rfc3339(pruned.first_written),
+            "kept_segments": pruned.kept_segments,
+            "removed_segments": pruned.segments,
+            "removed_objects": pruned.objects,
+            "removed_bytes": pruned.bytes,
+            "dry_run": args.dry_run,
+        });
+        writeln!(out, "{all:#}")?;
+        return Ok(out.flush()?);
+    }
+    writeln!(
+        out,
+        "{} {}, {}, {}",
+        if args.dry_run { "would remove" } else { "removed" },
+        counted(pruned.segments, "segment", "segments"),
+        counted(pruned.objects, "object", "objects"),
+        BinaryBytes(pruned.bytes),
+    )?;
+    writeln!(
+        out,
+        "kept {} from {} on, the first written {}",
+        counted(pruned.kept_segments, "segment", "segments"),
+        pruned.kept_from,
+        rfc3339(pruned.first_written),
+    )?;
+    Ok(out.flush()?)
+}
+
+fn archive_to(cli: &Cli, args: &ArchiveTo) -> Result<()> {
     // A wrong directory must not leave an empty archive.
     let log = ringwal::ReadOnlyWal::open_with_prefix(&args.dir, &cli.prefix)?;
     drop(log);
@@ -98,6 +150,7 @@ fn report(args: &ArchiveTo, round: &CaughtUp) -> Result<()> {
             "shipped_segments": round.shipped,
             "shipped_bytes": round.shipped_bytes,
             "present_segments": round.present,
+            "pruned_segments": round.pruned,
             "overtaken_segments": round.overtaken,
             "archived_to": round.archived_to.as_u64(),
         });
@@ -115,6 +168,14 @@ fn report(args: &ArchiveTo, round: &CaughtUp) -> Result<()> {
         BinaryBytes(round.shipped_bytes),
         counted(round.present, "was", "were"),
     )?;
+    if round.pruned > 0 {
+        let pruned = counted(
+            round.pruned,
+            "segment that the log still has was",
+            "segments that the log still has were",
+        );
+        writeln!(out, "{pruned} pruned from the archive before")?;
+    }
     writeln!(out, "archived up to {}; what follows is not sealed yet", round.archived_to)?;
     Ok(out.flush()?)
 }
@@ -177,16 +238,23 @@ pub(crate) fn restore(cli: &Cli, args: &Restore) -> Result<()> {
     Ok(out.flush()?)
 }
 
-pub(crate) fn list(args: &ListArchive) -> Result<()> {
-    let listing = Archive::existing(&args.from)?.list()?;
+pub(crate) fn list(cli: &Cli, args: &ListArchive) -> Result<()> {
+    let archive = Archive::existing(&args.from)?;
+    let listing = archive.list()?;
+    let verified = args.verify.then(|| verify(cli, &archive)).transpose()?;
     let mut out = io::stdout().lock();
     if args.json {
-        writeln!(out, "{:#}", listing_json(&listing))?;
+        writeln!(out, "{:#}", listing_json(&listing, verified.as_ref()))?;
     } else {
         print(&mut out, &listing)?;
+        if let Some(verified) = &verified {
+            print_verified(&mut out, verified)?;
+        }
     }
     out.flush()?;
-    let missing = listing.gaps.len() + listing.invalid_manifests.len();
+    // Its findings include the gaps.
+    let found = verified.map_or(listing.gaps.len(), |verified| verified.findings.len());
+    let missing = found + listing.invalid_manifests.len();
     match missing as u64 {
         0 => Ok(()),
         n => Err(Error::Damaged(format!(
@@ -196,7 +264,35 @@ pub(crate) fn list(args: &ListArchive) -> Result<()> {
     }
 }
 
-fn listing_json(listing: &Listing) -> Value {
+fn verify(cli: &Cli, archive: &Archive) -> Result<VerifiedArchive> {
+    let mut bar = Bar::new(cli.quiet);
+    let verified = archive.verify(|at| {
+        bar.set(at.done, at.total);
+        if stop::asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    bar.clear();
+    match verified {
+        Err(ringwal_archive::Error::Stopped) => {
+            Err(Error::Interrupted("not all of the archive was verified".into()))
+        }
+        verified => Ok(verified?),
+    }
+}
+
+fn print_verified(out: &mut impl Write, verified: &VerifiedArchive) -> io::Result<()> {
+    for finding in &verified.findings {
+        writeln!(out, "{finding}")?;
+    }
+    let bytes = BinaryBytes(verified.bytes);
+    match verified.findings.len() as u64 {
+        0 => writeln!(out, "verified {bytes}: all of it can be restored"),
+        n => {
+            writeln!(out, "verified {bytes}: {} damaged", counted(n, "segment is", "segments are"))
+        }
+    }
+}
+
+fn listing_json(listing: &Listing, verified: Option<&VerifiedArchive>) -> Value {
     let segment = |segment: &ArchivedSegment| {
         json!({
             "base": segment.base.as_u64(),
@@ -214,8 +310,16 @@ fn listing_json(listing: &Listing) -> Value {
     let gaps = listing.gaps.iter().map(
         |gap| json!({ "from": gap.from.as_u64(), "to": gap.to.as_u64(), "missing": gap.missing }),
     );
+    let verified = verified.map(|verified| {
+        json!({
+            "bytes": verified.bytes,
+            "findings": verified.findings.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        })
+    });
     json!({
         "log_id": listing.log_id,
+        "floor": listing.floor.as_u64(),
+        "verified": verified,
         "segments": listing.segments.iter().map(segment).collect::<Vec<_>>(),
         "gaps": gaps.collect::<Vec<_>>(),
         "invalid_manifests": listing.invalid_manifests,
@@ -225,6 +329,9 @@ fn listing_json(listing: &Listing) -> Value {
 
 fn print(out: &mut impl Write, listing: &Listing) -> io::Result<()> {
     writeln!(out, "log      {}", listing.log_id)?;
+    if listing.floor > Lsn::ZERO {
+        writeln!(out, "pruned   up to {}", listing.floor)?;
+    }
     if !listing.segments.is_empty() {
         writeln!(
             out,

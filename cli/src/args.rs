@@ -156,13 +156,15 @@ Examples:
     #[command(after_help = "\
 Examples:
   ringwal archive --to /backup/orders /var/lib/orders
-  ringwal archive --follow --to s3://bucket/orders /var/lib/orders     # with the feature s3")]
-    Archive(ArchiveTo),
+  ringwal archive --follow --to s3://bucket/orders /var/lib/orders     # with the feature s3
+  ringwal archive prune --from /backup/orders --older-than 30d")]
+    Archive(Archive),
     /// Restores a log from an archive into a new or an empty directory.
     ///
     /// Every object is compared with its checksums, and the whole log is verified before it is in
     /// its place. The restored log keeps its id and its positions. If it fails, nothing remains in
-    /// the directory. Archive a restored log that continues to a new place.
+    /// the directory; if it is killed, the next one continues. Archive a restored log that
+    /// continues to a new place.
     #[command(after_help = "\
 Examples:
   ringwal restore --from /backup/orders /var/lib/orders
@@ -170,10 +172,11 @@ Examples:
   ringwal restore --from s3://bucket/orders --to-lsn 8320 /var/lib/orders")]
     Restore(Restore),
     /// Lists the segments of an archive: positions, times, sizes, and what is missing. Exits with 1
-    /// if anything is missing.
+    /// if anything is missing; with --verify also if anything is damaged.
     #[command(after_help = "\
 Examples:
   ringwal list --from /backup/orders
+  ringwal list --from /backup/orders --verify
   ringwal list --from s3://bucket/orders --json | jq .gaps")]
     List(ListArchive),
     /// Lists the consumers with their positions, their lag, and what the log keeps for each alone.
@@ -390,8 +393,62 @@ pub(crate) struct Backup {
 }
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub(crate) struct Archive {
+    #[command(subcommand)]
+    pub(crate) command: Option<ArchiveCommand>,
+    #[command(flatten)]
+    pub(crate) to: Option<ArchiveTo>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ArchiveCommand {
+    /// Removes the oldest segments from an archive, for good. What a restore to any later point
+    /// needs stays, and so does the newest segment.
+    ///
+    /// May be repeated after any interruption, and may run beside `archive --follow`: what was
+    /// pruned is not archived again, also if the log still has it.
+    #[command(after_help = "\
+Examples:
+  ringwal archive prune --from /backup/orders --older-than 30d --dry-run
+  ringwal archive prune --from s3://bucket/orders --keep-from 2026-12-01
+  ringwal archive prune --from /backup/orders --keep-from 8320")]
+    Prune(PruneArchive),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PruneArchive {
+    /// The archive: a directory, file:///path, or s3://bucket/prefix.
+    #[arg(long, value_name = "URL")]
+    pub(crate) from: String,
+    /// Keep the records from this position on, or what a restore to this time or later needs. A
+    /// time is RFC 3339, as 2026-12-31 or 2026-12-31T12:00:00Z.
+    #[arg(
+        long,
+        value_name = "LSN|TIME",
+        value_parser = units::position_or_time,
+        required_unless_present = "older_than"
+    )]
+    pub(crate) keep_from: Option<units::PositionOrTime>,
+    /// Keep what a restore to a time less than this ago needs, as 30d or 12h.
+    #[arg(
+        long,
+        value_name = "AGE",
+        value_parser = units::age,
+        conflicts_with = "keep_from"
+    )]
+    pub(crate) older_than: Option<SystemTime>,
+    /// Reports the same, and removes nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Prints the report as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct ArchiveTo {
-    /// The log's directory.
+    /// The log's directory. Write ./prune for one of that name.
     #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) dir: PathBuf,
     /// Where to: a directory, file:///path, or s3://bucket/prefix.
@@ -436,6 +493,9 @@ pub(crate) struct ListArchive {
     /// The archive: a directory, file:///path, or s3://bucket/prefix.
     #[arg(long, value_name = "URL")]
     pub(crate) from: String,
+    /// Reads all segments, and compares them with their checksums.
+    #[arg(long)]
+    pub(crate) verify: bool,
     /// As JSON.
     #[arg(long)]
     pub(crate) json: bool,

@@ -128,6 +128,7 @@ fn archive_status(e: &ringwal_archive::Error) -> u8 {
         Archive::MissingObject { .. } | Archive::DamagedObject { .. } => 1,
         Archive::Url { .. }
         | Archive::NotEmpty { .. }
+        | Archive::Restoring { .. }
         | Archive::BeyondEnd { .. }
         | Archive::BeforeStart { .. }
         | Archive::AnotherLog { .. }

@@ -72,7 +72,7 @@ fn run(cli: &Cli) -> Result<()> {
         Command::Backup(args) => backup::backup(cli, args),
         Command::Archive(args) => archive::archive(cli, args),
         Command::Restore(args) => archive::restore(cli, args),
-        Command::List(args) => archive::list(args),
+        Command::List(args) => archive::list(cli, args),
         Command::Consumers(look) => consumers::consumers(cli, look),
         Command::Cells(args) => cells::cells(cli, args),
         Command::RemoveConsumer(args) => consumers::remove(cli, args),

@@ -70,6 +70,35 @@ pub(crate) fn time(text: &str) -> Result<SystemTime, String> {
     })
 }
 
+/// A place in a log: by position, or by the time of its records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PositionOrTime {
+    Position(u64),
+    Time(SystemTime),
+}
+
+/// A position, or a time as RFC 3339. Other times are refused: `10m` is a position.
+pub(crate) fn position_or_time(text: &str) -> Result<PositionOrTime, String> {
+    if let Ok(position) = position(text) {
+        return Ok(PositionOrTime::Position(position));
+    }
+    let is_date = text.trim().get(4..5) == Some("-");
+    let time = is_date.then(|| moment(text, SystemTime::now())).flatten();
+    time.map(PositionOrTime::Time).ok_or_else(|| {
+        format!(
+            "{text:?} is neither a position, as 8320 or 64k, nor a time, as 2026-12-31 or 2026-12-31T23:59:59Z; for an age \
+             use --older-than"
+        )
+    })
+}
+
+/// The moment that lies so long ago.
+pub(crate) fn age(text: &str) -> Result<SystemTime, String> {
+    let ago = humantime::parse_duration(text.trim()).ok();
+    ago.and_then(|ago| SystemTime::now().checked_sub(ago))
+        .ok_or_else(|| format!("{text:?} is not an age; write how long, as 12h, 30d or 1w 2d"))
+}
+
 fn moment(text: &str, now: SystemTime) -> Option<SystemTime> {
     let text = text.trim();
     if text == "now" {
@@ -143,6 +172,27 @@ mod tests {
         assert!(mode("0640") == Ok(0o640));
         for bad in ["9", "0400", "01777", "rw", ""] {
             assert!(mode(bad).unwrap_err().contains("octal"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn places_are_positions_or_dates_and_never_ages() {
+        let day = UNIX_EPOCH + Duration::from_secs(1_699_920_000);
+        for (text, place) in [
+            ("8320", PositionOrTime::Position(8320)),
+            ("10m", PositionOrTime::Position(10 << 20)),
+            ("1700000000", PositionOrTime::Position(1_700_000_000)),
+            ("2023-11-14", PositionOrTime::Time(day)),
+            ("2023-11-14T01:00:00+01:00", PositionOrTime::Time(day)),
+        ] {
+            assert_eq!(position_or_time(text), Ok(place), "{text}");
+        }
+        for bad in ["", "now", "30d", "10m ago", "1.5", "2023-13-01", "-5"] {
+            assert!(position_or_time(bad).unwrap_err().contains("--older-than"), "{bad}");
+        }
+        assert!(age("30d").is_ok_and(|at| at < SystemTime::now()));
+        for bad in ["", "30", "2023-11-14", "-1d", "now", "9999999999y"] {
+            assert!(age(bad).unwrap_err().contains("not an age"), "{bad}");
         }
     }
 

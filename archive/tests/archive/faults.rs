@@ -212,7 +212,25 @@ impl ObjectStore for Shared {
         &self,
         locations: BoxStream<'static, Result<Path>>,
     ) -> BoxStream<'static, Result<Path>> {
-        self.0.inner.delete_stream(locations)
+        let store = Arc::clone(&self.0);
+        let delete = move |location: Result<Path>| {
+            let store = Arc::clone(&store);
+            async move {
+                let location = location?;
+                match store.next() {
+                    None | Some(Fault::TornInSilence) => {}
+                    Some(Fault::LostAnswer) => {
+                        store.inner.delete(&location).await?;
+                        return Err(unavailable());
+                    }
+                    Some(Fault::Unavailable | Fault::Torn) => return Err(unavailable()),
+                    Some(Fault::Hangs) => std::future::pending().await,
+                }
+                store.inner.delete(&location).await?;
+                Ok(location)
+            }
+        };
+        locations.then(delete).boxed()
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {

@@ -6,6 +6,8 @@ mod crashes;
 mod damage;
 mod faults;
 mod live;
+mod operators;
+mod prune;
 mod random;
 mod ranges;
 mod s3;

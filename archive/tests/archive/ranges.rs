@@ -262,6 +262,28 @@ fn restore_that_is_ended_leaves_nothing() {
     }
 }
 
+#[test]
+fn restore_that_cannot_move_a_segment_leaves_nothing() {
+    let temp = Temp::new();
+    closed_log(&temp.join("log"), 3);
+    let store = memory();
+    let archive = archive(&store);
+    ship(&archive, &temp.join("log"));
+    // Another program's directory has the name of the segment that is moved last.
+    let to = temp.fresh();
+    let taken = to.join(format!("wal.{:020}.wal", 0));
+    let failed = archive
+        .restore()
+        .progress(|_| {
+            let _ = std::fs::create_dir(&taken);
+            std::ops::ControlFlow::Continue(())
+        })
+        .into(&to);
+    assert!(matches!(failed, Err(Error::Io { op: "rename", .. })), "{failed:?}");
+    std::fs::remove_dir(&taken).unwrap();
+    assert_nothing_left(&to);
+}
+
 /// A process that is killed while it moves segments to their place leaves the newest ones.
 #[test]
 fn half_moved_log_does_not_open() {

@@ -61,6 +61,68 @@ fn what_is_missing_is_named_with_its_exit_status() {
 }
 
 #[test]
+fn archive_is_pruned_and_what_is_kept_is_restored() {
+    let temp = Temp::new();
+    let (dir, store, copy) = (temp.log(), temp.file("store"), temp.file("copy"));
+    let records = log(&dir);
+    let sealed = json(&["archive", "--json", "--to", &store, &dir], 0)["shipped_segments"].clone();
+    let sealed = sealed.as_u64().unwrap();
+    let prune = ["archive", "prune", "--json", "--from", &store];
+    let pruned = |more: &[&str]| json(&[&prune[..], more].concat(), 0);
+    // By age and by date nothing is old enough.
+    for keep in [["--older-than", "1h"], ["--keep-from", "2020-01-01"], ["--keep-from", "0"]] {
+        let kept = pruned(&keep);
+        assert_eq!(
+            (&kept["removed_segments"], &kept["kept_segments"]),
+            (&0.into(), &sealed.into())
+        );
+    }
+    let at = (SEGMENT + 1000).to_string();
+    let planned = pruned(&["--keep-from", &at, "--dry-run"]);
+    assert_eq!(json(&["list", "--json", "--from", &store], 0)["floor"], 0);
+    let done = pruned(&["--keep-from", &at]);
+    assert_eq!((&planned["dry_run"], &done["dry_run"]), (&true.into(), &false.into()));
+    for key in ["removed_segments", "removed_objects", "removed_bytes", "kept_from"] {
+        assert_eq!(planned[key], done[key], "{key}");
+    }
+    assert_eq!((&done["removed_segments"], &done["kept_from"]), (&1.into(), &SEGMENT.into()));
+    let listing = said(&["list", "--verify", "--from", &store], 0);
+    assert!(listing.contains(&format!("pruned   up to {SEGMENT}")), "{listing}");
+    assert!(listing.contains("all of it can be restored"), "{listing}");
+    let again = said(&["archive", "--to", &store, &dir], 0);
+    assert!(again.contains("1 segment that the log still has was pruned"), "{again}");
+    said(&["restore", "--from", &store, &copy], 0);
+    let kept =
+        records.iter().filter(|(lsn, _)| lsn.as_u64() >= SEGMENT).map(|(_, payload)| payload);
+    let found = payloads(&copy);
+    assert!(kept.take(found.len()).eq(&found));
+    let text = said(&["archive", "prune", "--from", &store, "--keep-from", "2100-01-01"], 0);
+    assert!(text.contains("kept 1 segment"), "{text}");
+}
+
+#[test]
+fn whole_archive_is_verified() {
+    let temp = Temp::new();
+    let (dir, store) = (temp.log(), temp.file("store"));
+    log(&dir);
+    said(&["archive", "--to", &store, &dir], 0);
+    let sound = json(&["list", "--verify", "--json", "--from", &store], 0);
+    assert!(sound["verified"]["bytes"].as_u64() > Some(SEGMENT));
+    assert_eq!(json(&["list", "--json", "--from", &store], 0)["verified"], serde_json::Value::Null);
+    let mut objects = std::fs::read_dir(Path::new(&store).join("segments")).unwrap();
+    let object = objects.next().unwrap().unwrap().path();
+    let mut bytes = std::fs::read(&object).unwrap();
+    bytes[5000] ^= 1;
+    std::fs::write(&object, bytes).unwrap();
+    said(&["list", "--from", &store], 0);
+    let text = said(&["list", "--verify", "--from", &store], 1);
+    let name = object.file_name().unwrap().to_str().unwrap();
+    assert!(text.contains(name) && text.contains("1 segment is damaged"), "{text}");
+    let found = json(&["list", "--verify", "--json", "--from", &store], 1);
+    assert_eq!(found["verified"]["findings"].as_array().unwrap().len(), 1);
+}
+
+#[test]
 fn bad_places_are_refused_and_not_created() {
     let temp = Temp::new();
     let (dir, none) = (temp.log(), temp.file("none"));
@@ -76,6 +138,12 @@ fn bad_places_are_refused_and_not_created() {
         (vec!["restore", "--from", &none, &none], 3, "holds no archive"),
         (vec!["restore", "--from", &dir, &none], 3, "holds no archive"),
         (vec!["restore", "--from", &dir, "--to-lsn", "x", &none], 2, "is not a position"),
+        (vec!["archive", "prune", "--from", &none, "--keep-from", "0"], 3, "holds no archive"),
+        (vec!["archive", "prune", "--from", &dir, "--keep-from", "0"], 3, "holds no archive"),
+        (vec!["archive", "prune", "--from", &dir], 2, "--keep-from"),
+        (vec!["archive", "prune", "--from", &dir, "--keep-from", "30d"], 2, "--older-than"),
+        (vec!["archive", "prune", "--from", &dir, "--older-than", "30"], 2, "is not an age"),
+        (vec!["archive", "prune", "--keep-from", "0", "--older-than", "1d"], 2, "cannot be used"),
     ] {
         if cfg!(feature = "s3") && part.contains("s3") {
             continue;
