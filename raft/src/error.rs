@@ -1,5 +1,7 @@
 //! Errors of opening and of the groups.
 
+use std::io;
+
 use ringwal::{CodecError, Lsn};
 
 /// Why a log cannot serve as the log of Raft groups. Nothing was deleted.
@@ -31,8 +33,8 @@ pub enum LogError {
     /// than the group had purged.
     #[error(
         "group {group} lacks the entries from index {first_missing} up to {next}: restore the log's \
-         directory from a backup, or remove the group with RaftLogs::remove_group and let the leader \
-         send a snapshot"
+         directory from a backup, or remove the log and add this node to its groups again, as a new \
+         one"
     )]
     MissingEntries {
         /// The group's id.
@@ -54,8 +56,12 @@ pub enum LogError {
         /// The last index, if there is one.
         last: Option<u64>,
     },
-    /// An entry, a vote or a log id cannot be encoded or decoded.
-    #[error("group {group}: {what} cannot be encoded or decoded as its type: {source}")]
+    /// An entry, a vote or a log id cannot be encoded or decoded. Also if the decoded value has
+    /// another index than its record.
+    #[error(
+        "group {group}: {what} cannot be encoded or decoded as its type: {source}; use the \
+         application's types, the codec and the kind of leader id that wrote the log"
+    )]
     Codec {
         /// The group's id.
         group: u64,
@@ -67,6 +73,21 @@ pub enum LogError {
     /// A call of another thread ended in a panic.
     #[error("a task of the log panicked or was cancelled: {0}")]
     Task(String),
+}
+
+impl From<LogError> for io::Error {
+    fn from(error: LogError) -> Self {
+        let kind = match error {
+            LogError::Wal(error) => return error.into(),
+            LogError::ForeignRecord { .. }
+            | LogError::UnknownRecord { .. }
+            | LogError::MissingEntries { .. }
+            | LogError::Codec { .. } => io::ErrorKind::InvalidData,
+            LogError::Gap { .. } => io::ErrorKind::InvalidInput,
+            LogError::Task(_) => io::ErrorKind::Other,
+        };
+        io::Error::new(kind, error)
+    }
 }
 
 pub(crate) type Result<T, E = LogError> = std::result::Result<T, E>;

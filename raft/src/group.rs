@@ -5,6 +5,8 @@
 //!    not durable is in it, because the log itself delivers durable records only.
 //! 3. A task that appends a record of the group holds `writing`, so that the order in the log is
 //!    the order in which `state` changed.
+//! 4. Entries are appended in ascending order. An entry that was appended again lies higher than
+//!    entries that follow it.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -13,10 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ringwal::Lsn;
 
 use crate::error::{LogError, Result};
-use crate::record::State;
-
-/// The record of an entry, shared by the cache and its readers.
-pub(crate) type Record = Arc<[u8]>;
+use crate::record::{Record, State};
 
 /// A group of the log.
 #[derive(Debug)]
@@ -50,6 +49,8 @@ pub(crate) struct Known {
     /// Index of the first entry of `places`.
     first: u64,
     places: VecDeque<Lsn>,
+    /// The index after the last entry that was appended again. From here on `places` ascends.
+    moved_end: u64,
     /// The newest entries.
     cache: VecDeque<Record>,
     cached_bytes: usize,
@@ -104,11 +105,20 @@ impl Known {
         Ok(())
     }
 
+    /// Enters entries that lie at `run` and have no gap, as [`Known::push`] does without a record.
+    pub(crate) fn push_run(&mut self, group: u64, first: u64, run: &[Lsn]) -> Result<()> {
+        let Some((&at, rest)) = run.split_first() else { return Ok(()) };
+        self.push(group, first, at, None)?;
+        self.places.extend(rest);
+        Ok(())
+    }
+
     /// Removes the entries from `from` on.
     pub(crate) fn truncate(&mut self, from: u64) {
         let kept = from.saturating_sub(self.first).min(self.places.len() as u64) as usize;
         let cut = self.places.len() - kept;
         self.places.truncate(kept);
+        self.moved_end = self.moved_end.min(self.end());
         for _ in 0..cut {
             if let Some(record) = self.cache.pop_back() {
                 self.cached_bytes -= record.len();
@@ -171,6 +181,7 @@ impl Known {
         let at = index.checked_sub(self.first).and_then(|at| usize::try_from(at).ok());
         if let Some(place) = at.and_then(|at| self.places.get_mut(at)) {
             *place = lsn;
+            self.moved_end = self.moved_end.max(index + 1);
         }
     }
 
@@ -178,16 +189,27 @@ impl Known {
     pub(crate) fn prepend(&mut self, index: u64, lsn: Lsn) {
         self.places.push_front(lsn);
         self.first = index;
+        self.moved_end = self.moved_end.max(index + 1);
+    }
+
+    /// How many of the first entries were appended again, or lie among those.
+    fn moved_len(&self) -> usize {
+        self.moved_end.saturating_sub(self.first).min(self.places.len() as u64) as usize
     }
 
     /// The oldest position of a live entry, and of the newest state.
     pub(crate) fn oldest(&self) -> [Option<Lsn>; 2] {
-        [self.places.iter().min().copied(), self.state_at]
+        // The first one that was not moved is the oldest of those.
+        let ascending_from = self.moved_len();
+        [self.places.iter().take(ascending_from + 1).min().copied(), self.state_at]
     }
 
     /// The live entries whose position lies below `floor`.
     pub(crate) fn below(&self, floor: Lsn) -> Vec<u64> {
-        let old = self.places.iter().enumerate().filter(|(_, lsn)| **lsn < floor);
+        let moved = self.moved_len();
+        let old = self.places.iter().enumerate();
+        let old = old.take_while(|(at, lsn)| *at < moved || **lsn < floor);
+        let old = old.filter(|(_, lsn)| **lsn < floor);
         old.map(|(at, _)| self.first + at as u64).collect()
     }
 

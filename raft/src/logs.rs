@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ringwal::{Lsn, Wal, WalBuilder};
 
 use crate::error::{LogError, Result};
-use crate::group::{Found, Group, Known, Record};
+use crate::group::{Found, Group, Known};
 use crate::rebuild::rebuild;
-use crate::record;
+use crate::record::{self, Record};
 
 /// The application version of the logs that this crate writes: "RAFT" in ASCII. A log of another
 /// kind is refused by it.
@@ -63,6 +63,7 @@ pub(crate) struct Shared {
 ///
 /// Appends of all groups share group commits. Open it once for each directory and prefix, and take
 /// a [`RaftLog`](crate::RaftLog) for each group with [`RaftLogs::group`](crate::RaftLogs::group).
+/// Its calls need a runtime of tokio.
 #[derive(Debug, Clone)]
 pub struct RaftLogs {
     pub(crate) shared: Arc<Shared>,
@@ -81,13 +82,13 @@ impl RaftLogs {
     /// Opens or creates the log, and reads it once to find every group's entries.
     ///
     /// The builder must set no limit of retention: the groups decide what is released. Blocks: call
-    /// it where blocking is allowed.
+    /// it where blocking is allowed. A large log is read by up to eight threads.
     ///
     /// # Errors
     ///
     /// Those of [`WalBuilder::open`]; `ApplicationVersion` if the directory holds a log of another
-    /// kind. `ForeignRecord`, `UnknownRecord` and `MissingEntries` name what is wrong with the
-    /// content. Nothing is deleted.
+    /// kind. `Corruption` if a segment is missing. `ForeignRecord`, `UnknownRecord` and
+    /// `MissingEntries` name what is wrong with the content. Nothing is deleted.
     pub fn open_with(builder: WalBuilder, options: LogOptions) -> Result<Self> {
         let wal = builder.application_version(APPLICATION_VERSION).open()?;
         let groups = rebuild(&wal)?;

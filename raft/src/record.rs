@@ -10,9 +10,15 @@
 //!
 //! All integers are little endian.
 
+use std::cell::Cell;
+use std::sync::Arc;
+
 use ringwal::Lsn;
 
 use crate::error::LogError;
+
+/// The record of an entry, shared by the cache and its readers.
+pub(crate) type Record = Arc<[u8]>;
 
 const ENTRY: u8 = 1;
 const MOVED: u8 = 2;
@@ -31,6 +37,8 @@ pub(crate) struct State {
     pub(crate) vote: Option<Vec<u8>>,
     pub(crate) committed: Option<Vec<u8>>,
     pub(crate) purged: Option<Vec<u8>>,
+    /// The index before the first entry that the group may have. Without `purged` if its first
+    /// entry had another index than 0 or 1, and nothing was purged yet.
     pub(crate) purged_index: Option<u64>,
 }
 
@@ -44,8 +52,39 @@ pub(crate) enum Item {
     Removal,
 }
 
-pub(crate) fn entry(index: u64, encoded: &[u8]) -> Vec<u8> {
-    with_index(ENTRY, index, encoded)
+thread_local! {
+    /// Memory for the next entry that this thread encodes.
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// Bytes of [`SCRATCH`] that a thread keeps.
+const KEPT: usize = 64 << 10;
+
+/// The record of an entry, which `encode` appends to a vector that is empty.
+pub(crate) fn entry<E>(
+    index: u64,
+    encode: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+) -> Result<Record, E> {
+    let mut bytes = SCRATCH.take();
+    bytes.clear();
+    let encoded = encode(&mut bytes);
+    let len = bytes.len();
+    bytes.resize(len + ENTRY_HEADER, 0);
+    bytes.copy_within(..len, ENTRY_HEADER);
+    bytes[0] = ENTRY;
+    bytes[1..ENTRY_HEADER].copy_from_slice(&index.to_le_bytes());
+    let record = Record::from(&bytes[..]);
+    if bytes.capacity() <= KEPT {
+        SCRATCH.set(bytes);
+    }
+    encoded.map(|()| record)
+}
+
+/// The index in the record of an entry, and the encoded entry.
+pub(crate) fn parts(record: &[u8]) -> (u64, &[u8]) {
+    let (header, encoded) = record.split_at_checked(ENTRY_HEADER).unwrap_or((&[], record));
+    let index = header.last_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+    (index, encoded)
 }
 
 /// The same entry as `record`, which is an entry or a moved entry, as a moved one.
@@ -116,19 +155,26 @@ fn parse_state(rest: &[u8]) -> Option<State> {
     };
     let (vote, committed, purged) = (part()?, part()?, part()?);
     let purged_index = (has_purged == 1).then(|| u64::from_le_bytes(*index));
-    let whole = rest.is_empty() && has_purged <= 1 && purged.is_some() == purged_index.is_some();
+    let whole = rest.is_empty() && has_purged <= 1 && (purged.is_none() || purged_index.is_some());
     whole.then_some(State { vote, committed, purged, purged_index })
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
     #[test]
     fn records_decode_to_what_was_encoded() {
         let of = |record: &[u8]| decode(Lsn::ZERO, record).unwrap();
-        assert_eq!(of(&entry(7, b"x")), Item::Entry { index: 7 });
-        assert_eq!(of(&moved(&entry(7, b"x"))), Item::Moved { index: 7 });
+        let x = entry(7, |bytes| {
+            bytes.push(b'x');
+            Ok::<(), ()>(())
+        });
+        let x = x.unwrap();
+        assert_eq!(parts(&x), (7, &b"x"[..]));
+        assert_eq!(of(&x), Item::Entry { index: 7 });
+        assert_eq!(of(&moved(&x)), Item::Moved { index: 7 });
         assert_eq!(of(&truncation(u64::MAX)), Item::Truncation { from: u64::MAX });
         assert_eq!(of(&removal()), Item::Removal);
         let all = State {
@@ -137,9 +183,26 @@ mod tests {
             purged: Some(b"id".to_vec()),
             purged_index: Some(9),
         };
-        for each in [State::default(), all] {
+        let begins_at_7 = State { purged_index: Some(6), ..State::default() };
+        for each in [State::default(), all, begins_at_7] {
             assert_eq!(of(&state(&each)), Item::State(each));
         }
+    }
+
+    #[test]
+    fn an_entry_that_cannot_be_encoded_leaves_nothing_in_the_next_one() {
+        let failed = entry(1, |bytes| {
+            bytes.extend_from_slice(b"half");
+            Err("cannot")
+        });
+        assert_eq!(failed.unwrap_err(), "cannot");
+        let within = entry(2, |bytes| {
+            assert!(bytes.is_empty());
+            // An encoder may itself append an entry.
+            bytes.extend_from_slice(&entry(3, |_| Ok::<(), ()>(()))?);
+            Ok::<(), ()>(())
+        });
+        assert_eq!(parts(parts(&within.unwrap()).1), (3, &b""[..]));
     }
 
     #[test]

@@ -2,11 +2,14 @@
 #![allow(unreachable_pub)]
 #![allow(dead_code, missing_docs, clippy::unwrap_used)]
 
+pub mod ten;
+
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 
 use openraft::storage::RaftStateMachine;
 use openraft::{
@@ -20,6 +23,12 @@ use serde::{Deserialize, Serialize};
 pub struct Put {
     pub key: u64,
     pub value: String,
+}
+
+impl fmt::Display for Put {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} = {}", self.key, self.value)
+    }
 }
 
 openraft::declare_raft_types!(
@@ -115,29 +124,53 @@ impl RaftStateMachine<Types> for Machine {
     }
 }
 
-/// A directory that is removed at the end.
+/// A directory in the target folder that is removed at the end. A process that is killed leaves it;
+/// the next one removes it.
 #[derive(Debug)]
 pub struct Temp(PathBuf);
 
 static TEMPS: AtomicU32 = AtomicU32::new(0);
 
+static STALE: Once = Once::new();
+
+const NAME: &str = "ringwal-openraft-";
+
 impl Temp {
     pub fn new() -> Temp {
-        let name = format!(
-            "ringwal-openraft-{}-{}",
-            std::process::id(),
-            TEMPS.fetch_add(1, Ordering::Relaxed)
-        );
-        Temp(std::env::temp_dir().join(name))
+        let parent = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        STALE.call_once(|| remove_stale(parent));
+        let number = TEMPS.fetch_add(1, Ordering::Relaxed);
+        Temp(parent.join(format!("{NAME}{}-{number}", std::process::id())))
     }
 
     pub fn path(&self) -> &Path {
         &self.0
+    }
+
+    /// The names and the contents of the segments.
+    pub fn segments(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        let files = std::fs::read_dir(&self.0).unwrap().map(|entry| entry.unwrap().path());
+        let segments = files.filter(|path| path.extension().is_some_and(|e| e == "wal"));
+        segments.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
     }
 }
 
 impl Drop for Temp {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Removes the directories of processes that are gone, where the system names its processes.
+fn remove_stale(parent: &Path) {
+    if !Path::new("/proc/self").exists() {
+        return;
+    }
+    for path in std::fs::read_dir(parent).into_iter().flatten().flatten().map(|e| e.path()) {
+        let name = path.file_name().and_then(|name| name.to_str());
+        let process = name.and_then(|name| name.strip_prefix(NAME)?.split('-').next());
+        if process.is_some_and(|process| !Path::new("/proc").join(process).exists()) {
+            let _ = std::fs::remove_dir_all(path);
+        }
     }
 }
