@@ -7,7 +7,7 @@ use ringwal::Error;
 
 use crate::arguments::{kept, payload};
 use crate::errors::raise;
-use crate::event_loop::{Until, failed, running_loop};
+use crate::event_loop::{Until, failed};
 use crate::future::LogFuture;
 use crate::log::OpenLog;
 use crate::methods::{Function, add, into_raw};
@@ -66,12 +66,12 @@ pub(crate) fn append_async<'py>(
     object: &Bound<'py, PyAny>,
     until: Until,
 ) -> PyResult<Bound<'py, LogFuture>> {
-    let event_loop = running_loop(object.py())?;
+    let running = log.running_hub(object.py())?;
     let mut copy = None;
     let bytes = payload(object, &mut copy)?;
-    match log.hub(&event_loop)? {
+    match running {
         Ok(hub) => hub.append(log, tag, bytes, until),
-        Err(error) => failed(&event_loop, &error),
+        Err((event_loop, error)) => failed(&event_loop, &error),
     }
 }
 
@@ -134,8 +134,13 @@ pub(crate) fn append_batch_tagged<T: Send>(
 ) -> PyResult<T> {
     let mut owned: Vec<(u64, Bound<'_, PyBytes>)> = Vec::new();
     for record in records.try_iter()? {
-        let (tag, object): (u64, Bound<'_, PyAny>) = record?.extract()?;
-        owned.push((tag, kept(&object)?));
+        let record = record?;
+        let Ok((tag, object)) = record.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>() else {
+            let class = record.get_type().name()?;
+            let message = format!("each record is a tuple of a tag and its bytes, not '{class}'");
+            return Err(pyo3::exceptions::PyTypeError::new_err(message));
+        };
+        owned.push((tag.extract()?, kept(&object)?));
     }
     let data: Vec<(u64, &[u8])> = owned.iter().map(|(tag, b)| (*tag, b.as_bytes())).collect();
     let appended = records.py().detach(|| log.wal.append_batch_tagged(&data).map(&take));

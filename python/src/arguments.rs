@@ -58,6 +58,9 @@ pub(crate) fn duration(object: &Bound<'_, PyAny>) -> PyResult<Duration> {
     let seconds: f64 = object.extract().map_err(|_| {
         PyTypeError::new_err("a duration is a number of seconds or a datetime.timedelta")
     })?;
+    if seconds < 0.0 {
+        return Err(PyValueError::new_err("a duration must not be negative"));
+    }
     if seconds == f64::INFINITY {
         return Ok(Duration::MAX);
     }
@@ -75,7 +78,13 @@ pub(crate) fn timeout(object: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Dura
 pub(crate) fn time(object: &Bound<'_, PyAny>) -> PyResult<SystemTime> {
     let seconds: f64 = match object.extract() {
         Ok(seconds) => seconds,
-        Err(_) => object.call_method0("timestamp")?.extract()?,
+        Err(_) => match object.call_method0("timestamp") {
+            Ok(seconds) => seconds.extract()?,
+            Err(_) => {
+                let message = "a time is a number of seconds since 1970 or a datetime.datetime";
+                return Err(PyTypeError::new_err(message));
+            }
+        },
     };
     let after = Duration::try_from_secs_f64(seconds.max(0.0));
     after

@@ -21,7 +21,18 @@ pub(crate) fn closed_consumer(py: Python<'_>, name: &str) -> PyErr {
 
 /// The exception of an error of the log, as an object.
 pub(crate) fn exception<'py>(py: Python<'py>, error: &Error) -> PyResult<Bound<'py, PyAny>> {
-    exception_with(py, error, &error.to_string())
+    exception_with(py, error, &text_of(error))
+}
+
+/// The text of an error, in the words of this package.
+fn text_of(error: &Error) -> String {
+    match error {
+        Error::Locked { path, pid } if *pid == Some(std::process::id()) => format!(
+            "{} is locked by this process: use the Wal that has the log open, or close it first",
+            path.display()
+        ),
+        _ => error.to_string(),
+    }
 }
 
 fn exception_with<'py>(py: Python<'py>, error: &Error, text: &str) -> PyResult<Bound<'py, PyAny>> {

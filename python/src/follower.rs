@@ -14,7 +14,6 @@ use ringwal::{Consumer as LogConsumer, Error, Follow, Lsn, ReadOnlyFollow, Recor
 
 use crate::arguments::{time, timeout};
 use crate::errors::{closed_consumer, raise};
-use crate::event_loop::running_loop;
 use crate::future::LogFuture;
 use crate::log::{OpenLog, try_locked};
 use crate::records::{Form, Rest, Run, Singles, generator};
@@ -203,10 +202,10 @@ impl<F: Followed> FollowState<F> {
             if self.source.has_ended() {
                 return Ok((None, None));
             }
-            return match log.hub(&running_loop(py)?)? {
+            return match log.running_hub(py)? {
                 Ok(hub) => Ok((None, Some(hub.when_passed(py, end.as_u64())?))),
-                Err(Error::Closed) => Ok((None, None)),
-                Err(error) => Err(raise(error)),
+                Err((_, Error::Closed)) => Ok((None, None)),
+                Err((_, error)) => Err(raise(error)),
             };
         }
     }

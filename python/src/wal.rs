@@ -12,7 +12,7 @@ use ringwal::{BatchLsns, Error, Lsn};
 use crate::appending::{append, append_batch, append_batch_tagged};
 use crate::arguments::{tags, time};
 use crate::errors::raise;
-use crate::event_loop::{failed, running_loop};
+use crate::event_loop::failed;
 use crate::follower::{Consumer, Follower};
 use crate::future::LogFuture;
 use crate::log::{OpenLog, named_prefix};
@@ -105,11 +105,10 @@ impl Wal {
         py: Python<'py>,
         lsn: u64,
     ) -> PyResult<Bound<'py, LogFuture>> {
-        let event_loop = running_loop(py)?;
-        match self.log.hub(&event_loop)? {
+        match self.log.running_hub(py)? {
             Ok(hub) => hub.when_durable(py, &self.log, Lsn::new(lsn)),
             // What is durable already stays so on a log that has ended.
-            Err(_) => match self.log.wal.wait_durable(Lsn::new(lsn)) {
+            Err((event_loop, _)) => match self.log.wal.wait_durable(Lsn::new(lsn)) {
                 Ok(()) => crate::event_loop::done(&event_loop, crate::future::Outcome::Nothing),
                 Err(error) => failed(&event_loop, &error),
             },

@@ -267,6 +267,26 @@ def test_many_loops_use_one_log_at_once(wal):
     assert len(list(wal.replay())) == 240
 
 
+def test_tasks_of_a_loop_use_two_logs_at_once(tmp_path, wal, run):
+    """A position of one log is no position of the other."""
+    with ringwal.open(tmp_path / "other", durability="manual", **SMALL) as other:
+        for _ in range(10):
+            wal.append_durable(b"x" * 30_000)
+
+        async def task(number):
+            for _ in range(30):
+                for log in [wal, other]:
+                    lsn = await log.append_durable_async(b"%d" % number)
+                    assert log.durable_end() > lsn
+                    await log.append_async(b"-")
+
+        async def main():
+            await asyncio.gather(*[task(number) for number in range(20)])
+
+        run(main())
+        assert (wal.stats().records, other.stats().records) == (1210, 1200)
+
+
 def test_loops_that_are_closed_leave_nothing_behind(wal):
     async def main():
         await wal.append_durable_async(b"x")

@@ -72,6 +72,19 @@ def test_errors_can_be_pickled_by_their_text():
     assert (type(error), str(error), error.code) == (ringwal.RingFull, "full", 1)
 
 
+def test_wrong_arguments_say_what_is_right(wal):
+    for records in [[b"x"], (7, b"x"), [(1, b"x", 2)]]:
+        with pytest.raises(TypeError, match="tuple of a tag and its bytes"):
+            wal.append_batch_tagged(records)
+    with pytest.raises(TypeError, match="datetime"):
+        wal.reader_from_time("yesterday")
+    for timeout, error in [(-1, ValueError), ("soon", TypeError)]:
+        with pytest.raises(error, match="duration"):
+            wal.follow().next(timeout=timeout)
+    with pytest.raises(ringwal.Locked, match="use the Wal that has the log open"):
+        ringwal.open(wal.dir, lock_wait=0)
+
+
 def test_logs_and_readers_cannot_be_pickled(wal):
     for unpicklable in [wal, wal.reader(), wal.follow(), wal.consumer("mailer"), wal.tagged(1)]:
         with pytest.raises(TypeError, match=type(unpicklable).__name__):
