@@ -35,8 +35,7 @@
 //! | `testing` | no | `testing::SimulatedDisk`, on which a test crashes a service and its logs |
 //! | `discard` | no | a backend that writes nothing, to measure the engine without a device |
 //!
-//! Rust 1.89 is the oldest that builds the crate and its tests: `File::try_lock` is stable since
-//! then.
+//! Rust 1.89 is the oldest that builds the crate with its tests, which use `File::try_lock`.
 
 #[cfg(not(any(unix, windows)))]
 compile_error!(

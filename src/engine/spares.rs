@@ -1,9 +1,8 @@
 //! How many segments the log needs prepared, and how fast.
 //!
-//! 1. A log that has come less than [`EARLY`] into its segment needs none, and one that would take
-//!    longer than [`SECOND`] to fill the rest needs none before [`LATE`]: preparing competes with
-//!    commits for the device, and the rest of the segment lasts longer than a preparation. Most
-//!    logs stay that small.
+//! 1. A log that has come less than one part in [`EARLY`] into its segment needs none. One that
+//!    would take longer than [`SECOND`] to fill the rest needs none before one part in [`LATE`]:
+//!    preparing competes with commits for the device. Most logs stay that small.
 //! 2. Beyond that, a log that fills segments quickly needs as many as [`Policy::spares`] allows.
 //! 3. A log whose ring holds more than half of a segment needs one at all times: its producers may
 //!    be in the next segment before the first group of this one is written.
@@ -19,7 +18,7 @@ const EARLY: u64 = 16;
 const LATE: u64 = 4;
 /// A log that fills a segment in fewer nanoseconds is busy.
 const BUSY: u64 = 10_000_000_000;
-/// Nanoseconds in which a preparation surely ends.
+/// Nanoseconds in which a preparation is assumed to end. If it takes longer, the log hurries it.
 const SECOND: u64 = 1_000_000_000;
 /// Nanoseconds after which a segment is assumed to be full while nothing is known of its log.
 const FIRST_GUESS: u64 = 1_000_000_000;

@@ -80,7 +80,7 @@ impl WalBuilder {
     /// Bytes of a segment file. Default 64 MiB; a multiple of the filesystem's block (4096 as a
     /// rule), from four blocks to 1 TiB. Large segments rotate less often. Opening reads at most
     /// the last two segments and the prepared ones. A new log has one segment on disk; the next is
-    /// prepared when a sixteenth of it is full.
+    /// prepared when a quarter of it is full, or a sixteenth if the log fills it quickly.
     pub fn segment_size(self, bytes: u64) -> Self {
         self.with(|o| o.segment_size = bytes)
     }
