@@ -322,7 +322,7 @@ impl Sweeper<'_> {
     fn floor(&mut self) -> Result<Option<Floor>, Error> {
         let mut best: Option<Floor> = None;
         let file = raw::raw_file(self.dir.path(), true, BLOCK, self.area())?;
-        for method in [Method::Dsync, Method::LinkedFsync] {
+        for method in [Method::WriteDsync, Method::Dsync, Method::LinkedFsync] {
             let mut latencies = Latencies::new();
             // Takes as many writes as a rate has latencies, but within a time limit.
             for _ in 0..10 {

@@ -42,6 +42,8 @@ impl Aligned {
 #[derive(Debug, Clone)]
 pub struct RawFile {
     file: Arc<File>,
+    /// The same file, open with `O_DSYNC`; `None` where the system has no such flag.
+    synced: Option<Arc<File>>,
     direct: bool,
     len: u64,
 }
@@ -56,7 +58,7 @@ impl RawFile {
     pub fn create(directory: &Path, direct: bool, largest: usize, bytes: u64) -> io::Result<Self> {
         let len = bytes.max(LEAST_GROUPS * largest as u64).next_multiple_of(ALIGN as u64);
         let name = directory.join(format!(".loadgen-baseline-{}", unique()));
-        let (file, direct) = open(&name, direct)?;
+        let Opened { file, synced, direct } = open(&name, direct)?;
         let content = Aligned::random(CHUNK);
         let mut at = 0;
         while at < len {
@@ -65,7 +67,7 @@ impl RawFile {
             at += piece as u64;
         }
         file.sync_all()?;
-        Ok(RawFile { file: Arc::new(file), direct, len })
+        Ok(RawFile { file: Arc::new(file), synced: synced.map(Arc::new), direct, len })
     }
 
     /// Whether the file has room for 16 writes of `group` bytes.
@@ -97,6 +99,11 @@ impl Area {
         &self.raw.file
     }
 
+    /// The file whose writes are durable when they return.
+    pub(crate) fn synced_file(&self) -> Option<&File> {
+        self.raw.synced.as_deref()
+    }
+
     pub(crate) fn direct(&self) -> bool {
         self.raw.direct
     }
@@ -115,36 +122,62 @@ fn unique() -> String {
     format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
+struct Opened {
+    file: File,
+    synced: Option<File>,
+    direct: bool,
+}
+
 /// Opens a new file and unlinks it. Uses buffered I/O if the filesystem does not support direct
 /// I/O.
-fn open(name: &Path, direct: bool) -> io::Result<(File, bool)> {
-    let opened = open_with(name, direct);
+fn open(name: &Path, direct: bool) -> io::Result<Opened> {
+    let opened = open_both(name, direct);
     let refused = matches!(&opened, Err(e) if direct && e.kind() == io::ErrorKind::InvalidInput);
+    if refused { open_both(name, false) } else { opened }
+}
+
+/// Opens a new file, opens it again with `O_DSYNC`, and unlinks it.
+fn open_both(name: &Path, direct: bool) -> io::Result<Opened> {
+    let file = open_with(name, true, flags(direct));
+    let synced = match &file {
+        Ok(_) => durable_flag().map(|flag| open_with(name, false, flags(direct) | flag)),
+        Err(_) => None,
+    };
     let _ = std::fs::remove_file(name);
-    if !refused {
-        return opened.map(|file| (file, direct));
-    }
-    let opened = open_with(name, false);
-    let _ = std::fs::remove_file(name);
-    opened.map(|file| (file, false))
+    Ok(Opened { file: file?, synced: synced.transpose()?, direct })
 }
 
 #[cfg(target_os = "linux")]
-fn open_with(name: &Path, direct: bool) -> io::Result<File> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let flags = if direct { nix::libc::O_DIRECT } else { 0 };
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .custom_flags(flags)
-        .open(name)
+fn flags(direct: bool) -> i32 {
+    if direct { nix::libc::O_DIRECT } else { 0 }
 }
 
 #[cfg(not(target_os = "linux"))]
-fn open_with(name: &Path, _direct: bool) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).create_new(true).open(name)
+fn flags(_direct: bool) -> i32 {
+    0
+}
+
+#[cfg(target_os = "linux")]
+fn durable_flag() -> Option<i32> {
+    Some(nix::libc::O_DSYNC)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn durable_flag() -> Option<i32> {
+    None
+}
+
+#[cfg(unix)]
+fn open_with(name: &Path, create: bool, flags: i32) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create_new(create);
+    options.mode(0o600).custom_flags(flags).open(name)
+}
+
+#[cfg(not(unix))]
+fn open_with(name: &Path, create: bool, _flags: i32) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create_new(create).open(name)
 }
 
 #[cfg(unix)]

@@ -32,8 +32,12 @@ pub enum Method {
     Dsync,
     /// io_uring: a write, not durable; for logs that do not sync every group.
     Write,
+    /// io_uring: a write, and then `fdatasync` by the thread, for all writes that have ended.
+    RingWriteFsync,
     /// `pwrite`, then `fdatasync`.
     WriteFsync,
+    /// One `pwrite` to a file that was opened with `O_DSYNC`, as a lone committer of a log does.
+    WriteDsync,
     /// `pwrite`, not durable.
     PlainWrite,
 }
@@ -46,15 +50,26 @@ impl Method {
             Method::LinkedFsync => "linked-fsync",
             Method::Dsync => "dsync",
             Method::Write => "write",
+            Method::RingWriteFsync => "ring-write-fsync",
             Method::WriteFsync => "write-fsync",
+            Method::WriteDsync => "write-dsync",
             Method::PlainWrite => "plain-write",
         }
+    }
+
+    /// True if the method is plain system calls of one thread.
+    #[must_use]
+    pub fn is_without_uring(self) -> bool {
+        self.without_uring() == self
     }
 
     /// Returns the nearest method without io_uring.
     fn without_uring(self) -> Method {
         match self {
-            Method::LinkedFsync | Method::Dsync | Method::WriteFsync => Method::WriteFsync,
+            Method::WriteDsync => Method::WriteDsync,
+            Method::LinkedFsync | Method::Dsync | Method::RingWriteFsync | Method::WriteFsync => {
+                Method::WriteFsync
+            }
             Method::Write | Method::PlainWrite => Method::PlainWrite,
         }
     }
@@ -188,13 +203,16 @@ fn driver(area: Area, request: &Request) -> std::io::Result<(Box<dyn Driver>, Me
     let method = request.method;
     #[cfg(target_os = "linux")]
     let area = match method {
-        Method::WriteFsync | Method::PlainWrite => area,
+        Method::WriteFsync | Method::WriteDsync | Method::PlainWrite => area,
         _ => match uring::UringDriver::new(area, request) {
             Ok(driver) => return Ok((Box::new(driver), method, request.depth)),
             Err((area, _)) => area,
         },
     };
-    let method = method.without_uring();
+    let method = match method.without_uring() {
+        Method::WriteDsync if area.synced_file().is_none() => Method::WriteFsync,
+        method => method,
+    };
     Ok((Box::new(std_fs::StdDriver::new(area, request, method)), method, 1))
 }
 
@@ -226,7 +244,9 @@ mod tests {
             Method::LinkedFsync,
             Method::Dsync,
             Method::Write,
+            Method::RingWriteFsync,
             Method::WriteFsync,
+            Method::WriteDsync,
             Method::PlainWrite,
         ] {
             for depth in [1, 4] {

@@ -11,13 +11,13 @@ use crate::stop::Stop;
 pub(super) struct StdDriver {
     area: Area,
     memory: Aligned,
-    sync: bool,
+    method: Method,
 }
 
 impl StdDriver {
     pub(super) fn new(area: Area, request: &Request, method: Method) -> Self {
         let memory = Aligned::random(request.group);
-        StdDriver { area, memory, sync: method == Method::WriteFsync }
+        StdDriver { area, memory, method }
     }
 }
 
@@ -33,8 +33,12 @@ impl Driver for StdDriver {
         // Writes at least once: zero writes give no rate.
         while last == begun || (last.duration_since(begun) < time && !stop.was_signalled()) {
             let offset = self.area.next_offset();
-            write_all_at(self.area.file(), self.memory.as_slice(), offset)?;
-            if self.sync {
+            let file = match (self.method, self.area.synced_file()) {
+                (Method::WriteDsync, Some(synced)) => synced,
+                _ => self.area.file(),
+            };
+            write_all_at(file, self.memory.as_slice(), offset)?;
+            if self.method == Method::WriteFsync {
                 self.area.file().sync_data()?;
             }
             let now = Instant::now();

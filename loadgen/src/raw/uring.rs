@@ -131,6 +131,7 @@ impl Driver for UringDriver {
         stop: &Stop,
     ) -> io::Result<(u64, f64)> {
         let (begun, mut bytes) = (Instant::now(), 0);
+        let mut durable = Vec::with_capacity(self.memory.len());
         for place in 0..self.memory.len() {
             self.push(place)?;
         }
@@ -139,12 +140,18 @@ impl Driver for UringDriver {
             while let Some(reaped) = self.reap() {
                 let (place, ended) = reaped?;
                 if ended {
-                    let now = Instant::now();
-                    latencies.record(now.duration_since(self.begun[place]));
-                    bytes += self.memory[place].as_slice().len() as u64;
-                    if now.duration_since(begun) < time && !stop.was_signalled() {
-                        self.push(place)?;
-                    }
+                    durable.push(place);
+                }
+            }
+            if self.method == Method::RingWriteFsync && !durable.is_empty() {
+                self.area.file().sync_data()?;
+            }
+            for place in durable.drain(..) {
+                let now = Instant::now();
+                latencies.record(now.duration_since(self.begun[place]));
+                bytes += self.memory[place].as_slice().len() as u64;
+                if now.duration_since(begun) < time && !stop.was_signalled() {
+                    self.push(place)?;
                 }
             }
         }

@@ -345,7 +345,7 @@ fn tail(report: &Report) -> Sample {
 /// a time.
 fn best_raw(context: &Context<'_>, group: usize) -> Result<Option<f64>, Error> {
     let mut best: Option<f64> = None;
-    for method in [Method::Dsync, Method::LinkedFsync] {
+    for method in [Method::WriteDsync, Method::Dsync, Method::LinkedFsync] {
         if context.stop.was_signalled() {
             return Ok(None);
         }

@@ -25,7 +25,13 @@ use crate::units::{bytes, nanos, rate};
 
 mod explain;
 
-const METHODS: [Method; 3] = [Method::LinkedFsync, Method::Dsync, Method::WriteFsync];
+const METHODS: [Method; 5] = [
+    Method::LinkedFsync,
+    Method::Dsync,
+    Method::RingWriteFsync,
+    Method::WriteFsync,
+    Method::WriteDsync,
+];
 const SHAPES: [(usize, usize); 6] =
     [(4096, 1), (4096, 4), (65_536, 1), (65_536, 4), (1 << 20, 1), (1 << 20, 4)];
 /// At least four rounds: `compare` needs them to decide.
@@ -308,14 +314,14 @@ impl Probe {
 
     fn grid(&self) -> String {
         let mut out = format!(
-            "\n  {:>12}  {:>9}  {:>9}  {:>10}  {:>9}  {:>9}  {:>9}  flushes a write\n",
+            "\n  {:>16}  {:>9}  {:>9}  {:>10}  {:>9}  {:>9}  {:>9}  flushes a write\n",
             "commit", "of", "in flight", "durable", "commits/s", "p50", "p99",
         );
         for cell in &self.cells {
             let flushes = cell.flushes_per_write.map_or("-".into(), |n| format!("{n:.2}"));
             let _ = writeln!(
                 out,
-                "  {:>12}  {:>9}  {:>9}  {:>10}  {:>9.0}  {:>9}  {:>9}  {flushes}",
+                "  {:>16}  {:>9}  {:>9}  {:>10}  {:>9.0}  {:>9}  {:>9}  {flushes}",
                 cell.method.name(),
                 bytes(cell.size as f64),
                 cell.depth,

@@ -43,8 +43,9 @@ pub(super) fn compare(
     let one_at_a_time = blocking || open;
     // All logs together.
     let in_flight = (work.mean_depth * settings.logs as f64).round() as usize;
+    let alone = args.threads == 1 && args.tasks.is_none_or(|tasks| tasks == 1);
     let request = raw::Request {
-        method: method(backend, args.durability, blocking),
+        method: method(backend, args.durability, blocking, blocking && alone),
         group: if blocking { block } else { work.mean_group() as usize },
         depth: if one_at_a_time { 1 } else { in_flight.max(1) },
         direct: backend.direct_io,
@@ -53,7 +54,6 @@ pub(super) fn compare(
         area: settings.baseline_area,
     };
     let raw = raw::measure_until(dir.path(), &request, stop)?;
-    let alone = args.threads == 1 && args.tasks.is_none_or(|tasks| tasks == 1);
     let p50_ratio = (blocking && alone).then(|| {
         outcome.latencies.quantile_ns(0.5) as f64 / raw.latencies.quantile_ns(0.5).max(1) as f64
     });
@@ -64,11 +64,15 @@ pub(super) fn compare(
     Ok(Comparison { raw, eta, p50_ratio, p999_ratio })
 }
 
-fn method(backend: &BackendInfo, durability: Durability, blocking: bool) -> Method {
+/// The log's own method in this run. A lone committer writes on its own thread.
+fn method(backend: &BackendInfo, durability: Durability, blocking: bool, alone: bool) -> Method {
     let synced = blocking || durability == Durability::EveryGroup;
+    let dsync = backend.commit_method == "dsync";
     match (backend.kind, synced) {
         (BackendKind::IoUring, false) => Method::Write,
-        (BackendKind::IoUring, true) if backend.commit_method == "dsync" => Method::Dsync,
+        (BackendKind::IoUring, true) if alone && dsync => Method::WriteDsync,
+        (BackendKind::IoUring, true) if alone => Method::WriteFsync,
+        (BackendKind::IoUring, true) if dsync => Method::Dsync,
         (BackendKind::IoUring, true) => Method::LinkedFsync,
         (_, false) => Method::PlainWrite,
         (_, true) => Method::WriteFsync,
