@@ -324,7 +324,7 @@ pub(crate) fn validate_prefix(prefix: &str) -> Result<(), OptionsError> {
         "starts with a dot or contains '..'"
     } else if prefix.chars().any(char::is_control) {
         "contains a control character"
-    } else if prefix.ends_with(".consumer") {
+    } else if prefix.to_lowercase().ends_with(".consumer") {
         "ends with .consumer, as the files of another log's consumers do"
     } else if prefix.contains([':', '*', '?', '"', '<', '>', '|']) {
         "contains a character that no file name has on Windows"
@@ -510,6 +510,7 @@ mod tests {
             "\n",
             "a\\b",
             "a.consumer",
+            "a.Consumer",
         ] {
             assert!(with(|o| o.prefix = bad.into()).is_err(), "{bad:?}");
         }
