@@ -52,6 +52,7 @@ pub(crate) fn choose_backend(
 fn first_method(state: &LogState, durability: Durability) -> ChosenMethod {
     let linked = |reason, detail: &str| ChosenMethod {
         method: Method::Linked,
+        alone: Method::Linked,
         reason,
         parallel: true,
         detail: detail.into(),

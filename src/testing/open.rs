@@ -60,11 +60,11 @@ pub(super) fn open(
 }
 
 fn chosen(asked: CommitMethod, rng: &mut Rng) -> ChosenMethod {
-    let (method, reason) = match asked {
-        CommitMethod::LinkedFsync => (Method::Linked, MethodReason::Pinned),
-        CommitMethod::Dsync => (Method::Dsync, MethodReason::Pinned),
-        CommitMethod::Auto if rng.bool() => (Method::Linked, MethodReason::Default),
-        CommitMethod::Auto => (Method::Dsync, MethodReason::Default),
+    let mut any = || if rng.bool() { Method::Linked } else { Method::Dsync };
+    let (method, alone, reason) = match asked {
+        CommitMethod::LinkedFsync => (Method::Linked, Method::Linked, MethodReason::Pinned),
+        CommitMethod::Dsync => (Method::Dsync, Method::Dsync, MethodReason::Pinned),
+        CommitMethod::Auto => (any(), any(), MethodReason::Default),
     };
-    ChosenMethod { method, reason, parallel: rng.bool(), detail: String::new() }
+    ChosenMethod { method, alone, reason, parallel: rng.bool(), detail: String::new() }
 }

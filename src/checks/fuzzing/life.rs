@@ -82,6 +82,7 @@ impl Life {
             backend: Box::new(StdBackend::new()),
             method: ChosenMethod {
                 method: Method::Linked,
+                alone: Method::Linked,
                 reason: MethodReason::Pinned,
                 parallel: true,
                 detail: String::new(),

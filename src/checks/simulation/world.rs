@@ -96,7 +96,13 @@ fn options(rng: &mut Rng) -> Options {
 }
 
 pub(super) fn chosen(method: Method, parallel: bool) -> ChosenMethod {
-    ChosenMethod { method, reason: MethodReason::Pinned, parallel, detail: String::new() }
+    ChosenMethod {
+        method,
+        alone: method,
+        reason: MethodReason::Pinned,
+        parallel,
+        detail: String::new(),
+    }
 }
 
 /// Returns `None` for an open during which the machine failed. Damage is an error.

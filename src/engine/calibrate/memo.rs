@@ -10,7 +10,7 @@ use crate::io::backend::{ChosenMethod, Method, MethodReason};
 use crate::io::fs::{Access, AlignedBuf, Dir, read_full, write_full};
 use crate::segment::Names;
 
-pub(crate) const TITLE: &str = "ringwal commit method, version 1";
+pub(crate) const TITLE: &str = "ringwal commit method, version 2";
 
 fn process() -> &'static Mutex<HashMap<String, ChosenMethod>> {
     static MEMO: OnceLock<Mutex<HashMap<String, ChosenMethod>>> = OnceLock::new();
@@ -55,11 +55,23 @@ fn write(dir: &dyn Dir, names: &Names, text: &str) -> std::io::Result<()> {
 }
 
 pub(crate) fn encode(key: &str, chosen: &ChosenMethod) -> String {
-    let method = if chosen.method == Method::Dsync { "dsync" } else { "linked-fsync" };
+    let [method, alone] = [chosen.method, chosen.alone].map(word);
     let parallel = if chosen.parallel { "parallel" } else { "serial" };
-    let text = format!("{TITLE}\n{key}\n{method}\n{parallel}\n{}\n", chosen.detail);
+    let text = format!("{TITLE}\n{key}\n{method}\n{alone}\n{parallel}\n{}\n", chosen.detail);
     let sum = crc32fast::hash(text.as_bytes());
     format!("{text}{sum:08x}\n")
+}
+
+fn word(method: Method) -> &'static str {
+    if method == Method::Dsync { "dsync" } else { "linked-fsync" }
+}
+
+fn method(word: &str) -> Option<Method> {
+    match word {
+        "dsync" => Some(Method::Dsync),
+        "linked-fsync" => Some(Method::Linked),
+        _ => None,
+    }
 }
 
 pub(crate) fn decode(bytes: &[u8], key: &str) -> Option<ChosenMethod> {
@@ -74,18 +86,14 @@ pub(crate) fn decode(bytes: &[u8], key: &str) -> Option<ChosenMethod> {
     if lines.next() != Some(TITLE) || lines.next() != Some(key) {
         return None;
     }
-    let method = match lines.next()? {
-        "dsync" => Method::Dsync,
-        "linked-fsync" => Method::Linked,
-        _ => return None,
-    };
+    let (method, alone) = (method(lines.next()?)?, method(lines.next()?)?);
     let parallel = match lines.next()? {
         "parallel" => true,
         "serial" => false,
         _ => return None,
     };
     let detail = lines.next()?.to_owned();
-    Some(ChosenMethod { method, reason: MethodReason::Remembered, parallel, detail })
+    Some(ChosenMethod { method, alone, reason: MethodReason::Remembered, parallel, detail })
 }
 
 #[cfg(test)]
@@ -95,7 +103,7 @@ mod tests {
     fn chosen() -> ChosenMethod {
         let detail = "faster here".into();
         let (method, reason) = (Method::Dsync, MethodReason::Remembered);
-        ChosenMethod { method, reason, parallel: false, detail }
+        ChosenMethod { method, alone: Method::Linked, reason, parallel: false, detail }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::io::backend::{Backend, Method, Part, UringBackend, WriteRequest};
+use crate::io::backend::{Backend, Method, Part, StdBackend, UringBackend, WriteRequest};
 use crate::io::fs::{Access, AlignedBuf, Device, Dir, File, write_full};
 use crate::ring::Memory;
 use crate::segment::Names;
@@ -28,6 +28,8 @@ pub(super) struct MethodPace {
     pub(super) alone: Duration,
     /// With four in flight: time divided by the number of commits.
     pub(super) together: Duration,
+    /// On the thread that waits, without the ring.
+    pub(super) direct: Duration,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -42,7 +44,8 @@ pub(super) struct Timings {
 }
 
 struct Bench {
-    backend: UringBackend,
+    ring: UringBackend,
+    direct: StdBackend,
     memory: Arc<Memory>,
     block: u32,
     next: u64,
@@ -59,11 +62,13 @@ pub(super) fn run(
     let block = dir.block_size();
     let memory = Memory::new(block as usize, DEPTH).ok_or(io::ErrorKind::OutOfMemory)?;
     let memory = Arc::new(memory);
-    let mut backend = UringBackend::new(DEPTH, Arc::clone(&memory), DEPTH, block as usize, None)?;
-    backend.attach(0, &file)?;
-    let mut bench = Bench { backend, memory, block, next: 0 };
+    let mut ring = UringBackend::new(DEPTH, Arc::clone(&memory), DEPTH, block as usize, None)?;
+    ring.attach(0, &file)?;
+    let mut direct = StdBackend::for_committers();
+    direct.attach(0, &file)?;
+    let mut bench = Bench { ring, direct, memory, block, next: 0 };
     let begun = Instant::now();
-    let mut samples: [[Vec<Duration>; 2]; 2] = Default::default();
+    let mut samples: [[Vec<Duration>; 3]; 2] = Default::default();
     let (mut commits, mut flushes) = (0, Some(0));
     for round in 0..ROUNDS {
         // Each method comes first as often as second.
@@ -74,22 +79,24 @@ pub(super) fn run(
                 return Err(io::ErrorKind::Interrupted.into());
             }
             let before = device.flushes();
-            let alone = bench.commits(method, ALONE, 1)?;
+            let alone = bench.commits(Through::Ring, method, ALONE, 1)?;
             if method == Method::Dsync {
                 commits += ALONE;
                 let rose = device.flushes().zip(before).map(|(after, before)| after - before);
                 flushes = flushes.zip(rose).map(|(sum, rose)| sum + rose);
             }
             samples[which][0].push(alone);
-            samples[which][1].push(bench.commits(method, TOGETHER, DEPTH)?);
+            samples[which][1].push(bench.commits(Through::Ring, method, TOGETHER, DEPTH)?);
+            samples[which][2].push(bench.commits(Through::Thread, method, ALONE, 1)?);
         }
         if round + 1 >= ROUNDS_AT_LEAST && begun.elapsed() > ENOUGH {
             break;
         }
     }
-    let pace = |[alone, together]: &mut [Vec<Duration>; 2]| MethodPace {
+    let pace = |[alone, together, direct]: &mut [Vec<Duration>; 3]| MethodPace {
         alone: typical(alone),
         together: typical(together),
+        direct: typical(direct),
     };
     let [linked, dsync] = &mut samples;
     Ok(Timings {
@@ -119,20 +126,40 @@ fn scratch(dir: &dyn Dir, names: &Names) -> io::Result<Arc<dyn File>> {
     Ok(file)
 }
 
+/// The backend that commits: the I/O thread's, or that of a committer that steps the loop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Through {
+    Ring,
+    Thread,
+}
+
 impl Bench {
+    fn backend(&mut self, through: Through) -> &mut dyn Backend {
+        match through {
+            Through::Ring => &mut self.ring,
+            Through::Thread => &mut self.direct,
+        }
+    }
+
     /// Time of one commit, measured over `count` commits with `depth` in flight.
-    fn commits(&mut self, method: Method, count: u64, depth: usize) -> io::Result<Duration> {
+    fn commits(
+        &mut self,
+        through: Through,
+        method: Method,
+        count: u64,
+        depth: usize,
+    ) -> io::Result<Duration> {
         let begun = Instant::now();
         let (mut started, mut done) = (0, 0);
         let mut flying = 0;
         while done < count {
             while flying < depth && started < count {
-                self.start(method, started);
+                self.start(through, method, started);
                 started += 1;
                 flying += 1;
             }
-            self.backend.wait(Some(Duration::from_secs(1)))?;
-            while let Some(completion) = self.backend.reap() {
+            self.backend(through).wait(Some(Duration::from_secs(1)))?;
+            while let Some(completion) = self.backend(through).reap() {
                 let n = completion.result?;
                 if completion.part == Part::Write && n != self.block {
                     return Err(io::Error::other("a short write"));
@@ -149,7 +176,7 @@ impl Bench {
         Ok(begun.elapsed() / count.max(1) as u32)
     }
 
-    fn start(&mut self, method: Method, n: u64) {
+    fn start(&mut self, through: Through, method: Method, n: u64) {
         let buffer = (n % DEPTH as u64) as usize;
         let offset = self.next % BLOCKS * u64::from(self.block);
         self.next += 1;
@@ -162,10 +189,10 @@ impl Bench {
             buffer,
             method,
         };
-        // SAFETY: the buffer is a block of `memory`, zeroed at allocation and never written to; the
-        // backend holds the memory, and waits for what is in flight, or leaks it, when it is
-        // dropped.
-        unsafe { self.backend.write(write) };
+        // SAFETY: the buffer is a block of `memory`, zeroed at allocation and never written to. The
+        // ring holds the memory, and waits for what is in flight, or leaks it, when it is dropped;
+        // the other backend has nothing in flight between its calls, which `self.memory` outlives.
+        unsafe { self.backend(through).write(write) };
     }
 }
 

@@ -228,6 +228,7 @@ fn io_loop(state: &Arc<LogState>, durability: Durability, parks: bool) -> IoLoop
     };
     let method = ChosenMethod {
         method: Method::Linked,
+        alone: Method::Linked,
         reason: MethodReason::Pinned,
         parallel: true,
         detail: String::new(),

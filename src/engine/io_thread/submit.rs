@@ -137,8 +137,11 @@ impl IoLoop {
         let buffer = self.state.ring.index(self.next);
         let start = self.finish_buffer(buffer, &header, len);
         let synced_alone = control || self.setup.durability == Durability::EveryGroup;
-        // A committer that steps the loop uses the same: DSYNC only where it is trusted.
-        let method = if synced_alone { self.state.commit.method() } else { Method::Plain };
+        let method = match (synced_alone, self.committing.is_some()) {
+            (false, _) => Method::Plain,
+            (true, false) => self.state.commit.method(),
+            (true, true) => self.state.commit.method_alone(),
+        };
         let write = WriteRequest {
             token: self.next,
             slot: self.slot,

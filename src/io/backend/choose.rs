@@ -80,6 +80,7 @@ fn portable(ask: &BackendRequest<'_>, reason: String) -> StartedBackend {
     let info = BackendInfo { depth: 1, ..info(ask, BackendKind::Std, reason) };
     let method = ChosenMethod {
         method: Method::Linked,
+        alone: Method::Linked,
         reason: MethodReason::OnlyOne,
         parallel: false,
         detail: "of this backend".into(),
@@ -121,6 +122,7 @@ mod linux {
             .map_err(|e| explain(&e))?;
         let pinned = |method| ChosenMethod {
             method,
+            alone: method,
             reason: MethodReason::Pinned,
             parallel: true,
             detail: "not measured".into(),

@@ -51,6 +51,8 @@ impl fmt::Display for MethodReason {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ChosenMethod {
     pub(crate) method: Method,
+    /// The method of a committer that steps the loop on its own thread, without the ring.
+    pub(crate) alone: Method,
     pub(crate) reason: MethodReason,
     /// Whether several syncs at a time take less time than one after the other.
     pub(crate) parallel: bool,
@@ -63,6 +65,7 @@ pub(crate) struct ChosenMethod {
 #[derive(Debug)]
 pub(crate) struct CommitState {
     dsync: AtomicU32,
+    dsync_alone: AtomicU32,
     parallel: AtomicU32,
     chosen: Mutex<ChosenMethod>,
 }
@@ -71,12 +74,14 @@ impl CommitState {
     pub(crate) fn new() -> Self {
         let chosen = ChosenMethod {
             method: Method::Linked,
+            alone: Method::Linked,
             reason: MethodReason::Default,
             parallel: true,
             detail: "the log has not begun".into(),
         };
         CommitState {
             dsync: AtomicU32::new(0),
+            dsync_alone: AtomicU32::new(0),
             parallel: AtomicU32::new(1),
             chosen: Mutex::new(chosen),
         }
@@ -85,12 +90,18 @@ impl CommitState {
     pub(crate) fn set(&self, chosen: ChosenMethod) {
         let mut now = lock(&self.chosen);
         self.dsync.store(u32::from(chosen.method == Method::Dsync), Ordering::Relaxed);
+        self.dsync_alone.store(u32::from(chosen.alone == Method::Dsync), Ordering::Relaxed);
         self.parallel.store(u32::from(chosen.parallel), Ordering::Relaxed);
         *now = chosen;
     }
 
     pub(crate) fn method(&self) -> Method {
         if self.dsync.load(Ordering::Relaxed) == 0 { Method::Linked } else { Method::Dsync }
+    }
+
+    /// The method of a committer that steps the loop.
+    pub(crate) fn method_alone(&self) -> Method {
+        if self.dsync_alone.load(Ordering::Relaxed) == 0 { Method::Linked } else { Method::Dsync }
     }
 
     pub(crate) fn is_parallel(&self) -> bool {
