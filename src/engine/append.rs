@@ -392,7 +392,8 @@ impl Appender {
         // Records are left to the next committer, if one waits awake.
         let baton = &self.state.baton;
         let records = left.records && !baton.has_next();
-        if left.work || records || baton.must_hear_of(left.deadline) {
+        let sooner = baton.must_hear_of(left.deadline);
+        if left.work || records || sooner {
             self.state.ring.doorbell.arm(WakeOn::Any);
             self.state.ring.doorbell.ring();
         }

@@ -38,7 +38,8 @@
 //! | durable/status.rs | word | compare_exchange SeqCst SeqCst, 2 load SeqCst, 2 store SeqCst | Dekker with the buckets, as the end: a failure releases every waiter |
 //! | engine/baton/mod.rs | parked | load SeqCst, 2 swap SeqCst | Written before the bell is armed, read by the thread that finds it armed |
 //! | engine/baton/mod.rs | next | compare_exchange SeqCst SeqCst, load SeqCst, swap SeqCst | Dekker with the bell: a committer clears `next`, then rings; a holder arms, then looks at `next` |
-//! | engine/baton/mod.rs | wakes_at | load SeqCst, store SeqCst | Stored before the loop is put down, read by the thread that took it |
+//! | engine/baton/mod.rs | wakes_at | 2 store SeqCst, load SeqCst | Dekker with `due`: the I/O thread stores, then looks at `due`; a committer stores `due`, then looks here |
+//! | engine/baton/mod.rs | due | 2 store SeqCst, 2 load SeqCst | As `wakes_at` |
 //! | engine/baton/mod.rs | commit_time | load Relaxed, store Relaxed | A hint |
 //! | engine/baton/mod.rs | detour | load Relaxed, 2 store Relaxed | A hint |
 //! | engine/baton/mod.rs | detour_length | load Relaxed, 2 store Relaxed | A hint |
@@ -231,8 +232,11 @@ impl Futex {
             drop(self.changed.wait_timeout(guard, timeout));
             return;
         }
+        // In the models a time is over at once, or never.
         #[cfg(ringwal_loom)]
-        let _ = timeout;
+        if timeout == Some(std::time::Duration::ZERO) {
+            return;
+        }
         drop(self.changed.wait(guard));
     }
 

@@ -23,16 +23,19 @@ struct Log {
     /// The durable end.
     durable: Futex,
     callers: AtomicU32,
+    /// The I/O thread's first sleep ends by time.
+    impatient: bool,
 }
 
 impl Log {
-    fn new(callers: u32) -> LoomArc<Log> {
+    fn new(callers: u32, impatient: bool) -> LoomArc<Log> {
         let log = Log {
             baton: Baton::new(),
             doorbell: Doorbell::new(),
             published: AtomicU32::new(0),
             durable: Futex::new(0),
             callers: AtomicU32::new(callers),
+            impatient,
         };
         log.doorbell.connect(Box::new(log.baton.waker(Box::new(NoBackend))));
         // Short commits, so that committers wait awake.
@@ -141,6 +144,7 @@ impl Log {
     /// `io_thread::run`, until every caller has left.
     fn serve(&self) {
         let mut done: Done = 0;
+        let mut timeout = self.impatient.then_some(Duration::ZERO);
         loop {
             self.step(&mut done);
             if self.is_closing() {
@@ -155,7 +159,9 @@ impl Log {
                 self.baton.unpark();
                 continue;
             }
-            let Some(kept) = self.baton.park(done, seen, None, None) else { panic!("lost") };
+            let deadline = timeout.map(|_| 10);
+            let kept = self.baton.park(done, seen, deadline, timeout.take());
+            let Some(kept) = kept else { panic!("lost") };
             done = kept;
             self.doorbell.disarm();
             self.baton.unpark();
@@ -164,10 +170,14 @@ impl Log {
 }
 
 fn model(preemptions: usize, callers: &'static [fn(&Log)]) {
+    model_of(preemptions, false, callers);
+}
+
+fn model_of(preemptions: usize, impatient: bool, callers: &'static [fn(&Log)]) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(preemptions);
-    builder.check(|| {
-        let log = Log::new(callers.len() as u32);
+    builder.check(move || {
+        let log = Log::new(callers.len() as u32, impatient);
         let callers: Vec<_> = callers
             .iter()
             .map(|&call| {
@@ -195,4 +205,28 @@ fn loom_a_producer_beside_a_committer_is_never_slept_through() {
 #[test]
 fn loom_a_record_left_to_a_committer_that_waits_awake_is_committed() {
     model(1, &[Log::append_and_wait, Log::append_durable, Log::append_and_sleep]);
+}
+
+#[test]
+fn loom_an_io_thread_that_wants_the_loop_gets_it_from_its_holder() {
+    model_of(1, true, &[Log::append_durable, Log::append_durable]);
+}
+
+#[test]
+fn loom_a_commit_never_leaves_the_io_thread_asleep_beyond_its_time() {
+    loom::model(|| {
+        let baton: LoomArc<Baton<Done>> = LoomArc::new(Baton::new());
+        baton.wakes_at.store(10, Ordering::SeqCst);
+        let committer = LoomArc::clone(&baton);
+        // Two commits, the second of which leaves something that is due sooner.
+        let committer = loom::thread::spawn(move || {
+            let late = committer.must_hear_of(20);
+            let soon = committer.must_hear_of(15);
+            (late, soon)
+        });
+        let until = baton.moved_from(10).unwrap_or(10);
+        let (late, soon) = committer.join().unwrap();
+        assert!(!late, "a later time is no reason to ring");
+        assert!(soon || until <= 15, "asleep until {until}");
+    });
 }

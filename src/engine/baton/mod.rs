@@ -7,18 +7,22 @@
 //! ```text
 //!            park                 try_take
 //!   IO ----------------> FREE -----------------> CALLER
-//!   ^ <----------------- | ^ <------------------ |  | reclaim
-//!   |      reclaim       | |        release      |  v
-//!   |                    | +-------------------- WANTED
-//!   +- retire -> GONE      release (wakes the I/O thread)
+//!   ^ <----------------- |  <------------------- |
+//!   |      reclaim                  release      | reclaim
+//!   |                                            v
+//!   + <----------------------------------------- WANTED
+//!   |               release (wakes the I/O thread)
+//!   +- retire -> GONE
 //! ```
 //!
 //! Invariants:
 //! 1. The slot belongs to the holder that the word names: the I/O thread in IO, no thread in FREE,
 //!    the committer whose exchange made it CALLER until that committer releases it.
-//! 2. Only the I/O thread makes FREE from IO, IO from FREE, WANTED from CALLER, and GONE.
-//! 3. A release of WANTED wakes the I/O thread; a release of CALLER need not: the I/O thread does
-//!    not wait for the word.
+//! 2. Only the I/O thread makes FREE from IO, IO from FREE, WANTED from CALLER, and GONE. The
+//!    committer that holds the loop makes FREE from CALLER, and IO from WANTED.
+//! 3. A release of WANTED gives the loop to the I/O thread and wakes it. It goes to no committer
+//!    first: one that commits without a pause would take it again before the I/O thread has woken.
+//!    A release of CALLER need not wake: the I/O thread does not wait for the word.
 //! 4. After GONE nothing is taken any more.
 //! 5. At most one committer waits awake, which `next` says, with its record in the ring. Before it
 //!    goes on without the loop it clears `next` and then rings if records are left; a holder that
@@ -27,6 +31,10 @@
 //!    rung.
 //! 6. A doorbell that rings while the loop is parked bumps `bell`. The I/O thread reads `bell`
 //!    before it arms the doorbell, so that a ring after that ends its sleep.
+//! 7. A commit says in `due` when the I/O thread must step, and then looks at `wakes_at`, when it
+//!    will. The I/O thread moves `wakes_at` first and then looks at `due` again. So either it sees
+//!    an earlier time, or the committer sees that it must ring. A log whose committers move the
+//!    time with each commit leaves the I/O thread asleep.
 
 #[cfg(all(test, ringwal_loom))]
 mod loom_tests;
@@ -128,6 +136,8 @@ pub(crate) struct Baton<T> {
     bell: Arc<Bell>,
     /// When the parked I/O thread looks again by itself, by the clock; `u64::MAX`: when it is rung.
     wakes_at: AtomicU64,
+    /// When the I/O thread must step, by the last commit since it parked; 0: there was none.
+    due: AtomicU64,
     /// 1: a committer with a record in the ring waits awake.
     next: AtomicU32,
     /// Whether another core can hold the loop while a committer waits awake.
@@ -158,6 +168,7 @@ impl<T> Baton<T> {
             tracker: Tracker::new(),
             bell: Arc::new(Bell { word: Futex::new(0), parked: AtomicU32::new(0) }),
             wakes_at: AtomicU64::new(0),
+            due: AtomicU64::new(0),
             next: AtomicU32::new(0),
             cores: cfg!(ringwal_loom)
                 || std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1),
@@ -186,32 +197,59 @@ impl<T> Baton<T> {
     }
 
     /// The I/O thread puts the loop down, sleeps until the bell has rung since `seen` or the time
-    /// is over, and takes the loop again. `deadline`: by the clock, for [`Baton::must_hear_of`].
+    /// is over, and takes the loop again. `deadline`: by the clock; commits may move it to a later
+    /// time. `timeout`: what is left until then.
     pub(crate) fn park(
         &self,
         held: T,
         seen: u32,
         deadline: Option<u64>,
-        timeout: Option<Duration>,
+        mut timeout: Option<Duration>,
     ) -> Option<T> {
-        self.wakes_at.store(deadline.unwrap_or(u64::MAX), Ordering::SeqCst);
+        let mut until = deadline.unwrap_or(u64::MAX);
+        self.due.store(0, Ordering::SeqCst);
+        self.wakes_at.store(until, Ordering::SeqCst);
         self.tracker.take();
         // SAFETY: the word is IO: the slot is this thread's (invariant 1).
         unsafe { *self.slot.get() = Some(held) };
         self.word.store(FREE);
-        self.bell.word.wait(seen, timeout);
+        loop {
+            self.bell.word.wait(seen, timeout);
+            if timeout.is_none() || self.bell.word.load() != seen {
+                break;
+            }
+            let Some(later) = self.moved_from(until) else { break };
+            timeout = Some(Duration::from_nanos(later - until));
+            until = later;
+        }
         self.reclaim()
+    }
+
+    /// The later time to which commits have moved the one that the I/O thread slept for.
+    fn moved_from(&self, until: u64) -> Option<u64> {
+        let mut due = self.due.load(Ordering::SeqCst);
+        while due > until {
+            self.wakes_at.store(due, Ordering::SeqCst);
+            model_fence();
+            let again = self.due.load(Ordering::SeqCst);
+            if again >= due {
+                return Some(due);
+            }
+            due = again;
+        }
+        None
     }
 
     /// `None`: a committer has lost the loop, which no code does.
     fn reclaim(&self) -> Option<T> {
         loop {
-            if self.word.change(FREE, IO) {
+            if self.word.change(FREE, IO) || self.word.load() == IO {
                 self.tracker.take();
-                // SAFETY: the word is IO by the exchange: the slot is this thread's (invariant 1).
+                // SAFETY: the word is IO by the exchange, or by that of the committer that has put
+                // the loop back: the slot is this thread's (invariant 1).
                 return unsafe { (*self.slot.get()).take() };
             }
-            // A committer has it: it wakes this thread when it puts the loop back.
+            // A committer has it. It leaves it to this thread, and wakes it.
             self.word.change(CALLER, WANTED);
             self.word.wait(WANTED, None);
         }
@@ -287,8 +325,11 @@ impl<T> Baton<T> {
         })
     }
 
-    /// Whether the parked I/O thread must be rung for something that is due at `deadline`.
+    /// By the holder of the loop: the I/O thread must step at `deadline`. True: it must be rung for
+    /// that.
     pub(crate) fn must_hear_of(&self, deadline: u64) -> bool {
+        self.due.store(deadline, Ordering::SeqCst);
+        model_fence();
         deadline < self.wakes_at.load(Ordering::SeqCst)
     }
 
@@ -352,8 +393,49 @@ impl<T> Drop for Held<'_, T> {
     fn drop(&mut self) {
         self.baton.tracker.take();
         if !self.baton.word.change(CALLER, FREE) {
-            self.baton.word.store(FREE);
+            self.baton.word.store(IO);
             self.baton.word.wake_all();
         }
+    }
+}
+
+#[cfg(all(test, not(ringwal_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn io_thread_that_wants_the_loop_gets_it_before_the_next_committer() {
+        // Again and again: otherwise the I/O thread may come first by chance.
+        for _ in 0..50 {
+            let baton: Arc<Baton<u32>> = Arc::new(Baton::new());
+            let parked = Arc::clone(&baton);
+            let seen = baton.prepare_to_park();
+            let io_thread = std::thread::spawn(move || parked.park(7, seen, None, None));
+            let held = loop {
+                match baton.take_to_commit() {
+                    Some(held) => break held,
+                    None => std::thread::yield_now(),
+                }
+            };
+            baton.bell.word.bump();
+            baton.bell.word.wake_all();
+            while baton.word.load() != WANTED {
+                std::thread::yield_now();
+            }
+            drop(held);
+            assert!(baton.take_to_commit().is_none());
+            assert_eq!(io_thread.join().unwrap(), Some(7));
+        }
+    }
+
+    #[test]
+    fn commits_move_the_time_for_which_the_io_thread_sleeps() {
+        let baton: Baton<u32> = Baton::new();
+        baton.wakes_at.store(10, Ordering::SeqCst);
+        assert_eq!(baton.moved_from(10), None, "no commit");
+        assert!(!baton.must_hear_of(20));
+        assert_eq!(baton.moved_from(10), Some(20));
+        assert!(baton.must_hear_of(15), "sooner than the I/O thread looks");
+        assert_eq!(baton.moved_from(20), None);
     }
 }
