@@ -516,12 +516,11 @@ mod tests {
         }
         assert!(with(|o| o.prefix = "x".repeat(300)).is_err());
         // A log moves between systems: what is no name on Windows is a name on none.
-        for bad in ["a:b", "c:", "a*", "a?", "\"a", "a<", "a>", "a|b", "a.", "a ", "nul", "Con"] {
-            assert!(with(|o| o.prefix = bad.into()).is_err(), "{bad:?}");
-        }
-        for bad in ["aux", "PRN", "nul.a", "nul .a", "com1", "LPT9", "com\u{b2}.log", "conin$"] {
-            assert!(with(|o| o.prefix = bad.into()).is_err(), "{bad:?}");
-        }
+        let mut bad =
+            vec!["a:b", "c:", "a*", "a?", "\"a", "a<", "a>", "a|b", "a.", "a ", "nul", "Con"];
+        bad.extend(["aux", "PRN", "nul.a", "nul .a", "com1", "LPT9", "com\u{b2}.log", "conin$"]);
+        bad.retain(|bad| with(|o| o.prefix = (*bad).into()).is_ok());
+        assert!(bad.is_empty(), "accepted: {bad:?}");
         for good in ["null", "console", "com", "com10", "a.nul", "comx", "lpt\u{e9}", " a", "x y"] {
             assert!(with(|o| o.prefix = good.into()).is_ok(), "{good:?}");
         }

@@ -54,6 +54,14 @@ mod tests {
         // ERROR_CRC, and ENFILE.
         assert_eq!(is_of_the_medium(23), cfg!(windows));
         assert_eq!(is_passing(23), cfg!(unix));
+        // A refusal, a missing file and a full disk show nothing of the medium, by any code.
+        use std::io::ErrorKind::{AlreadyExists, NotFound, PermissionDenied, StorageFull};
+        for code in 1..2000 {
+            let kind = std::io::Error::from_raw_os_error(code).kind();
+            if matches!(kind, AlreadyExists | NotFound | PermissionDenied | StorageFull) {
+                assert!(!is_of_the_medium(code), "{code} is {kind:?}");
+            }
+        }
         // ERROR_HANDLE_DISK_FULL and ERROR_DISK_FULL.
         for full in [39, 112] {
             assert_eq!(is_no_space(full), cfg!(windows));
