@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 """Figures of the Python package: medians of interleaved rounds.
 
-    figures.py [--dir DIR] [--rounds N] [--time SECONDS] [--only NAME,NAME]
+    figures.py [--dir DIR] [--rounds N] [--time SECONDS] [--only NAME,NAME] [--cpu]
 
 Run it with the Python that has the release wheel installed. Every round runs each cell once, so that
-all cells see the same drift of the machine.
+all cells see the same drift of the machine. With --cpu a second is one of the calling thread's time on
+a processor, and the cells in which other threads work are left out: two builds can be compared on a
+machine that others use.
 """
 
 from __future__ import annotations
@@ -21,6 +23,9 @@ import time
 from typing import Callable
 
 import ringwal
+
+#: What measures the time of a cell whose work is that of the calling thread.
+clock: Callable[[], float] = time.perf_counter
 
 PAYLOAD = b"x" * 100
 OPTIONS = {"ring_capacity": 64 << 20, "segment_size": 256 << 20, "max_segments": 3}
@@ -56,15 +61,26 @@ def burst(name: str, argument: object, calls: int) -> Callable[[ringwal.Wal, flo
         call = getattr(wal, name)
         count, took, end = 0, 0.0, time.perf_counter() + seconds
         while time.perf_counter() < end:
-            begin = time.perf_counter()
+            begin = clock()
             for _ in range(calls):
                 call(argument)
-            took += time.perf_counter() - begin
+            took += clock() - begin
             count += 100_000
             wal.sync()
         return count / took
 
     return measure
+
+
+def nothing(seconds: float) -> float:
+    """Calls of a function that does nothing with its argument: what the interpreter takes."""
+    call, payload, count, end = len, PAYLOAD, 0, time.perf_counter() + seconds
+    begin = clock()
+    while time.perf_counter() < end:
+        for _ in range(100_000):
+            call(payload)
+        count += 100_000
+    return count / (clock() - begin)
 
 
 def durable(threads: int) -> Callable[[ringwal.Wal, float], float]:
@@ -107,9 +123,9 @@ def tasks(number: int) -> Callable[[ringwal.Wal, float], float]:
                     return count
 
         async def main() -> float:
-            begin = time.perf_counter()
-            counts = await asyncio.gather(*[work(begin + seconds) for _ in range(number)])
-            return sum(counts) / (time.perf_counter() - begin)
+            begin, end = clock(), time.perf_counter() + seconds
+            counts = await asyncio.gather(*[work(end) for _ in range(number)])
+            return sum(counts) / (clock() - begin)
 
         return asyncio.run(main())
 
@@ -129,12 +145,12 @@ def fill(directory: str) -> None:
 def replay_runs(directory: str) -> float:
     """replay in runs, each record unpacked."""
     with ringwal.open(directory) as wal:
-        begin, count = time.perf_counter(), 0
+        begin, count = clock(), 0
         for run in wal.replay().runs():
             for _lsn, _payload in run:
                 pass
             count += len(run)
-        took = time.perf_counter() - begin
+        took = clock() - begin
         assert count == REPLAYED
         return count / took
 
@@ -142,19 +158,19 @@ def replay_runs(directory: str) -> float:
 def replay_records(directory: str) -> float:
     """replay, record by record."""
     with ringwal.open(directory) as wal:
-        begin, count = time.perf_counter(), 0
+        begin, count = clock(), 0
         for _lsn, _payload in wal.replay():
             count += 1
-        return count / (time.perf_counter() - begin)
+        return count / (clock() - begin)
 
 
 def reader_records(directory: str) -> float:
     """A reader's objects, record by record."""
     with ringwal.open(directory) as wal:
-        begin, count = time.perf_counter(), 0
+        begin, count = clock(), 0
         for _record in wal.reader():
             count += 1
-        return count / (time.perf_counter() - begin)
+        return count / (clock() - begin)
 
 
 def main() -> int:
@@ -163,7 +179,11 @@ def main() -> int:
     options.add_argument("--rounds", type=int, default=5)
     options.add_argument("--time", type=float, default=0.5, help="seconds of a cell in a round")
     options.add_argument("--only", default="", help="cells whose name contains one of these words")
+    options.add_argument("--cpu", action="store_true", help="time of the calling thread alone")
     arguments = options.parse_args()
+    if arguments.cpu:
+        global clock
+        clock = time.thread_time
     place = tempfile.mkdtemp(prefix="ringwal-figures-", dir=arguments.dir)
     seconds = arguments.time
 
@@ -179,6 +199,7 @@ def main() -> int:
 
     replayed = os.path.join(place, "replayed")
     cells: dict[str, Callable[[], float]] = {
+        "a call of len": lambda: nothing(seconds),
         "plain write + fsync": lambda: plain_fsync(place, seconds),
         "append": on_a_log(burst("append", PAYLOAD, 100_000)),
         "append_batch of 100": on_a_log(burst("append_batch", [PAYLOAD] * 100, 1_000)),
@@ -191,6 +212,9 @@ def main() -> int:
         "replay, record by record": lambda: replay_records(replayed),
         "reader, record by record": lambda: reader_records(replayed),
     }
+    if arguments.cpu:
+        others = ("plain", "append_durable")
+        cells = {name: cell for name, cell in cells.items() if not name.startswith(others)}
     words = [word for word in arguments.only.split(",") if word]
     if words:
         cells = {name: cell for name, cell in cells.items() if any(w in name for w in words)}
