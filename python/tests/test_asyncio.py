@@ -284,7 +284,7 @@ def test_tasks_of_a_loop_use_two_logs_at_once(tmp_path, wal, run):
             await asyncio.gather(*[task(number) for number in range(20)])
 
         run(main())
-        assert (wal.stats().records, other.stats().records) == (1210, 1200)
+        assert [len(list(log.replay())) for log in [wal, other]] == [1210, 1200]
 
 
 def test_loops_that_are_closed_leave_nothing_behind(wal):
