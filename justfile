@@ -18,6 +18,10 @@ i686:
 platforms *rows:
     bash .ci/platforms {{rows}}
 
+# What users install, built, installed and run: every row, or the rows named.
+packages *rows:
+    bash .ci/packages {{rows}}
+
 # The same models, and longer ones, under random schedules.
 shuttle schedules="100000":
     RINGWAL_SCHEDULES={{ schedules }} RUSTFLAGS="--cfg ringwal_loom --cfg ringwal_shuttle" CARGO_TARGET_DIR=target/shuttle cargo test -p ringwal --lib --release loom

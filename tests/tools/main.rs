@@ -13,6 +13,7 @@ mod mounted;
 mod support;
 
 mod examples;
+mod packages;
 mod tables_by_tag;
 mod tidy;
 mod tidy_code;

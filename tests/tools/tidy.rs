@@ -231,9 +231,19 @@ fn files_have_at_most_650_lines() {
 /// The Markdown documents: the path from the root, and the text.
 fn documents() -> Vec<(String, String)> {
     let mut found = Vec::new();
-    for folder in
-        ["", "archive", "capi", "python", "docs", "docs/design", "crashlab", "fuzz", "raft"]
-    {
+    for folder in [
+        "",
+        "archive",
+        "capi",
+        "cli",
+        "loadgen",
+        "python",
+        "docs",
+        "docs/design",
+        "crashlab",
+        "fuzz",
+        "raft",
+    ] {
         // The published package has only some of the folders.
         let Ok(entries) = fs::read_dir(root().join(folder)) else { continue };
         for path in entries.map(|entry| entry.unwrap().path()) {
