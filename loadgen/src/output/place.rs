@@ -180,11 +180,22 @@ fn keep_access(file: &File, old: &Metadata) {
 #[cfg(target_os = "linux")]
 fn rename_without_replacing(from: &Path, to: &Path) -> io::Result<()> {
     use nix::errno::Errno;
-    use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
-    match renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE) {
+    use nix::libc;
+    use std::ffi::CString;
+    use std::os::unix::ffi::OsStrExt;
+    let [old, new] = [from, to].map(|path| CString::new(path.as_os_str().as_bytes()));
+    let (old, new) = (old?, new?);
+    let (here, flags) = (libc::AT_FDCWD, libc::RENAME_NOREPLACE);
+    // By its number: older releases of musl have no function for the call.
+    // SAFETY: both paths are C strings that live until the call has returned.
+    let done = unsafe {
+        libc::syscall(libc::SYS_renameat2, here, old.as_ptr(), here, new.as_ptr(), flags)
+    };
+    match Errno::result(done) {
+        Ok(_) => Ok(()),
         // The filesystem does not support the call.
         Err(Errno::EINVAL | Errno::ENOSYS) => rename_if_missing(from, to),
-        renamed => Ok(renamed?),
+        Err(e) => Err(e.into()),
     }
 }
 
