@@ -263,9 +263,13 @@ impl Archive {
     /// The sizes of the objects in a folder, by their names in it.
     pub(crate) async fn folder(&self, folder: &str) -> Result<Vec<(Path, u64)>> {
         let path = self.path(folder);
-        let list = self.store.list(Some(&path));
-        let all = list.map_ok(|meta| (meta.location, meta.size)).try_collect::<Vec<_>>();
-        Ok(self.request("list", folder, all).await?.unwrap_or_default())
+        let mut list = self.store.list(Some(&path));
+        let mut all = Vec::new();
+        // The time limit is for each page: a large archive has many.
+        while let Some(Some(meta)) = self.request("list", folder, list.try_next()).await? {
+            all.push((meta.location, meta.size));
+        }
+        Ok(all)
     }
 
     /// Removes objects, in this order. One that is gone already is no error.

@@ -2,7 +2,7 @@
 #![cfg(feature = "s3")]
 
 use ringwal::Lsn;
-use ringwal_archive::{Archive, Archiver, Until};
+use ringwal_archive::{Archive, Archiver, KeepFrom, Until};
 
 use crate::support::{SEGMENT, Temp, before, closed_log, contents};
 
@@ -43,6 +43,16 @@ fn log_is_archived_and_restored_through_a_server() {
     let to = temp.fresh();
     let restored = place.restore().into(&to).unwrap();
     assert!(contents(&to) == before(&small, restored.end));
+    // A prune is repeated until it succeeds: no request of it does harm twice.
+    let keep = KeepFrom::Lsn(Lsn::new(2 * SEGMENT));
+    let mut attempts = (0..20).map(|_| place.prune(keep));
+    let pruned = attempts.find_map(Result::ok).expect("one of twenty succeeds");
+    assert_eq!(pruned.kept_from, Lsn::new(2 * SEGMENT));
+    let listing = place.list().unwrap();
+    assert_eq!((listing.segments.len(), listing.unconfirmed_objects.len()), (2, 0));
+    let verified = place.verify(|_| std::ops::ControlFlow::Continue(())).unwrap();
+    assert!(verified.findings.is_empty(), "{:?}", verified.findings);
+    assert_eq!(archiver.catch_up(temp.join("log"), "wal").unwrap().pruned, 2);
     // Two logs at one place.
     let other = archiver.catch_up(temp.join("large"), "wal").unwrap_err();
     assert!(matches!(other, ringwal_archive::Error::AnotherLog { .. }), "{other}");
