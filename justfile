@@ -10,11 +10,7 @@ long seeds="1000000":
 loom:
     RUSTFLAGS="--cfg ringwal_loom" CARGO_TARGET_DIR=target/loom cargo test -p ringwal --lib --release loom
 
-# The library's tests where a pointer has 32 bits. Installs Debian's compiler, or skips if it cannot.
-i686:
-    bash .ci/i686
-
-# The library on the other systems: every row, or the rows named.
+# The library on the other systems, and where a pointer has 32 bits: every row, or the rows named.
 platforms *rows:
     bash .ci/platforms {{rows}}
 

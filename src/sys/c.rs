@@ -16,8 +16,10 @@ pub(crate) use declared::*;
 #[allow(non_camel_case_types, reason = "names of the C library")]
 #[cfg_attr(ringwal_loom, allow(dead_code, reason = "a model forks no process"))]
 mod declared {
-    pub(crate) use std::ffi::c_short;
     use std::ffi::{c_int, c_long, c_uint, c_void};
+
+    #[cfg(ofd_locks)]
+    pub(crate) use ofd::*;
 
     /// The architectures whose numbers differ from the others'.
     const MIPS: bool = cfg!(any(
@@ -84,23 +86,31 @@ mod declared {
         None
     };
 
-    pub(crate) const F_OFD_GETLK: c_int = 36;
-    pub(crate) const F_OFD_SETLK: c_int = 37;
-    pub(crate) const F_RDLCK: c_int = 0;
-    pub(crate) const F_WRLCK: c_int = 1;
-    pub(crate) const F_UNLCK: c_int = 2;
-    pub(crate) const SEEK_SET: c_int = 0;
     pub(crate) const SEEK_DATA: c_int = 3;
     pub(crate) const ENXIO: c_int = 6;
 
-    /// A lock on a part of a file, where an offset has 64 bits.
-    #[repr(C)]
-    pub(crate) struct flock {
-        pub(crate) l_type: c_short,
-        pub(crate) l_whence: c_short,
-        pub(crate) l_start: i64,
-        pub(crate) l_len: i64,
-        pub(crate) l_pid: c_int,
+    /// The locks of open file descriptions, where an offset has 64 bits.
+    #[cfg(ofd_locks)]
+    mod ofd {
+        use std::ffi::c_int;
+        pub(crate) use std::ffi::c_short;
+
+        pub(crate) const F_OFD_GETLK: c_int = 36;
+        pub(crate) const F_OFD_SETLK: c_int = 37;
+        pub(crate) const F_RDLCK: c_int = 0;
+        pub(crate) const F_WRLCK: c_int = 1;
+        pub(crate) const F_UNLCK: c_int = 2;
+        pub(crate) const SEEK_SET: c_int = 0;
+
+        /// A lock on a part of a file.
+        #[repr(C)]
+        pub(crate) struct flock {
+            pub(crate) l_type: c_short,
+            pub(crate) l_whence: c_short,
+            pub(crate) l_start: i64,
+            pub(crate) l_len: i64,
+            pub(crate) l_pid: c_int,
+        }
     }
 
     /// A set of signals: 1024 bits in every C library of Linux.
