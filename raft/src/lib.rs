@@ -24,12 +24,12 @@
 //! | `purge` | appends the purged id, and releases whole segments that no group needs | yes |
 //!
 //! A segment is released once no group has a live entry in it. The newest state of each group is
-//! appended again before its segment goes. A group that lags by more than
-//! [`LogOptions::lag_limit`] does not hold the log: its live entries are appended again too.
+//! appended again before its segment goes. A group that lags by more than [`LogOptions::lag_limit`]
+//! does not hold the log: its live entries are appended again too.
 //!
 //! The features `openraft-0-9` (on by default) and `openraft-0-10` (a pre-release) choose the
-//! versions of openraft. A log that one of them wrote can be opened under the other, if both use the
-//! same kind of leader id: see the README.
+//! versions of openraft. A log that one of them wrote can be opened under the other, if both use
+//! the same kind of leader id: see the README.
 //!
 //! Memory: eight bytes for each live entry, and the cache of [`LogOptions::cache_bytes`] for each
 //! group. Entries that are not durable yet are always cached.

@@ -1,4 +1,5 @@
-//! The log of one group with the application's types. The layers implement openraft's traits for it.
+//! The log of one group with the application's types. The layers implement openraft's traits for
+//! it.
 
 use std::fmt::{self, Debug};
 use std::marker::PhantomData;

@@ -190,7 +190,8 @@ async fn committed_id_that_was_not_waited_for_is_there_after_a_close() {
     assert_eq!(log.read_vote().await.unwrap(), Some(Vote::new(2, 1)));
 }
 
-/// Fills four segments with the entries of group 9, after a vote of group 7, which has nothing else.
+/// Fills four segments with the entries of group 9, after a vote of group 7, which has nothing
+/// else.
 async fn a_log_with_an_idle_group(temp: &Temp) {
     let logs = RaftLogs::open(builder(temp)).unwrap();
     logs.group::<Types>(7).save_vote(&Vote::new(3, 2)).await.unwrap();
