@@ -553,7 +553,10 @@ fn position_at_a_time_is_found_also_after_damage() {
     check();
     assert_eq!(log.position_at(SystemTime::UNIX_EPOCH).unwrap(), Lsn::new(4096));
     let later = SystemTime::now() + Duration::from_secs(3600);
-    assert_eq!(log.position_at(later).unwrap(), wal.durable_end());
+    // An idle log may write a mark at any time.
+    let before = wal.durable_end();
+    let end = log.position_at(later).unwrap();
+    assert!((before..=wal.durable_end()).contains(&end), "{end}");
     wal.close().unwrap();
     check();
     let files = segments(temp.path());
