@@ -95,8 +95,13 @@ pub(crate) fn position_or_time(text: &str) -> Result<PositionOrTime, String> {
 /// The moment that lies so long ago.
 pub(crate) fn age(text: &str) -> Result<SystemTime, String> {
     let ago = humantime::parse_duration(text.trim()).ok();
-    ago.and_then(|ago| SystemTime::now().checked_sub(ago))
+    ago.and_then(|ago| before(SystemTime::now(), ago))
         .ok_or_else(|| format!("{text:?} is not an age; write how long, as 12h, 30d or 1w 2d"))
+}
+
+/// The moment so long before `now`. No log is older than the clock of Unix.
+fn before(now: SystemTime, ago: Duration) -> Option<SystemTime> {
+    now.checked_sub(ago).filter(|at| *at >= UNIX_EPOCH)
 }
 
 fn moment(text: &str, now: SystemTime) -> Option<SystemTime> {
@@ -110,7 +115,7 @@ fn moment(text: &str, now: SystemTime) -> Option<SystemTime> {
     }
     let bare = text.strip_suffix("ago").map_or(text, str::trim_end);
     if let Ok(ago) = humantime::parse_duration(bare) {
-        return now.checked_sub(ago);
+        return before(now, ago);
     }
     let upper = text.to_ascii_uppercase();
     if upper.len() == 10 {
