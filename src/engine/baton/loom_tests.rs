@@ -214,7 +214,7 @@ fn loom_an_io_thread_that_wants_the_loop_gets_it_from_its_holder() {
 
 #[test]
 fn loom_a_commit_never_leaves_the_io_thread_asleep_beyond_its_time() {
-    loom::model(|| {
+    loom::model::Builder::new().check(|| {
         let baton: LoomArc<Baton<Done>> = LoomArc::new(Baton::new());
         baton.wakes_at.store(10, Ordering::SeqCst);
         let committer = LoomArc::clone(&baton);
