@@ -180,7 +180,7 @@ fn held_by_names_what_keeps_the_most() {
     assert_eq!(wal.truncate_before(last).unwrap(), oldest, "the slow one keeps everything");
     let Some(HeldBy::Consumer { name, position }) = wal.held_by() else { panic!() };
     assert_eq!((name.as_str(), position), ("slow", slow.position()));
-    // Before the consumer lets go: what it kept may be removed at any time from then on.
+    // Before the consumer commits: what it kept may be removed at any time from then on.
     let reader = wal.follow(oldest).unwrap();
     slow.commit(last).unwrap();
     drop(slow);
