@@ -493,10 +493,11 @@ fn survey_beside_rotation_and_retention_finds_no_damage() {
 #[test]
 fn survey_reports_damage_as_it_is_found_and_stops_on_request() {
     let temp = Temp::new();
-    log(temp.path());
+    let records = log(temp.path());
     let files = segments(temp.path());
+    let sound = survey(temp.path());
     for n in [2, 5, 9] {
-        damage(&files[n], 20_000, 4);
+        damage(&files[n], payload_behind(&records, sound.segments[n].base, 4 * 4096), 4);
     }
     let log = Directory::open(temp.path(), "wal").unwrap();
     let whole = log.survey(&mut |_| {}).unwrap();
@@ -561,7 +562,7 @@ fn position_at_a_time_is_found_also_after_damage() {
     check();
     let files = segments(temp.path());
     damage(&files[1], 0, 100);
-    damage(&files[3], 30_000, 100);
+    damage(&files[3], 7 * 4096, 100);
     check();
 }
 
@@ -579,7 +580,7 @@ fn stored_consumers_of_a_damaged_log_are_listed_and_removed_without_an_invented_
     wal.close().unwrap();
     std::fs::write(temp.path().join("wal.consumer.torn"), [3; 8192]).unwrap();
     damage(&segments(temp.path())[0], 0, 100);
-    damage(&segments(temp.path())[3], 20_000, 100);
+    damage(&segments(temp.path())[3], 5 * 4096, 100);
     let stored = log.stored_consumers().unwrap();
     let names: Vec<_> = stored.iter().map(|consumer| consumer.name.as_str()).collect();
     assert_eq!(names, ["mailer", "slow", "torn"]);
