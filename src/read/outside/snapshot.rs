@@ -29,6 +29,9 @@ use crate::segment::{Names, SegmentTable};
 
 /// Tries at reading a directory that the writer changes meanwhile.
 const TRIES: u32 = 60;
+/// Tries while no writer is there that could change it. More than one: a writer may have been there
+/// during one of them only.
+const TRIES_WITHOUT_WRITER: u32 = 4;
 /// The pause between two tries. It doubles up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
@@ -77,7 +80,7 @@ pub(super) fn open(dir: &Arc<OsDir>, prefix: &str) -> Result<(Arc<LogView>, Snap
         end_file_check: EndFileCheck::Pending,
         tip: None,
     };
-    retry(|| update(&view, &mut snapshot, Listing::Stale))?;
+    retry(&view, || update(&view, &mut snapshot, Listing::Stale))?;
     Ok((view, snapshot))
 }
 
@@ -103,7 +106,7 @@ pub(super) fn has_reporting_writer(snapshot: &Snapshot) -> bool {
 
 /// Reads which segments the directory has.
 pub(super) fn list(view: &LogView, snapshot: &mut Snapshot) -> Result<()> {
-    retry(|| list_once(view, snapshot))
+    retry(view, || list_once(view, snapshot))
 }
 
 fn list_once(view: &LogView, snapshot: &mut Snapshot) -> Result<()> {
@@ -145,7 +148,7 @@ pub(super) fn skip_removed(view: &LogView, snapshot: &Snapshot) -> bool {
 /// Reads the durable end.
 pub(super) fn refresh(view: &LogView, snapshot: &mut Snapshot) -> Result<u64> {
     let mut listing = Listing::Current;
-    retry(|| update(view, snapshot, std::mem::replace(&mut listing, Listing::Stale)))
+    retry(view, || update(view, snapshot, std::mem::replace(&mut listing, Listing::Stale)))
 }
 
 /// Whether the list of segments may differ from the directory.
@@ -431,16 +434,57 @@ fn check_reach(
 }
 
 /// Calls `read` again while it fails in a way that a change of the directory may explain.
-fn retry<T>(mut read: impl FnMut() -> Result<T>) -> Result<T> {
+fn retry<T>(view: &LogView, mut read: impl FnMut() -> Result<T>) -> Result<T> {
     let mut pause = FIRST_PAUSE;
+    let mut without_writer = 0;
     for _ in 1..TRIES {
-        match read() {
-            Err(Error::Corruption { .. }) => {}
-            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
+        let e = match read() {
+            Err(e @ Error::Corruption { .. }) => e,
+            Err(e) if is_gone(&e) => e,
             other => return other,
+        };
+        if is_written(&*view.dir, &view.names) == Some(false) {
+            without_writer += 1;
+            if without_writer == TRIES_WITHOUT_WRITER {
+                return Err(e);
+            }
         }
         std::thread::sleep(pause);
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
     read()
+}
+
+#[cfg(all(test, ofd_locks))]
+mod tests {
+    use super::*;
+    use crate::segment::end_file::Presence;
+
+    #[test]
+    fn log_without_a_writer_is_read_again_a_few_times_and_beside_a_writer_often() {
+        let path = std::env::temp_dir().join(format!("ringwal-tries-{}", std::process::id()));
+        let names = Names::new("wal");
+        let dir: Arc<dyn Dir> = Arc::new(OsDir::open_or_create(&path).unwrap());
+        let table = SegmentTable::new([], []);
+        let view = LogView::new(table, &dir, &names, RecentGroups::new(0), Cuts::new());
+        let tries = |e: fn(&Names) -> Error| {
+            let mut tries = 0;
+            let read: Result<()> = retry(&view, || {
+                tries += 1;
+                Err(e(&names))
+            });
+            assert!(read.is_err());
+            tries
+        };
+        let damaged = |names: &Names| names.corruption(0, 0, MISSING);
+        let gone = |_: &Names| Error::io("read", "wal", std::io::ErrorKind::NotFound.into());
+        assert_eq!([tries(damaged), tries(gone)], [TRIES_WITHOUT_WRITER; 2]);
+        // Through a description of its own, as another process has it.
+        let of_writer: Arc<dyn Dir> = Arc::new(OsDir::open(&path).unwrap());
+        let writer = Presence::hold(&of_writer, &names);
+        assert!(writer.is_held());
+        assert_eq!(tries(damaged), TRIES);
+        drop(writer);
+        std::fs::remove_dir_all(&path).unwrap();
+    }
 }
