@@ -44,6 +44,30 @@ pub enum LogError {
         /// The next index that has one.
         next: u64,
     },
+    /// The builder sets a limit by which the log itself removes segments, whatever they hold.
+    #[error(
+        "the builder sets {option}, by which the log removes segments whatever they hold, as the \
+         vote of a group: open it without {option}; segments are released after purges, and \
+         LogOptions::lag_limit bounds what a slow group keeps"
+    )]
+    RetentionLimit {
+        /// The name of the builder's method.
+        option: &'static str,
+    },
+    /// The log begins later than its groups released it: something else removed segments. Votes
+    /// may be gone, and a group whose vote is gone may vote twice in a term.
+    #[error(
+        "the log begins at {oldest}, but its groups released only what lies below {released}: \
+         segments were removed by a limit of retention or by hand, and votes may be gone; restore \
+         the log's directory from a backup, or remove the log and add this node to its groups \
+         again, as a new one"
+    )]
+    LostFront {
+        /// Where the log begins.
+        oldest: Lsn,
+        /// The position below which the groups needed nothing.
+        released: Lsn,
+    },
     /// An entry was appended that does not follow the last one.
     #[error(
         "group {group}: an entry with index {index} cannot follow {last:?}; append without a gap"
@@ -82,8 +106,9 @@ impl From<LogError> for io::Error {
             LogError::ForeignRecord { .. }
             | LogError::UnknownRecord { .. }
             | LogError::MissingEntries { .. }
+            | LogError::LostFront { .. }
             | LogError::Codec { .. } => io::ErrorKind::InvalidData,
-            LogError::Gap { .. } => io::ErrorKind::InvalidInput,
+            LogError::Gap { .. } | LogError::RetentionLimit { .. } => io::ErrorKind::InvalidInput,
             LogError::Task(_) => io::ErrorKind::Other,
         };
         io::Error::new(kind, error)

@@ -31,6 +31,11 @@ impl Group {
         Group { id, writing: tokio::sync::Mutex::new(()), known: Mutex::new(known) }
     }
 
+    /// Waits until no task appends a record of the group, and keeps others from it. Blocks.
+    pub(crate) fn lock(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.writing.try_lock().unwrap_or_else(|_| self.writing.blocking_lock())
+    }
+
     /// Locked for a few instructions at a time, never across an append or a read.
     pub(crate) fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)

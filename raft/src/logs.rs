@@ -81,15 +81,21 @@ impl RaftLogs {
 
     /// Opens or creates the log, and reads it once to find every group's entries.
     ///
-    /// The builder must set no limit of retention: the groups decide what is released. Blocks: call
-    /// it where blocking is allowed. A large log is read by up to eight threads.
+    /// The builder must set no limit of retention: the groups decide what is released. A log that
+    /// was opened with such a limit by another program, and lost segments to it, is refused too.
+    /// Blocks: call it where blocking is allowed. A large log is read by up to eight threads.
     ///
     /// # Errors
     ///
-    /// Those of [`WalBuilder::open`]; `ApplicationVersion` if the directory holds a log of another
-    /// kind. `Corruption` if a segment is missing. `ForeignRecord`, `UnknownRecord` and
-    /// `MissingEntries` name what is wrong with the content. Nothing is deleted.
+    /// `RetentionLimit` if the builder sets a limit of retention. Those of [`WalBuilder::open`];
+    /// `ApplicationVersion` if the directory holds a log of another kind. `Corruption` if a segment
+    /// is missing. `ForeignRecord`, `UnknownRecord`, `MissingEntries` and `LostFront` name what is
+    /// wrong with the content. Nothing is deleted.
     pub fn open_with(builder: WalBuilder, options: LogOptions) -> Result<Self> {
+        // Before the log is opened: opening removes segments already.
+        if let Some(option) = builder.retention_limit() {
+            return Err(LogError::RetentionLimit { option });
+        }
         let wal = builder.application_version(APPLICATION_VERSION).open()?;
         let groups = rebuild(&wal)?;
         let shared = Shared {
@@ -121,13 +127,13 @@ impl RaftLogs {
     /// Those of [`Wal::append_durable`].
     pub fn remove_group(&self, group: u64) -> Result<()> {
         let group = self.shared.group(group);
-        let _writing = group.writing.blocking_lock();
+        let _writing = group.lock();
         self.shared.wal.tagged(group.id).append_durable(&record::removal())?;
         group.known().clear();
         Ok(())
     }
 
-    /// The log itself, for its counters and health. Do not append to it.
+    /// The log itself, for its counters and health. Do not append to it or truncate it.
     #[must_use]
     pub fn wal(&self) -> &Wal {
         &self.shared.wal
@@ -229,7 +235,8 @@ impl Shared {
     /// Releases the segments below every live record, if they have at least `least` bytes.
     ///
     /// What must stay below that floor is appended again first: states, and the entries of groups
-    /// that lie behind by more than the limit. It is durable before anything is removed.
+    /// that lie behind by more than the limit. A record states the floor, so that the next opening
+    /// knows what was removed by this. All that is durable before anything is removed.
     fn release(&self, least: u64) -> Result<()> {
         if self.releasing.swap(true, Ordering::Acquire) {
             return Ok(());
@@ -240,9 +247,14 @@ impl Shared {
     }
 
     fn release_once(&self, least: u64) -> Result<()> {
-        let groups: Vec<_> = self.groups().values().cloned().collect();
         let end = self.wal.durable_end();
-        let entries = groups.iter().filter_map(|group| group.known().oldest()[0]);
+        // What is appended from here on lies above the end. What lies below it is known once its
+        // group can be locked: a writer holds the lock from the append until it has entered it.
+        let groups: Vec<_> = self.groups().values().cloned().collect();
+        let entries = groups.iter().filter_map(|group| {
+            let _written = group.lock();
+            group.known().oldest()[0]
+        });
         let mut floor = entries.min().unwrap_or(end).min(end);
         if let Some(limit) = self.options.lag_limit {
             floor = floor.max(Lsn::new(end.as_u64().saturating_sub(limit)));
@@ -256,13 +268,14 @@ impl Shared {
                 self.move_forward(group, floor)?;
             }
         }
+        self.wal.append(&record::release(floor))?;
         self.wal.sync()?;
         self.wal.truncate_before(floor)?;
         Ok(())
     }
 
     fn move_forward(&self, group: &Group, floor: Lsn) -> Result<()> {
-        let _writing = group.writing.blocking_lock();
+        let _writing = group.lock();
         let tagged = self.wal.tagged(group.id);
         let old = group.known().below(floor);
         let mut moved = Vec::with_capacity(old.len());
@@ -293,3 +306,50 @@ impl Shared {
 
 /// Mean distance of entries up to which they are read in one run.
 const NEAR: u64 = 64 << 10;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use ringwal::testing::SimulatedDisk;
+
+    use super::*;
+    use crate::record::State;
+
+    #[test]
+    fn state_that_is_being_appended_is_kept_when_segments_are_released() {
+        let disk = SimulatedDisk::new(1);
+        let builder = || {
+            let builder = Wal::builder("raft").segment_size(256 << 10).ring_capacity(128 << 10);
+            builder.max_record_size(16 << 10).on(&disk)
+        };
+        let logs = RaftLogs::open(builder()).unwrap();
+        let wal = logs.wal();
+        let vote = |vote: Vec<u8>| State { vote: Some(vote), ..State::default() };
+        let group = logs.shared.group(7);
+        // A writer is interrupted after its append, and four segments follow.
+        let writing = group.lock();
+        let state = vote(b"vote".to_vec());
+        let lsn = wal.tagged(7).append_durable(&record::state(&state)).unwrap();
+        for _ in 0..100 {
+            wal.tagged(9).append(&record::state(&vote(vec![9; 10_000]))).unwrap();
+        }
+        wal.sync().unwrap();
+
+        let (done, is_done) = mpsc::channel();
+        let releasing = logs.clone();
+        let thread = std::thread::spawn(move || done.send(releasing.release()).unwrap());
+        assert!(is_done.recv_timeout(Duration::from_millis(200)).is_err(), "released too much");
+        group.known().set_state(state.clone(), lsn);
+        drop(writing);
+        is_done.recv().unwrap().unwrap();
+        thread.join().unwrap();
+        assert!(wal.oldest_lsn() > lsn);
+        logs.close().unwrap();
+        drop(logs);
+        let logs = RaftLogs::open(builder()).unwrap();
+        assert_eq!(logs.shared.group(7).known().state, state);
+    }
+}

@@ -3,6 +3,8 @@
 //! 1. The log is read in parts, each by a thread of its own: most of the time is spent on sums of
 //!    records. What a part says of a group is in the order of the log.
 //! 2. The parts are put together in the order of the log.
+//! 3. Before the adapter removes segments, a record states below which position no group needs
+//!    anything. The newest one is always kept. So a log that begins above it lost more than that.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -17,6 +19,13 @@ use crate::record::{self, Item};
 /// The groups of a log, by their ids.
 pub(crate) type Groups = BTreeMap<u64, Arc<Group>>;
 
+/// What a log holds.
+pub(crate) struct Content {
+    pub(crate) groups: Groups,
+    /// The position below which no group needs anything, by the records that are left.
+    released: Lsn,
+}
+
 /// Bytes of log that are worth a thread.
 const PART: u64 = 64 << 20;
 
@@ -24,12 +33,22 @@ const PART: u64 = 64 << 20;
 const THREADS: usize = 8;
 
 /// Reads the log once.
+///
+/// # Errors
+///
+/// Besides those of reading and of records: `MissingEntries` and `LostFront` if segments were
+/// removed that a group needs, or may need.
 pub(crate) fn rebuild(wal: &Wal) -> Result<Groups> {
     let threads = thread::available_parallelism().map_or(1, |n| n.get().min(THREADS));
-    rebuild_in(wal, PART, threads)
+    let oldest = wal.oldest_lsn();
+    let Content { groups, released } = rebuild_in(wal, PART, threads)?;
+    if oldest > released {
+        return Err(LogError::LostFront { oldest, released });
+    }
+    Ok(groups)
 }
 
-fn rebuild_in(wal: &Wal, part: u64, threads: usize) -> Result<Groups> {
+fn rebuild_in(wal: &Wal, part: u64, threads: usize) -> Result<Content> {
     let (start, end) = (wal.oldest_lsn(), wal.durable_end());
     let bounds = bounds(start.as_u64(), end.as_u64(), part, threads);
     let parts: Vec<Result<Part>> = thread::scope(|scope| {
@@ -47,8 +66,11 @@ fn rebuild_in(wal: &Wal, part: u64, threads: usize) -> Result<Groups> {
         others.into_iter().map(join).chain([last]).collect()
     });
     let mut groups: BTreeMap<u64, Rebuilt> = BTreeMap::new();
+    let mut released = Lsn::ZERO;
     for part in parts {
-        for (id, said) in part?.0 {
+        let part = part?;
+        released = released.max(part.released);
+        for (id, said) in part.groups {
             let group = groups.entry(id).or_default();
             for said in said {
                 group.take(id, said)?;
@@ -56,7 +78,8 @@ fn rebuild_in(wal: &Wal, part: u64, threads: usize) -> Result<Groups> {
         }
     }
     let whole = |(id, group): (u64, Rebuilt)| Ok((id, Arc::new(Group::new(id, group.finish(id)?))));
-    groups.into_iter().map(whole).collect()
+    let groups = groups.into_iter().map(whole).collect::<Result<_>>()?;
+    Ok(Content { groups, released })
 }
 
 /// Where the parts begin, ascending: the first one at `start`.
@@ -76,13 +99,19 @@ enum Said {
     Other(Lsn, Item),
 }
 
-/// What a part of the log says of each group.
-struct Part(Vec<(u64, Vec<Said>)>);
+/// What a part of the log says.
+#[derive(Default)]
+struct Part {
+    /// Of each group.
+    groups: Vec<(u64, Vec<Said>)>,
+    /// The highest floor of a release.
+    released: Lsn,
+}
 
 impl Part {
     /// Reads the records from `from` on, up to `to`.
     fn read(wal: &Wal, from: Lsn, to: Option<Lsn>) -> Result<Part> {
-        let mut part = Part(Vec::new());
+        let mut part = Part::default();
         let mut numbers: HashMap<u64, usize> = HashMap::new();
         let mut last = None;
         let mut reader = wal.reader(from);
@@ -92,17 +121,20 @@ impl Part {
                 if to.is_some_and(|to| lsn >= to) {
                     return Ok(part);
                 }
-                let id = record.tag().ok_or(LogError::ForeignRecord { lsn })?;
+                let Some(id) = record.tag() else {
+                    part.released = part.released.max(record::released(lsn, record.payload())?);
+                    continue;
+                };
                 let item = record::decode(lsn, record.payload())?;
                 // Records of one group often follow each other.
                 if last.is_none_or(|(last, _)| last != id) {
                     let number = *numbers.entry(id).or_insert_with(|| {
-                        part.0.push((id, Vec::new()));
-                        part.0.len() - 1
+                        part.groups.push((id, Vec::new()));
+                        part.groups.len() - 1
                     });
                     last = Some((id, number));
                 }
-                if let Some((_, said)) = last.and_then(|(_, number)| part.0.get_mut(number)) {
+                if let Some((_, said)) = last.and_then(|(_, number)| part.groups.get_mut(number)) {
                     add(said, lsn, item);
                 }
             }
@@ -221,7 +253,7 @@ mod tests {
             };
             record::entry(index, encode).unwrap()
         };
-        for _ in 0..6000 {
+        for n in 0..6000 {
             let group = rng.usize(0..groups.len());
             let range = &mut groups[group];
             let appended = match rng.u8(0..40) {
@@ -245,7 +277,10 @@ mod tests {
                     entry(range.end - 1, rng.usize(0..900)).to_vec()
                 }
             };
-            wal.tagged(group as u64).append(&appended).unwrap();
+            let lsn = wal.tagged(group as u64).append(&appended).unwrap();
+            if n % 1000 == 500 {
+                wal.append(&record::release(lsn)).unwrap();
+            }
         }
         wal.sync().unwrap();
     }
@@ -258,10 +293,11 @@ mod tests {
             let wal = builder.max_record_size(16 << 10).on(&disk).open().unwrap();
             fill(&wal, seed);
             let whole = rebuild_in(&wal, 1 << 40, 1).unwrap();
-            assert!(whole.len() > 3);
+            assert!(whole.groups.len() > 3 && whole.released > Lsn::ZERO);
             for (part, threads) in [(256 << 10, 2), (64 << 10, 5), (5000, 8)] {
                 let parts = rebuild_in(&wal, part, threads).unwrap();
-                assert_eq!(format!("{parts:?}"), format!("{whole:?}"));
+                assert_eq!(format!("{:?}", parts.groups), format!("{:?}", whole.groups));
+                assert_eq!(parts.released, whole.released);
             }
         }
     }

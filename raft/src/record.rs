@@ -1,4 +1,5 @@
-//! The records that the adapter appends. The tag of a record is its group's id.
+//! The records that the adapter appends. The tag of a record is its group's id. A release has no
+//! tag: it concerns all groups.
 //!
 //! | first byte | record | then |
 //! |---|---|---|
@@ -7,6 +8,7 @@
 //! | 3 | state | 1 and the purged index (8 bytes) or 9 zeros; vote, committed and purged id: each its length (4 bytes; all ones: none) and its bytes |
 //! | 4 | truncation: the entries from an index on are void | index (8 bytes) |
 //! | 5 | removal of the group with everything before | |
+//! | 6 | release: no group needs what lies below a position | position (8 bytes) |
 //!
 //! All integers are little endian.
 
@@ -25,6 +27,7 @@ const MOVED: u8 = 2;
 const STATE: u8 = 3;
 const TRUNCATION: u8 = 4;
 const REMOVAL: u8 = 5;
+const RELEASE: u8 = 6;
 
 /// Bytes before the encoded entry.
 pub(crate) const ENTRY_HEADER: usize = 9;
@@ -102,6 +105,22 @@ pub(crate) fn truncation(from: u64) -> Vec<u8> {
 
 pub(crate) fn removal() -> Vec<u8> {
     vec![REMOVAL]
+}
+
+/// The record that comes before the removal of segments below `floor`.
+pub(crate) fn release(floor: Lsn) -> Vec<u8> {
+    with_index(RELEASE, floor.as_u64(), &[])
+}
+
+/// The floor in the record of a release at `lsn`, which has no tag.
+pub(crate) fn released(lsn: Lsn, record: &[u8]) -> Result<Lsn, LogError> {
+    let floor = match record.split_first() {
+        Some((&RELEASE, rest)) => {
+            rest.try_into().ok().map(|bytes| Lsn::new(u64::from_le_bytes(bytes)))
+        }
+        _ => None,
+    };
+    floor.filter(|floor| *floor <= lsn).ok_or(LogError::ForeignRecord { lsn })
 }
 
 fn with_index(kind: u8, index: u64, rest: &[u8]) -> Vec<u8> {
@@ -203,6 +222,19 @@ mod tests {
             Ok::<(), ()>(())
         });
         assert_eq!(parts(parts(&within.unwrap()).1), (3, &b""[..]));
+    }
+
+    #[test]
+    fn a_release_states_a_floor_below_itself_and_belongs_to_no_group() {
+        let (floor, lsn) = (Lsn::new(4096), Lsn::new(9000));
+        let record = release(floor);
+        assert_eq!(released(lsn, &record).unwrap(), floor);
+        assert_eq!(released(floor, &record).unwrap(), floor);
+        assert!(released(Lsn::new(4095), &record).is_err(), "a floor that comes later");
+        assert!(decode(lsn, &record).is_err(), "a release with the tag of a group");
+        for foreign in [&[][..], &record[..8], &[&record[..], &[0]].concat(), &truncation(1)] {
+            assert!(matches!(released(lsn, foreign), Err(LogError::ForeignRecord { .. })));
+        }
     }
 
     #[test]

@@ -149,6 +149,101 @@ async fn a_log_that_lost_its_front_is_refused_by_name() {
     }
 }
 
+#[test]
+fn a_limit_of_retention_is_refused_before_anything_is_opened() {
+    let temp = Temp::new();
+    let dir = temp.path().join("raft");
+    let day = std::time::Duration::from_secs(86_400);
+    let limited = [
+        ("max_segments", Wal::builder(&dir).max_segments(1000)),
+        ("max_total_bytes", Wal::builder(&dir).max_total_bytes(1 << 40)),
+        ("max_age", Wal::builder(&dir).max_age(day)),
+    ];
+    for (name, builder) in limited {
+        let refused = RaftLogs::open(builder).unwrap_err();
+        let is_named = matches!(refused, LogError::RetentionLimit { option } if option == name);
+        assert!(is_named && refused.to_string().contains("lag_limit"), "{refused}");
+        assert!(!dir.exists());
+    }
+}
+
+/// A group that has a vote, a committed and a purged id, and no entries.
+async fn idle_group(logs: &RaftLogs) {
+    let mut idle = logs.group::<Types>(7);
+    idle.save_vote(&Vote::new(3, 2)).await.unwrap();
+    idle.save_committed(Some(entry(40, 0).log_id)).await.unwrap();
+    idle.purge(entry(41, 0).log_id).await.unwrap();
+}
+
+/// Fills segments with states of group 9, which has no entries either.
+async fn fill_with_votes(logs: &RaftLogs) {
+    let begin = logs.wal().durable_end().as_u64();
+    let mut group = logs.group::<Types>(9);
+    // A commit takes whole blocks.
+    for term in 0.. {
+        group.save_vote(&Vote::new(term, 2)).await.unwrap();
+        if logs.wal().durable_end().as_u64() > begin + (1 << 20) {
+            return;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_whose_votes_were_removed_by_a_limit_of_retention_is_refused() {
+    let temp = Temp::new();
+    let logs = RaftLogs::open(builder(&temp)).unwrap();
+    idle_group(&logs).await;
+    fill_with_votes(&logs).await;
+    logs.close().unwrap();
+    drop(logs);
+    // Another program opens it with a limit, and the first segment goes.
+    let limited = builder(&temp).max_segments(2);
+    let limited = limited.application_version(ringwal_openraft::APPLICATION_VERSION);
+    let wal = limited.open().unwrap();
+    let vote = state_record(&[9; 8000]);
+    while wal.oldest_lsn() == ringwal::Lsn::ZERO {
+        wal.tagged(9).append_durable(&vote).unwrap();
+    }
+    wal.close().unwrap();
+    let begins = wal.oldest_lsn();
+    drop(wal);
+    match reopened(&temp) {
+        LogError::LostFront { oldest, released } => {
+            assert_eq!((oldest, released), (begins, ringwal::Lsn::ZERO));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn state_of_an_idle_group_outlives_its_segments_unless_others_remove_more() {
+    let temp = Temp::new();
+    let logs = RaftLogs::open(builder(&temp)).unwrap();
+    idle_group(&logs).await;
+    for _ in 0..2 {
+        fill_with_votes(&logs).await;
+        let task = logs.clone();
+        tokio::task::spawn_blocking(move || task.release()).await.unwrap().unwrap();
+    }
+    let floor = logs.wal().oldest_lsn();
+    assert!(floor.as_u64() > 1 << 20, "{floor} is the oldest");
+    logs.close().unwrap();
+    drop(logs);
+
+    let logs = RaftLogs::open(builder(&temp)).unwrap();
+    let mut idle = logs.group::<Types>(7);
+    assert_eq!(idle.read_vote().await.unwrap(), Some(Vote::new(3, 2)));
+    assert_eq!(idle.read_committed().await.unwrap(), Some(entry(40, 0).log_id));
+    let purged = idle.get_log_state().await.unwrap().last_purged_log_id;
+    assert_eq!(purged, Some(entry(41, 0).log_id));
+    fill_with_votes(&logs).await;
+    // Not by a release: the state of the idle group is lost.
+    logs.wal().truncate_before(logs.wal().durable_end()).unwrap();
+    logs.close().unwrap();
+    drop((idle, logs));
+    assert!(matches!(reopened(&temp), LogError::LostFront { .. }));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_removed_group_is_gone_and_can_begin_again() {
     let temp = Temp::new();

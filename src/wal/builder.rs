@@ -178,6 +178,28 @@ impl WalBuilder {
         self.with(|o| o.max_age = Some(age))
     }
 
+    /// The name of an option that was set, and by which the log itself removes segments:
+    /// `max_segments`, `max_total_bytes` or `max_age`. `None` if only
+    /// [`Wal::truncate_before`](crate::Wal::truncate_before) removes them.
+    ///
+    /// For crates that build on the log, and decide themselves which records may go.
+    ///
+    /// ```
+    /// let builder = ringwal::Wal::builder("data");
+    /// assert_eq!(builder.retention_limit(), None);
+    /// assert_eq!(builder.max_segments(9).retention_limit(), Some("max_segments"));
+    /// ```
+    #[must_use]
+    pub fn retention_limit(&self) -> Option<&'static str> {
+        let options = &self.options;
+        let set = [
+            ("max_segments", options.max_segments.is_some()),
+            ("max_total_bytes", options.max_total_bytes.is_some()),
+            ("max_age", options.max_age.is_some()),
+        ];
+        set.into_iter().find_map(|(name, is_set)| is_set.then_some(name))
+    }
+
     /// Permission bits of the log's files. Default `0o600`; from `0o600` to `0o777`, always with
     /// reading and writing for the owner. `0o640` lets another user of the group read the log, with
     /// [`ReadOnlyWal`](crate::ReadOnlyWal) or the command.
