@@ -19,9 +19,11 @@ fn main() {
     let modelled = is_set("CARGO_CFG_RINGWAL_LOOM");
     alias("linux_calls", linux_calls);
     let is_linux = matches!(target("OS").as_str(), "linux" | "android");
-    // Elsewhere the structure of a lock has other fields or narrower ones.
+    // On sparc64 the structure of a lock has another field.
     let plain_lock = target("POINTER_WIDTH") == "64" && target("ARCH") != "sparc64";
-    alias("ofd_locks", linux_calls || is_linux && plain_lock);
+    // By a call of the kernel: the C libraries of 32 bits differ in the structure they take.
+    let wide_lock = target("OS") == "linux" && matches!(target("ARCH").as_str(), "x86" | "arm");
+    alias("ofd_locks", linux_calls || is_linux && plain_lock || wide_lock);
     alias("linux_unmodelled", linux_calls && !modelled);
     // The unit tests get this feature through the package's dependency on itself.
     alias("simulated", is_set("CARGO_FEATURE_TESTING") && !modelled);

@@ -257,7 +257,7 @@ impl Cells {
     }
 
     /// Holds the lock, as a thread does that is interrupted.
-    #[cfg(all(test, not(ringwal_loom)))]
+    #[cfg(all(test, target_os = "linux", not(ringwal_loom)))]
     pub(crate) fn hold(&self) -> impl Drop + '_ {
         struct Held<'a>(#[allow(dead_code, reason = "held")] std::sync::MutexGuard<'a, CellsState>);
         impl Drop for Held<'_> {

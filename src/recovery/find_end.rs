@@ -16,6 +16,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::report::RecoveryCase;
+use super::scan::{MISSING, states_oldest};
 use super::walk::Walker;
 use crate::error::{Error, Result};
 use crate::format::{EpochId, Flags, GroupHeader, GroupInvalid, Link, SegmentHeader, is_stamp};
@@ -103,16 +104,23 @@ pub(crate) fn find_end(
 ) -> Result<FoundEnd> {
     let finder = EndFinder { dir, names, segments };
     let end_found = finder.run()?;
-    if segments[0].base > end_found.stated_oldest {
-        return Err(finder.corruption_in(end_found.stated_oldest, "the segment is missing"));
-    }
-    // A log begins at 0, and retention removes a segment only after a group in a later one is
-    // durable.
-    if end_found.case == RecoveryCase::Unwritten && segments[0].base > 0 {
-        let reason = "no group in the oldest segment, and those before it are missing";
-        return Err(finder.corruption(end_found.end, 0, reason));
-    }
+    finder.check_front(&end_found)?;
     Ok(end_found)
+}
+
+/// As [`find_end`], while a writer may go on. Its retention may have removed segments after their
+/// names were listed. The group that states this is then in a segment that the list lacks.
+pub(crate) fn find_end_beside_a_writer(
+    dir: &dyn Dir,
+    names: &Names,
+    segments: &[SegmentHeader],
+) -> Result<FoundEnd> {
+    let finder = EndFinder { dir, names, segments };
+    let end_found = finder.run()?;
+    match finder.check_front(&end_found) {
+        Err(e) if !states_oldest(dir, names, segments[0].base)? => Err(e),
+        _ => Ok(end_found),
+    }
 }
 
 /// Finds the end of a log whose first segments a repair removed: no group states the oldest
@@ -142,6 +150,21 @@ impl EndFinder<'_> {
             return Err(self.damage_at_break(&chain, evidence.first)?);
         }
         self.check_tail(&chain, &evidence, mark)
+    }
+
+    /// Checks that no segment before the first of the list is missing.
+    fn check_front(&self, found: &FoundEnd) -> Result<()> {
+        let first = self.segments[0].base;
+        if first > found.stated_oldest {
+            return Err(self.corruption_in(found.stated_oldest, MISSING));
+        }
+        // A log begins at 0, and retention removes a segment only after a group in a later one is
+        // durable.
+        if found.case == RecoveryCase::Unwritten && first > 0 {
+            let reason = "no group in the oldest segment, and those before it are missing";
+            return Err(self.corruption(found.end, 0, reason));
+        }
+        Ok(())
     }
 
     fn segment_of(&self, lsn: u64) -> usize {

@@ -17,7 +17,7 @@ mod scan;
 mod tests;
 mod walk;
 
-pub(crate) use find_end::{FoundEnd, find_end, find_end_of_rest};
+pub(crate) use find_end::{FoundEnd, find_end, find_end_beside_a_writer, find_end_of_rest};
 pub(crate) use make_durable::make_durable;
 pub use report::{RecoveryCase, RecoveryReport};
 pub(crate) use scan::{

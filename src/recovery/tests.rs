@@ -2,7 +2,7 @@
 //! meanwhile.
 
 use std::io;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use fastrand::Rng;
@@ -148,7 +148,7 @@ fn find_end_reads_past_the_page_cache() {
 #[allow(clippy::print_stderr, reason = "tests say what they skip")]
 fn find_end_in_a_sparse_tebibyte_takes_few_reads() {
     let path = TempPath::new();
-    let reads = Arc::new(AtomicU64::new(0));
+    let reads = Arc::new(std::sync::atomic::AtomicU64::new(0));
     let count = Arc::clone(&reads);
     let dir = HookedDir::new(Arc::new(OsDir::open_or_create(&path).unwrap()), move |call, _| {
         count.fetch_add(u64::from(call == Call::Read), Ordering::Relaxed);

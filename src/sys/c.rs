@@ -101,6 +101,9 @@ mod declared {
         pub(crate) const F_WRLCK: c_int = 1;
         pub(crate) const F_UNLCK: c_int = 2;
         pub(crate) const SEEK_SET: c_int = 0;
+        /// The number of `fcntl64` on x86 and arm, which have it beside `fcntl`.
+        #[cfg(any(target_arch = "x86", target_arch = "arm"))]
+        pub(crate) const SYS_FCNTL64: std::ffi::c_long = 221;
 
         /// A lock on a part of a file.
         #[repr(C)]

@@ -67,11 +67,12 @@ fn log_larger_than_what_is_read_ahead_is_read_whole() {
     assert!(matches!(read(&temp), (9000, None)));
     for (n, file) in files.iter().enumerate() {
         let handle = std::fs::File::open(file).unwrap();
-        let half = (SEGMENT / 2) as i64 * i64::from(n % 2 == 0);
+        // The width of an offset is the system's.
+        let half = (SEGMENT / 2) as nix::libc::off_t;
         nix::fcntl::posix_fadvise(
             &handle,
+            if n % 2 == 0 { half } else { 0 },
             half,
-            (SEGMENT / 2) as i64,
             nix::fcntl::PosixFadviseAdvice::POSIX_FADV_DONTNEED,
         )
         .unwrap();

@@ -7,11 +7,24 @@ use ringwal::{Lsn, ReadOnlyWal, Wal};
 
 const SEGMENTS: usize = 1500;
 
-/// A list of so many segments takes longer than the writer takes to remove some of them.
 #[test]
 fn log_whose_oldest_segments_go_all_the_time_is_read_from_its_oldest_record() {
     // In memory, if that can be had: segments then go fast.
+    read_beside_retention(&Temp::new_in_memory());
+}
+
+/// As on a system where no reader can see that a writer lives.
+#[test]
+fn log_without_an_end_file_is_read_while_its_oldest_segments_go() {
     let temp = Temp::new_in_memory();
+    // No file of the log: the writer goes on without one.
+    std::fs::create_dir_all(temp.log().join("wal.end")).unwrap();
+    read_beside_retention(&temp);
+    assert!(temp.log().join("wal.end").is_dir());
+}
+
+/// A list of so many segments takes longer than the writer takes to remove some of them.
+fn read_beside_retention(temp: &Temp) {
     let builder = Wal::builder(temp.log()).segment_size(16 << 10).ring_capacity(64 << 10);
     let wal = builder.max_segments(SEGMENTS).open().unwrap();
     let append = || wal.append(&[7; 3900]).unwrap();

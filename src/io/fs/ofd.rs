@@ -24,10 +24,24 @@ mod imp {
         lock
     }
 
+    /// Calls the kernel with a lock whose offsets have 64 bits.
+    ///
+    /// # Safety
+    ///
+    /// `lock` points to a lock that outlives the call.
+    unsafe fn call(fd: i32, command: i32, lock: *mut libc::flock) -> i32 {
+        #[cfg(not(any(target_arch = "x86", target_arch = "arm")))]
+        // SAFETY: the caller's promise. The C library passes the structure on as it is.
+        return unsafe { libc::fcntl(fd, command, lock) };
+        #[cfg(any(target_arch = "x86", target_arch = "arm"))]
+        // SAFETY: the caller's promise. The structure is the kernel's `flock64`.
+        return unsafe { libc::syscall(libc::SYS_FCNTL64, fd, command, lock) as i32 };
+    }
+
     fn set(fd: i32, at: u32, kind: i32) -> io::Result<()> {
-        let lock = byte(at, kind);
+        let mut lock = byte(at, kind);
         // SAFETY: the structure outlives the call; a descriptor that is not open is an error.
-        let rc = unsafe { libc::fcntl(fd, libc::F_OFD_SETLK, &raw const lock) };
+        let rc = unsafe { call(fd, libc::F_OFD_SETLK, &raw mut lock) };
         if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 
@@ -47,7 +61,7 @@ mod imp {
         let mut lock = byte(at, libc::F_WRLCK);
         // SAFETY: the structure outlives the call, which writes to it; a descriptor that is not
         // open is an error.
-        let rc = unsafe { libc::fcntl(fd, libc::F_OFD_GETLK, &raw mut lock) };
+        let rc = unsafe { call(fd, libc::F_OFD_GETLK, &raw mut lock) };
         (rc == 0).then_some(i32::from(lock.l_type) != libc::F_UNLCK)
     }
 }

@@ -21,7 +21,10 @@ use crate::error::{Error, Result};
 use crate::format::{SegmentHeader, StatedEnd};
 use crate::io::fs::{Access, Dir, OsDir};
 use crate::positions::furthest_position;
-use crate::recovery::{MISSING, Scan, Walker, find_end, is_gone, read_header, scan, states_oldest};
+use crate::recovery::{
+    MISSING, Scan, Walker, find_end, find_end_beside_a_writer, is_gone, read_header, scan,
+    states_oldest,
+};
 use crate::segment::cuts::Cuts;
 use crate::segment::end_file::{EndFileOrigin, EndFileReader, WriterStatus, is_written};
 use crate::segment::recent::RecentGroups;
@@ -311,7 +314,7 @@ fn find_end_by_marks(
 
 fn find_tip(view: &LogView, snapshot: &mut Snapshot) -> Result<Tip> {
     list_once(view, snapshot)?;
-    let judged = find_end(&*view.dir, &view.names, &snapshot.segments)?;
+    let judged = find_end_beside_a_writer(&*view.dir, &view.names, &snapshot.segments)?;
     Tip::new(view, snapshot.segments[judged.active], &judged, TipBasis::DurableMarks)
 }
 
