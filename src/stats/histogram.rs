@@ -42,7 +42,7 @@ pub(crate) struct Recorder {
 impl Recorder {
     pub(crate) fn new() -> Self {
         Recorder {
-            counts: (0..BUCKETS).map(|_| AtomicU64::new(0)).collect(),
+            counts: Box::new([const { AtomicU64::new(0) }; BUCKETS]),
             sum: AtomicU64::new(0),
         }
     }

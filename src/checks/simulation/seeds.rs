@@ -122,11 +122,11 @@ fn images() -> usize {
     number("RINGWAL_SIM_IMAGES").unwrap_or(4) as usize
 }
 
-/// Runs 1,000 seeds, or `RINGWAL_SIM_SEEDS` of them from `RINGWAL_SIM_FIRST` on.
+/// Runs 400 seeds, or `RINGWAL_SIM_SEEDS` of them from `RINGWAL_SIM_FIRST` on.
 #[test]
 fn no_seed_loses_or_resurrects_a_record() {
     let first = number("RINGWAL_SIM_FIRST").unwrap_or(0);
-    let count = number("RINGWAL_SIM_SEEDS").unwrap_or(1000);
+    let count = number("RINGWAL_SIM_SEEDS").unwrap_or(400);
     let (done, tally) = run_seeds(first, count, images(), None);
     assert_eq!(done, count);
     assert!(tally.images >= tally.crashes / 2 && tally.chains > count / 2 && tally.faults > 0);

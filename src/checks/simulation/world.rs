@@ -250,7 +250,10 @@ impl World {
             _ => self.rng.usize(..=max),
         };
         let byte = self.rng.u8(..);
-        (0..len).map(|i| byte ^ i as u8).collect()
+        let pattern: Vec<u8> = (0..len.min(256)).map(|i| byte ^ i as u8).collect();
+        let mut payload = pattern.repeat(len.div_ceil(256));
+        payload.truncate(len);
+        payload
     }
 
     pub(super) fn append(&mut self, life: &mut Life) {

@@ -28,7 +28,8 @@ fn apply(to: &mut Arc<Vec<u8>>, offset: u64, bytes: &[u8]) {
     let to = Arc::make_mut(to);
     let end = offset as usize + bytes.len();
     if to.len() < end {
-        to.resize(end, 0);
+        // Unoptimized, `resize` fills byte by byte.
+        to.extend_from_slice(&vec![0; end - to.len()]);
     }
     to[offset as usize..end].copy_from_slice(bytes);
 }
