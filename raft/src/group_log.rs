@@ -125,11 +125,11 @@ impl GroupLog {
                 _ => {}
             }
             let lsn = self.shared.wal.tagged(group).append_async(&record).await?;
-            let mut known = self.group.known();
-            known.push(group, index, lsn, Some(record))?;
-            known.evict(self.shared.options.cache_bytes, self.shared.wal.durable_end());
+            self.group.known().push(group, index, lsn, Some(record))?;
             last = Some(lsn);
         }
+        let durable_end = self.shared.wal.durable_end();
+        self.group.known().evict(self.shared.options.cache_bytes, durable_end);
         Ok(last)
     }
 
@@ -140,11 +140,7 @@ impl GroupLog {
         done: impl FnOnce(io::Result<()>) + Send + 'static,
     ) {
         let Some(last) = last else { return done(Ok(())) };
-        let (shared, group) = (Arc::clone(&self.shared), Arc::clone(&self.group));
-        self.shared.wal.on_durable(last, move |durable| {
-            group.known().evict(shared.options.cache_bytes, shared.wal.durable_end());
-            done(durable.map_err(io::Error::from));
-        });
+        self.shared.acks.add(&self.shared.wal, last, &self.group, Box::new(done));
     }
 
     /// Where the entries in `range` are that exist: those from its start on that are worth reading

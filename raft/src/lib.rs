@@ -37,6 +37,7 @@
 #[cfg(not(any(feature = "openraft-0-9", feature = "openraft-0-10")))]
 compile_error!("choose a version of openraft: the feature openraft-0-9, openraft-0-10, or both");
 
+mod acks;
 mod error;
 mod group;
 mod group_log;

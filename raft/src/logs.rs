@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ringwal::{Lsn, Wal, WalBuilder};
 
+use crate::acks::Acks;
 use crate::error::{LogError, Result};
 use crate::group::{Found, Group, Known};
 use crate::rebuild::rebuild;
@@ -52,6 +53,7 @@ impl Default for LogOptions {
 pub(crate) struct Shared {
     pub(crate) wal: Wal,
     pub(crate) options: LogOptions,
+    pub(crate) acks: Arc<Acks>,
     groups: Mutex<BTreeMap<u64, Arc<Group>>>,
     /// Whether a thread is releasing segments.
     releasing: AtomicBool,
@@ -100,6 +102,7 @@ impl RaftLogs {
         let groups = rebuild(&wal)?;
         let shared = Shared {
             wal,
+            acks: Arc::new(Acks::new(options.cache_bytes)),
             options,
             groups: Mutex::new(groups),
             releasing: AtomicBool::new(false),

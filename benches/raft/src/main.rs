@@ -53,6 +53,12 @@ enum Command {
         /// Seconds for each measurement
         #[arg(long, default_value_t = 0.5)]
         seconds: f64,
+        /// Only the stores whose names contain this
+        #[arg(long, default_value = "")]
+        store: String,
+        /// Only the load with this number, from 0 on
+        #[arg(long)]
+        load: Option<usize>,
     },
     /// The time to open a log
     Open {
@@ -84,8 +90,10 @@ const STORES: [&str; 5] = ["memory", "plain ringwal", "ringwal-openraft", "Rocks
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> Result<(), Box<dyn Error>> {
     match Arguments::parse().command {
-        Command::Writes { dir, rounds, seconds } => {
-            writes(&dir, rounds, Duration::from_secs_f64(seconds)).await
+        Command::Writes { dir, rounds, seconds, store, load } => {
+            let is_chosen =
+                |name: &str, at| name.contains(&store) && load.is_none_or(|load| load == at);
+            writes(&dir, rounds, Duration::from_secs_f64(seconds), is_chosen).await
         }
         Command::Open { dir, entries, rounds } => open(&dir, entries, rounds).await,
     }
@@ -213,12 +221,20 @@ fn median(mut values: Vec<f64>) -> (f64, f64, f64) {
     (at(values.len() / 2), at(0), at(values.len().saturating_sub(1)))
 }
 
-async fn writes(dir: &Path, rounds: usize, time: Duration) -> Result<(), Box<dyn Error>> {
+async fn writes(
+    dir: &Path,
+    rounds: usize,
+    time: Duration,
+    is_chosen: impl Fn(&str, usize) -> bool,
+) -> Result<(), Box<dyn Error>> {
     let work = dir.join(format!("raft-bench-{}", std::process::id()));
     let mut figures = vec![Vec::new(); STORES.len() * LOADS.len()];
     for _ in 0..rounds {
         for (at, load) in LOADS.iter().enumerate() {
             for (number, store) in STORES.iter().enumerate() {
+                if !is_chosen(store, at) {
+                    continue;
+                }
                 std::fs::create_dir_all(&work)?;
                 let figure = measure(store, *load, &work, time).await?;
                 figures[number * LOADS.len() + at].extend(figure);
