@@ -248,8 +248,67 @@ fn distributed_commands_unwind_and_are_small() {
     let manifest = text("Cargo.toml");
     let profile = manifest.split("\n[profile.dist]\n").nth(1).expect("the profile dist");
     let profile = profile.split("\n[").next().unwrap();
-    for line in ["panic = \"unwind\"", "lto = \"fat\"", "strip = true", "codegen-units = 1"] {
+    let lines = ["panic = \"unwind\"", "lto = \"fat\"", "strip = true", "codegen-units = 1"];
+    for line in lines.into_iter().chain(["opt-level = \"z\""]) {
         assert!(profile.lines().any(|found| found == line), "{line} in\n{profile}");
     }
+    // What runs for each record is not made small.
+    let exceptions = manifest.split("\n[profile.dist.package]\n").nth(1).expect("its exceptions");
+    let exceptions = exceptions.split("\n[").next().unwrap();
+    for package in ["ringwal", "loadgen", "crc32fast", "crossbeam-utils", "io-uring"] {
+        let line = format!("{package} = {{ opt-level = 3 }}");
+        assert!(exceptions.lines().any(|found| found == line), "{line} in\n{exceptions}");
+    }
+    // Names outside ASCII are for the caller to encode: their tables are larger than the archive.
+    // `cargo update -p idna_adapter --precise 1.0.0` selects that.
+    assert!(!text("Cargo.lock").contains("name = \"icu_"), "tables of Unicode in the lock file");
     assert_eq!(manifest.matches("panic = ").count(), 1, "a profile with another way to panic");
+}
+
+/// What `.ci/policy` says of a lock file with these versions of one package, by a database of one
+/// advisory.
+fn policy_of(versions: &[&str], source: &str) -> Option<Result<(), String>> {
+    let readable = Command::new("python3").args(["-c", "import tomllib"]).output();
+    if !readable.is_ok_and(|output| output.status.success()) {
+        return None;
+    }
+    let name = format!("ringwal-policy-{}", std::process::id());
+    let dir = std::env::temp_dir().join(name);
+    let advisory = "```toml\n[advisory]\nid = \"RUSTSEC-2000-0001\"\npackage = \"ring\"\n\
+        [versions]\npatched = [\"^1.2.10\", \">= 1.4.0\"]\nunaffected = [\"< 1.1.0\"]\n```\n\n# Turns\n";
+    fs::create_dir_all(dir.join("crates/ring")).unwrap();
+    fs::write(dir.join("crates/ring/RUSTSEC-2000-0001.md"), advisory).unwrap();
+    let package = |version| {
+        format!("[[package]]\nname = \"ring\"\nversion = \"{version}\"\nsource = \"{source}\"\n")
+    };
+    fs::write(dir.join("Cargo.lock"), versions.iter().map(package).collect::<String>()).unwrap();
+    let output = Command::new(root().join(".ci/policy"))
+        .arg("--advisories")
+        .args([&dir, &dir])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    fs::remove_dir_all(&dir).unwrap();
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    Some(if output.status.success() { Ok(()) } else { Err(said) })
+}
+
+#[test]
+fn policy_reports_advisories_and_sources_that_the_rules_forbid() {
+    if packages().is_none() {
+        return;
+    }
+    let registry = "registry+https://github.com/rust-lang/crates.io-index";
+    // A compatible version of 1.2.10 is any later one before 2.0.0.
+    let safe = ["1.0.9", "1.2.10", "1.3.0", "1.4.0-rc.1", "1.10.0", "2.0.0"];
+    let Some(found) = policy_of(&safe, registry) else { return };
+    assert_eq!(found, Ok(()));
+    let affected = ["1.1.0", "1.2.9", "1.2.10-rc.1"];
+    let found = policy_of(&affected, registry).unwrap().unwrap_err();
+    for version in affected {
+        assert!(found.contains(&format!("ring {version}: RUSTSEC-2000-0001: Turns")), "{found}");
+    }
+    let found = policy_of(&["1.4.0"], "git+https://example.com/ring").unwrap().unwrap_err();
+    assert!(found.contains("ring 1.4.0 is from git+https"), "{found}");
 }
