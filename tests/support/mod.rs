@@ -49,8 +49,25 @@ impl Temp {
 
 impl Drop for Temp {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
+        // An open directory may keep its name after its removal, as under Wine: std then tries for
+        // ever, if a test has leaked a log.
+        let _ = match cfg!(windows) {
+            true => remove_once(&self.0),
+            false => std::fs::remove_dir_all(&self.0),
+        };
     }
+}
+
+/// Removes a directory and what is in it, with one try at each name.
+fn remove_once(dir: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        let _ = match entry.file_type()?.is_dir() {
+            true => remove_once(&entry.path()),
+            false => std::fs::remove_file(entry.path()),
+        };
+    }
+    std::fs::remove_dir(dir)
 }
 
 /// Creates a symbolic link to a file. False: the system has none, or not for this user.
