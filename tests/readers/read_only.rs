@@ -60,7 +60,9 @@ fn closed_crashed_and_copied_logs_are_read_and_unchanged() {
         copy_dir(&temp.log(), &crashed);
         std::fs::copy(temp.log().join("wal.end"), less.join("wal.end")).unwrap();
         std::fs::remove_file(crashed.join("wal.end")).unwrap();
-        assert!(found(&ReadOnlyWal::open(&less).unwrap()) == expected);
+        // Without a writer that it can see, a reader goes by the groups' marks.
+        let seen = found(&ReadOnlyWal::open(&less).unwrap());
+        assert!(seen == expected[..seen.len()] && (seen == expected || !cfg!(ofd_locks)));
         let expected = read_all(&wal);
         assert_eq!(expected.len(), 500);
         wal.close().unwrap();
@@ -69,7 +71,7 @@ fn closed_crashed_and_copied_logs_are_read_and_unchanged() {
             let log = ReadOnlyWal::open(&dir).unwrap();
             let seen = found(&log);
             assert!(seen == expected[..seen.len()]);
-            assert!(seen.len() == 500 || dir == less);
+            assert!(seen.len() == 500 || dir == less || !cfg!(ofd_locks));
             for (lsn, payload) in &seen {
                 assert_eq!(log.read(*lsn).unwrap().payload, *payload);
             }

@@ -211,7 +211,9 @@ fn log_that_ends_below_a_position_is_corruption() {
             other => panic!("{:?}", other.map(drop)),
         }
     }
-    assert!(matches!(ringwal::ReadOnlyWal::open(&copy), Err(Error::Corruption { .. })));
+    // A reader refuses it only where it can see that no writer lives.
+    let read = ringwal::ReadOnlyWal::open(&copy);
+    assert!(matches!(read, Err(Error::Corruption { .. })) || !cfg!(ofd_locks));
     // A repair moves the position away. Then no file proves the loss.
     let log = ringwal::inspect::Directory::open(&copy, "wal").unwrap();
     let survey = log.survey(&mut |_| {}).unwrap();
