@@ -80,7 +80,12 @@ pub fn symlink(target: &Path, link: &Path) -> bool {
         eprintln!("skipped: no symbolic link can be created: {e}");
         return false;
     }
-    true
+    // Wine reports success, and creates none.
+    let is_there = link.symlink_metadata().is_ok();
+    if !is_there {
+        eprintln!("skipped: no symbolic link was created");
+    }
+    is_there
 }
 
 /// Whether the name of a removed file is free while the file is open: not under wine, and not on
