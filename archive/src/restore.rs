@@ -8,8 +8,10 @@
 //!    never taken for a shorter log.
 //! 3. Each part is compared with its manifest, and the whole log is surveyed as `ringwal verify`
 //!    does before it is moved.
-//! 4. Nothing in the store changes. If restoring fails, what it created is removed.
+//! 4. A segment is synced while the next ones are read. All are synced before the log is surveyed.
+//! 5. Nothing in the store changes. If restoring fails, what it created is removed.
 
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -24,6 +26,9 @@ use crate::list::Index;
 use crate::manifest::{Manifest, nanos};
 use crate::store::{Archive, IN_FLIGHT};
 use crate::target::{SegmentWriter, Target, is_whole};
+
+/// Segments that are synced at once while the next one is read.
+const SYNCED_AT_ONCE: usize = 2;
 
 /// Where a restored log ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -201,13 +206,22 @@ impl<'a> Restore<'a> {
         target.keep_only(chosen)?;
         let archive = self.archive;
         block_on(async {
+            let mut syncing = VecDeque::new();
             for manifest in chosen {
-                let file = target.segment(manifest.base);
-                fetch(archive, manifest, &file, |more| {
+                let path = target.segment(manifest.base);
+                let file = fetch(archive, manifest, &path, |more| {
                     progress.done += more;
                     self.tell(progress)
-                })
-                .await?;
+                });
+                if let Some(file) = file.await? {
+                    syncing.push_back(tokio::task::spawn_blocking(|| file.finish()));
+                }
+                if syncing.len() > SYNCED_AT_ONCE {
+                    finished(syncing.pop_front()).await?;
+                }
+            }
+            while !syncing.is_empty() {
+                finished(syncing.pop_front()).await?;
             }
             Ok(())
         })?;
@@ -288,15 +302,24 @@ fn located(archive: &Archive, chosen: &[Manifest], e: ringwal::Error) -> Error {
     }
 }
 
-/// Reads a segment's object into a file of the segment's size, unless it is there.
+/// Waits until a segment's file is durable.
+async fn finished(syncing: Option<tokio::task::JoinHandle<Result<()>>>) -> Result<()> {
+    let Some(syncing) = syncing else { return Ok(()) };
+    // No task is cancelled, and none panics.
+    syncing.await.unwrap_or(Err(Error::Stopped))
+}
+
+/// Reads a segment's object into a file, unless the whole segment is there. The file is not
+/// finished: it may be shorter than the segment, and is not durable.
 async fn fetch(
     archive: &Archive,
     manifest: &Manifest,
     path: &Path,
     mut told: impl FnMut(u64) -> Result<()>,
-) -> Result<()> {
+) -> Result<Option<SegmentWriter>> {
     if is_whole(path, manifest)? {
-        return told(manifest.bytes);
+        told(manifest.bytes)?;
+        return Ok(None);
     }
     let mut file = SegmentWriter::create(path, manifest.size)?;
     let crcs = manifest.crcs().unwrap_or_default();
@@ -308,7 +331,7 @@ async fn fetch(
         file.write(&bytes)?;
         told(bytes.len() as u64)?;
     }
-    file.finish()
+    Ok(Some(file))
 }
 
 /// Reads a part, and again if that fails: it may have been damaged on its way.
@@ -337,5 +360,25 @@ pub(crate) async fn part(
             _ => Err(e),
         },
         read => read,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::error::io;
+
+    #[test]
+    fn a_segment_that_cannot_be_synced_fails_the_restore() {
+        let lost = || Err(io("sync", Path::new("wal"))(std::io::Error::other("lost")));
+        let outcomes = block_on(async {
+            let failed = finished(Some(tokio::task::spawn_blocking(lost))).await;
+            let synced = finished(Some(tokio::task::spawn_blocking(|| Ok(())))).await;
+            Ok((failed, synced, finished(None).await))
+        });
+        let (failed, synced, none) = outcomes.unwrap();
+        assert!(matches!(failed, Err(Error::Io { op: "sync", .. })), "{failed:?}");
+        assert!(synced.is_ok() && none.is_ok());
     }
 }

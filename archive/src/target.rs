@@ -230,26 +230,26 @@ pub(crate) fn is_whole(path: &Path, manifest: &Manifest) -> Result<bool> {
 }
 
 /// The file of a segment that is being read from the store.
-pub(crate) struct SegmentWriter<'a> {
+pub(crate) struct SegmentWriter {
     file: File,
-    path: &'a Path,
+    path: PathBuf,
     left: u64,
 }
 
-impl<'a> SegmentWriter<'a> {
+impl SegmentWriter {
     /// Creates the file of a segment of so many bytes, in place of one that is not whole.
-    pub(crate) fn create(path: &'a Path, size: u64) -> Result<Self> {
+    pub(crate) fn create(path: &Path, size: u64) -> Result<Self> {
         match fs::remove_file(path) {
             Err(e) if e.kind() != ErrorKind::NotFound => return Err(io("remove", path)(e)),
             _ => {}
         }
         let file = new_file(path).map_err(io("create", path))?;
-        Ok(SegmentWriter { file, path, left: size })
+        Ok(SegmentWriter { file, path: path.into(), left: size })
     }
 
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.left = self.left.saturating_sub(bytes.len() as u64);
-        self.file.write_all(bytes).map_err(io("write", self.path))
+        self.file.write_all(bytes).map_err(io("write", &self.path))
     }
 
     /// Fills the rest with zeros, and makes the file durable.
@@ -260,6 +260,6 @@ impl<'a> SegmentWriter<'a> {
             let len = self.left.min(ZEROS);
             self.write(&zeros[..len as usize])?;
         }
-        self.file.sync_all().map_err(io("sync", self.path))
+        self.file.sync_all().map_err(io("sync", &self.path))
     }
 }
