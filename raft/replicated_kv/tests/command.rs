@@ -1,6 +1,8 @@
 //! The command's answers to wrong input, and one cluster from the start to the end.
 #![allow(clippy::unwrap_used)]
 
+mod place;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -12,9 +14,7 @@ struct Temp(PathBuf);
 
 impl Temp {
     fn new(name: &str) -> Temp {
-        let dir = std::env::temp_dir().join(format!("replicated-kv-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&dir).unwrap();
-        Temp(dir)
+        Temp(place::directory(name))
     }
 }
 
@@ -22,6 +22,20 @@ impl Drop for Temp {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }
+}
+
+#[test]
+fn directory_of_a_test_that_was_killed_is_removed_by_the_next_one() {
+    let temp = Temp::new("stale");
+    // No process has this number.
+    let left = temp.0.join("replicated-kv-999999999-left");
+    let own = temp.0.join(format!("replicated-kv-{}-own", std::process::id()));
+    let others = temp.0.join("other-999999999-left");
+    for dir in [&left, &own, &others] {
+        std::fs::create_dir_all(dir.join(place::DISK)).unwrap();
+    }
+    place::remove_stale(&temp.0);
+    assert_eq!([left.exists(), own.exists(), others.exists()], [false, true, true]);
 }
 
 fn run(arguments: &[&str]) -> Output {

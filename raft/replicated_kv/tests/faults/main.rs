@@ -6,6 +6,8 @@
 
 mod history;
 mod load;
+#[path = "../place/mod.rs"]
+mod place;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -46,8 +48,8 @@ struct Place {
 
 impl Place {
     fn new() -> Place {
-        let dir = std::env::temp_dir().join(format!("replicated-kv-faults-{}", std::process::id()));
-        let disk = dir.join("small");
+        let dir = place::directory("faults");
+        let disk = dir.join(place::DISK);
         fs::create_dir_all(&disk).unwrap();
         let is_mounted = Uid::effective().is_root()
             && mount(Some("tmpfs"), &disk, Some("tmpfs"), MsFlags::empty(), Some("size=64m"))
