@@ -17,7 +17,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use ringwal::inspect::Directory;
-use ringwal::{Lsn, ReadOnlyWal, SealedSegment, WalBuilder};
+use ringwal::{Lsn, SealedSegment, WalBuilder};
 use tokio::sync::watch;
 
 use crate::block_on::runtime;
@@ -352,12 +352,7 @@ impl Worker {
     }
 
     async fn catch_up(&mut self, source: &Source) -> Result<CaughtUp> {
-        let log = ReadOnlyWal::open_with_prefix(&source.dir, &source.prefix)?;
-        let end = log.durable_end()?.as_u64();
-        drop(log);
-        // The durable end passes the end of a segment with the first group of the next one.
-        let sealed = source.files()?.into_iter().filter(|(base, size)| base + size < end).collect();
-        self.ship_all(source, sealed).await
+        self.ship_all(source, source.sealed()?).await
     }
 
     /// Ships those of the segments that the store does not have.

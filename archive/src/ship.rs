@@ -19,8 +19,8 @@ use std::time::Duration;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{StreamExt, TryStreamExt};
 use object_store::PutPayload;
-use ringwal::Lsn;
 use ringwal::inspect::{Directory, SealedContent};
+use ringwal::{Lsn, ReadOnlyWal};
 
 use crate::error::{Error, Result, io};
 use crate::layout;
@@ -57,6 +57,15 @@ impl Source {
     pub(crate) fn files(&self) -> Result<Vec<(u64, u64)>> {
         let files = self.open()?.segment_files()?;
         Ok(files.into_iter().map(|file| (file.base.as_u64(), file.size)).collect())
+    }
+
+    /// The sealed ones of them: behind the newest with groups there may be several without.
+    pub(crate) fn sealed(&self) -> Result<Vec<(u64, u64)>> {
+        let log = ReadOnlyWal::open_with_prefix(&self.dir, &self.prefix)?;
+        let end = log.durable_end()?.as_u64();
+        drop(log);
+        // The durable end passes the end of a segment with the first group of the next one.
+        Ok(self.files()?.into_iter().filter(|(base, size)| base + size < end).collect())
     }
 
     fn file(&self, base: u64) -> PathBuf {
@@ -119,10 +128,9 @@ pub(crate) async fn compare(archive: &Archive, source: &Source, base: u64) -> Re
 
 /// Refuses a log that has nothing in common with what a prune has left of the archive.
 pub(crate) async fn has_common_history(archive: &Archive, source: &Source) -> Result<()> {
-    let files = source.files()?;
-    let mut newest = files.last().map_or(0, |(base, _)| *base);
-    // The newest segment is not sealed.
-    for (base, _) in files.iter().rev().skip(1) {
+    let sealed = source.sealed()?;
+    let mut newest = sealed.last().map_or(0, |(base, _)| *base);
+    for (base, _) in sealed.iter().rev() {
         if let Found::Archived(_) = archive.manifest(*base).await? {
             return compare(archive, source, *base).await;
         }
