@@ -106,7 +106,7 @@ pub(crate) fn generation() -> u32 {
 mod tests {
     use nix::libc;
 
-    use super::of_unix::{Means, by_handler, in_a_page, number};
+    use super::of_unix::{Means, by_handler, generation, in_a_page, number};
 
     /// Forks with `fork`, and returns whether the child's number differs from that of its parent.
     fn child_differs(means: Means, fork: impl Fn() -> i32) -> bool {
@@ -131,18 +131,16 @@ mod tests {
         unsafe { libc::fork() }
     }
 
+    /// One test for all: the means share the number given last, and tests run beside each other.
     #[test]
     fn each_means_tells_a_child_from_its_parent() {
+        // This process has its number: other tests give it none while this one runs.
+        generation();
         assert!(child_differs(by_handler(), fork));
         assert!(child_differs(Means::ProcessId, fork));
-        if let Some(page) = in_a_page() {
-            assert!(child_differs(page, fork));
-        }
-    }
-
-    #[test]
-    fn page_shows_a_fork_that_passes_by_the_c_library() {
         let Some(page) = in_a_page() else { return };
+        assert!(child_differs(page, fork));
+        // Passing by the C library.
         // SAFETY: a clone without flags is a fork; the child takes no lock and ends at once.
         let raw = || unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) as i32 };
         assert!(child_differs(page, raw));
