@@ -280,7 +280,7 @@ fn log_with_nothing_in_common_with_what_was_kept_is_refused() {
         // not fast, the test goes on without them.
         let start = std::time::Instant::now();
         let with_spares = segments as usize + 3;
-        while std::fs::read_dir(dir).unwrap().filter(|file| is_segment(file)).count() < with_spares
+        while std::fs::read_dir(dir).unwrap().filter(is_segment).count() < with_spares
             && start.elapsed() < std::time::Duration::from_secs(3)
         {
             std::thread::sleep(std::time::Duration::from_millis(5));
