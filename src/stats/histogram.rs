@@ -42,7 +42,7 @@ pub(crate) struct Recorder {
 impl Recorder {
     pub(crate) fn new() -> Self {
         Recorder {
-            counts: Box::new([const { AtomicU64::new(0) }; BUCKETS]),
+            counts: (0..BUCKETS).map(|_| AtomicU64::new(0)).collect(),
             sum: AtomicU64::new(0),
         }
     }
