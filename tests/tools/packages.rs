@@ -299,7 +299,7 @@ fn policy_reports_advisories_and_sources_that_the_rules_forbid() {
     if packages().is_none() {
         return;
     }
-    let registry = "registry+https://github.com/rust-lang/crates.io-index";
+    let registry = "registry+https://example.com/index";
     // A compatible version of 1.2.10 is any later one before 2.0.0.
     let safe = ["1.0.9", "1.2.10", "1.3.0", "1.4.0-rc.1", "1.10.0", "2.0.0"];
     let Some(found) = policy_of(&safe, registry) else { return };
