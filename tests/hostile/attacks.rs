@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::support::{Temp, copy_dir, read_all, segments, small};
+use crate::support::{SetOnDrop, Temp, copy_dir, read_all, segments, small};
 use ringwal::{CommitMethod, Error, Lsn, Wal};
 
 fn fill(dir: &Path, records: u32) {
@@ -179,15 +179,6 @@ fn copy_of_a_log_is_a_log_of_its_own() {
     }
 }
 
-/// Stops the writer on drop, also if the test fails: the scope waits for it.
-struct Over<'a>(&'a AtomicBool);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
-}
-
 /// A copy of a log that is being written has its files from different moments. The copy is a prefix
 /// of the log, or is refused.
 #[test]
@@ -205,7 +196,7 @@ fn copy_of_a_live_log_is_a_prefix_or_refused() {
                 wal.append_durable(&[&n.to_le_bytes()[..], &[9; 900]].concat()).unwrap();
             }
         });
-        let _over = Over(&over);
+        let _over = SetOnDrop(&over);
         for round in 0..20 {
             let copy = temp.path().join(format!("copy{round}"));
             std::thread::sleep(Duration::from_millis(10));

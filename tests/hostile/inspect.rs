@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use crate::support::{Temp, small};
+use crate::support::{SetOnDrop, Temp, small};
 use ringwal::inspect::{Directory, Finding, Keep, Survey};
 use ringwal::{Error, Lsn, ReadOnlyWal, Wal};
 
@@ -481,12 +481,12 @@ fn survey_beside_rotation_and_retention_finds_no_damage() {
                 wal.sync().unwrap();
             }
         });
+        let _ends = SetOnDrop(&stop);
         let log = Directory::open(temp.log(), "wal").unwrap();
         for round in 0..40 {
             let survey = log.survey(&mut |_| {}).unwrap();
             assert!(survey.damage.is_empty(), "round {round}: {:#?}", survey.damage);
         }
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
     });
 }
 

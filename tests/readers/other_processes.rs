@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use crate::support::{Temp, backends, copy_dir, read_all, segments, small};
+use crate::support::{SetOnDrop, Temp, backends, copy_dir, read_all, segments, small};
 use futures_util::{StreamExt, stream};
 use ringwal::{Durability, Error, Lsn, ReadOnlyWal, Wal};
 
@@ -168,6 +168,7 @@ fn pipeline_of_appends_that_waits_in_its_last_step_completes() {
                     busy.append(b"of another").unwrap();
                 }
             });
+            let ends = SetOnDrop(&over);
             smol::block_on(pin!(async {
                 let mut appends =
                     stream::iter(0..40).map(|_| wal.append_async(&payload)).buffer_unordered(64);
@@ -175,7 +176,7 @@ fn pipeline_of_appends_that_waits_in_its_last_step_completes() {
                     wal.when_durable(appended.unwrap()).await.unwrap();
                 }
             }));
-            over.store(true, Ordering::Relaxed);
+            drop(ends);
             others.join().unwrap();
             let all = read_all(&wal);
             assert_eq!(all.iter().filter(|(_, found)| found == &payload).count(), 40);

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::support::{Temp, small};
+use crate::support::{SetOnDrop, Temp, small};
 use fastrand::Rng;
 use ringwal::Lsn;
 use ringwal::inspect::Directory;
@@ -61,29 +61,24 @@ fn survey_beside_a_writer_reports_no_damage() {
     let (mut removed, mut looks) = (0, 0_u64);
     std::thread::scope(|scope| {
         scope.spawn(|| write(&dir, &stop, &lives));
+        let _ends = SetOnDrop(&stop);
         let log = Directory::open(&dir, "wal").unwrap();
         let end = Instant::now() + time;
         let patience = end + Duration::from_secs(300);
-        let looked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            // Enough of both, however slow the machine is.
-            let too_few = |looks| looks <= 3 || lives.load(Ordering::Relaxed) < 2;
-            while Instant::now() < end || (too_few(looks) && Instant::now() < patience) {
-                let survey = log.survey(&mut |_| {}).unwrap();
-                assert!(survey.damage.is_empty(), "look {looks}: {:#?}", survey.damage);
-                removed += survey.removed_meanwhile;
-                let again = log
-                    .intact_records(&survey, &mut |lsn, payload| {
-                        assert!(is_one(payload), "{lsn} is no record");
-                        true
-                    })
-                    .unwrap();
-                assert!(again.damage.is_empty(), "look {looks}: {:#?}", again.damage);
-                looks += 1;
-            }
-        }));
-        stop.store(true, Ordering::Relaxed);
-        if let Err(panic) = looked {
-            std::panic::resume_unwind(panic);
+        // Enough of both, however slow the machine is.
+        let too_few = |looks| looks <= 3 || lives.load(Ordering::Relaxed) < 2;
+        while Instant::now() < end || (too_few(looks) && Instant::now() < patience) {
+            let survey = log.survey(&mut |_| {}).unwrap();
+            assert!(survey.damage.is_empty(), "look {looks}: {:#?}", survey.damage);
+            removed += survey.removed_meanwhile;
+            let again = log
+                .intact_records(&survey, &mut |lsn, payload| {
+                    assert!(is_one(payload), "{lsn} is no record");
+                    true
+                })
+                .unwrap();
+            assert!(again.damage.is_empty(), "look {looks}: {:#?}", again.damage);
+            looks += 1;
         }
     });
     assert!(looks > 3 && lives.into_inner() > 1, "{looks} looks, {removed} removed");

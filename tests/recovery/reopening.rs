@@ -1,6 +1,6 @@
 //! A log is opened, appended to, closed or dropped, and opened again: every record is returned.
 
-use crate::support::{Temp, backends, read_all, segments, small};
+use crate::support::{SetOnDrop, Temp, backends, read_all, segments, small};
 use ringwal::{Error, Lsn, Wal};
 
 fn payload(n: usize) -> Vec<u8> {
@@ -184,6 +184,7 @@ fn replay_while_others_append_sees_a_prefix_without_gaps() {
                 }
             }
         });
+        let _ends = SetOnDrop(&stop);
         let mut before = 0;
         for _ in 0..20 {
             let mut next = 0_u64;
@@ -197,7 +198,6 @@ fn replay_while_others_append_sees_a_prefix_without_gaps() {
             assert!(count >= before);
             before = count;
         }
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
     });
 }
 

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::support::{Temp, backends, copy_dir, eventually, read_all, small};
+use crate::support::{SetOnDrop, Temp, backends, copy_dir, eventually, read_all, small};
 use ringwal::{Durability, Error, Lsn, Wal};
 
 fn payloads(wal: &Wal) -> Vec<Vec<u8>> {
@@ -160,13 +160,14 @@ fn cut_beside_appends_voids_records_by_position_alone() {
                     })
                 })
                 .collect();
+            let ends = SetOnDrop(&over);
             let mut cuts = Vec::new();
             for _ in 0..25 {
                 let from = wal.append(b"from here").unwrap();
                 wal.append(b"void").unwrap();
                 cuts.push((from, wal.truncate_from(from).unwrap()));
             }
-            over.store(true, Ordering::Relaxed);
+            drop(ends);
             let appended: Vec<_> = producers.into_iter().flat_map(|p| p.join().unwrap()).collect();
             (appended, cuts)
         });
@@ -304,11 +305,11 @@ fn sync_and_replay_beside_cuts_never_return_truncated() {
                     assert!(replayed.is_ok(), "{replayed:?}");
                 }
             });
+            let _ends = SetOnDrop(&over);
             for _ in 0..150 {
                 let from = wal.append(b"void").unwrap();
                 wal.truncate_from(from).unwrap();
             }
-            over.store(true, Ordering::Relaxed);
         });
     }
 }

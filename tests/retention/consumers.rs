@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::support::{Temp, backends, copy_dir, small};
+use crate::support::{SetOnDrop, Temp, backends, copy_dir, small};
 use ringwal::{Consumer, Error, Lsn, Wal, WalBuilder};
 
 /// Bytes that a consumer may lag. Four hundred records stay below it even if each takes a block and
@@ -404,6 +404,7 @@ fn new_consumer_is_not_overtaken_by_a_removal_in_progress() {
                 wal.append(&[7; 3900]).unwrap();
             }
         });
+        let ends = SetOnDrop(&over);
         let begun = Instant::now();
         let attempts = || {
             for n in 0..2000 {
@@ -426,7 +427,7 @@ fn new_consumer_is_not_overtaken_by_a_removal_in_progress() {
             Ok::<(), String>(())
         };
         let attempted = attempts();
-        over.store(true, Ordering::SeqCst);
+        drop(ends);
         // The appends go on until the thread sees the flag, so no consumer may hold segments.
         let _ = wal.remove_consumer("new");
         attempted.unwrap();
@@ -511,7 +512,8 @@ fn commit_and_seek_inside_a_record_or_beyond_the_end_are_refused() {
     for backend in backends() {
         let temp = Temp::new();
         let wal = small(&temp.log()).backend(backend).durability(ringwal::Durability::Manual);
-        let wal = wal.open().unwrap();
+        // No seal moves the end meanwhile.
+        let wal = wal.idle_seal(Duration::MAX).open().unwrap();
         let one = wal.append(&[1; 300]).unwrap();
         let batch = wal.append_batch(&[&[2; 100][..], &[3; 100], &[4; 100]]).unwrap();
         let last = wal.append(&[5; 9000]).unwrap();
@@ -546,8 +548,11 @@ fn commit_and_seek_inside_a_record_or_beyond_the_end_are_refused() {
         assert!(matches!(consumer.commit(waiting), Err(Error::NotDurable { .. })));
         assert!(matches!(consumer.seek(wal.end()), Err(Error::NotDurable { .. })));
         assert!(matches!(consumer.commit_before(wal.end()), Err(Error::NotDurable { .. })));
-        for far in [wal.end().next(), Lsn::new(1 << 40), Lsn::new(u64::MAX)] {
-            let end = wal.end();
+        // Synced, the open group is closed, and the end stays where it is.
+        wal.sync().unwrap();
+        let end = wal.end();
+        assert_eq!(end, wal.durable_end());
+        for far in [end.next(), Lsn::new(1 << 40), Lsn::new(u64::MAX)] {
             let refused = [consumer.commit(far), consumer.seek(far), consumer.commit_before(far)];
             for refused in refused {
                 let right =
@@ -555,7 +560,7 @@ fn commit_and_seek_inside_a_record_or_beyond_the_end_are_refused() {
                 assert!(right, "{far}: {refused:?}");
             }
         }
-        assert!(matches!(consumer.commit(wal.end()), Err(Error::NotAppended { .. })));
+        assert!(matches!(consumer.commit(end), Err(Error::NotAppended { .. })));
     }
 }
 

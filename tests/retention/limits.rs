@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{Temp, backends, eventually, read_all, segments, small};
+use crate::support::{SetOnDrop, Temp, backends, eventually, read_all, segments, small};
 use ringwal::{Durability, Error, Lsn, Wal};
 
 fn fill(wal: &Wal, from: u32, count: u32) -> Vec<(Lsn, u32)> {
@@ -207,6 +207,7 @@ fn reader_from_the_oldest_beside_retention_is_never_pruned() {
                 wal.append(&[7; 4000]).unwrap();
             }
         });
+        let ends = SetOnDrop(&over);
         let first = wal.stats().segments_removed;
         let mut n = 0;
         let end = Instant::now() + Duration::from_secs(30);
@@ -217,7 +218,7 @@ fn reader_from_the_oldest_beside_retention_is_never_pruned() {
             failed = read.err().or(wal.follow(Lsn::ZERO).err());
             n += 1;
         }
-        over.store(true, std::sync::atomic::Ordering::SeqCst);
+        drop(ends);
         assert!(failed.is_none(), "after {n} times: {failed:?}");
         assert!(wal.stats().segments_removed > first, "nothing was removed meanwhile");
     });

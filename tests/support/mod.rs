@@ -2,10 +2,20 @@
 #![allow(dead_code, unreachable_pub, clippy::print_stderr, reason = "for tests; each uses a part")]
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use ringwal::{BackendChoice, Lsn, Wal, WalBuilder};
+
+/// Sets a flag at its end, also when the test fails. The threads that run until then end, and so
+/// does the scope that waits for them.
+pub struct SetOnDrop<'a>(pub &'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
 
 /// A directory of its own, removed when the test is over.
 #[derive(Debug)]
