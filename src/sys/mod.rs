@@ -17,3 +17,5 @@ pub(crate) mod scheduling;
 #[cfg(ringwal_shuttle)]
 pub(crate) mod shuttle;
 pub(crate) mod sync;
+#[cfg(linux_unmodelled)]
+pub(crate) mod wiped;

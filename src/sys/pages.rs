@@ -51,7 +51,8 @@ pub(crate) unsafe fn keep_from_children(start: NonNull<u8>, bytes: usize, keep: 
     let _ = (start, bytes, keep);
 }
 
-/// Makes later children of `fork()` see zeros in these pages. False: the system refuses.
+/// Makes later children of `fork()` see zeros in these pages. False: the system refuses, or ignores
+/// what it is advised.
 ///
 /// # Safety
 ///
@@ -61,8 +62,12 @@ pub(crate) unsafe fn wipe_in_children(start: NonNull<u8>, bytes: usize) -> bool 
     #[cfg(any(target_os = "linux", target_os = "android"))]
     {
         use super::c::{MADV_WIPEONFORK, madvise};
+        /// An advice that no kernel has. An emulated kernel that accepts it takes every advice for
+        /// a hint, and its success means nothing: user-mode QEMU, for one.
+        const NO_ADVICE: std::ffi::c_int = -1;
         // SAFETY: the caller's promise. The advice keeps the content in this process.
-        unsafe { madvise(start.as_ptr().cast(), bytes, MADV_WIPEONFORK) == 0 }
+        let advise = |advice| unsafe { madvise(start.as_ptr().cast(), bytes, advice) == 0 };
+        !advise(NO_ADVICE) && advise(MADV_WIPEONFORK)
     }
     #[cfg(target_os = "freebsd")]
     {
