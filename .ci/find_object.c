@@ -1,7 +1,15 @@
 /* GCC's unwinder asks glibc which program headers an address belongs to. musl has only the list of them. */
 #define _GNU_SOURCE
 #include <link.h>
+#include <pthread.h>
 #include <string.h>
+
+/* The unwinder names these weakly, which takes nothing from a static library, and then calls address 0 at the first
+   panic. */
+__attribute__((used)) static void *const taken[] = {
+    (void *)pthread_once,       (void *)pthread_mutex_lock,  (void *)pthread_mutex_unlock,
+    (void *)pthread_key_create, (void *)pthread_getspecific, (void *)pthread_setspecific,
+};
 
 /* As glibc declares it for x86-64. */
 struct dl_find_object {
