@@ -3,7 +3,6 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a child's answers; what is skipped")]
 
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::support::{Temp, read_all};
@@ -119,8 +118,7 @@ fn another_process_uses_the_remembered_method() {
     }
     let temp = Temp::new();
     let child = || {
-        let exe = std::env::current_exe().unwrap();
-        let output = Command::new(exe)
+        let output = crate::child::this_program()
             .args([
                 "commit_method::another_process_uses_the_remembered_method",
                 "--exact",

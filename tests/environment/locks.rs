@@ -34,7 +34,7 @@ fn at_once(dir: &Path) -> WalBuilder {
 
 /// A command that runs a case of this test binary in a process of its own.
 fn this(case: &str) -> Command {
-    let mut command = Command::new(std::env::current_exe().unwrap());
+    let mut command = crate::child::this_program();
     command.args(["locks::case", "--exact", "--nocapture", "--test-threads=1"]).env(CASE, case);
     command
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::support::{Temp, backends, copy_dir, read_all, small};
@@ -197,7 +197,7 @@ impl Drop for Killed {
 }
 
 fn writer(case: &str, dir: &Path) -> Killed {
-    let mut command = Command::new(std::env::current_exe().unwrap());
+    let mut command = crate::child::this_program();
     command.args(["--exact", "read_only::writer_process", "--nocapture"]);
     command.env(crate::child::CASE, case).env(crate::child::DIRECTORY, dir);
     Killed(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())

@@ -179,11 +179,20 @@ fn follower_of_a_log_without_a_writer_sleeps() {
 /// Kills this process if it makes a call that could change a file, a name or a lock.
 fn die_of_changes() {
     const DIE: Statement = (libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_KILL_PROCESS);
-    // The low half of the third argument: the flags of openat.
-    const FLAGS: Statement = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 16 + 2 * 8);
     let changing = libc::O_WRONLY | libc::O_RDWR | libc::O_CREAT | libc::O_TRUNC | libc::O_APPEND;
     let any: Statement = (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K, 0, 1, changing as u32);
-    let mut steps = vec![NUMBER, if_equal(libc::SYS_openat as u32, 4), FLAGS, any, DIE, ALLOW];
+    let mut steps = vec![NUMBER];
+    // The call that opens a file, and which of its arguments has the flags.
+    for (open, at) in [
+        (libc::SYS_openat, 2),
+        // musl opens by this call.
+        #[cfg(target_arch = "x86_64")]
+        (libc::SYS_open, 1),
+    ] {
+        // The low half of the argument.
+        let flags: Statement = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 16 + at * 8);
+        steps.extend([if_equal(open as u32, 4), flags, any, DIE, ALLOW]);
+    }
     for call in [
         libc::SYS_pwrite64,
         libc::SYS_pwritev,
@@ -203,8 +212,6 @@ fn die_of_changes() {
         libc::SYS_utimensat,
         libc::SYS_flock,
         libc::SYS_io_uring_setup,
-        #[cfg(target_arch = "x86_64")]
-        libc::SYS_open,
         #[cfg(target_arch = "x86_64")]
         libc::SYS_unlink,
         #[cfg(target_arch = "x86_64")]
