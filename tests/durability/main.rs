@@ -1,7 +1,6 @@
 //! Durability: which records survive, on both backends, under load, and on a simulated disk.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "tests say what they did or skipped")]
 
-#[cfg(target_os = "linux")]
 #[path = "../support/child.rs"]
 #[allow(dead_code, unreachable_pub, reason = "each story needs a part")]
 mod child;

@@ -94,7 +94,7 @@ mod on_linux {
     }
 
     /// Whether an emulator runs this program.
-    fn is_emulated() -> bool {
+    pub fn is_emulated() -> bool {
         std::env::var_os("RINGWAL_RUNNER").is_some()
     }
 
