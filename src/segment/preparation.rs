@@ -208,11 +208,18 @@ fn write_header(file: &dyn File, header: &SegmentHeader) -> io::Result<()> {
 }
 
 /// The error of a rename to a segment's name. A log knows all of its segments, so a file of that
-/// name is not the log's.
+/// name is not the log's, or was removed: on Windows such a file may keep its name while a program
+/// has it open, and nothing tells it from another one.
 fn in_its_place(e: io::Error) -> io::Error {
     match e.kind() {
         io::ErrorKind::AlreadyExists => {
-            let why = "a file that is none of this log's has that name; move it away";
+            let why = match cfg!(windows) {
+                true => {
+                    "a file that is none of this log's, or a removed one that a program still has \
+                     open, has that name; close the programs that read the log, or move it away"
+                }
+                false => "a file that is none of this log's has that name; move it away",
+            };
             io::Error::new(io::ErrorKind::AlreadyExists, why)
         }
         _ => e,

@@ -152,25 +152,9 @@ impl Directory {
     }
 
     /// Gives a file another name, which must not exist: `AlreadyExists` if it does, whatever the
-    /// filesystem takes for the same name. `ResourceBusy` if a removed file still has it.
+    /// filesystem takes for the same name.
     pub(in super::super) fn rename_new(&self, from: &str, to: &str) -> io::Result<()> {
-        move_file(&self.path.join(from), &self.path.join(to)).map_err(|e| match e.kind() {
-            io::ErrorKind::AlreadyExists | io::ErrorKind::PermissionDenied
-                if self.is_being_removed(to) =>
-            {
-                let why =
-                    "a removed file has that name until each program that has it open closes it";
-                io::Error::new(io::ErrorKind::ResourceBusy, why)
-            }
-            _ => e,
-        })
-    }
-
-    /// Whether the name is a removed file's, which a handle somewhere keeps. Nothing else is
-    /// refused to a handle without rights, in a directory that may be listed.
-    fn is_being_removed(&self, name: &str) -> bool {
-        self.identity(name).is_err_and(|e| is_one_of(&e, &[ERROR_ACCESS_DENIED]))
-            && fs::read_dir(&self.path).is_ok()
+        move_file(&self.path.join(from), &self.path.join(to))
     }
 
     /// Gives a file another name, in place of whatever has that.
@@ -433,25 +417,5 @@ mod tests {
         assert!(!path.join("a").exists());
         let missing = directory.remove("a").unwrap_err();
         assert_eq!(missing.kind(), io::ErrorKind::NotFound);
-    }
-
-    #[test]
-    fn rename_to_the_name_of_a_removed_open_file_says_that_it_is_busy_or_succeeds() {
-        let (path, directory) = opened();
-        let reader = created(&directory, "a");
-        drop(created(&directory, "b"));
-        fs::remove_file(path.join("a")).unwrap();
-        match directory.rename_new("b", "a") {
-            // The name was free at once, as since Windows 10.
-            Ok(()) => drop(reader),
-            Err(e) => {
-                assert_eq!(e.kind(), io::ErrorKind::ResourceBusy, "{e}");
-                drop(reader);
-                directory.rename_new("b", "a").unwrap();
-            }
-        }
-        drop(created(&directory, "b"));
-        let taken = directory.rename_new("b", "a").unwrap_err();
-        assert_eq!(taken.kind(), io::ErrorKind::AlreadyExists);
     }
 }
