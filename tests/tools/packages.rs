@@ -312,3 +312,39 @@ fn policy_reports_advisories_and_sources_that_the_rules_forbid() {
     let found = policy_of(&["1.4.0"], "git+https://example.com/ring").unwrap().unwrap_err();
     assert!(found.contains("ring 1.4.0 is from git+https"), "{found}");
 }
+
+/// A part of the Python package that two machines build would differ, and one that none builds
+/// would be missed after the crates are published.
+#[test]
+fn release_builds_each_part_of_the_python_package_once() {
+    if packages().is_none() {
+        return;
+    }
+    let workflow = text(".github/workflows/release.yml");
+    let lists = workflow.lines().filter_map(|line| line.trim().strip_prefix("wheels: "));
+    let mut built: Vec<&str> = lists.flat_map(str::split_whitespace).collect();
+    built.sort_unstable();
+    let row = text(".ci/wheels");
+    let all = row.split_once("${WHEELS:-").expect("the default").1.split_once('}').unwrap().0;
+    let mut all: Vec<&str> = all.split_whitespace().collect();
+    all.sort_unstable();
+    assert_eq!(built, all);
+    // What `publish` counts.
+    assert!(text(".ci/packages").contains(&format!("${{#python[@]}} = {} ]", all.len())));
+    assert!(workflow.contains("needs: [build, windows]"), "published before Windows has run it");
+}
+
+#[test]
+fn python_package_has_licences_and_its_own_description() {
+    if packages().is_none() {
+        return;
+    }
+    for licence in ["LICENSE-MIT", "LICENSE-APACHE"] {
+        assert_eq!(text(licence), text(Path::new("python").join(licence)));
+    }
+    // In the source distribution pyproject.toml stands beside the library's README.
+    let project = text("python/pyproject.toml");
+    assert!(!project.lines().any(|line| line.starts_with("readme")));
+    assert!(project.contains("dynamic = [\"version\", \"readme\"]"));
+    assert!(text("python/Cargo.toml").contains("\nreadme = \"README.md\"\n"));
+}
