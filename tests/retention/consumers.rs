@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::support::{SetOnDrop, Temp, backends, copy_dir, small};
+use crate::support::{SetOnDrop, Temp, backends, copy_dir, eventually, small};
 use ringwal::{Consumer, Error, Lsn, Wal, WalBuilder};
 
 /// Bytes that a consumer may lag. Four hundred records stay below it even if each takes a block and
@@ -23,13 +23,13 @@ fn number(payload: &[u8]) -> u32 {
     u32::from_le_bytes(*payload.first_chunk().unwrap())
 }
 
-fn fill(wal: &Wal, from: u32, to: u32) -> Vec<Lsn> {
+pub(crate) fn fill(wal: &Wal, from: u32, to: u32) -> Vec<Lsn> {
     let lsns = (from..to).map(|n| wal.append(&payload(n)).unwrap()).collect();
     wal.sync().unwrap();
     lsns
 }
 
-fn next(consumer: &mut Consumer) -> (Lsn, u32) {
+pub(crate) fn next(consumer: &mut Consumer) -> (Lsn, u32) {
     let record = consumer.records().unwrap().try_next().unwrap().expect("there is one");
     assert_eq!(record.payload, payload(number(record.payload)));
     (record.lsn, number(record.payload))
@@ -75,9 +75,12 @@ fn uncommitted_records_are_delivered_again_over_restarts_and_kills() {
             }
         }
         assert!(delivered > expected);
-        let info = &wal.consumers()[0];
-        assert_eq!((info.name.as_str(), info.attached), ("mailer", false));
-        assert_eq!(info.lag_bytes, wal.durable_end().as_u64() - info.position.as_u64());
+        // A seal may move the end between the two looks.
+        eventually("the lag reaches to the durable end", || {
+            let info = &wal.consumers()[0];
+            assert_eq!((info.name.as_str(), info.attached), ("mailer", false));
+            info.lag_bytes == wal.durable_end().as_u64() - info.position.as_u64()
+        });
     }
 }
 
@@ -504,152 +507,4 @@ fn cut_at_the_batch_that_a_consumer_reads_next_is_made() {
     assert!(matches!(consumer.commit(first), Err(Error::Truncated { .. })));
     wal.append_durable(b"c").unwrap();
     assert_eq!(consumer.records().unwrap().next_ref().unwrap().unwrap().payload, b"c");
-}
-
-/// Positions at which a consumer can be, and those inside a record.
-#[test]
-fn commit_and_seek_inside_a_record_or_beyond_the_end_are_refused() {
-    for backend in backends() {
-        let temp = Temp::new();
-        let wal = small(&temp.log()).backend(backend).durability(ringwal::Durability::Manual);
-        // No seal moves the end meanwhile.
-        let wal = wal.idle_seal(Duration::MAX).open().unwrap();
-        let one = wal.append(&[1; 300]).unwrap();
-        let batch = wal.append_batch(&[&[2; 100][..], &[3; 100], &[4; 100]]).unwrap();
-        let last = wal.append(&[5; 9000]).unwrap();
-        wal.sync().unwrap();
-        let mut consumer = wal.consumer("c").unwrap();
-        let at = |lsn: Lsn, bytes: u64| Lsn::new(lsn.as_u64() + bytes);
-        for lsn in [one, batch, last] {
-            for inside in [2, 4, 7, 8, 9, 16, 64] {
-                let inside = at(lsn, inside);
-                let refused = consumer.commit(inside);
-                assert!(matches!(refused, Err(Error::NoRecord { lsn }) if lsn == inside));
-                let refused = consumer.commit_before(inside);
-                assert!(matches!(refused, Err(Error::NoRecord { lsn }) if lsn == inside));
-                let refused = consumer.seek(inside);
-                assert!(matches!(refused, Err(Error::NoRecord { lsn }) if lsn == inside));
-                assert!(matches!(wal.read(inside), Err(Error::NoRecord { .. })));
-            }
-            assert!(matches!(consumer.commit(lsn.next()), Err(Error::NoRecord { .. })));
-        }
-        assert_eq!(consumer.position(), Lsn::new(1));
-        // Between records, and at the durable end.
-        let ends = [one, one.next(), at(one, 312), batch, batch.next(), last, last.next()];
-        for position in ends.into_iter().chain([wal.durable_end()]) {
-            consumer.commit_before(position).unwrap();
-            assert_eq!(consumer.position(), position);
-            consumer.seek(Lsn::ZERO).unwrap();
-            consumer.seek(position).unwrap();
-            assert_eq!(consumer.position(), position);
-        }
-        consumer.seek(Lsn::ZERO).unwrap();
-        let waiting = wal.append(b"not synced").unwrap();
-        assert!(matches!(consumer.commit(waiting), Err(Error::NotDurable { .. })));
-        assert!(matches!(consumer.seek(wal.end()), Err(Error::NotDurable { .. })));
-        assert!(matches!(consumer.commit_before(wal.end()), Err(Error::NotDurable { .. })));
-        // Synced, the open group is closed, and the end stays where it is.
-        wal.sync().unwrap();
-        let end = wal.end();
-        assert_eq!(end, wal.durable_end());
-        for far in [end.next(), Lsn::new(1 << 40), Lsn::new(u64::MAX)] {
-            let refused = [consumer.commit(far), consumer.seek(far), consumer.commit_before(far)];
-            for refused in refused {
-                let right =
-                    matches!(&refused, Err(Error::NotAppended { end: at, .. }) if *at == end);
-                assert!(right, "{far}: {refused:?}");
-            }
-        }
-        assert!(matches!(consumer.commit(end), Err(Error::NotAppended { .. })));
-    }
-}
-
-#[test]
-fn commit_before_a_record_delivers_that_record_next() {
-    let temp = Temp::new();
-    let wal = small(&temp.log()).open().unwrap();
-    let lsns = fill(&wal, 0, 50);
-    let mut consumer = wal.consumer("c").unwrap();
-    for _ in 0..20 {
-        next(&mut consumer);
-    }
-    consumer.commit_before(lsns[12]).unwrap();
-    // The follower goes on after what it has delivered.
-    assert_eq!(next(&mut consumer), (lsns[20], 20));
-    consumer.commit_before(lsns[30]).unwrap();
-    assert_eq!(next(&mut consumer), (lsns[30], 30));
-    let back = consumer.commit_before(lsns[29]);
-    assert!(matches!(back, Err(Error::ConsumerBackwards { position, .. }) if position == lsns[30]));
-    drop(consumer);
-    wal.close().unwrap();
-    let wal = small(&temp.log()).open().unwrap();
-    let mut consumer = wal.consumer("c").unwrap();
-    assert_eq!(next(&mut consumer), (lsns[30], 30));
-}
-
-/// Whatever lies after the last record: marks, aborted appends, cut records, a restart.
-#[test]
-fn lag_of_a_consumer_that_has_everything_is_zero() {
-    for backend in backends() {
-        let temp = Temp::new();
-        let open = || small(&temp.log()).backend(backend).open().unwrap();
-        let mut wal = open();
-        let lags = |wal: &Wal, consumer: &Consumer| {
-            assert_eq!(wal.consumers()[0].lag_bytes, consumer.lag());
-            assert_eq!(consumer.is_caught_up(), consumer.lag() == 0);
-            consumer.lag()
-        };
-        let mut consumer = wal.consumer("c").unwrap();
-        assert_eq!(lags(&wal, &consumer), 0, "an empty log");
-        for round in 0..12 {
-            let lsns = fill(&wal, 0, 3 + round);
-            let (last, before) = (lsns[lsns.len() - 1], lsns[lsns.len() - 2]);
-            let mut follow = wal.follow(lsns[0]).unwrap();
-            for _ in &lsns {
-                assert!(follow.lag() > 0);
-                follow.try_next().unwrap().unwrap();
-            }
-            assert_eq!(follow.lag(), 0);
-            consumer.commit(before).unwrap();
-            assert!(lags(&wal, &consumer) > 0);
-            match round % 4 {
-                0 => consumer.commit(last).unwrap(),
-                1 => {
-                    let fill = |_: &mut [u8]| panic!("on purpose");
-                    let panics = std::panic::AssertUnwindSafe(|| wal.append_with(100, fill));
-                    assert!(std::panic::catch_unwind(panics).is_err());
-                    wal.sync().unwrap();
-                    consumer.commit_before(last).unwrap();
-                    assert!(lags(&wal, &consumer) > 0);
-                    consumer.commit(last).unwrap();
-                }
-                2 => {
-                    wal.truncate_from(last).unwrap();
-                    assert_eq!(lags(&wal, &consumer), 0);
-                    // In a group of its own.
-                    let alone = wal.append_durable(b"alone").unwrap();
-                    assert!(lags(&wal, &consumer) > 0);
-                    wal.truncate_from(alone).unwrap();
-                }
-                _ => {
-                    consumer.commit(last).unwrap();
-                    drop(consumer);
-                    drop(follow);
-                    wal.close().unwrap();
-                    wal = open();
-                    assert_eq!(wal.consumers()[0].lag_bytes, 0);
-                    consumer = wal.consumer("c").unwrap();
-                }
-            }
-            assert_eq!(lags(&wal, &consumer), 0, "round {round}");
-        }
-        let last = wal.append_durable(b"one more").unwrap();
-        assert!(lags(&wal, &consumer) > 0);
-        wal.append_batch(&["a", "b"]).unwrap();
-        wal.sync().unwrap();
-        consumer.commit(last).unwrap();
-        assert!(lags(&wal, &consumer) > 0);
-        consumer.seek(wal.durable_end()).unwrap();
-        assert_eq!(lags(&wal, &consumer), 0);
-    }
 }

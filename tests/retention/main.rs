@@ -13,6 +13,7 @@ mod mounted;
 mod support;
 
 mod clocks;
+mod consumer_positions;
 mod consumers;
 mod limits;
 mod sealed;
