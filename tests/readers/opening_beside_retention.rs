@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::support::Temp;
 use ringwal::{Lsn, ReadOnlyWal, Wal};
 
-const SEGMENTS: usize = 1500;
+/// On Windows each file of a list is asked for its length, and Wine looks through the whole
+/// directory for each name that it does not find.
+const SEGMENTS: usize = if cfg!(windows) { 150 } else { 1500 };
 
 #[test]
 fn log_whose_oldest_segments_go_all_the_time_is_read_from_its_oldest_record() {
