@@ -78,9 +78,13 @@ fn create_new_over_a_log_changes_nothing_and_does_not_wait_for_its_writer() {
     assert!(began.elapsed() < hour);
     wal.close().unwrap();
     let before = names(&temp.log());
+    // On Windows canonical paths have a prefix that the log does not show.
+    let is_of_the_log = |path: &std::path::Path| {
+        std::fs::canonicalize(path).unwrap() == std::fs::canonicalize(temp.log()).unwrap()
+    };
     assert!(matches!(
         small(&temp.log()).create_new(true).open(),
-        Err(Error::LogExists { path, prefix }) if path == std::fs::canonicalize(temp.log()).unwrap() && prefix == "wal"
+        Err(Error::LogExists { path, prefix }) if is_of_the_log(&path) && prefix == "wal"
     ));
     assert_eq!(names(&temp.log()), before);
     assert_eq!(small(&temp.log()).open().unwrap().reader(Lsn::ZERO).count(), 1);
