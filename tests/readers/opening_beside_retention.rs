@@ -5,9 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::support::Temp;
 use ringwal::{Lsn, ReadOnlyWal, Wal};
 
-/// On Windows each file of a list is asked for its length, and Wine looks through the whole
-/// directory for each name that it does not find.
-const SEGMENTS: usize = if cfg!(windows) { 150 } else { 1500 };
+const SEGMENTS: usize = 1500;
 
 #[test]
 fn log_whose_oldest_segments_go_all_the_time_is_read_from_its_oldest_record() {
@@ -27,6 +25,10 @@ fn log_without_an_end_file_is_read_while_its_oldest_segments_go() {
 
 /// A list of so many segments takes longer than the writer takes to remove some of them.
 fn read_beside_retention(temp: &Temp) {
+    // Removed segments that stay in the list are read again and again.
+    if !crate::support::removed_names_are_free() {
+        return;
+    }
     let builder = Wal::builder(temp.log()).segment_size(16 << 10).ring_capacity(64 << 10);
     let wal = builder.max_segments(SEGMENTS).open().unwrap();
     let append = || wal.append(&[7; 3900]).unwrap();
