@@ -301,6 +301,11 @@ fn new_names_that_differ_from_others_in_case_alone_are_refused() {
     let refused = small(&temp.log()).prefix("WAL").open();
     assert!(matches!(refused, Err(Error::NameTaken { .. })), "{refused:?}");
     small(&temp.log()).prefix("wal2").open().unwrap().append_durable(b"beside").unwrap();
+    // Where the filesystem ignores case, this name is the first log's.
+    if temp.log().join("WAL.lock").exists() {
+        eprintln!("skipped: the filesystem has no two names that differ in case alone");
+        return;
+    }
     // Both were there before: each goes on.
     std::fs::rename(temp.log().join("wal2.lock"), temp.log().join("WAL.lock")).unwrap();
     drop(small(&temp.log()).prefix("wal").open().unwrap());
