@@ -304,6 +304,10 @@ def test_consumer_with_a_filter_commits_what_it_skips(wal):
         assert orders.commit_skipped() == wal.durable_end()
 
 
+def quoted(path):
+    return '"' + str(path).replace("\\", "\\\\") + '"'
+
+
 def test_reading_from_outside_sees_what_is_durable(directory, wal):
     lsn = wal.append_durable(b"seen")
     wal.store_cell("vote", b"1")
@@ -322,7 +326,7 @@ def test_reading_from_outside_sees_what_is_durable(directory, wal):
     assert [r.payload for r in follower.next_run(timeout=5)] == [b"later"]
     with pytest.raises(TypeError):
         follower.__aiter__()
-    assert str(directory) in repr(log)
+    assert quoted(directory) in repr(log)
     with pytest.raises(ringwal.IoError):
         ringwal.open_read_only(directory, prefix="other")
     assert (log.dir, log.prefix, log.closed) == (directory, "wal", False)
@@ -341,7 +345,7 @@ def test_reading_from_outside_sees_what_is_durable(directory, wal):
 
 
 def test_representations_name_the_log(directory, wal):
-    assert repr(wal).startswith(f'<ringwal.Wal "{directory}" open durable_end=')
+    assert repr(wal).startswith(f"<ringwal.Wal {quoted(directory)} open durable_end=")
     assert os.fspath(wal.dir) == str(directory)
     with wal.consumer("mailer") as mailer:
         assert repr(mailer).startswith('<ringwal.Consumer "mailer" position=')
