@@ -1,7 +1,7 @@
 //! Gives new files the owner and mode of their neighbours, so that a command run as root does not
 //! lock the service out.
 
-use std::fs::{Metadata, Permissions};
+use std::fs::Metadata;
 use std::path::Path;
 
 /// Gives the file or directory the owner, the group and the permission bits of another, where the
@@ -14,9 +14,9 @@ pub(crate) fn make_like(path: &Path, model: &Metadata) {
         // Refused without the privilege, and by filesystems that store no owner.
         let _ = lchown(path, Some(model.uid()), Some(model.gid()));
     }
+    let bits = std::fs::Permissions::from_mode(model.permissions().mode() & 0o7777);
     // Last: a change of the owner may take bits away.
-    let _ =
-        std::fs::set_permissions(path, Permissions::from_mode(model.permissions().mode() & 0o7777));
+    let _ = std::fs::set_permissions(path, bits);
 }
 
 #[cfg(not(unix))]

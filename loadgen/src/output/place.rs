@@ -15,6 +15,7 @@ pub(super) enum Identity {
 
 /// A stream that the process inherited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(not(unix), allow(dead_code, reason = "no path leads to a stream there"))]
 pub(super) enum Standard {
     Input,
     /// True for stdout and stderr.
