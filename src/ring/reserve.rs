@@ -104,6 +104,13 @@ impl Ring {
         self.reservation(&request.wait(), len).ok_or_else(|| self.why_failed())
     }
 
+    /// Records that are published in the extent with this sequence, which is open. Others
+    /// may be on their way.
+    pub(crate) fn published(&self, sequence: u64) -> u32 {
+        let extent = &self.extents[self.index(sequence)];
+        (extent.done.load(Ordering::Relaxed) / ONE_RECORD) as u32
+    }
+
     pub(super) fn reservation(&self, outcome: &Outcome, len: u64) -> Option<Reservation<'_>> {
         match *outcome {
             Outcome::Granted { index, offset } => {

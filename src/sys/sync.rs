@@ -18,7 +18,7 @@
 //! | ring/mod.rs | end | load SeqCst, store Relaxed, store Release, store SeqCst | Dekker with the bell: the crosser fixes the end, then rings. The end of a control group belongs to the I/O thread; 0 is stored while no other thread reads it, before the lock publishes the buffer |
 //! | ring/reserve.rs | end | load SeqCst | Dekker: the crosser or the last producer sees that the extent is closed and complete |
 //! | ring/mod.rs | done | load SeqCst, store Relaxed | Dekker with the bell, and Acquire of the bytes published. 0 as for the end |
-//! | ring/reserve.rs | done | fetch_add SeqCst | Dekker with the bell: a producer publishes (Release of its bytes) before it looks at the bell |
+//! | ring/reserve.rs | done | fetch_add SeqCst, load Relaxed | Dekker with the bell: a producer publishes (Release of its bytes) before it looks at the bell. The load counts records, to decide how long a group waits |
 //! | ring/mod.rs | base | load Acquire, 3 load Relaxed, 3 store Release | The ring's invariants 7 and 9. The lock and `end` order the crosser and the I/O thread |
 //! | ring/reserve.rs | base | load Relaxed | After the addition to the tail, which read the value released by the opener's swap |
 //! | ring/doorbell.rs | state | 2 load SeqCst, 3 swap SeqCst | Dekker: `arm` swaps before the I/O thread looks for work, `published` and `ring` look after the work is there |

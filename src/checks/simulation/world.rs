@@ -160,6 +160,9 @@ impl World {
         let appender = opened.appender(&state);
         let Opened { report, epoch_group, .. } = opened;
         let epoch_waits = epoch_group.is_none();
+        if self.rng.bool() {
+            io.gather_always();
+        }
         while epoch_group.is_some_and(|lsn| state.durable.end() <= lsn) {
             if io.step().finished {
                 return Ok(None);

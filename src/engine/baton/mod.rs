@@ -52,6 +52,9 @@ use crate::sys::sync::{AtomicU32, AtomicU64, Futex, Ordering, Tracker, model_fen
 pub(crate) struct Step {
     pub(crate) progress: bool,
     pub(crate) finished: bool,
+    /// A group waits for committers that are on their way: the next step comes soon, and the I/O
+    /// thread gives way to them until then.
+    pub(crate) gathers: bool,
     /// What must wake the I/O thread, beside completions. `None`: completions only.
     pub(crate) wake_on: Option<WakeOn>,
     /// The latest time of the next step, by the clock.

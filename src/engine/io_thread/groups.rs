@@ -12,6 +12,8 @@ pub(super) struct Group {
     /// The LSN after its padding.
     pub(super) end: u64,
     pub(super) len: u32,
+    /// Since when its oldest record may have waited, by the clock.
+    pub(super) since: u64,
     /// When it was submitted and when its write completed, by the clock.
     pub(super) submitted_at: u64,
     pub(super) written_at: u64,

@@ -22,7 +22,12 @@
 
 mod commit;
 mod epoch;
+mod gather;
+#[cfg(all(test, not(ringwal_loom)))]
+mod gather_tests;
 mod groups;
+#[cfg(test)]
+mod log_for_tests;
 mod pace;
 mod padding;
 #[cfg(all(test, ringwal_shuttle))]
@@ -49,6 +54,7 @@ use crate::segment::cuts::Cut;
 use crate::segment::end_file::EndFile;
 use crate::stats::in_flight::Place;
 use crate::sys::clock::Clock;
+use gather::Gather;
 use groups::Groups;
 use pace::CommitPace;
 use padding::Padding;
@@ -118,6 +124,9 @@ pub(crate) struct IoLoop {
     committing: Option<u64>,
     setup: Setup,
     pace: CommitPace,
+    gather: Gather,
+    /// In this step the next group began to wait, or waited on.
+    gathers: bool,
     /// The segment that groups go to, and its slot.
     current: SegmentHeader,
     slot: usize,
@@ -198,6 +207,7 @@ impl IoLoop {
         if !setup.epoch_waits && state.ring.take_private().is_none() {
             return Err(Failure::new("opening", "no block is left for the epoch group"));
         }
+        let every_group = setup.durability == Durability::EveryGroup;
         let mut slots = [None; SLOTS];
         slots[0] = Some(setup.active.base);
         let mut io_loop = IoLoop {
@@ -205,7 +215,9 @@ impl IoLoop {
             backend,
             direct,
             committing: None,
-            pace: CommitPace::new(setup.depth, setup.durability == Durability::EveryGroup),
+            pace: CommitPace::new(setup.depth, every_group),
+            gather: Gather::new(every_group && setup.parks && setup.commit_delay.is_zero()),
+            gathers: false,
             current: setup.active,
             slot: 0,
             slots,
@@ -245,6 +257,7 @@ impl IoLoop {
     /// Does everything that needs no wait.
     pub(crate) fn step(&mut self) -> Step {
         let mut progress = false;
+        self.gathers = false;
         while let Some(completion) = self.backend().reap() {
             self.complete(completion);
             progress = true;
@@ -275,7 +288,8 @@ impl IoLoop {
             file.seal(&*self.state.view.dir);
         }
         let (wake_on, deadline) = self.sleep_until();
-        Step { progress: progress || self.has_failed(), finished, wake_on, deadline }
+        let progress = progress || self.has_failed();
+        Step { progress, finished, gathers: self.gathers, wake_on, deadline }
     }
 
     /// On the I/O thread: wakes threads and tasks, and calls listeners. Wakers and listeners are
@@ -312,6 +326,12 @@ impl IoLoop {
         if let Err(e) = self.backend().submit() {
             self.fail(&Failure::from_io("submitting", &e));
         }
+    }
+
+    /// Groups gather whenever there is company, without trials.
+    #[cfg(test)]
+    pub(crate) fn gather_always(&mut self) {
+        self.gather.always();
     }
 
     /// Completions still to come.
@@ -367,7 +387,7 @@ impl IoLoop {
         if finished {
             self.closing = Closing::Finished;
         }
-        Step { progress, finished, wake_on: None, deadline: None }
+        Step { progress, finished, gathers: false, wake_on: None, deadline: None }
     }
 
     fn complete(&mut self, completion: Completion) {
@@ -439,6 +459,9 @@ impl IoLoop {
             let now = *now.get_or_insert_with(|| self.clock.now());
             let taken = now.saturating_sub(group.submitted_at);
             self.state.recorders.commit_time.record(taken);
+            if group.header.records > 0 && self.committing.is_none() {
+                self.gather.durable(now.saturating_sub(group.since), taken);
+            }
             if group.header.flags.has(Flags::CUT) {
                 // Before the durable end passes the cut, so that every reader of it knows the cut.
                 self.state.view.cuts.add(Cut { from: group.header.cut_from, to: group.lsn });
@@ -462,6 +485,7 @@ impl IoLoop {
             let from = self.to_wake.map_or(from, |(first, _)| first);
             self.to_wake = Some((from, end));
             self.detach_left_segments();
+            self.note_landed();
             if !self.started {
                 // The epoch group is durable: producers may append.
                 self.started = true;
@@ -575,7 +599,10 @@ impl IoLoop {
 
     fn eager(&self) -> usize {
         let commit = &self.state.commit;
-        self.pace.eager(commit.method(), commit.is_parallel())
+        match self.gather.is_on() {
+            true => 1,
+            false => self.pace.eager(commit.method(), commit.is_parallel()),
+        }
     }
 
     fn sleep_until(&self) -> (Option<WakeOn>, Option<u64>) {
@@ -590,7 +617,8 @@ impl IoLoop {
             Some(WakeOn::Any)
         };
         let slow = self.filling_since.filter(|&s| s != u64::MAX).map(|s| s + SLOW_RESERVATION + 1);
-        let due = [self.interval_due, self.delay_due, self.idle_due, slow, self.relay_due];
+        let gather = self.gather.due().filter(|_| self.gathers);
+        let due = [self.interval_due, self.delay_due, self.idle_due, slow, self.relay_due, gather];
         (wake_on, due.into_iter().flatten().min())
     }
 }

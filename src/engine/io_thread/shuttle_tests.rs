@@ -2,115 +2,40 @@
 //! a backend that completes operations when the loop waits.
 //!
 //! The clock stands still, so no time is ever due. A lost wake-up is then a deadlock, which shuttle
-//! reports.
+//! reports. Where groups gather, each look at the clock takes a microsecond, so that a wait ends.
 
 use std::collections::VecDeque;
 use std::io;
-use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use super::{IoLoop, Start};
-use crate::cells::Cells;
-use crate::durable::Durable;
+use super::log_for_tests::{self, BLOCK};
 use crate::engine::append::Appender;
-use crate::engine::assemble::{IoStart, ReadyBackend};
-use crate::engine::log_view::LogView;
 use crate::engine::state::LogState;
-use crate::format::{EpochId, Link, SegmentHeader};
-use crate::io::backend::{
-    Backend, ChosenMethod, Completion, Method, MethodReason, Part, WriteRequest,
-};
-use crate::io::fs::{Access, Dir, Entry, File};
-use crate::options::{Durability, Options};
-use crate::positions::{Consumers, TagFloors};
-use crate::ring::{Placement, Ring, Wake};
-use crate::segment::cuts::Cuts;
-use crate::segment::recent::RecentGroups;
-use crate::segment::{Names, SegmentTable};
+use crate::io::backend::{Backend, Completion, Method, Part, WriteRequest};
+use crate::io::fs::File;
+use crate::options::Durability;
+use crate::ring::Wake;
 use crate::sys::clock::Clock;
 use crate::sys::sync::loom;
 use loom::sync::{Arc as ModelArc, Notify};
 use loom::thread;
-use std::sync::Arc;
 
-const BLOCK: u32 = 4096;
-const SEGMENT: u64 = 64 << 20;
 const PRODUCERS: u64 = 3;
 const RECORDS: u64 = 6;
 
+/// Nanoseconds so far, and those that a look takes.
 #[derive(Debug)]
-struct StoppedClock;
+struct ModelClock(AtomicU64, u64);
 
-impl Clock for StoppedClock {
+impl Clock for ModelClock {
     fn now(&self) -> u64 {
-        0
+        self.0.fetch_add(self.1, Relaxed)
     }
 
     fn wall(&self) -> u64 {
         0
-    }
-}
-
-/// A directory and a file that store nothing: the loop only passes them on.
-#[derive(Debug)]
-struct Nothing;
-
-impl Dir for Nothing {
-    fn list(&self) -> io::Result<Vec<Entry>> {
-        Ok(Vec::new())
-    }
-    fn open(&self, name: &str, _: Access) -> io::Result<Arc<dyn File>> {
-        // There are no floors of tags.
-        if name.ends_with(".streams") {
-            Err(io::ErrorKind::NotFound.into())
-        } else {
-            Ok(Arc::new(Nothing))
-        }
-    }
-    fn rename(&self, _: &str, _: &str) -> io::Result<()> {
-        Ok(())
-    }
-    fn remove(&self, _: &str) -> io::Result<()> {
-        Ok(())
-    }
-    fn sync(&self) -> io::Result<()> {
-        Ok(())
-    }
-    fn block_size(&self) -> u32 {
-        BLOCK
-    }
-    fn path_of(&self, name: &str) -> PathBuf {
-        name.into()
-    }
-}
-
-impl File for Nothing {
-    fn read_at(&self, _: &mut [u8], _: u64) -> io::Result<usize> {
-        Ok(0)
-    }
-    fn write_at(&self, buf: &[u8], _: u64) -> io::Result<usize> {
-        Ok(buf.len())
-    }
-    fn sync_data(&self) -> io::Result<()> {
-        Ok(())
-    }
-    fn len(&self) -> io::Result<u64> {
-        Ok(SEGMENT)
-    }
-    fn links(&self) -> io::Result<u64> {
-        Ok(1)
-    }
-    fn write_zeroes(&self, _: u64) -> io::Result<()> {
-        Ok(())
-    }
-    fn allocate(&self, _: u64) -> io::Result<()> {
-        Ok(())
-    }
-    fn is_direct(&self) -> bool {
-        false
-    }
-    fn raw_fd(&self) -> Option<i32> {
-        None
     }
 }
 
@@ -166,78 +91,6 @@ impl Backend for Patient {
     }
 }
 
-fn state(durability: Durability) -> Arc<LogState> {
-    let first = u64::from(BLOCK);
-    let placement = Placement {
-        next: first,
-        segment_end: SEGMENT,
-        prepared_end: SEGMENT,
-        segment_size: SEGMENT,
-        block: first,
-    };
-    let dir: Arc<dyn Dir> = Arc::new(Nothing);
-    let names = Names::new("wal");
-    let consumers = Consumers::load(&*dir, &names, &[], [0; 16], None).unwrap();
-    let cells = Cells::load(&*dir, &names, false, [0; 16]).unwrap();
-    let floors = TagFloors::load(&*dir, &names, [0; 16]).unwrap();
-    let files =
-        LogView::new(SegmentTable::new([], []), &dir, &names, RecentGroups::new(0), Cuts::new());
-    let ring = Ring::new(2 * BLOCK, 2, placement);
-    let durable = Durable::new(first, durability != Durability::EveryGroup);
-    Arc::new(LogState::new(ring, durable, files, (consumers, floors, cells), 0))
-}
-
-fn io_loop(state: &Arc<LogState>, durability: Durability, parks: bool) -> IoLoop {
-    let backend = Patient {
-        queued: VecDeque::new(),
-        done: VecDeque::new(),
-        bell: Bell(ModelArc::new(Notify::new())),
-    };
-    let active = SegmentHeader {
-        log_id: [0; 16],
-        block: BLOCK,
-        size: SEGMENT,
-        base: 0,
-        max_group: 2 * BLOCK,
-        created_at: 0,
-        app_version: 0,
-    };
-    let start = Start {
-        log_id: [0; 16],
-        epoch: EpochId { counter: 1, nonce: 0 },
-        link: Link::START,
-        epoch_waits: false,
-        replaceable: None,
-        clean: false,
-        active,
-        active_file: Arc::new(Nothing),
-        oldest: 0,
-    };
-    let options = Options {
-        durability,
-        commit_delay: Duration::ZERO,
-        idle_seal: Duration::MAX,
-        ..Options::default()
-    };
-    let io = IoStart {
-        state: Arc::clone(state),
-        clock: Arc::new(StoppedClock),
-        geometry: options.geometry(BLOCK).unwrap(),
-        options,
-        start,
-    };
-    let method = ChosenMethod {
-        method: Method::Linked,
-        alone: Method::Linked,
-        reason: MethodReason::Pinned,
-        parallel: true,
-        detail: String::new(),
-    };
-    let ready =
-        ReadyBackend { backend: Box::new(backend), method, depth: 2, end_file: None, parks };
-    io.begin(ready).unwrap()
-}
-
 /// Appends and waits. Half of the producers wait for each record, the others for every second one.
 fn produce(state: &LogState, producer: u64) {
     for n in 0..RECORDS {
@@ -279,11 +132,23 @@ fn commit(state: &Arc<LogState>, producer: u64) {
     }
 }
 
-fn run(durability: Durability, parks: bool) {
-    let state = state(durability);
+fn run(durability: Durability, parks: bool, gathers: bool) {
+    let state = log_for_tests::state(durability, 2);
     let io = {
         let state = Arc::clone(&state);
-        let io_loop = Box::new(io_loop(&state, durability, parks));
+        let clock = Arc::new(ModelClock(AtomicU64::new(0), if gathers { 1000 } else { 0 }));
+        let backend = Box::new(Patient {
+            queued: VecDeque::new(),
+            done: VecDeque::new(),
+            bell: Bell(ModelArc::new(Notify::new())),
+        });
+        let how = (2, parks);
+        let mut io_loop =
+            log_for_tests::io_loop(&state, durability, clock, backend, Method::Linked, how);
+        if gathers {
+            io_loop.gather_always();
+        }
+        let io_loop = Box::new(io_loop);
         thread::spawn(move || super::run(&state, io_loop))
     };
     // As opening does: no producer appends before the epoch group is durable.
@@ -307,28 +172,33 @@ fn run(durability: Durability, parks: bool) {
     assert_eq!(state.counters.records.get(), PRODUCERS * RECORDS);
 }
 
-fn check(durability: Durability, parks: bool) {
+fn check(durability: Durability, parks: bool, gathers: bool) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(3);
-    builder.check(move || run(durability, parks));
+    builder.check(move || run(durability, parks, gathers));
 }
 
 #[test]
 fn loom_io_loop_that_syncs_every_group_loses_no_wake_up() {
-    check(Durability::EveryGroup, false);
+    check(Durability::EveryGroup, false, false);
 }
 
 #[test]
 fn loom_io_loop_that_syncs_on_demand_loses_no_wake_up() {
-    check(Durability::Manual, false);
+    check(Durability::Manual, false, false);
 }
 
 #[test]
 fn loom_committers_that_step_the_loop_lose_no_wake_up() {
-    check(Durability::EveryGroup, true);
+    check(Durability::EveryGroup, true, false);
 }
 
 #[test]
 fn loom_committers_that_step_the_loop_and_sync_on_demand_lose_no_wake_up() {
-    check(Durability::Manual, true);
+    check(Durability::Manual, true, false);
+}
+
+#[test]
+fn loom_io_loop_whose_groups_gather_loses_no_wake_up() {
+    check(Durability::EveryGroup, true, true);
 }

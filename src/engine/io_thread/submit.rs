@@ -46,12 +46,16 @@ impl IoLoop {
                     }
                 }
                 Poll::Open if flying < self.eager() && self.delay_is_over() => {
+                    if self.gathers_more() {
+                        return progress;
+                    }
                     self.granted |= self.state.ring.seal(false);
                 }
                 // A revoked reservation may be all that was missing.
                 Poll::Filling if self.note_filling() => progress = true,
                 Poll::Filling => return progress,
                 Poll::Empty if self.control_is_due() => self.granted |= self.state.ring.seal(true),
+                Poll::Empty if flying == 0 && self.gathers_more() => return progress,
                 Poll::Empty => {
                     self.queued_from = (flying > 0).then(|| self.clock.now());
                     return progress;
@@ -81,6 +85,41 @@ impl IoLoop {
         let now = self.clock.now();
         let due = *self.delay_due.get_or_insert(later(now, delay));
         now >= due
+    }
+
+    /// Whether the next group waits for committers of the last one, which are woken first.
+    fn gathers_more(&mut self) -> bool {
+        let ring = &self.state.ring;
+        let there = ring.published(self.next);
+        // Producers that wait for room make the next group large.
+        if self.committing.is_some()
+            || !self.gather.expects_more_than(there)
+            || self.state.is_closing()
+            || ring.has_queue()
+        {
+            return false;
+        }
+        let now = self.clock.now();
+        match there {
+            0 => self.queued_from = None,
+            _ => _ = self.queued_from.get_or_insert(now),
+        }
+        if self.to_wake.is_some() {
+            return true;
+        }
+        self.gathers = self.gather.waits(there, now);
+        self.gathers
+    }
+
+    /// Tells what waits in the ring when nothing is in flight any more.
+    pub(super) fn note_landed(&mut self) {
+        if self.committing.is_none() && self.groups.flying() == 0 {
+            let waiting = match self.state.ring.poll(self.next) {
+                Poll::Open | Poll::Filling => self.state.ring.published(self.next),
+                _ => 0,
+            };
+            self.gather.landed(self.pace.last_records(), waiting);
+        }
     }
 
     /// Logs a slow reservation, and revokes those that tasks have not claimed. True: a revoked one
@@ -164,6 +203,7 @@ impl IoLoop {
             lsn: sealed.lsn,
             end: sealed.lsn + u64::from(len),
             len,
+            since: self.queued_from.unwrap_or(now),
             submitted_at: now,
             written_at: 0,
             header,
@@ -251,6 +291,7 @@ impl IoLoop {
         self.count(sealed, control, len, method);
         if !control {
             self.pace.records_at(now);
+            self.gather.submitted(sealed.records, self.groups.flying() > 1);
             let waited = self.queued_from.map_or(0, |from| now.saturating_sub(from));
             self.state.recorders.queue_time.record(waited);
             let held = self.submitted_end - self.groups.first_lsn().unwrap_or(header.lsn);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::engine::baton::CommitLoop;
 use crate::engine::state::LogState;
 use crate::error::Failure;
+use crate::sys::sync::yield_now;
 
 /// Steps the loop until it has finished. A panic in it poisons the log.
 pub(crate) fn run(state: &Arc<LogState>, io_loop: Box<dyn CommitLoop>) {
@@ -31,6 +32,11 @@ fn run_until_finished(state: &Arc<LogState>, mut io_loop: Box<dyn CommitLoop>) {
             return;
         }
         if step.progress {
+            continue;
+        }
+        if step.gathers {
+            // A sleep would end with the first of them, or after the time for all of them.
+            yield_now();
             continue;
         }
         let mut parks = None;
