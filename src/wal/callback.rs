@@ -1,7 +1,7 @@
 //! A closure that is called when a record is durable: a third way to wait.
 //!
-//! 1. The closure is called once: on the I/O thread after the next group was submitted, or at once
-//!    on the caller's thread if the outcome is known.
+//! 1. The closure is called once: on the I/O thread, or at once on the caller's thread if the
+//!    outcome is known.
 //! 2. The closure is never passed to another task: no two callbacks count as of one thread.
 
 use std::fmt;

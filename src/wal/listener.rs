@@ -38,9 +38,10 @@ impl Wal {
     /// close, or `Poisoned` after a failure. Nothing becomes durable after it. A listener that is
     /// dropped before gets no such call.
     ///
-    /// `listener` runs on the I/O thread, after the next group was submitted. There it must be
-    /// quick, and a blocking call of the log gets `WouldDeadlock`. A panic in it is caught. It must
-    /// not own a clone of this handle: the log would never be closed by the drop of the last one.
+    /// `listener` runs on the I/O thread. There it must be quick, and a blocking call of the log
+    /// gets `WouldDeadlock`. A panic in it is caught. The next group may be submitted before or
+    /// after it. It must not own a clone of this handle: the log would never be closed by the drop
+    /// of the last one.
     ///
     /// With a listener, [`Wal::append_durable`] of a lone committer wakes the I/O thread after its
     /// commit, for the listener's call.

@@ -285,8 +285,8 @@ impl Wal {
     /// they cannot become durable. The argument is what [`Wal::wait_durable`] would return.
     ///
     /// If the outcome is known already, `call` runs at once on this thread. Otherwise `call` runs
-    /// on the I/O thread, after the next group was submitted. There it must be quick, and a
-    /// blocking call of the log gets `WouldDeadlock`. A panic in `call` is caught. Allocates.
+    /// on the I/O thread. There it must be quick, and a blocking call of the log gets
+    /// `WouldDeadlock`. A panic in `call` is caught. Allocates.
     ///
     /// Callbacks do not run in the order of their LSNs. Those of one block of 4 KiB run in the
     /// order of their registration. Those of several blocks run in the order of the blocks, unless

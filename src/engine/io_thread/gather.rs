@@ -9,7 +9,7 @@
 //!    last commit took, or [`LONGEST`]. A record that is missed waits for one commit, so that a
 //!    wait in vain costs no more than what it could have saved.
 //! 2. A wait needs company: within the last [`BELIEF`] groups, records came while another group was
-//!    in flight. A lone committer never waits, however many records it appends at a time.
+//!    in flight. So a lone committer does not wait, however many records it appends at a time.
 //! 3. Groups gather only if that has proved faster: short trials compare the ages at which groups
 //!    became durable, with gathering and without it. An age counts from when the oldest record may
 //!    have waited. So a log whose records come at random, or whose device syncs groups side by side

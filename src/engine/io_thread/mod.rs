@@ -19,6 +19,7 @@
 //!    with a mark, the epoch group is written only before another group (`epoch.rs`): opening alone
 //!    writes nothing.
 //! 8. In a step: completions, then the durable end, then the next submissions, then the wake-ups.
+//!    A group that waits for those who are woken is submitted in a later step.
 
 mod commit;
 mod epoch;
