@@ -87,7 +87,6 @@ impl IoStart {
             replaceable: start.replaceable,
             clean: start.clean,
             active: start.active,
-            active_file: start.active_file,
             oldest: start.oldest,
             block: geometry.block,
             depth: ready.depth,
@@ -97,7 +96,7 @@ impl IoStart {
             end_file: ready.end_file,
             parks: ready.parks,
         };
-        IoLoop::new(state, clock, ready.backend, setup)
+        IoLoop::new(state, clock, ready.backend, setup, &start.active_file)
             .map_err(|failure| Error::Poisoned { cause: Arc::new(failure) })
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! 1. The cursor pins the next segment before it drops the pin of the one before.
 //! 2. A window never holds bytes at or above the end: the writer may still write there.
+//! 3. The cursor has the file open that holds its last group, and no other.
 
 use std::sync::Arc;
 
@@ -295,9 +296,6 @@ impl Cursor {
                 None => {
                     // Groups end on a block: no byte of the window is written later.
                     segment.walker.read_below(self.end);
-                    if !segment.is_at_last_group() {
-                        self.return_to_files()?;
-                    }
                     match self.find_group()? {
                         Some(group) => group,
                         None => return Ok(false),
@@ -307,11 +305,7 @@ impl Cursor {
             if let Some(segment) = &self.segment
                 && group.lsn >= segment.segment.header.end()
             {
-                // The old pin protects this segment until it has a pin of its own.
-                let next = self.segment_of(group.lsn)?;
-                if let Some(segment) = &mut self.segment {
-                    segment.segment = next;
-                }
+                self.follow_copy(group.lsn)?;
             }
             let Some(segment) = &mut self.segment else { return Ok(false) };
             let end = group.padded_end(segment.segment.header.block);
@@ -352,14 +346,13 @@ impl Cursor {
         Ok(())
     }
 
-    /// After copies of groups of later segments: opens the segment of the last group.
-    fn return_to_files(&mut self) -> Result<()> {
-        let Some(segment) = &self.segment else { return Ok(()) };
-        // The next group is in the last group's segment, or in the one after it.
-        let last = segment.link.map_or(segment.next_group, |link| link.lsn);
-        let next = self.segment_of(last)?;
-        let file = self.open_file(&next.header)?;
-        let walker = Walker::ahead_with_chunk(file, next.header, CHUNK_BYTES);
+    /// Moves to the segment of a group that was copied in memory. The file of the segment before is
+    /// closed: once retention removes it, its space is free.
+    fn follow_copy(&mut self, lsn: u64) -> Result<()> {
+        // The old pin protects this segment until it has a pin of its own.
+        let next = self.segment_of(lsn)?;
+        let header = next.header;
+        let walker = Walker::ahead_with_chunk(self.open_file(&header)?, header, CHUNK_BYTES);
         if let Some(segment) = &mut self.segment {
             segment.segment = next;
             segment.walker = walker;

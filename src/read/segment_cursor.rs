@@ -62,11 +62,4 @@ impl SegmentCursor {
     pub(super) fn take_group(&mut self) -> GroupCursor {
         std::mem::replace(&mut self.group, GroupCursor::NOTHING)
     }
-
-    /// Whether the walker's segment holds the last group. The search for the next group starts
-    /// there.
-    pub(super) fn is_at_last_group(&self) -> bool {
-        let header = &self.walker.header;
-        self.link.is_none_or(|link| (header.base..header.end()).contains(&link.lsn))
-    }
 }

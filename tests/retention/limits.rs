@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::support::{SetOnDrop, Temp, backends, eventually, read_all, segments, small};
-use ringwal::{Durability, Error, Lsn, Wal};
+use ringwal::{Durability, Error, Lsn, ReadOnlyWal, Wal};
 
 fn fill(wal: &Wal, from: u32, count: u32) -> Vec<(Lsn, u32)> {
     (from..from + count)
@@ -313,5 +313,54 @@ fn single_reads_of_many_segments_take_few_descriptors() {
             assert_eq!(wal.read(*lsn).unwrap().payload[..4], n.to_le_bytes(), "{round}");
         }
         assert!(open() < 90, "{}", open());
+    }
+}
+
+/// Files of this directory that were removed and that this process has open.
+#[cfg(target_os = "linux")]
+fn removed_and_open(dir: &std::path::Path) -> usize {
+    let links = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+    let targets = links.filter_map(|link| std::fs::read_link(link.path()).ok());
+    let is_removed = |to: &std::path::PathBuf| to.to_string_lossy().ends_with(" (deleted)");
+    targets.filter(|to| to.starts_with(dir) && is_removed(to)).count()
+}
+
+/// A file that stays open after its removal occupies the disk until its last handle is closed.
+#[cfg(target_os = "linux")]
+#[test]
+fn removed_segments_are_closed_so_that_their_space_is_free() {
+    for backend in backends() {
+        let temp = Temp::new();
+        let builder = || small(&temp.log()).backend(backend);
+        // The first segment of a new log, and then the active segment of an older one.
+        for round in 0..2 {
+            let wal = builder().max_segments(100).open().unwrap();
+            let outside = ReadOnlyWal::open(temp.log()).unwrap();
+            let lsns = fill(&wal, round * 600, 600);
+            wal.sync().unwrap();
+            let mut follower = wal.follow(wal.oldest_lsn()).unwrap();
+            let mut behind = outside.follow(outside.oldest_lsn().unwrap()).unwrap();
+            let mut consumer = wal.consumer("c").unwrap();
+            for (lsn, n) in &lsns {
+                assert_eq!(wal.read(*lsn).unwrap().payload[..4], n.to_le_bytes());
+                assert_eq!(outside.read(*lsn).unwrap().payload[..4], n.to_le_bytes());
+            }
+            while follower.try_next().unwrap().is_some() {}
+            while behind.try_next().unwrap().is_some() {}
+            let end = fill(&wal, 0, 200)[199].0;
+            wal.sync().unwrap();
+            consumer.commit(end).unwrap();
+            while follower.try_next().unwrap().is_some() {}
+            while behind.try_next().unwrap().is_some() {}
+            wal.truncate_before(end).unwrap();
+            // A reader in another process learns of a removal in its next call.
+            assert_eq!(outside.oldest_lsn().unwrap(), wal.oldest_lsn());
+            wal.append_durable(b"next").unwrap();
+            assert!(behind.try_next().unwrap().is_some());
+            assert!(wal.oldest_lsn() > lsns[500].0 && wal.stats().segments_removed > 5);
+            eventually("removed segments are closed", || removed_and_open(temp.path()) == 0);
+            drop((follower, behind, consumer));
+            wal.close().unwrap();
+        }
     }
 }

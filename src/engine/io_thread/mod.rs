@@ -102,7 +102,6 @@ pub(crate) struct Setup {
     /// The log ends with the mark of a clean close.
     pub(crate) clean: bool,
     pub(crate) active: SegmentHeader,
-    pub(crate) active_file: Arc<dyn File>,
     pub(crate) oldest: u64,
     pub(crate) block: u32,
     pub(crate) depth: usize,
@@ -189,18 +188,20 @@ enum Closing {
 }
 
 impl IoLoop {
-    /// Takes the epoch group as its first; [`IoLoop::step`] submits it.
+    /// Takes the epoch group as its first; [`IoLoop::step`] submits it. Only the backends keep the
+    /// active segment's file: once it is detached and removed, its space is free.
     pub(crate) fn new(
         state: Arc<LogState>,
         clock: Arc<dyn Clock>,
         mut backend: Box<dyn Backend>,
         setup: Setup,
+        active_file: &Arc<dyn File>,
     ) -> Result<Self, Failure> {
         state.ring.doorbell.connect(Box::new(state.baton.waker(backend.waker())));
         let mut direct = setup.parks.then(StdBackend::for_committers);
         backend
-            .attach(0, &setup.active_file)
-            .and_then(|()| direct.as_mut().map_or(Ok(()), |d| d.attach(0, &setup.active_file)))
+            .attach(0, active_file)
+            .and_then(|()| direct.as_mut().map_or(Ok(()), |d| d.attach(0, active_file)))
             .map_err(|e| Failure::from_io("attaching the active segment", &e))?;
         if setup.replaceable.is_some() {
             state.ring.set_replaceable();

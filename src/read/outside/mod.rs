@@ -46,6 +46,9 @@ use snapshot::Snapshot;
 /// the directory. Do not make them on the threads of an executor. After `fork()` every call in the
 /// child returns `Forked`: the child must open the log again.
 ///
+/// It keeps the files open of at most 64 segments that [`read`](ReadOnlyWal::read) has read. If the
+/// writer removes one of them, the next call closes it. Until then the file occupies the disk.
+///
 /// ```
 /// use ringwal::{Lsn, ReadOnlyWal, Wal};
 /// # let dir = std::env::temp_dir().join(format!("ringwal-doc-ro-{}", std::process::id()));
