@@ -60,7 +60,7 @@ impl LogView {
     /// readers that hold no lock.
     pub(crate) fn leave(&self) {
         self.left.store(1, Ordering::SeqCst);
-        self.table.unlock_spares();
+        self.table.release_files();
     }
 
     /// The cause of an error in reading at `lsn`. Retention may have removed the segment of a

@@ -124,11 +124,17 @@ impl SegmentTable {
         if self.is_forked() { try_lock(&self.state) } else { Some(lock(&self.state)) }
     }
 
-    /// Unlocks the spares when the log ends. Handles that outlive the log keep their files open.
-    pub(crate) fn unlock_spares(&self) {
-        for spare in &lock(&self.state).spares {
+    /// Closes the files that are open when the log ends, and unlocks the spares. Handles may outlive
+    /// the log, and the next writer may remove a segment.
+    pub(crate) fn release_files(&self) {
+        let mut state = lock(&self.state);
+        let spares = std::mem::take(&mut state.spares);
+        let readers = std::mem::take(&mut state.readers);
+        drop(state);
+        for spare in spares {
             spare.file.unlock();
         }
+        drop(readers);
     }
 
     pub(crate) fn add_spare(&self, spare: Spare) {

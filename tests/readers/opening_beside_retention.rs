@@ -25,10 +25,6 @@ fn log_without_an_end_file_is_read_while_its_oldest_segments_go() {
 
 /// A list of so many segments takes longer than the writer takes to remove some of them.
 fn read_beside_retention(temp: &Temp) {
-    // Removed segments that stay in the list are read again and again.
-    if !crate::support::removed_names_are_free() {
-        return;
-    }
     let builder = Wal::builder(temp.log()).segment_size(16 << 10).ring_capacity(64 << 10);
     let wal = builder.max_segments(SEGMENTS).open().unwrap();
     let append = || wal.append(&[7; 3900]).unwrap();

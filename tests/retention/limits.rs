@@ -316,13 +316,35 @@ fn single_reads_of_many_segments_take_few_descriptors() {
     }
 }
 
-/// Files of this directory that were removed and that this process has open.
+/// The files below this directory that this process has open. A removed one ends with `(deleted)`.
 #[cfg(target_os = "linux")]
-fn removed_and_open(dir: &std::path::Path) -> usize {
+fn open_files(dir: &std::path::Path) -> Vec<String> {
     let links = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
     let targets = links.filter_map(|link| std::fs::read_link(link.path()).ok());
-    let is_removed = |to: &std::path::PathBuf| to.to_string_lossy().ends_with(" (deleted)");
-    targets.filter(|to| to.starts_with(dir) && is_removed(to)).count()
+    let names = targets.filter(|to| to.starts_with(dir) && to.extension().is_some());
+    names.map(|to| to.file_name().unwrap().to_str().unwrap().into()).collect()
+}
+
+#[cfg(target_os = "linux")]
+fn removed_and_open(dir: &std::path::Path) -> usize {
+    open_files(dir).iter().filter(|name| name.ends_with(" (deleted)")).count()
+}
+
+/// The next writer may remove a spare, or recycle it.
+#[cfg(target_os = "linux")]
+#[test]
+fn handle_of_a_closed_log_keeps_no_file_open() {
+    for backend in backends() {
+        let temp = Temp::new();
+        let wal = small(&temp.log()).backend(backend).open().unwrap();
+        let (first, _) = fill(&wal, 0, 300)[0];
+        wal.sync().unwrap();
+        assert_eq!(wal.read(first).unwrap().payload[..4], 0_u32.to_le_bytes());
+        eventually("a spare is prepared", || open_files(temp.path()).len() > 3);
+        wal.close().unwrap();
+        assert_eq!(open_files(temp.path()), [""; 0]);
+        assert_eq!(numbers(&wal).len(), 300, "what is durable can still be read");
+    }
 }
 
 /// A file that stays open after its removal occupies the disk until its last handle is closed.

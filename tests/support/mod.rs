@@ -98,22 +98,6 @@ pub fn symlink(target: &Path, link: &Path) -> bool {
     is_there
 }
 
-/// Whether the name of a removed file is free while the file is open: not under wine, and not on
-/// Windows before version 10.
-pub fn removed_names_are_free() -> bool {
-    let temp = Temp::new();
-    let path = temp.path().join("open");
-    let file = std::fs::File::create(&path).unwrap();
-    std::fs::remove_file(&path).unwrap();
-    let free = std::fs::symlink_metadata(&path).is_err()
-        && std::fs::read_dir(temp.path()).unwrap().next().is_none();
-    drop(file);
-    if !free {
-        eprintln!("skipped: a removed file keeps its name here while it is open");
-    }
-    free
-}
-
 /// Waits until `done` returns true, for a long time: the machine and its disk may be busy.
 pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(300);

@@ -101,7 +101,7 @@ fn take_over(
     // Nothing was ever written, and the first group would go to the next segment. Readers begin in
     // the first segment and would find nothing there, so it is created again.
     if found.case == RecoveryCase::Unwritten && !policy.fits(&found_segments[0]) {
-        let spares = keep_spares(request, policy, &claimed.collect::<Vec<_>>())?;
+        let spares = keep_spares(request, policy, claimed.collect())?;
         let first = prepare_segment(request, policy, found_segments[0].base)?;
         return Ok(Segments {
             live: vec![first.header],
@@ -115,7 +115,7 @@ fn take_over(
         let missing = std::io::ErrorKind::NotFound.into();
         return Err(Error::io("open", request.dir.path_of(""), missing));
     };
-    let spares = keep_spares(request, policy, &claimed.collect::<Vec<_>>())?;
+    let spares = keep_spares(request, policy, claimed.collect())?;
     let live = [left, &[active]].concat();
     Ok(Segments { live, active, active_file, spares, end: found })
 }
@@ -153,22 +153,20 @@ fn name_taken(request: &Request<'_>, base: u64, log_id: [u8; 16], e: Refused) ->
 fn keep_spares(
     request: &Request<'_>,
     policy: &Policy,
-    beyond: &[(SegmentHeader, Arc<dyn File>)],
+    mut beyond: Vec<(SegmentHeader, Arc<dyn File>)>,
 ) -> Result<Vec<Spare>> {
     let Request { dir, names, .. } = request;
     let is_usable =
         |header: &SegmentHeader| policy.fits(header) && header.size == policy.segment_size;
     let usable = beyond.iter().take_while(|(header, _)| is_usable(header)).count();
-    for (header, _) in beyond[usable..].iter().rev() {
+    for (header, file) in beyond.drain(usable..).rev() {
+        // Some filesystems free the name of a removed file only when it is closed.
+        drop(file);
         let name = names.segment(header.base);
         let removed = dir.remove(&name).and_then(|()| dir.sync());
         removed.map_err(|e| Error::io("remove", dir.path_of(&name), e))?;
     }
-    let spare = |(header, file): &(SegmentHeader, Arc<dyn File>)| Spare {
-        header: *header,
-        file: Arc::clone(file),
-    };
-    Ok(beyond[..usable].iter().map(spare).collect())
+    Ok(beyond.into_iter().map(|(header, file)| Spare { header, file }).collect())
 }
 
 /// Removes the segments that the last group states to be retired, and that its writer had no time

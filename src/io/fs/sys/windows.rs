@@ -6,6 +6,8 @@
 //!    content would keep readers and copies out.
 //! 3. A rename is written through. A directory is flushed too, where its filesystem can; NTFS
 //!    writes its journal in order, so that each flush of a file also keeps earlier names.
+//! 4. The name of a removed file is free at once, also while readers have the file open. No list
+//!    shows the file.
 
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -14,6 +16,7 @@ use std::os::windows::ffi::OsStrExt;
 use std::os::windows::fs::{MetadataExt, OpenOptionsExt};
 use std::os::windows::io::AsRawHandle;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use windows_sys::Win32::Foundation::{
     ERROR_ACCESS_DENIED, ERROR_INVALID_FUNCTION, ERROR_INVALID_HANDLE, ERROR_INVALID_PARAMETER,
@@ -74,6 +77,9 @@ impl Directory {
             let entry = entry?;
             // A name that is not Unicode cannot be one of ours.
             let Ok(name) = entry.file_name().into_string() else { continue };
+            if is_removed(&name) {
+                continue;
+            }
             // The list itself shows the length that an open file had before.
             match fs::symlink_metadata(self.path.join(&name)).or_else(|_| entry.metadata()) {
                 Ok(meta) => {
@@ -146,9 +152,30 @@ impl Directory {
             }
         }
         drop(file);
-        // Before Windows 10, and on filesystems other than NTFS: the name stays until the last
-        // handle is closed.
-        fs::remove_file(path)
+        self.remove_renamed(name)
+    }
+
+    /// Removes a file before Windows 10, and on filesystems other than NTFS: there a removed file
+    /// keeps its name until its last handle is closed. So the file gets another name first.
+    fn remove_renamed(&self, name: &str) -> io::Result<()> {
+        static REMOVED: AtomicU64 = AtomicU64::new(0);
+        // A crash may have left such files.
+        for entry in fs::read_dir(&self.path)? {
+            let entry = entry?;
+            if entry.file_name().to_str().is_some_and(is_removed) {
+                // It is open, or its removal is refused: a later removal tries again.
+                drop(fs::remove_file(entry.path()));
+            }
+        }
+        let number = REMOVED.fetch_add(1, Ordering::Relaxed);
+        let removed = format!("{name}{REMOVED_MARK}{}-{number}", std::process::id());
+        // The new name may be too long, or taken.
+        let renamed = self.rename_new(name, &removed).is_ok();
+        match fs::remove_file(self.path.join(if renamed { &removed } else { name })) {
+            // Another process has removed it after a removal of its own.
+            Err(e) if renamed && e.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result,
+        }
     }
 
     /// Gives a file another name, which must not exist: `AlreadyExists` if it does, whatever the
@@ -166,6 +193,17 @@ impl Directory {
             renamed => renamed,
         }
     }
+}
+
+/// In the name of a removed file that is still open: the log's names have nothing like it.
+const REMOVED_MARK: &str = ".removed.";
+
+/// Whether the name is of a removed file that is still open.
+fn is_removed(name: &str) -> bool {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    name.rsplit_once(REMOVED_MARK)
+        .and_then(|(_, rest)| rest.split_once('-'))
+        .is_some_and(|(process, number)| is_number(process) && is_number(number))
 }
 
 fn handle(file: &fs::File) -> HANDLE {
@@ -403,12 +441,17 @@ mod tests {
     }
 
     #[test]
-    fn removed_file_can_be_read_by_those_who_have_it_open() {
+    fn removed_file_can_be_read_by_those_who_have_it_open_and_has_no_name() {
         let (path, directory) = opened();
         let file = created(&directory, "a");
         (&file).write_all(b"kept").unwrap();
         let reader = directory.open_file("a", READ).unwrap();
         drop(file);
+        directory.remove("a").unwrap();
+        assert!(directory.list().unwrap().is_empty());
+        assert_eq!(directory.open_file("a", READ).unwrap_err().kind(), io::ErrorKind::NotFound);
+        drop(created(&directory, "a"));
+        assert_eq!(directory.list().unwrap().len(), 1);
         directory.remove("a").unwrap();
         let mut found = [0; 4];
         assert_eq!(std::os::windows::fs::FileExt::seek_read(&reader, &mut found, 0).unwrap(), 4);
@@ -417,5 +460,18 @@ mod tests {
         assert!(!path.join("a").exists());
         let missing = directory.remove("a").unwrap_err();
         assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+    }
+    #[test]
+    fn removal_on_another_filesystem_frees_the_name_and_removes_what_a_crash_left() {
+        let (path, directory) = opened();
+        let reader = created(&directory, "a");
+        fs::write(path.join("b.removed.7-0"), b"left").unwrap();
+        fs::write(path.join("c.removed.log"), b"none of the log's").unwrap();
+        directory.remove_renamed("a").unwrap();
+        let names = |entries: Vec<Entry>| entries.into_iter().map(|e| e.name).collect::<Vec<_>>();
+        assert_eq!(names(directory.list().unwrap()), ["c.removed.log"]);
+        assert!(!path.join("b.removed.7-0").exists());
+        drop(reader);
+        assert_eq!(fs::read_dir(&*path).unwrap().count(), 1);
     }
 }
