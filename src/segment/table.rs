@@ -287,7 +287,8 @@ impl SegmentTable {
         }
         let TableState { live, readers, .. } = &mut *state;
         let first = live.front().map_or(u64::MAX, |live| live.header.base);
-        readers.retain(|(base, _)| *base >= first);
+        // The list may still have segments that the other process has removed since it was made.
+        readers.retain(|(base, file)| *base >= first && file.links().is_ok_and(|n| n > 0));
     }
 
     /// Calls `visit` with the sealed segments from the first one at or after `from`, until it

@@ -47,7 +47,8 @@ use snapshot::Snapshot;
 /// child returns `Forked`: the child must open the log again.
 ///
 /// It keeps the files open of at most 64 segments that [`read`](ReadOnlyWal::read) has read. If the
-/// writer removes one of them, the next call closes it. Until then the file occupies the disk.
+/// writer removes one of them, the file occupies the disk until a call here finds that the writer
+/// has begun another segment since. Drop a `ReadOnlyWal` that is not used for long.
 ///
 /// ```
 /// use ringwal::{Lsn, ReadOnlyWal, Wal};
