@@ -124,8 +124,8 @@ impl SegmentTable {
         if self.is_forked() { try_lock(&self.state) } else { Some(lock(&self.state)) }
     }
 
-    /// Closes the files that are open when the log ends, and unlocks the spares. Handles may outlive
-    /// the log, and the next writer may remove a segment.
+    /// Closes the files that are open when the log ends, and unlocks the spares. Handles may
+    /// outlive the log, and the next writer may remove a segment.
     pub(crate) fn release_files(&self) {
         let mut state = lock(&self.state);
         let spares = std::mem::take(&mut state.spares);
