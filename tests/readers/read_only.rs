@@ -175,8 +175,15 @@ fn read_only_open_of_a_bad_place_is_a_typed_error() {
 fn writer_process() {
     let Some((case, dir)) = crate::child::case_and_directory() else { return };
     let builder = small(&dir).max_segments(6);
-    let wal = if case == "std" { builder.backend(ringwal::BackendChoice::Std) } else { builder };
-    let wal = wal.open().unwrap();
+    let builder =
+        if case == "std" { builder.backend(ringwal::BackendChoice::Std) } else { builder };
+    // Windows frees the locks of a killed process some time after its end.
+    let wal = loop {
+        match builder.clone().open() {
+            Err(Error::Locked { .. }) => std::thread::sleep(Duration::from_millis(5)),
+            opened => break opened.unwrap(),
+        }
+    };
     let mut next = wal.recovery().next_ordinal;
     loop {
         for _ in 0..7 {
@@ -229,7 +236,7 @@ fn follower_continues_over_killed_writers_and_their_successors() {
     while lives < rounds {
         // Every second life gets time to write some records, however slow the disk is.
         let early = lives % 2 == 0 && seen < seen_before + 20;
-        if Instant::now() > switch + Duration::from_secs(if early { 30 } else { 0 }) {
+        if Instant::now() > switch + Duration::from_secs(if early { 120 } else { 0 }) {
             seen_before = seen;
             drop(first.take());
             first = Some(writer(if lives % 2 == 0 { "std" } else { "auto" }, &dir));

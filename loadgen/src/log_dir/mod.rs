@@ -81,8 +81,8 @@ impl RunDir {
         };
         let made =
             made.and_then(|()| std::fs::create_dir(path)).and_then(|()| std::path::absolute(path));
-        // An absolute path, so that the removal does not depend on the current directory. A canonical
-        // one has the form of the kernel on Windows: `\\?\C:\`.
+        // An absolute path, so that the removal does not depend on the current directory. On
+        // Windows a canonical one begins with `\\?\`.
         let path = match made {
             Ok(path) => path,
             Err(e) => {
