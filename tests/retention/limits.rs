@@ -303,11 +303,7 @@ fn single_reads_of_many_segments_take_few_descriptors() {
     let lsns = fill(&wal, 0, 3000);
     wal.sync().unwrap();
     assert!(segments(&temp.log()).len() > 200);
-    let open = || {
-        let links = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
-        let of_log = links.filter_map(|l| std::fs::read_link(l.path()).ok());
-        of_log.filter(|path| path.starts_with(temp.path())).count()
-    };
+    let open = || open_files(temp.path()).len();
     for round in 0..2 {
         for (lsn, n) in &lsns {
             assert_eq!(wal.read(*lsn).unwrap().payload[..4], n.to_le_bytes(), "{round}");
@@ -353,10 +349,9 @@ fn handle_of_a_closed_log_keeps_no_file_open() {
 fn removed_segments_are_closed_so_that_their_space_is_free() {
     for backend in backends() {
         let temp = Temp::new();
-        let builder = || small(&temp.log()).backend(backend);
         // The first segment of a new log, and then the active segment of an older one.
         for round in 0..2 {
-            let wal = builder().max_segments(100).open().unwrap();
+            let wal = small(&temp.log()).backend(backend).max_segments(100).open().unwrap();
             let outside = ReadOnlyWal::open(temp.log()).unwrap();
             let lsns = fill(&wal, round * 600, 600);
             wal.sync().unwrap();

@@ -133,23 +133,25 @@ impl Directory {
         let mut options = OpenOptions::new();
         options.access_mode(DELETE).custom_flags(FILE_FLAG_OPEN_REPARSE_POINT);
         let file = options.open(&path)?;
-        if !file.metadata()?.is_dir() {
-            let info = FILE_DISPOSITION_INFO_EX {
-                Flags: FILE_DISPOSITION_FLAG_DELETE | FILE_DISPOSITION_FLAG_POSIX_SEMANTICS,
-            };
-            // SAFETY: an open handle, and a structure of the class's type that outlives the call,
-            // with its size.
-            let done = unsafe {
-                SetFileInformationByHandle(
-                    handle(&file),
-                    FileDispositionInfoEx,
-                    (&raw const info).cast(),
-                    size_of::<FILE_DISPOSITION_INFO_EX>() as u32,
-                )
-            };
-            if done != 0 {
-                return Ok(());
-            }
+        if file.metadata()?.is_dir() {
+            // The error that std gives for it. A directory is not the log's, and keeps its name.
+            return fs::remove_file(path);
+        }
+        let info = FILE_DISPOSITION_INFO_EX {
+            Flags: FILE_DISPOSITION_FLAG_DELETE | FILE_DISPOSITION_FLAG_POSIX_SEMANTICS,
+        };
+        // SAFETY: an open handle, and a structure of the class's type that outlives the call, with
+        // its size.
+        let done = unsafe {
+            SetFileInformationByHandle(
+                handle(&file),
+                FileDispositionInfoEx,
+                (&raw const info).cast(),
+                size_of::<FILE_DISPOSITION_INFO_EX>() as u32,
+            )
+        };
+        if done != 0 {
+            return Ok(());
         }
         drop(file);
         self.remove_renamed(name)
@@ -169,12 +171,16 @@ impl Directory {
         }
         let number = REMOVED.fetch_add(1, Ordering::Relaxed);
         let removed = format!("{name}{REMOVED_MARK}{}-{number}", std::process::id());
-        // The new name may be too long, or taken.
-        let renamed = self.rename_new(name, &removed).is_ok();
-        match fs::remove_file(self.path.join(if renamed { &removed } else { name })) {
+        if self.rename_new(name, &removed).is_err() {
+            // The new name is too long, or taken.
+            return fs::remove_file(self.path.join(name));
+        }
+        match fs::remove_file(self.path.join(&removed)) {
             // Another process has removed it after a removal of its own.
-            Err(e) if renamed && e.kind() == io::ErrorKind::NotFound => Ok(()),
-            result => result,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            // The file is not removed, and so has its name.
+            Err(e) => self.rename_new(&removed, name).and(Err(e)),
+            Ok(()) => Ok(()),
         }
     }
 
@@ -467,6 +473,10 @@ mod tests {
         let reader = created(&directory, "a");
         fs::write(path.join("b.removed.7-0"), b"left").unwrap();
         fs::write(path.join("c.removed.log"), b"none of the log's").unwrap();
+        fs::create_dir(path.join("d")).unwrap();
+        directory.remove("d").unwrap_err();
+        assert!(path.join("d").is_dir());
+        fs::remove_dir(path.join("d")).unwrap();
         directory.remove_renamed("a").unwrap();
         let names = |entries: Vec<Entry>| entries.into_iter().map(|e| e.name).collect::<Vec<_>>();
         assert_eq!(names(directory.list().unwrap()), ["c.removed.log"]);
