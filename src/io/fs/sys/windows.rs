@@ -129,14 +129,10 @@ impl Directory {
 
     /// Removes the name at once, also while the file is open.
     pub(in super::super) fn remove(&self, name: &str) -> io::Result<()> {
-        let path = self.path.join(name);
         let mut options = OpenOptions::new();
         options.access_mode(DELETE).custom_flags(FILE_FLAG_OPEN_REPARSE_POINT);
-        let file = options.open(&path)?;
-        if file.metadata()?.is_dir() {
-            // The error that std gives for it. A directory is not the log's, and keeps its name.
-            return fs::remove_file(path);
-        }
+        // Without another flag a directory is not opened, and so neither removed nor renamed.
+        let file = options.open(self.path.join(name))?;
         let info = FILE_DISPOSITION_INFO_EX {
             Flags: FILE_DISPOSITION_FLAG_DELETE | FILE_DISPOSITION_FLAG_POSIX_SEMANTICS,
         };
