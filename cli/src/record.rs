@@ -77,18 +77,30 @@ fn object(record: Written<'_>) -> Value {
 fn escaped(payload: &[u8]) -> String {
     let mut line = String::with_capacity(payload.len());
     for chunk in payload.utf8_chunks() {
-        for c in chunk.valid().chars() {
-            match c {
-                '\\' => line.push_str("\\\\"),
-                c if c.is_control() => line.extend(c.escape_default()),
-                c => line.push(c),
+        let mut rest = chunk.valid();
+        // Found byte by byte, which takes a tenth of the time of characters in a small build.
+        while let Some(at) = rest.bytes().position(may_begin_an_escaped_character) {
+            line.push_str(&rest[..at]);
+            let mut characters = rest[at..].chars();
+            match characters.next() {
+                Some('\\') => line.push_str("\\\\"),
+                Some(c) if c.is_control() => line.extend(c.escape_default()),
+                other => line.extend(other),
             }
+            rest = characters.as_str();
         }
+        line.push_str(rest);
         for byte in chunk.invalid() {
             let _ = write!(line, "\\x{byte:02x}");
         }
     }
     line
+}
+
+/// Control characters are below U+0020, or from U+007F to U+009F, which begin with 0xC2 in UTF-8
+/// from U+0080 on.
+fn may_begin_an_escaped_character(byte: u8) -> bool {
+    matches!(byte, ..0x20 | 0x7F | b'\\' | 0xC2)
 }
 
 fn hex_row(offset: usize, bytes: &[u8]) -> String {
@@ -236,6 +248,19 @@ mod tests {
         assert!(hex.contains(
             "  00000000  30 31 32 33 34 35 36 37  38 39 61 62 63 64 65 66  |0123456789abcdef|"
         ));
+    }
+
+    #[test]
+    fn control_characters_and_backslashes_alone_are_escaped() {
+        for c in ('\0'..'\u{300}').chain(['\u{FFFD}', '\u{10FFFF}']) {
+            let text = format!("a{c}{c}é");
+            let expected = match c {
+                '\\' => r"a\\\\é".to_owned(),
+                c if c.is_control() => format!("a{}{}é", c.escape_default(), c.escape_default()),
+                _ => text.clone(),
+            };
+            assert_eq!(lines(Format::Lines, text.as_bytes()), format!("7\t{expected}\n"));
+        }
     }
 
     #[test]
