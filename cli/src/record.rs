@@ -215,7 +215,8 @@ impl<R: Read> Source<R> {
             let why = format!("{length} bytes are more than any log takes; is it length-prefixed?");
             return Err(self.wrong("record", why));
         }
-        let mut payload = Vec::new();
+        // Not all of it: a length that is wrong takes no memory.
+        let mut payload = Vec::with_capacity(length.min(64 << 10));
         let read = self.input.by_ref().take(length as u64).read_to_end(&mut payload);
         let n = read.map_err(|e| self.wrong("record", e.to_string()))?;
         if n < length {

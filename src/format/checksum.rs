@@ -43,8 +43,12 @@ const fn tables() -> [[u32; 256]; 16] {
 #[inline(always)]
 fn word(after: usize, word: u32) -> u32 {
     let [a, b, c, d] = word.to_le_bytes();
-    let of = |n: usize, byte: u8| TABLES[after + n][usize::from(byte)];
-    of(3, a) ^ of(2, b) ^ of(1, c) ^ of(0, d)
+    byte(after + 3, a) ^ byte(after + 2, b) ^ byte(after + 1, c) ^ byte(after, d)
+}
+
+#[inline(always)]
+fn byte(after: usize, byte: u8) -> u32 {
+    TABLES[after][usize::from(byte)]
 }
 
 /// The CRC-32 of some bytes and the 16 bytes of `block`. `crc` is that of the bytes.
