@@ -132,6 +132,26 @@ def tasks(number: int) -> Callable[[ringwal.Wal, float], float]:
     return measure
 
 
+def turns(seconds: float) -> float:
+    """1,024 tasks that await asyncio.sleep(0): what a turn of a task takes without a log."""
+
+    async def work(end: float) -> int:
+        count, now = 0, time.perf_counter
+        while True:
+            for _ in range(16):
+                await asyncio.sleep(0)
+            count += 16
+            if now() > end:
+                return count
+
+    async def main() -> float:
+        begin, end = clock(), time.perf_counter() + seconds
+        counts = await asyncio.gather(*[work(end) for _ in range(1024)])
+        return sum(counts) / (clock() - begin)
+
+    return asyncio.run(main())
+
+
 REPLAYED = 1_000_000
 
 
@@ -148,6 +168,19 @@ def replay_runs(directory: str) -> float:
         begin, count = clock(), 0
         for run in wal.replay().runs():
             for _lsn, _payload in run:
+                pass
+            count += len(run)
+        took = clock() - begin
+        assert count == REPLAYED
+        return count / took
+
+
+def replay_payloads(directory: str) -> float:
+    """replay in runs of payloads."""
+    with ringwal.open(directory) as wal:
+        begin, count = clock(), 0
+        for run in wal.replay().payload_runs():
+            for _payload in run:
                 pass
             count += len(run)
         took = clock() - begin
@@ -208,7 +241,9 @@ def main() -> int:
         "append_durable, 64 threads": on_a_log(durable(64)),
         "asyncio, 64 tasks": on_a_log(tasks(64)),
         "asyncio, 1024 tasks": on_a_log(tasks(1024)),
+        "asyncio.sleep(0), 1024 tasks": lambda: turns(seconds),
         "replay in runs": lambda: replay_runs(replayed),
+        "replay in runs of payloads": lambda: replay_payloads(replayed),
         "replay, record by record": lambda: replay_records(replayed),
         "reader, record by record": lambda: reader_records(replayed),
     }

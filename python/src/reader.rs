@@ -116,7 +116,12 @@ impl Reader {
 
     /// Iterates over lists of records that were read together.
     fn runs(this: Bound<'_, Self>) -> Runs {
-        Runs { reader: this.unbind() }
+        Runs { reader: this.unbind(), of_payloads: false }
+    }
+
+    /// Iterates over lists of the payloads of records that were read together. Costs the least.
+    fn payload_runs(this: Bound<'_, Self>) -> Runs {
+        Runs { reader: this.unbind(), of_payloads: true }
     }
 
     /// Ends it. Retention may remove what it would have read.
@@ -143,11 +148,12 @@ impl Reader {
     }
 }
 
-/// Iterates over lists of records that were read together.
+/// Iterates over lists of records, or of payloads, that were read together.
 #[pyclass(frozen, module = "ringwal")]
 #[derive(Debug)]
 pub(crate) struct Runs {
     reader: Py<Reader>,
+    of_payloads: bool,
 }
 
 #[pymethods]
@@ -157,7 +163,11 @@ impl Runs {
     }
 
     fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyList>>> {
-        self.reader.get().next_run(py)
+        let reader = self.reader.get();
+        match self.of_payloads {
+            true => reader.take(py, |rest| rest.next_payloads(py, reader.form)),
+            false => reader.next_run(py),
+        }
     }
 
     fn __repr__(&self) -> String {

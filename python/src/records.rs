@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList};
+use pyo3::types::{PyBytes, PyList, PyTuple};
 use ringwal::{Error, RecordRef, Result, SharedRecords};
 
 use crate::arguments::nanoseconds;
@@ -125,6 +125,20 @@ pub(crate) enum Form {
     Object,
     /// Tuples of the LSN and the payload.
     Pair,
+    /// Payloads alone, as `bytes`. Only whole lists have it: see [`Rest::next_payloads`].
+    Payload,
+}
+
+impl Form {
+    /// The payload of a record in this form.
+    fn payload_of<'py>(self, record: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let py = record.py();
+        match self {
+            Form::Object => Ok(record.cast::<Record>()?.get().payload.bind(py).clone().into_any()),
+            Form::Pair => record.cast::<PyTuple>()?.get_item(1),
+            Form::Payload => Ok(record.clone()),
+        }
+    }
 }
 
 /// Records that were read together.
@@ -145,19 +159,25 @@ impl Run {
             let added = match self {
                 Run::Shared(run) => match run.next_ref() {
                     None => break,
-                    Some(record) if form == Form::Pair => {
-                        let payload = PyBytes::new(py, record.payload);
-                        list.append((record.lsn.as_u64(), payload))
-                    }
-                    Some(record) => list.append(Record::of(py, record)?),
+                    Some(record) => match form {
+                        Form::Payload => list.append(PyBytes::new(py, record.payload)),
+                        Form::Pair => {
+                            let payload = PyBytes::new(py, record.payload);
+                            list.append((record.lsn.as_u64(), payload))
+                        }
+                        Form::Object => list.append(Record::of(py, record)?),
+                    },
                 },
                 Run::Owned(records) => match records.next() {
                     None => break,
-                    Some(record) if form == Form::Pair => {
-                        let payload = PyBytes::new(py, &record.payload);
-                        list.append((record.lsn.as_u64(), payload))
-                    }
-                    Some(record) => list.append(Record::of_owned(py, &record)?),
+                    Some(record) => match form {
+                        Form::Payload => list.append(PyBytes::new(py, &record.payload)),
+                        Form::Pair => {
+                            let payload = PyBytes::new(py, &record.payload);
+                            list.append((record.lsn.as_u64(), payload))
+                        }
+                        Form::Object => list.append(Record::of_owned(py, &record)?),
+                    },
                 },
             };
             added?;
@@ -255,6 +275,23 @@ impl Rest {
             self.place += 1;
         }
         Ok(())
+    }
+
+    /// The payloads of the next records. `form` is that of the records that were read one by one.
+    pub(crate) fn next_payloads<'py>(
+        &mut self,
+        py: Python<'py>,
+        form: Form,
+    ) -> PyResult<Option<Bound<'py, PyList>>> {
+        if self.list.is_none() {
+            return self.next_list(py, Form::Payload);
+        }
+        let Some(left) = self.next_list(py, form)? else { return Ok(None) };
+        let payloads = PyList::empty(py);
+        for record in left {
+            payloads.append(form.payload_of(&record)?)?;
+        }
+        Ok(Some(payloads))
     }
 
     /// The next records, as many as a list holds.

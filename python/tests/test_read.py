@@ -81,6 +81,28 @@ def test_runs_are_lists_of_the_same_records(wal):
     assert reader.next_run() is None and next(reader, None) is None
 
 
+def test_runs_of_payloads_are_those_of_the_same_records(wal, directory):
+    expected = [b"%d" % i * (i % 50) for i in range(2000)]
+    for payload in expected:
+        wal.append(payload)
+    wal.sync()
+
+    def payloads(reader):
+        return [payload for run in reader.payload_runs() for payload in run]
+
+    assert payloads(wal.replay()) == payloads(wal.reader()) == expected
+    assert payloads(wal.reader_back()) == expected[::-1]
+    assert payloads(ringwal.open_read_only(directory).reader()) == expected
+    # A run that was begun ends with the rest, in each form.
+    for reader, payload_of in [
+        (wal.replay(), lambda pair: pair[1]),
+        (wal.reader(), lambda record: record.payload),
+    ]:
+        begun = [payload_of(next(reader)) for _ in range(700)]
+        assert begun + payloads(reader) == expected
+        assert next(reader.payload_runs(), None) is None and next(reader, None) is None
+
+
 def test_reader_starts_at_its_position_and_goes_back(wal):
     lsns = [wal.append(b"%d" % i) for i in range(600)]
     wal.sync()

@@ -18,6 +18,8 @@ def use(directory: str) -> int:
         for run in wal.reader(only_tags={1, 2}).runs():
             tag: Optional[int] = run[0].tag
             assert tag is None
+        payloads: list[bytes] = next(wal.replay().payload_runs())
+        assert payloads
         with wal.consumer("mailer") as mailer:
             for record in mailer:
                 mailer.commit(record.lsn)
