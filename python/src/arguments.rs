@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDelta, PyDeltaAccess};
+use pyo3::types::{PyBytes, PyDelta, PyDeltaAccess, PyType};
 
 /// The bytes of a record. An object of another kind than `bytes` is copied, to `copy`: its memory
 /// could change while a call that is detached reads it.
@@ -28,10 +28,16 @@ pub(crate) fn copied<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyB
     // set. The memory view refuses what has no buffer, which PyBytes_FromObject would iterate.
     unsafe {
         let view = ffi::PyMemoryView_FromObject(object.as_ptr());
-        let view = Bound::from_owned_ptr_or_err(py, view).map_err(|_| {
+        let Some(view) = Bound::from_owned_ptr_or_opt(py, view) else {
+            // A memory view that was released says so itself.
+            if ffi::PyErr_ExceptionMatches(ffi::PyExc_TypeError) == 0 {
+                return Err(PyErr::fetch(py));
+            }
+            ffi::PyErr_Clear();
             let class = object.get_type().name().map_or_else(|_| "?".into(), |n| n.to_string());
-            PyTypeError::new_err(format!("a bytes-like object is required, not '{class}'"))
-        })?;
+            let message = format!("a bytes-like object is required, not '{class}'");
+            return Err(PyTypeError::new_err(message));
+        };
         let bytes = ffi::PyBytes_FromObject(view.as_ptr());
         Ok(Bound::from_owned_ptr_or_err(py, bytes)?.cast_into_unchecked())
     }
@@ -113,4 +119,12 @@ pub(crate) fn tags(
 pub(crate) fn nanoseconds(time: SystemTime) -> u64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// A generic class with its argument, for annotations.
+pub(crate) fn generic<'py>(
+    class: &Bound<'py, PyType>,
+    of: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    class.py().import("types")?.call_method1("GenericAlias", (class, of))
 }

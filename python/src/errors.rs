@@ -7,9 +7,19 @@ use ringwal::Error;
 
 static CLASS_OF: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
-/// The exception of an error of the log.
+/// The exception of an error of the log. The caller is attached.
 pub(crate) fn raise(error: Error) -> PyErr {
-    Python::attach(|py| exception(py, &error).map_or_else(|e| e, PyErr::from_value))
+    let exception = |py: Python<'_>| exception(py, &error).map_or_else(|e| e, PyErr::from_value);
+    Python::try_attach(exception).unwrap_or_else(|| {
+        // SAFETY: every caller is a function that the interpreter has called, and so attached.
+        // PyO3 refuses only because the interpreter ends, which still runs destructors.
+        exception(unsafe { Python::assume_attached() })
+    })
+}
+
+/// Imports the classes: while the interpreter ends, it imports nothing.
+pub(crate) fn prepare(py: Python<'_>) -> PyResult<()> {
+    CLASS_OF.import(py, "ringwal._errors", "class_of").map(drop)
 }
 
 /// The exception of a call of a consumer that this process has closed.

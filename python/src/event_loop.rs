@@ -237,6 +237,11 @@ impl Hub {
         })))
     }
 
+    /// Wakes its loop no more: the interpreter ends.
+    pub(crate) fn silence(&self) {
+        self.signal.silence();
+    }
+
     /// What the loop calls. It keeps the hub, and so what is awaited, as long as the loop has it.
     fn callback<'py>(self: &Arc<Self>, py: Python<'py>) -> PyResult<Bound<'py, Drain>> {
         Bound::new(py, Drain { hub: Arc::clone(self) })

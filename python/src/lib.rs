@@ -57,6 +57,7 @@ mod _ringwal {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         crate::appending::add_fast_methods(module.py())?;
         crate::future::add_fast_methods(module.py())?;
+        crate::errors::prepare(module.py())?;
         crate::log::close_at_exit(module)
     }
 }

@@ -80,8 +80,13 @@ impl OpenLog {
 
     /// Makes everything durable and releases the log. Waits for the disk.
     pub(crate) fn close(&self) -> Result<()> {
-        self.is_closed.store(true, Relaxed);
-        self.wal.close()
+        let closed = self.wal.close();
+        // A callback of the log, or a child process, has closed nothing.
+        let goes_on = [Error::WouldDeadlock.code(), Error::Forked.code()];
+        if !matches!(&closed, Err(error) if goes_on.contains(&error.code())) {
+            self.is_closed.store(true, Relaxed);
+        }
+        closed
     }
 
     /// Whether the log was closed, also by a failure of the close.
@@ -165,6 +170,8 @@ pub(crate) fn close_at_exit(module: &Bound<'_, PyModule>) -> PyResult<()> {
         let py = arguments.py();
         py.detach(|| {
             for log in &open {
+                // Loops of other threads would run Python code while the interpreter ends.
+                locked(&log.hubs).iter().for_each(|hub| hub.silence());
                 // Its failure was reported to every call before.
                 drop(log.close());
             }

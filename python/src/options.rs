@@ -128,8 +128,8 @@ fn with_known(b: WalBuilder, name: &str, value: &Bound<'_, PyAny>) -> PyResult<W
             b.commit_method(method.map_err(PyValueError::new_err)?)
         }
         "stall_threshold" => b.stall_threshold(duration(value)?),
-        "on_stall" => b.on_stall(on_stall(value.clone().unbind())),
-        "on_sealed" => b.on_sealed(on_sealed(value.clone().unbind())),
+        "on_stall" => b.on_stall(on_stall(callable(name, value)?)),
+        "on_sealed" => b.on_sealed(on_sealed(callable(name, value)?)),
         "lock_wait" => b.lock_wait(duration(value)?),
         _ => b,
     })
@@ -163,6 +163,13 @@ fn backend(name: &str) -> PyResult<BackendChoice> {
     }
 }
 
+fn callable(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+    match value.is_callable() {
+        true => Ok(value.clone().unbind()),
+        false => Err(PyTypeError::new_err(format!("{name} must be callable"))),
+    }
+}
+
 /// The hook on stalls. Its exceptions are reported as unraisable ones.
 fn on_stall(call: Py<PyAny>) -> impl Fn(&ringwal::Stall) + Send + Sync + 'static {
     let call = Arc::new(call);
@@ -178,14 +185,19 @@ fn on_stall(call: Py<PyAny>) -> impl Fn(&ringwal::Stall) + Send + Sync + 'static
 
 type HookError = Box<dyn std::error::Error + Send + Sync>;
 
-/// The hook on sealed segments. An exception is a failure: the log retries later.
+/// The hook on sealed segments. An exception is reported as unraisable, and is a failure: the log
+/// retries later.
 fn on_sealed(
     call: Py<PyAny>,
 ) -> impl FnMut(&ringwal::SealedSegment) -> Result<(), HookError> + Send + 'static {
     move |segment| {
         let called = Python::try_attach(|py| {
             let segment = report::sealed_segment(py, segment)?;
-            call.call1(py, (segment,)).map(drop)
+            let called = call.call1(py, (segment,)).map(drop);
+            if let Err(error) = &called {
+                error.clone_ref(py).write_unraisable(py, Some(call.bind(py)));
+            }
+            called
         });
         match called {
             Some(result) => Ok(result?),

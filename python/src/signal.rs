@@ -143,6 +143,12 @@ impl Signal {
         self.raised.store(false, SeqCst);
     }
 
+    /// Rings no more: the interpreter ends.
+    pub(crate) fn silence(&self) {
+        self.raised.store(true, SeqCst);
+        self.remove();
+    }
+
     /// Ends the thread of the bell, if it has one.
     pub(crate) fn remove(&self) {
         if let Bell::Thread { state, changed } = &self.bell {

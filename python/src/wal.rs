@@ -51,6 +51,14 @@ impl Wal {
         let wal = &self.log.wal;
         py.detach(|| call(wal)).map_err(raise)
     }
+
+    /// Refuses a child of `fork()`.
+    fn in_its_process(&self) -> PyResult<()> {
+        match self.log.wal.health() {
+            Err(error @ Error::Forked) => Err(raise(error)),
+            _ => Ok(()),
+        }
+    }
 }
 
 #[pymethods]
@@ -227,6 +235,7 @@ impl Wal {
 
     /// The consumers of the log.
     fn consumers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        self.in_its_process()?;
         let infos = py.detach(|| self.log.wal.consumers());
         let infos: PyResult<Vec<_>> = infos.iter().map(|i| report::consumer_info(py, i)).collect();
         PyList::new(py, infos?)
@@ -257,9 +266,10 @@ impl Wal {
     }
 
     /// The floors of tags: a dictionary from the tag to the LSN.
-    fn tag_floors(&self) -> std::collections::BTreeMap<u64, u64> {
+    fn tag_floors(&self) -> PyResult<std::collections::BTreeMap<u64, u64>> {
+        self.in_its_process()?;
         let floors = self.log.wal.tag_floors();
-        floors.iter().map(|floor| (floor.tag, floor.floor.as_u64())).collect()
+        Ok(floors.iter().map(|floor| (floor.tag, floor.floor.as_u64())).collect())
     }
 
     /// Stores a small named value beside the log. Durable on return.
@@ -307,7 +317,8 @@ impl Wal {
         PyBytes::new(py, &self.log.wal.log_id())
     }
 
-    /// Raises the error that an append would raise now.
+    /// Raises what keeps the log from running: Poisoned, Closed, Forked, Obstructed. A full ring
+    /// or a full disk is no failure: `stats().out_of_space` tells of the disk.
     fn health(&self) -> PyResult<()> {
         self.log.wal.health().map_err(raise)
     }
