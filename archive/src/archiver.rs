@@ -67,6 +67,8 @@ pub struct ArchiveStats {
     /// Segments that retention removed before they were archived. 0 unless another process writes
     /// the log, or the hook was not set at times.
     pub overtaken: u64,
+    /// Bytes that retention removed before any call could see them: see [`CaughtUp::missing`].
+    pub missing: u64,
     /// The end of the newest segment that was confirmed.
     pub archived_to: Lsn,
     /// The last error, until the next confirmation.
@@ -85,8 +87,12 @@ pub struct CaughtUp {
     pub present: u64,
     /// Segments that the log still has, and that were pruned from the archive: they stay out of it.
     pub pruned: u64,
-    /// Segments that retention removed before they could be shipped.
+    /// Segments that retention removed during this call, before they could be shipped.
     pub overtaken: u64,
+    /// Bytes between what was archived before this call and the oldest segment that the log still
+    /// had: retention removed them before this call could see them. Each gap counts once, in the
+    /// first call that finds it and ships what follows; `Archive::list` shows it for ever.
+    pub missing: u64,
     /// The first position that is not archived: everything from there on is not sealed yet.
     pub archived_to: Lsn,
 }
@@ -202,6 +208,7 @@ impl ArchiverBuilder {
             of: None,
             confirmed: BTreeSet::new(),
             compared: None,
+            seen_to: None,
         };
         let thread = std::thread::Builder::new().name("ringwal-archive".into());
         let thread = thread.spawn(move || worker.run(&runtime, &received));
@@ -318,6 +325,8 @@ struct Worker {
     confirmed: BTreeSet<u64>,
     /// The newest segment whose history was compared with the archive's.
     compared: Option<u64>,
+    /// Up to here every segment is archived, or was counted as lost. `None`: the store knows.
+    seen_to: Option<u64>,
 }
 
 impl Worker {
@@ -342,7 +351,7 @@ impl Worker {
     async fn segment(&mut self, source: &Source, base: u64) -> Result<()> {
         if !self.has_caught_up {
             let before = source.files()?.into_iter().filter(|(first, _)| *first < base).collect();
-            self.ship_all(source, before).await?;
+            self.ship_all(source, before, 1).await?;
             self.has_caught_up = true;
         }
         lock(&self.stats).waiting = 1;
@@ -352,12 +361,17 @@ impl Worker {
     }
 
     async fn catch_up(&mut self, source: &Source) -> Result<CaughtUp> {
-        self.ship_all(source, source.sealed()?).await
+        self.ship_all(source, source.sealed()?, 0).await
     }
 
-    /// Ships those of the segments that the store does not have.
-    async fn ship_all(&mut self, source: &Source, segments: Vec<(u64, u64)>) -> Result<CaughtUp> {
-        lock(&self.stats).waiting = segments.len() as u64;
+    /// Ships those of the segments that the store does not have. `behind`: how many wait after these.
+    async fn ship_all(
+        &mut self,
+        source: &Source,
+        segments: Vec<(u64, u64)>,
+        behind: u64,
+    ) -> Result<CaughtUp> {
+        lock(&self.stats).waiting = segments.len() as u64 + behind;
         let done = self.ship_each(source, segments).await;
         lock(&self.stats).waiting = 0;
         done
@@ -374,6 +388,8 @@ impl Worker {
             }
             (None, _) => {}
         }
+        done.missing = self.missing(source, &segments, floor, &present).await?;
+        lock(&self.stats).missing += done.missing;
         for (base, size) in segments {
             let end = Lsn::new(base + size);
             let shipped = match present.binary_search(&base) {
@@ -400,8 +416,38 @@ impl Worker {
                 Err(Error::Overtaken { .. }) => done.overtaken += 1,
                 Err(e) => return Err(e),
             }
+            self.seen_to = self.seen_to.max(Some(end.as_u64()));
         }
         Ok(done)
+    }
+
+    /// Bytes that were removed between what is archived and the oldest of these segments.
+    async fn missing(
+        &mut self,
+        source: &Source,
+        segments: &[(u64, u64)],
+        floor: u64,
+        present: &[u64],
+    ) -> Result<u64> {
+        // Without a sealed segment, the log begins with the one that it writes.
+        let oldest = match segments.first() {
+            Some(oldest) => Some(*oldest),
+            None => source.files()?.into_iter().next(),
+        };
+        let Some((oldest, _)) = oldest else { return Ok(0) };
+        let seen_to = match self.seen_to {
+            Some(end) => Some(end),
+            // What is archived reaches into what the log still has.
+            None if !present.is_empty() => None,
+            None => {
+                let archive = &self.settings.archive;
+                self.retried(|| archive.end(floor)).await?
+            }
+        };
+        if seen_to.is_some_and(|end| end < oldest) {
+            self.seen_to = Some(oldest);
+        }
+        Ok(seen_to.map_or(0, |end| oldest.saturating_sub(end)))
     }
 
     fn count(&self, shipped: &Shipped) {
@@ -420,17 +466,14 @@ impl Worker {
         source: &Source,
         segments: &[(u64, u64)],
     ) -> Result<(u64, Vec<u64>)> {
-        let nothing = Ok((0, Vec::new()));
-        if segments.is_empty() {
-            return nothing;
-        }
+        // Also without a sealed segment: a place that is another log's is refused at once.
         let Some((log_id, _)) = Directory::open(&source.dir, &source.prefix)?.identity()? else {
-            return nothing;
+            return Ok((0, Vec::new()));
         };
         let of = Some((source.clone(), log_id));
         if self.of != of {
             self.of = of;
-            (self.confirmed, self.compared) = (BTreeSet::new(), None);
+            (self.confirmed, self.compared, self.seen_to) = (BTreeSet::new(), None, None);
         }
         let archive = &self.settings.archive;
         let floor = self.retried(|| archive.claim(&log_id, self.is_known)).await?;

@@ -126,9 +126,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// The archive ends before the asked position.
-    #[error(
-        "the archive ends at {end}, before {asked}; archive more, or restore without a position"
-    )]
+    #[error("the archive ends at {end}, before {asked}; choose a lower position, or archive more")]
     BeyondEnd {
         /// The asked position.
         asked: Lsn,

@@ -196,6 +196,21 @@ impl Archive {
         Ok(all)
     }
 
+    /// The end of the newest archived segment, or the first position that belongs to the archive.
+    /// `None`: it begins with whatever is archived first.
+    pub(crate) async fn end(&self, floor: u64) -> Result<Option<u64>> {
+        let begins = (floor > 0).then_some(floor);
+        let newest = self.bases().await?.pop().filter(|base| *base >= floor);
+        let Some(newest) = newest else { return Ok(begins) };
+        let Found::Archived(manifest) = self.manifest(newest).await? else {
+            // Damaged: where its segment ends is unknown.
+            return Ok(Some(newest));
+        };
+        let mut all = vec![*manifest];
+        self.extend(&mut all, None).await?;
+        Ok(all.last().map(Manifest::end))
+    }
+
     /// Appends the manifests that follow the last one, up to a position.
     async fn extend(&self, all: &mut Vec<Manifest>, up_to: Option<u64>) -> Result<()> {
         while let Some(next) = all.last().map(Manifest::end) {

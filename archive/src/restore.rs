@@ -186,7 +186,12 @@ impl<'a> Restore<'a> {
         let wanted = |m: &&Manifest| m.end() > from.as_u64() && m.base < end;
         let chosen: Vec<Manifest> = all.iter().filter(wanted).cloned().collect();
         let Some((first, last)) = chosen.first().zip(chosen.last()) else {
-            return Err(Error::BeforeStart { first: start });
+            let archived = Lsn::new(last.end());
+            return Err(match end <= from.as_u64() {
+                _ if from >= archived => Error::BeyondEnd { asked: from, end: archived },
+                true if from > start => Error::Setting("the range ends before it begins"),
+                _ => Error::BeforeStart { first: start },
+            });
         };
         let inside = |gap: &&crate::list::Gap| {
             gap.to.as_u64() > first.base && gap.from.as_u64() < last.end()

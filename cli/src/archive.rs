@@ -81,7 +81,12 @@ fn archive_to(cli: &Cli, args: &ArchiveTo) -> Result<()> {
     drop(log);
     let mut builder = Archiver::builder(Archive::at(&args.to)?);
     if args.follow {
-        builder = builder.on_error(|e| warn(&format!("{e}; it is tried again")));
+        builder = builder.on_error(|e| {
+            // Of any other error the command itself says more.
+            if e.is_retried() {
+                warn(&format!("{e}; it is tried again"));
+            }
+        });
     } else {
         builder = builder.attempts(ATTEMPTS);
     }
@@ -107,7 +112,7 @@ fn warn(text: &str) {
 }
 
 fn ship(cli: &Cli, args: &ArchiveTo, archiver: &Archiver) -> Result<()> {
-    let mut overtaken = 0;
+    let (mut overtaken, mut missing) = (0, 0);
     loop {
         let round = archiver.catch_up(&args.dir, &cli.prefix);
         let round = match round {
@@ -117,16 +122,13 @@ fn ship(cli: &Cli, args: &ArchiveTo, archiver: &Archiver) -> Result<()> {
             }
             round => round?,
         };
-        overtaken += round.overtaken;
-        if !args.follow || round.shipped > 0 {
+        (overtaken, missing) = (overtaken + round.overtaken, missing + round.missing);
+        let has_lost = round.overtaken > 0 || round.missing > 0;
+        if !args.follow || round.shipped > 0 || has_lost {
             report(args, &round)?;
         }
-        if round.overtaken > 0 {
-            let lost = counted(overtaken, "segment was", "segments were");
-            let lost = format!(
-                "{lost} removed by retention before they could be archived; keep more segments, or let the program that \
-                 writes the log archive it"
-            );
+        if has_lost {
+            let lost = lost(overtaken, missing);
             if !args.follow {
                 return Err(Error::Damaged(lost));
             }
@@ -143,6 +145,24 @@ fn ship(cli: &Cli, args: &ArchiveTo, archiver: &Archiver) -> Result<()> {
     }
 }
 
+/// Says what retention has removed too early.
+fn lost(overtaken: u64, missing: u64) -> String {
+    let segments = match overtaken {
+        0 => String::new(),
+        1 => "1 segment".into(),
+        n => format!("{n} segments"),
+    };
+    let bytes = match missing {
+        0 => String::new(),
+        bytes => format!("{} of older segments", BinaryBytes(bytes)),
+    };
+    let both = if overtaken > 0 && missing > 0 { ", and " } else { "" };
+    format!(
+        "{segments}{both}{bytes}: removed by retention before being archived; `ringwal list` shows the gaps; keep more \
+         segments, or let the program that writes the log archive it"
+    )
+}
+
 fn report(args: &ArchiveTo, round: &CaughtUp) -> Result<()> {
     let mut out = io::stdout().lock();
     if args.json {
@@ -152,6 +172,7 @@ fn report(args: &ArchiveTo, round: &CaughtUp) -> Result<()> {
             "present_segments": round.present,
             "pruned_segments": round.pruned,
             "overtaken_segments": round.overtaken,
+            "missing_bytes": round.missing,
             "archived_to": round.archived_to.as_u64(),
         });
         if args.follow {
@@ -258,7 +279,8 @@ pub(crate) fn list(cli: &Cli, args: &ListArchive) -> Result<()> {
     match missing as u64 {
         0 => Ok(()),
         n => Err(Error::Damaged(format!(
-            "{} missing or damaged; archive the log again while it has the segments, or put the objects back",
+            "{} missing or damaged; remove what is damaged and archive the log again while it has the segments, or put sound \
+             objects back",
             counted(n, "object is", "objects are")
         ))),
     }

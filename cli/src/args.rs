@@ -64,7 +64,10 @@ pub(crate) fn explain(e: clap::Error, words: &[OsString]) -> clap::Error {
     let Some(at) = words.iter().position(|word| negative(word)) else { return e };
     let before = words[at.saturating_sub(1)];
     let place = if before.starts_with('-') { format!(" for '{before}'") } else { String::new() };
-    let text = format!("invalid value '{}'{place}: it must not be negative", words[at]);
+    let text = format!(
+        "invalid value '{}'{place}: it must not be negative\n\nFor more information, try '--help'.\n",
+        words[at]
+    );
     clap::Error::raw(ErrorKind::InvalidValue, text).with_cmd(&Cli::command())
 }
 

@@ -34,6 +34,9 @@ pub(crate) fn consumers(cli: &Cli, look: &Look) -> Result<()> {
     let all = log.stored_consumers()?;
     // The rest is printed for a damaged log too.
     let end = durable_end(cli, &look.dir);
+    if all.is_empty() {
+        end.as_ref().map_err(ringwal::Error::clone)?;
+    }
     let mut out = std::io::stdout().lock();
     let lag = |position: Lsn| Some(end.as_ref().ok()?.as_u64().saturating_sub(position.as_u64()));
     let known = end.as_ref().map_or(0, |end| end.as_u64());

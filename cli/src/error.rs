@@ -131,6 +131,7 @@ fn archive_status(e: &ringwal_archive::Error) -> u8 {
         | Archive::Restoring { .. }
         | Archive::BeyondEnd { .. }
         | Archive::BeforeStart { .. }
+        | Archive::Setting(_)
         | Archive::AnotherLog { .. }
         | Archive::Diverged { .. } => 2,
         _ => 3,

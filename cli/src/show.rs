@@ -50,14 +50,28 @@ impl Wanted {
     }
 }
 
+fn position_of(log: &ReadOnlyWal, ordinal: u64) -> Result<Lsn> {
+    match log.read_ordinal(ordinal) {
+        Ok(record) => Ok(record.lsn),
+        Err(ringwal::Error::NoOrdinal { .. }) => {
+            let why = format!("--from-ordinal {ordinal}: the log has no such record yet");
+            Err(Error::Usage(why))
+        }
+        Err(ringwal::Error::Pruned { oldest }) => Err(Error::Usage(format!(
+            "--from-ordinal {ordinal}: that record was removed by retention; choose a later one, or --from {oldest}"
+        ))),
+        Err(e) => Err(e.into()),
+    }
+}
+
 pub(crate) fn dump(cli: &Cli, dump: &Dump) -> Result<()> {
     window::check(dump.from, dump.to, &dump.window)?;
     let later = to_come(&dump.window);
     let known = Window { until: dump.window.until.filter(|_| later.is_none()), ..dump.window };
     let (since, to) = window::positions(cli, &dump.dir, &known, dump.from, dump.to)?;
     let log = ReadOnlyWal::open_with_prefix(&dump.dir, &cli.prefix)?;
-    let ordinal = dump.from_ordinal.map(|ordinal| log.read_ordinal(ordinal)).transpose()?;
-    let since = since.max(ordinal.map_or(0, |record| record.lsn.as_u64()));
+    let ordinal = dump.from_ordinal.map(|ordinal| position_of(&log, ordinal)).transpose()?;
+    let since = since.max(ordinal.map_or(0, Lsn::as_u64));
     let mut out = stdout();
     let left = dump.limit.unwrap_or(u64::MAX);
     let mut wanted = Wanted { to, until: later, left, format: dump.format };

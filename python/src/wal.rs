@@ -318,7 +318,7 @@ impl Wal {
     }
 
     /// Raises what keeps the log from running: Poisoned, Closed, Forked, Obstructed. A full ring
-    /// or a full disk is no failure: `stats().out_of_space` tells of the disk.
+    /// or a full disk is no failure: `stats().out_of_space` reports a full disk.
     fn health(&self) -> PyResult<()> {
         self.log.wal.health().map_err(raise)
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ringwal::{HeldBy, Lsn};
-use ringwal_archive::Archive;
+use ringwal_archive::{Archive, Error};
 
 use crate::faults::{Fault, Faulty, shared};
 use crate::support::{
@@ -143,6 +143,58 @@ fn log_of_another_process_is_archived_from_outside_and_gaps_are_counted() {
     let newest = listing.gaps.last().map_or(Lsn::ZERO, |gap| gap.to);
     let from = newest.max(listing.segments[0].base);
     archive(&store).restore().from(from).into(temp.fresh()).unwrap();
+}
+
+#[test]
+fn what_retention_removed_before_a_call_is_counted_once() {
+    let temp = Temp::new();
+    let dir = temp.join("log");
+    closed_log(&dir, 3);
+    let store = memory();
+    let archiver_of_now = || archiver(&archive(&store)).start().unwrap();
+    let first = archiver_of_now().catch_up(&dir, "wal").unwrap();
+    assert_eq!((first.shipped, first.missing), (3, 0), "an archive begins where the log does");
+    let following = archiver_of_now();
+    assert_eq!(following.catch_up(&dir, "wal").unwrap().missing, 0);
+
+    let go_on = |segments: u64, removed: u64| {
+        let wal = builder(&dir).open().unwrap();
+        while wal.end().as_u64() < segments * SEGMENT + 8192 {
+            wal.append(&payload(7)).unwrap();
+        }
+        wal.sync().unwrap();
+        wal.truncate_before(Lsn::new(removed * SEGMENT + 8192)).unwrap();
+        assert_eq!(wal.oldest_lsn().as_u64() / SEGMENT, removed);
+        wal.close().unwrap();
+    };
+    // Segments 3 and 4 are removed before the archiver looks.
+    go_on(7, 5);
+    let found = following.catch_up(&dir, "wal").unwrap();
+    assert_eq!((found.shipped, found.missing, found.overtaken), (2, 2 * SEGMENT, 0));
+    assert_eq!(following.catch_up(&dir, "wal").unwrap().missing, 0, "counted already");
+    assert_eq!(following.stats().missing, 2 * SEGMENT);
+    let gaps = archive(&store).list().unwrap().gaps;
+    assert_eq!(gaps.len(), 1, "{gaps:?}");
+    assert_eq!((gaps[0].from.as_u64(), gaps[0].to.as_u64()), (3 * SEGMENT, 5 * SEGMENT));
+    // Another run finds it archived beyond the gap.
+    assert_eq!(archiver_of_now().catch_up(&dir, "wal").unwrap().missing, 0);
+    // One that begins after the next gap asks the store where the archive ends.
+    go_on(12, 9);
+    assert_eq!(archiver_of_now().catch_up(&dir, "wal").unwrap().missing, 2 * SEGMENT);
+}
+
+#[test]
+fn place_of_another_log_is_refused_before_a_segment_is_sealed() {
+    let temp = Temp::new();
+    let store = memory();
+    let (one, other) = (temp.join("one"), temp.join("other"));
+    closed_log(&one, 0);
+    let archiver = archiver(&archive(&store)).start().unwrap();
+    assert_eq!(archiver.catch_up(&one, "wal").unwrap().shipped, 0);
+    assert!(archive(&store).list().unwrap().segments.is_empty());
+    closed_log(&other, 0);
+    let refused = archiver.catch_up(&other, "wal").unwrap_err();
+    assert!(matches!(refused, Error::AnotherLog { .. }), "{refused}");
 }
 
 #[test]

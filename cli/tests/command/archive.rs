@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use serde_json::json as value;
+
 use crate::support::{Temp, contents, json, log, payloads, said};
 
 const SEGMENT: u64 = 64 << 10;
@@ -37,6 +39,43 @@ fn log_is_archived_listed_and_restored() {
     let early = said(&["restore", "--from", &store, "--to-time", "9999d", &temp.file("x")], 2);
     assert!(early.contains("begins at"), "{early}");
     said(&["restore", "--from", &store, "--to-time", "now", &temp.file("y")], 0);
+}
+
+#[test]
+fn what_retention_removed_before_the_archive_is_no_success() {
+    let temp = Temp::new();
+    let (dir, store) = (temp.log(), temp.file("store"));
+    log(&dir);
+    let first = json(&["archive", "--json", "--to", &store, &dir], 0);
+    let archived_to = first["archived_to"].as_u64().unwrap();
+    let wal = ringwal::Wal::builder(&dir).segment_size(SEGMENT).open().unwrap();
+    while wal.end().as_u64() < archived_to + 4 * SEGMENT {
+        wal.append(&[7; 2000]).unwrap();
+    }
+    wal.sync().unwrap();
+    wal.remove_consumer("mailer").unwrap();
+    wal.truncate_before(ringwal::Lsn::new(archived_to + 2 * SEGMENT + 8192)).unwrap();
+    wal.close().unwrap();
+    let text = said(&["archive", "--to", &store, &dir], 1);
+    assert!(text.contains("128.00 KiB of older segments: removed by retention"), "{text}");
+    assert_eq!(json(&["list", "--json", "--from", &store], 1)["gaps"][0]["from"], archived_to);
+    let again = json(&["archive", "--json", "--to", &store, &dir], 0);
+    assert_eq!((&again["missing_bytes"], &again["overtaken_segments"]), (&value!(0), &value!(0)));
+    // A log without a sealed segment is of another archive too.
+    let other = temp.file("other");
+    ringwal::Wal::open(&other).unwrap().append_durable(b"x").unwrap();
+    let refused = said(&["archive", "--to", &store, &other], 2);
+    assert!(refused.contains("another log"), "{refused}");
+    // Beyond what is archived, or backwards.
+    for (range, expected) in [
+        (["--from-lsn", "1g", "--to-lsn", "2g"], "the archive ends at"),
+        (["--from-lsn", "1g", "--to-lsn", "1"], "the archive ends at"),
+        (["--from-lsn", "70k", "--to-lsn", "10k"], "ends before it begins"),
+    ] {
+        let args = ["restore", "--from", &store, range[0], range[1], range[2], range[3]];
+        let text = said(&[&args[..], &[&temp.file("none")]].concat(), 2);
+        assert!(text.contains(expected), "{text}");
+    }
 }
 
 #[test]
