@@ -364,7 +364,8 @@ impl Worker {
         self.ship_all(source, source.sealed()?, 0).await
     }
 
-    /// Ships those of the segments that the store does not have. `behind`: how many wait after these.
+    /// Ships those of the segments that the store does not have. `behind`: how many wait after
+    /// them.
     async fn ship_all(
         &mut self,
         source: &Source,
