@@ -33,6 +33,8 @@ pub(crate) fn copied<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyB
             if ffi::PyErr_ExceptionMatches(ffi::PyExc_TypeError) == 0 {
                 return Err(PyErr::fetch(py));
             }
+            // Not fetched: dropped where PyO3 is not attached, as in a function of `methods`, an
+            // exception is kept for a later time.
             ffi::PyErr_Clear();
             let class = object.get_type().name().map_or_else(|_| "?".into(), |n| n.to_string());
             let message = format!("a bytes-like object is required, not '{class}'");

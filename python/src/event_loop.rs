@@ -375,6 +375,9 @@ impl Hub {
 
     /// Settles what can be settled. In a callback of the loop.
     fn drain(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {
+        if self.signal.is_silent() {
+            return Ok(());
+        }
         locked(&self.queue).is_draining = true;
         self.signal.await_above(NONE_AWAITED);
         self.signal.answer();

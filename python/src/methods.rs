@@ -35,9 +35,8 @@ pub(crate) fn into_raw(py: Python<'_>, result: PyResult<Bound<'_, PyAny>>) -> *m
     match result {
         Ok(result) => result.into_ptr(),
         Err(error) => {
-            // PyO3 keeps what is dropped here for a later time, as it did not call this function:
-            // unless it attaches, an exception leaks its text. It does not attach any more while
-            // the interpreter ends.
+            // What is dropped where PyO3 is not attached, as here, it keeps for a later time, which
+            // may never come. It does not attach any more while the interpreter ends.
             let mut error = Some(error);
             Python::try_attach(|py| error.take().map(|error| error.restore(py)));
             error.into_iter().for_each(|error| error.restore(py));

@@ -37,7 +37,7 @@ holder.wal, holder.itself = ringwal.open(sys.argv[1]), holder
 
 
 def test_loops_of_daemon_threads_do_not_run_while_the_interpreter_ends(directory):
-    # By a race: several processes, of three threads each.
+    # By a race: several processes, of eight threads each.
     script = """
 import asyncio, ringwal, sys, threading, time
 wal = ringwal.open(sys.argv[1])
@@ -46,9 +46,9 @@ async def follow():
     begun.release()
     async for record in wal.follow(wal.end()):
         pass
-for _ in range(3):
+for _ in range(8):
     threading.Thread(target=lambda: asyncio.run(follow()), daemon=True).start()
-for _ in range(3):
+for _ in range(8):
     begun.acquire()
 time.sleep(0.1)
 """
