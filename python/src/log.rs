@@ -168,8 +168,8 @@ pub(crate) fn close_at_exit(module: &Bound<'_, PyModule>) -> PyResult<()> {
         let open = std::mem::take(&mut *locked(&OPEN));
         let open: Vec<Arc<OpenLog>> = open.iter().filter_map(Weak::upgrade).collect();
         let py = arguments.py();
-        // Loops of other threads would run Python code while the interpreter ends. Attached: none of
-        // them settles anything meanwhile.
+        // Loops of other threads would run Python code while the interpreter ends. Attached: none
+        // of them settles anything meanwhile.
         for log in &open {
             locked(&log.hubs).iter().for_each(|hub| hub.silence());
         }
