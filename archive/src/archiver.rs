@@ -91,7 +91,8 @@ pub struct CaughtUp {
     pub overtaken: u64,
     /// Bytes between what was archived before this call and the oldest segment that the log still
     /// had: retention removed them before this call could see them. Each gap counts once, in the
-    /// first call that finds it and ships what follows; `Archive::list` shows it for ever.
+    /// first call that finds it; if that call then fails, in [`ArchiveStats::missing`] alone.
+    /// [`Archive::list`] shows every gap.
     pub missing: u64,
     /// The first position that is not archived: everything from there on is not sealed yet.
     pub archived_to: Lsn,

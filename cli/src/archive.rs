@@ -8,7 +8,8 @@ use std::time::{Duration, SystemTime};
 use indicatif::BinaryBytes;
 use ringwal::Lsn;
 use ringwal_archive::{
-    Archive, ArchivedSegment, Archiver, CaughtUp, KeepFrom, Listing, Until, VerifiedArchive,
+    Archive, ArchiveStats, ArchivedSegment, Archiver, CaughtUp, KeepFrom, Listing, Until,
+    VerifiedArchive,
 };
 use serde_json::{Value, json};
 
@@ -112,23 +113,25 @@ fn warn(text: &str) {
 }
 
 fn ship(cli: &Cli, args: &ArchiveTo, archiver: &Archiver) -> Result<()> {
-    let (mut overtaken, mut missing) = (0, 0);
     loop {
         let round = archiver.catch_up(&args.dir, &cli.prefix);
         let round = match round {
-            Err(ringwal_archive::Error::Stopped) => {
+            Ok(round) => round,
+            Err(e) => {
+                // The next run may find what follows archived, and say nothing of it.
+                lost(&archiver.stats()).iter().for_each(|lost| warn(lost));
+                if !matches!(e, ringwal_archive::Error::Stopped) {
+                    return Err(e.into());
+                }
                 let shipped = counted(archiver.stats().shipped, "segment was", "segments were");
                 return Err(Error::Interrupted(format!("{shipped} archived; repeat to go on")));
             }
-            round => round?,
         };
-        (overtaken, missing) = (overtaken + round.overtaken, missing + round.missing);
         let has_lost = round.overtaken > 0 || round.missing > 0;
         if !args.follow || round.shipped > 0 || has_lost {
             report(args, &round)?;
         }
-        if has_lost {
-            let lost = lost(overtaken, missing);
+        if let Some(lost) = lost(&archiver.stats()).filter(|_| has_lost) {
             if !args.follow {
                 return Err(Error::Damaged(lost));
             }
@@ -145,22 +148,18 @@ fn ship(cli: &Cli, args: &ArchiveTo, archiver: &Archiver) -> Result<()> {
     }
 }
 
-/// Says what retention has removed too early.
-fn lost(overtaken: u64, missing: u64) -> String {
-    let segments = match overtaken {
-        0 => String::new(),
-        1 => "1 segment".into(),
-        n => format!("{n} segments"),
-    };
-    let bytes = match missing {
-        0 => String::new(),
-        bytes => format!("{} of older segments", BinaryBytes(bytes)),
-    };
-    let both = if overtaken > 0 && missing > 0 { ", and " } else { "" };
-    format!(
-        "{segments}{both}{bytes}: removed by retention before being archived; `ringwal list` shows the gaps; keep more \
-         segments, or let the program that writes the log archive it"
-    )
+/// Says what retention has removed too early, if it has.
+fn lost(stats: &ArchiveStats) -> Option<String> {
+    let segments = (stats.overtaken > 0).then(|| counted(stats.overtaken, "segment", "segments"));
+    let older =
+        (stats.missing > 0).then(|| format!("{} of older segments", BinaryBytes(stats.missing)));
+    let both = [segments, older].into_iter().flatten().collect::<Vec<_>>().join(", and ");
+    (!both.is_empty()).then(|| {
+        format!(
+            "{both}: removed by retention before being archived; `ringwal list` shows the gaps; keep more segments, or \
+             let the program that writes the log archive it"
+        )
+    })
 }
 
 fn report(args: &ArchiveTo, round: &CaughtUp) -> Result<()> {

@@ -78,7 +78,7 @@ fn escaped(payload: &[u8]) -> String {
     let mut line = String::with_capacity(payload.len());
     for chunk in payload.utf8_chunks() {
         let mut rest = chunk.valid();
-        // Found byte by byte, which takes a tenth of the time of characters in a small build.
+        // Found byte by byte: by characters, `dump` took 2.7 times as long in a small build.
         while let Some(at) = rest.bytes().position(may_begin_an_escaped_character) {
             line.push_str(&rest[..at]);
             let mut characters = rest[at..].chars();

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDelta, PyDeltaAccess, PyType};
+use pyo3::types::{PyBytes, PyDelta, PyDeltaAccess};
 
 /// The bytes of a record. An object of another kind than `bytes` is copied, to `copy`: its memory
 /// could change while a call that is detached reads it.
@@ -121,12 +121,4 @@ pub(crate) fn tags(
 pub(crate) fn nanoseconds(time: SystemTime) -> u64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// A generic class with its argument, for annotations.
-pub(crate) fn generic<'py>(
-    class: &Bound<'py, PyType>,
-    of: &Bound<'py, PyAny>,
-) -> PyResult<Bound<'py, PyAny>> {
-    class.py().import("types")?.call_method1("GenericAlias", (class, of))
 }

@@ -14,7 +14,6 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyType};
 
-use crate::arguments::generic;
 use crate::log::locked;
 use crate::methods::{Function, add, into_raw, one_and_named};
 
@@ -212,15 +211,6 @@ impl LogFuture {
 
 #[pymethods]
 impl LogFuture {
-    /// `LogFuture[...]` is a type for annotations.
-    #[classmethod]
-    fn __class_getitem__<'py>(
-        class: &Bound<'py, PyType>,
-        of: &Bound<'py, PyAny>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        generic(class, of)
-    }
-
     /// Whether the future has a result, an exception, or was cancelled.
     fn done(&self) -> bool {
         self.is_done()

@@ -58,6 +58,9 @@ mod _ringwal {
         crate::appending::add_fast_methods(module.py())?;
         crate::future::add_fast_methods(module.py())?;
         crate::errors::prepare(module.py())?;
+        for class in ["Reader", "Runs", "LogFuture"] {
+            crate::methods::make_generic(module.getattr(class)?.cast()?)?;
+        }
         crate::log::close_at_exit(module)
     }
 }

@@ -82,8 +82,7 @@ impl OpenLog {
     pub(crate) fn close(&self) -> Result<()> {
         let closed = self.wal.close();
         // A callback of the log, or a child process, has closed nothing.
-        let goes_on = [Error::WouldDeadlock.code(), Error::Forked.code()];
-        if !matches!(&closed, Err(error) if goes_on.contains(&error.code())) {
+        if !matches!(closed, Err(Error::WouldDeadlock | Error::Forked)) {
             self.is_closed.store(true, Relaxed);
         }
         closed

@@ -76,6 +76,13 @@ pub(crate) fn add(
     class.setattr(name, method)
 }
 
+/// Lets annotations name a class with what it is of, such as `Reader[Record]`.
+pub(crate) fn make_generic(class: &Bound<'_, PyType>) -> PyResult<()> {
+    let alias = class.py().import("types")?.getattr("GenericAlias")?;
+    let method = class.py().import("builtins")?.call_method1("classmethod", (alias,))?;
+    class.setattr("__class_getitem__", method)
+}
+
 /// One positional argument, and an optional one that `name` names.
 ///
 /// # Safety

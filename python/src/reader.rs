@@ -3,10 +3,9 @@
 use std::sync::Mutex;
 
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyType};
+use pyo3::types::PyList;
 use ringwal::{BackwardReader, ReadOnlyReader, Reader as LogReader, Result};
 
-use crate::arguments::generic;
 use crate::errors::raise;
 use crate::log::try_locked;
 use crate::records::{Form, Rest, Run, Singles};
@@ -102,15 +101,6 @@ impl Reader {
 
 #[pymethods]
 impl Reader {
-    /// `Reader[...]` is a type for annotations.
-    #[classmethod]
-    fn __class_getitem__<'py>(
-        class: &Bound<'py, PyType>,
-        of: &Bound<'py, PyAny>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        generic(class, of)
-    }
-
     fn __iter__(this: PyRef<'_, Self>) -> PyRef<'_, Self> {
         this
     }
@@ -168,15 +158,6 @@ pub(crate) struct Runs {
 
 #[pymethods]
 impl Runs {
-    /// `Runs[...]` is a type for annotations.
-    #[classmethod]
-    fn __class_getitem__<'py>(
-        class: &Bound<'py, PyType>,
-        of: &Bound<'py, PyAny>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        generic(class, of)
-    }
-
     fn __iter__(this: PyRef<'_, Self>) -> PyRef<'_, Self> {
         this
     }

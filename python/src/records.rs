@@ -130,6 +130,23 @@ pub(crate) enum Form {
 }
 
 impl Form {
+    /// Appends a record to a list, in this form.
+    #[inline]
+    fn append<'py>(
+        self,
+        list: &Bound<'py, PyList>,
+        lsn: ringwal::Lsn,
+        payload: &[u8],
+        object: impl FnOnce() -> PyResult<Bound<'py, Record>>,
+    ) -> PyResult<()> {
+        let bytes = || PyBytes::new(list.py(), payload);
+        match self {
+            Form::Payload => list.append(bytes()),
+            Form::Pair => list.append((lsn.as_u64(), bytes())),
+            Form::Object => list.append(object()?),
+        }
+    }
+
     /// The payload of a record in this form.
     fn payload_of<'py>(self, record: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let py = record.py();
@@ -159,25 +176,16 @@ impl Run {
             let added = match self {
                 Run::Shared(run) => match run.next_ref() {
                     None => break,
-                    Some(record) => match form {
-                        Form::Payload => list.append(PyBytes::new(py, record.payload)),
-                        Form::Pair => {
-                            let payload = PyBytes::new(py, record.payload);
-                            list.append((record.lsn.as_u64(), payload))
-                        }
-                        Form::Object => list.append(Record::of(py, record)?),
-                    },
+                    Some(record) => {
+                        let (lsn, payload) = (record.lsn, record.payload);
+                        form.append(&list, lsn, payload, || Record::of(py, record))
+                    }
                 },
                 Run::Owned(records) => match records.next() {
                     None => break,
-                    Some(record) => match form {
-                        Form::Payload => list.append(PyBytes::new(py, &record.payload)),
-                        Form::Pair => {
-                            let payload = PyBytes::new(py, &record.payload);
-                            list.append((record.lsn.as_u64(), payload))
-                        }
-                        Form::Object => list.append(Record::of_owned(py, &record)?),
-                    },
+                    Some(record) => form.append(&list, record.lsn, &record.payload, || {
+                        Record::of_owned(py, &record)
+                    }),
                 },
             };
             added?;

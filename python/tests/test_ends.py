@@ -43,14 +43,15 @@ import asyncio, ringwal, sys, threading, time
 wal = ringwal.open(sys.argv[1])
 begun = threading.Semaphore(0)
 async def follow():
-    begun.release()
+    # When the loop waits: a thread inside a call is the interpreter's own hazard.
+    asyncio.get_running_loop().call_later(0.1, begun.release)
     async for record in wal.follow(wal.end()):
         pass
 for _ in range(8):
     threading.Thread(target=lambda: asyncio.run(follow()), daemon=True).start()
 for _ in range(8):
     begun.acquire()
-time.sleep(0.1)
+time.sleep(0.2)
 """
     for _ in range(8):
         ended = run(script, directory)
