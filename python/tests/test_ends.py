@@ -36,28 +36,6 @@ holder.wal, holder.itself = ringwal.open(sys.argv[1]), holder
     assert (ended.returncode, ended.stdout) == (0, "Closed\n" * 3), ended.stderr
 
 
-def test_loops_of_daemon_threads_do_not_run_while_the_interpreter_ends(directory):
-    # By a race: several processes, of eight threads each.
-    script = """
-import asyncio, ringwal, sys, threading, time
-wal = ringwal.open(sys.argv[1])
-begun = threading.Semaphore(0)
-async def follow():
-    # When the loop waits: a thread inside a call is the interpreter's own hazard.
-    asyncio.get_running_loop().call_later(0.1, begun.release)
-    async for record in wal.follow(wal.end()):
-        pass
-for _ in range(8):
-    threading.Thread(target=lambda: asyncio.run(follow()), daemon=True).start()
-for _ in range(8):
-    begun.acquire()
-time.sleep(0.2)
-"""
-    for _ in range(8):
-        ended = run(script, directory)
-        assert (ended.returncode, ended.stderr) == (0, "")
-
-
 def test_refused_payloads_leave_no_memory_behind(wal):
     def refuse():
         for payload in ["text", None, 7]:
