@@ -6,6 +6,7 @@ use pyo3::types::PyBytes;
 use ringwal::Error;
 
 use crate::arguments::{kept, payload};
+use crate::ending::PythonCall;
 use crate::errors::raise;
 use crate::event_loop::{Until, failed};
 use crate::future::LogFuture;
@@ -89,6 +90,8 @@ pub(crate) fn append_batch<T: Send>(
     take: impl Fn(ringwal::BatchLsns<'_>) -> T + Send + Sync,
 ) -> PyResult<T> {
     let py = payloads.py();
+    // An iterable may be Python code.
+    let reading = PythonCall::begin().ok_or_else(|| raise(Error::Closed))?;
     let items: Vec<Bound<'_, PyAny>> = items(payloads)?;
     let owned: Vec<Bound<'_, PyBytes>>;
     let data: Vec<&[u8]> = match borrowed(&items) {
@@ -98,6 +101,7 @@ pub(crate) fn append_batch<T: Send>(
             owned.iter().map(|bytes| bytes.as_bytes()).collect()
         }
     };
+    drop(reading);
     let attempt = || match tag {
         None => log.wal.try_append_batch(&data).map(&take),
         Some(tag) => log.wal.tagged(tag).try_append_batch(&data).map(&take),
@@ -132,6 +136,7 @@ pub(crate) fn append_batch_tagged<T: Send>(
     records: &Bound<'_, PyAny>,
     take: impl Fn(ringwal::BatchLsns<'_>) -> T + Send + Sync,
 ) -> PyResult<T> {
+    let reading = PythonCall::begin().ok_or_else(|| raise(Error::Closed))?;
     let mut owned: Vec<(u64, Bound<'_, PyBytes>)> = Vec::new();
     for record in records.try_iter()? {
         let record = record?;
@@ -142,6 +147,7 @@ pub(crate) fn append_batch_tagged<T: Send>(
         };
         owned.push((tag.extract()?, kept(&object)?));
     }
+    drop(reading);
     let data: Vec<(u64, &[u8])> = owned.iter().map(|(tag, b)| (*tag, b.as_bytes())).collect();
     let appended = records.py().detach(|| log.wal.append_batch_tagged(&data).map(&take));
     appended.map_err(raise)

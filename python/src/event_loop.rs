@@ -23,6 +23,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::PyBytes;
 use ringwal::{AppendOwnedFuture, DurableEndListener, Error, Lsn};
 
+use crate::ending::PythonCall;
 use crate::errors::exception;
 use crate::future::{LogFuture, Outcome};
 use crate::log::{OpenLog, locked};
@@ -148,6 +149,7 @@ impl OpenLog {
         if let Some(hub) = known {
             return Ok(Ok(hub));
         }
+        let Some(_call) = PythonCall::begin() else { return Ok(Err(Error::Closed)) };
         let py = event_loop.py();
         let mut live = Vec::new();
         let hubs = locked(&self.hubs).clone();
@@ -202,10 +204,11 @@ impl Hub {
         let call_loop = move || {
             while signal.wait() {
                 let called = Python::try_attach(|py| {
-                    event_loop.call_method1(py, "call_soon_threadsafe", (&callback,)).is_ok()
+                    let _call = PythonCall::begin()?;
+                    Some(event_loop.call_method1(py, "call_soon_threadsafe", (&callback,)).is_ok())
                 });
                 // The loop is closed, or the interpreter has ended.
-                if called != Some(true) {
+                if called.flatten() != Some(true) {
                     break;
                 }
             }
@@ -237,9 +240,9 @@ impl Hub {
         })))
     }
 
-    /// Wakes its loop no more: the interpreter ends.
-    pub(crate) fn silence(&self) {
-        self.signal.silence();
+    /// Ends the thread of the bell, if it has one: the interpreter ends.
+    pub(crate) fn end_bell(&self) {
+        self.signal.remove();
     }
 
     /// What the loop calls. It keeps the hub, and so what is awaited, as long as the loop has it.
@@ -248,6 +251,7 @@ impl Hub {
     }
 
     fn call_soon(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {
+        let Some(_call) = PythonCall::begin() else { return Ok(()) };
         let callback = self.callback(py)?;
         self.event_loop.bind(py).call_method1(intern!(py, "call_soon"), (callback,))?;
         Ok(())
@@ -375,9 +379,11 @@ impl Hub {
 
     /// Settles what can be settled. In a callback of the loop.
     fn drain(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {
-        if self.signal.is_silent() {
+        let Some(_call) = PythonCall::begin() else {
+            // Read, so that the loop does not call this again and again.
+            self.signal.answer();
             return Ok(());
-        }
+        };
         locked(&self.queue).is_draining = true;
         self.signal.await_above(NONE_AWAITED);
         self.signal.answer();

@@ -13,6 +13,7 @@ use pyo3::types::PyList;
 use ringwal::{Consumer as LogConsumer, Error, Follow, Lsn, ReadOnlyFollow, RecordRef, Result};
 
 use crate::arguments::{time, timeout};
+use crate::ending::begins;
 use crate::errors::{closed_consumer, raise};
 use crate::future::LogFuture;
 use crate::log::{OpenLog, try_locked};
@@ -151,7 +152,7 @@ impl<F: Followed> FollowState<F> {
             }
             py.check_signals()?;
             let is_late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
-            if has_ended || is_late || is_closed.load(Relaxed) {
+            if has_ended || is_late || is_closed.load(Relaxed) || begins() {
                 return Ok(false);
             }
         }

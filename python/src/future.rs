@@ -14,6 +14,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyType};
 
+use crate::ending::PythonCall;
 use crate::log::locked;
 use crate::methods::{Function, add, into_raw, one_and_named};
 
@@ -200,6 +201,7 @@ impl LogFuture {
     }
 
     fn schedule(this: &Bound<'_, Self>, callback: Py<PyAny>, context: Py<PyAny>) -> PyResult<()> {
+        let Some(_call) = PythonCall::begin() else { return Ok(()) };
         let py = this.py();
         let keywords = PyDict::new(py);
         keywords.set_item(intern!(py, "context"), context)?;

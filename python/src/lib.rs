@@ -10,6 +10,7 @@
 
 mod appending;
 mod arguments;
+mod ending;
 mod errors;
 mod event_loop;
 mod follower;
@@ -61,6 +62,6 @@ mod _ringwal {
         for class in ["Reader", "Runs", "LogFuture"] {
             crate::methods::make_generic(module.getattr(class)?.cast()?)?;
         }
-        crate::log::close_at_exit(module)
+        crate::ending::close_at_exit(module)
     }
 }

@@ -9,7 +9,6 @@ use std::task::{Context, Poll, Waker};
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::types::PyCFunction;
 use ringwal::{Error, Lsn, Result};
 
 use crate::event_loop::Hub;
@@ -160,25 +159,17 @@ impl Drop for OpenLog {
     }
 }
 
-/// Closes every log when the interpreter ends, so that records that were appended are durable.
-/// In a child of `fork()` this changes nothing: the logs belong to the parent.
-pub(crate) fn close_at_exit(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    let close_all = PyCFunction::new_closure(module.py(), None, None, |arguments, _| {
-        let open = std::mem::take(&mut *locked(&OPEN));
-        let open: Vec<Arc<OpenLog>> = open.iter().filter_map(Weak::upgrade).collect();
-        let py = arguments.py();
-        // Loops of other threads would run Python code while the interpreter ends. Attached: none
-        // of them settles anything meanwhile.
+/// Closes every log that is open.
+pub(crate) fn close_all(py: Python<'_>) {
+    let open = std::mem::take(&mut *locked(&OPEN));
+    let open: Vec<Arc<OpenLog>> = open.iter().filter_map(Weak::upgrade).collect();
+    for log in &open {
+        locked(&log.hubs).iter().for_each(|hub| hub.end_bell());
+    }
+    py.detach(|| {
         for log in &open {
-            locked(&log.hubs).iter().for_each(|hub| hub.silence());
+            // Its failure was reported to every call before.
+            drop(log.close());
         }
-        py.detach(|| {
-            for log in &open {
-                // Its failure was reported to every call before.
-                drop(log.close());
-            }
-        });
-    })?;
-    module.py().import("atexit")?.call_method1("register", (close_all,))?;
-    Ok(())
+    });
 }

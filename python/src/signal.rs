@@ -48,8 +48,6 @@ pub(crate) struct Signal {
     /// Whether the append at the front of the queue should be polled.
     has_room: AtomicBool,
     raised: AtomicBool,
-    /// The interpreter ends: nothing rings, and the loop settles nothing.
-    is_silent: AtomicBool,
     bell: Bell,
 }
 
@@ -62,7 +60,6 @@ impl Signal {
             error: Mutex::new(None),
             has_room: AtomicBool::new(false),
             raised: AtomicBool::new(false),
-            is_silent: AtomicBool::new(false),
             bell,
         }
     }
@@ -114,7 +111,7 @@ impl Signal {
 
     /// Rings, unless the loop has not answered the last ring.
     pub(crate) fn raise(&self) {
-        if self.is_silent() || self.raised.swap(true, SeqCst) {
+        if self.raised.swap(true, SeqCst) {
             return;
         }
         match &self.bell {
@@ -144,16 +141,6 @@ impl Signal {
             drop(read.read(&mut [0; 16]));
         }
         self.raised.store(false, SeqCst);
-    }
-
-    /// Rings no more: the interpreter ends.
-    pub(crate) fn silence(&self) {
-        self.is_silent.store(true, SeqCst);
-        self.remove();
-    }
-
-    pub(crate) fn is_silent(&self) -> bool {
-        self.is_silent.load(SeqCst)
     }
 
     /// Ends the thread of the bell, if it has one.

@@ -36,6 +36,37 @@ holder.wal, holder.itself = ringwal.open(sys.argv[1]), holder
     assert (ended.returncode, ended.stdout) == (0, "Closed\n" * 3), ended.stderr
 
 
+# Daemon threads that run Python code in a call when the interpreter ends. Its end takes half a
+# second: what such a thread does then would abort the process.
+DAEMONS = """
+import asyncio, ringwal, sys, threading, time
+class Slow:
+    def __del__(self, sleep=time.sleep):
+        sleep(0.5)
+sys.slow = Slow()
+wal = ringwal.open(sys.argv[1])
+begun = threading.Event()
+def linger():
+    begun.set()
+    for _ in range(20):
+        time.sleep(0.01)
+    yield b"late"
+async def task():
+    await wal.append_durable_async(b"x")
+    list(linger())
+def batch():
+    wal.append_batch(linger())
+threading.Thread(target=lambda: {WORK}, daemon=True).start()
+begun.wait()
+"""
+
+
+@pytest.mark.parametrize("work", ["asyncio.run(task())", "batch()"])
+def test_daemon_threads_that_run_python_code_in_a_call_leave_it_before_the_end(directory, work):
+    ended = run(DAEMONS.replace("{WORK}", work), directory)
+    assert "FATAL" not in ended.stderr and ended.returncode == 0, ended.stderr
+
+
 def test_refused_payloads_leave_no_memory_behind(wal):
     def refuse():
         for payload in ["text", None, 7]:
