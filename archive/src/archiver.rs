@@ -69,7 +69,8 @@ pub struct ArchiveStats {
     pub overtaken: u64,
     /// Bytes that retention removed before any call could see them: see [`CaughtUp::missing`].
     pub missing: u64,
-    /// The end of the newest segment that was confirmed.
+    /// The end of the newest segment that was confirmed, or found in the store. A restore and a prune
+    /// take it as a position.
     pub archived_to: Lsn,
     /// The last error, until the next confirmation.
     pub last_error: Option<String>,
@@ -209,6 +210,7 @@ impl ArchiverBuilder {
             of: None,
             confirmed: BTreeSet::new(),
             compared: None,
+            linked_to: None,
             seen_to: None,
         };
         let thread = std::thread::Builder::new().name("ringwal-archive".into());
@@ -326,6 +328,9 @@ struct Worker {
     confirmed: BTreeSet<u64>,
     /// The newest segment whose history was compared with the archive's.
     compared: Option<u64>,
+    /// The end of a segment that was compared or shipped: one that begins there continues the
+    /// archive's history.
+    linked_to: Option<u64>,
     /// Up to here every segment is archived, or was counted as lost. `None`: the store knows.
     seen_to: Option<u64>,
 }
@@ -382,8 +387,9 @@ impl Worker {
     async fn ship_each(&mut self, source: &Source, segments: Vec<(u64, u64)>) -> Result<CaughtUp> {
         let mut done = CaughtUp::default();
         let (floor, present) = self.present(source, &segments).await?;
+        let mut is_compared = false;
         match (present.last(), segments.first()) {
-            (Some(newest), _) => self.compare(source, *newest).await?,
+            (Some(newest), _) => is_compared = self.compare(source, *newest).await?,
             (None, Some((base, _))) if *base < floor => {
                 let archive = &self.settings.archive;
                 self.retried(|| has_common_history(archive, source)).await?;
@@ -408,6 +414,9 @@ impl Worker {
                         if shipped.bytes > 0 {
                             self.compared = Some(base);
                         }
+                        if shipped.bytes > 0 || is_compared {
+                            self.linked_to = Some(end.as_u64());
+                        }
                         self.count(&shipped);
                         done.shipped += u64::from(shipped.bytes > 0);
                         done.present += u64::from(shipped.bytes == 0);
@@ -419,6 +428,14 @@ impl Worker {
                 Err(e) => return Err(e),
             }
             self.seen_to = self.seen_to.max(Some(end.as_u64()));
+        }
+        if done.archived_to == Lsn::ZERO {
+            // Nothing that is sealed is left: what was archived before counts.
+            let archive = &self.settings.archive;
+            let end = self.retried(|| archive.end(floor)).await?.unwrap_or(0);
+            done.archived_to = Lsn::new(end);
+            let mut stats = lock(&self.stats);
+            stats.archived_to = stats.archived_to.max(done.archived_to);
         }
         Ok(done)
     }
@@ -475,7 +492,8 @@ impl Worker {
         let of = Some((source.clone(), log_id));
         if self.of != of {
             self.of = of;
-            (self.confirmed, self.compared, self.seen_to) = (BTreeSet::new(), None, None);
+            (self.confirmed, self.compared) = (BTreeSet::new(), None);
+            (self.linked_to, self.seen_to) = (None, None);
         }
         let archive = &self.settings.archive;
         let floor = self.retried(|| archive.claim(&log_id, self.is_known)).await?;
@@ -496,28 +514,28 @@ impl Worker {
     }
 
     /// Refuses an archive of another history. `newest` is the newest segment that both have: its
-    /// hash covers all before it, so the older ones need not be read.
-    async fn compare(&mut self, source: &Source, newest: u64) -> Result<()> {
+    /// hash covers all before it, so the older ones need not be read. False: it cannot be compared.
+    async fn compare(&mut self, source: &Source, newest: u64) -> Result<bool> {
         if self.compared == Some(newest) {
-            return Ok(());
+            return Ok(true);
         }
         let archive = &self.settings.archive;
         match self.retried(|| compare(archive, source, newest)).await {
-            Ok(()) => {}
+            Ok(()) => self.compared = Some(newest),
             // Retention was faster, or it is damaged in the log: the archive has it all the same.
             Err(Error::Overtaken { .. } | Error::Log(ringwal::Error::Corruption { .. })) => {}
             Err(e) => return Err(e),
         }
-        self.compared = Some(newest);
-        Ok(())
+        Ok(self.compared == Some(newest))
     }
 
     async fn ship(&mut self, source: &Source, base: u64) -> Result<Shipped> {
         let archive = self.settings.archive.clone();
         let (part, is_known) = (self.settings.part_bytes, self.is_known);
+        let is_linked = self.linked_to == Some(base);
         let shipped = self
             .retried(|| async {
-                match ship(&archive, source, base, part, is_known).await {
+                match ship(&archive, source, base, part, is_known, is_linked).await {
                     Err(e) if !matches!(e, Error::Stopped) && source.is_gone(base) => {
                         tracing::debug!(error = %e, base, "the segment was removed");
                         Err(Error::Overtaken { base: Lsn::new(base) })
@@ -527,6 +545,9 @@ impl Worker {
             })
             .await;
         self.is_known |= shipped.is_ok();
+        if let Ok(shipped) = &shipped {
+            self.linked_to = Some(shipped.end.as_u64());
+        }
         if matches!(shipped, Err(Error::Overtaken { .. })) {
             lock(&self.stats).overtaken += 1;
         }

@@ -68,6 +68,17 @@ pub enum Error {
         /// The first position of the segment.
         base: Lsn,
     },
+    /// Two archived segments that follow each other are of two histories of the log.
+    #[error(
+        "{object} does not continue the segment before it, which is of another history of the log; restore up to {base} or \
+         from {base} on"
+    )]
+    AnotherHistory {
+        /// The manifest of the second segment.
+        object: String,
+        /// Its first position.
+        base: Lsn,
+    },
     /// There is no archive.
     #[error("{place} holds no archive; check the URL and its prefix")]
     NoArchive {
@@ -126,7 +137,9 @@ pub enum Error {
         path: PathBuf,
     },
     /// The archive ends before the asked position.
-    #[error("the archive ends at {end}, before {asked}; choose a lower position, or archive more")]
+    #[error(
+        "the archive ends at {end} and has nothing from {asked} on; choose a lower position, or archive more"
+    )]
     BeyondEnd {
         /// The asked position.
         asked: Lsn,
@@ -178,6 +191,7 @@ impl Error {
             Error::Log(e) => matches!(e, ringwal::Error::Io { .. }),
             Error::AnotherLog { .. }
             | Error::Diverged { .. }
+            | Error::AnotherHistory { .. }
             | Error::Unsupported { .. }
             | Error::Overtaken { .. }
             | Error::Url { .. }

@@ -21,8 +21,11 @@ pub struct Listing {
     pub floor: Lsn,
     /// The archived segments, oldest first.
     pub segments: Vec<ArchivedSegment>,
-    /// What is missing between them.
+    /// What is missing between them, and before the first one.
     pub gaps: Vec<Gap>,
+    /// The segments that do not continue the one before them, by their first positions: they are of
+    /// another history of the log. No restore has both.
+    pub other_histories: Vec<Lsn>,
     /// Manifests that are torn or damaged. Such a segment is not archived; an archiver that still
     /// has it ships it again.
     pub invalid_manifests: Vec<String>,
@@ -77,7 +80,10 @@ pub(crate) struct Index {
     /// Ascending, without two of one base.
     pub(crate) manifests: Vec<Manifest>,
     pub(crate) gaps: Vec<Gap>,
-    invalid: Vec<String>,
+    /// First positions of segments that do not continue the one before.
+    pub(crate) breaks: Vec<u64>,
+    /// Segments whose manifest is torn or damaged, or overlaps the one before, by their first positions.
+    pub(crate) invalid: Vec<u64>,
     unconfirmed: Vec<String>,
 }
 
@@ -109,7 +115,12 @@ impl Archive {
             floor: Lsn::new(index.floor),
             segments: index.manifests.into_iter().map(segment).collect(),
             gaps: index.gaps,
-            invalid_manifests: index.invalid,
+            other_histories: index.breaks.into_iter().map(Lsn::new).collect(),
+            invalid_manifests: index
+                .invalid
+                .into_iter()
+                .map(|base| self.manifest_path(base))
+                .collect(),
             unconfirmed_objects: index.unconfirmed,
         })
     }
@@ -130,17 +141,27 @@ impl Archive {
         }
     }
 
+    /// The whole name of a manifest.
+    pub(crate) fn manifest_path(&self, base: u64) -> String {
+        self.path(&layout::manifest(base)).to_string()
+    }
+
     async fn index_from(&self, log_id: &str, floor: u64) -> Result<Index> {
-        let mut manifests: Vec<Manifest> = Vec::new();
-        let mut invalid = Vec::new();
         let mut bases = self.bases().await?;
         bases.retain(|base| *base >= floor);
+        let objects = self.folder(layout::SEGMENTS).await?;
+        // A listing of manifests that lacks the first ones would move the beginning unseen.
+        let listed = bases.first().copied().unwrap_or(u64::MAX);
+        let earlier = objects.iter().filter_map(|(path, _)| layout::segment_base_of(path));
+        bases.extend(earlier.filter(|base| (floor..listed).contains(base)));
+        bases.sort_unstable();
+        bases.dedup();
+        let (mut manifests, mut invalid, mut unnamed) = (Vec::new(), Vec::new(), Vec::new());
         for (base, found) in self.manifests(bases).await? {
             match found {
                 Found::Archived(manifest) => manifests.push(*manifest),
-                Found::Invalid => {
-                    invalid.push(self.path(&layout::manifest(base)).to_string());
-                }
+                Found::Invalid => invalid.push(base),
+                Found::Nothing if base < listed => unnamed.push(base),
                 // A listing may still have an object that is gone.
                 Found::Nothing => {}
             }
@@ -150,10 +171,12 @@ impl Archive {
             let (place, found) = (self.place(), foreign.log_id.clone());
             return Err(Error::AnotherLog { place, expected: log_id.into(), found });
         }
-        let objects = self.folder(layout::SEGMENTS).await?;
         let sizes: HashMap<String, u64> =
             objects.into_iter().map(|(path, size)| (path.to_string(), size)).collect();
-        let mut gaps = between(self, floor, &manifests);
+        // Something of a segment is there that no sound manifest names.
+        let remains = invalid.iter().chain(&unnamed).min().copied();
+        let begin = if floor > 0 { Some(floor) } else { remains };
+        let mut gaps = between(self, begin, &manifests);
         for manifest in &manifests {
             let path = self.path(&manifest.object).to_string();
             // A listing may lack an object that is there.
@@ -165,12 +188,16 @@ impl Archive {
             }
         }
         gaps.sort_by_key(|gap| gap.from);
+        let pairs = manifests.iter().zip(manifests.iter().skip(1));
+        let breaks = pairs.filter(|(before, next)| !next.continues(before));
+        let breaks = breaks.map(|(_, next)| next.base).collect();
         let named: HashSet<String> =
             manifests.iter().map(|manifest| self.path(&manifest.object).to_string()).collect();
         let mut unconfirmed: Vec<String> =
             sizes.into_keys().filter(|path| !named.contains(path)).collect();
         unconfirmed.sort_unstable();
-        Ok(Index { log_id: log_id.into(), floor, manifests, gaps, invalid, unconfirmed })
+        let log_id = log_id.into();
+        Ok(Index { log_id, floor, manifests, gaps, breaks, invalid, unconfirmed })
     }
 
     /// Adds manifests that the listing lacks: their names follow from the segments before them.
@@ -178,7 +205,7 @@ impl Archive {
     async fn without_lag(
         &self,
         listed: Vec<Manifest>,
-        invalid: &mut Vec<String>,
+        invalid: &mut Vec<u64>,
     ) -> Result<Vec<Manifest>> {
         let mut all: Vec<Manifest> = Vec::new();
         for manifest in listed {
@@ -187,7 +214,7 @@ impl Archive {
                 // The listing had it, and so did its predecessor.
                 Some(last) if last.base == manifest.base => {}
                 Some(last) if last.end() > manifest.base => {
-                    invalid.push(self.path(&layout::manifest(manifest.base)).to_string());
+                    invalid.push(manifest.base);
                 }
                 _ => all.push(manifest),
             }
@@ -224,13 +251,13 @@ impl Archive {
     }
 }
 
-/// The gaps between manifests, and before the first one of a pruned archive.
-fn between(archive: &Archive, floor: u64, manifests: &[Manifest]) -> Vec<Gap> {
-    let mut end = (floor > 0).then_some(floor);
+/// The gaps between manifests, and before the first one if it is known where the archive begins.
+fn between(archive: &Archive, begin: Option<u64>, manifests: &[Manifest]) -> Vec<Gap> {
+    let mut end = begin;
     let mut gaps = Vec::new();
     for manifest in manifests {
-        if let Some(from) = end.filter(|end| *end != manifest.base) {
-            let missing = archive.path(&layout::manifest(from)).to_string();
+        if let Some(from) = end.filter(|end| *end < manifest.base) {
+            let missing = archive.manifest_path(from);
             gaps.push(Gap { from: Lsn::new(from), to: Lsn::new(manifest.base), missing });
         }
         end = Some(manifest.end());

@@ -51,6 +51,9 @@ pub(crate) struct Manifest {
     pub(crate) last_written: u64,
     pub(crate) latest_written: u64,
     pub(crate) chain_hash: String,
+    /// The `chain_hash` of the segment before. Manifests of older versions lack it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) previous_hash: Option<String>,
     /// The object with the segment's first bytes, up to the end of the last group.
     pub(crate) object: String,
     pub(crate) bytes: u64,
@@ -154,6 +157,7 @@ impl Manifest {
             last_written: content.last_written,
             latest_written: content.latest_written,
             chain_hash: format!("{:016x}", content.chain_hash),
+            previous_hash: Some(format!("{:016x}", content.previous_hash)),
             object: layout::segment(base, content.chain_hash),
             bytes,
             crc32: format!("{:08x}", combined(parts, part_bytes, bytes)),
@@ -183,6 +187,7 @@ impl Manifest {
             && (1..=MAX_PART).contains(&self.part_bytes)
             && crcs.len() as u64 == self.bytes.div_ceil(self.part_bytes)
             && self.object == layout::segment(base, hash)
+            && self.previous_hash.as_ref().is_none_or(|text| number(text, 16).is_some())
             && number(&self.crc32, 8) == Some(combined(&crcs, self.part_bytes, self.bytes).into())
             && self.first_ordinal.checked_add(self.records).is_some()
     }
@@ -201,6 +206,14 @@ impl Manifest {
     /// The parts of the object: each with its place in it.
     pub(crate) fn ranges(&self) -> Vec<std::ops::Range<u64>> {
         ranges(self.bytes, self.part_bytes)
+    }
+
+    /// Whether this segment continues one before it, as far as both manifests tell. Behind a gap
+    /// nothing tells.
+    pub(crate) fn continues(&self, before: &Manifest) -> bool {
+        before.end() < self.base
+            || before.end() == self.base
+                && self.previous_hash.as_ref().is_none_or(|hash| *hash == before.chain_hash)
     }
 
     /// Whether both are of one history of one log.
@@ -254,6 +267,7 @@ mod tests {
             last_written: 2,
             latest_written: 2,
             chain_hash: "00000000000000ff".into(),
+            previous_hash: Some("00000000000000fe".into()),
             object: layout::segment(65536, 255),
             bytes: 10_000,
             crc32: format!("{:08x}", crc32fast::hash(&bytes)),
@@ -277,8 +291,22 @@ mod tests {
     }
 
     #[test]
+    fn a_manifest_of_an_older_version_lacks_the_hash_before_and_continues_any_segment() {
+        let old = Manifest { previous_hash: None, ..sample() };
+        assert!(!String::from_utf8_lossy(&old.encode()).contains("previous_hash"));
+        assert_eq!(Manifest::decode(&old.encode(), 65536), Ok(old.clone()));
+        let before = Manifest { base: 0, chain_hash: "00000000000000fe".into(), ..sample() };
+        let other = Manifest { chain_hash: "00000000000000fd".into(), ..before.clone() };
+        assert!(sample().continues(&before) && old.continues(&before) && old.continues(&other));
+        assert!(!sample().continues(&other), "another history");
+        let overlapping = Manifest { size: 65537, ..before.clone() };
+        let apart = Manifest { size: 65535, ..other };
+        assert!(!sample().continues(&overlapping) && sample().continues(&apart));
+    }
+
+    #[test]
     fn a_manifest_with_wrong_fields_is_refused_behind_a_right_checksum() {
-        let break_it: [fn(&mut Manifest); 14] = [
+        let break_it: [fn(&mut Manifest); 15] = [
             |m| m.base = 0,
             |m| m.size = u64::MAX,
             |m| m.size = 100,
@@ -291,6 +319,7 @@ mod tests {
             |m| m.parts[0] = "+0000001".into(),
             |m| m.object = "../elsewhere".into(),
             |m| m.chain_hash = "0000000000000100".into(),
+            |m| m.previous_hash = Some("fe".into()),
             |m| m.crc32 = "00000000".into(),
             |m| m.records = u64::MAX,
         ];

@@ -15,7 +15,7 @@ use crate::block_on::block_on;
 use crate::error::{Error, Result};
 use crate::layout;
 use crate::list::Index;
-use crate::manifest::{Floor, Invalid, Manifest, nanos};
+use crate::manifest::{Floor, Manifest, nanos};
 use crate::store::Archive;
 
 /// What a prune keeps.
@@ -146,16 +146,15 @@ impl Archive {
     /// The first position that belongs to the archive. 0 unless it was pruned.
     pub(crate) async fn floor(&self, log_id: &str) -> Result<u64> {
         let name = layout::FLOOR;
-        let Some(text) = self.small(name).await? else { return Ok(0) };
-        match Floor::decode(&text) {
-            Ok(floor) if floor.log_id == log_id => Ok(floor.from),
-            Ok(floor) => {
+        match self.decoded(name, Floor::decode).await? {
+            None => Ok(0),
+            Some(Ok(floor)) if floor.log_id == log_id => Ok(floor.from),
+            Some(Ok(floor)) => {
                 let (place, expected, found) = (self.place(), log_id.to_owned(), floor.log_id);
                 Err(Error::AnotherLog { place, expected, found })
             }
-            Err(Invalid::Version(version)) => Err(self.unsupported(name, version)),
             // A torn upload. What an earlier prune has left may count again until the next one.
-            Err(Invalid::Torn | Invalid::Fields) => Ok(0),
+            Some(Err(_)) => Ok(0),
         }
     }
 
@@ -183,8 +182,8 @@ fn removed(index: &Index, keep: KeepFrom) -> Result<usize> {
     let all = &index.manifests;
     let Some(last) = all.last() else { return Ok(0) };
     let at = match keep {
-        KeepFrom::Lsn(lsn) if lsn.as_u64() > last.groups_end => {
-            return Err(Error::BeyondEnd { asked: lsn, end: Lsn::new(last.groups_end) });
+        KeepFrom::Lsn(lsn) if lsn.as_u64() > last.end() => {
+            return Err(Error::BeyondEnd { asked: lsn, end: Lsn::new(last.end()) });
         }
         KeepFrom::Lsn(lsn) => all.iter().position(|manifest| manifest.end() > lsn.as_u64()),
         KeepFrom::Time(time) => {

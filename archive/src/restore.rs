@@ -71,6 +71,9 @@ pub struct Restored {
     pub bytes: u64,
     /// When its last group was written, by the clock of its writer.
     pub last_written: SystemTime,
+    /// Manifests after the end of the archive that are torn or damaged: what they are of was not
+    /// restored. Empty if the log ends where it was told to.
+    pub left_out: Vec<String>,
 }
 
 type OnProgress<'a> = Box<dyn FnMut(RestoreProgress) -> ControlFlow<()> + Send + 'a>;
@@ -142,7 +145,8 @@ impl<'a> Restore<'a> {
     ///
     /// [`Error::NotEmpty`]; [`Error::Restoring`]; [`Error::NoArchive`]; [`Error::MissingObject`]
     /// and [`Error::DamagedObject`], which name the object; [`Error::BeyondEnd`] and
-    /// [`Error::BeforeStart`]; [`Error::Store`]; [`Error::Io`]; [`Error::Unsupported`];
+    /// [`Error::BeforeStart`]; [`Error::AnotherHistory`] if the range has segments of two histories;
+    /// [`Error::Store`]; [`Error::Io`]; [`Error::Unsupported`];
     /// [`Error::AnotherLog`]; [`Error::Stopped`].
     pub fn into(mut self, dir: impl AsRef<Path>) -> Result<Restored> {
         let dir = dir.as_ref();
@@ -153,7 +157,8 @@ impl<'a> Restore<'a> {
         let target = Target::create(dir, &self.prefix)?;
         let restored = self.fill(&target, &chosen).and_then(|restored| {
             target.publish(&chosen, restored.end)?;
-            Ok(Restored { log_id: index.log_id, ..restored })
+            let left_out = self.left_out(&index);
+            Ok(Restored { log_id: index.log_id, left_out, ..restored })
         });
         if restored.is_err() {
             target.remove(&chosen);
@@ -165,7 +170,8 @@ impl<'a> Restore<'a> {
     fn choose(&self, index: &Index) -> Result<Vec<Manifest>> {
         let all = &index.manifests;
         let (Some(first), Some(last)) = (all.first(), all.last()) else {
-            return Err(Error::NoArchive { place: self.archive.place() });
+            let none = Error::NoArchive { place: self.archive.place() };
+            return Err(index.invalid.first().map_or(none, |b| self.archive.damaged_manifest(*b)));
         };
         let start = Lsn::new(first.base);
         let from = self.from.unwrap_or(start);
@@ -174,8 +180,13 @@ impl<'a> Restore<'a> {
         }
         let end = match self.until {
             Until::Newest => last.end(),
-            Until::Lsn(lsn) if lsn.as_u64() > last.groups_end => {
-                return Err(Error::BeyondEnd { asked: lsn, end: Lsn::new(last.groups_end) });
+            Until::Lsn(lsn) if lsn.as_u64() > last.end() => {
+                return Err(Error::BeyondEnd { asked: lsn, end: Lsn::new(last.end()) });
+            }
+            Until::Lsn(lsn)
+                if self.from.is_some() && (lsn..Lsn::new(last.end())).contains(&from) =>
+            {
+                return Err(Error::Setting("the range ends before it begins, or where it begins"));
             }
             Until::Lsn(lsn) => lsn.as_u64(),
             Until::Time(time) => {
@@ -187,20 +198,40 @@ impl<'a> Restore<'a> {
         let chosen: Vec<Manifest> = all.iter().filter(wanted).cloned().collect();
         let Some((first, last)) = chosen.first().zip(chosen.last()) else {
             let archived = Lsn::new(last.end());
-            return Err(match end <= from.as_u64() {
+            return Err(match end < from.as_u64() {
                 _ if from >= archived => Error::BeyondEnd { asked: from, end: archived },
-                true if from > start => Error::Setting("the range ends before it begins"),
-                _ => Error::BeforeStart { first: start },
+                true => Error::Setting("the range ends before it begins, or where it begins"),
+                false => Error::BeforeStart { first: start },
             });
         };
+        let is_whole = self.from.is_none();
         let inside = |gap: &&crate::list::Gap| {
-            gap.to.as_u64() > first.base && gap.from.as_u64() < last.end()
+            let is_before = is_whole && gap.to.as_u64() == first.base;
+            is_before || gap.to.as_u64() > first.base && gap.from.as_u64() < last.end()
         };
         if let Some(gap) = index.gaps.iter().find(inside) {
             let (object, from, to) = (gap.missing.clone(), gap.from, gap.to);
             return Err(Error::MissingObject { object, from, to });
         }
+        let is_inside = |base: &&u64| (first.base + 1..last.end()).contains(*base);
+        if let Some(base) = index.breaks.iter().find(is_inside) {
+            let (object, base) = (self.archive.manifest_path(*base), Lsn::new(*base));
+            return Err(Error::AnotherHistory { object, base });
+        }
         Ok(chosen)
+    }
+
+    /// Manifests that could have been part of a log that was asked for up to the newest record.
+    fn left_out(&self, index: &Index) -> Vec<String> {
+        let last = index.manifests.last();
+        let reaches_end = match self.until {
+            Until::Newest => true,
+            Until::Lsn(_) => false,
+            Until::Time(time) => last.is_none_or(|last| last.latest_written < nanos(time)),
+        };
+        let end = last.map_or(0, Manifest::end);
+        let after = index.invalid.iter().filter(|base| reaches_end && **base >= end);
+        after.map(|base| self.archive.manifest_path(*base)).collect()
     }
 
     /// Fills the target's inner directory with a log that is whole.
@@ -264,6 +295,7 @@ impl<'a> Restore<'a> {
             records: survey.records,
             bytes,
             last_written: UNIX_EPOCH + std::time::Duration::from_nanos(written),
+            left_out: Vec::new(),
         })
     }
 

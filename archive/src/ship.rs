@@ -80,17 +80,20 @@ impl Source {
 }
 
 /// Ships the segment at `base` unless it is archived, and returns when its archive is confirmed.
-/// With `is_known`, the place was this log's before.
+/// With `is_known`, the place was this log's before. With `is_linked`, the archive has the segment
+/// before it, of the same history.
 pub(crate) async fn ship(
     archive: &Archive,
     source: &Source,
     base: u64,
     part_bytes: u64,
     is_known: bool,
+    is_linked: bool,
 ) -> Result<Shipped> {
     let content = source.open()?.sealed_content(Lsn::new(base))?;
     let end = Lsn::new(base + content.file.size);
-    if base < archive.claim(&content.log_id, is_known).await? {
+    let floor = archive.claim(&content.log_id, is_known).await?;
+    if base < floor {
         has_common_history(archive, source).await?;
         return Ok(Shipped { bytes: 0, end });
     }
@@ -104,6 +107,9 @@ pub(crate) async fn ship(
         }
         // The store has lost the object, or a part of it.
         return restock(archive, source, &content, manifest).await;
+    }
+    if !is_linked {
+        continues(archive, &content, floor).await?;
     }
     let bytes = content.groups_end.as_u64() - base;
     let part = part_bytes.max(bytes.div_ceil(MOST_PARTS)).min(MAX_PART);
@@ -139,9 +145,28 @@ pub(crate) async fn has_common_history(archive: &Archive, source: &Source) -> Re
     Err(diverged(archive, newest))
 }
 
+/// Refuses a segment that is new to the archive and does not continue what it holds: the archived
+/// segment before it, or the one after it, is of another history.
+async fn continues(archive: &Archive, content: &SealedContent, floor: u64) -> Result<()> {
+    let (base, end) = (content.file.base.as_u64(), content.file.base.as_u64() + content.file.size);
+    // No parts are needed to compare.
+    let own = Manifest::of(content, MAX_PART, &[]);
+    let bases = archive.bases().await?;
+    let before = bases.iter().rfind(|other| (floor..base).contains(*other));
+    let after = bases.iter().find(|other| (base + 1..=end).contains(*other));
+    for other in before.into_iter().chain(after) {
+        // A torn one says nothing.
+        let Found::Archived(found) = archive.manifest(*other).await? else { continue };
+        let (first, second) = if *other < base { (&*found, &own) } else { (&own, &*found) };
+        if !second.continues(first) {
+            return Err(diverged(archive, *other));
+        }
+    }
+    Ok(())
+}
+
 fn diverged(archive: &Archive, base: u64) -> Error {
-    let object = archive.path(&layout::manifest(base)).to_string();
-    Error::Diverged { object, base: Lsn::new(base) }
+    Error::Diverged { object: archive.manifest_path(base), base: Lsn::new(base) }
 }
 
 /// Stores the object of an archived segment again.

@@ -24,6 +24,8 @@ pub(crate) const IN_FLIGHT: usize = 4;
 const DELETED_AT_ONCE: usize = 1000;
 /// Requests for manifests in flight at once.
 const MANIFESTS_IN_FLIGHT: usize = 16;
+/// Reads of a small object before it counts as damaged.
+const READS: u32 = 4;
 
 /// The archive of one log: a store, and a prefix of the names of objects in it.
 ///
@@ -292,26 +294,55 @@ impl Archive {
         Ok(())
     }
 
+    /// Reads a small object and decodes it. What does not decode is read again: the read may have
+    /// been bad, and the object be sound. `None`: there is none.
+    pub(crate) async fn decoded<T>(
+        &self,
+        name: &str,
+        decode: impl Fn(&[u8]) -> Result<T, Invalid>,
+    ) -> Result<Option<Result<T, Invalid>>> {
+        let mut found = None;
+        for _ in 0..READS {
+            let Some(text) = self.small(name).await? else { return Ok(None) };
+            match decode(&text) {
+                Err(Invalid::Version(version)) => return Err(self.unsupported(name, version)),
+                Err(e) => found = Some(Err(e)),
+                decoded => return Ok(Some(decoded)),
+            }
+        }
+        Ok(found)
+    }
+
     /// Reads the manifest of the segment that begins at `base`.
     pub(crate) async fn manifest(&self, base: u64) -> Result<Found> {
-        let name = layout::manifest(base);
-        let Some(text) = self.small(&name).await? else { return Ok(Found::Nothing) };
-        match Manifest::decode(&text, base) {
-            Ok(manifest) => Ok(Found::Archived(Box::new(manifest))),
-            Err(Invalid::Version(version)) => Err(self.unsupported(&name, version)),
-            Err(Invalid::Torn | Invalid::Fields) => Ok(Found::Invalid),
+        let decode = |text: &[u8]| Manifest::decode(text, base);
+        Ok(match self.decoded(&layout::manifest(base), decode).await? {
+            None => Found::Nothing,
+            Some(Ok(manifest)) => Found::Archived(Box::new(manifest)),
+            Some(Err(_)) => Found::Invalid,
+        })
+    }
+
+    /// Reads a manifest that a listing names, and again if it is not there: a read may be wrong.
+    async fn listed_manifest(&self, base: u64) -> Result<Found> {
+        for _ in 1..READS {
+            match self.manifest(base).await? {
+                Found::Nothing => {}
+                found => return Ok(found),
+            }
         }
+        self.manifest(base).await
     }
 
     pub(crate) fn unsupported(&self, name: &str, version: u32) -> Error {
         Error::Unsupported { object: self.path(name).to_string(), version }
     }
 
-    /// Reads the manifests of these segments, in this order.
+    /// Reads the manifests of these segments, which a listing names, in this order.
     pub(crate) async fn manifests(&self, bases: Vec<u64>) -> Result<Vec<(u64, Found)>> {
         let reads = bases
             .into_iter()
-            .map(|base| async move { self.manifest(base).await.map(|found| (base, found)) });
+            .map(|base| async move { Ok((base, self.listed_manifest(base).await?)) });
         futures_util::stream::iter(reads).buffered(MANIFESTS_IN_FLIGHT).try_collect().await
     }
 
@@ -327,14 +358,8 @@ impl Archive {
 
     /// Which log the archive is of, by its own object or by a manifest. `None`: of none yet.
     pub(crate) async fn identity(&self) -> Result<Option<String>> {
-        if let Some(text) = self.small(layout::IDENTITY).await? {
-            match Identity::decode(&text) {
-                Ok(identity) => return Ok(Some(identity.log_id)),
-                Err(Invalid::Version(version)) => {
-                    return Err(self.unsupported(layout::IDENTITY, version));
-                }
-                Err(Invalid::Torn | Invalid::Fields) => {}
-            }
+        if let Some(Ok(identity)) = self.decoded(layout::IDENTITY, Identity::decode).await? {
+            return Ok(Some(identity.log_id));
         }
         for base in self.bases().await? {
             if let Found::Archived(manifest) = self.manifest(base).await? {
@@ -358,17 +383,14 @@ impl Archive {
             _ => {}
         }
         let name = layout::IDENTITY;
-        match self.small(name).await? {
-            Some(text) if Identity::decode(&text).is_ok() => {
-                return self.floor(&wanted.log_id).await;
-            }
+        match self.decoded(name, Identity::decode).await? {
+            Some(Ok(_)) => return self.floor(&wanted.log_id).await,
             // A torn upload.
-            Some(_) => self.put(name, wanted.encode()).await?,
+            Some(Err(_)) => self.put(name, wanted.encode()).await?,
             None => drop(self.put_new(name, wanted.encode()).await?),
         }
         // Another log may have been faster.
-        let stored = self.small(name).await?;
-        match stored.map(|text| Identity::decode(&text)) {
+        match self.decoded(name, Identity::decode).await? {
             Some(Ok(found)) if found == wanted => self.floor(&wanted.log_id).await,
             Some(Ok(found)) => {
                 let (place, expected, found) = (self.place(), hex(log_id), found.log_id);
@@ -409,6 +431,16 @@ impl Archive {
                 "the checksum of its {len} bytes from there on is not {crc:08x}"
             ))),
             Some(bytes) => Ok(bytes),
+        }
+    }
+
+    /// The manifest of the segment at `base` is torn or damaged.
+    pub(crate) fn damaged_manifest(&self, base: u64) -> Error {
+        Error::DamagedObject {
+            object: self.manifest_path(base),
+            offset: 0,
+            found: "it is torn, or its checksum is wrong".into(),
+            before: Lsn::new(base),
         }
     }
 

@@ -3,9 +3,11 @@
 use std::ops::ControlFlow;
 
 use futures_util::StreamExt;
+use ringwal::Lsn;
 
 use crate::block_on::block_on;
 use crate::error::{Error, Result};
+use crate::manifest::Manifest;
 use crate::restore::{RestoreProgress, part};
 use crate::store::{Archive, IN_FLIGHT};
 
@@ -21,8 +23,9 @@ pub struct VerifiedArchive {
     pub records: u64,
     /// Bytes that were read and compared.
     pub bytes: u64,
-    /// What is missing ([`Error::MissingObject`]) or damaged ([`Error::DamagedObject`]): for each
-    /// segment the first one. Empty: every archived record can be restored.
+    /// What is missing ([`Error::MissingObject`]) or damaged ([`Error::DamagedObject`]), for each
+    /// segment the first one, and the segments that do not continue the one before them
+    /// ([`Error::AnotherHistory`]). Empty: every archived record can be restored.
     pub findings: Vec<Error>,
 }
 
@@ -54,6 +57,15 @@ impl Archive {
             for gap in index.gaps {
                 let (object, from, to) = (gap.missing, gap.from, gap.to);
                 verified.findings.push(Error::MissingObject { object, from, to });
+            }
+            for base in index.breaks {
+                let (object, base) = (self.manifest_path(base), Lsn::new(base));
+                verified.findings.push(Error::AnotherHistory { object, base });
+            }
+            // Any other one is in a gap.
+            let end = index.manifests.last().map_or(0, Manifest::end);
+            for base in index.invalid.into_iter().filter(|base| *base >= end) {
+                verified.findings.push(self.damaged_manifest(base));
             }
             for manifest in &index.manifests {
                 let size = self.size(&manifest.object).await?;

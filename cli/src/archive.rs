@@ -1,5 +1,6 @@
 //! `archive`, `restore` and `list`: segments in an object store.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -241,9 +242,11 @@ pub(crate) fn restore(cli: &Cli, args: &Restore) -> Result<()> {
             "records": restored.records,
             "bytes": restored.bytes,
             "last_written": rfc3339(restored.last_written),
+            "left_out": restored.left_out,
         });
         writeln!(out, "{all:#}")?;
-        return Ok(out.flush()?);
+        out.flush()?;
+        return whole(&restored.left_out);
     }
     writeln!(
         out,
@@ -255,7 +258,17 @@ pub(crate) fn restore(cli: &Cli, args: &Restore) -> Result<()> {
         rfc3339(restored.last_written),
     )?;
     writeln!(out, "verified all of it, in {}", args.dir.display())?;
-    Ok(out.flush()?)
+    out.flush()?;
+    whole(&restored.left_out)
+}
+
+/// An error if something after the end of a restored log is damaged.
+fn whole(left_out: &[String]) -> Result<()> {
+    let Some(first) = left_out.first() else { return Ok(()) };
+    Err(Error::Damaged(format!(
+        "{first} is torn or damaged: what it is of was not restored, and the log ends before it; put a sound copy back, or \
+         give the end by --to-lsn"
+    )))
 }
 
 pub(crate) fn list(cli: &Cli, args: &ListArchive) -> Result<()> {
@@ -272,9 +285,11 @@ pub(crate) fn list(cli: &Cli, args: &ListArchive) -> Result<()> {
         }
     }
     out.flush()?;
-    // Its findings include the gaps.
-    let found = verified.map_or(listing.gaps.len(), |verified| verified.findings.len());
-    let missing = found + listing.invalid_manifests.len();
+    let found = verified.map_or(0, |verified| verified.findings.len());
+    let listed = listing.gaps.iter().map(|gap| &gap.missing).chain(&listing.invalid_manifests);
+    // A damaged manifest leaves a gap, and findings have both.
+    let listed = listed.collect::<BTreeSet<_>>().len() + listing.other_histories.len();
+    let missing = found.max(listed);
     match missing as u64 {
         0 => Ok(()),
         n => Err(Error::Damaged(format!(
@@ -343,6 +358,7 @@ fn listing_json(listing: &Listing, verified: Option<&VerifiedArchive>) -> Value 
         "verified": verified,
         "segments": listing.segments.iter().map(segment).collect::<Vec<_>>(),
         "gaps": gaps.collect::<Vec<_>>(),
+        "other_histories": listing.other_histories.iter().map(|l| l.as_u64()).collect::<Vec<_>>(),
         "invalid_manifests": listing.invalid_manifests,
         "unconfirmed_objects": listing.unconfirmed_objects,
     })
@@ -374,6 +390,9 @@ fn print(out: &mut impl Write, listing: &Listing) -> io::Result<()> {
     }
     for gap in &listing.gaps {
         writeln!(out, "missing  {} to {}: {}", gap.from, gap.to, gap.missing)?;
+    }
+    for base in &listing.other_histories {
+        writeln!(out, "another history from {base} on: no restore has what is before it too")?;
     }
     for name in &listing.invalid_manifests {
         writeln!(out, "damaged  {name}")?;

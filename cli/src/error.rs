@@ -125,7 +125,9 @@ fn archive_status(e: &ringwal_archive::Error) -> u8 {
     use ringwal_archive::Error as Archive;
 
     match e {
-        Archive::MissingObject { .. } | Archive::DamagedObject { .. } => 1,
+        Archive::MissingObject { .. }
+        | Archive::DamagedObject { .. }
+        | Archive::AnotherHistory { .. } => 1,
         Archive::Url { .. }
         | Archive::NotEmpty { .. }
         | Archive::Restoring { .. }

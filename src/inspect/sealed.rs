@@ -38,6 +38,9 @@ pub struct SealedContent {
     /// A hash of the header of the last group. It covers the headers of all groups before it, so
     /// two segments with one base and one hash are of the same history.
     pub chain_hash: u64,
+    /// The same hash of the segment before, as the first group states it. A segment continues
+    /// another one if it begins at its end and states its hash.
+    pub previous_hash: u64,
     /// When the first group was written, in nanoseconds since 1970, by the clock of its writer.
     pub first_written: u64,
     /// When the last group was written.
@@ -88,6 +91,7 @@ pub(super) fn sealed_content(log: &Directory, base: Lsn) -> Result<SealedContent
         records: 0,
         oldest: Lsn::ZERO,
         chain_hash: 0,
+        previous_hash: 0,
         first_written: 0,
         last_written: 0,
         latest_written: 0,
@@ -113,6 +117,7 @@ impl SealedContent {
     fn add(&mut self, group: &GroupHeader, is_first: bool, block: u32) {
         if is_first {
             (self.first_ordinal, self.first_written) = (group.first_ordinal, group.wall);
+            self.previous_hash = group.prev_hash;
         }
         self.groups_end = Lsn::new(group.padded_end(block));
         self.records += u64::from(group.records);

@@ -10,8 +10,9 @@ use futures_util::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt};
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart,
+    CopyOptions, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta,
+    ObjectStore, ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    UploadPart,
 };
 use ringwal_archive::object_store;
 
@@ -28,6 +29,10 @@ pub(crate) enum Fault {
     TornInSilence,
     /// No answer ever comes.
     Hangs,
+    /// A read gets one wrong byte. Uploads fail.
+    Changed,
+    /// A read finds nothing. Uploads fail.
+    Absent,
 }
 
 type Decide = Box<dyn FnMut(u64) -> Option<Fault> + Send>;
@@ -110,7 +115,7 @@ impl Faulty {
         let half = bytes.slice(..bytes.len() / 2);
         match fault {
             None => self.inner.put_opts(location, bytes.into(), options).await,
-            Some(Fault::Unavailable) => Err(unavailable()),
+            Some(Fault::Unavailable | Fault::Changed | Fault::Absent) => Err(unavailable()),
             Some(Fault::LostAnswer) => {
                 self.inner.put_opts(location, bytes.into(), options).await?;
                 Err(unavailable())
@@ -157,7 +162,9 @@ impl MultipartUpload for Upload {
             let half = bytes.slice(..bytes.len() / 2);
             let (kept, done) = match store.next() {
                 None => (Some(bytes), Ok(())),
-                Some(Fault::Unavailable) => (None, Err(unavailable())),
+                Some(Fault::Unavailable | Fault::Changed | Fault::Absent) => {
+                    (None, Err(unavailable()))
+                }
                 Some(Fault::LostAnswer) => (Some(bytes), Err(unavailable())),
                 Some(Fault::Torn) => (Some(half), Err(unavailable())),
                 Some(Fault::TornInSilence) => (Some(half), Ok(())),
@@ -204,8 +211,28 @@ impl ObjectStore for Shared {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        self.0.read().await?;
-        self.0.inner.get_opts(location, options).await
+        let fault = self.0.next();
+        match fault {
+            None => return self.0.inner.get_opts(location, options).await,
+            Some(Fault::Changed) => {}
+            Some(Fault::Absent) => {
+                let (path, source) = (location.to_string(), "404 Not Found".into());
+                return Err(object_store::Error::NotFound { path, source });
+            }
+            Some(Fault::Hangs) => return std::future::pending().await,
+            Some(_) => return Err(unavailable()),
+        }
+        let mut found = self.0.inner.get_opts(location, options).await?;
+        let (meta, range) = (found.meta.clone(), found.range.clone());
+        let attributes = std::mem::take(&mut found.attributes);
+        let extensions = std::mem::take(&mut found.extensions);
+        let mut bytes = found.bytes().await?.to_vec();
+        if let Some(byte) = bytes.first_mut() {
+            *byte ^= 1;
+        }
+        let bytes = futures_util::stream::iter([Ok(Bytes::from(bytes))]).boxed();
+        let payload = GetResultPayload::Stream(bytes);
+        Ok(GetResult { payload, meta, range, attributes, extensions })
     }
 
     fn delete_stream(
@@ -223,8 +250,8 @@ impl ObjectStore for Shared {
                         store.inner.delete(&location).await?;
                         return Err(unavailable());
                     }
-                    Some(Fault::Unavailable | Fault::Torn) => return Err(unavailable()),
                     Some(Fault::Hangs) => std::future::pending().await,
+                    Some(_) => return Err(unavailable()),
                 }
                 store.inner.delete(&location).await?;
                 Ok(location)

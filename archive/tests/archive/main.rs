@@ -5,6 +5,7 @@
 mod crashes;
 mod damage;
 mod faults;
+mod histories;
 mod live;
 mod operators;
 mod prune;

@@ -98,7 +98,7 @@ fn newest_segment_stays_and_positions_beyond_the_end_are_refused() {
     let (store, records) = archived(&temp);
     let archive = archive(&store);
     let all = objects(&store);
-    let end = archive.list().unwrap().segments.last().unwrap().groups_end;
+    let end = archive.list().unwrap().segments.last().unwrap().end;
     for keep in [Lsn::new(end.as_u64() + 1), Lsn::new(u64::MAX)] {
         for refused in [archive.prunable(KeepFrom::Lsn(keep)), archive.prune(KeepFrom::Lsn(keep))] {
             let refused = refused.unwrap_err();

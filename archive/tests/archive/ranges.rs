@@ -202,9 +202,14 @@ fn positions_outside_of_the_archive_are_refused_and_nothing_is_created() {
     let archive = archive(&store);
     ship(&archive, &temp.join("log"));
     let to = temp.fresh();
-    let end = archive.list().unwrap().segments.last().unwrap().groups_end;
+    let end = archive.list().unwrap().segments.last().unwrap().end;
     let beyond = archive.restore().until(Until::Lsn(Lsn::new(end.as_u64() + 1))).into(&to);
     assert!(matches!(beyond, Err(Error::BeyondEnd { end: at, .. }) if at == end), "{beyond:?}");
+    let reversed =
+        archive.restore().from(Lsn::new(9000)).until(Until::Lsn(Lsn::new(8000))).into(&to);
+    assert!(matches!(reversed, Err(Error::Setting(_))), "{reversed:?}");
+    let late = archive.restore().from(end).into(&to).unwrap_err().to_string();
+    assert!(late.contains(&format!("nothing from {end} on")), "{late}");
     for early in [0, 1, 4096] {
         let early = archive.restore().until(Until::Lsn(Lsn::new(early))).into(&to);
         assert!(matches!(early, Err(Error::BeforeStart { .. })), "{early:?}");
@@ -223,6 +228,22 @@ fn positions_outside_of_the_archive_are_refused_and_nothing_is_created() {
     assert!(Wal::builder(&to).must_exist(true).open().is_ok());
     let again = archive.restore().into(&to);
     assert!(matches!(again, Err(Error::NotEmpty { .. })), "{again:?}");
+}
+
+#[test]
+fn position_that_an_archiver_publishes_is_one_that_a_restore_and_a_prune_take() {
+    let temp = Temp::new();
+    let records = closed_log(&temp.join("log"), 3);
+    let store = memory();
+    let archive = archive(&store);
+    let to = ship(&archive, &temp.join("log")).archived_to;
+    let last = archive.list().unwrap().segments.pop().unwrap();
+    assert!(to == last.end && to > last.groups_end, "{last:?}");
+    let restored = archive.restore().until(Until::Lsn(to)).into(temp.join("all")).unwrap();
+    assert_eq!(restored.end, last.groups_end);
+    assert!(contents(&temp.join("all")) == before(&records, to));
+    let pruned = archive.prune(ringwal_archive::KeepFrom::Lsn(to)).unwrap();
+    assert_eq!((pruned.kept_from, pruned.kept_segments), (last.base, 1));
 }
 
 #[test]

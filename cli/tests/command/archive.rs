@@ -42,6 +42,37 @@ fn log_is_archived_listed_and_restored() {
 }
 
 #[test]
+fn damaged_manifests_at_the_ends_of_an_archive_are_no_success() {
+    let temp = Temp::new();
+    let (dir, store) = (temp.log(), temp.file("store"));
+    log(&dir);
+    said(&["archive", "--to", &store, &dir], 0);
+    let mut manifests: Vec<_> = std::fs::read_dir(format!("{store}/manifests"))
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .collect();
+    manifests.sort();
+    let newest = manifests.last().unwrap();
+    let sound = std::fs::read(newest).unwrap();
+    std::fs::write(newest, "{}").unwrap();
+    let part = temp.file("part");
+    let text = said(&["restore", "--from", &store, &part], 1);
+    assert!(text.contains("was not restored") && text.contains("--to-lsn"), "{text}");
+    let end = json(&["info", "--json", &part], 0)["durable_end"].clone();
+    let left_out = json(&["restore", "--json", "--from", &store, &temp.file("json")], 1);
+    assert_eq!(left_out["left_out"].as_array().unwrap().len(), 1);
+    said(&["restore", "--from", &store, "--to-lsn", &end.to_string(), &temp.file("told")], 0);
+    let text = said(&["list", "--verify", "--from", &store], 1);
+    assert!(text.contains("1 object is missing or damaged"), "{text}");
+    assert!(!text.contains("all of it can be restored"), "{text}");
+    std::fs::write(newest, sound).unwrap();
+    std::fs::remove_file(&manifests[0]).unwrap();
+    let text = said(&["restore", "--from", &store, &temp.file("none")], 1);
+    assert!(text.contains("is missing"), "{text}");
+    assert!(said(&["list", "--from", &store], 1).contains("1 object is missing or damaged"));
+}
+
+#[test]
 fn what_retention_removed_before_the_archive_is_no_success() {
     let temp = Temp::new();
     let (dir, store) = (temp.log(), temp.file("store"));
