@@ -81,6 +81,11 @@ fn archive_to(cli: &Cli, args: &ArchiveTo) -> Result<()> {
     // A wrong directory must not leave an empty archive.
     let log = ringwal::ReadOnlyWal::open_with_prefix(&args.dir, &cli.prefix)?;
     drop(log);
+    let local = args.to.strip_prefix("file://").unwrap_or(&args.to);
+    let same = |path: &str| std::fs::canonicalize(path).ok();
+    if same(local).is_some_and(|place| std::fs::canonicalize(&args.dir).is_ok_and(|d| d == place)) {
+        return Err(Error::Usage("--to is the log's own directory; name another place".into()));
+    }
     let mut builder = Archiver::builder(Archive::at(&args.to)?);
     if args.follow {
         builder = builder.on_error(|e| {

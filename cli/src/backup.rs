@@ -285,10 +285,18 @@ impl Copier<'_> {
         let len = file.size.min(end.as_u64() - file.base.as_u64());
         let part = self.args.dest.join(format!("{}.part", file.name));
         let mut target = new_file(&part).map_err(failed("create", &part))?;
-        let copied = io::copy(&mut source.take(len), &mut target).map_err(failed("copy", &from))?;
-        target.set_len(file.size).map_err(failed("write", &part))?;
-        make_like(&part, &model);
-        target.sync_all().map_err(failed("sync", &part))?;
+        let fill = || -> Result<u64> {
+            let copied = io::copy(&mut source.take(len), &mut target);
+            let copied = copied.map_err(failed("copy", &from))?;
+            target.set_len(file.size).map_err(failed("write", &part))?;
+            make_like(&part, &model);
+            target.sync_all().map_err(failed("sync", &part))?;
+            Ok(copied)
+        };
+        let copied = fill().inspect_err(|_| {
+            // It takes room that the disk may lack.
+            let _ = fs::remove_file(&part);
+        })?;
         let to = self.args.dest.join(&file.name);
         fs::rename(&part, &to).map_err(failed("rename", &part))?;
         sync(&self.args.dest)?;
@@ -362,7 +370,10 @@ impl Copier<'_> {
             file.sync_all()?;
             fs::rename(&part, &to)
         });
-        written.map_err(|source| Error::File { op: "write", path: to, source })?;
+        written.map_err(|source| {
+            let _ = fs::remove_file(&part);
+            Error::File { op: "write", path: to, source }
+        })?;
         sync(&self.args.dest)
     }
 

@@ -84,6 +84,8 @@ impl Error {
             Log::ApplicationVersion { found, expected } => {
                 format!("the log's application version is {found}, and not {expected}")
             }
+            // Here nothing waits until there is room, as in a program that appends.
+            Log::NoSpace => "the disk is full, or a quota is; make room and repeat".into(),
             Log::RecordTooLarge { len, .. } => {
                 format!("a record of {len} bytes is larger than the log's segments take")
             }

@@ -33,15 +33,14 @@ pub(crate) fn export(cli: &Cli, export: &Export) -> Result<()> {
         Error::Output(source) => wrong("write")(source),
         e => e,
     });
-    if exported.is_err() && count == 0 {
-        // The file is empty and would block the next attempt.
-        drop(out);
-        let _ = std::fs::remove_file(path);
-        return exported.map(drop);
-    }
-    out.flush().map_err(wrong("write"))?;
+    let flushed = out.flush().map_err(wrong("write"));
     drop(out);
-    file.sync_all().map_err(wrong("sync"))?;
+    let written = flushed.and_then(|()| file.sync_all().map_err(wrong("sync")));
+    if written.is_err() || exported.is_err() && count == 0 {
+        // It is empty, or ends within a record, and would block the next attempt.
+        let _ = std::fs::remove_file(path);
+        return exported.map(drop).and(written);
+    }
     let said = say(export, count, exported.as_ref().ok().and_then(Option::as_ref));
     exported.and(said)
 }

@@ -32,8 +32,15 @@ use error::{Error, Result};
 
 fn main() -> ExitCode {
     let words: Vec<_> = std::env::args_os().collect();
-    let cli = Cli::try_parse_from(&words).unwrap_or_else(|e| args::explain(e, &words).exit());
-    let Err(e) = run(&cli) else { return ExitCode::SUCCESS };
+    let done = match Cli::try_parse_from(&words) {
+        Ok(cli) => run(&cli),
+        // Help that was asked for is output like any other.
+        Err(e) if !e.use_stderr() => {
+            e.print().and_then(|()| std::io::stdout().flush()).map_err(Error::from)
+        }
+        Err(e) => args::explain(e, &words).exit(),
+    };
+    let Err(e) = done else { return ExitCode::SUCCESS };
     if !matches!(e, Error::Enough) {
         let mut stderr = anstream::stderr();
         let red = anstyle::AnsiColor::Red.on_default().bold();

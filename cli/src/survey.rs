@@ -111,7 +111,7 @@ fn tell_place(out: &mut impl Write, damage: &Damage) -> Result<()> {
         Some(n) => counted(n, "record lost", "records lost"),
         None => "it is not known how many records are lost".into(),
     };
-    write!(out, "         {} to the next that is intact; {lost}; ", BinaryBytes(damage.bytes))?;
+    write!(out, "         {} cannot be read; {lost}; ", BinaryBytes(damage.bytes))?;
     Ok(write!(out, "{} before", counted(damage.records_before, "record", "records"))?)
 }
 

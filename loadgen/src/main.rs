@@ -22,8 +22,17 @@ use loadgen::units::grouped;
 
 fn main() -> ExitCode {
     let words: Vec<_> = std::env::args_os().collect();
-    let args = Args::try_parse_from(&words).unwrap_or_else(|e| explain(e, &words).exit());
-    match go(&args) {
+    let done = match Args::try_parse_from(&words) {
+        Ok(args) => go(&args),
+        // Help that was asked for is output like any other.
+        // The empty text flushes what clap has written.
+        Err(e) if !e.use_stderr() => match e.print() {
+            Err(source) => Err(Error::System { what: "write the result", source }),
+            Ok(()) => print(io::stdout(), ""),
+        },
+        Err(e) => explain(e, &words).exit(),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             let _ = print(io::stderr(), &format!("loadgen: {e}\n"));

@@ -12,6 +12,7 @@ mod backup;
 mod cells;
 mod consumers;
 mod damage;
+mod full;
 mod look;
 mod owners;
 mod support;
