@@ -27,8 +27,10 @@ fn main() -> ExitCode {
         // Help that was asked for is output like any other.
         // The empty text flushes what clap has written.
         Err(e) if !e.use_stderr() => match e.print() {
-            Err(source) => Err(Error::System { what: "write the result", source }),
-            Ok(()) => print(io::stdout(), ""),
+            Err(source) if source.kind() != io::ErrorKind::BrokenPipe => {
+                Err(Error::System { what: "write the result", source })
+            }
+            _ => print(io::stdout(), ""),
         },
         Err(e) => explain(e, &words).exit(),
     };
