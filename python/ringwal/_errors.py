@@ -76,7 +76,11 @@ LogExists = _kind(29, "LogExists", "There is a log already. Has path and prefix.
 OtherLog = _kind(30, "OtherLog", "It is another log than the expected one.")
 OptionsError = _kind(31, "OptionsError", "Options that cannot work; each is named.", ValueError)
 BackendUnavailable = _kind(32, "BackendUnavailable", "The requested backend cannot run.")
-IoError = _kind(33, "IoError", "A system call failed. Has op, path and errno.", OSError)
+IoError = _kind(
+    33, "IoError", "A system call failed. Has op, and path, errno and strerror of an OSError.", OSError
+)
+# OSError would put a text together from its fields.
+IoError.__str__ = BaseException.__str__
 WouldDeadlock = _kind(34, "WouldDeadlock", "A thread of the log must not wait for the log.")
 Reentrant = _kind(35, "Reentrant", "The call is not allowed inside another one.")
 Forked = _kind(36, "Forked", "The log belongs to the parent process. Open it in the child.")

@@ -102,8 +102,12 @@ fn add_fields(error: &Error, fields: &Bound<'_, PyDict>) -> PyResult<()> {
             fields.set_item("path", path)?;
             fields.set_item("prefix", prefix)
         }
-        Error::Io { op, path, .. } => {
+        Error::Io { op, path, source } => {
             fields.set_item("errno", error.os_error())?;
+            // Rust puts the number behind the words.
+            let words = source.to_string();
+            fields.set_item("strerror", words.split(" (os error ").next())?;
+            fields.set_item("filename", path.as_os_str())?;
             fields.set_item("op", op)?;
             fields.set_item("path", path)
         }

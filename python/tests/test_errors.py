@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import pickle
 import re
 import sys
@@ -46,7 +47,9 @@ def test_errors_of_the_system_have_its_number(tmp_path):
     assert error.value.os_error == number and number > 0
     assert error.value.path.parent == tmp_path and error.value.op
     assert isinstance(error.value, OSError) and error.value.errno == number
-    assert "x" * 300 in str(error.value)
+    assert "x" * 300 in str(error.value) and "Errno" not in str(error.value)
+    assert os.path.dirname(error.value.filename) == str(tmp_path)
+    assert error.value.strerror and "os error" not in error.value.strerror
 
 
 def test_corruption_names_the_place(directory):
