@@ -532,7 +532,9 @@ extern "C" {
 /**
  * The text of the last error of this thread. NULL if no call on this thread has failed.
  *
- * The text stays valid until the next call on this thread that returns an error.
+ * The text stays valid until the next call on this thread that returns an error. Inside a callback
+ * that gets an error it is the text of that error, which is valid until the callback returns. Then
+ * the earlier text is the last one again.
  */
 const char *ringwal_last_error_message(void);
 

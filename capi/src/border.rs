@@ -7,7 +7,7 @@ use std::ptr::NonNull;
 
 use ringwal::Error;
 
-use crate::status::{CauseOfError, keep, ringwal_status};
+use crate::status::{CauseOfError, keep, lend, ringwal_status};
 
 /// Why a function does not return `RINGWAL_OK`.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ impl From<Error> for Refusal {
 }
 
 impl Refusal {
-    /// The status, after keeping an error as the last one of this thread.
+    /// The status that a call returns, after keeping an error as the last one of this thread.
     fn into_status(self) -> ringwal_status {
         let (status, cause) = match self {
             Refusal::End => return ringwal_status::RINGWAL_END,
@@ -61,18 +61,25 @@ pub(crate) fn guarded(body: impl FnOnce() -> Checked<()>) -> ringwal_status {
 
 /// Runs `body`. `None`: it panicked, and the panic is the last error of this thread.
 pub(crate) fn caught<T>(body: impl FnOnce() -> T) -> Option<T> {
-    match catch_unwind(AssertUnwindSafe(body)) {
-        Ok(done) => Some(done),
-        Err(panic) => {
-            let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-            let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-            let text = text.unwrap_or_else(|| "unknown cause".into());
-            // A payload that panics when it is dropped must not get out either.
-            std::mem::forget(panic);
-            keep(CauseOfError::Interface(format!("the library panicked: {text}")));
-            None
-        }
-    }
+    let keep_text = |text| keep(CauseOfError::Interface(format!("the library panicked: {text}")));
+    caught_as(body).map_err(keep_text).ok()
+}
+
+/// Runs `body` for a function that cannot return an error. `None`: it failed or panicked. The last
+/// error of this thread stays, so that its text stays valid.
+pub(crate) fn unreported<T>(body: impl FnOnce() -> Checked<T>) -> Option<T> {
+    caught_as(body).ok()?.ok()
+}
+
+/// Runs `body`, and returns the text of its panic.
+fn caught_as<T>(body: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(body)).map_err(|panic| {
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+        // A payload that panics when it is dropped must not get out either.
+        std::mem::forget(panic);
+        text.unwrap_or_else(|| "unknown cause".into())
+    })
 }
 
 /// Frees a handle. NULL is ignored.
@@ -82,8 +89,11 @@ pub(crate) fn caught<T>(body: impl FnOnce() -> T) -> Option<T> {
 /// `handle` is NULL, or it came from [`hand_out`] and was not freed.
 pub(crate) unsafe fn free<T>(handle: *mut T) {
     if !handle.is_null() && handle.is_aligned() {
-        // SAFETY: as the function requires: the box is owned by the caller, who gives it up.
-        caught(|| drop(unsafe { Box::from_raw(handle) }));
+        unreported(|| {
+            // SAFETY: as the function requires: the box is owned by the caller, who gives it up.
+            drop(unsafe { Box::from_raw(handle) });
+            Ok(())
+        });
     }
 }
 
@@ -227,11 +237,16 @@ pub(crate) fn hand_out<T>(value: T) -> *mut T {
     Box::into_raw(Box::new(value))
 }
 
-/// The status that a callback gets. An error becomes the last one of this thread.
-pub(crate) fn callback_status(result: ringwal::Result<()>) -> ringwal_status {
+/// Runs a callback with its status. An error is the last one of this thread while the callback runs.
+/// The callback may run inside a call that returns no error, and that call keeps the text of an
+/// earlier error valid.
+pub(crate) fn call_back(result: ringwal::Result<()>, call: impl FnOnce(ringwal_status)) {
     match result {
-        Ok(()) => ringwal_status::RINGWAL_OK,
-        Err(error) => Refusal::Log(error).into_status(),
+        Ok(()) => call(ringwal_status::RINGWAL_OK),
+        Err(error) => {
+            let status = ringwal_status::of(&error);
+            lend(CauseOfError::Log(error), || call(status));
+        }
     }
 }
 
@@ -278,7 +293,34 @@ mod tests {
         assert_eq!(last(), "the library panicked: unknown cause");
         // SAFETY: the box is handed out here, and freed once.
         unsafe { free(hand_out(PanicsWhenDropped)) };
-        assert_eq!(last(), "the library panicked: in a drop");
+        let kept = "the library panicked: unknown cause";
+        assert_eq!(last(), kept, "a function without a status replaces no text");
+    }
+
+    #[test]
+    fn error_of_a_callback_lasts_until_it_returns_or_a_call_in_it_fails() {
+        let fails = |why: &str| {
+            let status = guarded(|| refuse(why.into()));
+            assert_eq!(status, RINGWAL_ERROR_INVALID_ARGUMENT);
+        };
+        fails("first");
+        let text = ringwal_last_error_message();
+        let closed = || Err(Error::Closed);
+        call_back(closed(), |status| {
+            assert_eq!(status, RINGWAL_ERROR_CLOSED);
+            assert_eq!(last(), Error::Closed.to_string());
+            call_back(closed(), |_| assert_eq!(last(), Error::Closed.to_string()));
+            assert_eq!(last(), Error::Closed.to_string());
+        });
+        assert_eq!(ringwal_last_error_message(), text);
+        assert_eq!(last(), "first");
+        call_back(closed(), |_| {
+            call_back(closed(), |_| fails("second"));
+            assert_eq!(last(), "second");
+        });
+        assert_eq!(last(), "second");
+        let none: Option<()> = unreported(|| refuse("third".into()));
+        assert!(none.is_none() && last() == "second");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::ffi::c_void;
 
 use ringwal::{DurableEndListener, Lsn};
 
-use crate::border::{Checked, Out, Refusal, UserData, callback_status, free, guarded, hand_out};
+use crate::border::{Checked, Out, Refusal, UserData, call_back, free, guarded, hand_out};
 use crate::log::{ringwal_log, wal};
 use crate::status::ringwal_status;
 
@@ -50,9 +50,8 @@ pub unsafe extern "C" fn ringwal_on_durable(
         let (wal, call) = (unsafe { wal(log) }?, callback(call)?);
         let user_data = UserData::new(user_data);
         wal.on_durable(Lsn::new(lsn), move |result| {
-            let status = callback_status(result);
             // SAFETY: the caller promises that the function may be called once with its pointer.
-            unsafe { call(user_data.pointer(), lsn, status) };
+            call_back(result, |status| unsafe { call(user_data.pointer(), lsn, status) });
         });
         Ok(())
     })
@@ -78,10 +77,10 @@ pub unsafe extern "C" fn ringwal_on_durable_end(
             if let Ok(end) = &end {
                 last = end.as_u64();
             }
-            let status = callback_status(end.map(drop));
+            let end = end.map(drop);
             // SAFETY: the caller promises that the function may be called with its pointer until it
             // has freed the listener.
-            unsafe { call(user_data.pointer(), last, status) };
+            call_back(end, |status| unsafe { call(user_data.pointer(), last, status) });
         })?;
         out.set(hand_out(ringwal_listener { _listener: listener }));
         Ok(())

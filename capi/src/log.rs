@@ -5,7 +5,7 @@ use std::ffi::{c_char, c_void};
 use ringwal::{BatchLsns, Lsn, Wal};
 
 use crate::border::{
-    Checked, Out, Refusal, bytes, free, guarded, hand_out, path, slice, text, value,
+    Checked, Out, Refusal, bytes, free, guarded, hand_out, path, slice, text, unreported, value,
 };
 use crate::options::ringwal_options;
 use crate::status::ringwal_status;
@@ -307,13 +307,8 @@ pub unsafe extern "C" fn ringwal_sync(
 ///
 /// As for [`value`].
 unsafe fn position(log: *const ringwal_log, position: impl Fn(&Wal) -> Lsn) -> u64 {
-    let mut found = 0;
-    guarded(|| {
-        // SAFETY: as required.
-        found = position(unsafe { wal(log) }?).as_u64();
-        Ok(())
-    });
-    found
+    // SAFETY: as required.
+    unreported(|| Ok(position(unsafe { wal(log) }?).as_u64())).unwrap_or(0)
 }
 
 /// The first position that is not durable yet: every record below it is durable. 0 for NULL.

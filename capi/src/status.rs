@@ -162,6 +162,8 @@ struct LastError {
     error: Option<CauseOfError>,
     message: Option<CString>,
     os_error: i32,
+    /// Whether it is an error that a callback gets, and that no call has returned.
+    lent: bool,
 }
 
 /// What the text of an error is made of.
@@ -172,23 +174,42 @@ pub(crate) enum CauseOfError {
 
 thread_local! {
     static LAST: RefCell<LastError> =
-        const { RefCell::new(LastError { error: None, message: None, os_error: 0 }) };
+        const { RefCell::new(LastError { error: None, message: None, os_error: 0, lent: false }) };
 }
 
-/// Keeps an error as the last one of this thread.
+impl LastError {
+    fn new(cause: CauseOfError, lent: bool) -> Self {
+        let os_error = match &cause {
+            CauseOfError::Log(error) => error.os_error().unwrap_or(0),
+            CauseOfError::Interface(_) => 0,
+        };
+        LastError { error: Some(cause), message: None, os_error, lent }
+    }
+}
+
+/// Keeps an error that a call returns as the last one of this thread.
 pub(crate) fn keep(cause: CauseOfError) {
-    let os_error = match &cause {
-        CauseOfError::Log(error) => error.os_error().unwrap_or(0),
-        CauseOfError::Interface(_) => 0,
-    };
-    let new = LastError { error: Some(cause), message: None, os_error };
     // A thread whose locals are gone has no last error.
-    let _ = LAST.try_with(|last| last.replace(new));
+    let _ = LAST.try_with(|last| last.replace(LastError::new(cause, false)));
+}
+
+/// Runs a callback with `cause` as the last error of this thread. Afterwards the earlier error is
+/// the last one again, with the same text in memory, unless a call in the callback has failed.
+pub(crate) fn lend(cause: CauseOfError, callback: impl FnOnce()) {
+    let earlier = LAST.try_with(|last| last.replace(LastError::new(cause, true)));
+    callback();
+    let Ok(earlier) = earlier else { return };
+    let _ = LAST.try_with(|last| {
+        let mut last = last.borrow_mut();
+        if last.lent { Some(std::mem::replace(&mut *last, earlier)) } else { None }
+    });
 }
 
 /// The text of the last error of this thread. NULL if no call on this thread has failed.
 ///
-/// The text stays valid until the next call on this thread that returns an error.
+/// The text stays valid until the next call on this thread that returns an error. Inside a callback
+/// that gets an error it is the text of that error, which is valid until the callback returns. Then
+/// the earlier text is the last one again.
 #[unsafe(no_mangle)]
 pub extern "C" fn ringwal_last_error_message() -> *const c_char {
     let message = LAST.try_with(|last| {

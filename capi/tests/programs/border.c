@@ -61,6 +61,52 @@ static void without_a_handle(void) {
     ringwal_listener_free(NULL);
 }
 
+/* The text of an error stays until a call returns the next one, whatever is called meanwhile. */
+static char *copy_of(const char *text) {
+    char *copy = malloc(strlen(text) + 1);
+    CHECK(copy);
+    return strcpy(copy, text);
+}
+
+struct inline_call {
+    const char *outer;
+    int fails;
+};
+
+static void explained(void *user_data, uint64_t at, ringwal_status status) {
+    struct inline_call *call = user_data;
+    (void)at;
+    CHECK(status == RINGWAL_ERROR_NOT_APPENDED);
+    CHECK(strstr(ringwal_last_error_message(), "nothing was appended"));
+    CHECK(ringwal_last_error_message() != call->outer);
+    CHECK(strcmp(call->outer, "data is NULL") == 0);
+    if (call->fails) BAD(ringwal_close(NULL));
+}
+
+static void text_of_the_last_error(ringwal_log *log) {
+    BAD(ringwal_append(log, NULL, 1, NULL));
+    const char *text = ringwal_last_error_message();
+    char *copy = copy_of(text);
+    struct inline_call call = {text, 0};
+    OK(ringwal_on_durable(log, UINT64_MAX, explained, &call));
+    CHECK(ringwal_last_error_message() == text && strcmp(text, copy) == 0);
+    CHECK(ringwal_durable_end(NULL) == 0 && ringwal_end(NULL) == 0 && ringwal_oldest(NULL) == 0);
+    ringwal_free(NULL);
+    ringwal_options_free(ringwal_options_new());
+    ringwal_listener_free(NULL);
+    ringwal_reader *reader;
+    ringwal_record record;
+    OK(ringwal_reader_open(log, ringwal_durable_end(log), &reader));
+    STATUS(ringwal_reader_next(reader, &record), RINGWAL_END);
+    ringwal_reader_free(reader);
+    CHECK(ringwal_last_error_message() == text && strcmp(text, copy) == 0);
+    /* A call in the callback that returns an error replaces it. */
+    call.fails = 1;
+    OK(ringwal_on_durable(log, UINT64_MAX, explained, &call));
+    CHECK(strcmp(ringwal_last_error_message(), "log is NULL") == 0);
+    free(copy);
+}
+
 static void bad_options(const char *dir) {
     ringwal_log *log = NULL;
     ringwal_options *options = ringwal_options_new();
@@ -148,7 +194,7 @@ int main(int argc, char **argv) {
     CHECK(argc == 2);
     CHECK(!ringwal_last_error_message() && ringwal_last_error_os() == 0);
     without_a_handle();
-    CHECK(strcmp(ringwal_last_error_message(), "log is NULL") == 0);
+    CHECK(strcmp(ringwal_last_error_message(), "prefix is NULL") == 0);
     bad_options(argv[1]);
     ringwal_options *options = ringwal_options_new();
     OK(ringwal_options_set_segment_size(options, 1 << 20));
@@ -157,6 +203,7 @@ int main(int argc, char **argv) {
     OK(ringwal_open(argv[1], options, &log));
     ringwal_options_free(options);
     with_a_log(log);
+    text_of_the_last_error(log);
     ringwal_free(log);
     CHECK(strcmp(ringwal_status_name(1), "RINGWAL_ERROR_RING_FULL") == 0);
     CHECK(strcmp(ringwal_status_name(-12345), "RINGWAL_ERROR_OTHER") == 0);
