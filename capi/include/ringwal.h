@@ -692,6 +692,10 @@ ringwal_status ringwal_close(const struct ringwal_log *log);
 /**
  * Closes the log if it is open, and frees the handle. No other thread may use the handle from here
  * on. Failures are not reported: call ringwal_close first to see them.
+ *
+ * In a callback on a thread of a log, this returns at once. A thread in the background makes
+ * everything durable and closes the log. Opening the log soon after it waits for that, as
+ * ringwal_options_set_lock_wait_ms says.
  */
 void ringwal_free(struct ringwal_log *log);
 

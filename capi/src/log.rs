@@ -68,6 +68,10 @@ pub unsafe extern "C" fn ringwal_close(log: *const ringwal_log) -> ringwal_statu
 
 /// Closes the log if it is open, and frees the handle. No other thread may use the handle from here
 /// on. Failures are not reported: call ringwal_close first to see them.
+///
+/// In a callback on a thread of a log, this returns at once. A thread in the background makes
+/// everything durable and closes the log. Opening the log soon after it waits for that, as
+/// ringwal_options_set_lock_wait_ms says.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ringwal_free(log: *mut ringwal_log) {
     // SAFETY: the caller owns the handle (invariant 2).

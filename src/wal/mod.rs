@@ -26,6 +26,7 @@ mod truncate;
 #[cfg(feature = "serde")]
 pub(crate) mod typed;
 
+use std::mem::ManuallyDrop;
 use std::sync::{Arc, PoisonError};
 
 use crate::durable::Verdict;
@@ -70,7 +71,9 @@ use crate::wal::futures::{AppendFuture, AppendOwnedFuture, DurableFuture};
 /// | [`close`](Wal::close) | until everything is durable | yes, everything | `WouldDeadlock` |
 ///
 /// The drop of the last handle closes the log and blocks. On an executor, call [`Wal::close`]
-/// first.
+/// first. In a callback or a waker on a thread of the log, the drop does not block: another thread
+/// makes everything durable and closes the log. An open soon after it waits for the lock, as
+/// [`WalBuilder::lock_wait`](crate::WalBuilder::lock_wait) says.
 ///
 /// ```
 /// use ringwal::{Lsn, Wal};
@@ -549,14 +552,10 @@ impl Drop for Inner {
             self.appender.state.begin_close();
             if let Some(running) = lock(&self.running).take() {
                 let state = Arc::clone(&self.appender.state);
-                // Leaked: without the thread, nothing of it may be dropped. The lock must outlive
-                // every operation in flight.
-                let running: &'static Mutex<_> = Box::leak(Box::new(Mutex::new(Some(running))));
-                let ended = move || {
-                    if let Some(running) = lock(running).take() {
-                        running.end(&state);
-                    }
-                };
+                // Without the thread, nothing of it may be dropped. The lock must outlive every
+                // operation in flight.
+                let running = ManuallyDrop::new(running);
+                let ended = move || ManuallyDrop::into_inner(running).end(&state);
                 let _ = std::thread::Builder::new().name("ringwal-close".into()).spawn(ended);
             }
         } else {

@@ -217,6 +217,38 @@ static void in_a_child(ringwal_log *log) {
     CHECK(child > 0 && waitpid(child, &status, 0) == child && status == 0);
 }
 
+static void free_in_a_callback(void *user_data, uint64_t end, ringwal_status status) {
+    ringwal_log **log = user_data;
+    (void)end;
+    if (status == RINGWAL_OK && *log) {
+        ringwal_free(*log);
+        *log = NULL;
+    }
+}
+
+/* A log that a thread of another log frees is closed in the background, and leaves nothing. */
+static void free_on_a_thread_of_the_log(ringwal_log *log, const char *dir) {
+    ringwal_options *options = ringwal_options_new();
+    OK(ringwal_options_set_prefix(options, "freed"));
+    OK(ringwal_options_set_segment_size(options, 1 << 16));
+    OK(ringwal_options_set_lock_wait_ms(options, 600000));
+    if (under_valgrind()) OK(ringwal_options_set_backend(options, RINGWAL_BACKEND_STD));
+    ringwal_log *freed, *again;
+    ringwal_listener *listener;
+    uint64_t lsn;
+    OK(ringwal_open(dir, options, &freed));
+    OK(ringwal_append(freed, "kept", 4, &lsn));
+    OK(ringwal_on_durable_end(log, free_in_a_callback, &freed, &listener));
+    OK(ringwal_append_durable(log, "record", 6, NULL));
+    OK(ringwal_open(dir, options, &again));
+    OK(ringwal_wait_durable(again, lsn));
+    ringwal_listener_free(listener);
+    CHECK(!freed);
+    ringwal_free(again);
+    OK(ringwal_remove(dir, "freed"));
+    ringwal_options_free(options);
+}
+
 int main(int argc, char **argv) {
     CHECK(argc == 2);
     struct shared shared = {.lock = PTHREAD_MUTEX_INITIALIZER,
@@ -256,6 +288,7 @@ int main(int argc, char **argv) {
     tag(shared.log);
     read_one_and_cut(shared.log);
 
+    free_on_a_thread_of_the_log(shared.log, argv[1]);
     if (!under_valgrind()) in_a_child(shared.log);
 
     ringwal_follower *follower;
