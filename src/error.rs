@@ -415,7 +415,11 @@ impl Error {
         Error::Corruption { segment: segment.into(), offset, lsn: Lsn::new(lsn), reason }
     }
 
-    /// Whether the same call may succeed later without a change by the caller.
+    /// Whether the log goes on by itself, so that the same call may succeed later without a change
+    /// by the caller: `RingFull`, `NoSpace`, `Obstructed`, `NotDurable`.
+    ///
+    /// `Locked` and `ConsumerInUse` are not transient: another owner has to let go. Opening has
+    /// waited for [`WalBuilder::lock_wait`](crate::WalBuilder::lock_wait) before it gives `Locked`.
     ///
     /// ```
     /// assert!(ringwal::Error::RingFull.is_transient());
@@ -423,7 +427,10 @@ impl Error {
     /// ```
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        matches!(self, Error::RingFull | Error::NoSpace | Error::NotDurable { .. })
+        matches!(
+            self,
+            Error::RingFull | Error::NoSpace | Error::Obstructed { .. } | Error::NotDurable { .. }
+        )
     }
 }
 

@@ -27,7 +27,7 @@ public:
         : std::runtime_error(text != nullptr ? text : ringwal_status_name(status)),
           status_(status) {}
     ringwal_status status() const noexcept { return status_; }
-    /** Whether the same call may succeed later. */
+    /** Whether the log goes on by itself: see ringwal_status_is_transient. */
     bool is_transient() const noexcept { return ringwal_status_is_transient(status_); }
 
 private:

@@ -240,12 +240,19 @@ pub extern "C" fn ringwal_status_name(status: i32) -> *const c_char {
     known.map_or(c"RINGWAL_ERROR_OTHER".as_ptr(), |(_, name)| name.as_ptr().cast())
 }
 
-/// Whether the same call may succeed later without a change by the caller.
+/// Whether the log goes on by itself, so that the same call may succeed later without a change by
+/// the caller: RINGWAL_ERROR_RING_FULL, _NO_SPACE, _OBSTRUCTED and _NOT_DURABLE.
+///
+/// RINGWAL_ERROR_LOCKED and _CONSUMER_IN_USE are not transient: another owner has to let go.
 #[unsafe(no_mangle)]
 pub extern "C" fn ringwal_status_is_transient(status: i32) -> bool {
-    [RINGWAL_ERROR_RING_FULL, RINGWAL_ERROR_NO_SPACE, RINGWAL_ERROR_NOT_DURABLE]
-        .iter()
-        .any(|transient| *transient as i32 == status)
+    let transient = [
+        RINGWAL_ERROR_RING_FULL,
+        RINGWAL_ERROR_NO_SPACE,
+        RINGWAL_ERROR_OBSTRUCTED,
+        RINGWAL_ERROR_NOT_DURABLE,
+    ];
+    transient.iter().any(|transient| *transient as i32 == status)
 }
 
 /// The version of the library, such as "0.1.0". The text is valid for ever.

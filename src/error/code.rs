@@ -226,6 +226,13 @@ mod tests {
     }
 
     #[test]
+    fn transient_errors_are_those_after_which_the_log_goes_on_by_itself() {
+        let transient: Vec<i32> =
+            pinned().iter().filter(|(.., e)| e.is_transient()).map(|(n, ..)| *n).collect();
+        assert_eq!(transient, [1, 6, 7, 12]);
+    }
+
+    #[test]
     fn os_error_is_the_number_of_the_failed_call() {
         let with_number = [4, 7, 33, 41];
         for (number, name, error) in pinned() {

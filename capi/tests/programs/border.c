@@ -208,7 +208,12 @@ int main(int argc, char **argv) {
     CHECK(strcmp(ringwal_status_name(1), "RINGWAL_ERROR_RING_FULL") == 0);
     CHECK(strcmp(ringwal_status_name(-12345), "RINGWAL_ERROR_OTHER") == 0);
     CHECK(ringwal_status_is_transient(RINGWAL_ERROR_RING_FULL));
+    CHECK(ringwal_status_is_transient(RINGWAL_ERROR_NO_SPACE));
+    CHECK(ringwal_status_is_transient(RINGWAL_ERROR_OBSTRUCTED));
+    CHECK(ringwal_status_is_transient(RINGWAL_ERROR_NOT_DURABLE));
     CHECK(!ringwal_status_is_transient(RINGWAL_ERROR_CLOSED));
+    CHECK(!ringwal_status_is_transient(RINGWAL_ERROR_LOCKED));
+    CHECK(!ringwal_status_is_transient(RINGWAL_OK));
     puts("border: ok");
     return 0;
 }
