@@ -261,9 +261,13 @@ impl Options {
             Some(n) => {
                 let most = room.min(u64::from(MAX_GROUP)) - RECORD_OVERHEAD as u64;
                 if n == 0 || n as u64 > most {
-                    let must = format!(
-                        "1 to {most} bytes: a record must fit in one segment of {size} bytes"
-                    );
+                    let must = if room < u64::from(MAX_GROUP) {
+                        format!(
+                            "1 to {most} bytes: a record must fit in one segment of {size} bytes"
+                        )
+                    } else {
+                        format!("1 to {most} bytes: a record and its headers must fit in 256 MiB")
+                    };
                     return Err(range("max_record_size", n as u64, must));
                 }
                 align_up((n + RECORD_OVERHEAD) as u64, b)
@@ -390,6 +394,52 @@ mod tests {
             o.segment_size = 128 << 10;
         });
         assert_eq!(g.unwrap().max_record, 100_000);
+    }
+
+    /// The documentation of the builder, of the C header and the guide states these numbers.
+    #[test]
+    fn default_of_the_largest_record_follows_ring_and_segment() {
+        for (segment, ring, largest) in [
+            (64 << 20, None, 1_048_424),
+            (1 << 20, None, 257_896),
+            (1 << 20, Some(1 << 20), 130_920),
+            (64 << 20, Some(1 << 30), 16_772_968),
+            (16 << 10, None, 3_944),
+            (MAX_SEGMENT, Some(1 << 36), MAX_RECORD & !7),
+        ] {
+            let g = with(|o| (o.segment_size, o.ring_capacity) = (segment, ring)).unwrap();
+            assert_eq!(g.max_record, largest, "{segment} {ring:?}");
+            let eighth = ring.unwrap_or(8 << 20) as u64 / 8 / 4096 * 4096;
+            let quarter = (segment - 4096) / 4 / 4096 * 4096;
+            let buffer = eighth.min(quarter).clamp(4096, 256 << 20);
+            assert_eq!(g.max_record as u64, (buffer - 147) / 8 * 8, "{segment} {ring:?}");
+        }
+    }
+
+    const MAX_RECORD: usize = 268_435_309;
+
+    #[test]
+    fn bound_of_the_largest_record_is_exact_and_its_cause_is_named() {
+        let asked = |size| {
+            with(|o| (o.segment_size, o.max_record_size) = (4 << 30, Some(size)))
+                .map(|g| g.max_record)
+                .map_err(|e| e.to_string())
+        };
+        assert_eq!(asked(MAX_RECORD), Ok(MAX_RECORD));
+        for size in [MAX_RECORD + 1, 256 << 20] {
+            let refused = format!(
+                "max_record_size is {size}, but must be 1 to {MAX_RECORD} bytes: a record and its headers \
+                 must fit in 256 MiB"
+            );
+            assert_eq!(asked(size), Err(refused));
+        }
+        let small = with(|o| (o.segment_size, o.max_record_size) = (1 << 20, Some(1 << 20)));
+        let most = (1 << 20) - 4096 - 147;
+        let refused =
+            format!("1 to {most} bytes: a record must fit in one segment of 1048576 bytes");
+        assert!(small.unwrap_err().to_string().ends_with(&refused));
+        let fits = with(|o| (o.segment_size, o.max_record_size) = (1 << 20, Some(most)));
+        assert_eq!(fits.unwrap().max_record, most);
     }
 
     #[test]

@@ -550,7 +550,10 @@ int32_t ringwal_last_error_os(void);
 const char *ringwal_status_name(int32_t status);
 
 /**
- * Whether the same call may succeed later without a change by the caller.
+ * Whether the log goes on by itself, so that the same call may succeed later without a change by
+ * the caller: RINGWAL_ERROR_RING_FULL, _NO_SPACE, _OBSTRUCTED and _NOT_DURABLE.
+ *
+ * RINGWAL_ERROR_LOCKED and _CONSUMER_IN_USE are not transient: another owner has to let go.
  */
 bool ringwal_status_is_transient(int32_t status);
 
@@ -575,19 +578,28 @@ void ringwal_options_free(struct ringwal_options *options);
 ringwal_status ringwal_options_set_prefix(struct ringwal_options *options, const char *prefix);
 
 /**
- * Bytes of a segment file: a multiple of 4096 from 16 KiB on. Default 64 MiB.
+ * Bytes of a segment file: a multiple of the filesystem's block (4096 as a rule), from four blocks
+ * to 1 TiB. Default 64 MiB.
  */
 ringwal_status ringwal_options_set_segment_size(struct ringwal_options *options, uint64_t bytes);
 
 /**
- * Bytes of the ring, the only buffer. Default 8 MiB.
+ * Bytes of the ring, the only buffer. Default 8 MiB, less for small segments and more for large
+ * records. At most 64 GiB, and at least two of its buffers. A buffer has an eighth of the ring or a
+ * quarter of a segment, whichever is less, in whole blocks, and room for the largest record.
  */
 ringwal_status ringwal_options_set_ring_capacity(struct ringwal_options *options, size_t bytes);
 
 /**
- * Bytes of the largest record or batch. Default a little under 1 MiB; 256 MiB at most.
+ * Bytes of the largest record or batch: 1 to 268435309, which is 256 MiB less 147 bytes for
+ * headers. At most the segment size less one block (4096 as a rule) and 147 bytes.
+ *
+ * Default: the smaller of ring_capacity / 8 and (segment_size - block) / 4, each rounded down to
+ * whole blocks, but at least a block and at most 256 MiB. Of that, 147 bytes less, rounded down to a
+ * multiple of 8. That is 1048424 with the other defaults, and 257896 with segments of 1 MiB.
  */
-ringwal_status ringwal_options_set_max_record_size(struct ringwal_options *options, size_t bytes);
+ringwal_status ringwal_options_set_max_record_size(struct ringwal_options *options,
+                                                   size_t bytes);
 
 /**
  * When records become durable without a request: a ringwal_durability. The interval in

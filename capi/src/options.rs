@@ -114,7 +114,8 @@ pub unsafe extern "C" fn ringwal_options_set_prefix(
     })
 }
 
-/// Bytes of a segment file: a multiple of 4096 from 16 KiB on. Default 64 MiB.
+/// Bytes of a segment file: a multiple of the filesystem's block (4096 as a rule), from four blocks
+/// to 1 TiB. Default 64 MiB.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ringwal_options_set_segment_size(
     options: *mut ringwal_options,
@@ -124,7 +125,9 @@ pub unsafe extern "C" fn ringwal_options_set_segment_size(
     unsafe { set(options, move |builder| builder.segment_size(bytes)) }
 }
 
-/// Bytes of the ring, the only buffer. Default 8 MiB.
+/// Bytes of the ring, the only buffer. Default 8 MiB, less for small segments and more for large
+/// records. At most 64 GiB, and at least two of its buffers. A buffer has an eighth of the ring or a
+/// quarter of a segment, whichever is less, in whole blocks, and room for the largest record.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ringwal_options_set_ring_capacity(
     options: *mut ringwal_options,
@@ -134,7 +137,12 @@ pub unsafe extern "C" fn ringwal_options_set_ring_capacity(
     unsafe { set(options, move |builder| builder.ring_capacity(bytes)) }
 }
 
-/// Bytes of the largest record or batch. Default a little under 1 MiB; 256 MiB at most.
+/// Bytes of the largest record or batch: 1 to 268435309, which is 256 MiB less 147 bytes for
+/// headers. At most the segment size less one block (4096 as a rule) and 147 bytes.
+///
+/// Default: the smaller of ring_capacity / 8 and (segment_size - block) / 4, each rounded down to
+/// whole blocks, but at least a block and at most 256 MiB. Of that, 147 bytes less, rounded down to a
+/// multiple of 8. That is 1048424 with the other defaults, and 257896 with segments of 1 MiB.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ringwal_options_set_max_record_size(
     options: *mut ringwal_options,
