@@ -107,7 +107,11 @@ impl Wal {
         state.durable.check_running()?;
         reentrancy::check_may_wait()?;
         let _one_at_a_time = lock(&self.inner.cutting);
-        appender.check_appended(from.as_u64().saturating_sub(1))?;
+        appender.check_appended(from.as_u64().saturating_sub(1)).map_err(|e| match e {
+            // A cut may begin at the end, so the position before `from` was checked.
+            Error::NotAppended { end, .. } => Error::NotAppended { lsn: from, end },
+            e => e,
+        })?;
         let end = self.sync()?;
         let oldest = self.oldest_lsn();
         let from = if from == Lsn::ZERO { oldest } else { from };
