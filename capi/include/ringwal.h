@@ -15,7 +15,10 @@
  *           in is read only during the call. Strings end with a zero byte.
  * Misuse    NULL, misaligned pointers, text that is not UTF-8 and numbers out of range give
  *           RINGWAL_ERROR_INVALID_ARGUMENT. A dangling pointer cannot be detected.
- * fork()    In a child process the handles of the parent give RINGWAL_ERROR_FORKED.
+ * fork()    In a child process, calls with a handle of the parent return RINGWAL_ERROR_FORKED, and
+ *           ringwal_on_durable gives it to its function. A reader, follower or consumer may first
+ *           return records that it has in memory; after the error a follower gives RINGWAL_END.
+ *           The ..._free functions leave the parent's log as it is.
  */
 
 
@@ -809,17 +812,19 @@ ringwal_status ringwal_wait_durable(const struct ringwal_log *log, uint64_t lsn)
 ringwal_status ringwal_sync(const struct ringwal_log *log, uint64_t *durable_end);
 
 /**
- * The first position that is not durable yet: every record below it is durable. 0 for NULL.
+ * The first position that is not durable yet: every record below it is durable. 0 for NULL. In a
+ * child of fork(): as of the fork.
  */
 uint64_t ringwal_durable_end(const struct ringwal_log *log);
 
 /**
- * The first position after everything that was appended. 0 for NULL.
+ * The first position after everything that was appended. 0 for NULL. In a child of fork():
+ * ringwal_durable_end.
  */
 uint64_t ringwal_end(const struct ringwal_log *log);
 
 /**
- * The oldest position that is kept. 0 for NULL.
+ * The oldest position that is kept. 0 for NULL. In a child of fork(): as of the fork.
  */
 uint64_t ringwal_oldest(const struct ringwal_log *log);
 

@@ -2,7 +2,7 @@
 
 use std::ffi::c_char;
 
-use ringwal::{Consumer, Lsn};
+use ringwal::{Consumer, Error, Lsn};
 
 use crate::border::{Out, free, guarded, hand_out, text, value, value_mut};
 use crate::log::{ringwal_log, wal};
@@ -13,6 +13,8 @@ use crate::status::ringwal_status;
 #[derive(Debug)]
 pub struct ringwal_consumer {
     consumer: Consumer,
+    /// The process that has opened it.
+    process: u32,
 }
 
 /// Attaches the consumer of this name, or creates it at the oldest record.
@@ -29,7 +31,8 @@ pub unsafe extern "C" fn ringwal_consumer_open(
         // SAFETY: invariant 2.
         let (wal, name, out) =
             unsafe { (wal(log)?, text(name, "name")?, Out::required(consumer, "consumer")?) };
-        out.set(hand_out(ringwal_consumer { consumer: wal.consumer(name)? }));
+        let (consumer, process) = (wal.consumer(name)?, std::process::id());
+        out.set(hand_out(ringwal_consumer { consumer, process }));
         Ok(())
     })
 }
@@ -97,9 +100,13 @@ pub unsafe extern "C" fn ringwal_consumer_position(
     guarded(|| {
         // SAFETY: invariant 2: one thread uses the consumer.
         let (consumer, position, lag) = unsafe {
-            let consumer = &value(consumer, "consumer")?.consumer;
+            let consumer = value(consumer, "consumer")?;
             (consumer, Out::optional(position, "position")?, Out::optional(lag, "lag")?)
         };
+        if consumer.process != std::process::id() {
+            return Err(Error::Forked.into());
+        }
+        let consumer = &consumer.consumer;
         position.set(consumer.position().as_u64());
         lag.set(consumer.lag());
         Ok(())

@@ -2,7 +2,7 @@
 
 use std::ffi::{c_char, c_void};
 
-use ringwal::{BatchLsns, Lsn, Wal};
+use ringwal::{BatchLsns, Error, Lsn, Wal};
 
 use crate::border::{
     Checked, Out, Refusal, bytes, free, guarded, hand_out, path, slice, text, unreported, value,
@@ -34,6 +34,20 @@ pub struct ringwal_bytes {
 pub(crate) unsafe fn wal<'a>(log: *const ringwal_log) -> Checked<&'a Wal> {
     // SAFETY: as required.
     Ok(&unsafe { value(log, "log") }?.wal)
+}
+
+/// As [`wal`], for calls that the log itself does not refuse in a child of fork().
+///
+/// # Safety
+///
+/// As for [`value`].
+pub(crate) unsafe fn wal_here<'a>(log: *const ringwal_log) -> Checked<&'a Wal> {
+    // SAFETY: as required.
+    let wal = unsafe { wal(log) }?;
+    match wal.health() {
+        Err(forked @ Error::Forked) => Err(forked.into()),
+        _ => Ok(wal),
+    }
 }
 
 /// Opens the log in a directory, or creates it, and recovers its records. Blocks.
@@ -315,21 +329,23 @@ unsafe fn position(log: *const ringwal_log, position: impl Fn(&Wal) -> Lsn) -> u
     unreported(|| Ok(position(unsafe { wal(log) }?).as_u64())).unwrap_or(0)
 }
 
-/// The first position that is not durable yet: every record below it is durable. 0 for NULL.
+/// The first position that is not durable yet: every record below it is durable. 0 for NULL. In a
+/// child of fork(): as of the fork.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ringwal_durable_end(log: *const ringwal_log) -> u64 {
     // SAFETY: invariant 2.
     unsafe { position(log, Wal::durable_end) }
 }
 
-/// The first position after everything that was appended. 0 for NULL.
+/// The first position after everything that was appended. 0 for NULL. In a child of fork():
+/// ringwal_durable_end.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ringwal_end(log: *const ringwal_log) -> u64 {
     // SAFETY: invariant 2.
     unsafe { position(log, Wal::end) }
 }
 
-/// The oldest position that is kept. 0 for NULL.
+/// The oldest position that is kept. 0 for NULL. In a child of fork(): as of the fork.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ringwal_oldest(log: *const ringwal_log) -> u64 {
     // SAFETY: invariant 2.
@@ -349,7 +365,7 @@ pub unsafe extern "C" fn ringwal_health(log: *const ringwal_log) -> ringwal_stat
 pub unsafe extern "C" fn ringwal_log_id(log: *const ringwal_log, id: *mut u8) -> ringwal_status {
     guarded(|| {
         // SAFETY: invariant 2: room for 16 bytes.
-        let (wal, id) = unsafe { (wal(log)?, Out::required(id.cast::<[u8; 16]>(), "id")?) };
+        let (wal, id) = unsafe { (wal_here(log)?, Out::required(id.cast::<[u8; 16]>(), "id")?) };
         id.set(wal.log_id());
         Ok(())
     })

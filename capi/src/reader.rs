@@ -6,7 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use ringwal::{Follow, Lsn, Reader, RecordRef, SharedRecords};
 
 use crate::border::{Checked, Out, Refusal, free, guarded, hand_out, slice, value_mut};
-use crate::log::{ringwal_log, wal};
+use crate::log::{ringwal_log, wal, wal_here};
 use crate::status::ringwal_status;
 
 /// Reads durable records up to the end that was durable when it was opened.
@@ -121,7 +121,7 @@ pub unsafe extern "C" fn ringwal_reader_open(
 ) -> ringwal_status {
     guarded(|| {
         // SAFETY: invariant 2.
-        let (wal, out) = unsafe { (wal(log)?, Out::required(reader, "reader")?) };
+        let (wal, out) = unsafe { (wal_here(log)?, Out::required(reader, "reader")?) };
         out.set(hand_out(ringwal_reader { reader: wal.reader(Lsn::new(from)), run: None }));
         Ok(())
     })
@@ -138,8 +138,9 @@ pub unsafe extern "C" fn ringwal_reader_open_tagged(
 ) -> ringwal_status {
     guarded(|| {
         // SAFETY: invariant 2.
-        let (wal, tags, out) =
-            unsafe { (wal(log)?, slice(tags, count, "tags")?, Out::required(reader, "reader")?) };
+        let (wal, tags, out) = unsafe {
+            (wal_here(log)?, slice(tags, count, "tags")?, Out::required(reader, "reader")?)
+        };
         let reader = wal.reader(Lsn::new(from)).only_tags(tags.iter().copied());
         out.set(hand_out(ringwal_reader { reader, run: None }));
         Ok(())

@@ -1,7 +1,7 @@
 //! Counters of a log.
 
 use crate::border::{Refusal, guarded};
-use crate::log::{ringwal_log, wal};
+use crate::log::{ringwal_log, wal_here};
 use crate::status::ringwal_status;
 
 /// Counters since the log was opened. Later versions add fields at the end.
@@ -60,7 +60,7 @@ pub unsafe extern "C" fn ringwal_get_stats(
 ) -> ringwal_status {
     guarded(|| {
         // SAFETY: invariant 2.
-        let found = unsafe { wal(log) }?.stats();
+        let found = unsafe { wal_here(log) }?.stats();
         if stats.is_null() || !stats.is_aligned() {
             return Err(Refusal::Argument("stats is NULL or not aligned".into()));
         }

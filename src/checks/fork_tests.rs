@@ -67,6 +67,13 @@ fn with_locks_held(wal: &Wal, call: impl FnOnce() -> bool) -> bool {
     kept
 }
 
+/// What a callback gets that is called at once.
+fn called_with(wal: &Wal, lsn: Lsn) -> Result<()> {
+    let (send, called) = std::sync::mpsc::channel();
+    wal.on_durable(lsn, move |result| drop(send.send(result)));
+    called.try_recv().unwrap()
+}
+
 #[test]
 fn child_of_fork_never_waits_for_a_lock_of_the_parent() {
     let path = TempPath::new();
@@ -91,6 +98,10 @@ fn child_of_fork_never_waits_for_a_lock_of_the_parent() {
                 && is_forked(wal.append_batch(&["of", "a child"]).map(|_| ()))
                 && is_forked(wal.append_durable(b"of a child"))
                 && is_forked(wal.sync())
+                && is_forked(wal.wait_durable(Lsn::new(4096)))
+                && is_forked(wal.wait_durable(end))
+                && is_forked(smol::block_on(wal.when_durable(Lsn::new(4096))))
+                && is_forked(called_with(&wal, Lsn::new(4096)))
                 && is_forked(wal.read(Lsn::new(4096)))
                 && is_forked(wal.follow(Lsn::ZERO))
                 && is_forked(wal.reader(Lsn::ZERO).next_ref().map(|_| ()))

@@ -335,11 +335,10 @@ impl Appender {
 
     /// The verdict of a durable position, which a cut may have made void.
     pub(crate) fn unless_cut(&self, lsn: u64) -> Verdict {
-        let cuts = &self.state.view.cuts;
-        if cuts.count() > 0 && self.state.durable.is_forked() {
-            return Verdict::Failed(Error::Forked);
+        if let Err(forked) = self.check_not_forked() {
+            return Verdict::Failed(forked);
         }
-        match cuts.check(lsn) {
+        match self.state.view.cuts.check(lsn) {
             Ok(()) => Verdict::Durable,
             Err(e) => Verdict::Failed(e),
         }

@@ -268,8 +268,9 @@ impl Wal {
     ///
     /// `NotAppended` for a position that was never assigned. `Truncated` for a position that
     /// [`Wal::truncate_from`] made void. `Poisoned` if the log failed before. `WouldDeadlock` on
-    /// the log's own threads. A position that is durable already is always `Ok`, and so is one that
-    /// retention has removed, with the cuts in it.
+    /// the log's own threads. `Forked` in a child process, whatever the position. Otherwise a
+    /// position that is durable already is always `Ok`, and so is one that retention has removed,
+    /// with the cuts in it.
     pub fn wait_durable(&self, lsn: Lsn) -> Result<()> {
         self.appender().wait_durable(lsn.as_u64())
     }

@@ -155,6 +155,10 @@ static void with_a_log(ringwal_log *log) {
     BAD(ringwal_append_batch(log, ODD(ringwal_bytes, batch), 1, numbers));
     STATUS(ringwal_append_batch(log, NULL, 0, numbers), RINGWAL_ERROR_EMPTY_BATCH);
     STATUS(ringwal_append(log, "x", SIZE_MAX / 2, numbers), RINGWAL_ERROR_RECORD_TOO_LARGE);
+    /* The default that the header states for segments of 1 MiB. */
+    CHECK(strstr(ringwal_last_error_message(), " 257896 bytes"));
+    STATUS(ringwal_truncate_from(log, UINT64_MAX, numbers), RINGWAL_ERROR_NOT_APPENDED);
+    CHECK(strstr(ringwal_last_error_message(), "at 18446744073709551615"));
     STATUS(ringwal_wait_durable(log, UINT64_MAX), RINGWAL_ERROR_NOT_APPENDED);
     BAD(ringwal_on_durable(log, 7, NULL, NULL));
     BAD(ringwal_on_durable_end(log, NULL, NULL, &listener));

@@ -204,17 +204,84 @@ static void count(ringwal_log *log, uint64_t records) {
     CHECK(only[0] >= records && only[1] == 7);
 }
 
+static void keep_status(void *user_data, uint64_t lsn, ringwal_status status) {
+    (void)lsn;
+    *(ringwal_status *)user_data = status;
+}
+
+#define FORKED(call) STATUS(call, RINGWAL_ERROR_FORKED)
+
 /* A child of fork() has no log. */
 static void in_a_child(ringwal_log *log) {
     int status;
+    uint64_t lsn, number = 7;
+    ringwal_reader *reader, *none = NULL;
+    ringwal_follower *follower, *no_follower = NULL;
+    ringwal_consumer *consumer, *no_consumer = NULL;
+    ringwal_listener *no_listener = NULL;
+    ringwal_record record;
+    ringwal_stats stats;
+    OK(ringwal_append_durable(log, "record x", 8, &lsn));
+    uint64_t end = ringwal_durable_end(log), oldest = ringwal_oldest(log);
+    OK(ringwal_reader_open(log, lsn, &reader));
+    OK(ringwal_follower_open(log, end, &follower));
+    OK(ringwal_consumer_open(log, "forked", &consumer));
     fflush(NULL);
     pid_t child = fork();
     if (child == 0) {
-        int refused = ringwal_append(log, "x", 1, NULL) == RINGWAL_ERROR_FORKED &&
-                      ringwal_close(log) == RINGWAL_ERROR_FORKED;
-        _exit(refused ? 0 : 1);
+        uint8_t id[16];
+        size_t len = 7;
+        ringwal_bytes one = {"x", 1};
+        uint64_t tag = 7;
+        ringwal_status told = RINGWAL_OK;
+        FORKED(ringwal_append(log, "x", 1, &number));
+        FORKED(ringwal_try_append(log, "x", 1, &number));
+        FORKED(ringwal_append_durable(log, "x", 1, &number));
+        FORKED(ringwal_append_tagged(log, 7, "x", 1, &number));
+        FORKED(ringwal_append_batch(log, &one, 1, &number));
+        FORKED(ringwal_append_batch_tagged(log, &tag, &one, 1, &number));
+        FORKED(ringwal_wait_durable(log, lsn));
+        FORKED(ringwal_wait_durable(log, end));
+        OK(ringwal_on_durable(log, lsn, keep_status, &told));
+        CHECK(told == RINGWAL_ERROR_FORKED);
+        FORKED(ringwal_on_durable_end(log, on_end, NULL, &no_listener));
+        FORKED(ringwal_sync(log, &number));
+        FORKED(ringwal_health(log));
+        FORKED(ringwal_log_id(log, id));
+        FORKED(ringwal_get_stats(log, &stats, sizeof stats));
+        FORKED(ringwal_read(log, lsn, NULL, 0, &len));
+        FORKED(ringwal_truncate_before(log, end, &number));
+        FORKED(ringwal_truncate_from(log, lsn, &number));
+        FORKED(ringwal_reader_open(log, 0, &none));
+        FORKED(ringwal_reader_open_tagged(log, 0, &tag, 1, &none));
+        FORKED(ringwal_reader_next(reader, &record));
+        FORKED(ringwal_follower_open(log, 0, &no_follower));
+        FORKED(ringwal_follower_open_tagged(log, 0, &tag, 1, &no_follower));
+        FORKED(ringwal_follower_next(follower, 0, &record));
+        STATUS(ringwal_follower_next(follower, 0, &record), RINGWAL_END);
+        FORKED(ringwal_consumer_open(log, "other", &no_consumer));
+        FORKED(ringwal_consumer_next(consumer, 0, &record));
+        FORKED(ringwal_consumer_commit(consumer, lsn));
+        FORKED(ringwal_consumer_seek(consumer, 0));
+        FORKED(ringwal_consumer_position(consumer, &number, NULL));
+        FORKED(ringwal_remove_consumer(log, "forked"));
+        FORKED(ringwal_close(log));
+        CHECK(ringwal_durable_end(log) == end && ringwal_end(log) == end);
+        CHECK(ringwal_oldest(log) == oldest);
+        CHECK(number == 7 && len == 7 && !none && !no_follower && !no_consumer && !no_listener);
+        ringwal_reader_free(reader);
+        ringwal_follower_free(follower);
+        ringwal_consumer_free(consumer);
+        ringwal_free(log);
+        _exit(0);
     }
     CHECK(child > 0 && waitpid(child, &status, 0) == child && status == 0);
+    ringwal_reader_free(reader);
+    ringwal_follower_free(follower);
+    OK(ringwal_consumer_position(consumer, &number, NULL));
+    ringwal_consumer_free(consumer);
+    OK(ringwal_remove_consumer(log, "forked"));
+    OK(ringwal_health(log));
 }
 
 static void free_in_a_callback(void *user_data, uint64_t end, ringwal_status status) {
