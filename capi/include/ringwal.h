@@ -183,7 +183,8 @@ enum ringwal_status
      */
     RINGWAL_ERROR_BACKEND_UNAVAILABLE = 32,
     /**
-     * A system call failed: see ringwal_last_error_os().
+     * The system refused a call, or a file is of the wrong kind. ringwal_last_error_os() has the
+     * errno, if there is one.
      */
     RINGWAL_ERROR_IO = 33,
     /**
@@ -542,7 +543,8 @@ extern "C" {
 const char *ringwal_last_error_message(void);
 
 /**
- * The errno of the last error of this thread, if a system call was its cause. Otherwise 0.
+ * The errno of the last error of this thread, if a system call was its cause. Otherwise 0. After
+ * RINGWAL_ERROR_NO_SPACE it is ENOSPC, also where a quota is used up.
  */
 int32_t ringwal_last_error_os(void);
 

@@ -84,7 +84,8 @@ pub enum ringwal_status {
     RINGWAL_ERROR_OPTIONS = 31,
     /// The backend cannot run here.
     RINGWAL_ERROR_BACKEND_UNAVAILABLE = 32,
-    /// A system call failed: see ringwal_last_error_os().
+    /// The system refused a call, or a file is of the wrong kind. ringwal_last_error_os() has the
+    /// errno, if there is one.
     RINGWAL_ERROR_IO = 33,
     /// The call would wait for its own thread: a callback made a blocking call.
     RINGWAL_ERROR_WOULD_DEADLOCK = 34,
@@ -226,7 +227,8 @@ pub extern "C" fn ringwal_last_error_message() -> *const c_char {
     message.ok().flatten().unwrap_or(std::ptr::null())
 }
 
-/// The errno of the last error of this thread, if a system call was its cause. Otherwise 0.
+/// The errno of the last error of this thread, if a system call was its cause. Otherwise 0. After
+/// RINGWAL_ERROR_NO_SPACE it is ENOSPC, also where a quota is used up.
 #[unsafe(no_mangle)]
 pub extern "C" fn ringwal_last_error_os() -> i32 {
     LAST.try_with(|last| last.borrow().os_error).unwrap_or(0)

@@ -1,6 +1,7 @@
 //! Stable numbers of the errors, for callers in other languages.
 
 use super::Error;
+use crate::sys::os_error::NO_SPACE;
 
 impl Error {
     /// The number of the kind of error. A number keeps its meaning in every later version.
@@ -110,7 +111,8 @@ impl Error {
         }
     }
 
-    /// The error number of the system (`errno`), if a system call is the cause.
+    /// The error number of the system (`errno`), if a system call is the cause. `NoSpace` has that of
+    /// a full filesystem, also where a quota is used up.
     ///
     /// ```
     /// assert_eq!(ringwal::Error::Closed.os_error(), None);
@@ -122,6 +124,7 @@ impl Error {
             | Error::Obstructed { source, .. }
             | Error::CellsFailed { source, .. } => source.raw_os_error(),
             Error::Poisoned { cause } => cause.os_error,
+            Error::NoSpace => Some(NO_SPACE),
             _ => None,
         }
     }
@@ -237,6 +240,7 @@ mod tests {
         let with_number = [4, 7, 33, 41];
         for (number, name, error) in pinned() {
             let expected = with_number.contains(&number).then_some(5);
+            let expected = if name == "NoSpace" { Some(super::NO_SPACE) } else { expected };
             assert_eq!(error.os_error(), expected, "{name}");
         }
     }

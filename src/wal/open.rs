@@ -15,6 +15,7 @@ use crate::recovery::{find_end_of_rest, scan};
 use crate::segment::end_file::Presence;
 use crate::segment::{DirLock, Names, check_names, newest_segment};
 use crate::sys::clock::{Clock, SystemClock};
+use crate::sys::os_error::NOT_A_DIRECTORY;
 use crate::wal::Wal;
 
 pub(crate) fn open(path: &Path, options: &Options) -> Result<Wal> {
@@ -75,9 +76,13 @@ fn open_directory(path: &Path, options: &Options) -> Result<OsDir> {
         false => OsDir::open_with(path, mode),
     };
     opened.map_err(|e| match e.kind() {
-        // The creation of the directory found a file of its name.
+        // The creation of the directory found something of its name. What it is says more.
         std::io::ErrorKind::AlreadyExists => {
-            Error::io("open directory", path, std::io::ErrorKind::NotADirectory.into())
+            let why = match std::fs::metadata(path) {
+                Err(e) => e,
+                Ok(_) => std::io::Error::from_raw_os_error(NOT_A_DIRECTORY),
+            };
+            Error::io("open directory", path, why)
         }
         std::io::ErrorKind::NotFound if !options.may_create() => {
             Error::NoLog { path: path.into(), prefix: options.prefix.clone() }

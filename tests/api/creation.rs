@@ -235,6 +235,7 @@ fn path_that_is_no_directory_is_refused_with_that_reason() {
         match Wal::open(&path) {
             Err(Error::Io { source, .. }) => {
                 assert_eq!(source.kind(), std::io::ErrorKind::NotADirectory, "{}", path.display());
+                assert!(source.raw_os_error().is_some(), "{source}");
             }
             other => panic!("{other:?}"),
         }
@@ -242,6 +243,24 @@ fn path_that_is_no_directory_is_refused_with_that_reason() {
     assert_eq!(std::fs::read(&file).unwrap(), b"of the application");
     let empty = Wal::open("").unwrap_err().to_string();
     assert!(empty.contains("the path is empty"), "{empty}");
+}
+
+/// The number of the system goes to callers in other languages.
+#[cfg(unix)]
+#[test]
+fn link_that_leads_nowhere_is_refused_with_the_error_of_the_system() {
+    let temp = Temp::new();
+    for (name, target) in [("loop", "loop"), ("dangling", "nothing")] {
+        let link = temp.path().join(name);
+        std::os::unix::fs::symlink(target, &link).unwrap();
+        let system = std::fs::metadata(&link).unwrap_err().raw_os_error();
+        assert!(system.is_some());
+        let must_exist = Wal::builder(&link).must_exist(true).open().unwrap_err();
+        assert!(matches!(must_exist, Error::NoLog { .. }) || must_exist.os_error() == system);
+        let refused = Wal::open(&link).unwrap_err();
+        assert!(matches!(refused, Error::Io { .. }), "{refused}");
+        assert_eq!(refused.os_error(), system, "{refused}");
+    }
 }
 
 #[cfg(unix)]

@@ -1,4 +1,6 @@
 /* Unusable arguments are refused by each function, and nothing is written or called. */
+#include <errno.h>
+
 #include "check.h"
 
 #define ODD(type, value) ((type *)((char *)(value) + 1))
@@ -136,6 +138,10 @@ static void bad_options(const char *dir) {
     ringwal_options_free(options);
     STATUS(ringwal_open("/proc/nothing/can/be/here", NULL, &log), RINGWAL_ERROR_IO);
     CHECK(ringwal_last_error_os() != 0 && !log);
+    STATUS(ringwal_open("/dev/null", NULL, &log), RINGWAL_ERROR_IO);
+    CHECK(ringwal_last_error_os() == ENOTDIR && !log);
+    STATUS(ringwal_open("/dev/null/below", NULL, &log), RINGWAL_ERROR_IO);
+    CHECK(ringwal_last_error_os() == ENOTDIR && !log);
 }
 
 static void with_a_log(ringwal_log *log) {

@@ -136,7 +136,7 @@ fn bounded_follow_ends_at_its_bound() {
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     for command in ["info", "verify", "stats", "dump", "tail", "repair", "export"] {
         let text = said(&[command, &pipe], 3);
-        assert!(text.contains("not a directory"), "{text}");
+        assert!(text.contains("Not a directory"), "{text}");
     }
 }
 

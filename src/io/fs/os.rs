@@ -16,6 +16,7 @@ use std::sync::{Arc, OnceLock};
 use super::sys::{self, Directory, How};
 use super::{Access, Dir, Entry, File};
 use crate::format::MIN_BLOCK;
+use crate::sys::os_error::NOT_A_DIRECTORY;
 
 /// What files are created with where nothing else is asked for.
 pub(crate) const DEFAULT_MODE: u32 = 0o600;
@@ -93,7 +94,7 @@ impl OsDir {
         let path = fs::canonicalize(path)?;
         // Opening a pipe would wait for its other end.
         if !fs::metadata(&path)?.is_dir() {
-            return Err(io::ErrorKind::NotADirectory.into());
+            return Err(io::Error::from_raw_os_error(NOT_A_DIRECTORY));
         }
         let directory = Arc::new(Directory::open(&path)?);
         Ok(OsDir {
