@@ -4,8 +4,8 @@
 #   capi/install.sh PREFIX                    builds with cargo, and installs to PREFIX
 #   capi/install.sh --archive FILE PREFIX     takes a libringwal_capi.a that was built before
 #
-# DESTDIR is put before PREFIX, for packages. CC is the C compiler, LIBDIR the directory for
-# libraries, PREFIX/lib by default.
+# DESTDIR is put before PREFIX, for packages. CC is the C compiler. LIBDIR is the directory for
+# libraries: below PREFIX if it is relative, PREFIX/lib by default.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -22,7 +22,11 @@ case $1 in
     /*) prefix=$1 ;;
     *) prefix=$(pwd)/$1 ;;
 esac
-libdir=${LIBDIR-$prefix/lib}
+libdir=${LIBDIR:-lib}
+case $libdir in
+    /*) ;;
+    *) libdir=$prefix/$libdir ;;
+esac
 include=${DESTDIR-}$prefix/include
 lib=${DESTDIR-}$libdir
 
@@ -36,8 +40,13 @@ case $(uname -s) in
 esac
 
 if [ -z "$archive" ]; then
-    target=${CARGO_TARGET_DIR-$here/../target}
-    (cd "$here/.." && cargo build --release -p ringwal-capi)
+    target=${CARGO_TARGET_DIR:-$here/../target}
+    # cargo runs in another directory than this script.
+    case $target in
+        /*) ;;
+        *) target=$(pwd)/$target ;;
+    esac
+    (cd "$here/.." && CARGO_TARGET_DIR=$target cargo build --release -p ringwal-capi)
     archive=$target/release/libringwal_capi.a
 fi
 

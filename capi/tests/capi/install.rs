@@ -7,13 +7,40 @@ use std::process::Command;
 use crate::support::{Temp, archive, has, here, run};
 
 fn installed() -> Option<Temp> {
+    installed_with(|_, _| ())
+}
+
+fn installed_with(set: impl FnOnce(&Temp, &mut Command)) -> Option<Temp> {
     if cfg!(not(target_os = "linux")) || !has("cc", "the install script") {
         return None;
     }
     let temp = Temp::new();
     let mut script = Command::new("sh");
-    run(script.arg(here("install.sh")).arg("--archive").arg(archive()).arg(temp.join("usr")));
+    script.arg(here("install.sh")).arg("--archive").arg(archive()).arg(temp.join("usr"));
+    script.env_remove("LIBDIR").env_remove("DESTDIR");
+    set(&temp, &mut script);
+    run(&mut script);
     Some(temp)
+}
+
+#[test]
+fn relative_libdir_is_below_the_prefix_and_an_absolute_one_is_itself() {
+    let relative = installed_with(|temp, script| {
+        script.env("LIBDIR", "lib/here").current_dir(&temp.0);
+    });
+    let Some(temp) = relative else { return };
+    let check = |temp: &Temp, libdir: &Path| {
+        assert!(libdir.join("libringwal.so").exists() && libdir.join("libringwal.a").exists());
+        let file = std::fs::read_to_string(libdir.join("pkgconfig/ringwal.pc")).unwrap();
+        assert!(file.contains(&format!("libdir={}\n", libdir.display())), "{file}");
+        assert!(!temp.join("lib").exists() && !temp.join("usr/lib/libringwal.a").exists());
+    };
+    check(&temp, &temp.join("usr/lib/here"));
+    let absolute = installed_with(|temp, script| {
+        script.env("LIBDIR", temp.join("elsewhere"));
+    });
+    let Some(temp) = absolute else { return };
+    check(&temp, &temp.join("elsewhere"));
 }
 
 fn soname() -> String {
