@@ -2,7 +2,8 @@
  * ringwal for C++17: handles that free themselves, and errors as exceptions. Header only.
  *
  * The rules of ringwal.h hold: a ringwal::log may be used by many threads at once, any other handle
- * by one at a time, and the bytes of a record are valid until the next call with its handle.
+ * by one at a time, and the bytes of a record are valid until the next call with its handle. A
+ * std::string with a zero byte in it throws std::invalid_argument.
  */
 #ifndef RINGWAL_HPP
 #define RINGWAL_HPP
@@ -10,6 +11,7 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <new>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -52,11 +54,20 @@ struct record : ringwal_record {
     std::string_view bytes() const noexcept { return {static_cast<const char *>(data), len}; }
 };
 
-/** Milliseconds to wait; without a value, for ever. */
+/** Milliseconds to wait; without a value, for ever. A negative number is as zero. */
 using timeout = std::optional<std::chrono::milliseconds>;
 
 inline std::int64_t milliseconds(timeout wait) {
-    return wait ? static_cast<std::int64_t>(wait->count()) : -1;
+    if (!wait) return -1;
+    return wait->count() < 0 ? 0 : static_cast<std::int64_t>(wait->count());
+}
+
+/** The text for C, which ends at the first zero byte. Throws if there is one in the text. */
+inline const char *text(const std::string &text) {
+    if (text.find('\0') != std::string::npos) {
+        throw std::invalid_argument("ringwal: a text has a zero byte");
+    }
+    return text.c_str();
 }
 
 /** Settings: options().segment_size(1 << 20).must_exist(true). For the others use get(). */
@@ -66,7 +77,7 @@ public:
         if (!handle_) throw std::bad_alloc();
     }
     options &prefix(const std::string &prefix) {
-        check(ringwal_options_set_prefix(get(), prefix.c_str()));
+        check(ringwal_options_set_prefix(get(), text(prefix)));
         return *this;
     }
     options &segment_size(std::uint64_t bytes) {
@@ -130,7 +141,7 @@ class consumer {
 public:
     consumer(const ringwal_log *log, const std::string &name) {
         ringwal_consumer *opened = nullptr;
-        check(ringwal_consumer_open(log, name.c_str(), &opened));
+        check(ringwal_consumer_open(log, text(name), &opened));
         handle_.reset(opened);
     }
     /** The next record. None after the timeout, or at the end of a closed log. */
@@ -213,7 +224,7 @@ public:
 private:
     void open(const std::string &dir, const ringwal_options *options) {
         ringwal_log *opened = nullptr;
-        check(ringwal_open(dir.c_str(), options, &opened));
+        check(ringwal_open(text(dir), options, &opened));
         handle_.reset(opened);
     }
     handle<ringwal_log, ringwal_free> handle_;

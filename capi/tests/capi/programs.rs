@@ -6,9 +6,10 @@ use std::process::Command;
 use crate::support::{SYSTEM_LIBRARIES, Temp, archive, compile, has, here, run};
 
 /// The programs: what compiles them, and what they print last.
-const PROGRAMS: [(&str, &str); 4] = [
+const PROGRAMS: [(&str, &str); 5] = [
     ("tests/programs/border.c", "border: ok"),
     ("tests/programs/calls.c", "calls: ok"),
+    ("tests/programs/wrapper.cpp", "wrapper: ok"),
     ("examples/append.c", "4 records"),
     ("examples/work_queue.cpp", "3 jobs done, 0 left"),
 ];
