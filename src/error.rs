@@ -165,7 +165,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// The consumer is attached already. A name has one [`Consumer`](crate::Consumer) at a time.
-    #[error("the consumer {name} is attached already; drop it first")]
+    #[error("the consumer {name} is attached already; release it first")]
     ConsumerInUse {
         /// The consumer's name.
         name: String,
@@ -328,7 +328,7 @@ pub enum Error {
     /// There is a log, and the options say that it must be created. Nothing was changed.
     #[error(
         "a log with the prefix {prefix:?} exists in {path}: choose another directory or prefix, open it \
-         without create_new, or delete it with Wal::remove"
+         without create_new, or remove it"
     )]
     LogExists {
         /// The directory.
@@ -393,7 +393,7 @@ fn hex(id: &[u8; 16]) -> String {
 fn holder(pid: &Option<u32>) -> String {
     match pid {
         Some(pid) if *pid == std::process::id() => {
-            "this process: clone the handle that has it open, or close that one first".into()
+            "this process: use the handle that has it open, or close it first".into()
         }
         Some(pid) => format!("process {pid}; stop it or use another directory or prefix"),
         None => "another process; stop it or use another directory or prefix".into(),

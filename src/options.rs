@@ -208,7 +208,7 @@ impl Options {
     fn validate_times(&self, bad: &mut Vec<OptionsError>) {
         if self.durability == Durability::Interval(Duration::ZERO) {
             let option = "durability(Interval)";
-            let instead = "for no background sync use Durability::Manual";
+            let instead = "for no background sync choose Manual";
             bad.push(OptionsError::ZeroDuration { option, instead });
         }
         if self.commit_delay > Duration::from_secs(1) {

@@ -13,8 +13,9 @@
  * Ownership A handle belongs to the caller until its ..._free function. A reader, follower, consumer
  *           or listener may outlive the handle of its log. NULL may be freed. Memory that is passed
  *           in is read only during the call. Strings end with a zero byte.
- * Misuse    NULL, misaligned pointers, text that is not UTF-8 and numbers out of range give
- *           RINGWAL_ERROR_INVALID_ARGUMENT. A dangling pointer cannot be detected.
+ * Misuse    NULL, misaligned pointers, impossible lengths, names that are not UTF-8 and unknown
+ *           numbers of an enum give RINGWAL_ERROR_INVALID_ARGUMENT. Options out of their range give
+ *           RINGWAL_ERROR_OPTIONS from ringwal_open. A dangling pointer cannot be detected.
  * fork()    In a child process, calls with a handle of the parent return RINGWAL_ERROR_FORKED, and
  *           ringwal_on_durable gives it to its function. A reader, follower or consumer may first
  *           return records that it has in memory; after the error a follower gives RINGWAL_END.
@@ -368,7 +369,9 @@ typedef struct ringwal_listener ringwal_listener;
 typedef struct ringwal_log ringwal_log;
 
 /**
- * Settings for ringwal_open. Each has a default. ringwal_open checks them all together.
+ * Settings for ringwal_open. Each has a default. The functions that set a size, a number or a
+ * time accept any. ringwal_open checks them all together, and gives RINGWAL_ERROR_OPTIONS with every
+ * bad one.
  */
 typedef struct ringwal_options ringwal_options;
 
@@ -516,7 +519,8 @@ typedef struct ringwal_stats {
      */
     uint64_t ring_bytes;
     /**
-     * 1 while there is no space for the next segment.
+     * 1 while there is no space for the next segment. Appends give RINGWAL_ERROR_NO_SPACE once the
+     * prepared segments are full.
      */
     uint64_t out_of_space;
     /**
@@ -694,7 +698,8 @@ ringwal_status ringwal_options_set_lock_wait_ms(struct ringwal_options *options,
 /**
  * Opens the log in a directory, or creates it, and recovers its records. Blocks.
  *
- * options may be NULL for the defaults. Free the log with ringwal_free.
+ * dir may have any bytes on Unix, and is UTF-8 elsewhere. options may be NULL for the defaults. An
+ * option out of its range gives RINGWAL_ERROR_OPTIONS. Free the log with ringwal_free.
  */
 ringwal_status ringwal_open(const char *dir,
                             const struct ringwal_options *options,
@@ -718,7 +723,7 @@ void ringwal_free(struct ringwal_log *log);
 
 /**
  * Appends a record. On return its place in the log is fixed; it becomes durable with its group.
- * Blocks only while the ring is full.
+ * Blocks only while the ring is full or the next segment is not prepared yet.
  *
  * lsn receives the record's position, and may be NULL.
  */
@@ -831,8 +836,11 @@ uint64_t ringwal_end(const struct ringwal_log *log);
 uint64_t ringwal_oldest(const struct ringwal_log *log);
 
 /**
- * RINGWAL_OK while the log is running. Otherwise the error that an append would give, or
- * RINGWAL_ERROR_OBSTRUCTED.
+ * RINGWAL_OK while the log is running. Otherwise RINGWAL_ERROR_POISONED, _CLOSED, _FORKED, or
+ * _OBSTRUCTED while a segment cannot be prepared or removed.
+ *
+ * A full disk is no failure, although appends may give RINGWAL_ERROR_NO_SPACE. The field
+ * out_of_space of ringwal_stats reports it.
  */
 ringwal_status ringwal_health(const struct ringwal_log *log);
 
@@ -854,7 +862,8 @@ ringwal_status ringwal_read(const struct ringwal_log *log,
                             size_t *len);
 
 /**
- * Removes the segments that hold only records below lsn.
+ * Removes the segments that hold only records below lsn, and that no reader, follower or consumer
+ * needs.
  *
  * oldest receives the oldest position that is kept, and may be NULL.
  */
@@ -866,6 +875,12 @@ ringwal_status ringwal_truncate_before(const struct ringwal_log *log,
  * Cuts off the record at lsn and every record after it, for ever.
  *
  * continues_at receives the position where the log continues, and may be NULL.
+ *
+ * Readers and followers skip cut records. A reader that was opened before may still return cut
+ * records that it has in memory. A follower that has returned cut records gives
+ * RINGWAL_ERROR_TRUNCATED and has ended. A consumer that has returned cut records gives it once, and
+ * then returns again every record that it has not committed. If a consumer has committed records
+ * that the cut would remove, this gives RINGWAL_ERROR_CONSUMED and cuts nothing.
  */
 ringwal_status ringwal_truncate_from(const struct ringwal_log *log,
                                      uint64_t lsn,
@@ -908,7 +923,8 @@ void ringwal_listener_free(struct ringwal_listener *listener);
 /**
  * Opens a reader of the durable records from the first one at or after from. 0 is the oldest.
  *
- * Retention keeps the segment that the reader is in. Free it with ringwal_reader_free.
+ * Retention keeps the segment that the reader is in, and every later one. Free it with
+ * ringwal_reader_free.
  */
 ringwal_status ringwal_reader_open(const struct ringwal_log *log,
                                    uint64_t from,
@@ -949,7 +965,8 @@ void ringwal_reader_free(struct ringwal_reader *reader);
  * Opens a follower: it reads durable records from the first one at or after from, and then waits
  * for more. 0 is the oldest record, ringwal_durable_end() the next one.
  *
- * Free it with ringwal_follower_free.
+ * Retention keeps the segment that the follower is in, and every later one, also while nobody asks
+ * it for records. Free it with ringwal_follower_free.
  */
 ringwal_status ringwal_follower_open(const struct ringwal_log *log,
                                      uint64_t from,
@@ -1006,6 +1023,10 @@ ringwal_status ringwal_consumer_open(const struct ringwal_log *log,
  * negative. RINGWAL_TIMED_OUT if none came, RINGWAL_END if the log was closed and every record was
  * returned.
  *
+ * After a failed read (RINGWAL_ERROR_TRUNCATED, _CORRUPTION, _IO) the next call begins at the
+ * consumer's position again, and returns every record that was not committed. RINGWAL_ERROR_PRUNED
+ * stays until ringwal_consumer_seek: the record at the position is gone.
+ *
  * The bytes are valid until the next call with this consumer.
  */
 ringwal_status ringwal_consumer_next(struct ringwal_consumer *consumer,
@@ -1026,7 +1047,7 @@ ringwal_status ringwal_consumer_seek(struct ringwal_consumer *consumer, uint64_t
 
 /**
  * The consumer's position: every record below it is committed. And its lag: the bytes of the log
- * from there to the durable end. Either may be NULL.
+ * from there to the durable end, or 0 if every durable record is committed. Either may be NULL.
  */
 ringwal_status ringwal_consumer_position(const struct ringwal_consumer *consumer,
                                          uint64_t *position,

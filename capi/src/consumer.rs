@@ -41,6 +41,10 @@ pub unsafe extern "C" fn ringwal_consumer_open(
 /// negative. RINGWAL_TIMED_OUT if none came, RINGWAL_END if the log was closed and every record was
 /// returned.
 ///
+/// After a failed read (RINGWAL_ERROR_TRUNCATED, _CORRUPTION, _IO) the next call begins at the
+/// consumer's position again, and returns every record that was not committed. RINGWAL_ERROR_PRUNED
+/// stays until ringwal_consumer_seek: the record at the position is gone.
+///
 /// The bytes are valid until the next call with this consumer.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ringwal_consumer_next(
@@ -90,7 +94,7 @@ pub unsafe extern "C" fn ringwal_consumer_seek(
 }
 
 /// The consumer's position: every record below it is committed. And its lag: the bytes of the log
-/// from there to the durable end. Either may be NULL.
+/// from there to the durable end, or 0 if every durable record is committed. Either may be NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ringwal_consumer_position(
     consumer: *const ringwal_consumer,

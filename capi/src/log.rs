@@ -52,7 +52,8 @@ pub(crate) unsafe fn wal_here<'a>(log: *const ringwal_log) -> Checked<&'a Wal> {
 
 /// Opens the log in a directory, or creates it, and recovers its records. Blocks.
 ///
-/// options may be NULL for the defaults. Free the log with ringwal_free.
+/// dir may have any bytes on Unix, and is UTF-8 elsewhere. options may be NULL for the defaults. An
+/// option out of its range gives RINGWAL_ERROR_OPTIONS. Free the log with ringwal_free.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ringwal_open(
     dir: *const c_char,
@@ -93,7 +94,7 @@ pub unsafe extern "C" fn ringwal_free(log: *mut ringwal_log) {
 }
 
 /// Appends a record. On return its place in the log is fixed; it becomes durable with its group.
-/// Blocks only while the ring is full.
+/// Blocks only while the ring is full or the next segment is not prepared yet.
 ///
 /// lsn receives the record's position, and may be NULL.
 #[unsafe(no_mangle)]
@@ -352,8 +353,11 @@ pub unsafe extern "C" fn ringwal_oldest(log: *const ringwal_log) -> u64 {
     unsafe { position(log, Wal::oldest_lsn) }
 }
 
-/// RINGWAL_OK while the log is running. Otherwise the error that an append would give, or
-/// RINGWAL_ERROR_OBSTRUCTED.
+/// RINGWAL_OK while the log is running. Otherwise RINGWAL_ERROR_POISONED, _CLOSED, _FORKED, or
+/// _OBSTRUCTED while a segment cannot be prepared or removed.
+///
+/// A full disk is no failure, although appends may give RINGWAL_ERROR_NO_SPACE. The field
+/// out_of_space of ringwal_stats reports it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ringwal_health(log: *const ringwal_log) -> ringwal_status {
     // SAFETY: invariant 2.
@@ -406,7 +410,8 @@ pub unsafe extern "C" fn ringwal_read(
     })
 }
 
-/// Removes the segments that hold only records below lsn.
+/// Removes the segments that hold only records below lsn, and that no reader, follower or consumer
+/// needs.
 ///
 /// oldest receives the oldest position that is kept, and may be NULL.
 #[unsafe(no_mangle)]
@@ -426,6 +431,12 @@ pub unsafe extern "C" fn ringwal_truncate_before(
 /// Cuts off the record at lsn and every record after it, for ever.
 ///
 /// continues_at receives the position where the log continues, and may be NULL.
+///
+/// Readers and followers skip cut records. A reader that was opened before may still return cut
+/// records that it has in memory. A follower that has returned cut records gives
+/// RINGWAL_ERROR_TRUNCATED and has ended. A consumer that has returned cut records gives it once, and
+/// then returns again every record that it has not committed. If a consumer has committed records
+/// that the cut would remove, this gives RINGWAL_ERROR_CONSUMED and cuts nothing.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ringwal_truncate_from(
     log: *const ringwal_log,

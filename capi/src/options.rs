@@ -9,7 +9,9 @@ use ringwal::{BackendChoice, CommitMethod, Durability, Wal, WalBuilder};
 use crate::border::{Checked, Refusal, caught, free, guarded, hand_out, slice, text, value_mut};
 use crate::status::ringwal_status;
 
-/// Settings for ringwal_open. Each has a default. ringwal_open checks them all together.
+/// Settings for ringwal_open. Each has a default. The functions that set a size, a number or a
+/// time accept any. ringwal_open checks them all together, and gives RINGWAL_ERROR_OPTIONS with every
+/// bad one.
 pub struct ringwal_options {
     settings: Vec<Box<dyn Fn(WalBuilder) -> WalBuilder + Send + Sync>>,
 }

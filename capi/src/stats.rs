@@ -42,7 +42,8 @@ pub struct ringwal_stats {
     pub durable_end: u64,
     /// Bytes that were appended and are not durable yet.
     pub ring_bytes: u64,
-    /// 1 while there is no space for the next segment.
+    /// 1 while there is no space for the next segment. Appends give RINGWAL_ERROR_NO_SPACE once the
+    /// prepared segments are full.
     pub out_of_space: u64,
     /// 1 while a segment cannot be prepared or removed for another cause.
     pub obstructed: u64,

@@ -270,7 +270,7 @@ fn log_that_this_process_has_open_is_locked_by_this_process() {
     let _open = small(&temp.log()).open().unwrap();
     let again = small(&temp.log()).lock_wait(std::time::Duration::ZERO).open().unwrap_err();
     assert!(matches!(again, Error::Locked { .. }));
-    assert!(again.to_string().contains("this process: clone the handle"), "{again}");
+    assert!(again.to_string().contains("this process: use the handle"), "{again}");
 }
 
 #[test]

@@ -144,6 +144,24 @@ static void bad_options(const char *dir) {
     CHECK(ringwal_last_error_os() == ENOTDIR && !log);
 }
 
+/* A directory may have any bytes on Linux, and its name is no text. */
+static void directory_of_any_bytes(const char *dir) {
+#ifdef __linux__
+    ringwal_log *log;
+    ringwal_options *options = ringwal_options_new();
+    char path[4096];
+    CHECK(snprintf(path, sizeof path, "%s-\xff\xfe", dir) < (int)sizeof path);
+    OK(ringwal_options_set_segment_size(options, 1 << 16));
+    OK(ringwal_options_set_backend(options, RINGWAL_BACKEND_STD));
+    OK(ringwal_open(path, options, &log));
+    ringwal_options_free(options);
+    ringwal_free(log);
+    OK(ringwal_remove(path, "wal"));
+#else
+    (void)dir;
+#endif
+}
+
 static void with_a_log(ringwal_log *log) {
     uint64_t numbers[4] = {7, 7, 7, 7};
     size_t len = 7;
@@ -206,6 +224,7 @@ int main(int argc, char **argv) {
     without_a_handle();
     CHECK(strcmp(ringwal_last_error_message(), "prefix is NULL") == 0);
     bad_options(argv[1]);
+    directory_of_any_bytes(argv[1]);
     ringwal_options *options = ringwal_options_new();
     OK(ringwal_options_set_segment_size(options, 1 << 20));
     if (under_valgrind()) OK(ringwal_options_set_backend(options, RINGWAL_BACKEND_STD));

@@ -165,6 +165,47 @@ static void read_one_and_cut(ringwal_log *log) {
     CHECK(oldest == ringwal_oldest(log) && oldest <= lsn);
 }
 
+/* What has returned a record that is cut later learns of it. */
+static void cut_what_was_returned(ringwal_log *log) {
+    ringwal_follower *follower;
+    ringwal_consumer *consumer;
+    ringwal_reader *reader;
+    ringwal_record record;
+    uint64_t kept, cut, after;
+    OK(ringwal_append_durable(log, "record kept", 11, &kept));
+    OK(ringwal_append_durable(log, "record cut", 10, &cut));
+    OK(ringwal_reader_open(log, kept, &reader));
+    OK(ringwal_follower_open(log, cut, &follower));
+    OK(ringwal_follower_next(follower, -1, &record));
+    CHECK(record.lsn == cut);
+    OK(ringwal_consumer_open(log, "cut", &consumer));
+    OK(ringwal_consumer_seek(consumer, kept));
+    OK(ringwal_consumer_next(consumer, -1, &record));
+    OK(ringwal_consumer_next(consumer, -1, &record));
+    CHECK(record.lsn == cut);
+    OK(ringwal_truncate_from(log, cut, NULL));
+    OK(ringwal_append_durable(log, "record after", 12, &after));
+    STATUS(ringwal_follower_next(follower, -1, &record), RINGWAL_ERROR_TRUNCATED);
+    STATUS(ringwal_follower_next(follower, -1, &record), RINGWAL_END);
+    STATUS(ringwal_consumer_next(consumer, -1, &record), RINGWAL_ERROR_TRUNCATED);
+    OK(ringwal_consumer_next(consumer, -1, &record));
+    CHECK(record.lsn == kept);
+    OK(ringwal_consumer_next(consumer, -1, &record));
+    CHECK(record.lsn == after);
+    OK(ringwal_reader_next(reader, &record));
+    CHECK(record.lsn == kept);
+    STATUS(ringwal_reader_next(reader, &record), RINGWAL_END);
+    uint64_t lag;
+    OK(ringwal_consumer_commit(consumer, after));
+    OK(ringwal_consumer_position(consumer, NULL, &lag));
+    CHECK(lag == 0);
+    STATUS(ringwal_truncate_from(log, after, NULL), RINGWAL_ERROR_CONSUMED);
+    ringwal_reader_free(reader);
+    ringwal_follower_free(follower);
+    ringwal_consumer_free(consumer);
+    OK(ringwal_remove_consumer(log, "cut"));
+}
+
 static void tag(ringwal_log *log) {
     ringwal_reader *reader;
     ringwal_follower *follower;
@@ -352,6 +393,7 @@ int main(int argc, char **argv) {
     follow(shared.log);
     consume(shared.log);
     count(shared.log, records);
+    cut_what_was_returned(shared.log);
     tag(shared.log);
     read_one_and_cut(shared.log);
 
