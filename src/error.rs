@@ -418,7 +418,7 @@ impl Error {
     /// Whether the log goes on by itself, so that the same call may succeed later without a change
     /// by the caller: `RingFull`, `NoSpace`, `Obstructed`, `NotDurable`.
     ///
-    /// `Locked` and `ConsumerInUse` are not transient: another owner has to let go. Opening has
+    /// `Locked` and `ConsumerInUse` are not transient: another owner has to end first. Opening has
     /// waited for [`WalBuilder::lock_wait`](crate::WalBuilder::lock_wait) before it gives `Locked`.
     ///
     /// ```

@@ -370,8 +370,8 @@ typedef struct ringwal_log ringwal_log;
 
 /**
  * Settings for ringwal_open. Each has a default. The functions that set a size, a number or a
- * time accept any. ringwal_open checks them all together, and gives RINGWAL_ERROR_OPTIONS with every
- * bad one.
+ * time accept any. ringwal_open checks them all together, and gives RINGWAL_ERROR_OPTIONS with
+ * every bad one.
  */
 typedef struct ringwal_options ringwal_options;
 
@@ -562,7 +562,7 @@ const char *ringwal_status_name(int32_t status);
  * Whether the log goes on by itself, so that the same call may succeed later without a change by
  * the caller: RINGWAL_ERROR_RING_FULL, _NO_SPACE, _OBSTRUCTED and _NOT_DURABLE.
  *
- * RINGWAL_ERROR_LOCKED and _CONSUMER_IN_USE are not transient: another owner has to let go.
+ * RINGWAL_ERROR_LOCKED and _CONSUMER_IN_USE are not transient: another owner has to end first.
  */
 bool ringwal_status_is_transient(int32_t status);
 
@@ -594,8 +594,8 @@ ringwal_status ringwal_options_set_segment_size(struct ringwal_options *options,
 
 /**
  * Bytes of the ring, the only buffer. Default 8 MiB, less for small segments and more for large
- * records. At most 64 GiB, and at least two of its buffers. A buffer has an eighth of the ring or a
- * quarter of a segment, whichever is less, in whole blocks, and room for the largest record.
+ * records. At most 64 GiB, and at least two of its buffers. A buffer has an eighth of the ring or
+ * a quarter of a segment, whichever is less, in whole blocks, and room for the largest record.
  */
 ringwal_status ringwal_options_set_ring_capacity(struct ringwal_options *options, size_t bytes);
 
@@ -604,11 +604,10 @@ ringwal_status ringwal_options_set_ring_capacity(struct ringwal_options *options
  * headers. At most the segment size less one block (4096 as a rule) and 147 bytes.
  *
  * Default: the smaller of ring_capacity / 8 and (segment_size - block) / 4, each rounded down to
- * whole blocks, but at least a block and at most 256 MiB. Of that, 147 bytes less, rounded down to a
- * multiple of 8. That is 1048424 with the other defaults, and 257896 with segments of 1 MiB.
+ * whole blocks, but at least a block and at most 256 MiB. Of that, 147 bytes less, rounded down to
+ * a multiple of 8. That is 1048424 with the other defaults, and 257896 with segments of 1 MiB.
  */
-ringwal_status ringwal_options_set_max_record_size(struct ringwal_options *options,
-                                                   size_t bytes);
+ringwal_status ringwal_options_set_max_record_size(struct ringwal_options *options, size_t bytes);
 
 /**
  * When records become durable without a request: a ringwal_durability. The interval in
@@ -878,9 +877,9 @@ ringwal_status ringwal_truncate_before(const struct ringwal_log *log,
  *
  * Readers and followers skip cut records. A reader that was opened before may still return cut
  * records that it has in memory. A follower that has returned cut records gives
- * RINGWAL_ERROR_TRUNCATED and has ended. A consumer that has returned cut records gives it once, and
- * then returns again every record that it has not committed. If a consumer has committed records
- * that the cut would remove, this gives RINGWAL_ERROR_CONSUMED and cuts nothing.
+ * RINGWAL_ERROR_TRUNCATED and has ended. A consumer that has returned cut records gives it once,
+ * and then returns again every record that it has not committed. If a consumer has committed
+ * records that the cut would remove, this gives RINGWAL_ERROR_CONSUMED and cuts nothing.
  */
 ringwal_status ringwal_truncate_from(const struct ringwal_log *log,
                                      uint64_t lsn,
@@ -965,8 +964,8 @@ void ringwal_reader_free(struct ringwal_reader *reader);
  * Opens a follower: it reads durable records from the first one at or after from, and then waits
  * for more. 0 is the oldest record, ringwal_durable_end() the next one.
  *
- * Retention keeps the segment that the follower is in, and every later one, also while nobody asks
- * it for records. Free it with ringwal_follower_free.
+ * Retention keeps the segment that the follower is in, and every later one, also while it
+ * is idle. Free it with ringwal_follower_free.
  */
 ringwal_status ringwal_follower_open(const struct ringwal_log *log,
                                      uint64_t from,

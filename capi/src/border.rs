@@ -237,9 +237,9 @@ pub(crate) fn hand_out<T>(value: T) -> *mut T {
     Box::into_raw(Box::new(value))
 }
 
-/// Runs a callback with its status. An error is the last one of this thread while the callback runs.
-/// The callback may run inside a call that returns no error, and that call keeps the text of an
-/// earlier error valid.
+/// Runs a callback with its status. An error is the last one of this thread while the callback
+/// runs. The callback may run inside a call that returns no error, and that call keeps the text of
+/// an earlier error valid.
 pub(crate) fn call_back(result: ringwal::Result<()>, call: impl FnOnce(ringwal_status)) {
     match result {
         Ok(()) => call(ringwal_status::RINGWAL_OK),

@@ -434,9 +434,9 @@ pub unsafe extern "C" fn ringwal_truncate_before(
 ///
 /// Readers and followers skip cut records. A reader that was opened before may still return cut
 /// records that it has in memory. A follower that has returned cut records gives
-/// RINGWAL_ERROR_TRUNCATED and has ended. A consumer that has returned cut records gives it once, and
-/// then returns again every record that it has not committed. If a consumer has committed records
-/// that the cut would remove, this gives RINGWAL_ERROR_CONSUMED and cuts nothing.
+/// RINGWAL_ERROR_TRUNCATED and has ended. A consumer that has returned cut records gives it once,
+/// and then returns again every record that it has not committed. If a consumer has committed
+/// records that the cut would remove, this gives RINGWAL_ERROR_CONSUMED and cuts nothing.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ringwal_truncate_from(
     log: *const ringwal_log,

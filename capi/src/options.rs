@@ -10,8 +10,8 @@ use crate::border::{Checked, Refusal, caught, free, guarded, hand_out, slice, te
 use crate::status::ringwal_status;
 
 /// Settings for ringwal_open. Each has a default. The functions that set a size, a number or a
-/// time accept any. ringwal_open checks them all together, and gives RINGWAL_ERROR_OPTIONS with every
-/// bad one.
+/// time accept any. ringwal_open checks them all together, and gives RINGWAL_ERROR_OPTIONS with
+/// every bad one.
 pub struct ringwal_options {
     settings: Vec<Box<dyn Fn(WalBuilder) -> WalBuilder + Send + Sync>>,
 }
@@ -128,8 +128,8 @@ pub unsafe extern "C" fn ringwal_options_set_segment_size(
 }
 
 /// Bytes of the ring, the only buffer. Default 8 MiB, less for small segments and more for large
-/// records. At most 64 GiB, and at least two of its buffers. A buffer has an eighth of the ring or a
-/// quarter of a segment, whichever is less, in whole blocks, and room for the largest record.
+/// records. At most 64 GiB, and at least two of its buffers. A buffer has an eighth of the ring or
+/// a quarter of a segment, whichever is less, in whole blocks, and room for the largest record.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ringwal_options_set_ring_capacity(
     options: *mut ringwal_options,
@@ -143,8 +143,8 @@ pub unsafe extern "C" fn ringwal_options_set_ring_capacity(
 /// headers. At most the segment size less one block (4096 as a rule) and 147 bytes.
 ///
 /// Default: the smaller of ring_capacity / 8 and (segment_size - block) / 4, each rounded down to
-/// whole blocks, but at least a block and at most 256 MiB. Of that, 147 bytes less, rounded down to a
-/// multiple of 8. That is 1048424 with the other defaults, and 257896 with segments of 1 MiB.
+/// whole blocks, but at least a block and at most 256 MiB. Of that, 147 bytes less, rounded down to
+/// a multiple of 8. That is 1048424 with the other defaults, and 257896 with segments of 1 MiB.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ringwal_options_set_max_record_size(
     options: *mut ringwal_options,

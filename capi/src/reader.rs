@@ -194,8 +194,8 @@ pub unsafe extern "C" fn ringwal_reader_free(reader: *mut ringwal_reader) {
 /// Opens a follower: it reads durable records from the first one at or after from, and then waits
 /// for more. 0 is the oldest record, ringwal_durable_end() the next one.
 ///
-/// Retention keeps the segment that the follower is in, and every later one, also while nobody asks
-/// it for records. Free it with ringwal_follower_free.
+/// Retention keeps the segment that the follower is in, and every later one, also while it
+/// is idle. Free it with ringwal_follower_free.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ringwal_follower_open(
     log: *const ringwal_log,

@@ -245,7 +245,7 @@ pub extern "C" fn ringwal_status_name(status: i32) -> *const c_char {
 /// Whether the log goes on by itself, so that the same call may succeed later without a change by
 /// the caller: RINGWAL_ERROR_RING_FULL, _NO_SPACE, _OBSTRUCTED and _NOT_DURABLE.
 ///
-/// RINGWAL_ERROR_LOCKED and _CONSUMER_IN_USE are not transient: another owner has to let go.
+/// RINGWAL_ERROR_LOCKED and _CONSUMER_IN_USE are not transient: another owner has to end first.
 #[unsafe(no_mangle)]
 pub extern "C" fn ringwal_status_is_transient(status: i32) -> bool {
     let transient = [

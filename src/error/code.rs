@@ -1,7 +1,9 @@
 //! Stable numbers of the errors, for callers in other languages.
 
 use super::Error;
-use crate::sys::os_error::NO_SPACE;
+
+/// The filesystem is full: ENOSPC, or ERROR_DISK_FULL.
+const NO_SPACE: i32 = if cfg!(windows) { 112 } else { 28 };
 
 impl Error {
     /// The number of the kind of error. A number keeps its meaning in every later version.
@@ -111,8 +113,8 @@ impl Error {
         }
     }
 
-    /// The error number of the system (`errno`), if a system call is the cause. `NoSpace` has that of
-    /// a full filesystem, also where a quota is used up.
+    /// The error number of the system (`errno`), if a system call is the cause. `NoSpace` has that
+    /// of a full filesystem, also where a quota is used up.
     ///
     /// ```
     /// assert_eq!(ringwal::Error::Closed.os_error(), None);
@@ -237,6 +239,8 @@ mod tests {
 
     #[test]
     fn os_error_is_the_number_of_the_failed_call() {
+        let full = io::Error::from_raw_os_error(super::NO_SPACE);
+        assert_eq!(full.kind(), io::ErrorKind::StorageFull);
         let with_number = [4, 7, 33, 41];
         for (number, name, error) in pinned() {
             let expected = with_number.contains(&number).then_some(5);

@@ -97,11 +97,11 @@ impl WalBuilder {
     /// 256 MiB less 147 bytes for headers. A record must also fit in a segment: the segment size
     /// less one block and 147 bytes. The buffers of the ring grow to fit.
     ///
-    /// Default: the room of one buffer of the ring. A buffer takes an eighth of the ring capacity or
-    /// a quarter of what a segment holds beside its first block, whichever is less. Both are rounded
-    /// down to whole blocks, and a buffer has from one block to 256 MiB. Its room is 147 bytes less,
-    /// rounded down to a multiple of 8: 1,048,424 with the other defaults, 257,896 with segments of
-    /// 1 MiB.
+    /// Default: the room of one buffer of the ring. A buffer takes an eighth of the ring capacity
+    /// or a quarter of what a segment holds beside its first block, whichever is less. Both are
+    /// rounded down to whole blocks, and a buffer has from one block to 256 MiB. Its room is 147
+    /// bytes less, rounded down to a multiple of 8: 1,048,424 with the other defaults, 257,896 with
+    /// segments of 1 MiB.
     pub fn max_record_size(self, bytes: usize) -> Self {
         self.with(|o| o.max_record_size = Some(bytes))
     }
