@@ -68,9 +68,10 @@ pub enum LogError {
         /// The position below which the groups needed nothing.
         released: Lsn,
     },
-    /// An entry was appended that does not follow the last one.
+    /// An entry does not follow the last one, or the purged index. Nothing of the call was appended.
     #[error(
-        "group {group}: an entry with index {index} cannot follow {last:?}; append without a gap"
+        "group {group}: an entry with index {index} cannot follow {last:?}; append without a gap, or \
+         purge first what a snapshot contains"
     )]
     Gap {
         /// The group's id.
@@ -79,6 +80,28 @@ pub enum LogError {
         index: u64,
         /// The last index, if there is one.
         last: Option<u64>,
+    },
+    /// An entry has an index that is purged already. Nothing of the call was appended. If the group
+    /// has no entry and all of the call lie below the purged index, `append` ignores them instead:
+    /// openraft's suite for storage expects that.
+    #[error(
+        "group {group}: an entry with index {index} cannot be appended, because the entries up to \
+         {purged} are purged; append what follows them"
+    )]
+    Purged {
+        /// The group's id.
+        group: u64,
+        /// The index of the entry.
+        index: u64,
+        /// The purged index.
+        purged: u64,
+    },
+    /// The index `u64::MAX`, of an entry or of a purge: no index could follow it. Nothing of the call
+    /// was appended. From opening: an earlier version appended such an entry.
+    #[error("group {group}: the index {} has no next one; use lower indexes", u64::MAX)]
+    IndexLimit {
+        /// The group's id.
+        group: u64,
     },
     /// An entry, a vote or a log id cannot be encoded or decoded. Also if the decoded value has
     /// another index than its record.
@@ -108,7 +131,10 @@ impl From<LogError> for io::Error {
             | LogError::MissingEntries { .. }
             | LogError::LostFront { .. }
             | LogError::Codec { .. } => io::ErrorKind::InvalidData,
-            LogError::Gap { .. } | LogError::RetentionLimit { .. } => io::ErrorKind::InvalidInput,
+            LogError::Gap { .. }
+            | LogError::Purged { .. }
+            | LogError::IndexLimit { .. }
+            | LogError::RetentionLimit { .. } => io::ErrorKind::InvalidInput,
             LogError::Task(_) => io::ErrorKind::Other,
         };
         io::Error::new(kind, error)

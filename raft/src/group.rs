@@ -62,15 +62,61 @@ pub(crate) struct Known {
     pub(crate) state: State,
     /// Where the newest state record is, if there is one.
     pub(crate) state_at: Option<Lsn>,
+    /// An entry was entered. Unknown after an opening if the entries and their records are gone.
+    begun: bool,
     /// The group was removed, and nothing was appended since.
     removed: bool,
 }
 
 impl Known {
-    /// The index that the next entry gets; `None` if any index may come.
-    pub(crate) fn next(&self) -> Option<u64> {
-        let after_purged = self.state.purged_index.map(|index| index + 1);
-        if self.places.is_empty() { after_purged } else { Some(self.end()) }
+    /// Checks that entries with these indexes can be appended, in this order. One that is lower than
+    /// the next index replaces entries.
+    pub(crate) fn check(&self, group: u64, indexes: impl Iterator<Item = u64>) -> Result<()> {
+        // Only the first entry of a group may have any index.
+        let mut next = match self.state.purged_index {
+            _ if !self.places.is_empty() => self.end(),
+            Some(purged) => purged.saturating_add(1),
+            // A group may begin at 1: a log id with the index 0 is openraft's own.
+            None if self.begun => 1,
+            None => u64::MAX,
+        };
+        let purged = self.state.purged_index.filter(|_| self.state.purged.is_some());
+        for index in indexes {
+            if index == u64::MAX {
+                return Err(LogError::IndexLimit { group });
+            }
+            if let Some(purged) = purged.filter(|purged| index <= *purged) {
+                return Err(LogError::Purged { group, index, purged });
+            }
+            if index > next {
+                return Err(LogError::Gap { group, index, last: next.checked_sub(1) });
+            }
+            next = index + 1;
+        }
+        Ok(())
+    }
+
+    /// Whether the group has no entry, and purged beyond all these indexes. openraft's suite appends
+    /// such an entry, which a snapshot contains, and expects success.
+    pub(crate) fn is_beyond(&self, mut indexes: impl Iterator<Item = u64>) -> bool {
+        let purged = self.state.purged_index.filter(|_| self.state.purged.is_some());
+        let is_empty = self.places.is_empty();
+        purged.is_some_and(|purged| is_empty && indexes.all(|index| index < purged))
+    }
+
+    /// Whether a group without a purged id begins with the entry at `index`, so that its state must
+    /// name the index before.
+    pub(crate) fn begins_at(&self, index: u64) -> bool {
+        let first = self.state.purged_index.map_or(0, |before| before.saturating_add(1));
+        let is_first = index < first || (self.places.is_empty() && index > first.max(1));
+        self.state.purged.is_none() && is_first
+    }
+
+    /// Where the purge up to `index` is recorded, if the entries up to it are purged already.
+    pub(crate) fn purged_at(&self, index: u64) -> Option<Lsn> {
+        let State { purged, purged_index, .. } = &self.state;
+        let is_purged = |at: u64| index < at || (index == at && purged.is_some());
+        self.state_at.filter(|_| purged_index.is_some_and(is_purged))
     }
 
     /// The index after the last entry.
@@ -98,7 +144,7 @@ impl Known {
         } else if index != self.end() {
             return Err(LogError::Gap { group, index, last: self.end().checked_sub(1) });
         }
-        self.removed = false;
+        (self.begun, self.removed) = (true, false);
         self.places.push_back(lsn);
         match record {
             Some(record) => {
@@ -131,13 +177,15 @@ impl Known {
         }
     }
 
-    fn purge(&mut self, index: u64) {
-        let gone = (index + 1).saturating_sub(self.first).min(self.places.len() as u64) as usize;
+    /// Removes the entries up to `index`.
+    pub(crate) fn purge(&mut self, index: u64) {
+        let next = index.saturating_add(1);
+        let gone = next.saturating_sub(self.first).min(self.places.len() as u64) as usize;
         self.places.drain(..gone);
         self.first += gone as u64;
         self.shrink_to_places();
         if self.places.is_empty() {
-            self.first = index + 1;
+            self.first = next;
         }
     }
 
@@ -193,7 +241,7 @@ impl Known {
     /// Puts entries in front, which end right before the first one.
     pub(crate) fn prepend(&mut self, index: u64, lsn: Lsn) {
         self.places.push_front(lsn);
-        self.first = index;
+        (self.first, self.begun) = (index, true);
         self.moved_end = self.moved_end.max(index + 1);
     }
 
@@ -229,12 +277,20 @@ impl Known {
 
     /// Enters the newest state, which a record at `lsn` states. Removes the entries that it says
     /// are purged: no caller may append them again after that record.
-    pub(crate) fn set_state(&mut self, state: State, lsn: Lsn) {
+    ///
+    /// An earlier version appended states with a lower purged index than the state before. Then the
+    /// higher one counts, and the record that states it is still needed.
+    pub(crate) fn set_state(&mut self, mut state: State, lsn: Lsn) {
+        if self.state.purged.is_some() && state.purged_index < self.state.purged_index {
+            state.purged_index = self.state.purged_index;
+            state.purged = self.state.purged.take();
+        } else {
+            self.state_at = Some(lsn);
+        }
         if let Some(index) = state.purged_index {
             self.purge(index);
         }
         self.state = state;
-        self.state_at = Some(lsn);
         self.removed = false;
     }
 }

@@ -58,23 +58,43 @@ impl GroupLog {
         Ok(())
     }
 
-    /// Purges the entries up to `index`, whose id is `id`. Durable when it returns.
+    /// Purges the entries up to `index`, whose id is `id`. Durable when it returns. Changes nothing
+    /// if they are purged already.
     pub(crate) async fn purge(&self, index: u64, id: Vec<u8>) -> Result<()> {
-        self.store(|state| {
-            state.purged = Some(id);
-            state.purged_index = Some(index);
-        })
-        .await?;
+        if index == u64::MAX {
+            return Err(LogError::IndexLimit { group: self.group.id });
+        }
+        let lsn = {
+            let _writing = self.group.writing.lock().await;
+            let purged_at = self.group.known().purged_at(index);
+            let change = |state: &mut State| {
+                state.purged = Some(id);
+                state.purged_index = Some(index);
+            };
+            match purged_at {
+                Some(lsn) => lsn,
+                None => self.append_state_in_order(change).await?,
+            }
+        };
+        self.shared.wal.when_durable(lsn).await?;
         self.shared.release_soon()
     }
 
     /// Makes the entries from `from` on void. Durable when it returns.
     pub(crate) async fn truncate(&self, from: u64) -> Result<()> {
-        let _writing = self.group.writing.lock().await;
+        let lsn = {
+            let _writing = self.group.writing.lock().await;
+            self.truncate_in_order(from).await?
+        };
+        Ok(self.shared.wal.when_durable(lsn).await?)
+    }
+
+    /// The caller holds `writing`.
+    async fn truncate_in_order(&self, from: u64) -> Result<Lsn> {
         let record = record::truncation(from);
         let lsn = self.shared.wal.tagged(self.group.id).append_async(&record).await?;
         self.group.known().truncate(from);
-        Ok(self.shared.wal.when_durable(lsn).await?)
+        Ok(lsn)
     }
 
     /// Appends a state that `change` makes of the newest one, and waits until it is durable.
@@ -101,29 +121,29 @@ impl GroupLog {
     }
 
     /// Appends records of entries with their indexes. They can be read when it returns. Returns the
-    /// position of the last one.
+    /// position of the last one. Appends nothing if one of them cannot be encoded or has an index
+    /// that cannot come.
     pub(crate) async fn append(
         &self,
         entries: impl IntoIterator<Item = Result<(u64, Record)>>,
     ) -> Result<Option<Lsn>> {
+        let entries = entries.into_iter().collect::<Result<Vec<_>>>()?;
         let _writing = self.group.writing.lock().await;
         let group = self.group.id;
-        let mut last = None;
-        for entry in entries {
-            let (index, record) = entry?;
-            // An entry with the index of another one replaces it, and those after it.
-            let next = self.group.known().next();
-            match next {
-                Some(next) if index > next => {
-                    return Err(LogError::Gap { group, index, last: next.checked_sub(1) });
-                }
-                // The next opening must not miss those before.
-                None if index > 1 => {
-                    self.append_state_in_order(|state| state.purged_index = Some(index - 1))
-                        .await?;
-                }
-                _ => {}
+        {
+            let known = self.group.known();
+            let indexes = || entries.iter().map(|(index, _)| *index);
+            if known.is_beyond(indexes()) {
+                return Ok(None);
             }
+            known.check(group, indexes())?;
+        }
+        let mut last = None;
+        for (index, record) in entries {
+            if self.group.known().begins_at(index) {
+                self.begin_at(index).await?;
+            }
+            // An entry with the index of another one replaces it, and those after it.
             let lsn = self.shared.wal.tagged(group).append_async(&record).await?;
             self.group.known().push(group, index, lsn, Some(record))?;
             last = Some(lsn);
@@ -131,6 +151,18 @@ impl GroupLog {
         let durable_end = self.shared.wal.durable_end();
         self.group.known().evict(self.shared.options.cache_bytes, durable_end);
         Ok(last)
+    }
+
+    /// Records that the group begins at `index`: the next opening must not miss entries before. The
+    /// caller holds `writing`.
+    async fn begin_at(&self, index: u64) -> Result<()> {
+        // Entries above would lack those before them, if a crash kept only the state.
+        if !self.group.known().range().is_empty() {
+            self.truncate_in_order(index).await?;
+        }
+        let before = index.checked_sub(1).filter(|before| *before > 0);
+        self.append_state_in_order(|state| state.purged_index = before).await?;
+        Ok(())
     }
 
     /// Calls `done` when the records up to the one at `last` are durable; at once if there is none.

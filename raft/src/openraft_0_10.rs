@@ -133,7 +133,7 @@ impl<C: RaftTypeConfig, K: Codecs<C>> RaftLogStorage<C> for RaftLog<C, K> {
     }
 
     async fn truncate_after(&mut self, last_log_id: Option<LogIdOf<C>>) -> io::Result<()> {
-        let from = last_log_id.map_or(0, |id| id.index() + 1);
+        let from = last_log_id.map_or(0, |id| id.index().saturating_add(1));
         Ok(self.log.truncate(from).await?)
     }
 

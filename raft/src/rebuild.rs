@@ -126,6 +126,10 @@ impl Part {
                     continue;
                 };
                 let item = record::decode(lsn, record.payload())?;
+                if matches!(item, Item::Entry { index: u64::MAX } | Item::Moved { index: u64::MAX })
+                {
+                    return Err(LogError::IndexLimit { group: id });
+                }
                 // Records of one group often follow each other.
                 if last.is_none_or(|(last, _)| last != id) {
                     let number = *numbers.entry(id).or_insert_with(|| {
@@ -213,6 +217,10 @@ impl Rebuilt {
                 return Err(LogError::MissingEntries { group, first_missing, next });
             }
             self.known.prepend(index, lsn);
+        }
+        // An earlier version appended entries whose index was purged.
+        if let Some(index) = self.known.state.purged_index {
+            self.known.purge(index);
         }
         let range = self.known.range();
         let first = self.known.state.purged_index.map_or(0, |index| index.saturating_add(1));

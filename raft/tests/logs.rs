@@ -4,23 +4,10 @@
 mod support;
 
 use openraft::storage::{RaftLogStorage, RaftLogStorageExt};
-use openraft::{CommittedLeaderId, Entry, EntryPayload, LogId, RaftLogReader, Vote};
-use ringwal::{Wal, WalBuilder};
+use openraft::{EntryPayload, RaftLogReader, Vote};
+use ringwal::Wal;
 use ringwal_openraft::{LogError, LogOptions, RaftLogs};
-use support::{Put, Temp, Types, ten};
-
-fn builder(temp: &Temp) -> WalBuilder {
-    Wal::builder(temp.path())
-        .segment_size(256 << 10)
-        .ring_capacity(128 << 10)
-        .max_record_size(32 << 10)
-}
-
-fn entry(index: u64, len: usize) -> Entry<Types> {
-    let put = Put { key: index, value: "x".repeat(len) };
-    let log_id = LogId::new(CommittedLeaderId::new(1, 1), index);
-    Entry { log_id, payload: EntryPayload::Normal(put) }
-}
+use support::{Put, Temp, Types, builder, entry, fill_with_votes, raw, ten};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lagging_group_does_not_hold_the_log_and_loses_nothing() {
@@ -175,19 +162,6 @@ async fn idle_group(logs: &RaftLogs) {
     idle.purge(entry(41, 0).log_id).await.unwrap();
 }
 
-/// Fills segments with states of group 9, which has no entries either.
-async fn fill_with_votes(logs: &RaftLogs) {
-    let begin = logs.wal().durable_end().as_u64();
-    let mut group = logs.group::<Types>(9);
-    // A commit takes whole blocks.
-    for term in 0.. {
-        group.save_vote(&Vote::new(term, 2)).await.unwrap();
-        if logs.wal().durable_end().as_u64() > begin + (1 << 20) {
-            return;
-        }
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_log_whose_votes_were_removed_by_a_limit_of_retention_is_refused() {
     let temp = Temp::new();
@@ -332,13 +306,6 @@ fn state_record(vote: &[u8]) -> Vec<u8> {
     record.extend_from_slice(vote);
     record.extend_from_slice(&[0xff; 8]);
     record
-}
-
-fn raw(temp: &Temp, tag: u64, record: &[u8]) {
-    let builder = builder(temp).application_version(ringwal_openraft::APPLICATION_VERSION);
-    let wal = builder.open().unwrap();
-    wal.tagged(tag).append_durable(record).unwrap();
-    wal.close().unwrap();
 }
 
 #[tokio::test]

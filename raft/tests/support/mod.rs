@@ -11,11 +11,14 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Once};
 
-use openraft::storage::RaftStateMachine;
+use openraft::storage::{RaftLogStorage, RaftStateMachine};
 use openraft::{
-    AnyError, BasicNode, Entry, EntryPayload, LogId, OptionalSend, RaftSnapshotBuilder, Snapshot,
-    SnapshotMeta, StorageError, StorageIOError, StoredMembership,
+    AnyError, BasicNode, CommittedLeaderId, Entry, EntryPayload, LogId, OptionalSend,
+    RaftSnapshotBuilder, Snapshot, SnapshotMeta, StorageError, StorageIOError, StoredMembership,
+    Vote,
 };
+use ringwal::{Wal, WalBuilder};
+use ringwal_openraft::RaftLogs;
 use serde::{Deserialize, Serialize};
 
 /// Sets a key.
@@ -171,6 +174,40 @@ fn remove_stale(parent: &Path) {
         let process = name.and_then(|name| name.strip_prefix(NAME)?.split('-').next());
         if process.is_some_and(|process| !Path::new("/proc").join(process).exists()) {
             let _ = std::fs::remove_dir_all(path);
+        }
+    }
+}
+
+pub fn builder(temp: &Temp) -> WalBuilder {
+    Wal::builder(temp.path())
+        .segment_size(256 << 10)
+        .ring_capacity(128 << 10)
+        .max_record_size(32 << 10)
+}
+
+pub fn entry(index: u64, len: usize) -> Entry<Types> {
+    let put = Put { key: index, value: "x".repeat(len) };
+    let log_id = LogId::new(CommittedLeaderId::new(1, 1), index);
+    Entry { log_id, payload: EntryPayload::Normal(put) }
+}
+
+/// Appends a record as an earlier version, or another program, would.
+pub fn raw(temp: &Temp, tag: u64, record: &[u8]) {
+    let builder = builder(temp).application_version(ringwal_openraft::APPLICATION_VERSION);
+    let wal = builder.open().unwrap();
+    wal.tagged(tag).append_durable(record).unwrap();
+    wal.close().unwrap();
+}
+
+/// Fills segments with states of group 9, which has no entries either.
+pub async fn fill_with_votes(logs: &RaftLogs) {
+    let begin = logs.wal().durable_end().as_u64();
+    let mut group = logs.group::<Types>(9);
+    // A commit takes whole blocks.
+    for term in 0.. {
+        group.save_vote(&Vote::new(term, 2)).await.unwrap();
+        if logs.wal().durable_end().as_u64() > begin + (1 << 20) {
+            return;
         }
     }
 }
