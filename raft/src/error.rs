@@ -122,6 +122,13 @@ pub enum LogError {
     Task(String),
 }
 
+impl LogError {
+    /// Whether the log has no room for a record, and accepts it once there is room.
+    pub(crate) fn is_no_space(&self) -> bool {
+        matches!(self, LogError::Wal(ringwal::Error::NoSpace))
+    }
+}
+
 impl From<LogError> for io::Error {
     fn from(error: LogError) -> Self {
         let kind = match error {

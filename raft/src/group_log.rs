@@ -46,12 +46,13 @@ impl GroupLog {
 
     /// Stores a vote. Durable when it returns.
     pub(crate) async fn save_vote(&self, vote: Vec<u8>) -> Result<()> {
-        self.store(|state| state.vote = Some(vote)).await
+        let lsn = self.append_state(|state| state.vote = Some(vote.clone())).await?;
+        Ok(self.shared.wal.when_durable(lsn).await?)
     }
 
     /// Stores a committed id. Durable when it returns, if the options say so.
     pub(crate) async fn save_committed(&self, committed: Option<Vec<u8>>) -> Result<()> {
-        let lsn = self.append_state(|state| state.committed = committed).await?;
+        let lsn = self.append_state(|state| state.committed = committed.clone()).await?;
         if self.shared.options.wait_committed {
             self.shared.wal.when_durable(lsn).await?;
         }
@@ -64,29 +65,48 @@ impl GroupLog {
         if index == u64::MAX {
             return Err(LogError::IndexLimit { group: self.group.id });
         }
-        let lsn = {
-            let _writing = self.group.writing.lock().await;
-            let purged_at = self.group.known().purged_at(index);
-            let change = |state: &mut State| {
-                state.purged = Some(id);
-                state.purged_index = Some(index);
-            };
-            match purged_at {
-                Some(lsn) => lsn,
-                None => self.append_state_in_order(change).await?,
+        let lsn = match self.append_purge(index, &id).await {
+            Err(e) if e.is_no_space() => {
+                // What earlier purges released may be what holds the room.
+                self.shared.make_room().await?;
+                self.append_purge(index, &id).await?
             }
+            purged => purged?,
         };
         self.shared.wal.when_durable(lsn).await?;
-        self.shared.release_soon()
+        self.shared.release_soon();
+        Ok(())
+    }
+
+    /// Appends a purge, or finds the one that purged the entries up to `index` already.
+    pub(crate) async fn append_purge(&self, index: u64, id: &[u8]) -> Result<Lsn> {
+        let _writing = self.group.writing.lock().await;
+        let purged_at = self.group.known().purged_at(index);
+        if let Some(lsn) = purged_at {
+            return Ok(lsn);
+        }
+        let change = |state: &mut State| {
+            state.purged = Some(id.to_vec());
+            state.purged_index = Some(index);
+        };
+        self.append_state_in_order(change).await
     }
 
     /// Makes the entries from `from` on void. Durable when it returns.
     pub(crate) async fn truncate(&self, from: u64) -> Result<()> {
-        let lsn = {
-            let _writing = self.group.writing.lock().await;
-            self.truncate_in_order(from).await?
+        let lsn = match self.append_truncation(from).await {
+            Err(e) if e.is_no_space() => {
+                self.shared.make_room().await?;
+                self.append_truncation(from).await?
+            }
+            truncated => truncated?,
         };
         Ok(self.shared.wal.when_durable(lsn).await?)
+    }
+
+    async fn append_truncation(&self, from: u64) -> Result<Lsn> {
+        let _writing = self.group.writing.lock().await;
+        self.truncate_in_order(from).await
     }
 
     /// The caller holds `writing`.
@@ -97,14 +117,18 @@ impl GroupLog {
         Ok(lsn)
     }
 
-    /// Appends a state that `change` makes of the newest one, and waits until it is durable.
-    async fn store(&self, change: impl FnOnce(&mut State)) -> Result<()> {
-        let lsn = self.append_state(change).await?;
-        Ok(self.shared.wal.when_durable(lsn).await?)
+    /// Appends a state that `change` makes of the newest one.
+    async fn append_state(&self, change: impl Fn(&mut State)) -> Result<Lsn> {
+        match self.try_append_state(&change).await {
+            Err(e) if e.is_no_space() => {
+                self.shared.make_room().await?;
+                self.try_append_state(&change).await
+            }
+            appended => appended,
+        }
     }
 
-    /// Appends a state that `change` makes of the newest one.
-    async fn append_state(&self, change: impl FnOnce(&mut State)) -> Result<Lsn> {
+    async fn try_append_state(&self, change: impl Fn(&mut State)) -> Result<Lsn> {
         let _writing = self.group.writing.lock().await;
         self.append_state_in_order(change).await
     }
@@ -128,6 +152,9 @@ impl GroupLog {
         entries: impl IntoIterator<Item = Result<(u64, Record)>>,
     ) -> Result<Option<Lsn>> {
         let entries = entries.into_iter().collect::<Result<Vec<_>>>()?;
+        if !self.shared.has_room() {
+            self.shared.make_room().await?;
+        }
         let _writing = self.group.writing.lock().await;
         let group = self.group.id;
         {
@@ -140,6 +167,10 @@ impl GroupLog {
         }
         let mut last = None;
         for (index, record) in entries {
+            // The rest of the last segment is for the records that make room.
+            if !self.shared.has_room() {
+                return Err(ringwal::Error::NoSpace.into());
+            }
             if self.group.known().begins_at(index) {
                 self.begin_at(index).await?;
             }

@@ -49,6 +49,7 @@ pub mod openraft_0_9;
 mod raft_log;
 mod rebuild;
 mod record;
+mod release;
 
 pub use error::LogError;
 pub use logs::{APPLICATION_VERSION, LogOptions, RaftLogs};

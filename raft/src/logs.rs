@@ -1,7 +1,6 @@
 //! The one log of many groups: opening it, reading it, and releasing its oldest segments.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ringwal::{Lsn, Wal, WalBuilder};
@@ -11,6 +10,7 @@ use crate::error::{LogError, Result};
 use crate::group::{Found, Group, Known};
 use crate::rebuild::rebuild;
 use crate::record::{self, Record};
+use crate::release::{self, Releases};
 
 /// The application version of the logs that this crate writes: "RAFT" in ASCII. A log of another
 /// kind is refused by it.
@@ -54,11 +54,8 @@ pub(crate) struct Shared {
     pub(crate) wal: Wal,
     pub(crate) options: LogOptions,
     pub(crate) acks: Arc<Acks>,
+    pub(crate) releases: Releases,
     groups: Mutex<BTreeMap<u64, Arc<Group>>>,
-    /// Whether a thread is releasing segments.
-    releasing: AtomicBool,
-    /// The error of the last release, for the next purge.
-    failed: Mutex<Option<LogError>>,
 }
 
 /// One write-ahead log that many Raft groups share. Cheap to clone.
@@ -100,13 +97,13 @@ impl RaftLogs {
         }
         let wal = builder.application_version(APPLICATION_VERSION).open()?;
         let groups = rebuild(&wal)?;
+        release::reserve_floor(&wal);
         let shared = Shared {
             wal,
             acks: Arc::new(Acks::new(options.cache_bytes)),
             options,
+            releases: Releases::default(),
             groups: Mutex::new(groups),
-            releasing: AtomicBool::new(false),
-            failed: Mutex::new(None),
         };
         Ok(RaftLogs { shared: Arc::new(shared) })
     }
@@ -130,10 +127,19 @@ impl RaftLogs {
     /// Those of [`Wal::append_durable`].
     pub fn remove_group(&self, group: u64) -> Result<()> {
         let group = self.shared.group(group);
-        let _writing = group.lock();
-        self.shared.wal.tagged(group.id).append_durable(&record::removal())?;
-        group.known().clear();
-        Ok(())
+        let remove = || -> Result<()> {
+            let _writing = group.lock();
+            self.shared.wal.tagged(group.id).append_durable(&record::removal())?;
+            group.known().clear();
+            Ok(())
+        };
+        match remove() {
+            Err(e) if e.is_no_space() => {
+                self.shared.release()?;
+                remove()
+            }
+            removed => removed,
+        }
     }
 
     /// The log itself, for its counters and health. Do not append to it or truncate it.
@@ -142,14 +148,26 @@ impl RaftLogs {
         &self.shared.wal
     }
 
-    /// Releases the segments that no group needs now. [`RaftLogs`] does it by itself after purges.
-    /// Blocks.
+    /// Releases the segments that no group needs now. [`RaftLogs`] does it by itself after purges, and
+    /// when the disk is full. Blocks, also while another release is under way.
+    ///
+    /// On a full disk it removes first what no group needs by the records that are durable already,
+    /// and appends nothing for that.
     ///
     /// # Errors
     ///
-    /// Those of appending, reading and [`Wal::truncate_before`].
+    /// Those of appending, reading and [`Wal::truncate_before`], and of storing a cell. `NoSpace` if
+    /// the disk is full, and the oldest segment has a live entry or the only state of a group.
     pub fn release(&self) -> Result<()> {
-        self.shared.release(0)
+        self.shared.release()
+    }
+
+    /// Why the last release failed that the log did by itself; `None` once a release has succeeded.
+    /// The next purge releases again. No call of a group fails because of it: the disk only fills
+    /// up. So watch it as you watch [`Wal::health`].
+    #[must_use]
+    pub fn release_error(&self) -> Option<Arc<LogError>> {
+        self.shared.releases.error()
     }
 
     /// Makes everything durable and closes the log. Blocks.
@@ -163,7 +181,7 @@ impl RaftLogs {
 }
 
 impl Shared {
-    fn groups(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Group>>> {
+    pub(crate) fn groups(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Group>>> {
         self.groups.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -218,92 +236,6 @@ impl Shared {
             }
         }
         Ok(records)
-    }
-
-    /// Releases segments on another thread, if it is worth it. Returns the error of the last time.
-    pub(crate) fn release_soon(self: &Arc<Self>) -> Result<()> {
-        let shared = Arc::clone(self);
-        tokio::task::spawn_blocking(move || {
-            if let Err(e) = shared.release(shared.options.release_bytes) {
-                *shared.failed() = Some(e);
-            }
-        });
-        self.failed().take().map_or(Ok(()), Err)
-    }
-
-    fn failed(&self) -> MutexGuard<'_, Option<LogError>> {
-        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Releases the segments below every live record, if they have at least `least` bytes.
-    ///
-    /// What must stay below that floor is appended again first: states, and the entries of groups
-    /// that lie behind by more than the limit. A record states the floor, so that the next opening
-    /// knows what was removed by this. All that is durable before anything is removed.
-    fn release(&self, least: u64) -> Result<()> {
-        if self.releasing.swap(true, Ordering::Acquire) {
-            return Ok(());
-        }
-        let released = self.release_once(least);
-        self.releasing.store(false, Ordering::Release);
-        released
-    }
-
-    fn release_once(&self, least: u64) -> Result<()> {
-        let end = self.wal.durable_end();
-        // What is appended from here on lies above the end. What lies below it is known once its
-        // group can be locked: a writer holds the lock from the append until it has entered it.
-        let groups: Vec<_> = self.groups().values().cloned().collect();
-        let entries = groups.iter().filter_map(|group| {
-            let _written = group.lock();
-            group.known().oldest()[0]
-        });
-        let mut floor = entries.min().unwrap_or(end).min(end);
-        if let Some(limit) = self.options.lag_limit {
-            floor = floor.max(Lsn::new(end.as_u64().saturating_sub(limit)));
-        }
-        if floor.as_u64().saturating_sub(self.wal.oldest_lsn().as_u64()) < least.max(1) {
-            return Ok(());
-        }
-        for group in &groups {
-            let oldest = group.known().oldest();
-            if oldest.into_iter().flatten().any(|lsn| lsn < floor) {
-                self.move_forward(group, floor)?;
-            }
-        }
-        self.wal.append(&record::release(floor))?;
-        self.wal.sync()?;
-        self.wal.truncate_before(floor)?;
-        Ok(())
-    }
-
-    fn move_forward(&self, group: &Group, floor: Lsn) -> Result<()> {
-        let _writing = group.lock();
-        let tagged = self.wal.tagged(group.id);
-        let old = group.known().below(floor);
-        let mut moved = Vec::with_capacity(old.len());
-        for index in old {
-            let Some(found) = group.known().find(index) else { continue };
-            for record in self.read(group.id, &[found])? {
-                moved.push((index, tagged.append(&record::moved(&record))?));
-            }
-        }
-        // An entry that is not cached is read from its position, so that must be durable.
-        if let Some((_, last)) = moved.last() {
-            self.wal.wait_durable(*last)?;
-        }
-        for (index, lsn) in moved {
-            group.known().moved(index, lsn);
-        }
-        let stale = {
-            let known = group.known();
-            known.state_at.is_some_and(|lsn| lsn < floor).then(|| known.state.clone())
-        };
-        if let Some(state) = stale {
-            let lsn = tagged.append(&record::state(&state))?;
-            group.known().set_state(state, lsn);
-        }
-        Ok(())
     }
 }
 

@@ -4,7 +4,8 @@
 //!    records. What a part says of a group is in the order of the log.
 //! 2. The parts are put together in the order of the log.
 //! 3. Before the adapter removes segments, a record states below which position no group needs
-//!    anything. The newest one is always kept. So a log that begins above it lost more than that.
+//!    anything, or, on a full disk, a cell. The newest one is always kept. So a log that begins
+//!    above it lost more than that.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use ringwal::{Lsn, Wal};
 use crate::error::{LogError, Result};
 use crate::group::{Group, Known};
 use crate::record::{self, Item};
+use crate::release::reserved_floor;
 
 /// The groups of a log, by their ids.
 pub(crate) type Groups = BTreeMap<u64, Arc<Group>>;
@@ -41,7 +43,10 @@ const THREADS: usize = 8;
 pub(crate) fn rebuild(wal: &Wal) -> Result<Groups> {
     let threads = thread::available_parallelism().map_or(1, |n| n.get().min(THREADS));
     let oldest = wal.oldest_lsn();
-    let Content { groups, released } = rebuild_in(wal, PART, threads)?;
+    let Content { groups, mut released } = rebuild_in(wal, PART, threads)?;
+    if oldest > released {
+        released = released.max(reserved_floor(wal)?);
+    }
     if oldest > released {
         return Err(LogError::LostFront { oldest, released });
     }
