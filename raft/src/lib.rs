@@ -25,7 +25,11 @@
 //!
 //! A segment is released once no group has a live entry in it. The newest state of each group is
 //! appended again before its segment goes. A group that lags by more than [`LogOptions::lag_limit`]
-//! does not hold the log: its live entries are appended again too.
+//! does not hold the log: its live entries are appended again too. [`RaftLogs::release_error`] has
+//! the error of a release that failed.
+//!
+//! On a full disk entries are refused while votes, truncations, purges and releases have room: see
+//! the README.
 //!
 //! The features `openraft-0-9` (on by default) and `openraft-0-10` (a pre-release) choose the
 //! versions of openraft. A log that one of them wrote can be opened under the other, if both use

@@ -26,7 +26,8 @@ pub struct LogOptions {
     /// Bytes of log that the slowest group may keep from being released. The live entries of a
     /// group that lies further behind are appended again. `None`: without a limit. Default 1 GiB.
     pub lag_limit: Option<u64>,
-    /// Segments are released once this many bytes can be released. Default 16 MiB.
+    /// Segments are released once this many bytes can be released, or with every purge on a full
+    /// disk. Default 16 MiB.
     pub release_bytes: u64,
     /// Bytes of entries that one read for replication returns at most, and at least one entry.
     /// Default 4 MiB.

@@ -108,6 +108,8 @@ impl<C: RaftTypeConfig, K: Codecs<C>> RaftLogStorage<C> for RaftLog<C, K> {
     }
 
     async fn save_vote(&mut self, vote: &VoteOf<C>) -> io::Result<()> {
+        // A vote of another codec or kind must not be replaced: it may be for this term.
+        self.decode::<VoteOf<C>>("a vote", self.log.state().vote.as_deref())?;
         let vote = self.encode("a vote", vote)?;
         Ok(self.log.save_vote(vote).await?)
     }

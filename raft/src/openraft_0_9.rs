@@ -70,6 +70,9 @@ impl<C: RaftTypeConfig, K: Codecs<C>> RaftLogStorage<C> for RaftLog<C, K> {
 
     async fn save_vote(&mut self, vote: &Vote<C::NodeId>) -> Stored<C, ()> {
         let failed = |e: LogError| StorageIOError::write_vote(AnyError::new(&e));
+        // A vote of another codec or kind must not be replaced: it may be for this term.
+        self.decode::<Vote<C::NodeId>>("a vote", self.log.state().vote.as_deref())
+            .map_err(failed)?;
         let vote = self.encode("a vote", vote).map_err(failed)?;
         Ok(self.log.save_vote(vote).await.map_err(failed)?)
     }

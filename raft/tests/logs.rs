@@ -320,7 +320,11 @@ async fn a_vote_that_cannot_be_read_is_an_error_and_stays() {
     let refused = with_ten::read_vote(&logs, 4).await.unwrap_err();
     assert_eq!(refused.kind(), std::io::ErrorKind::InvalidData);
     assert!(refused.to_string().contains("group 4: a vote"), "{refused}");
-    // It is not overwritten by what does not name a vote.
+    // Nothing overwrites it: neither a vote nor another part of the state.
+    let mut log = logs.group::<Types>(4);
+    let refused = log.save_vote(&Vote::new(9, 1)).await.unwrap_err().to_string();
+    assert!(refused.contains("group 4: a vote"), "{refused}");
+    assert!(with_ten::save_vote(&logs, 4).await.is_err());
     logs.group::<Types>(4).save_committed(Some(entry(0, 0).log_id)).await.unwrap();
     assert!(logs.group::<Types>(4).read_vote().await.is_err());
     logs.close().unwrap();
@@ -336,6 +340,17 @@ async fn a_vote_that_cannot_be_read_is_an_error_and_stays() {
         let refused = reopened(&temp);
         assert!(matches!(refused, LogError::UnknownRecord { .. }), "{refused}");
     }
+}
+
+#[tokio::test]
+async fn a_vote_of_another_codec_is_not_replaced() {
+    let temp = Temp::new();
+    let logs = RaftLogs::open(builder(&temp)).unwrap();
+    let mut log = logs.group::<Types>(1);
+    log.save_vote(&Vote::new(7, 3)).await.unwrap();
+    let mut json = logs.group_with::<Types, ringwal::Json>(1);
+    assert!(json.save_vote(&Vote::new(8, 3)).await.is_err());
+    assert_eq!(log.read_vote().await.unwrap(), Some(Vote::new(7, 3)));
 }
 
 #[tokio::test]
@@ -449,6 +464,10 @@ mod with_ten {
 
     pub(super) async fn read_vote(logs: &RaftLogs, group: u64) -> io::Result<Option<Vote10>> {
         logs.group::<ten::Types>(group).read_vote().await
+    }
+
+    pub(super) async fn save_vote(logs: &RaftLogs, group: u64) -> io::Result<()> {
+        logs.group::<ten::Types>(group).save_vote(&Vote10::new(9, 1)).await
     }
 
     /// The errors of all calls that decode something.
