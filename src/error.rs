@@ -19,9 +19,10 @@ pub enum Error {
     /// Nothing was appended. Retry once the device has caught up, or call the blocking form.
     #[error("the ring is full: retry later, use the blocking append, or raise ring_capacity")]
     RingFull,
-    /// The record does not fit. Nothing was appended.
+    /// The record, or the batch as a whole, does not fit. Nothing was appended.
     #[error(
-        "a record of {len} bytes is larger than max_record_size, {max} bytes: split it, or open with a larger one"
+        "a record or batch of {len} bytes is larger than max_record_size, {max} bytes: split it, or open with a larger \
+         one"
     )]
     RecordTooLarge {
         /// Bytes that the record would take. For a batch: all its records with their item headers.

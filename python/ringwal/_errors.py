@@ -36,7 +36,10 @@ Error.__module__ = "ringwal"
 
 RingFull = _kind(1, "RingFull", "The ring has no room, and the call must not wait. Retry later.")
 RecordTooLarge = _kind(
-    2, "RecordTooLarge", "The record is larger than max_record_size. Has len and max.", ValueError
+    2,
+    "RecordTooLarge",
+    "A record or batch is larger than max_record_size. Has len and max.",
+    ValueError,
 )
 EmptyBatch = _kind(3, "EmptyBatch", "A batch must hold at least one record.", ValueError)
 Poisoned = _kind(4, "Poisoned", "A write or a sync has failed. Close the log and open it again.")
@@ -77,7 +80,10 @@ OtherLog = _kind(30, "OtherLog", "It is another log than the expected one.")
 OptionsError = _kind(31, "OptionsError", "Options that cannot work; each is named.", ValueError)
 BackendUnavailable = _kind(32, "BackendUnavailable", "The requested backend cannot run.")
 IoError = _kind(
-    33, "IoError", "A system call failed. Has op, and path, errno and strerror of an OSError.", OSError
+    33,
+    "IoError",
+    "A system call failed. Has op and path, and what an OSError has.",
+    OSError,
 )
 # OSError would put a text together from its fields.
 IoError.__str__ = BaseException.__str__
