@@ -69,8 +69,8 @@ pub struct ArchiveStats {
     pub overtaken: u64,
     /// Bytes that retention removed before any call could see them: see [`CaughtUp::missing`].
     pub missing: u64,
-    /// The end of the newest segment that was confirmed, or found in the store. A restore and a prune
-    /// take it as a position.
+    /// The end of the newest segment that was confirmed, or found in the store. A restore and a
+    /// prune take it as a position.
     pub archived_to: Lsn,
     /// The last error, until the next confirmation.
     pub last_error: Option<String>,

@@ -82,7 +82,8 @@ pub(crate) struct Index {
     pub(crate) gaps: Vec<Gap>,
     /// First positions of segments that do not continue the one before.
     pub(crate) breaks: Vec<u64>,
-    /// Segments whose manifest is torn or damaged, or overlaps the one before, by their first positions.
+    /// Segments whose manifest is torn or damaged, or overlaps the one before, by their first
+    /// positions.
     pub(crate) invalid: Vec<u64>,
     unconfirmed: Vec<String>,
 }

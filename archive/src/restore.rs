@@ -145,9 +145,9 @@ impl<'a> Restore<'a> {
     ///
     /// [`Error::NotEmpty`]; [`Error::Restoring`]; [`Error::NoArchive`]; [`Error::MissingObject`]
     /// and [`Error::DamagedObject`], which name the object; [`Error::BeyondEnd`] and
-    /// [`Error::BeforeStart`]; [`Error::AnotherHistory`] if the range has segments of two histories;
-    /// [`Error::Store`]; [`Error::Io`]; [`Error::Unsupported`];
-    /// [`Error::AnotherLog`]; [`Error::Stopped`].
+    /// [`Error::BeforeStart`]; [`Error::AnotherHistory`] if the range has segments of two
+    /// histories; [`Error::Store`]; [`Error::Io`]; [`Error::Unsupported`]; [`Error::AnotherLog`];
+    /// [`Error::Stopped`].
     pub fn into(mut self, dir: impl AsRef<Path>) -> Result<Restored> {
         let dir = dir.as_ref();
         // Before the store is asked: the user can resolve this at once.

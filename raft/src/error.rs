@@ -68,7 +68,8 @@ pub enum LogError {
         /// The position below which the groups needed nothing.
         released: Lsn,
     },
-    /// An entry does not follow the last one, or the purged index. Nothing of the call was appended.
+    /// An entry does not follow the last one, or the purged index. Nothing of the call was
+    /// appended.
     #[error(
         "group {group}: an entry with index {index} cannot follow {last:?}; append without a gap, or \
          purge first what a snapshot contains"
@@ -96,8 +97,8 @@ pub enum LogError {
         /// The purged index.
         purged: u64,
     },
-    /// The index `u64::MAX`, of an entry or of a purge: no index could follow it. Nothing of the call
-    /// was appended. From opening: an earlier version appended such an entry.
+    /// The index `u64::MAX`, of an entry or of a purge: no index could follow it. Nothing of the
+    /// call was appended. From opening: an earlier version appended such an entry.
     #[error("group {group}: the index {} has no next one; use lower indexes", u64::MAX)]
     IndexLimit {
         /// The group's id.

@@ -69,8 +69,8 @@ pub(crate) struct Known {
 }
 
 impl Known {
-    /// Checks that entries with these indexes can be appended, in this order. One that is lower than
-    /// the next index replaces entries.
+    /// Checks that entries with these indexes can be appended, in this order. One that is lower
+    /// than the next index replaces entries.
     pub(crate) fn check(&self, group: u64, indexes: impl Iterator<Item = u64>) -> Result<()> {
         // Only the first entry of a group may have any index.
         let mut next = match self.state.purged_index {
@@ -96,8 +96,8 @@ impl Known {
         Ok(())
     }
 
-    /// Whether the group has no entry, and purged beyond all these indexes. openraft's suite appends
-    /// such an entry, which a snapshot contains, and expects success.
+    /// Whether the group has no entry, and purged beyond all these indexes. openraft's suite
+    /// appends such an entry, which a snapshot contains, and expects success.
     pub(crate) fn is_beyond(&self, mut indexes: impl Iterator<Item = u64>) -> bool {
         let purged = self.state.purged_index.filter(|_| self.state.purged.is_some());
         let is_empty = self.places.is_empty();

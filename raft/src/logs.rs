@@ -149,16 +149,16 @@ impl RaftLogs {
         &self.shared.wal
     }
 
-    /// Releases the segments that no group needs now. [`RaftLogs`] does it by itself after purges, and
-    /// when the disk is full. Blocks, also while another release is under way.
+    /// Releases the segments that no group needs now. [`RaftLogs`] does it by itself after purges,
+    /// and when the disk is full. Blocks, also while another release is under way.
     ///
     /// On a full disk it removes first what no group needs by the records that are durable already,
     /// and appends nothing for that.
     ///
     /// # Errors
     ///
-    /// Those of appending, reading and [`Wal::truncate_before`], and of storing a cell. `NoSpace` if
-    /// the disk is full, and the oldest segment has a live entry or the only state of a group.
+    /// Those of appending, reading and [`Wal::truncate_before`], and of storing a cell. `NoSpace`
+    /// if the disk is full, and the oldest segment has a live entry or the only state of a group.
     pub fn release(&self) -> Result<()> {
         self.shared.release()
     }

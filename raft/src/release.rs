@@ -155,8 +155,8 @@ impl Shared {
     /// Releases the segments below every live record, if they have at least `least` bytes.
     ///
     /// What must stay below that floor is appended again first: states, and the entries of groups
-    /// that lie behind by more than the limit. A record states the floor. All that is durable before
-    /// anything is removed.
+    /// that lie behind by more than the limit. A record states the floor. All that is durable
+    /// before anything is removed.
     fn release_with_record(&self, stated: &mut Lsn, least: u64) -> Result<()> {
         let groups: Vec<_> = self.groups().values().cloned().collect();
         let mut floor = self.lowest(&groups, |group| group.known().oldest()[0]);
