@@ -231,8 +231,8 @@ impl Shared {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use ringwal::WalBuilder;
     use ringwal::testing::SimulatedDisk;
-    use ringwal::{Durability, WalBuilder};
 
     use super::*;
     use crate::group_log::GroupLog;
@@ -315,24 +315,6 @@ mod tests {
         disk.set_capacity(u64::MAX);
         check(&disk);
         check(&disk);
-    }
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn purge_is_durable_before_a_release_without_a_record_removes_what_it_purged() {
-        let disk = SimulatedDisk::new(5);
-        let logs = RaftLogs::open(builder(&disk).durability(Durability::Manual)).unwrap();
-        let log = group(&logs, 1);
-        for index in 1..=200 {
-            append(&log, &logs, index).await.unwrap();
-        }
-        // In memory only.
-        log.append_purge(190, b"id").await.unwrap();
-        logs.shared.release_without_record().unwrap();
-        assert!(logs.wal().oldest_lsn().as_u64() >= 2 * SEGMENT);
-        disk.crash();
-        drop(logs);
-        let logs = RaftLogs::open(builder(&disk)).unwrap();
-        assert_eq!(logs.shared.group(1).known().range(), 191..201);
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
