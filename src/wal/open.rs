@@ -76,13 +76,13 @@ fn open_directory(path: &Path, options: &Options) -> Result<OsDir> {
         false => OsDir::open_with(path, mode),
     };
     opened.map_err(|e| match e.kind() {
-        // The creation of the directory found something of its name. What it is says more.
+        // The creation of the directory found a file of its name, or of that of a parent, or a link
+        // that cannot be followed.
         std::io::ErrorKind::AlreadyExists => {
-            let why = match std::fs::metadata(path) {
-                Err(e) => e,
-                Ok(_) => std::io::Error::from_raw_os_error(NOT_A_DIRECTORY),
-            };
-            Error::io("open directory", path, why)
+            let unfollowed =
+                path.symlink_metadata().ok().and_then(|_| std::fs::metadata(path).err());
+            let no_directory = || std::io::Error::from_raw_os_error(NOT_A_DIRECTORY);
+            Error::io("open directory", path, unfollowed.unwrap_or_else(no_directory))
         }
         std::io::ErrorKind::NotFound if !options.may_create() => {
             Error::NoLog { path: path.into(), prefix: options.prefix.clone() }
