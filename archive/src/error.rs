@@ -85,6 +85,14 @@ pub enum Error {
         /// The place.
         place: String,
     },
+    /// The archive has no segment.
+    #[error(
+        "{place} has no segment of the log yet; the log's newest segment is archived when the log has left it"
+    )]
+    NoSegment {
+        /// The place.
+        place: String,
+    },
     /// An object of the archive is missing.
     #[error(
         "{object} is missing: the archive has no records from {from} to {to}; put the object back, or restore up to {from} \

@@ -87,8 +87,8 @@ impl Archive {
     ///
     /// # Errors
     ///
-    /// [`Error::NoArchive`]; [`Error::BeyondEnd`] for a position beyond the archive's end;
-    /// [`Error::AnotherLog`] if manifests are of several logs; [`Error::Store`];
+    /// [`Error::NoArchive`]; [`Error::NoSegment`]; [`Error::BeyondEnd`] for a position beyond the
+    /// archive's end; [`Error::AnotherLog`] if manifests are of several logs; [`Error::Store`];
     /// [`Error::Unsupported`].
     pub fn prune(&self, keep: KeepFrom) -> Result<Pruned> {
         block_on(async {
@@ -111,7 +111,7 @@ impl Archive {
 
     async fn plan(&self, keep: KeepFrom) -> Result<Plan> {
         let index = self.index().await?;
-        let none = || Error::NoArchive { place: self.place() };
+        let none = || Error::NoSegment { place: self.place() };
         let removed = removed(&index, keep)?;
         let (removed, kept) = index.manifests.split_at(removed);
         let first = kept.first().ok_or_else(none)?;

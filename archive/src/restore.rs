@@ -143,11 +143,11 @@ impl<'a> Restore<'a> {
     ///
     /// # Errors
     ///
-    /// [`Error::NotEmpty`]; [`Error::Restoring`]; [`Error::NoArchive`]; [`Error::MissingObject`]
-    /// and [`Error::DamagedObject`], which name the object; [`Error::BeyondEnd`] and
-    /// [`Error::BeforeStart`]; [`Error::AnotherHistory`] if the range has segments of two
-    /// histories; [`Error::Store`]; [`Error::Io`]; [`Error::Unsupported`]; [`Error::AnotherLog`];
-    /// [`Error::Stopped`].
+    /// [`Error::NotEmpty`]; [`Error::Restoring`]; [`Error::NoArchive`] and [`Error::NoSegment`];
+    /// [`Error::MissingObject`] and [`Error::DamagedObject`], which name the object;
+    /// [`Error::BeyondEnd`] and [`Error::BeforeStart`]; [`Error::AnotherHistory`] if the range has
+    /// segments of two histories; [`Error::Store`]; [`Error::Io`]; [`Error::Unsupported`];
+    /// [`Error::AnotherLog`]; [`Error::Stopped`].
     pub fn into(mut self, dir: impl AsRef<Path>) -> Result<Restored> {
         let dir = dir.as_ref();
         // Before the store is asked: the user can resolve this at once.
@@ -170,7 +170,7 @@ impl<'a> Restore<'a> {
     fn choose(&self, index: &Index) -> Result<Vec<Manifest>> {
         let all = &index.manifests;
         let (Some(first), Some(last)) = (all.first(), all.last()) else {
-            let none = Error::NoArchive { place: self.archive.place() };
+            let none = Error::NoSegment { place: self.archive.place() };
             return Err(index.invalid.first().map_or(none, |b| self.archive.damaged_manifest(*b)));
         };
         let start = Lsn::new(first.base);

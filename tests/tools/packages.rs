@@ -117,6 +117,9 @@ fn dependencies_between_the_packages_name_their_version() {
     }
     assert!(checked >= 5);
     assert!(text("raft/Cargo.toml").contains(&format!("path = \"..\", version = \"{version}\"")));
+    for other in ["raft/Cargo.toml", "python/Cargo.toml"] {
+        assert!(text(other).contains(&format!("\nversion = \"{version}\"\n")), "{other}");
+    }
 }
 
 /// A requirement without its last numbers permits versions that no test builds.

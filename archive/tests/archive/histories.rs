@@ -192,3 +192,18 @@ fn what_is_archived_is_stated_also_if_the_log_has_no_sealed_segment() {
     assert_eq!((again.present, again.archived_to), (0, Lsn::new(SEALED * SEGMENT)));
     assert_eq!(archiver.stats().archived_to, again.archived_to);
 }
+
+#[test]
+fn archive_without_a_segment_is_an_archive() {
+    let temp = Temp::new();
+    let wal = builder(&temp.join("log")).open().unwrap();
+    wal.append_durable(b"one").unwrap();
+    wal.close().unwrap();
+    let store = memory();
+    assert_eq!(ship(&archive(&store), &temp.join("log")).archived_to, Lsn::ZERO);
+    assert!(archive(&store).list().unwrap().segments.is_empty());
+    let refused = archive(&store).restore().into(temp.fresh()).unwrap_err();
+    assert!(matches!(refused, Error::NoSegment { .. }), "{refused}");
+    let refused = archive(&store).prune(ringwal_archive::KeepFrom::Lsn(Lsn::ZERO)).unwrap_err();
+    assert!(matches!(refused, Error::NoSegment { .. }), "{refused}");
+}
