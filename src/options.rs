@@ -405,6 +405,7 @@ mod tests {
             (1 << 20, Some(1 << 20), 130_920),
             (64 << 20, Some(1 << 30), 16_772_968),
             (16 << 10, None, 3_944),
+            #[cfg(target_pointer_width = "64")]
             (MAX_SEGMENT, Some(1 << 36), MAX_RECORD & !7),
         ] {
             let g = with(|o| (o.segment_size, o.ring_capacity) = (segment, ring)).unwrap();
