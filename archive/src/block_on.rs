@@ -13,8 +13,10 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime> {
 /// Runs the future on a thread of its own: a runtime refuses to block one of its tasks.
 pub(crate) fn block_on<T: Send>(future: impl Future<Output = Result<T>> + Send) -> Result<T> {
     std::thread::scope(|scope| {
-        let thread = scope.spawn(|| runtime()?.block_on(future));
-        match thread.join() {
+        let thread =
+            std::thread::Builder::new().spawn_scoped(scope, || runtime()?.block_on(future));
+        let refused = |source| Error::Io { op: "start", path: "a thread".into(), source };
+        match thread.map_err(refused)?.join() {
             Ok(done) => done,
             // A panic of the caller's progress function continues in the caller.
             Err(panic) => std::panic::resume_unwind(panic),

@@ -100,14 +100,15 @@ fn archive_to(cli: &Cli, args: &ArchiveTo) -> Result<()> {
     let archiver = builder.start()?;
     let (stopper, done) = (archiver.stopper(), AtomicBool::new(false));
     std::thread::scope(|scope| {
-        scope.spawn(|| {
+        let watch = || {
             while !done.load(Ordering::SeqCst) {
                 if stop::asked() {
                     stopper();
                 }
                 std::thread::sleep(NOTICE);
             }
-        });
+        };
+        std::thread::Builder::new().spawn_scoped(scope, watch).map_err(Error::no_thread)?;
         let shipped = ship(cli, args, &archiver);
         done.store(true, Ordering::SeqCst);
         shipped

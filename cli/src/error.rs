@@ -37,6 +37,11 @@ pub(crate) enum Error {
 }
 
 impl Error {
+    /// The system refuses a thread.
+    pub(crate) fn no_thread(source: io::Error) -> Self {
+        Error::File { op: "start", path: "a thread".into(), source }
+    }
+
     pub(crate) fn exit_status(&self) -> u8 {
         match self {
             Error::Enough => 0,

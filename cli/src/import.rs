@@ -65,7 +65,7 @@ pub(crate) fn import(cli: &Cli, args: &Import) -> Result<()> {
         count: 0,
         bytes: 0,
     };
-    let ended = log.take(&read_ahead(source));
+    let ended = read_ahead(source).and_then(|input| log.take(&input));
     log.end(ended)
 }
 
@@ -125,9 +125,9 @@ fn names(dir: &Path) -> BTreeSet<std::ffi::OsString> {
 }
 
 /// Reads on a separate thread, which may wait for input without end: the process ends without it.
-fn read_ahead(mut source: Source<Box<dyn Read + Send>>) -> Receiver<Result<Vec<Input>>> {
+fn read_ahead(mut source: Source<Box<dyn Read + Send>>) -> Result<Receiver<Result<Vec<Input>>>> {
     let (send, receive) = sync_channel(1);
-    std::thread::spawn(move || {
+    let read = move || {
         loop {
             let (mut some, mut bytes) = (Vec::new(), 0);
             let ended = loop {
@@ -152,8 +152,9 @@ fn read_ahead(mut source: Source<Box<dyn Read + Send>>) -> Receiver<Result<Vec<I
                 return;
             }
         }
-    });
-    receive
+    };
+    std::thread::Builder::new().spawn(read).map_err(Error::no_thread)?;
+    Ok(receive)
 }
 
 /// Appends records of any size that another log can hold.

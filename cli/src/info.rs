@@ -105,7 +105,8 @@ pub(crate) fn info(cli: &Cli, look: &Look) -> Result<()> {
     }
     match writer {
         Some(pid) => writeln!(out, "writer       {}", process(pid))?,
-        None => writeln!(out, "writer       none")?,
+        // One in another namespace of processes, or without the lock file, is not seen.
+        None => writeln!(out, "writer       none seen")?,
     }
     if let Some(free) = free {
         writeln!(out, "free         {} in the filesystem", BinaryBytes(free))?;

@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::{panic, thread};
+use std::{io, panic, thread};
 
 use ringwal::{Lsn, Wal};
 
@@ -63,12 +63,16 @@ fn rebuild_in(wal: &Wal, part: u64, threads: usize) -> Result<Content> {
             Part::read(wal, from, to)
         };
         let last = bounds.len() - 1;
-        let others: Vec<_> = (0..last).map(|at| scope.spawn(move || read(at))).collect();
+        let start = |at| thread::Builder::new().spawn_scoped(scope, move || read(at));
+        let others: Vec<_> = (0..last).map(start).collect();
         let last = read(last);
-        let join = |thread: thread::ScopedJoinHandle<'_, _>| {
-            thread.join().unwrap_or_else(|panic| panic::resume_unwind(panic))
+        let join = |(at, thread): (usize, io::Result<thread::ScopedJoinHandle<'_, _>>)| match thread
+        {
+            Ok(thread) => thread.join().unwrap_or_else(|panic| panic::resume_unwind(panic)),
+            // The system refuses more threads.
+            Err(_) => read(at),
         };
-        others.into_iter().map(join).chain([last]).collect()
+        others.into_iter().enumerate().map(join).chain([last]).collect()
     });
     let mut groups: BTreeMap<u64, Rebuilt> = BTreeMap::new();
     let mut released = Lsn::ZERO;

@@ -17,11 +17,13 @@ use super::walk::{EachRecord, walk};
 use super::{Damage, Directory, IntactRecord, Remedy, Survey, Watch, quiet};
 use crate::engine::recover::{ENDS_EARLY, examine};
 use crate::error::{Error, Result};
+use crate::io::fs::Access;
 use crate::lsn::Lsn;
 use crate::positions::position_in;
 use crate::read::outside::ReadOnlyWal;
 use crate::segment::end_file::proven_end;
 use crate::segment::is_streams;
+use crate::sys::os_error::is_refusal;
 
 /// Examinations of a refused log before the refusal counts.
 const LOOKS: u32 = 3;
@@ -74,7 +76,7 @@ pub(super) fn survey_of(
             refused(view, &mut survey, e)?;
         }
         side_files(view, &mut survey, stored)?;
-        cells_file(view, &mut survey);
+        cells_file(view, &mut survey)?;
         end_file(view, &mut survey, proven);
     }
     survey.damage.sort_by_key(|place| place.lsn);
@@ -234,9 +236,20 @@ fn positions(view: &View) -> Result<Vec<(String, Option<u64>)>> {
     let id = log_id(&list(view)?);
     let read = |name: String| {
         let position = id.and_then(|id| position_in(&*view.dir, &name, &id));
-        (name, position)
+        if position.is_none() {
+            check_rights(view, &name)?;
+        }
+        Ok((name, position))
     };
-    Ok(position_files(view)?.into_iter().map(read).collect())
+    position_files(view)?.into_iter().map(read).collect()
+}
+
+/// Refuses to judge a file that this process may not read: what it holds is not known.
+fn check_rights(view: &View, name: &str) -> Result<()> {
+    match view.dir.open(name, Access::Read) {
+        Err(e) if is_refusal(&e) => Err(Error::io("open", view.dir.path_of(name), e)),
+        _ => Ok(()),
+    }
 }
 
 /// Returns the durable end that the writer published on this boot in this directory.
@@ -299,14 +312,17 @@ fn side_files(view: &View, survey: &mut Survey, stored: Vec<(String, Option<u64>
 }
 
 /// Enters damage if the cells cannot be read.
-fn cells_file(view: &View, survey: &mut Survey) {
+fn cells_file(view: &View, survey: &mut Survey) -> Result<()> {
     if survey.log_id.is_none() {
-        return;
+        return Ok(());
     }
     let is_damaged = match cells::stored(view) {
         Ok(stored) => stored.is_some_and(|stored| stored.cells.is_none()),
         // Opening cannot read it either.
-        Err(_) => true,
+        Err(_) => {
+            check_rights(view, &view.names.cells())?;
+            true
+        }
     };
     if is_damaged {
         let end = survey.limit.unwrap_or(survey.end.as_u64());
@@ -318,6 +334,7 @@ fn cells_file(view: &View, survey: &mut Survey) {
         place.remedy = Remedy::Remove;
         survey.enter(place);
     }
+    Ok(())
 }
 
 fn is_gone(e: &Error) -> bool {

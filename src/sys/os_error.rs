@@ -39,6 +39,16 @@ pub(crate) fn is_passing(code: i32) -> bool {
     CODES.contains(&code)
 }
 
+/// Whether this process may not, or cannot now, open a file: rights, memory, or open files are
+/// missing. What is in the file is not known then.
+pub(crate) fn is_refusal(e: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{OutOfMemory, PermissionDenied};
+    // ERROR_TOO_MANY_OPEN_FILES; ENFILE, EMFILE.
+    let too_many: &[i32] = if cfg!(windows) { &[4] } else { &[23, 24] };
+    matches!(e.kind(), PermissionDenied | OutOfMemory)
+        || e.raw_os_error().is_some_and(|code| too_many.contains(&code))
+}
+
 /// Whether the filesystem, or the user's share of it, is full, and std has another word for it.
 pub(crate) fn is_no_space(code: i32) -> bool {
     // ERROR_HANDLE_DISK_FULL, ERROR_DISK_FULL, ERROR_DISK_QUOTA_EXCEEDED.

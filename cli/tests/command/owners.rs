@@ -67,3 +67,40 @@ fn files_of_root_get_the_owner_and_mode_of_their_neighbours() {
     said(&["remove-consumer", &copy, "mailer"], 0);
     check(Path::new(&copy));
 }
+
+/// What the user may not read is not damaged: a repair would move sound files away.
+#[test]
+fn side_files_of_another_user_are_no_damage() {
+    use std::os::unix::process::CommandExt;
+
+    if !nix::unistd::Uid::effective().is_root() {
+        return;
+    }
+    let temp = Temp::new();
+    // Another user may have no way to the directory of the build.
+    let program = temp.file("ringwal-for-all");
+    std::fs::copy(crate::support::command().get_program(), &program).unwrap();
+    std::fs::set_permissions(&temp.0, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let dir = temp.log();
+    log(&dir);
+    let wal = ringwal::Wal::builder(&dir).open().unwrap();
+    wal.cell("vote").store(b"term 7").unwrap();
+    wal.close().unwrap();
+    for name in ["wal.cells", "wal.consumer.mailer"] {
+        give(&dir);
+        let file = Path::new(&dir).join(name);
+        let sound = std::fs::read(&file).unwrap();
+        chown(&file, Some(0), Some(0)).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+        for arguments in [&["verify"][..], &["repair", "--apply"], &["stats"]] {
+            let mut command = std::process::Command::new(&program);
+            let command = command.args(arguments).arg(&dir).uid(NOBODY).gid(NOBODY);
+            let out = command.output().unwrap();
+            let text = String::from_utf8(out.stderr).unwrap();
+            assert_eq!(out.status.code(), Some(3), "{name} {arguments:?}: {text}");
+            assert!(text.contains(name) && text.contains("ermission denied"), "{text}");
+        }
+        assert_eq!(std::fs::read(&file).unwrap(), sound);
+        assert_eq!(json(&["verify", "--json", &dir], 0)["sound"], true);
+    }
+}

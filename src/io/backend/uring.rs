@@ -33,6 +33,9 @@ const PART_BITS: u32 = 2;
 const LOCK_SLOT: usize = SLOTS;
 /// How long a backend that is dropped waits for operations that do not end.
 const LAST_WAIT: Duration = Duration::from_secs(100);
+/// The same where only the eventfd's read is left, or where the kernel refuses to post completions,
+/// as a filter of system calls may after the start.
+const SHORT_WAIT: Duration = Duration::from_millis(500);
 
 pub(crate) struct UringBackend {
     ring: IoUring,
@@ -399,23 +402,33 @@ impl UringBackend {
         (operations, self.bell_armed && left(|entry| entry == Entry::Bell) == 0)
     }
 
-    /// Lets the kernel post completions, without submitting anything and without sleeping.
-    fn post_completions(&self) {
+    /// Lets the kernel post completions, without submitting anything and without sleeping. After most
+    /// errors the caller may look again.
+    fn post_completions(&self) -> io::Result<()> {
         let flags = EnterFlags::GETEVENTS.bits();
         // SAFETY: nothing is submitted and no argument is given: the kernel only posts completions.
-        // An error changes nothing; the caller looks again.
-        let _ = unsafe { self.ring.submitter().enter::<libc::sigset_t>(0, 0, flags, None) };
+        let posted = unsafe { self.ring.submitter().enter::<libc::sigset_t>(0, 0, flags, None) };
+        posted.map(drop)
     }
 }
 
 impl Drop for UringBackend {
     fn drop(&mut self) {
         let _ = self.bell.write(1);
-        let until = Instant::now() + self.last_wait;
+        let begun = Instant::now();
         loop {
-            self.post_completions();
+            let posted = self.post_completions();
             while self.reap().is_some() {}
-            if self.taken() == (0, false) || Instant::now() >= until {
+            let is_refused = posted.is_err_and(|e| {
+                matches!(e.raw_os_error(), Some(libc::EPERM | libc::EACCES | libc::ENOSYS))
+            });
+            let patience = match self.taken() {
+                (0, false) => break,
+                (0, true) => SHORT_WAIT,
+                _ if is_refused => SHORT_WAIT,
+                _ => self.last_wait,
+            };
+            if begun.elapsed() >= patience {
                 break;
             }
             std::thread::sleep(Duration::from_millis(1));
@@ -436,7 +449,7 @@ impl Drop for UringBackend {
             std::mem::forget(std::mem::take(&mut self.bell_count));
         }
         // It would wait for what is in flight.
-        if self.registered_files && operations == 0 {
+        if self.registered_files && operations == 0 && !bell {
             // The kernel takes a ring apart when it comes to it; until then its files keep their
             // filesystem mounted.
             let _ = self.ring.submitter().unregister_files();

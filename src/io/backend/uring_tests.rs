@@ -214,3 +214,41 @@ fn a_backend_that_cannot_keep_the_lock_is_refused() {
     let e = refused.err().expect("the kernel refuses to register it");
     assert!(e.get_ref().unwrap().is::<LockNotRegistered>(), "{e}");
 }
+
+/// Refuses `io_uring_enter` to this thread from now on.
+fn refuse_to_enter() {
+    const ENTER: u32 = libc::SYS_io_uring_enter as u32;
+    let step =
+        |code: u32, jt: u8, jf: u8, k: u32| libc::sock_filter { code: code as u16, jt, jf, k };
+    let mut steps = [
+        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
+        step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, ENTER),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: steps.len() as u16, filter: steps.as_mut_ptr() };
+    // SAFETY: the arguments are those that the calls take, and the program lives for the second,
+    // which copies it. The filter holds for this thread and those that it starts.
+    let refused = unsafe {
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+        libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program)
+    };
+    assert_eq!(refused, 0, "{}", io::Error::last_os_error());
+}
+
+#[test]
+fn a_backend_whose_calls_are_refused_after_its_start_ends_soon() {
+    // Of its own: the filter stays with it.
+    let ended = std::thread::spawn(|| {
+        let memory = Arc::new(Memory::new(BUFFER, 1).unwrap());
+        let Some(mut backend) = backend(&memory, None) else { return true };
+        // The read of the eventfd is in flight then.
+        backend.wait(Some(Duration::from_millis(1))).unwrap();
+        assert_eq!(backend.taken(), (0, true));
+        refuse_to_enter();
+        let begun = Instant::now();
+        drop(backend);
+        begun.elapsed() < LAST_WAIT / 2
+    });
+    assert!(ended.join().unwrap(), "it waited for what cannot be heard of");
+}
