@@ -402,8 +402,8 @@ impl UringBackend {
         (operations, self.bell_armed && left(|entry| entry == Entry::Bell) == 0)
     }
 
-    /// Lets the kernel post completions, without submitting anything and without sleeping. After most
-    /// errors the caller may look again.
+    /// Lets the kernel post completions, without submitting anything and without sleeping. After
+    /// most errors the caller may look again.
     fn post_completions(&self) -> io::Result<()> {
         let flags = EnterFlags::GETEVENTS.bits();
         // SAFETY: nothing is submitted and no argument is given: the kernel only posts completions.
