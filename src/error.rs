@@ -297,7 +297,10 @@ pub enum Error {
         what: String,
     },
     /// The segment belongs to another log: its id differs from that of the earlier segments.
-    #[error("{segment} belongs to another log; move it out of the directory")]
+    #[error(
+        "{segment} belongs to another log than the segments before it; `ringwal verify` names the foreign ones: move \
+         those out of the directory"
+    )]
     ForeignSegment {
         /// Name of the segment file.
         segment: String,
