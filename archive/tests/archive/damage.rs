@@ -8,7 +8,7 @@ use ringwal_archive::{Error, Until, object_store};
 
 use crate::support::{
     PART, SEGMENT, Temp, archive, archiver, assert_nothing_left, before, builder, closed_log,
-    contents, delete, memory, objects, put, ship,
+    contents, delete, memory, names, objects, put, ship,
 };
 
 fn archived(temp: &Temp) -> (Arc<dyn ObjectStore>, crate::support::Records) {
@@ -16,12 +16,6 @@ fn archived(temp: &Temp) -> (Arc<dyn ObjectStore>, crate::support::Records) {
     let store = memory();
     ship(&archive(&store), &temp.join("log"));
     (store, records)
-}
-
-/// The objects of the segments or of the manifests, oldest first.
-fn names(store: &Arc<dyn ObjectStore>, kind: &str) -> Vec<String> {
-    let all = objects(store).into_iter().map(|(name, _)| name);
-    all.filter(|name| name.contains(kind)).collect()
 }
 
 #[test]

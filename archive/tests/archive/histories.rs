@@ -11,7 +11,7 @@ use ringwal_archive::{Error, Until, object_store};
 use crate::faults::{Fault, Faulty, shared};
 use crate::support::{
     Records, SEGMENT, Temp, archive, archiver, assert_nothing_left, before, builder, closed_log,
-    contents, delete, eventually, memory, objects, payload, put, ship,
+    contents, delete, eventually, memory, names, objects, payload, put, ship,
 };
 
 const SEALED: u64 = 4;
@@ -39,10 +39,6 @@ fn restored_and_gone_on(store: &Arc<dyn ObjectStore>, temp: &Temp) -> PathBuf {
     assert_eq!(wal.truncate_before(Lsn::new(SEALED * SEGMENT)).unwrap().as_u64() / SEGMENT, SEALED);
     wal.close().unwrap();
     to
-}
-
-fn names(store: &Arc<dyn ObjectStore>, kind: &str) -> Vec<String> {
-    objects(store).into_iter().map(|(name, _)| name).filter(|name| name.contains(kind)).collect()
 }
 
 fn findings(store: &Arc<dyn ObjectStore>) -> Vec<Error> {

@@ -163,6 +163,12 @@ pub(crate) fn objects(store: &Arc<dyn ObjectStore>) -> Vec<(String, Vec<u8>)> {
     })
 }
 
+/// The objects of the segments or of the manifests, oldest first.
+pub(crate) fn names(store: &Arc<dyn ObjectStore>, kind: &str) -> Vec<String> {
+    let all = objects(store).into_iter().map(|(name, _)| name);
+    all.filter(|name| name.contains(kind)).collect()
+}
+
 pub(crate) fn put(store: &Arc<dyn ObjectStore>, name: &str, bytes: Vec<u8>) {
     use object_store::ObjectStoreExt;
 
