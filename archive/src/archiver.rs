@@ -210,6 +210,7 @@ impl ArchiverBuilder {
             of: None,
             confirmed: BTreeSet::new(),
             compared: None,
+            archived_to: None,
             linked_to: None,
             seen_to: None,
         };
@@ -328,6 +329,9 @@ struct Worker {
     confirmed: BTreeSet<u64>,
     /// The newest segment whose history was compared with the archive's.
     compared: Option<u64>,
+    /// The end of what is archived of the log. `None`: the store was not asked, and nothing was
+    /// confirmed.
+    archived_to: Option<Lsn>,
     /// The end of a segment that was compared or shipped: one that begins there continues the
     /// archive's history.
     linked_to: Option<u64>,
@@ -431,12 +435,17 @@ impl Worker {
         }
         if done.archived_to == Lsn::ZERO {
             // Nothing that is sealed is left: what was archived before counts.
-            let archive = &self.settings.archive;
-            let end = self.retried(|| archive.end(floor)).await?.unwrap_or(0);
-            done.archived_to = Lsn::new(end);
+            done.archived_to = match self.archived_to {
+                Some(end) => end,
+                None => {
+                    let archive = &self.settings.archive;
+                    Lsn::new(self.retried(|| archive.end(floor)).await?.unwrap_or(0))
+                }
+            };
             let mut stats = lock(&self.stats);
             stats.archived_to = stats.archived_to.max(done.archived_to);
         }
+        self.archived_to = self.archived_to.max(Some(done.archived_to));
         Ok(done)
     }
 
@@ -493,7 +502,7 @@ impl Worker {
         if self.of != of {
             self.of = of;
             (self.confirmed, self.compared) = (BTreeSet::new(), None);
-            (self.linked_to, self.seen_to) = (None, None);
+            (self.archived_to, self.linked_to, self.seen_to) = (None, None, None);
         }
         let archive = &self.settings.archive;
         let floor = self.retried(|| archive.claim(&log_id, self.is_known)).await?;

@@ -104,3 +104,36 @@ fn side_files_of_another_user_are_no_damage() {
         assert_eq!(json(&["verify", "--json", &dir], 0)["sound"], true);
     }
 }
+
+/// A service's limit of processes counts threads.
+#[test]
+fn command_that_gets_no_thread_says_so() {
+    use std::os::unix::process::CommandExt;
+
+    let has_prlimit = std::process::Command::new("prlimit").arg("-V").output().is_ok();
+    if !nix::unistd::Uid::effective().is_root() || !has_prlimit {
+        return;
+    }
+    let temp = Temp::new();
+    let program = temp.file("ringwal-for-all");
+    std::fs::copy(crate::support::command().get_program(), &program).unwrap();
+    let (dir, store, input) = (temp.log(), temp.file("store"), temp.file("in"));
+    log(&dir);
+    said(&["archive", "--to", &store, &dir], 0);
+    std::fs::write(&input, "{\"text\":\"x\"}\n").unwrap();
+    chown(&temp.0, Some(NOBODY), Some(NOBODY)).unwrap();
+    let (new, copy) = (temp.file("new"), temp.file("copy"));
+    let calls: [&[&str]; 3] = [
+        &["import", &new, &input],
+        &["list", "--from", &store],
+        &["restore", "--from", &store, &copy],
+    ];
+    for arguments in calls {
+        let mut command = std::process::Command::new("prlimit");
+        command.args(["--nproc=1", &program]).args(arguments).uid(NOBODY).gid(NOBODY);
+        let out = command.output().unwrap();
+        let text = String::from_utf8(out.stderr).unwrap();
+        assert_eq!(out.status.code(), Some(3), "{arguments:?}: {text}");
+        assert!(text.contains("cannot start a thread"), "{text}");
+    }
+}
